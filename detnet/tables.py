@@ -1,0 +1,46 @@
+"""Tables of names whose values are imported only when they are asked for."""
+
+import difflib
+import importlib
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from detnet.errors import InputError
+
+
+class NameTable(Mapping[str, Any]):
+    """A read-only dict from published name to builder that imports a builder on first use.
+
+    Listing the names costs no import of torch, which keeps `detnet COMMAND --help` fast.
+
+    Args:
+        kind: what the names are, for messages: "backbone", "detector".
+        homes: name -> "module:function".
+    """
+
+    def __init__(self, kind: str, homes: Mapping[str, str]) -> None:
+        self.kind = kind
+        self._homes = dict(homes)
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._homes:
+            raise InputError(unknown_name(self.kind, name, self._homes))
+        module, function = self._homes[name].split(":")
+        return getattr(importlib.import_module(module), function)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._homes
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._homes)
+
+    def __len__(self) -> int:
+        return len(self._homes)
+
+
+def unknown_name(kind: str, name: object, allowed: Iterable[str]) -> str:
+    """Says that `name` is not one of those allowed, which it lists, the nearest one first in mind."""
+    names = list(allowed)
+    near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return f"unknown {kind} {name!r}; {hint}choose from: {', '.join(names)}"
