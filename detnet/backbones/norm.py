@@ -1,0 +1,150 @@
+"""The normalisation a backbone is built with: frozen, plain or synchronised batch norm."""
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torchvision.ops.misc import FrozenBatchNorm2d
+
+NormKind = Literal["frozen", "batch", "sync"]
+
+
+def make_norm(kind: NormKind) -> Callable[[int], nn.Module]:
+    """Gives what builds the normalisation of a layer from its number of channels.
+
+    Args:
+        kind: "frozen" keeps statistics and scale as loaded, for fine-tuning with few images per
+            process; "batch" normalises each process's batch by itself; "sync" normalises over the
+            batches of all processes, for training from scratch.
+
+    Raises:
+        ValueError: `kind` is none of these.
+    """
+    layers: dict[str, Callable[[int], nn.Module]] = {
+        "frozen": FrozenBatchNorm2d,
+        "batch": nn.BatchNorm2d,
+        "sync": SyncBatchNorm,
+    }
+    if kind not in layers:
+        raise ValueError(f"norm must be one of {', '.join(layers)}, got {kind!r}")
+    return layers[kind]
+
+
+class SyncBatchNorm(nn.SyncBatchNorm):
+    """Batch norm over the batches of all processes, on CPU (gloo) as well as on CUDA.
+
+    On CUDA it is torch's own layer, and in evaluation or a single process plain batch norm; torch
+    refuses CPU tensors in several processes, which is the one case computed here. Processes may
+    hold batches of different sizes, even empty ones. Statistics are fp32 for half-precision input.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        if input.device.type != "cpu":
+            return super().forward(input)
+        if not self._synchronised():
+            return nn.modules.batchnorm._BatchNorm.forward(self, input)
+        self._check_input_dim(input)
+        self._check_non_zero_input_channels(input)
+        output, mean, variance, count = _SyncNorm.apply(
+            input, self.weight, self.bias, self.eps, self.process_group
+        )
+        if self.running_mean is not None:
+            self._update_running(mean, variance, count)
+        return output
+
+    def _synchronised(self) -> bool:
+        if not (self.training and dist.is_available() and dist.is_initialized()):
+            return False
+        return dist.get_world_size(self.process_group) > 1
+
+    @torch.no_grad()
+    def _update_running(self, mean: Tensor, variance: Tensor, count: Tensor) -> None:
+        assert self.running_mean is not None and self.running_var is not None
+        assert self.num_batches_tracked is not None
+        self.num_batches_tracked.add_(1)
+        momentum = self.momentum
+        if momentum is None:
+            momentum = 1.0 / float(self.num_batches_tracked)
+        unbiased = variance * (count / (count - 1).clamp(min=1))
+        self.running_mean.lerp_(mean.to(self.running_mean.dtype), momentum)
+        self.running_var.lerp_(unbiased.to(self.running_var.dtype), momentum)
+
+
+class _SyncNorm(torch.autograd.Function):
+    """Normalises by the statistics of all processes; the gradient flows through those, too."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, group: Any
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        values = x.to(_statistics_type(x))
+        mean, variance, count = _global_statistics(values, group)
+        inverse_std = torch.rsqrt(variance + eps)
+        scale = inverse_std if weight is None else inverse_std * weight
+        shift = -mean * scale if bias is None else bias - mean * scale
+        output = torch.addcmul(_per_channel(shift, x), values, _per_channel(scale, x)).to(x.dtype)
+        ctx.save_for_backward(x, weight, mean, inverse_std, count)
+        ctx.group, ctx.has_bias = group, bias is not None
+        ctx.mark_non_differentiable(mean, variance, count)
+        return output, mean, variance, count
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_output: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, mean, inverse_std, count = ctx.saved_tensors
+        dtype = _statistics_type(x)
+        grad = grad_output.to(dtype)
+        normalised = (x.to(dtype) - _per_channel(mean, x)) * _per_channel(inverse_std, x)
+        axes = _all_but_channels(x)
+        grad_sum = grad.sum(axes)
+        grad_dot = (grad * normalised).sum(axes)
+
+        # Weight and bias keep this process's share: data parallelism adds those up by itself.
+        grad_weight = None if weight is None else grad_dot.to(weight.dtype)
+        grad_bias = grad_sum.to(mean.dtype) if ctx.has_bias else None
+
+        sums = torch.stack([grad_sum, grad_dot])
+        dist.all_reduce(sums, group=ctx.group)
+        mean_grad, mean_dot = (sums / count).unbind(0)
+        scale = inverse_std if weight is None else inverse_std * weight
+        grad_x = grad - _per_channel(mean_grad, x) - normalised * _per_channel(mean_dot, x)
+        return (grad_x * _per_channel(scale, x)).to(x.dtype), grad_weight, grad_bias, None, None
+
+
+def _global_statistics(values: Tensor, group: Any) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean and biased variance per channel, (C,), and the number of values behind them, scalar.
+
+    The processes exchange means and squared distances to them, not sums of squares, which would
+    cancel for channels whose mean is large beside their spread.
+    """
+    axes = _all_but_channels(values)
+    count = values.new_tensor(values.numel() // values.shape[1])
+    mean = values.sum(axes) / count.clamp(min=1)
+    spread = (values - _per_channel(mean, values)).square().sum(axes)
+
+    mine = torch.cat([mean, spread, count.reshape(1)])
+    parts = [torch.empty_like(mine) for _ in range(dist.get_world_size(group))]
+    dist.all_gather(parts, mine, group=group)
+    table = torch.stack(parts)
+    channels = values.shape[1]
+    means, spreads, counts = table[:, :channels], table[:, channels:-1], table[:, -1:]
+
+    total = counts.sum().clamp(min=1)
+    global_mean = (means * counts).sum(0) / total
+    between = ((means - global_mean).square() * counts).sum(0)
+    return global_mean, (spreads.sum(0) + between) / total, total
+
+
+def _statistics_type(x: Tensor) -> torch.dtype:
+    return torch.float64 if x.dtype == torch.float64 else torch.float32
+
+
+def _all_but_channels(x: Tensor) -> list[int]:
+    return [0, *range(2, x.ndim)]
+
+
+def _per_channel(values: Tensor, like: Tensor) -> Tensor:
+    return values.reshape(1, -1, *(1 for _ in range(like.ndim - 2)))
