@@ -1,0 +1,52 @@
+# Everything here needs Python 3.11+ with pip, and make; the rest is installed into .venv.
+#
+#   make test           the default tests
+#   make test-all       the slow ones too
+#   make lint           ruff and mypy
+#   make demo           trains on small made-up scenes and shows what was found
+#   make demo DATA=dir  the same with your own COCO-format data
+#   make clean          removes .venv and what the demo wrote
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+DATA ?=
+DEMO_OUTPUT ?= demo
+
+# pip's own mirror settings, if there are any, are uv's too.
+UV := $(BIN)/uv
+INSTALL := $(UV) pip install --python $(BIN)/python --quiet
+
+.PHONY: setup test test-all lint demo clean
+.DELETE_ON_ERROR:
+
+setup: $(READY)
+
+# Without ensurepip, which Debian packages apart; the pip outside installs into the environment.
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "make: $(PYTHON) is older than Python 3.11; set PYTHON=python3.11" >&2; exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv --without-pip $(VENV)
+	@test -x $(UV) || $(PYTHON) -m pip --python $(BIN)/python install --quiet uv
+	@echo "make: installing the pinned packages into $(VENV)"
+	@$(INSTALL) -r requirements.lock
+	@$(INSTALL) --no-deps --editable .
+	@touch $@
+
+test: $(READY)
+	$(BIN)/python -m pytest -m "not slow and not gpu"
+
+test-all: $(READY)
+	$(BIN)/python -m pytest
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+demo: $(READY)
+	$(BIN)/python -m detnet demo --output $(DEMO_OUTPUT) $(if $(DATA),--data "$(DATA)")
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info $(DEMO_OUTPUT) .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,138 @@
+"""The command line: one file per command, found by name, errors in one line.
+
+    detnet COMMAND --help
+
+A command is a module with `add_arguments(parser)` and `run(args) -> int`; the first line of its
+docstring is its help. Only the chosen command's module is imported, and nothing here or there
+imports torch before `run`, so that `--help` answers at once.
+"""
+
+import argparse
+import ast
+import contextlib
+import importlib
+import importlib.util
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import detnet
+from detnet.cli.arguments import Parser, nearest
+from detnet.errors import InputError
+
+# In the order in which a newcomer needs them; `detnet --help` keeps it.
+COMMANDS = {
+    "demo": "detnet.cli.demo",
+    "check": "detnet.cli.check",
+    "convert": "detnet.cli.convert",
+    "train": "detnet.cli.train",
+    "evaluate": "detnet.cli.evaluate",
+    "predict": "detnet.cli.predict",
+    "score": "detnet.cli.score",
+    "info": "detnet.cli.info",
+    "detectors": "detnet.cli.detectors",
+}
+
+EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command and returns the exit code of the process.
+
+    A user's mistake (`InputError`, a missing file, a full disk) becomes one line on standard error
+    and exit code 2; any other exception is a defect and keeps its traceback.
+    """
+    try:
+        code = _dispatch(sys.argv[1:] if argv is None else list(argv))
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        # The reader (`| head`) has gone; without this Python complains once more at exit.
+        _silence_stdout()
+        return EXIT_BROKEN_PIPE
+    except (InputError, OSError) as error:
+        _say(f"error: {one_line(error)}")
+        return EXIT_USER_ERROR
+    except KeyboardInterrupt:
+        _say("interrupted")
+        return EXIT_INTERRUPTED
+
+
+def one_line(error: Exception) -> str:
+    """The message of an error on a single line; for an OSError, the file and what befell it."""
+    if isinstance(error, OSError) and error.strerror:
+        where = f"{os.fsdecode(error.filename)}: " if error.filename is not None else ""
+        return f"{where}{error.strerror}"
+    lines = (line.strip() for line in str(error).splitlines())
+    return " ".join(line for line in lines if line) or type(error).__name__
+
+
+def command_help(module: str) -> str:
+    """First line of a command's docstring, read from its source without importing it."""
+    spec = importlib.util.find_spec(module)
+    if spec is None or spec.origin is None:
+        return ""
+    tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
+    return (ast.get_docstring(tree) or "").partition("\n")[0].rstrip(".")
+
+
+def _dispatch(argv: list[str]) -> int:
+    if not argv or argv[0] in ("-h", "--help"):
+        print(_overview())
+        return 0
+    name, rest = argv[0], argv[1:]
+    if name == "--version":
+        print(f"detnet {detnet.__version__}")
+        return 0
+    if name not in COMMANDS:
+        kind = "option" if name.startswith("-") else "command"
+        known = ["--help", "--version"] if kind == "option" else list(COMMANDS)
+        raise InputError(f"unknown {kind} {name!r}{nearest(name, known)}; see `detnet --help`")
+    module = importlib.import_module(COMMANDS[name])
+    parser = Parser(
+        prog=f"detnet {name}",
+        description=module.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    module.add_arguments(parser)
+    try:
+        args = parser.parse_args(rest)
+    except SystemExit as finished:  # argparse's --help
+        return finished.code if isinstance(finished.code, int) else 0
+    return int(module.run(args))
+
+
+def _overview() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [
+        "usage: detnet COMMAND [options]",
+        "",
+        "Backbones designed for object detection: build, train, measure and use them.",
+        "",
+        "commands:",
+        *(f"  {name:<{width}}  {command_help(module)}" for name, module in COMMANDS.items()),
+        "",
+        "options:",
+        f"  {'--version':<{width}}  the version of this program",
+        "",
+        "`detnet COMMAND --help` tells a command's options.",
+    ]
+    return "\n".join(lines)
+
+
+def _say(message: str) -> None:
+    with contextlib.suppress(OSError):  # nobody listens any more, but the exit code still tells
+        print(f"detnet: {message}", file=sys.stderr, flush=True)
+
+
+def _silence_stdout() -> None:
+    devnull = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(devnull, sys.stdout.fileno())
+    except (OSError, ValueError):
+        pass  # standard output is no real file, so nothing is flushed at exit
+    finally:
+        os.close(devnull)

@@ -1,0 +1,75 @@
+"""Tells a backbone's multiply-adds, parameters and levels.
+
+    detnet info detnet59
+    detnet info resnet50 --image-size 800 1344 --json
+
+Multiply-adds are those of convolutions and linear layers for one image, 1 for a multiply and an
+add together, which is what the papers call FLOPs.
+"""
+
+import argparse
+import json
+from collections.abc import Sequence
+from typing import Any
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's options."""
+    from detnet.backbones import BACKBONES
+
+    parser.add_argument("name", metavar="NAME", help=f"one of {', '.join(BACKBONES)}")
+    parser.add_argument(
+        "--image-size",
+        nargs=2,
+        type=int,
+        metavar=("H", "W"),
+        default=(224, 224),
+        help="height and width of the input in pixels (default: 224 224)",
+    )
+    parser.add_argument(
+        "--width", type=float, default=1.0, help="factor on every channel count (default: 1.0)"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints what `detnet.backbones.cost.describe` says."""
+    from detnet.backbones import BACKBONES
+    from detnet.errors import InputError
+    from detnet.tables import unknown_name
+
+    if args.name not in BACKBONES:  # before torch is imported: a mistake is answered at once
+        raise InputError(unknown_name("backbone", args.name, BACKBONES))
+    if min(args.image_size) < 1 or args.width <= 0:
+        raise InputError("--image-size and --width must be positive")
+
+    from detnet.backbones.cost import describe
+
+    facts = describe(args.name, image_size=tuple(args.image_size), width=args.width)
+    print(json.dumps(facts) if args.json else format_info(args.name, facts))
+    return 0
+
+
+def format_info(name: str, facts: dict[str, Any]) -> str:
+    """Lays out the facts of `describe` as aligned text."""
+    rows = [("", "with classifier", "backbone only")]
+    rows.append(("multiply-adds", f"{facts['macs']:,}", f"{facts['backbone_macs']:,}"))
+    rows.append(("parameters", f"{facts['params']:,}", f"{facts['backbone_params']:,}"))
+    levels = [("level", "channels", "stride", "receptive field")]
+    for level in facts["features"]:
+        field = level["receptive_field"]
+        field_text = f"{field:,} px" if field else "not known"
+        levels.append((level["name"], f"{level['channels']:,}", f"{level['stride']}", field_text))
+    return "\n".join([name, "", *aligned(rows), "", *aligned(levels)])
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of a table whose first column is flush left and whose others are flush right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.rjust(width) if index else cell.ljust(width)
+            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
