@@ -1,0 +1,96 @@
+"""What every backbone says of itself, so that no pyramid, anchor or head hard-codes it."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from detnet.errors import InputError
+
+
+@dataclass(frozen=True)
+class FeatureInfo:
+    """One level that a backbone or a pyramid puts out.
+
+    A level is its name and its place in the order, never its stride: DetNet has three at stride 16.
+
+    Args:
+        name: the field's name, `c2` … for stages, `p2` … for pyramid levels.
+        channels: width of the level.
+        stride: input pixels per cell.
+        receptive_field: side in input pixels of what one cell can see in theory; 0 where not known.
+    """
+
+    name: str
+    channels: int
+    stride: int
+    receptive_field: int = 0
+
+
+class Backbone(nn.Module):
+    """A network that maps images to named levels, fine to coarse.
+
+    Subclasses set `feature_info` and `width`, map (N, 3, H, W) to {name: (N, C, H / stride, W / stride)}
+    in the order of `feature_info`, and list in `parts` what `freeze` may hold still.
+    """
+
+    feature_info: tuple[FeatureInfo, ...]
+    width: float
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        raise NotImplementedError
+
+    def parts(self) -> dict[str, nn.Module]:
+        """Names the sub-networks from input to output, `stem` first, then the levels' own names."""
+        raise NotImplementedError
+
+    def freeze(self, names: Iterable[str]) -> None:
+        """Holds these parts still: no gradient, and batch norm by its running statistics.
+
+        Args:
+            names: of `parts()`, for example `("stem",)` for DetNet's paper (its "stage 1") and
+                `("stem", "c2")` for Detectron's habit.
+
+        Raises:
+            InputError: a name that is no part of this backbone.
+
+        Paper: Li et al. 2018, arXiv:1804.06215, Section 4.1.
+        """
+        parts = self.parts()
+        for name in names:
+            if name not in parts:
+                raise InputError(f"cannot freeze {name!r}; this backbone's parts: {', '.join(parts)}")
+            parts[name].requires_grad_(False)
+            parts[name].eval()
+        self._frozen = (*self.frozen, *names)
+
+    @property
+    def frozen(self) -> tuple[str, ...]:
+        """The parts that `freeze` holds still."""
+        return getattr(self, "_frozen", ())
+
+    def train(self, mode: bool = True) -> "Backbone":
+        super().train(mode)
+        for name in self.frozen:  # frozen batch norm must not follow the batches
+            self.parts()[name].eval()
+        return self
+
+
+class Classifier(nn.Module):
+    """A backbone with global average pooling and one linear layer on its last level.
+
+    Args:
+        backbone: any backbone; its last level is classified.
+        num_classes: labels, no background.
+    """
+
+    def __init__(self, backbone: Backbone, num_classes: int = 1000) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.fc = nn.Linear(backbone.feature_info[-1].channels, num_classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Maps (N, 3, H, W) normalised images to (N, num_classes) logits."""
+        last = self.backbone(images)[self.backbone.feature_info[-1].name]
+        return self.fc(self.pool(last).flatten(1))

@@ -1,0 +1,80 @@
+"""What a backbone costs: multiply-adds and parameters, and the page `detnet info` shows of it."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from detnet.backbones import BACKBONES
+from detnet.backbones.base import Classifier
+from detnet.errors import InputError
+
+
+def count_macs(run: Callable[[], Any]) -> int:
+    """Counts the multiply-adds of convolutions and matrix products while `run` runs.
+
+    This is torch's own counter, halved: it counts two operations a multiply-add, the papers' FLOPs one.
+    """
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        run()
+    return counter.get_total_flops() // 2
+
+
+def count_params(module: nn.Module) -> int:
+    """Counts the numbers that training could change, frozen ones included."""
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def describe(
+    name: str, *, image_size: tuple[int, int] = (224, 224), width: float = 1.0, num_classes: int = 1000
+) -> dict[str, Any]:
+    """Tells a backbone's cost and levels, as `detnet info --json` prints them.
+
+    Nothing is computed: the network lives on torch's meta device.
+
+    Args:
+        name: of `BACKBONES`.
+        image_size: height and width, pixels.
+        width: the backbone's `width`.
+        num_classes: of the classifier that `macs` and `params` include.
+
+    Returns:
+        `macs` and `params` with the classifier, `backbone_macs` and `backbone_params` without it, and
+        `features`, fine to coarse: name, channels, stride, receptive_field, height, width.
+
+    Raises:
+        InputError: an unknown name, or an image smaller than the coarsest stride.
+    """
+    height, width_px = image_size
+    with torch.device("meta"):
+        backbone = BACKBONES[name](width=width).eval()
+        classifier = Classifier(backbone, num_classes)
+        images = torch.empty(1, 3, height, width_px)
+    coarsest = max(info.stride for info in backbone.feature_info)
+    if min(image_size) < coarsest:
+        raise InputError(
+            f"image size {height}×{width_px} is smaller than {name}'s coarsest stride {coarsest}"
+        )
+    backbone_macs = count_macs(lambda: backbone(images))
+    shapes = {key: feature.shape[-2:] for key, feature in backbone(images).items()}
+    return {
+        "name": name,
+        "image_size": [height, width_px],
+        "width": width,
+        "macs": count_macs(lambda: classifier(images)),
+        "backbone_macs": backbone_macs,
+        "params": count_params(classifier),
+        "backbone_params": count_params(backbone),
+        "features": [
+            {
+                "name": info.name,
+                "channels": info.channels,
+                "stride": info.stride,
+                "receptive_field": info.receptive_field,
+                "size": list(shapes[info.name]),
+            }
+            for info in backbone.feature_info
+        ],
+    }

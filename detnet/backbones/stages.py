@@ -1,0 +1,131 @@
+"""Builds a residual network from its table of stages."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypedDict
+
+from torch import Tensor, nn
+
+from detnet.backbones.base import Backbone, FeatureInfo
+from detnet.backbones.blocks import Bottleneck, StrideIn, initialise, scale_channels
+from detnet.backbones.norm import NormKind, make_norm
+
+_EXPANSION = 4  # a bottleneck's output is four times as wide as its 3×3
+_STEM_STRIDE = 4
+_STEM_RECEPTIVE_FIELD = 11  # 7×7 at stride 2, then 3×3 pooling at stride 2
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One row of an architecture table.
+
+    Args:
+        name: of the level that the stage puts out.
+        blocks: how many bottlenecks.
+        channels: the stage's output width; the 3×3s inside are a quarter of it.
+        stride: of the first block.
+        dilation: of every 3×3 in the stage.
+        project: whether the first block's shortcut is a 1×1 convolution.
+    """
+
+    name: str
+    blocks: int
+    channels: int
+    stride: int = 1
+    dilation: int = 1
+    project: bool = True
+
+
+class StagedOptions(TypedDict, total=False):
+    """What every network made of stages can be asked for.
+
+    `width` scales all channel counts (to multiples of 8). `stride_in` says which convolution of a
+    block carries its stride: "1x1" by the papers, "3x3" for torchvision's weights. `norm` is
+    "frozen", "batch" or "sync".
+    """
+
+    width: float
+    stride_in: StrideIn
+    norm: NormKind
+
+
+class StagedNet(Backbone):
+    """A stem and a row of stages, each a level.
+
+    Args:
+        table: the architecture, input to output.
+        width: scales every channel count, rounded to multiples of 8.
+        stride_in: see `Bottleneck`.
+        norm: see `make_norm`.
+
+    Raises:
+        ValueError: an option outside its range.
+    """
+
+    def __init__(
+        self,
+        table: Sequence[Stage],
+        *,
+        width: float = 1.0,
+        stride_in: StrideIn = "1x1",
+        norm: NormKind = "batch",
+    ) -> None:
+        super().__init__()
+        if not 0 < width <= 8:
+            raise ValueError(f"width must lie in (0, 8], got {width}")
+        if stride_in not in ("1x1", "3x3"):
+            raise ValueError(f"stride_in must be '1x1' or '3x3', got {stride_in!r}")
+        self.table, self.width = tuple(table), width
+        self.stride_in, self.norm = stride_in, norm
+        channels = scale_channels(64, width)
+        norm_layer = make_norm(norm)
+        self.stem = nn.Sequential()
+        self.stem.add_module("conv", nn.Conv2d(3, channels, 7, 2, 3, bias=False))
+        self.stem.add_module("bn", norm_layer(channels))
+        self.stem.add_module("relu", nn.ReLU(inplace=True))
+        self.stem.add_module("pool", nn.MaxPool2d(3, 2, 1))
+        self.stages = nn.ModuleDict()
+        for row in self.table:
+            out_channels = scale_channels(row.channels, width)
+            blocks = []
+            for index in range(row.blocks):
+                first = index == 0
+                blocks.append(
+                    Bottleneck(
+                        channels,
+                        scale_channels(row.channels // _EXPANSION, width),
+                        out_channels,
+                        norm=norm_layer,
+                        stride=row.stride if first else 1,
+                        dilation=row.dilation,
+                        project=first and row.project,
+                        stride_in=stride_in,
+                    )
+                )
+                channels = out_channels
+            self.stages[row.name] = nn.Sequential(*blocks)
+        self.feature_info = _describe(self.table, width, stride_in)
+        initialise(self)
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        x, features = self.stem(images), {}
+        for name, stage in self.stages.items():
+            features[name] = x = stage(x)
+        return features
+
+    def parts(self) -> dict[str, nn.Module]:
+        return {"stem": self.stem, **self.stages}
+
+
+def _describe(table: Sequence[Stage], width: float, stride_in: str) -> tuple[FeatureInfo, ...]:
+    """Derives each level's channels, stride and theoretical receptive field from the table."""
+    info, stride, field = [], _STEM_STRIDE, _STEM_RECEPTIVE_FIELD
+    for row in table:
+        for index in range(row.blocks):
+            step = stride  # of the 3×3's input: after the block's stride when that sits in the 1×1
+            if index == 0:
+                stride *= row.stride
+                step = stride if stride_in == "1x1" else step
+            field += 2 * row.dilation * step
+        info.append(FeatureInfo(row.name, scale_channels(row.channels, width), stride, field))
+    return tuple(info)

@@ -1,0 +1,73 @@
+"""Faster R-CNN on a feature pyramid, the detector of DetNet's tables."""
+
+from torch import nn
+from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
+
+from detnet.backbones.base import Backbone, FeatureInfo
+from detnet.backbones.blocks import scale_channels
+from detnet.backbones.norm import NormKind
+from detnet.detectors.build import ModelInfo
+from detnet.detectors.heads import BoxOptions, Float32Predictor, RegionHeads, box_head
+from detnet.detectors.images import ImageOptions, ImageTransform
+from detnet.detectors.proposals import ProposalNetwork, ProposalOptions
+from detnet.detectors.pyramid import PyramidNet
+from detnet.detectors.roi import LevelPooler
+
+
+class RegionDetector(GeneralizedRCNN):
+    """A two-stage detector in torchvision's form, with `info` to build it again."""
+
+    info: ModelInfo
+
+
+def faster_rcnn_fpn(
+    backbone: Backbone,
+    num_classes: int,
+    *,
+    images: ImageOptions,
+    proposals: ProposalOptions,
+    boxes: BoxOptions,
+    pyramid_norm: NormKind | None = None,
+) -> RegionDetector:
+    """Builds Faster R-CNN on the pyramid P2 … P6.
+
+    DetNet's P2 … P6 are its five stages; a ResNet's P6 is pooled from P5. Anchors of 32 … 512 pixels sit
+    on P2 … P6, one size a level, also where levels have the same stride. The pyramid and the heads are
+    scaled by the backbone's width.
+
+    Args:
+        backbone: with levels from `c2` on.
+        num_classes: background counted.
+        images: what the network expects of its input.
+        proposals: of the first stage.
+        boxes: of the second stage.
+        pyramid_norm: of the pyramid's convolutions; DetNAS synchronises it.
+
+    Paper: Li et al. 2018, arXiv:1804.06215, Section 4.1; Lin et al. 2017, arXiv:1612.03144.
+    """
+    body = PyramidNet(backbone, finest=2, coarsest=6, norm=pyramid_norm)
+    info, channels = body.feature_info, body.out_channels
+    head_channels = scale_channels(1024, backbone.width)
+    heads = RegionHeads(
+        box_loss_beta=boxes.box_loss_beta,
+        box_roi_pool=level_pooler(info[: boxes.roi_levels], output_size=7),
+        box_head=box_head(channels, boxes, head_channels=head_channels),
+        box_predictor=Float32Predictor(head_channels, num_classes),
+        fg_iou_thresh=0.5,
+        bg_iou_thresh=0.5,
+        batch_size_per_image=boxes.roi_batch,
+        positive_fraction=0.25,
+        bbox_reg_weights=None,
+        score_thresh=boxes.score_threshold,
+        nms_thresh=boxes.nms_threshold,
+        detections_per_img=boxes.max_detections,
+    )
+    rpn = ProposalNetwork(channels, len(info), proposals)
+    return RegionDetector(body, rpn, heads, ImageTransform(images))
+
+
+def level_pooler(info: tuple[FeatureInfo, ...], *, output_size: int) -> nn.Module:
+    """Pools regions from these levels, chosen by a region's size and their order."""
+    return LevelPooler(
+        [level.name for level in info], [level.stride for level in info], output_size=output_size
+    )

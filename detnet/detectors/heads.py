@@ -1,0 +1,176 @@
+"""What is done to each region: box heads, predictors, and their losses."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.models.detection.faster_rcnn import (
+    FastRCNNConvFCHead,
+    FastRCNNPredictor,
+    TwoMLPHead,
+)
+from torchvision.models.detection.roi_heads import RoIHeads, maskrcnn_inference, maskrcnn_loss
+
+from detnet.backbones.norm import NormKind, make_norm
+from detnet.errors import InputError
+
+
+@dataclass(frozen=True)
+class BoxOptions:
+    """How regions are judged; Detectron's numbers, which the paper leaves unsaid.
+
+    Args:
+        box_head: "2fc", or "4conv1fc" as DetNAS has it.
+        head_norm: of the 4conv1fc head; DetNAS synchronises it.
+        roi_levels: how many pyramid levels regions are pooled from, 4 for P2-P5 or 5 for P2-P6.
+        roi_batch: regions that an image's losses are taken over, a quarter of them positive.
+        box_loss_beta: where the smooth L1 loss turns linear; Detectron's 1, torchvision's 1/9.
+        score_threshold, nms_threshold, max_detections: of the detections given out, per image.
+    """
+
+    box_head: Literal["2fc", "4conv1fc"] = "2fc"
+    head_norm: NormKind = "sync"
+    roi_levels: int = 4
+    roi_batch: int = 512
+    box_loss_beta: float = 1.0
+    score_threshold: float = 0.05
+    nms_threshold: float = 0.5
+    max_detections: int = 100
+
+    def __post_init__(self) -> None:
+        if self.box_head not in ("2fc", "4conv1fc"):
+            raise InputError(f"box_head must be '2fc' or '4conv1fc', got {self.box_head!r}")
+
+
+def box_head(channels: int, options: BoxOptions, *, head_channels: int, size: int = 7) -> nn.Module:
+    """Makes the network that maps (R, channels, size, size) regions to (R, head_channels).
+
+    Paper: Lin et al. 2017, arXiv:1612.03144, Section 4.2 ("2fc"); Wu & He 2018, arXiv:1803.08494,
+    Section 4.2 ("4conv1fc").
+    """
+    if options.box_head == "2fc":
+        return TwoMLPHead(channels * size**2, head_channels)
+    norm: Callable[[int], nn.Module] = make_norm(options.head_norm)
+    return FastRCNNConvFCHead((channels, size, size), [channels] * 4, [head_channels], norm)
+
+
+class Float32Predictor(FastRCNNPredictor):
+    """torchvision's two linear layers, whose outputs stay fp32 under autocast."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        logits, deltas = super().forward(x)
+        return logits.float(), deltas.float()
+
+
+class RegionHeads(RoIHeads):
+    """torchvision's region heads with the box loss's turning point as an option.
+
+    The losses are computed in fp32 whatever the features' precision, and touch every parameter even
+    where no image has an object, as distributed training needs.
+
+    Args:
+        box_loss_beta: see `BoxOptions`.
+        parts: what torchvision's `RoIHeads` takes.
+    """
+
+    def __init__(self, *, box_loss_beta: float, **parts: Any) -> None:
+        super().__init__(**parts)
+        self.box_loss_beta = box_loss_beta
+
+    def forward(
+        self,
+        features: dict[str, Tensor],
+        proposals: list[Tensor],
+        image_shapes: list[tuple[int, int]],
+        targets: list[dict[str, Tensor]] | None = None,
+    ) -> tuple[list[dict[str, Tensor]], dict[str, Tensor]]:
+        """Gives (detections, {}) in eval mode and ([], losses) in train mode."""
+        if not self.training:
+            detections = self._detect(features, proposals, image_shapes)
+            if self.has_mask():
+                self._add_masks(features, detections, image_shapes)
+            return detections, {}
+        proposals, matches, labels, deltas = self.select_training_samples(proposals, targets)
+        pooled = self.box_roi_pool(features, proposals, image_shapes)
+        logits, predicted = self.box_predictor(self.box_head(pooled))
+        losses = box_losses(logits, predicted, labels, deltas, beta=self.box_loss_beta)
+        if self.has_mask():
+            assert targets is not None  # select_training_samples has refused None
+            losses["loss_mask"] = self._mask_loss(
+                features, proposals, matches, labels, image_shapes, targets
+            )
+        return [], losses
+
+    def _detect(
+        self, features: dict[str, Tensor], proposals: list[Tensor], shapes: list[tuple[int, int]]
+    ) -> list[dict[str, Tensor]]:
+        pooled = self.box_roi_pool(features, proposals, shapes)
+        logits, deltas = self.box_predictor(self.box_head(pooled))
+        boxes, scores, labels = self.postprocess_detections(logits, deltas, proposals, shapes)
+        return [
+            {"boxes": b, "labels": k, "scores": s}
+            for b, k, s in zip(boxes, labels, scores, strict=True)
+        ]
+
+    def _mask_logits(
+        self, features: dict[str, Tensor], boxes: list[Tensor], shapes: list[tuple[int, int]]
+    ) -> Tensor:
+        pooled = self.mask_roi_pool(features, boxes, shapes)
+        return self.mask_predictor(self.mask_head(pooled)).float()
+
+    def _add_masks(
+        self,
+        features: dict[str, Tensor],
+        detections: list[dict[str, Tensor]],
+        shapes: list[tuple[int, int]],
+    ) -> None:
+        logits = self._mask_logits(features, [d["boxes"] for d in detections], shapes)
+        masks = maskrcnn_inference(logits, [d["labels"] for d in detections])
+        for detection, mask in zip(detections, masks, strict=True):
+            detection["masks"] = mask
+
+    def _mask_loss(
+        self,
+        features: dict[str, Tensor],
+        proposals: list[Tensor],
+        matches: list[Tensor],
+        labels: list[Tensor],
+        shapes: list[tuple[int, int]],
+        targets: list[dict[str, Tensor]],
+    ) -> Tensor:
+        positive = [(kinds > 0).nonzero().squeeze(1) for kinds in labels]
+        boxes = [b[index] for b, index in zip(proposals, positive, strict=True)]
+        matched = [m[index] for m, index in zip(matches, positive, strict=True)]
+        logits = self._mask_logits(features, boxes, shapes)
+        masks, kinds = [t["masks"] for t in targets], [t["labels"] for t in targets]
+        return maskrcnn_loss(logits, boxes, masks, kinds, matched)
+
+
+def box_losses(
+    logits: Tensor, deltas: Tensor, labels: list[Tensor], targets: list[Tensor], *, beta: float
+) -> dict[str, Tensor]:
+    """Averages cross-entropy and smooth L1 over all sampled regions.
+
+    Args:
+        logits: (R, K), background first.
+        deltas: (R, 4 K), dx, dy, dw, dh for each class in turn.
+        labels: per image, (R_i,), 0 for background.
+        targets: per image, (R_i, 4), offsets to the matched object.
+        beta: below it the box loss is quadratic.
+
+    Returns:
+        `loss_classifier` and `loss_box_reg`, scalars; the latter is divided by R, not by the objects.
+
+    Paper: Girshick 2015, arXiv:1504.08083, Equations 1-3.
+    """
+    label, target = torch.cat(labels), torch.cat(targets)
+    positive = (label > 0).nonzero().squeeze(1)
+    chosen = deltas.view(len(label), -1, 4)[positive, label[positive]]
+    box_loss = F.smooth_l1_loss(chosen, target[positive], beta=beta, reduction="sum")
+    return {
+        "loss_classifier": F.cross_entropy(logits, label),
+        "loss_box_reg": box_loss / max(1, label.numel()),
+    }

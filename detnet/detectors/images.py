@@ -1,0 +1,84 @@
+"""How pictures become the network's input: scale, channel order, normalisation, padding."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torchvision.models.detection.image_list import ImageList
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
+from torchvision.transforms.v2 import functional as TF
+
+from detnet.errors import InputError
+
+
+@dataclass(frozen=True)
+class ImageOptions:
+    """What the network expects of its input; kept in the model file.
+
+    Args:
+        min_size: the short side is scaled to this, in pixels …
+        max_size: … unless the long side would exceed this.
+        pixel_mean: per channel in `channel_order`, of values in [0, 1].
+        pixel_std: per channel, likewise; 1/255 each and means of 0 give raw values 0 … 255.
+        channel_order: "rgb", or "bgr" for Caffe's and DetNAS's weights.
+    """
+
+    min_size: int = 800
+    max_size: int = 1333
+    pixel_mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    pixel_std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    channel_order: Literal["rgb", "bgr"] = "rgb"
+
+    def __post_init__(self) -> None:
+        if not 0 < self.min_size <= self.max_size:
+            raise InputError(
+                f"need 0 < min_size <= max_size, got min_size {self.min_size}, max_size {self.max_size}"
+            )
+        if self.channel_order not in ("rgb", "bgr"):
+            raise InputError(f"channel_order must be 'rgb' or 'bgr', got {self.channel_order!r}")
+
+
+class ImageTransform(GeneralizedRCNNTransform):
+    """torchvision's transform with the resizing moved to where it belongs.
+
+    In training images come resized from the data pipeline, under its keyed random stream, and
+    are not touched again. In evaluation they are resized here, so that boxes come out in pixels of
+    the images given; with antialiasing, as in training. Pads with zeros at right and bottom.
+
+    Args:
+        options: see `ImageOptions`.
+        size_divisible: padded sides are multiples of this, the coarsest stride of the network or 32.
+    """
+
+    def __init__(self, options: ImageOptions, *, size_divisible: int = 32) -> None:
+        super().__init__(
+            options.min_size,
+            options.max_size,
+            list(options.pixel_mean),
+            list(options.pixel_std),
+            size_divisible=size_divisible,
+        )
+        self.options = options
+
+    def forward(
+        self, images: list[Tensor], targets: list[dict[str, Tensor]] | None = None
+    ) -> tuple[ImageList, list[dict[str, Tensor]] | None]:
+        """Maps (3, H, W) images to one padded batch, channels last; targets are in the input's pixels."""
+        prepared = []
+        for image in images:
+            if image.ndim != 3 or image.shape[0] != 3:
+                raise ValueError(f"images must be (3, H, W), got {tuple(image.shape)}")
+            image = image if self.training else self._fit(image)
+            image = image.float() / 255 if image.dtype == torch.uint8 else image
+            image = image.flip(0) if self.options.channel_order == "bgr" else image
+            prepared.append(self.normalize(image))
+        sizes = [(image.shape[-2], image.shape[-1]) for image in prepared]
+        batch = self.batch_images(prepared, self.size_divisible)
+        return ImageList(batch.contiguous(memory_format=torch.channels_last), sizes), targets
+
+    def _fit(self, image: Tensor) -> Tensor:
+        height, width = image.shape[-2:]
+        scale = min(self.min_size[-1] / min(height, width), self.max_size / max(height, width))
+        size = [max(1, int(height * scale)), max(1, int(width * scale))]
+        return image if size == [height, width] else TF.resize(image, size, antialias=True)

@@ -1,0 +1,50 @@
+"""Mask R-CNN on a feature pyramid, the detector of DetNet's Table 8."""
+
+from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
+
+from detnet.backbones.base import Backbone
+from detnet.backbones.norm import NormKind
+from detnet.detectors.faster_rcnn_fpn import RegionDetector, faster_rcnn_fpn, level_pooler
+from detnet.detectors.heads import BoxOptions
+from detnet.detectors.images import ImageOptions
+from detnet.detectors.proposals import ProposalOptions
+
+
+def mask_rcnn_fpn(
+    backbone: Backbone,
+    num_classes: int,
+    *,
+    images: ImageOptions,
+    proposals: ProposalOptions,
+    boxes: BoxOptions,
+    pyramid_norm: NormKind | None = None,
+) -> RegionDetector:
+    """Builds `faster_rcnn_fpn` with a mask branch: four 3×3 convolutions, up-sampling, one mask a class.
+
+    Masks come out as probabilities (N, 1, H, W) in the image's own pixels. The paper gives no settings of
+    its own for the branch; these are Mask R-CNN's.
+
+    Args:
+        backbone: with levels from `c2` on.
+        num_classes: background counted.
+        images: what the network expects of its input.
+        proposals: of the first stage.
+        boxes: of the second stage.
+        pyramid_norm: of the pyramid's convolutions.
+
+    Paper: He et al. 2017, arXiv:1703.06870, Figure 4 (right); Li et al. 2018, arXiv:1804.06215, Table 8.
+    """
+    model = faster_rcnn_fpn(
+        backbone,
+        num_classes,
+        images=images,
+        proposals=proposals,
+        boxes=boxes,
+        pyramid_norm=pyramid_norm,
+    )
+    body, heads = model.backbone, model.roi_heads
+    channels = body.out_channels
+    heads.mask_roi_pool = level_pooler(body.feature_info[: boxes.roi_levels], output_size=14)
+    heads.mask_head = MaskRCNNHeads(channels, [channels] * 4, dilation=1)
+    heads.mask_predictor = MaskRCNNPredictor(channels, channels, num_classes)
+    return model

@@ -1,0 +1,46 @@
+"""A backbone and its pyramid as the one network torchvision's detectors ask for."""
+
+from torch import Tensor, nn
+
+from detnet.backbones.base import Backbone
+from detnet.backbones.blocks import scale_channels
+from detnet.backbones.norm import NormKind
+from detnet.necks.fpn import FPN, Extra
+
+
+class PyramidNet(nn.Module):
+    """Maps a batch of images to pyramid levels.
+
+    Args:
+        backbone: where the features come from; it is used from level `finest` on.
+        finest: number of the finest level, 2 for P2.
+        coarsest: number of the coarsest level; those the backbone lacks are made by `extra`.
+        extra: see `FPN`.
+        norm: of the pyramid's convolutions, none by default.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        *,
+        finest: int,
+        coarsest: int = 0,
+        extra: Extra = "pool",
+        norm: NormKind | None = None,
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        used = [info for info in backbone.feature_info if int(info.name[1:]) >= finest]
+        self.out_channels = scale_channels(256, backbone.width)
+        self.neck = FPN(
+            used,
+            out_channels=self.out_channels,
+            num_levels=max(coarsest - finest + 1, len(used)),
+            extra=extra,
+            norm=norm,
+        )
+        self.feature_info = self.neck.feature_info
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Maps (N, 3, H, W) normalised images to {name: (N, out_channels, H / stride, W / stride)}."""
+        return self.neck(self.backbone(images))

@@ -1,0 +1,130 @@
+"""RetinaNet: one stage, focal loss, on the pyramid P3 … P7."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.retinanet import RetinaNet, RetinaNetHead
+
+from detnet.backbones.base import Backbone
+from detnet.backbones.norm import NormKind
+from detnet.detectors.build import ModelInfo
+from detnet.detectors.images import ImageOptions, ImageTransform
+from detnet.detectors.pyramid import PyramidNet
+from detnet.errors import InputError
+
+_OCTAVES = (1.0, 2 ** (1 / 3), 2 ** (2 / 3))
+_ANCHORS_PER_CELL = 9
+
+
+@dataclass(frozen=True)
+class DenseOptions:
+    """How a one-stage detector decides what it gives out.
+
+    Args:
+        coarse_from: whether the first convolved level is made "from_c", the last backbone level (the
+            paper), or "from_p", the last pyramid level (torchvision's weights).
+        score_threshold, nms_threshold, max_detections: of the detections given out, per image.
+        max_candidates: per level, before suppression.
+    """
+
+    coarse_from: Literal["c", "p"] = "c"
+    score_threshold: float = 0.05
+    nms_threshold: float = 0.5
+    max_detections: int = 100
+    max_candidates: int = 1000
+
+    def __post_init__(self) -> None:
+        if self.coarse_from not in ("c", "p"):
+            raise InputError(f"coarse_from must be 'c' or 'p', got {self.coarse_from!r}")
+
+
+class Float32RetinaNetHead(RetinaNetHead):
+    """torchvision's head, whose outputs stay fp32 under autocast."""
+
+    def forward(self, x: list[Tensor]) -> dict[str, Tensor]:
+        return {name: output.float() for name, output in super().forward(x).items()}
+
+
+class DenseDetector(RetinaNet):
+    """torchvision's RetinaNet with labels 1 … K, as all our detectors have, and no background channel.
+
+    torchvision takes a label as the index of its channel; here channel 0 is label 1.
+    """
+
+    info: ModelInfo
+
+    def compute_loss(
+        self,
+        targets: list[dict[str, Tensor]],
+        head_outputs: dict[str, Tensor],
+        anchors: list[Tensor],
+    ) -> dict[str, Tensor]:
+        """Gives `classification` and `bbox_regression` as `loss_classifier` and `loss_box_reg`."""
+        shifted = [{**target, "labels": target["labels"] - 1} for target in targets]
+        losses = super().compute_loss(shifted, head_outputs, anchors)
+        return {
+            "loss_classifier": losses["classification"],
+            "loss_box_reg": losses["bbox_regression"],
+        }
+
+    def postprocess_detections(
+        self,
+        head_outputs: dict[str, list[Tensor]],
+        anchors: list[list[Tensor]],
+        image_shapes: list[tuple[int, int]],
+    ) -> list[dict[str, Tensor]]:
+        """Gives the kept `boxes`, `scores` and `labels` 1 … K of each image."""
+        detections = super().postprocess_detections(head_outputs, anchors, image_shapes)
+        return [{**found, "labels": found["labels"] + 1} for found in detections]
+
+
+def retinanet(
+    backbone: Backbone,
+    num_classes: int,
+    *,
+    images: ImageOptions,
+    dense: DenseOptions,
+    pyramid_norm: NormKind | None = None,
+) -> DenseDetector:
+    """Builds RetinaNet on P3 … P7.
+
+    A ResNet gives P3 … P5, and P6 and P7 are 3×3 convolutions at stride 2. DetNet gives P3 … P6 (strides
+    8, 16, 16, 16) and only P7 is convolved, at stride 32: so both have the five levels whose anchors are
+    32 … 512 pixels times three octaves, and DetNet's P6 is its real stage 6, which is the paper's point;
+    a sixth level would change the anchors, and convolving P6 and P7 from C6 would leave C6 itself unused.
+
+    Args:
+        backbone: with levels from `c3` on.
+        num_classes: background counted.
+        images: what the network expects of its input.
+        dense: see `DenseOptions`.
+        pyramid_norm: of the pyramid's convolutions.
+
+    Paper: Lin et al. 2017, arXiv:1708.02002, Section 4. Departs from it as torchvision does: the box loss
+    is plain L1.
+    """
+    body = PyramidNet(
+        backbone,
+        finest=3,
+        coarsest=7,
+        extra="conv_from_c" if dense.coarse_from == "c" else "conv_from_p",
+        norm=pyramid_norm,
+    )
+    levels = len(body.feature_info)
+    sizes = tuple(
+        tuple(int(2 ** (5 + level) * octave) for octave in _OCTAVES) for level in range(levels)
+    )
+    model = DenseDetector(
+        body,
+        num_classes - 1,
+        anchor_generator=AnchorGenerator(sizes, ((0.5, 1.0, 2.0),) * levels),
+        head=Float32RetinaNetHead(body.out_channels, _ANCHORS_PER_CELL, num_classes - 1),
+        score_thresh=dense.score_threshold,
+        nms_thresh=dense.nms_threshold,
+        detections_per_img=dense.max_detections,
+        topk_candidates=dense.max_candidates,
+    )
+    model.transform = ImageTransform(images)
+    return model

@@ -1,0 +1,116 @@
+"""Feature pyramids built from what a backbone says of itself."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from detnet.backbones.base import FeatureInfo
+from detnet.backbones.norm import NormKind, make_norm
+from detnet.errors import InputError
+
+Extra = Literal["pool", "conv_from_c", "conv_from_p"]
+
+
+class FPN(nn.Module):
+    """A top-down path with lateral connections over any row of levels.
+
+    Where two neighbours have the same size they are plainly summed, which is all that DetNet's
+    pyramid changes (its P4, P5 and P6); otherwise the coarser one is up-sampled by its nearest
+    cell. Levels that the backbone lacks at the coarse end are added by `extra`: ResNet's P6 is
+    made so, DetNet's is a real stage. Level names keep their number: `c4` becomes `p4`.
+
+    Args:
+        feature_info: the backbone's levels to use, fine to coarse; their names end in the number.
+        out_channels: of every pyramid level.
+        num_levels: how many levels to give; the missing ones are added at the coarse end.
+        extra: how a missing level is made at half the size: "pool" takes every second cell,
+            "conv_from_c" is a 3×3 convolution at stride 2 on the last backbone level and, after a
+            ReLU, on the level so made, "conv_from_p" begins on the last pyramid level instead.
+        norm: of the pyramid's convolutions; without it they have a bias (DetNAS normalises, no one else).
+
+    Raises:
+        InputError: more levels in the backbone than asked for.
+
+    Paper: Lin et al. 2017, arXiv:1612.03144, Section 3; Li et al. 2018, arXiv:1804.06215, Section 3.2;
+    Lin et al. 2017, arXiv:1708.02002, footnote 2 for the convolved levels.
+    """
+
+    def __init__(
+        self,
+        feature_info: Sequence[FeatureInfo],
+        *,
+        out_channels: int = 256,
+        num_levels: int = 5,
+        extra: Extra = "pool",
+        norm: NormKind | None = None,
+    ) -> None:
+        super().__init__()
+        if len(feature_info) > num_levels:
+            raise InputError(
+                f"the backbone has {len(feature_info)} levels, the pyramid has room for {num_levels}"
+            )
+        self.in_names = tuple(info.name for info in feature_info)
+        self.extra = extra
+        self.lateral = nn.ModuleDict()
+        self.output = nn.ModuleDict()
+        self.extra_convs = nn.ModuleDict()
+        levels = []
+        for info in feature_info:
+            name = f"p{info.name[1:]}"
+            self.lateral[name] = _conv(info.channels, out_channels, 1, norm)
+            self.output[name] = _conv(out_channels, out_channels, 3, norm)
+            levels.append(FeatureInfo(name, out_channels, info.stride))
+        for index in range(len(feature_info), num_levels):
+            last = levels[-1]
+            name = f"p{int(last.name[1:]) + 1}"
+            if extra != "pool":
+                first = index == len(feature_info)
+                from_c = first and extra == "conv_from_c"
+                source = feature_info[-1].channels if from_c else out_channels
+                self.extra_convs[name] = nn.Conv2d(source, out_channels, 3, 2, 1)
+            levels.append(FeatureInfo(name, out_channels, last.stride * 2))
+        self.feature_info = tuple(levels)
+        for layer in self.modules():
+            if isinstance(layer, nn.Conv2d):
+                nn.init.kaiming_uniform_(layer.weight, a=1)  # Xavier, as Detectron draws it
+                if layer.bias is not None:
+                    nn.init.zeros_(layer.bias)
+
+    def forward(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Maps {c2: (N, C2, H2, W2), …} to {p2: (N, out_channels, H2, W2), …}, fine to coarse."""
+        merged: Tensor | None = None
+        pyramid: dict[str, Tensor] = {}
+        for name, source in reversed(list(zip(self.lateral, self.in_names, strict=True))):
+            lateral = self.lateral[name](features[source])
+            if merged is None:
+                merged = lateral
+            elif merged.shape[-2:] == lateral.shape[-2:]:
+                merged = lateral + merged
+            else:
+                merged = lateral + F.interpolate(merged, size=lateral.shape[-2:], mode="nearest")
+            pyramid[name] = self.output[name](merged)
+        pyramid = dict(reversed(pyramid.items()))
+        self._add_levels(pyramid, features[self.in_names[-1]])
+        return pyramid
+
+    def _add_levels(self, pyramid: dict[str, Tensor], coarsest: Tensor) -> None:
+        last = list(pyramid.values())[-1]
+        made = [info.name for info in self.feature_info[len(self.in_names) :]]
+        for index, name in enumerate(made):
+            if self.extra == "pool":
+                last = last[:, :, ::2, ::2]
+            else:
+                source = coarsest if index == 0 and self.extra == "conv_from_c" else last
+                last = self.extra_convs[name](F.relu(source) if index else source)
+            pyramid[name] = last
+
+
+def _conv(in_channels: int, out_channels: int, size: int, norm: NormKind | None) -> nn.Module:
+    if norm is None:
+        return nn.Conv2d(in_channels, out_channels, size, padding=size // 2)
+    return nn.Sequential(
+        nn.Conv2d(in_channels, out_channels, size, padding=size // 2, bias=False),
+        make_norm(norm)(out_channels),
+    )
