@@ -14,7 +14,6 @@ READY := $(VENV)/.ready
 DATA ?=
 DEMO_OUTPUT ?= demo
 
-# pip's own mirror settings, if there are any, are uv's too.
 UV := $(BIN)/uv
 INSTALL := $(UV) pip install --python $(BIN)/python --quiet
 
@@ -49,4 +48,4 @@ demo: $(READY)
 	$(BIN)/python -m detnet demo --output $(DEMO_OUTPUT) $(if $(DATA),--data "$(DATA)")
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info $(DEMO_OUTPUT) .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) build dist *.egg-info demo .pytest_cache .mypy_cache .ruff_cache
