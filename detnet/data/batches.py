@@ -1,0 +1,133 @@
+"""Which images make which batch: a pure function of seed and epoch, the same on every rank."""
+
+import math
+
+import numpy as np
+
+from detnet.data.coco import Annotations
+
+Key = tuple[int, int, int]
+
+
+class TrainBatches:
+    """Deals the images out in batches, newly shuffled each epoch, the same number to each rank.
+
+    All batches are full. What does not fill the last batch of every rank is left out of the
+    epoch, other images each time; with `drop_last` False, or when the data set is smaller than
+    one batch for every rank, images are repeated instead.
+
+    Args:
+        annotations: the training split.
+        batch_size: images per batch and rank.
+        seed: of the order.
+        aspect_grouping: put wide images with wide ones and tall with tall, which saves padding;
+            at most one batch per rank and epoch is mixed.
+        repeat_threshold: classes on a smaller fraction of the images than this are shown more
+            often, those on fraction f by sqrt(repeat_threshold / f); 0 shows every image once.
+        drop_last: leave out rather than repeat, see above.
+        rank: which process this is, of `world_size`.
+
+    Paper: repeat factors from Gupta et al. 2019, arXiv:1908.03195, Section 5.1.
+    Departs from the paper: fractions of repeats are rounded at random but evenly, so that every
+    epoch has the same number of batches.
+    """
+
+    def __init__(
+        self,
+        annotations: Annotations,
+        *,
+        batch_size: int,
+        seed: int = 0,
+        aspect_grouping: bool = True,
+        repeat_threshold: float = 0.0,
+        drop_last: bool = True,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        if len(annotations) == 0:
+            raise ValueError(f"{annotations.path}: no images to make batches of")
+        if batch_size < 1 or not 0 <= rank < world_size:
+            raise ValueError(f"batch_size={batch_size}, rank={rank}, world_size={world_size}")
+        self.batch_size, self.seed, self.rank, self.world_size = batch_size, seed, rank, world_size
+        sizes = annotations.sizes
+        self._tall = (sizes[:, 1] > sizes[:, 0]) & aspect_grouping
+        self._factors = repeat_factors(annotations, threshold=repeat_threshold)
+        self._group = batch_size * world_size
+        self._shown = math.ceil(float(self._factors.sum()) - 1e-6)
+        fill = 0 if drop_last else self._group - 1
+        self._groups = max(1, (self._shown + fill) // self._group)
+
+    def __len__(self) -> int:
+        """Batches per epoch on this rank, the same for every epoch and rank."""
+        return self._groups
+
+    def batches(self, epoch: int) -> list[list[int]]:
+        """The image indices of this rank's batches in an epoch, in order."""
+        return [[index for _, index, _ in batch] for batch in self.keys(epoch)]
+
+    def keys(self, epoch: int) -> list[list[Key]]:
+        """This rank's batches as (epoch, index, how often the epoch has had that image before)."""
+        # The tag keeps the order's stream apart from the images' augmentation streams.
+        entropy = np.random.SeedSequence((self.seed, epoch), spawn_key=(1,))
+        generator = np.random.default_rng(entropy)
+        order = self._order(generator)
+        occurrences = _occurrences(order)
+        groups = self._grouped(order, generator)
+        mine = groups[:, self.rank * self.batch_size : (self.rank + 1) * self.batch_size]
+        return [
+            [(epoch, index, times) for index, times in zip(indices, counts, strict=True)]
+            for indices, counts in zip(
+                order[mine].tolist(), occurrences[mine].tolist(), strict=True
+            )
+        ]
+
+    def _order(self, generator: np.random.Generator) -> np.ndarray:
+        """The images of one epoch, repeats included, shuffled and cut or filled to full groups."""
+        images = generator.permutation(len(self._factors))
+        # Rounding the running sum shows each image its factor times on average, at least
+        # once, and keeps the total.
+        ends = np.cumsum(self._factors[images])
+        ends = np.floor(ends * (self._shown / ends[-1]) + generator.random())
+        shown = np.repeat(images, np.diff(ends, prepend=0).astype(np.int64))
+        order = generator.permutation(shown)
+        return np.resize(order, self._groups * self._group)
+
+    def _grouped(self, order: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        """Places in `order`, one row for each step of all ranks together."""
+        tall = self._tall[order]
+        parts, rest = [], []
+        for places in (np.flatnonzero(~tall), np.flatnonzero(tall)):
+            full = len(places) // self._group * self._group
+            parts.append(places[:full])
+            rest.append(places[full:])
+        groups = np.concatenate(parts + rest).reshape(-1, self._group)
+        return groups[generator.permutation(len(groups))]
+
+
+def repeat_factors(annotations: Annotations, *, threshold: float) -> np.ndarray:
+    """Says how often each image should be shown per epoch so that rare classes are seen.
+
+    Returns:
+        (I,) float64, 1 or more; the largest that any class on the image asks for.
+    """
+    factors = np.ones(len(annotations))
+    if threshold <= 0:
+        return factors
+    counts = np.diff(annotations.offsets)
+    image_of = np.repeat(np.arange(len(annotations)), counts)[~annotations.crowd]
+    labels = annotations.labels[~annotations.crowd].astype(np.int64)
+    pairs = np.unique(np.stack([image_of, labels]), axis=1)  # a class counts once per image
+    fractions = np.bincount(pairs[1], minlength=len(annotations.categories) + 1) / len(annotations)
+    wanted = np.sqrt(threshold / fractions[pairs[1]])
+    np.maximum.at(factors, pairs[0], wanted)
+    return factors
+
+
+def _occurrences(order: np.ndarray) -> np.ndarray:
+    """How often each entry's value came before it."""
+    by_value = np.argsort(order, kind="stable")
+    ordered = order[by_value]
+    first = np.searchsorted(ordered, ordered, side="left")
+    occurrences = np.empty(len(order), dtype=np.int64)
+    occurrences[by_value] = np.arange(len(order)) - first
+    return occurrences

@@ -1,0 +1,122 @@
+"""Finds a data set's annotation files and images in the layouts people have them in."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from detnet.errors import InputError
+
+SPLITS = ("train", "val", "test")
+_SPELLINGS = {"val": ("val", "valid", "validation")}
+_TRIED = (
+    "annotations/instances_SPLIT*.json with images in SPLIT*/ or images/ (COCO), "
+    "or SPLIT/_annotations.coco.json (Roboflow)"
+)
+
+
+@dataclass(frozen=True)
+class Split:
+    """One part of a data set.
+
+    Args:
+        name: "train", "val", "test", or as asked for.
+        annotations: the COCO JSON file.
+        images: the folder that the file names in the JSON start from.
+    """
+
+    name: str
+    annotations: Path
+    images: Path
+
+
+def find_split(data: Path, split: str, *, images: Path | None = None) -> Split:
+    """Finds one split of a data set.
+
+    Args:
+        data: a folder in COCO or Roboflow layout, or an annotation file, which then is the split.
+        split: "train", "val" (also "valid"), "test", or any name used in the layouts.
+        images: the folder of images, where it is not beside the annotations.
+
+    Raises:
+        InputError: nothing fits, or more than one file does.
+    """
+    data, name = Path(data), _canonical(split)
+    if images is not None and not Path(images).is_dir():
+        raise InputError(f"{images}: the folder of images does not exist")
+    if data.is_file():
+        return Split(name, data, Path(images) if images else _images_beside(data))
+    _require_folder(data)
+    found = _find(data, name)
+    if found is None:
+        present = [other for other in SPLITS if _find(data, other, strict=False)]
+        has = f"it has {', '.join(present)}" if present else f"looked for {_TRIED}"
+        raise InputError(f"{data}: no annotations of the split {split!r}; {has}")
+    return Split(name, found, Path(images) if images else _images_of(data, found, name))
+
+
+def find_splits(data: Path) -> dict[str, Split]:
+    """Finds the splits train, val and test, those that are there, in that order.
+
+    Raises:
+        InputError: `data` does not exist, or holds none of them in a layout we know.
+    """
+    data = Path(data)
+    if data.is_file():
+        raise InputError(f"{data}: is a file; give the folder of the data set")
+    _require_folder(data)
+    names = [name for name in SPLITS if _find(data, name) is not None]
+    if not names:
+        raise InputError(f"{data}: no data set found; looked for {_TRIED}")
+    return {name: find_split(data, name) for name in names}
+
+
+def _canonical(split: str) -> str:
+    return next((name for name, known in _SPELLINGS.items() if split in known), split)
+
+
+def _require_folder(data: Path) -> None:
+    if not data.is_dir():
+        raise InputError(f"{data}: no such folder; give the folder of a COCO-format data set")
+
+
+def _find(data: Path, name: str, *, strict: bool = True) -> Path | None:
+    """The annotation file of a split, or None; `strict` refuses to choose among several."""
+    spellings = _SPELLINGS.get(name, (name,))
+    exact = [data / "annotations" / f"instances_{spelling}.json" for spelling in spellings]
+    exact += [data / spelling / "_annotations.coco.json" for spelling in spellings]
+    for path in exact:
+        if path.is_file():
+            return path
+    matches = sorted((data / "annotations").glob(f"instances_{name}*.json"))
+    if len(matches) > 1 and strict:
+        raise InputError(
+            f"{data}: {' and '.join(m.name for m in matches)} both fit the split {name!r}; "
+            "give the annotation file itself, with its folder of images"
+        )
+    return matches[0] if matches else None
+
+
+def _images_of(data: Path, annotations: Path, name: str) -> Path:
+    if annotations.parent.name != "annotations":
+        return annotations.parent  # Roboflow keeps a split's images beside its JSON
+    stem = annotations.stem.removeprefix("instances_")
+    candidates = [data / stem, data / "images" / stem]
+    for spelling in _SPELLINGS.get(name, (name,)):
+        candidates += sorted(data.glob(f"{spelling}*")) + sorted(
+            (data / "images").glob(f"{spelling}*")
+        )
+    for folder in [*candidates, data / "images"]:
+        if folder.is_dir():
+            return folder
+    raise InputError(
+        f"{annotations}: its images are in none of {data / stem}, {data / 'images' / stem}, "
+        f"{data / 'images'}; give their folder explicitly"
+    )
+
+
+def _images_beside(annotations: Path) -> Path:
+    """The images of an annotation file given by itself, by the habits of the layouts."""
+    if annotations.parent.name == "annotations":
+        stem = annotations.stem.removeprefix("instances_")
+        return _images_of(annotations.parent.parent, annotations, stem)
+    beside = annotations.parent / "images"
+    return beside if beside.is_dir() else annotations.parent

@@ -1,0 +1,250 @@
+"""Batches that depend on (seed, epoch, image) alone, whatever the workers and wherever resumed."""
+
+import multiprocessing
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, get_worker_info
+
+from detnet.data.batches import Key, TrainBatches
+from detnet.data.coco import Annotations
+from detnet.data.images import read_image
+from detnet.data.masks import decode_masks
+from detnet.data.transforms import Target, Transform
+from detnet.errors import InputError
+
+__all__ = ["DetectionDataset", "TrainBatches", "eval_loader", "stream", "train_loader"]
+
+Sample = tuple[Tensor, Target]
+Batch = tuple[list[Tensor], list[Target]]
+
+# Thinner than this after resizing, a box only makes its logarithmic offsets explode.
+_THINNEST = 0.1
+
+
+class DetectionDataset(Dataset[Sample]):
+    """Images with their boxes, read, augmented and turned into tensors one at a time.
+
+    A sample's key is (epoch, index) or (epoch, index, occurrence), where `occurrence` counts how
+    often the epoch had this image before; a plain index means epoch 0.
+
+    Args:
+        annotations: from `load_annotations`, with masks if `masks`.
+        transform: from `train_transform` or `eval_transform`.
+        seed: of the augmentation; its stream is keyed by (seed, epoch, index, occurrence).
+        masks: give masks, too.
+        crowds: give crowd boxes, too; training must not take them for objects.
+    """
+
+    def __init__(
+        self,
+        annotations: Annotations,
+        transform: Transform,
+        *,
+        seed: int,
+        masks: bool = False,
+        crowds: bool = False,
+    ) -> None:
+        if masks and annotations.masks is None:
+            raise ValueError("masks were asked for, but the annotations were loaded without")
+        self.annotations, self.transform, self.seed = annotations, transform, seed
+        self.masks, self.crowds = masks, crowds
+
+    def __len__(self) -> int:
+        return len(self.annotations)
+
+    def __getitem__(self, key: int | tuple[int, ...]) -> Sample:
+        """Makes one sample.
+
+        Returns:
+            (3, H, W) uint8 image, and its target: boxes (N, 4) float32 xyxy pixels, labels (N,)
+            int64, area (N,) float32, iscrowd (N,) int64, masks (N, H, W) uint8 if asked for,
+            image_id and index (int), original_size (height, width before the transform).
+
+        Raises:
+            InputError: the image cannot be read or has not the size the annotations say.
+        """
+        epoch, index, occurrence = _full_key(key)
+        generator = np.random.default_rng(
+            np.random.SeedSequence((self.seed, epoch, index, occurrence))
+        )
+        try:
+            image = self._read(index)
+        except InputError as error:
+            if get_worker_info() is None:
+                raise
+            raise _WorkerInputError(str(error)) from None
+        image, target = self.transform(image, self._target(index), generator)
+        return image, _without_slivers(target)
+
+    def _read(self, index: int) -> Tensor:
+        path = self.annotations.image_path(index)
+        image = read_image(path)
+        width, height = self.annotations.sizes[index]
+        if image.shape[-2:] != (height, width):
+            seen = f"{image.shape[-1]}x{image.shape[-2]}"
+            raise InputError(
+                f"{path}: the image is {seen} (upright), but {self.annotations.path} says "
+                f"{width}x{height}; run `detnet check` on the data set"
+            )
+        return image
+
+    def _target(self, index: int) -> Target:
+        notes = self.annotations
+        rows = np.arange(*notes.rows(index).indices(len(notes.boxes)))
+        if not self.crowds:
+            rows = rows[~notes.crowd[rows]]
+        width, height = (int(side) for side in notes.sizes[index])
+        target: Target = {
+            "boxes": torch.from_numpy(notes.boxes[rows]),
+            "labels": torch.from_numpy(notes.labels[rows].astype(np.int64)),
+            "area": torch.from_numpy(notes.areas[rows].astype(np.float32)),
+            "iscrowd": torch.from_numpy(notes.crowd[rows].astype(np.int64)),
+            "image_id": int(notes.image_ids[index]),
+            "index": index,
+            "original_size": (height, width),
+        }
+        if self.masks and notes.masks is not None:
+            counts = [notes.masks[int(row)] for row in rows]
+            target["masks"] = torch.from_numpy(decode_masks(counts, height, width))
+        return target
+
+
+def train_loader(
+    dataset: DetectionDataset,
+    batches: TrainBatches,
+    *,
+    epoch: int,
+    start: int = 0,
+    workers: int = 0,
+    pin_memory: bool = False,
+) -> DataLoader[Any]:
+    """Loads one epoch from its batch number `start` on; those before are not read.
+
+    Returns:
+        a loader of (list of images, list of targets).
+    """
+    sampler = _Sampler(batches, epoch * len(batches) + start, (epoch + 1) * len(batches))
+    return _loader(dataset, sampler, workers, pin_memory)
+
+
+def stream(
+    dataset: DetectionDataset,
+    batches: TrainBatches,
+    *,
+    start_iteration: int,
+    iterations: int,
+    workers: int = 0,
+    pin_memory: bool = False,
+) -> Iterator[Batch]:
+    """Yields the batches of iterations start_iteration … iterations - 1 over all epochs.
+
+    One pool of workers serves them all, so no epoch waits for workers to start. Batch i is the
+    same bits whether the stream began at 0 or at i.
+
+    Args:
+        start_iteration: the first iteration, counted from 0 at the beginning of training.
+        iterations: how many the whole training has, not how many are left.
+    """
+    sampler = _Sampler(batches, start_iteration, iterations)
+    yield from _loader(dataset, sampler, workers, pin_memory)
+
+
+def eval_loader(
+    dataset: DetectionDataset,
+    *,
+    batch_size: int = 1,
+    workers: int = 0,
+    rank: int = 0,
+    world_size: int = 1,
+    pin_memory: bool = False,
+) -> DataLoader[Any]:
+    """Loads every image once, in order; of several processes each gets every world_size-th."""
+    indices = range(rank, len(dataset), world_size)
+    sampler = [
+        [(0, index, 0) for index in indices[first : first + batch_size]]
+        for first in range(0, len(indices), batch_size)
+    ]
+    return _loader(dataset, sampler, workers, pin_memory)
+
+
+class _Sampler:
+    """The keys of iterations `start` … `stop` - 1, worked out epoch by epoch."""
+
+    def __init__(self, batches: TrainBatches, start: int, stop: int) -> None:
+        self.batches, self.start, self.stop = batches, start, stop
+
+    def __len__(self) -> int:
+        return max(0, self.stop - self.start)
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        iteration = self.start
+        while iteration < self.stop:
+            epoch, first = divmod(iteration, len(self.batches))
+            keys = self.batches.keys(epoch)[first : first + self.stop - iteration]
+            yield from keys
+            iteration += len(keys)
+
+
+class _Loader(DataLoader[Any]):
+    """Keeps to itself that Python 3.12 and later warn of any fork where threads are running."""
+
+    def __iter__(self) -> Any:
+        with warnings.catch_warnings():
+            message = "(?s).*multi-threaded, use of fork"
+            warnings.filterwarnings("ignore", message, DeprecationWarning)
+            return super().__iter__()
+
+
+def _loader(dataset: DetectionDataset, sampler: Any, workers: int, pin: bool) -> DataLoader[Any]:
+    # Forked workers share the annotations' memory, others would each get a copy.
+    can_fork = "fork" in multiprocessing.get_all_start_methods()
+    return _Loader(
+        dataset,
+        batch_sampler=sampler,
+        num_workers=workers,
+        collate_fn=_collate,
+        pin_memory=pin,
+        # Without a generator of its own the loader would draw from the global one, which
+        # the detectors' samplers use: a resumed run would then differ.
+        generator=torch.Generator(),
+        multiprocessing_context="fork" if workers and can_fork else None,
+        worker_init_fn=_single_thread,
+    )
+
+
+def _single_thread(worker: int) -> None:
+    torch.set_num_threads(1)
+
+
+def _collate(samples: list[Sample]) -> Batch:
+    return [image for image, _ in samples], [target for _, target in samples]
+
+
+def _full_key(key: int | tuple[int, ...]) -> Key:
+    if isinstance(key, int):
+        return 0, key, 0
+    epoch, index, *rest = key
+    return epoch, index, rest[0] if rest else 0
+
+
+def _without_slivers(target: Target) -> Target:
+    """Drops boxes that resizing made too thin, or single precision closed."""
+    boxes = target["boxes"]
+    kept = (boxes[:, 2:] - boxes[:, :2] >= _THINNEST).all(dim=1)
+    if bool(kept.all()):
+        return target
+    columns = ("boxes", "labels", "area", "iscrowd", "masks")
+    return {**target, **{name: target[name][kept] for name in columns if name in target}}
+
+
+class _WorkerInputError(InputError):
+    """An InputError that is still one line after torch has wrapped it in a worker's traceback."""
+
+    def __init__(self, text: str) -> None:
+        last = text.rstrip().rsplit("\n", 1)[-1]
+        super().__init__(last.split("_WorkerInputError: ", 1)[-1])

@@ -1,0 +1,144 @@
+"""What is done to an image and its boxes and masks before the network, in 8 bits.
+
+Every random number comes from the generator that is handed in, so a sample depends on its key
+alone and never on which worker made it or what came before.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchvision.transforms.v2 import functional as F
+
+Target = dict[str, Any]
+Transform = Callable[[Tensor, Target, np.random.Generator], tuple[Tensor, Target]]
+
+
+def train_transform(
+    *,
+    min_sizes: tuple[int, ...] = (800,),
+    max_size: int = 1333,
+    flip_h: float = 0.5,
+    flip_v: float = 0.0,
+    color_jitter: float = 0.0,
+) -> Transform:
+    """Builds the training augmentation; the defaults are the paper's.
+
+    Args:
+        min_sizes: lengths of the short side, pixels; one of several is drawn for each image.
+        max_size: the long side's limit, which wins over the short side.
+        flip_h: probability of a mirror image.
+        flip_v: probability of turning it upside down.
+        color_jitter: brightness, contrast and saturation are each multiplied by a factor drawn
+            from 1 - color_jitter … 1 + color_jitter.
+
+    Paper: Li et al. 2018, arXiv:1804.06215, Section 4.1.
+    """
+    if not min_sizes or min(min_sizes) < 1 or max_size < 1:
+        raise ValueError(f"sizes must be positive, got min_sizes={min_sizes}, max_size={max_size}")
+    for name, value in (("flip_h", flip_h), ("flip_v", flip_v), ("color_jitter", color_jitter)):
+        if not 0 <= value <= 1:
+            raise ValueError(f"{name} must be within 0 … 1, got {value}")
+    return _Augmentation(tuple(min_sizes), max_size, flip_h, flip_v, color_jitter)
+
+
+def eval_transform(*, min_size: int | None = None, max_size: int = 1333) -> Transform:
+    """Builds what evaluation does: nothing, or only the resizing.
+
+    Args:
+        min_size: length of the short side, pixels; None leaves the image as it is, for
+            detectors that resize by themselves.
+    """
+    return _Augmentation((min_size,) if min_size else (), max_size, 0.0, 0.0, 0.0)
+
+
+@dataclass(frozen=True)
+class _Augmentation:
+    min_sizes: tuple[int, ...]
+    max_size: int
+    flip_h: float
+    flip_v: float
+    color_jitter: float
+
+    def __call__(
+        self, image: Tensor, target: Target, generator: np.random.Generator
+    ) -> tuple[Tensor, Target]:
+        # All are drawn always, so that switching one option on leaves the others' draws alone.
+        size, mirror, overturn, *colors = generator.random(6)
+        if self.min_sizes:
+            min_size = self.min_sizes[int(size * len(self.min_sizes))]
+            image, target = resize(image, target, min_size=min_size, max_size=self.max_size)
+        if mirror < self.flip_h:
+            image, target = flip_horizontal(image, target)
+        if overturn < self.flip_v:
+            image, target = flip_vertical(image, target)
+        if self.color_jitter:
+            factors = [1 + self.color_jitter * (2 * color - 1) for color in colors]
+            image = F.adjust_brightness(image, factors[0])
+            image = F.adjust_contrast(image, factors[1])
+            image = F.adjust_saturation(image, factors[2])
+        return image, target
+
+
+def resized_shape(height: int, width: int, *, min_size: int, max_size: int) -> tuple[int, int]:
+    """Says the size torchvision's detectors give an image, to the pixel.
+
+    They compute the scale in single precision, which now and then makes a side one pixel
+    shorter than exact arithmetic would: 800/480 · 480 is 799.
+
+    Returns:
+        height and width, pixels.
+    """
+    short, long = np.float32(min(height, width)), np.float32(max(height, width))
+    scale = float(min(np.float32(min_size) / short, np.float32(max_size) / long))
+    return max(1, int(height * scale)), max(1, int(width * scale))
+
+
+def resize(image: Tensor, target: Target, *, min_size: int, max_size: int) -> tuple[Tensor, Target]:
+    """Scales the short side to `min_size`, or the long one to `max_size` if it would exceed it."""
+    height, width = image.shape[-2:]
+    new = resized_shape(height, width, min_size=min_size, max_size=max_size)
+    if new == (height, width):
+        return image, target
+    image = F.resize(image, list(new), interpolation=F.InterpolationMode.BILINEAR, antialias=True)
+    vertical, horizontal = new[0] / height, new[1] / width
+    scale = torch.tensor([horizontal, vertical, horizontal, vertical], dtype=torch.float32)
+    changed: Target = {"boxes": target["boxes"] * scale}
+    if "area" in target:
+        changed["area"] = target["area"] * (horizontal * vertical)
+    if "masks" in target:
+        changed["masks"] = _resize_masks(target["masks"], new)
+    return image, {**target, **changed}
+
+
+def flip_horizontal(image: Tensor, target: Target) -> tuple[Tensor, Target]:
+    boxes, width = target["boxes"], image.shape[-1]
+    flipped = torch.stack(
+        [width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]], dim=1
+    )
+    return image.flip(-1), _with_flipped(target, flipped, -1)
+
+
+def flip_vertical(image: Tensor, target: Target) -> tuple[Tensor, Target]:
+    boxes, height = target["boxes"], image.shape[-2]
+    flipped = torch.stack(
+        [boxes[:, 0], height - boxes[:, 3], boxes[:, 2], height - boxes[:, 1]], dim=1
+    )
+    return image.flip(-2), _with_flipped(target, flipped, -2)
+
+
+def _with_flipped(target: Target, boxes: Tensor, dim: int) -> Target:
+    changed: Target = {"boxes": boxes}
+    if "masks" in target:
+        changed["masks"] = target["masks"].flip(dim)
+    return {**target, **changed}
+
+
+def _resize_masks(masks: Tensor, shape: tuple[int, int]) -> Tensor:
+    if len(masks) == 0:
+        return masks.new_zeros((0, *shape))
+    resized = torch.nn.functional.interpolate(masks[:, None], size=shape, mode="nearest")
+    return resized[:, 0]
