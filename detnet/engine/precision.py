@@ -1,0 +1,31 @@
+"""Where bfloat16 pays."""
+
+from functools import cache
+from pathlib import Path
+
+import torch
+
+_CPU_FLAGS = {"amx_bf16", "avx512_bf16", "bf16"}  # the last is ARM's name
+
+
+def fast_bf16(device: torch.device | str) -> bool:
+    """Tells whether the device multiplies matrices in bfloat16 by instructions of its own.
+
+    Without them a CPU converts to float32 and back, which is slower than float32 alone.
+    """
+    kind = torch.device(device).type
+    if kind == "cuda":
+        return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
+    return kind == "cpu" and bool(_CPU_FLAGS & _cpu_flags(Path("/proc/cpuinfo")))
+
+
+@cache
+def _cpu_flags(cpuinfo: Path) -> frozenset[str]:
+    """What the first processor can do; empty where the system does not say."""
+    if not cpuinfo.is_file():
+        return frozenset()
+    for line in cpuinfo.read_text(errors="replace").splitlines():
+        name, _, value = line.partition(":")
+        if name.strip() in ("flags", "Features"):
+            return frozenset(value.split())
+    return frozenset()
