@@ -1,0 +1,236 @@
+"""Runs a trained detector on pictures: load a model, give it images, get objects back.
+
+import detnet
+model = detnet.load("runs/a")
+model.predict("image.jpg").draw("image.jpg").save("found.png")
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+
+from detnet.data.images import read_image
+from detnet.data.masks import encode_pixels
+from detnet.detectors.files import load_model
+from detnet.errors import InputError
+from detnet.inference.draw import draw, to_picture
+
+ImageLike = str | Path | Image.Image | NDArray[np.uint8] | Tensor
+
+# In a run folder: the model that scored best, else the one the training ended with.
+MODEL_FILES = ("best.safetensors", "model.safetensors")
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What was found in one image, the surest first.
+
+    Args:
+        boxes: (N, 4) float32, xyxy, pixels of the image.
+        labels: (N,) int64, 1 … K.
+        scores: (N,) float32 in [0, 1].
+        names: N class names.
+        category_ids: N ids of the data set that the model was trained on.
+        size: width and height of the image, pixels.
+        masks: (N, H, W) bool, or None from a detector of boxes.
+    """
+
+    boxes: Tensor
+    labels: Tensor
+    scores: Tensor
+    names: tuple[str, ...]
+    category_ids: tuple[int, ...]
+    size: tuple[int, int]
+    masks: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def draw(self, image: ImageLike) -> Image.Image:
+        """Draws the objects onto a copy of the image they were found in.
+
+        Raises:
+            InputError: the image has another size.
+        """
+        picture = to_picture(_pixels(image))
+        if picture.size != self.size:
+            sizes = ["×".join(map(str, size)) for size in (picture.size, self.size)]
+            raise InputError(
+                "the image is {}, but the objects were found in one of {}".format(*sizes)
+            )
+        return draw(
+            picture,
+            self.boxes,
+            names=self.names,
+            labels=self.labels,
+            scores=self.scores,
+            masks=self.masks,
+        )
+
+    def to_coco(self, image_id: int) -> list[dict[str, Any]]:
+        """Gives the objects as records of a COCO results file, masks as compressed RLE."""
+        records = []
+        for i, (x1, y1, x2, y2) in enumerate(self.boxes.tolist()):
+            record: dict[str, Any] = {
+                "image_id": image_id,
+                "category_id": self.category_ids[i],
+                "bbox": [x1, y1, x2 - x1, y2 - y1],
+                "score": float(self.scores[i]),
+            }
+            if self.masks is not None:
+                record["segmentation"] = encode_pixels(self.masks[i].numpy())
+            records.append(record)
+        return records
+
+
+class Predictor:
+    """A detector ready for use.
+
+    Args:
+        model: in torchvision's manner, with `info` (categories) as `detnet.create` gives it.
+        score_threshold: objects below it are not reported.
+        device: where it runs; None is the model's own.
+        dtype: `torch.bfloat16` computes in it where autocast allows; None is the model's own.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        score_threshold: float = 0.5,
+        device: str | torch.device | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        if not 0 <= score_threshold <= 1:
+            raise InputError(f"the score threshold must be in 0 … 1, got {score_threshold}")
+        self.score_threshold = score_threshold
+        own = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+        self.device = own if device is None else _device(device)
+        self.dtype = dtype
+        # On CPUs bfloat16 pays only together with channels-last weights.
+        self.model = model.to(memory_format=torch.channels_last).to(self.device).eval()
+        info: Any = model.info
+        known = info.categories or [
+            {"id": label, "name": f"class {label}"} for label in range(1, info.num_classes)
+        ]
+        self.category_ids = tuple(int(category["id"]) for category in known)
+        self.class_names = tuple(str(category["name"]) for category in known)
+
+    def predict(self, image: ImageLike) -> Prediction:
+        """Finds the objects in one image.
+
+        Args:
+            image: a path, a pillow image, a uint8 array (H, W, 3) in RGB, or a tensor (3, H, W),
+                uint8 or floats in [0, 1]. Files and pillow images are turned upright by their EXIF.
+
+        Raises:
+            InputError: no image, or one of another shape.
+        """
+        return self.predict_batch([image])[0]
+
+    @torch.inference_mode()
+    def predict_batch(self, images: Sequence[ImageLike]) -> list[Prediction]:
+        """Finds the objects in several images at once, which may differ in size."""
+        if not images:
+            return []
+        # The detector itself leaves out what is not sure enough, before it pastes a mask into a
+        # whole picture for each object.
+        owner: Any = getattr(self.model, "roi_heads", self.model)
+        owner.score_thresh = self.score_threshold
+        tensors = [_tensor(image) for image in images]
+        inputs = [tensor.to(self.device) for tensor in tensors]
+        with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype is not None):
+            outputs = self.model(inputs)
+        return [
+            self._prediction(output, (tensor.shape[2], tensor.shape[1]))
+            for output, tensor in zip(outputs, tensors, strict=True)
+        ]
+
+    def _prediction(self, output: dict[str, Tensor], size: tuple[int, int]) -> Prediction:
+        scores, order = output["scores"].float().sort(descending=True, stable=True)
+        order = order[scores >= self.score_threshold]
+        labels = output["labels"][order].cpu()
+        masks = output.get("masks")
+        return Prediction(
+            boxes=output["boxes"][order].float().cpu(),
+            labels=labels,
+            scores=output["scores"][order].float().cpu(),
+            names=tuple(self.class_names[label - 1] for label in labels.tolist()),
+            category_ids=tuple(self.category_ids[label - 1] for label in labels.tolist()),
+            size=size,
+            masks=None if masks is None else (masks[order, 0] > 0.5).cpu(),
+        )
+
+
+def load(
+    path: str | Path,
+    *,
+    score_threshold: float = 0.5,
+    device: str | torch.device | None = None,
+    dtype: torch.dtype | None = None,
+) -> Predictor:
+    """Loads a trained detector, running no code of the file's.
+
+    Args:
+        path: a run folder (its best model, else its last) or a `.safetensors` file.
+        score_threshold: see `Predictor`.
+        device: see `Predictor`.
+        dtype: see `Predictor`.
+
+    Raises:
+        InputError: no model there, or a file that is cut or a pickle.
+    """
+    model = load_model(find_model(path))
+    return Predictor(model, score_threshold=score_threshold, device=device, dtype=dtype)
+
+
+def find_model(path: str | Path) -> Path:
+    """The model file that a MODEL argument stands for: itself, or the best one of a run folder.
+
+    Raises:
+        InputError: there is none.
+    """
+    path = Path(path)
+    if path.is_dir():
+        for name in MODEL_FILES:
+            if (path / name).is_file():
+                return path / name
+        raise InputError(f"{path}: holds no model ({' or '.join(MODEL_FILES)})")
+    if not path.is_file():
+        raise InputError(f"{path}: no such run folder or model file")
+    return path
+
+
+def _device(name: str | torch.device) -> torch.device:
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)  # a device of the right name may still be absent
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).partition("\n")[0]
+        raise InputError(f"device {str(name)!r} cannot be used: {reason}") from error
+    return device
+
+
+def _pixels(image: ImageLike) -> Tensor | NDArray[np.uint8] | Image.Image:
+    return read_image(Path(image)) if isinstance(image, (str, Path)) else image
+
+
+def _tensor(image: ImageLike) -> Tensor:
+    """The image as (3, H, W), uint8 or floats, upright."""
+    pixels = _pixels(image)
+    if isinstance(pixels, Tensor) and pixels.ndim == 3 and pixels.shape[0] == 3:
+        return pixels
+    return torch.from_numpy(np.array(to_picture(pixels))).permute(2, 0, 1)
+
+
+def batches(images: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+    """Cuts a sequence into runs of `size`, the last one shorter."""
+    for start in range(0, len(images), size):
+        yield images[start : start + size]

@@ -1,0 +1,177 @@
+"""The predictor on real small detectors: forms of images, thresholds, files, COCO records."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from detnet.data.masks import decode_masks
+from detnet.detectors import create
+from detnet.detectors.files import save_model
+from detnet.errors import InputError
+from detnet.inference.predictor import Prediction, Predictor, batches, find_model, load
+
+CATEGORIES = [{"id": 7, "name": "cat"}, {"id": 123456789012, "name": "dog"}]
+
+
+def small_model(detector: str) -> torch.nn.Module:
+    """Random weights, whose scores lie near 1 / 3: below the usual threshold, above a low one."""
+    torch.manual_seed(0)
+    model = create(
+        detector, backbone="detnet59", num_classes=3, width=0.125, min_size=64, max_size=96
+    )
+    model.info.categories = CATEGORIES
+    return model
+
+
+@pytest.fixture(scope="module")
+def mask_predictor() -> Predictor:
+    return Predictor(small_model("mask_rcnn_fpn"), score_threshold=0.05)
+
+
+@pytest.fixture(scope="module")
+def pixels() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8)
+
+
+def test_objects_are_in_the_images_own_pixels(
+    mask_predictor: Predictor, pixels: np.ndarray
+) -> None:
+    found = mask_predictor.predict(pixels)
+    assert len(found) >= 5
+    assert found.size == (90, 60)
+    assert found.boxes.shape == (len(found), 4) and found.boxes.dtype == torch.float32
+    assert (found.boxes >= 0).all() and (found.boxes <= torch.tensor([90, 60, 90, 60])).all()
+    assert found.masks is not None and found.masks.shape == (len(found), 60, 90)
+    assert found.masks.dtype == torch.bool
+    assert (found.scores.diff() <= 0).all() and (found.scores >= 0.05).all()
+    for label, name, category_id in zip(
+        found.labels.tolist(), found.names, found.category_ids, strict=True
+    ):
+        assert {"id": category_id, "name": name} == CATEGORIES[label - 1]
+
+
+def test_every_form_of_an_image_gives_the_same_objects(
+    mask_predictor: Predictor, pixels: np.ndarray, tmp_path: Path
+) -> None:
+    path = tmp_path / "picture.png"
+    Image.fromarray(pixels).save(path)
+    tensor = torch.from_numpy(pixels).permute(2, 0, 1)
+    expected = mask_predictor.predict(pixels)
+    for form in (path, str(path), Image.fromarray(pixels), tensor, tensor / 255):
+        found = mask_predictor.predict(form)
+        torch.testing.assert_close(found.boxes, expected.boxes, rtol=0, atol=1e-3)
+        torch.testing.assert_close(found.scores, expected.scores, rtol=0, atol=1e-5)
+
+
+def test_a_batch_of_sizes_gives_each_image_its_own(
+    mask_predictor: Predictor, pixels: np.ndarray
+) -> None:
+    first, second = mask_predictor.predict_batch([pixels, np.ascontiguousarray(pixels[:, :40])])
+    assert first.size == (90, 60) and second.size == (40, 60)
+    assert second.masks is not None and second.masks.shape[1:] == (60, 40)
+    assert mask_predictor.predict_batch([]) == []
+
+
+@pytest.mark.parametrize("detector", ["faster_rcnn_fpn", "retinanet"])
+def test_the_threshold_cuts_both_ways(detector: str, pixels: np.ndarray) -> None:
+    predictor = Predictor(small_model(detector), score_threshold=0.0)
+    everything = predictor.predict(pixels)
+    assert len(everything) > 1 and everything.masks is None
+    middle = float(everything.scores[len(everything) // 2])
+    predictor.score_threshold = middle
+    fewer = predictor.predict(pixels)
+    assert 0 < len(fewer) < len(everything) and (fewer.scores >= middle).all()
+    predictor.score_threshold = 1.0
+    nothing = predictor.predict(pixels)
+    assert len(nothing) == 0 and nothing.to_coco(1) == []
+    assert nothing.draw(pixels).size == (90, 60)
+
+
+def test_bfloat16_finds_much_the_same_and_gives_float32(pixels: np.ndarray) -> None:
+    model = small_model("mask_rcnn_fpn")
+    exact = Predictor(model, score_threshold=0.0).predict(pixels)
+    rough = Predictor(model, score_threshold=0.0, dtype=torch.bfloat16).predict(pixels)
+    assert rough.boxes.dtype == rough.scores.dtype == torch.float32
+    assert abs(float(rough.scores[0] - exact.scores[0])) < 0.05
+    assert not torch.equal(rough.scores[:5], exact.scores[:5])
+
+
+def test_coco_records_carry_the_data_sets_ids_and_masks() -> None:
+    mask = torch.zeros(1, 20, 30, dtype=torch.bool)
+    mask[0, 5:15, 4:24] = True
+    found = Prediction(
+        boxes=torch.tensor([[4.0, 5.0, 24.0, 15.0]]),
+        labels=torch.tensor([2]),
+        scores=torch.tensor([0.75]),
+        names=("dog",),
+        category_ids=(123456789012,),
+        size=(30, 20),
+        masks=mask,
+    )
+    (record,) = found.to_coco(41)
+    segmentation = record.pop("segmentation")
+    assert record == {
+        "image_id": 41,
+        "category_id": 123456789012,
+        "bbox": [4.0, 5.0, 20.0, 10.0],
+        "score": 0.75,
+    }
+    assert segmentation["size"] == [20, 30] and isinstance(segmentation["counts"], str)
+    (painted,) = decode_masks([segmentation["counts"].encode()], 20, 30)
+    assert np.array_equal(painted, mask[0].numpy())
+    drawn = np.asarray(found.draw(np.zeros((20, 30, 3), dtype=np.uint8)))
+    assert drawn.any()
+    with pytest.raises(InputError, match="the image is 20×30"):
+        found.draw(np.zeros((30, 20, 3), dtype=np.uint8))
+
+
+def test_a_run_folder_gives_its_best_model(tmp_path: Path, pixels: np.ndarray) -> None:
+    model = small_model("faster_rcnn_fpn")
+    with pytest.raises(InputError, match="holds no model"):
+        find_model(tmp_path)
+    save_model(tmp_path / "model.safetensors", model)
+    assert find_model(tmp_path).name == "model.safetensors"
+    save_model(tmp_path / "best.safetensors", model)
+    assert find_model(str(tmp_path)).name == "best.safetensors"
+
+    loaded = load(tmp_path, score_threshold=0.05)
+    expected = Predictor(model, score_threshold=0.05).predict(pixels)
+    found = loaded.predict(pixels)
+    assert loaded.class_names == ("cat", "dog")
+    assert torch.equal(found.boxes, expected.boxes) and len(found) > 0
+
+
+def test_cut_files_and_pickles_are_refused_in_one_line(tmp_path: Path) -> None:
+    whole = tmp_path / "whole.safetensors"
+    save_model(whole, small_model("faster_rcnn_fpn"))
+    cut = tmp_path / "cut.safetensors"
+    cut.write_bytes(whole.read_bytes()[:5000])
+    pickled = tmp_path / "model.pth"
+    torch.save({"weight": torch.zeros(2)}, pickled)
+    for path in (cut, pickled, tmp_path / "absent.safetensors"):
+        with pytest.raises(InputError, match=path.name) as caught:
+            load(path)
+        assert "\n" not in str(caught.value)
+
+
+def test_unusable_options_are_refused(tmp_path: Path) -> None:
+    model = small_model("faster_rcnn_fpn")
+    with pytest.raises(InputError, match="0 … 1"):
+        Predictor(model, score_threshold=50)
+    with pytest.raises(InputError, match="'abacus'"):
+        Predictor(model, device="abacus")
+
+
+def test_classes_without_names_are_numbered() -> None:
+    model = small_model("faster_rcnn_fpn")
+    model.info.categories = []
+    predictor = Predictor(model)
+    assert predictor.class_names == ("class 1", "class 2")
+    assert predictor.category_ids == (1, 2)
+
+
+def test_batches_cover_everything_in_order() -> None:
+    assert [list(part) for part in batches(range(5), 2)] == [[0, 1], [2, 3], [4]]
