@@ -1,0 +1,141 @@
+"""Checkpoints that are whole or not there, and the state of every random number generator."""
+
+import os
+import pickle
+import random
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import torch
+
+from detnet.errors import InputError
+
+
+def save(path: str | Path, state: dict[str, Any]) -> None:
+    """Writes the state beside `path`, then puts it in its place; a failure leaves the old file.
+
+    Args:
+        state: tensors, numbers, strings and None in dicts and lists; what `load` gives back.
+
+    Raises:
+        InputError: the disk is full or refuses; what was at `path` before is still there.
+    """
+    path = Path(path)
+    partial = path.with_name(path.name + ".partial")
+    try:
+        with partial.open("wb") as file:
+            _write(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        _remove(partial)
+        kept = "the checkpoint before it is kept" if path.exists() else "there is none before it"
+        raise InputError(
+            f"{path}: cannot save the checkpoint: {error.strerror or error}; {kept}; "
+            "free the disk and go on with --resume"
+        ) from error
+    except BaseException:
+        _remove(partial)
+        raise
+
+
+def load(path: str | Path) -> dict[str, Any]:
+    """Reads what `save` wrote, all tensors on the CPU; never runs code from the file.
+
+    Raises:
+        InputError: the file is missing, cut, no checkpoint, or a pickle that would run code.
+    """
+    path = Path(path)
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise InputError(f"{path}: there is no such checkpoint") from None
+    except pickle.UnpicklingError:
+        raise InputError(
+            f"{path}: not a checkpoint of ours (it is cut, or holds more than numbers, which could "
+            "run code and is refused)"
+        ) from None
+    except (OSError, EOFError, RuntimeError, ValueError, KeyError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise InputError(f"{path}: the checkpoint is cut or damaged: {reason}") from error
+    if not isinstance(state, dict):
+        raise InputError(f"{path}: not a checkpoint of ours: a {type(state).__name__}, not a dict")
+    return state
+
+
+def rng_state() -> dict[str, Any]:
+    """The state of this process's generators: torch's, CUDA's, numpy's and Python's global ones.
+
+    With several processes each has its own: gather them, save the list, restore by rank.
+    """
+    numbers = np.random.get_state(legacy=False)
+    keys = torch.from_numpy(numbers["state"]["key"].astype(np.int64))
+    version, internal, gauss_next = random.getstate()
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state() if _cuda_in_use() else None,
+        "numpy": {**numbers, "state": {**numbers["state"], "key": keys}},
+        "python": [version, list(internal), gauss_next],
+    }
+
+
+def restore_rng_state(state: dict[str, Any]) -> None:
+    """Puts every generator back; CUDA's only where the state has it and a device is in use."""
+    torch.set_rng_state(state["torch"])
+    if state["cuda"] is not None and _cuda_in_use():
+        torch.cuda.set_rng_state(state["cuda"])
+    numbers = state["numpy"]
+    keys = numbers["state"]["key"].numpy().astype(np.uint32)
+    np.random.set_state({**numbers, "state": {**numbers["state"], "key": keys}})
+    version, internal, gauss_next = state["python"]
+    random.setstate((version, tuple(internal), gauss_next))
+
+
+class _Watched:
+    """A file that remembers why a write failed, which torch would bury under an error of its own."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        if self.error is None:
+            try:
+                return self._file.write(data)
+            except OSError as error:
+                self.error = error
+        return len(data)  # the rest is not worth a try; `_write` raises what went wrong
+
+    def flush(self) -> None:
+        pass  # the caller does, when all is written
+
+
+def _write(state: dict[str, Any], file: IO[bytes]) -> None:
+    watched = _Watched(file)
+    torch.save(state, watched)  # type: ignore[arg-type]
+    if watched.error is not None:
+        raise watched.error
+
+
+def _cuda_in_use() -> bool:
+    return torch.cuda.is_available() and torch.cuda.is_initialized()
+
+
+def _sync_folder(folder: Path) -> None:
+    """Makes a rename outlive a power failure, where the system lets a folder be opened."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _remove(partial: Path) -> None:
+    try:
+        partial.unlink(missing_ok=True)
+    except OSError:
+        return  # already failing for a reason that matters more
