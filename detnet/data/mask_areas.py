@@ -7,6 +7,8 @@ import numpy as np
 
 from detnet.data.columns import Floats, all_numbers, is_number
 
+MAX_SIDE = 1_000_000  # pixels; whatever claims more is no image, and would fill the memory
+
 
 def polygon_areas(segmentations: list[Any]) -> Floats:
     """Sums the areas of each annotation's polygons as geometry has them, all in one go.
@@ -23,10 +25,10 @@ def polygon_areas(segmentations: list[Any]) -> Floats:
     areas = np.full(len(segmentations), np.nan)
     polygons = [polygon for index in good for polygon in segmentations[index]]
     coordinates = all_numbers(list(chain.from_iterable(polygons)))
-    if coordinates is None or not np.isfinite(coordinates).all():
+    if coordinates is None or not (np.abs(coordinates) <= MAX_SIDE).all():
         # One bad number would spoil the common case for all: leave its annotation out, once more.
         clean = [
-            value if _looks_like_polygons(value) and _all_finite(value) else None
+            value if _looks_like_polygons(value) and _all_usable(value) else None
             for value in segmentations
         ]
         return polygon_areas(clean)
@@ -81,13 +83,13 @@ def unreadable(segmentation: Any, height: int, width: int) -> str:
     size = segmentation.get("size")
     if not (isinstance(size, list) and len(size) == 2 and all(type(side) is int for side in size)):
         return "RLE has no size [height, width]"
-    if min(size) <= 0:
-        return f"RLE size {size} is empty"
+    if min(size) <= 0 or max(size) > MAX_SIDE:
+        return f"RLE size {size} is not from 1 to {MAX_SIDE:,} pixels"
     if height and width and size != [height, width]:
         return f"RLE size (height, width) is {size}, its image's {[height, width]}"
     try:
         pixel_area(segmentation, *size)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OverflowError) as error:
         return str(error)
     return ""
 
@@ -100,6 +102,8 @@ def _unreadable_polygons(polygons: list[Any]) -> str:
             return f"a polygon has {len(polygon)} numbers; it takes pairs, and 6 at least"
         if not all(map(is_number, polygon)):
             return "a polygon holds a value that is no finite number"
+        if max(map(abs, polygon)) > MAX_SIDE:
+            return f"a polygon reaches beyond {MAX_SIDE:,} pixels"
     return ""
 
 
@@ -111,5 +115,5 @@ def _looks_like_polygons(value: Any) -> bool:
     )
 
 
-def _all_finite(polygons: list[list[Any]]) -> bool:
-    return all(all(map(is_number, polygon)) for polygon in polygons)
+def _all_usable(polygons: list[list[Any]]) -> bool:
+    return all(is_number(x) and abs(x) <= MAX_SIDE for polygon in polygons for x in polygon)

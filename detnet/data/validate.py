@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from detnet.data.columns import SEVERITIES, Bools, Findings, Floats, Ints, Problem, Severity, Table
-from detnet.data.mask_areas import pixel_area, polygon_areas, unreadable
+from detnet.data.mask_areas import MAX_SIDE, pixel_area, polygon_areas, unreadable
 from detnet.errors import InputError
 
 __all__ = ["FEW_BOXES", "SEVERITIES", "Problem", "Severity", "find_problems", "read_json"]
@@ -69,6 +69,13 @@ def find_problems(raw: dict[str, Any], *, file: str) -> list[Problem]:
         file: how the problems name the file.
     """
     findings = Findings(file)
+    with np.errstate(all="ignore"):  # absurd numbers are reported as boxes and areas, not raised
+        _check(raw, findings)
+    findings.problems.sort(key=lambda problem: SEVERITIES.index(problem.severity))
+    return findings.problems
+
+
+def _check(raw: dict[str, Any], findings: Findings) -> None:
     categories = Table(raw, "categories", "category", findings)
     images = Table(raw, "images", "image", findings)
     annotations = Table(raw, "annotations", "annotation", findings)
@@ -80,8 +87,6 @@ def find_problems(raw: dict[str, Any], *, file: str) -> list[Problem]:
     boxes = _check_boxes(annotations, sizes)
     _check_areas(annotations, boxes, sizes)
     _check_crowds(annotations)
-    findings.problems.sort(key=lambda problem: SEVERITIES.index(problem.severity))
-    return findings.problems
 
 
 def _check_categories(table: Table) -> tuple[Ints, Bools]:
@@ -111,8 +116,9 @@ def _check_images(table: Table) -> tuple[tuple[Ints, Bools], Floats]:
     sides = []
     for key in ("width", "height"):
         side, given = table.numbers(key, missing="missing-size")
-        empty = given & ~(side >= 1)
-        table.report("error", "missing-size", empty, f"{key} must be 1 pixel or more")
+        empty = given & ~((side >= 1) & (side <= MAX_SIDE))
+        message = f"{key} must be from 1 to {MAX_SIDE:,} pixels"
+        table.report("error", "missing-size", empty, message)
         sides.append(np.where(given & ~empty, side, np.nan))
     return (ids, there), np.stack(sides, axis=1)
 
@@ -157,13 +163,12 @@ def _check_boxes(table: Table, sizes: Floats) -> Floats:
     """Reports boxes without extent or beyond their image; returns them, NaN where unusable."""
     boxes, _ = table.boxes()
     x, y, width, height = boxes.T
-    with np.errstate(invalid="ignore"):
-        degenerate = (width <= 0) | (height <= 0)
-        subpixel = ~degenerate & ((width < 1) | (height < 1))
-        right, bottom = x + width, y + height
-        edges = np.stack([-x, -y, right - sizes[:, 0], bottom - sizes[:, 1]])
-        outside = ~degenerate & (edges > _EDGE_TOLERANCE).any(axis=0)
-        wholly = (right <= 0) | (bottom <= 0) | (x >= sizes[:, 0]) | (y >= sizes[:, 1])
+    degenerate = (width <= 0) | (height <= 0)
+    subpixel = ~degenerate & ((width < 1) | (height < 1))
+    right, bottom = x + width, y + height
+    edges = np.stack([-x, -y, right - sizes[:, 0], bottom - sizes[:, 1]])
+    outside = ~degenerate & (edges > _EDGE_TOLERANCE).any(axis=0)
+    wholly = (right <= 0) | (bottom <= 0) | (x >= sizes[:, 0]) | (y >= sizes[:, 1])
     for code, rows in (("box-degenerate", degenerate), ("box-subpixel", subpixel)):
         for index in np.flatnonzero(rows):
             message = f"box is {_plain(width[index])} wide and {_plain(height[index])} high"
@@ -221,8 +226,7 @@ def _check_crowds(table: Table) -> None:
 
 def _close(areas: Any, expected: Any) -> Any:
     """Within 1 pixel or 1 %, whichever is more."""
-    with np.errstate(invalid="ignore"):
-        return np.abs(areas - expected) <= np.maximum(1, 0.01 * np.abs(expected))
+    return np.abs(areas - expected) <= np.maximum(1, 0.01 * np.abs(expected))
 
 
 def _rows_of(wanted: Ints, ids: Ints, there: Bools) -> Ints:
@@ -249,4 +253,6 @@ def _report_repeated(
 
 
 def _plain(number: float) -> str:
+    if abs(number) >= 1e9:
+        return f"{number:.3g}"
     return f"{number:.2f}".rstrip("0").rstrip(".")

@@ -64,6 +64,7 @@ SQUARE = [[0, 0, 20, 0, 20, 10, 0, 10]]
         ({"bbox": 5}, "error", "bad-type", "4 finite numbers, found 5"),
         ({"bbox": [1, 2, 10**400, 4]}, "error", "bad-type", "4 finite numbers"),
         ({"bbox": ...}, "error", "missing-field", 'has no "bbox"'),
+        ({"bbox": [1, 2, 1e300, 1e300], "area": 1e308}, "warning", "box-outside", "1e+300"),
         ({"category_id": "3"}, "error", "bad-type", "whole number, found the text '3'"),
         ({"category_id": True}, "error", "bad-type", "whole number, found True"),
         ({"category_id": 3.5}, "error", "bad-type", "whole number, found 3.5"),
@@ -88,6 +89,7 @@ SQUARE = [[0, 0, 20, 0, 20, 10, 0, 10]]
         ({"area": 100, "segmentation": SQUARE}, "warning", "area-wrong", "its mask covers 200"),
         ({"segmentation": [[1, 2, 3, 4]]}, "warning", "bad-segmentation", "has 4 numbers"),
         ({"segmentation": [[1, 2, 3, 4, 5, "6"]]}, "warning", "bad-segmentation", "no finite"),
+        ({"segmentation": [[0, 0, 1e300, 0, 9, 9]]}, "warning", "bad-segmentation", "beyond"),
         (
             {"segmentation": {"size": [60, 40], "counts": [2400]}},
             "warning",

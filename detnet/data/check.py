@@ -1,0 +1,268 @@
+"""Finds what is wrong with a data set, annotations and images, before it costs a training run."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from detnet.data.columns import SEVERITIES, Findings, Problem
+from detnet.data.folders import SPLITS, Split, find_split, find_splits
+from detnet.data.image_files import IMAGE_SUFFIXES, ImageFile, inspect_images
+from detnet.data.statistics import statistics
+from detnet.data.validate import find_problems, read_json
+from detnet.errors import InputError
+
+_NAMED = 5  # how many names a message lists
+
+
+@dataclass(frozen=True)
+class Report:
+    """What `check` found.
+
+    Args:
+        problems: the gravest first.
+        statistics: {"splits": {name: see `detnet.data.statistics`}}, of the files that are read.
+    """
+
+    problems: list[Problem] = field(default_factory=list)
+    statistics: dict[str, Any] = field(default_factory=dict)
+
+    def count(self, severity: str) -> int:
+        return sum(problem.severity == severity for problem in self.problems)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "problems": [asdict(problem) for problem in self.problems],
+            "statistics": self.statistics,
+        }
+
+
+@dataclass(frozen=True)
+class _Named:
+    """An image record that names a file."""
+
+    split: str
+    record: str
+    path: Path
+    width: Any
+    height: Any
+
+
+def check(
+    data: Path,
+    *,
+    splits: Sequence[str] | None = None,
+    images: bool = True,
+    progress: Callable[[int, int], None] | None = None,
+) -> Report:
+    """Checks the annotations and images of a data set.
+
+    Args:
+        data: a folder in COCO or Roboflow layout.
+        splits: the splits to check; all that are there if None.
+        images: whether to read the images too.
+        progress: called with (images done, images in all).
+
+    Raises:
+        InputError: there is no data set at `data`, or not the split asked for. Everything else,
+            an annotation file that is cut too, is a problem in the report.
+    """
+    data = Path(data)
+    try:
+        if splits is None:
+            found = list(find_splits(data).values())
+        else:
+            found = [find_split(data, name) for name in splits]
+    except InputError as error:
+        # Annotations whose images are nowhere are still annotations to check.
+        present = [_without_images(data, name) for name in splits or SPLITS]
+        found = [split for split in present if split is not None]
+        if not found or (splits is not None and len(found) < len(splits)):
+            raise
+        report = check_splits(found, images=False)
+        if not images:
+            return report
+        lost = Problem("error", "images-missing", str(data), "", str(error))
+        return Report([lost, *report.problems], report.statistics)
+    return check_splits(found, progress=progress, images=images)
+
+
+def check_splits(
+    splits: Sequence[Split],
+    *,
+    progress: Callable[[int, int], None] | None = None,
+    images: bool = True,
+) -> Report:
+    """Checks splits given explicitly.
+
+    Args:
+        progress: called with (images done, images in all).
+        images: whether to read the images too.
+
+    Raises:
+        InputError: an annotation file or a folder of images does not exist.
+    """
+    for split in splits:
+        if not split.annotations.is_file():
+            raise InputError(f"{split.annotations}: no such annotation file")
+        if images and not split.images.is_dir():
+            raise InputError(f"{split.images}: the folder of images does not exist")
+    problems: list[Problem] = []
+    numbers: dict[str, Any] = {}
+    categories: dict[str, dict[str, Any]] = {}
+    named: list[_Named] = []
+    for split in splits:
+        try:
+            raw = read_json(split.annotations)
+        except InputError as error:
+            message = str(error).removeprefix(f"{split.annotations}: ")
+            code = "unreadable-json"
+            problems.append(Problem("error", code, str(split.annotations), "", message))
+            continue
+        problems += find_problems(raw, file=str(split.annotations))
+        numbers[split.name] = statistics(raw)
+        categories[str(split.annotations)] = _categories(raw)
+        named += _named_images(raw, split)
+    problems += _differing_categories(categories)
+    if images:
+        files = inspect_images((image.path for image in named), progress=progress)
+        problems += _image_problems(named, files)
+        problems += _duplicates(named, files)
+        if len(numbers) == len(splits):
+            problems += _unlisted({s.images for s in splits}, {p for p in files if files[p].digest})
+    problems.sort(key=lambda problem: SEVERITIES.index(problem.severity))
+    return Report(problems, {"splits": numbers})
+
+
+def _without_images(data: Path, name: str) -> Split | None:
+    try:
+        return find_split(data, name, images=data)
+    except InputError:
+        return None
+
+
+def _categories(raw: dict[str, Any]) -> dict[str, Any]:
+    rows = [row for row in raw["categories"] if isinstance(row, dict)]
+    return {str(row.get("id")): row.get("name") for row in rows}
+
+
+def _differing_categories(categories: dict[str, dict[str, Any]]) -> list[Problem]:
+    """Compares every file's categories with the first file's."""
+    problems: list[Problem] = []
+    files = list(categories)
+    for file in files[1:]:
+        mine, first = categories[file], categories[files[0]]
+        differing = [
+            f"{number} is {first.get(number, 'absent')!r} there and {mine.get(number, 'absent')!r}"
+            f" here"
+            for number in {**first, **mine}
+            if first.get(number) != mine.get(number)
+        ]
+        if differing:
+            more = f" (+{len(differing) - 1} more)" if len(differing) > 1 else ""
+            message = f"categories differ from {Path(files[0]).name}: id {differing[0]}{more}"
+            problems.append(Problem("error", "categories-differ", file, "", message))
+    return problems
+
+
+def _named_images(raw: dict[str, Any], split: Split) -> list[_Named]:
+    named = []
+    for row in raw["images"]:
+        if isinstance(row, dict) and isinstance(row.get("file_name"), str) and row["file_name"]:
+            record = f"image {row.get('id')} ({row['file_name']})"
+            path = split.images / row["file_name"]
+            named.append(_Named(split.name, record, path, row.get("width"), row.get("height")))
+    return named
+
+
+def _image_problems(named: list[_Named], files: dict[Path, ImageFile]) -> list[Problem]:
+    problems = []
+    for image in named:
+        facts, findings = files[image.path], Findings(str(image.path))
+        if facts.error:
+            message = facts.message
+            if facts.error == "image-missing":
+                message += _similar(image.path)
+            findings.add("error", facts.error, image.record, message)
+        if facts.width:
+            _check_size(image, facts, findings)
+        problems += findings.problems
+    return problems
+
+
+def _check_size(image: _Named, facts: ImageFile, findings: Findings) -> None:
+    """Compares the size annotated with the upright image's, and judges the EXIF orientation."""
+    annotated, stored = (image.width, image.height), (facts.width, facts.height)
+    upright, tag = facts.upright_size, facts.orientation
+    usable = all(isinstance(side, (int, float)) for side in annotated)
+    if usable and annotated != upright:
+        if annotated == stored:
+            message = (
+                f"annotated as stored, {_size(stored)}, but EXIF orientation {tag} makes the "
+                f"upright image {_size(upright)}; annotate that, or remove the tag"
+            )
+            findings.add("error", "exif-rotation", image.record, message)
+            return
+        message = f"annotated as {_size(annotated)}, but the image is {_size(upright)}"
+        findings.add("error", "size-differs", image.record, message)
+    if tag in range(2, 9):
+        turned = upright != stored and usable and annotated == upright
+        severity, hint = ("info", "as its annotation says") if turned else ("warning", _ASK)
+        message = f"EXIF orientation {tag}: it is read upright, {hint}"
+        findings.add(severity, "exif-rotation", image.record, message)  # type: ignore[arg-type]
+    elif tag != 1:
+        message = f"EXIF orientation {tag} is not one of 1 to 8 and is ignored"
+        findings.add("warning", "exif-invalid", image.record, message)
+
+
+_ASK = "and its boxes must be those of the upright image: look at it"
+
+
+def _size(size: tuple[Any, Any]) -> str:
+    return f"{size[0]} x {size[1]}"
+
+
+def _similar(path: Path) -> str:
+    """A hint at a file that differs in its suffix or in upper and lower case only."""
+    try:
+        near = [p.name for p in path.parent.iterdir() if p.stem.lower() == path.stem.lower()]
+    except (OSError, ValueError):
+        return ""
+    return f"; {near[0]} does" if near else ""
+
+
+def _duplicates(named: list[_Named], files: dict[Path, ImageFile]) -> list[Problem]:
+    """Finds files of equal content within a split, and between splits, where they leak."""
+    problems: list[Problem] = []
+    first: dict[tuple[str, bytes], _Named] = {}
+    for image in named:
+        digest = files[image.path].digest
+        if not digest:
+            continue
+        earlier = first.setdefault((image.split, digest), image)
+        if earlier.path != image.path:
+            message = f"the same picture as {earlier.record}"
+            file = str(image.path)
+            problems.append(Problem("warning", "duplicate-image", file, image.record, message))
+    seen: dict[bytes, _Named] = {}
+    for (_, digest), image in first.items():
+        earlier = seen.setdefault(digest, image)
+        if earlier.split != image.split:
+            message = f"in {image.split}, the same picture as {earlier.split}'s {earlier.record}"
+            file = str(image.path)
+            code = "duplicate-across-splits"
+            problems.append(Problem("warning", code, file, image.record, message))
+    return problems
+
+
+def _unlisted(folders: set[Path], listed: set[Path]) -> list[Problem]:
+    known = {path.resolve() for path in listed}
+    problems: list[Problem] = []
+    for folder in sorted(folders):
+        found = (p for p in sorted(folder.rglob("*")) if p.suffix.lower() in IMAGE_SUFFIXES)
+        names = [str(p.relative_to(folder)) for p in found if p.resolve() not in known]
+        if names:
+            listing = ", ".join(names[:_NAMED]) + (", …" if len(names) > _NAMED else "")
+            message = f"no record names {len(names)} of the folder's image files: {listing}"
+            problems.append(Problem("info", "image-unlisted", str(folder), "", message))
+    return problems
