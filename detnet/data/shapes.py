@@ -17,10 +17,10 @@ from detnet.data.masks import encode_pixels
 
 NAMES = ("disk", "square", "triangle")
 # Areas in COCO's sense: small below 32², large from 96². The gaps leave room for what is hidden.
-_AREAS = ((15**2, 31**2), (35**2, 84**2), (122**2, 152**2))
+_AREAS = ((15**2, 31**2), (36**2, 84**2), (120**2, 146**2))
 _DISTRACTORS = ("cross", "stroke", "arc")
-_LEAST_VISIBLE = 0.6  # of every object; less of one could not be told from a distractor
-_TRIES = 6  # places tried for a shape before it is left out
+_LEAST_VISIBLE = 0.65  # of every object; less of one could not be told from a distractor
+_TRIES = 12  # places tried for a shape before it is left out
 _SMOOTH = 3  # shapes are drawn this many times too large, for soft edges
 
 
@@ -120,7 +120,7 @@ class _Shape:
 
 def _plan(generator: np.random.Generator) -> list[_Shape]:
     """Chooses what is painted, mostly from large to small, so that little is quite hidden."""
-    rounds = 0 if generator.random() < 0.05 else int(generator.integers(1, 4))
+    rounds = 0 if generator.random() < 0.05 else (1, 2, 2, 3)[generator.integers(4)]
     colors = _palette(generator)
     sized = []
     for low, high in _AREAS * rounds:
