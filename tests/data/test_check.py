@@ -1,0 +1,307 @@
+"""Checks of whole data sets, made here with one fault each, and of the real ones where present."""
+
+import json
+import os
+import shutil
+import struct
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from detnet.data.check import Report, check, check_splits
+from detnet.data.folders import Split
+from detnet.errors import InputError
+
+DATA = Path(os.environ.get("DETNET_DATA", Path(__file__).parents[2] / ".." / "shared" / "data"))
+
+
+def write_image(path: Path, seed: int, *, orientation: int = 1) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (40, 60, 3), dtype=np.uint8)
+    entry = struct.pack("<HHHIII", 1, 0x0112, 4, 1, orientation, 0)  # pillow's own is 16 bits wide
+    exif = b"Exif\0\0II*\0\x08\0\0\0" + entry
+    Image.fromarray(pixels).save(path, exif=exif)
+
+
+def annotations(names: list[str]) -> dict[str, Any]:
+    """Ten boxes of one class on each image: nothing wrong with them."""
+    return {
+        "images": [
+            {"id": i, "file_name": name, "width": 60, "height": 40}
+            for i, name in enumerate(names, start=1)
+        ],
+        "annotations": [
+            {
+                "id": i + 1,
+                "image_id": i // 10 + 1,
+                "category_id": 1,
+                "bbox": [i % 10, 2, 20, 10],
+                "area": 200,
+                "iscrowd": 0,
+            }
+            for i in range(10 * len(names))
+        ],
+        "categories": [{"id": 1, "name": "cat"}],
+    }
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """A faultless set: train with a.jpg and b.jpg, val with c.jpg, all in images/."""
+    for seed, name in enumerate(["a.jpg", "b.jpg", "c.jpg"]):
+        write_image(tmp_path / "images" / name, seed)
+    (tmp_path / "annotations").mkdir()
+    rewrite(tmp_path, "train", annotations(["a.jpg", "b.jpg"]))
+    rewrite(tmp_path, "val", annotations(["c.jpg"]))
+    return tmp_path
+
+
+def rewrite(data: Path, split: str, raw: dict[str, Any]) -> Path:
+    path = data / "annotations" / f"instances_{split}.json"
+    path.write_text(json.dumps(raw))
+    return path
+
+
+def only_problem(report: Report) -> tuple[str, str, str, str, str]:
+    assert len(report.problems) == 1, report.problems
+    problem = report.problems[0]
+    return problem.severity, problem.code, problem.file, problem.record, problem.message
+
+
+def test_a_faultless_set(data: Path) -> None:
+    told: list[tuple[int, int]] = []
+    report = check(data, progress=lambda *done: told.append(done))
+    assert report.problems == []
+    assert list(report.statistics["splits"]) == ["train", "val"]
+    assert report.statistics["splits"]["train"]["per_class"]["cat"]["annotations"] == 20
+    assert told[-1] == (3, 3)
+    assert json.loads(json.dumps(report.to_json()))["problems"] == []
+
+
+def test_a_cut_annotation_file_is_a_problem(data: Path) -> None:
+    path = data / "annotations" / "instances_val.json"
+    path.write_text(path.read_text()[:-20])
+    severity, code, file, _, message = only_problem(check(data))
+    assert (severity, code, file) == ("error", "unreadable-json", str(path))
+    assert message.startswith("the JSON is cut off at line 1")
+    assert list(check(data).statistics["splits"]) == ["train"]
+
+
+@pytest.mark.parametrize(
+    ("content", "code", "message"),
+    [
+        (None, "image-missing", "does not exist"),
+        (b"these are words\n", "image-unreadable", "is a text file"),
+        (b"", "image-unreadable", "the file is empty"),
+        (0.7, "image-truncated", "the image is cut off"),
+    ],
+)
+def test_an_image_that_cannot_be_used(
+    data: Path, content: bytes | float | None, code: str, message: str
+) -> None:
+    path = data / "images" / "b.jpg"
+    if content is None:
+        path.unlink()
+    elif isinstance(content, float):
+        path.write_bytes(path.read_bytes()[: int(path.stat().st_size * content)])
+    else:
+        path.write_bytes(content)
+    problem = only_problem(check(data))
+    assert problem[:4] == ("error", code, str(path), "image 2 (b.jpg)")
+    assert message in problem[4]
+
+
+def test_a_missing_image_whose_suffix_is_spelt_otherwise(data: Path) -> None:
+    (data / "images" / "b.jpg").rename(data / "images" / "b.JPG")
+    report = check(data)
+    assert [problem.code for problem in report.problems] == ["image-missing", "image-unlisted"]
+    assert report.problems[0].message == "the file does not exist; b.JPG does"
+
+
+def test_a_size_that_differs(data: Path) -> None:
+    raw = annotations(["c.jpg"])
+    raw["images"][0].update(width=61)
+    rewrite(data, "val", raw)
+    problem = only_problem(check(data))
+    assert problem[:2] == ("error", "size-differs")
+    assert problem[3:] == ("image 1 (c.jpg)", "annotated as 61 x 40, but the image is 60 x 40")
+
+
+@pytest.mark.parametrize(
+    ("orientation", "annotated", "severity", "code", "message"),
+    [
+        (6, (60, 40), "error", "exif-rotation", "annotated as stored, 60 x 40"),
+        (6, (40, 60), "info", "exif-rotation", "read upright, as its annotation says"),
+        (3, (60, 40), "warning", "exif-rotation", "look at it"),
+        (0, (60, 40), "warning", "exif-invalid", "orientation 0 is not one of 1 to 8"),
+        (65537, (60, 40), "warning", "exif-invalid", "orientation 65537"),
+    ],
+)
+def test_exif_orientation(
+    data: Path,
+    orientation: int,
+    annotated: tuple[int, int],
+    severity: str,
+    code: str,
+    message: str,
+) -> None:
+    write_image(data / "images" / "c.jpg", 2, orientation=orientation)
+    raw = annotations(["c.jpg"])
+    raw["images"][0].update(width=annotated[0], height=annotated[1])
+    rewrite(data, "val", raw)
+    problem = only_problem(check(data))
+    assert problem[:2] == (severity, code)
+    assert message in problem[4]
+
+
+def test_the_same_picture_twice(data: Path) -> None:
+    shutil.copy(data / "images" / "a.jpg", data / "images" / "b.jpg")
+    problem = only_problem(check(data))
+    assert problem[:2] == ("warning", "duplicate-image")
+    assert problem[3:] == ("image 2 (b.jpg)", "the same picture as image 1 (a.jpg)")
+
+
+def test_the_same_picture_in_two_splits(data: Path) -> None:
+    shutil.copy(data / "images" / "a.jpg", data / "images" / "c.jpg")
+    problem = only_problem(check(data))
+    assert problem[:2] == ("warning", "duplicate-across-splits")
+    assert problem[4] == "in val, the same picture as train's image 1 (a.jpg)"
+
+
+def test_one_file_named_in_two_splits(data: Path) -> None:
+    rewrite(data, "val", annotations(["a.jpg"]))
+    codes = [problem.code for problem in check(data).problems]
+    assert codes == ["duplicate-across-splits", "image-unlisted"]
+
+
+def test_files_that_no_record_names(data: Path) -> None:
+    for seed in range(7):
+        write_image(data / "images" / "more" / f"{seed}.png", 10 + seed)
+    (data / "images" / "notes.txt").write_text("no image, not counted")
+    problem = only_problem(check(data))
+    assert problem[:3] == ("info", "image-unlisted", str(data / "images"))
+    assert "names 7 of the folder's image files: more/0.png" in problem[4]
+
+
+def test_categories_that_differ_between_splits(data: Path) -> None:
+    raw = annotations(["c.jpg"])
+    raw["categories"][0]["name"] = "dog"
+    path = rewrite(data, "val", raw)
+    problem = only_problem(check(data))
+    assert problem[:3] == ("error", "categories-differ", str(path))
+    assert problem[4].endswith("instances_train.json: id 1 is 'cat' there and 'dog' here")
+
+
+def test_problems_of_every_split_the_gravest_first(data: Path) -> None:
+    for split, name in (("train", "a.jpg"), ("val", "c.jpg")):
+        raw = annotations([name])
+        raw["annotations"][0]["area"] = 1
+        raw["annotations"][1]["category_id"] = 2
+        rewrite(data, split, raw)
+    problems = check(data).problems
+    assert [problem.severity for problem in problems[:4]] == ["error"] * 2 + ["warning"] * 2
+    assert {Path(problem.file).name for problem in problems[:2]} == {
+        "instances_train.json",
+        "instances_val.json",
+    }
+
+
+def test_only_the_split_asked_for(data: Path) -> None:
+    (data / "images" / "a.jpg").unlink()
+    assert check(data, splits=["val"]).count("error") == 0
+    assert check(data, splits=["train"]).count("error") == 1
+    with pytest.raises(InputError, match="test"):
+        check(data, splits=["test"])
+
+
+def test_no_image_is_opened_when_told_so(data: Path) -> None:
+    shutil.rmtree(data / "images")
+    assert check(data, images=False).problems == []
+
+
+def test_a_set_without_its_images_is_still_checked(data: Path) -> None:
+    shutil.rmtree(data / "images")
+    problem = only_problem(check(data))
+    assert problem[:2] == ("error", "images-missing")
+    assert "images" in problem[4]
+
+
+def test_roboflow_layout(data: Path, tmp_path: Path) -> None:
+    for split, spelling, names in (("train", "train", "ab"), ("val", "valid", "c")):
+        folder = tmp_path / "roboflow" / spelling
+        folder.mkdir(parents=True)
+        for name in names:
+            shutil.copy(data / "images" / f"{name}.jpg", folder)
+        shutil.copy(
+            data / "annotations" / f"instances_{split}.json", folder / "_annotations.coco.json"
+        )
+    report = check(tmp_path / "roboflow")
+    assert report.problems == []
+    assert list(report.statistics["splits"]) == ["train", "val"]
+
+
+def test_no_data_is_the_users_mistake(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="none"):
+        check(tmp_path / "none")
+    with pytest.raises(InputError):
+        check(tmp_path)
+    with pytest.raises(InputError, match=r"none\.json: no such annotation file"):
+        check_splits([Split("train", tmp_path / "none.json", tmp_path)])
+
+
+def test_any_content_gets_an_answer(data: Path) -> None:
+    raw = {"images": [{}, 3, {"file_name": "a\0.jpg"}], "annotations": [{}], "categories": [1]}
+    rewrite(data, "val", raw)
+    assert check(data).count("error") > 5
+
+
+needs_data = pytest.mark.skipif(
+    not (DATA / "odd").is_dir(), reason="real data not found; set DETNET_DATA"
+)
+
+
+@needs_data
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("bccd", {}), ("pennfudan", {}), ("coco-masks", {"area-wrong": 43, "box-subpixel": 1})],
+)
+def test_real_sets_are_sound(name: str, expected: dict[str, int]) -> None:
+    report = check(DATA / name)
+    warned = Counter(p.code for p in report.problems if p.severity != "info")
+    assert warned == expected  # coco-masks was resized with its crowds' areas only scaled
+    assert report.count("error") == 0
+
+
+@needs_data
+def test_real_faults_are_found() -> None:
+    images = DATA / "odd" / "images"
+
+    def codes(file: str, *, images_too: bool = False) -> Counter[tuple[str, str]]:
+        split = Split("odd", DATA / "odd" / file, images)
+        report = check_splits([split], images=images_too)
+        return Counter((p.severity, p.code) for p in report.problems)
+
+    assert codes("instances_truncated.json", images_too=True)["error", "image-truncated"] == 1
+    assert codes("bccd_zero_size_boxes.json")["warning", "box-degenerate"] == 1
+    balloon = codes("balloon_wrong_areas_zero_ids.json")
+    assert balloon["warning", "area-wrong"] == 255
+    assert balloon["warning", "id-zero"] == 1
+    assert balloon["info", "id-zero"] == 2
+
+
+@needs_data
+def test_real_invalid_orientations_are_found(tmp_path: Path) -> None:
+    raw = annotations(["00076.jpg", "00103.jpg"])
+    raw["images"][0].update(width=480, height=277)
+    raw["images"][1].update(width=480, height=321)
+    path = tmp_path / "odd.json"
+    path.write_text(json.dumps(raw))
+    report = check_splits([Split("odd", path, DATA / "odd" / "images")])
+    assert [(p.code, p.record) for p in report.problems if p.severity == "warning"] == [
+        ("exif-invalid", "image 1 (00076.jpg)"),
+        ("exif-invalid", "image 2 (00103.jpg)"),
+    ]
