@@ -95,7 +95,7 @@ def restore_rng_state(state: dict[str, Any]) -> None:
 
 
 class _Watched:
-    """A file that remembers why a write failed, which torch would bury under an error of its own."""
+    """A file that remembers why a write failed, which torch buries under an error of its own."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
