@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from detnet.data.coco import Annotations
+from detnet.data.annotations import Annotations
 
 Key = tuple[int, int, int]
 

@@ -1,78 +1,22 @@
-"""COCO annotations in flat arrays: small, shared by workers, repaired where that is safe."""
+"""Reads COCO annotation files into arrays, repairing what is safe and refusing what is not."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from detnet.data.annotations import Annotations, require_images, to_coco_dict
 from detnet.data.categories import Categories
 from detnet.data.flat import FlatBytes
 from detnet.data.folders import Split
 from detnet.data.mask_areas import pixel_area, polygon_areas
-from detnet.data.masks import encode_box, encode_segmentation, segmentation_of
+from detnet.data.masks import encode_box, encode_segmentation
 from detnet.data.validate import Problem, find_problems, read_json
 from detnet.errors import InputError
 
+__all__ = ["Annotations", "load_annotations", "require_images", "to_coco_dict"]
+
 _EDGE_TOLERANCE = 0.05  # pixels; files rounded to one decimal exceed the edge by as much
-
-
-@dataclass(frozen=True, eq=False)
-class Annotations:
-    """One split of a data set, I images and A annotations, grouped by image in the file's order.
-
-    Args:
-        path: the annotation file it came from.
-        images_folder: where `file_names` start.
-        image_ids: (I,) int64, as in the file.
-        file_names: UTF-8, with subfolders where the file has them.
-        sizes: (I, 2) int32, width and height, pixels.
-        offsets: (I + 1,) int64, where each image's annotations begin.
-        boxes: (A, 4) float32, xyxy, pixels, inside the image, never empty.
-        boxes_xywh: (A, 4) float64, the same in the file's own form and precision.
-        labels: (A,) int16, 1 … K.
-        areas: (A,) float64, square pixels, of the mask where the file says so.
-        crowd: (A,) bool.
-        annotation_ids: (A,) int64, as in the file, not necessarily unique.
-        masks: compressed run lengths per annotation, or None where they were not asked for.
-        categories: what the labels mean.
-    """
-
-    path: Path
-    images_folder: Path
-    image_ids: np.ndarray
-    file_names: FlatBytes
-    sizes: np.ndarray
-    offsets: np.ndarray
-    boxes: np.ndarray
-    boxes_xywh: np.ndarray
-    labels: np.ndarray
-    areas: np.ndarray
-    crowd: np.ndarray
-    annotation_ids: np.ndarray
-    masks: FlatBytes | None
-    categories: Categories
-
-    def __len__(self) -> int:
-        return len(self.image_ids)
-
-    def rows(self, image: int) -> slice:
-        """The annotations of the image with this index."""
-        return slice(int(self.offsets[image]), int(self.offsets[image + 1]))
-
-    def file_name(self, image: int) -> str:
-        return self.file_names[image].decode("utf-8", "surrogatepass")
-
-    def image_path(self, image: int) -> Path:
-        return self.images_folder / self.file_name(image)
-
-    @property
-    def nbytes(self) -> int:
-        """Memory of all arrays together."""
-        arrays = [value for value in vars(self).values() if isinstance(value, np.ndarray)]
-        flat = [self.file_names] + ([self.masks] if self.masks is not None else [])
-        return sum(array.nbytes for array in arrays) + sum(item.nbytes for item in flat)
 
 
 def load_annotations(
@@ -219,70 +163,6 @@ class _Builder:
     def _repair(self, count: int, text: str, one: str, many: str) -> None:
         if count:
             self.repairs.append(text.format(f"{count} {one if count == 1 else many}"))
-
-
-def require_images(annotations: Annotations) -> None:
-    """Refuses a data set some of whose image files are not there, before hours of training.
-
-    Raises:
-        InputError: naming the first one that is missing, and how many are.
-    """
-    paths = (annotations.image_path(image) for image in range(len(annotations)))
-    missing = [path for path in paths if not path.is_file()]
-    if missing:
-        more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
-        raise InputError(
-            f"{annotations.path}: image {missing[0]} does not exist{more}; "
-            f"names start from {annotations.images_folder}"
-        )
-
-
-def to_coco_dict(
-    annotations: Annotations, image_indices: Iterable[int] | None = None
-) -> dict[str, Any]:
-    """Writes annotations as a COCO ground truth that every evaluator takes.
-
-    Annotation ids count from 1, since pycocotools loses id 0; areas and crowd flags are always
-    there; masks, where they were loaded, are compressed RLE.
-
-    Args:
-        image_indices: which images, all by default.
-    """
-    indices = list(range(len(annotations)) if image_indices is None else image_indices)
-    images: list[dict[str, Any]] = []
-    records: list[dict[str, Any]] = []
-    for image in indices:
-        image_id = int(annotations.image_ids[image])
-        width, height = (int(side) for side in annotations.sizes[image])
-        name = annotations.file_name(image)
-        images.append({"id": image_id, "file_name": name, "width": width, "height": height})
-        rows = annotations.rows(image)
-        columns = zip(
-            range(rows.start, rows.stop),
-            annotations.boxes_xywh[rows].tolist(),
-            annotations.labels[rows].tolist(),
-            annotations.areas[rows].tolist(),
-            annotations.crowd[rows].tolist(),
-            strict=True,
-        )
-        for row, box, label, area, crowd in columns:
-            record = {
-                "id": len(records) + 1,
-                "image_id": image_id,
-                "category_id": annotations.categories.ids[label - 1],
-                "bbox": box,
-                "area": area,
-                "iscrowd": int(crowd),
-            }
-            if annotations.masks is not None:
-                record["segmentation"] = segmentation_of(annotations.masks[row], height, width)
-            records.append(record)
-    return {
-        "info": {},
-        "images": images,
-        "annotations": records,
-        "categories": annotations.categories.to_json(),
-    }
 
 
 def _refuse_errors(problems: list[Problem], split: Split) -> None:

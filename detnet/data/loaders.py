@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
+from detnet.data.annotations import Annotations
 from detnet.data.batches import Key, TrainBatches
-from detnet.data.coco import Annotations
 from detnet.data.images import read_image
 from detnet.data.masks import decode_masks
 from detnet.data.transforms import Target, Transform
