@@ -44,10 +44,16 @@ def build(
 ) -> nn.Module:
     """Does the work of `detnet.create`; see there."""
     if num_classes < 2:
-        raise InputError(f"num_classes counts the background and must be 2 or more, got {num_classes}")
+        raise InputError(
+            f"num_classes counts the background and must be 2 or more, got {num_classes}"
+        )
     builder = DETECTORS[detector]
     groups, own = _arguments(builder)
-    known = [*_BACKBONE_OPTIONS, *own, *(name for group in groups.values() for name in _names(group))]
+    known = [
+        *_BACKBONE_OPTIONS,
+        *own,
+        *(name for group in groups.values() for name in _names(group)),
+    ]
     for name in options:
         if name not in known:
             raise InputError(unknown_name(f"option of {detector}", name, [*known, "frozen"]))

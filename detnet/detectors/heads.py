@@ -15,6 +15,7 @@ from torchvision.models.detection.faster_rcnn import (
 from torchvision.models.detection.roi_heads import RoIHeads, maskrcnn_inference, maskrcnn_loss
 
 from detnet.backbones.norm import NormKind, make_norm
+from detnet.detectors.images import full_precision
 from detnet.errors import InputError
 
 
@@ -62,7 +63,7 @@ class Float32Predictor(FastRCNNPredictor):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         logits, deltas = super().forward(x)
-        return logits.float(), deltas.float()
+        return full_precision(logits), full_precision(deltas)
 
 
 class RegionHeads(RoIHeads):
@@ -119,7 +120,7 @@ class RegionHeads(RoIHeads):
         self, features: dict[str, Tensor], boxes: list[Tensor], shapes: list[tuple[int, int]]
     ) -> Tensor:
         pooled = self.mask_roi_pool(features, boxes, shapes)
-        return self.mask_predictor(self.mask_head(pooled)).float()
+        return full_precision(self.mask_predictor(self.mask_head(pooled)))
 
     def _add_masks(
         self,

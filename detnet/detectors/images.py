@@ -82,3 +82,8 @@ class ImageTransform(GeneralizedRCNNTransform):
         scale = min(self.min_size[-1] / min(height, width), self.max_size / max(height, width))
         size = [max(1, int(height * scale)), max(1, int(width * scale))]
         return image if size == [height, width] else TF.resize(image, size, antialias=True)
+
+
+def full_precision(values: Tensor) -> Tensor:
+    """Raises half-precision values to fp32, where losses, softmax and boxes are computed."""
+    return values if values.dtype == torch.float64 else values.float()

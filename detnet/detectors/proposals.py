@@ -9,6 +9,7 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
 from torchvision.ops import boxes as box_ops
 
+from detnet.detectors.images import full_precision
 from detnet.errors import InputError
 
 ANCHOR_SIZES = (32, 64, 128, 256, 512)
@@ -46,7 +47,9 @@ class Float32RPNHead(RPNHead):
 
     def forward(self, x: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         logits, deltas = super().forward(x)
-        return [level.float() for level in logits], [level.float() for level in deltas]
+        return [full_precision(level) for level in logits], [
+            full_precision(level) for level in deltas
+        ]
 
 
 class ProposalNetwork(RegionProposalNetwork):

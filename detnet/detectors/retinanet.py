@@ -10,7 +10,7 @@ from torchvision.models.detection.retinanet import RetinaNet, RetinaNetHead
 from detnet.backbones.base import Backbone
 from detnet.backbones.norm import NormKind
 from detnet.detectors.build import ModelInfo
-from detnet.detectors.images import ImageOptions, ImageTransform
+from detnet.detectors.images import ImageOptions, ImageTransform, full_precision
 from detnet.detectors.pyramid import PyramidNet
 from detnet.errors import InputError
 
@@ -44,7 +44,7 @@ class Float32RetinaNetHead(RetinaNetHead):
     """torchvision's head, whose outputs stay fp32 under autocast."""
 
     def forward(self, x: list[Tensor]) -> dict[str, Tensor]:
-        return {name: output.float() for name, output in super().forward(x).items()}
+        return {name: full_precision(output) for name, output in super().forward(x).items()}
 
 
 class DenseDetector(RetinaNet):

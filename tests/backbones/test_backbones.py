@@ -1,0 +1,127 @@
+"""Every backbone of `BACKBONES` through the contract, and the published costs."""
+
+import pytest
+import torch
+import torchvision
+
+from detnet.backbones import BACKBONES
+from detnet.backbones.base import Classifier
+from detnet.backbones.cost import describe
+from detnet.backbones.weights import from_torchvision
+from detnet.errors import InputError
+from tests.contracts import check_backbone
+
+# Multiply-adds at 224×224 and parameters, classifier included (facts: the papers' 3.8 … 6.1 G).
+COSTS = {
+    "resnet50": (3_857_973_248, 25.557),
+    "resnet101": (7_570_194_432, 44.549),
+    "resnet50_dilated": (6_054_477_824, 25.557),
+    "detnet59": (4_846_018_560, 18.373),
+    "detnet59_noproj": (4_640_497_664, 17.322),
+    "detnet110": (8_558_239_744, 37.365),
+}
+FIELDS = {  # strides and theoretical receptive fields, pixels
+    "resnet50": ((4, 8, 16, 32), (35, 99, 291, 483)),
+    "resnet50_dilated": ((4, 8, 16, 16), (35, 99, 291, 483)),
+    "detnet59": ((4, 8, 16, 16, 16), (35, 99, 291, 483, 675)),
+    "detnet59_noproj": ((4, 8, 16, 16, 16), (35, 99, 291, 483, 675)),
+}
+
+
+@pytest.mark.parametrize("stride_in", ["1x1", "3x3"])
+@pytest.mark.parametrize("name", BACKBONES)
+def test_contract(name: str, stride_in: str) -> None:
+    check_backbone(lambda: BACKBONES[name](width=0.125, stride_in=stride_in))
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_published_cost(name: str) -> None:
+    macs, millions = COSTS[name]
+    found = describe(name)
+    assert found["macs"] == macs
+    assert round(found["params"] / 1e6, 3) == millions
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_strides_and_fields(name: str) -> None:
+    features = describe(name)["features"]
+    strides, fields = FIELDS[name]
+    assert tuple(f["stride"] for f in features) == strides
+    assert tuple(f["receptive_field"] for f in features) == fields
+
+
+def test_receptive_field_is_what_a_gradient_reaches() -> None:
+    """The announced field of c4 equals the extent of the input that one cell depends on."""
+    for stride_in in ("1x1", "3x3"):
+        net = BACKBONES["detnet59"](width=0.125, stride_in=stride_in).double().eval()
+        for layer in net.modules():
+            if isinstance(layer, torch.nn.Conv2d):
+                torch.nn.init.constant_(layer.weight, 1 / layer.weight[0].numel())
+        net.stem.pool = torch.nn.AvgPool2d(3, 2, 1)  # max pooling hides all but one input
+        images = torch.ones(1, 3, 480, 448, dtype=torch.float64, requires_grad=True)
+        c4 = net(images)["c4"]
+        c4[0, 0, 15, 14].backward()
+        reached = images.grad.abs().sum((0, 1)) > 0
+        rows = reached.any(1).nonzero()
+        announced = net.feature_info[2].receptive_field
+        # With the stride in a 1×1 some of the input is skipped, at most a stride at either side.
+        assert announced - 16 <= int(rows.max() - rows.min()) + 1 <= announced, stride_in
+
+
+def test_width_scales_everything_to_multiples_of_eight() -> None:
+    net = BACKBONES["detnet59"](width=0.3)
+    assert [info.channels for info in net.feature_info] == [80, 152, 304, 304, 304]
+    convs = [layer for layer in net.modules() if isinstance(layer, torch.nn.Conv2d)]
+    assert all(conv.out_channels % 8 == 0 for conv in convs)
+    assert describe("detnet59", width=0.5)["macs"] < 0.27 * COSTS["detnet59"][0]
+
+
+def test_noproj_differs_from_detnet_in_stage_6_only() -> None:
+    full, without = (set(BACKBONES[n]().state_dict()) for n in ("detnet59", "detnet59_noproj"))
+    assert without < full
+    assert {name.split(".downsample")[0] for name in full - without} == {"stages.c6.0"}
+
+
+@pytest.mark.parametrize("name", ["resnet50", "resnet101"])
+def test_torchvision_weights_give_torchvision_logits(name: str) -> None:
+    torch.manual_seed(1)
+    theirs = torchvision.models.get_model(name, weights=None).eval()
+    backbone = BACKBONES[name](stride_in="3x3")
+    ours = Classifier(backbone).eval()
+    state = from_torchvision(theirs.state_dict())
+    ours.fc.load_state_dict({k[3:]: state.pop(k) for k in ("fc.weight", "fc.bias")})
+    backbone.load_state_dict(state)
+    images = torch.rand(2, 3, 96, 128)
+    with torch.no_grad():
+        torch.testing.assert_close(ours(images), theirs(images), rtol=1e-5, atol=1e-5)
+
+
+def test_dilated_takes_plain_resnet_weights() -> None:
+    BACKBONES["resnet50_dilated"](width=0.25).load_state_dict(
+        BACKBONES["resnet50"](width=0.25).state_dict()
+    )
+
+
+@pytest.mark.parametrize("kind", ["frozen", "batch", "sync"])
+def test_norm_is_a_choice(kind: str) -> None:
+    net = BACKBONES["detnet59"](width=0.125, norm=kind)
+    learned = [name for name, _ in net.named_parameters() if "bn" in name]
+    assert bool(learned) == (kind != "frozen")
+
+
+@pytest.mark.parametrize(
+    ("options", "seen"),
+    [({"width": 0}, "0"), ({"stride_in": "5x5"}, "5x5"), ({"norm": "group"}, "group")],
+)
+def test_bad_options_name_the_value(options: dict, seen: str) -> None:
+    with pytest.raises(ValueError, match=seen):
+        BACKBONES["detnet59"](**options)
+
+
+def test_bad_names() -> None:
+    with pytest.raises(InputError, match="did you mean 'detnet59'"):
+        BACKBONES["detnet-59"]
+    with pytest.raises(InputError, match="c7.*stem, c2"):
+        BACKBONES["detnet59"](width=0.125).freeze(("c7",))
+    with pytest.raises(InputError, match="smaller than detnet59's coarsest stride 16"):
+        describe("detnet59", image_size=(8, 224))

@@ -1,0 +1,90 @@
+"""Every detector of `DETECTORS` on every backbone through the contract."""
+
+import itertools
+
+import pytest
+import torch
+
+from detnet.backbones import BACKBONES
+from detnet.detectors import DETECTORS, create
+from detnet.errors import InputError
+from tests.contracts import check_detector, scene
+
+SMALL = {"width": 0.125, "min_size": 96, "max_size": 160}
+
+
+@pytest.mark.parametrize(("detector", "backbone"), list(itertools.product(DETECTORS, BACKBONES)))
+def test_contract(detector: str, backbone: str) -> None:
+    check_detector(
+        lambda: create(detector, backbone=backbone, num_classes=4, **SMALL),
+        masks=detector == "mask_rcnn_fpn",
+    )
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"box_head": "4conv1fc", "pyramid_norm": "sync", "norm": "sync"},
+        {"proposals": "per_level", "roi_levels": 5, "box_loss_beta": 1 / 9},
+        {"norm": "frozen", "frozen": ("stem", "c2"), "channel_order": "bgr"},
+    ],
+)
+def test_options(options: dict) -> None:
+    torch.manual_seed(0)
+    model = create("faster_rcnn_fpn", backbone="detnet59", num_classes=4, **SMALL, **options)
+    losses = model(*scene(masks=False))
+    torch.stack(list(losses.values())).sum().backward()
+    learned = [n for n, p in model.named_parameters() if p.requires_grad]
+    assert all(model.get_parameter(n).grad is not None for n in learned)
+    assert any("stem" in n for n in learned) == ("frozen" not in options)
+
+
+def test_box_heads_are_what_they_are_called() -> None:
+    two = create("faster_rcnn_fpn", num_classes=4, width=0.25)
+    four = create("faster_rcnn_fpn", num_classes=4, width=0.25, box_head="4conv1fc")
+    kinds = [[type(m).__name__ for m in net.roi_heads.box_head.modules()] for net in (two, four)]
+    assert kinds[0].count("Linear") == 2 and "Conv2d" not in kinds[0]
+    assert kinds[1].count("Linear") == 1 and kinds[1].count("Conv2d") == 4
+    assert kinds[1].count("SyncBatchNorm") == 4
+    assert two.roi_heads.box_predictor.cls_score.in_features == 256  # 1024 × width
+
+
+@pytest.mark.parametrize(("roi_levels", "expected"), [(4, {0, 1, 2, 3}), (5, {0, 1, 2, 3, 4})])
+def test_detnet_pools_regions_from_every_level(roi_levels: int, expected: set[int]) -> None:
+    """P4, P5 and P6 have one stride; by strides P5 and P6 would silently receive nothing."""
+    model = create("faster_rcnn_fpn", num_classes=4, width=0.125, roi_levels=roi_levels).eval()
+    pooler = model.roi_heads.box_roi_pool
+    sides = torch.tensor([56.0, 130.0, 300.0, 500.0, 900.0])
+    boxes = torch.stack([torch.zeros(5), torch.zeros(5), sides, sides], dim=1)
+    levels = pooler.map_levels([boxes])
+    assert levels.tolist() == [min(level, roi_levels - 1) for level in range(5)]
+    features = model.backbone(torch.rand(1, 3, 1024, 1024))
+    for feature in features.values():
+        feature.retain_grad()
+    pooler(features, [boxes], [(1024, 1024)]).sum().backward()
+    reached = {i for i, f in enumerate(features.values()) if f.grad is not None and f.grad.any()}
+    assert reached == expected
+
+
+def test_num_classes_counts_the_background() -> None:
+    with pytest.raises(InputError, match="2 or more, got 1"):
+        create("retinanet", num_classes=1)
+    model = create("retinanet", num_classes=4, width=0.125)
+    assert model.head.classification_head.num_classes == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"detector": "faster_rcnn"}, "did you mean 'faster_rcnn_fpn'"),
+        ({"detector": "retinanet", "backbone": "detnet95"}, "did you mean 'detnet59'"),
+        ({"detector": "retinanet", "widht": 2}, "did you mean 'width'"),
+        ({"detector": "retinanet", "proposals": "pooled"}, "unknown option of retinanet"),
+        ({"detector": "faster_rcnn_fpn", "proposals": "all"}, "'pooled' or 'per_level', got 'all'"),
+        ({"detector": "faster_rcnn_fpn", "min_size": 900, "max_size": 300}, "min_size 900"),
+    ],
+)
+def test_mistakes_are_one_line(arguments: dict, message: str) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        create(**{"num_classes": 3, **arguments})
+    assert "\n" not in str(caught.value)
