@@ -5,10 +5,11 @@ model = detnet.load("runs/a")
 model.predict("image.jpg").draw("image.jpg").save("found.png")
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from detnet.detectors.files import load_model
 from detnet.errors import InputError
 from detnet.inference.draw import draw, to_picture
 
+Item = TypeVar("Item")
 ImageLike = str | Path | Image.Image | NDArray[np.uint8] | Tensor
 
 # In a run folder: the model that scored best, else the one the training ended with.
@@ -230,7 +232,8 @@ def _tensor(image: ImageLike) -> Tensor:
     return torch.from_numpy(np.array(to_picture(pixels))).permute(2, 0, 1)
 
 
-def batches(images: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
-    """Cuts a sequence into runs of `size`, the last one shorter."""
-    for start in range(0, len(images), size):
-        yield images[start : start + size]
+def batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """Cuts what comes into lists of `size`, the last one shorter."""
+    iterator = iter(items)
+    while batch := list(islice(iterator, size)):
+        yield batch

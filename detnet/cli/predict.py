@@ -1,0 +1,129 @@
+"""Finds objects in pictures and videos, draws them, and writes COCO results.
+
+    detnet predict runs/a image.jpg holiday/ --output found
+    detnet predict model.safetensors film.mp4 --output found --score-threshold 0.7
+
+MODEL is a run folder or a .safetensors file. Folders are searched with all that is below them.
+Below the output folder there are then the drawn copies, predictions.json (COCO results format)
+and images.json, which says for each image_id which file, or which frame of a video, it is. Videos
+need the video extra: pip install 'detnet[video]'.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Iterable
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from detnet.errors import InputError
+
+if TYPE_CHECKING:
+    from detnet.inference.folder import Outcome
+    from detnet.inference.predictor import Predictor
+
+SHOWN = 5  # skipped files named in the summary
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's options."""
+    parser.add_argument("model", metavar="MODEL", type=Path, help="run folder or .safetensors file")
+    parser.add_argument(
+        "paths", metavar="PATH", type=Path, nargs="+", help="image, video, or folder of them"
+    )
+    parser.add_argument(
+        "--output", metavar="DIR", type=Path, required=True, help="where drawn copies and JSON go"
+    )
+    parser.add_argument(
+        "--score-threshold",
+        metavar="S",
+        type=float,
+        default=0.5,
+        help="leave out objects less sure than this, 0 … 1 (default: 0.5)",
+    )
+    parser.add_argument(
+        "--batch-size", metavar="N", type=int, default=1, help="images at once (default: 1)"
+    )
+    parser.add_argument(
+        "--device", default=None, help="cpu, cuda, cuda:1, … (default: a GPU if there is one)"
+    )
+    parser.add_argument(
+        "--precision",
+        choices=("auto", "fp32", "bf16"),
+        default="auto",
+        help="auto is bf16 where the device is fast at it (default: auto)",
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Predicts on everything that was asked for and says what came of it."""
+    if args.batch_size < 1:
+        raise InputError(f"--batch-size must be 1 or more, got {args.batch_size}")
+    if not 0 <= args.score_threshold <= 1:
+        raise InputError(f"--score-threshold must be in 0 … 1, got {args.score_threshold}")
+    if args.output.exists() and not args.output.is_dir():
+        raise InputError(f"{args.output}: is a file; --output names a folder")
+
+    from detnet.inference.folder import predict_files
+    from detnet.inference.sources import find_sources
+
+    sources, others = find_sources(args.paths, args.output)
+    predictor = _load(args)
+    start = time.monotonic()
+    with closing(
+        predict_files(predictor, sources, args.output, batch_size=args.batch_size)
+    ) as outcomes:
+        total = None if any(source.video for source in sources) else len(sources)
+        summary = _summarise(outcomes, total)
+    summary["skipped"] = [*map(str, others), *summary["skipped"]]
+    summary["seconds"] = round(time.monotonic() - start, 2)
+    summary["output"] = str(args.output)
+    print(json.dumps(summary) if args.json else format_summary(summary))
+    return 0
+
+
+def _load(args: argparse.Namespace) -> "Predictor":
+    import torch
+
+    from detnet.engine.precision import fast_bf16
+    from detnet.inference.predictor import load
+
+    device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    model = load(args.model, score_threshold=args.score_threshold, device=device)
+    if args.precision == "bf16" or (args.precision == "auto" and fast_bf16(model.device)):
+        model.dtype = torch.bfloat16
+    return model
+
+
+def _summarise(outcomes: "Iterable[Outcome]", total: int | None) -> dict[str, Any]:
+    from detnet.cli.progress import track
+
+    images = objects = 0
+    skipped = []
+    for outcome in track(outcomes, what="images", total=total):
+        if outcome.problem is None:
+            images += 1
+            objects += outcome.objects
+        else:
+            skipped.append(str(outcome.source.path))
+            print(f"detnet: skipped: {outcome.problem}", file=sys.stderr)
+    return {"images": images, "objects": objects, "skipped": skipped}
+
+
+def format_summary(summary: dict[str, Any]) -> str:
+    """Says in one or two lines how much was found and what was passed over."""
+    counts = f"{_plural(summary['objects'], 'object')} in {_plural(summary['images'], 'image')}"
+    lines = [f"{counts}: {summary['output']} ({summary['seconds']:.1f} s)"]
+    skipped = summary["skipped"]
+    if skipped:
+        more = f" and {len(skipped) - SHOWN} more" if len(skipped) > SHOWN else ""
+        names = ", ".join(skipped[:SHOWN])
+        lines.append(f"skipped {_plural(len(skipped), 'file')}: {names}{more}")
+    return "\n".join(lines)
+
+
+def _plural(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

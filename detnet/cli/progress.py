@@ -1,0 +1,69 @@
+"""Shows how far long work has come: a bar on a terminal, a plain line now and then elsewhere."""
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+Item = TypeVar("Item")
+PLAIN_EVERY_S = 15.0
+
+
+def track(items: Iterable[Item], *, what: str, total: int | None = None) -> Iterator[Item]:
+    """Yields the items while standard error tells how many there were and how long is left.
+
+    Standard output stays free for results.
+
+    Args:
+        items: the work, one item per step.
+        what: its name, "images".
+        total: how many there will be; None if nobody knows.
+    """
+    if sys.stderr.isatty():
+        yield from _bar(items, what, total)
+    else:
+        yield from _plain(items, what, total)
+
+
+def _bar(items: Iterable[Item], what: str, total: int | None) -> Iterator[Item]:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn(what),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(what, total=total)
+        for item in items:
+            progress.advance(task)
+            yield item
+
+
+def _plain(items: Iterable[Item], what: str, total: int | None) -> Iterator[Item]:
+    start = said = time.monotonic()
+    for count, item in enumerate(items, 1):
+        now = time.monotonic()
+        if now - said >= PLAIN_EVERY_S:
+            said = now
+            print(plain_line(count, total, now - start, what), file=sys.stderr, flush=True)
+        yield item
+
+
+def plain_line(count: int, total: int | None, elapsed_s: float, what: str) -> str:
+    """One line of progress: "40 of 200 images, 24 s left"."""
+    if not total:
+        return f"{count} {what}, {elapsed_s:.0f} s"
+    left_s = elapsed_s / count * max(total - count, 0)
+    return f"{count} of {total} {what}, {left_s:.0f} s left"

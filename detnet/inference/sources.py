@@ -1,0 +1,124 @@
+"""What to predict on: files, folders of files, and where each drawn picture goes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from detnet.data.images import IMAGE_SUFFIXES
+from detnet.errors import InputError
+
+VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v")
+
+
+@dataclass(frozen=True)
+class Source:
+    """One file to predict on.
+
+    Args:
+        path: of the image or video.
+        destination: of the drawn copy, below the output folder.
+        video: whether it is a video.
+        asked_for: named itself rather than met in a folder, so that it may not be passed over.
+    """
+
+    path: Path
+    destination: Path
+    video: bool
+    asked_for: bool
+
+
+def find_sources(paths: Sequence[Path], output: Path) -> tuple[list[Source], list[Path]]:
+    """Lists the images and videos among files and folders, folders with all that is below them.
+
+    What the output folder holds is passed over, so that running twice does not draw on drawings.
+
+    Args:
+        paths: files and folders.
+        output: where drawn copies go: as in the folder given, under their names; the second of two
+            that would get the same name is numbered.
+
+    Returns:
+        The sources, in the order of `paths` and by name within folders, each file once; and the
+        files in folders that are neither image nor video by their suffix.
+
+    Raises:
+        InputError: a path that does not exist, a file that is neither image nor video, an output
+            folder that is the input's, or nothing to predict on.
+    """
+    found: list[tuple[Path, Path, bool]] = []
+    skipped: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            inside, others = _search(path, output)
+            found += [(file, file.relative_to(path), False) for file in inside]
+            skipped += others
+        elif path.exists():
+            if not _is_video(path):
+                _require_image(path)
+            found.append((path, Path(path.name), True))
+        else:
+            raise InputError(f"{path}: no such file or folder")
+    if not found:
+        where = ", ".join(map(str, paths))
+        raise InputError(f"{where}: no image or video found ({len(skipped)} other files)")
+    return _with_destinations(found, output), skipped
+
+
+def _search(folder: Path, output: Path) -> tuple[list[Path], list[Path]]:
+    inside: list[Path] = []
+    others: list[Path] = []
+    root, out = folder.resolve(), output.resolve()
+    if root == out:
+        raise InputError(f"{folder}: is the output folder too; choose another --output")
+    for file in sorted(folder.rglob("*")):
+        if not file.is_file() or (root in out.parents and out in file.resolve().parents):
+            continue
+        (inside if _is_known(file) else others).append(file)
+    return inside, others
+
+
+def _require_image(path: Path) -> None:
+    """Reads the file's header only, so that the mistake shows before a model is loaded."""
+    try:
+        with Image.open(path):
+            pass
+    except Image.UnidentifiedImageError as error:
+        videos = ", ".join(VIDEO_SUFFIXES)
+        raise InputError(f"{path}: neither an image nor a video ({videos})") from error
+
+
+def _with_destinations(found: Sequence[tuple[Path, Path, bool]], output: Path) -> list[Source]:
+    sources: dict[Path, Source] = {}
+    taken: set[str] = set()
+    for path, name, asked_for in found:
+        real = path.resolve()
+        if real in sources:
+            continue
+        name = name.with_suffix(_drawn_suffix(path))
+        number = 1
+        unique = name
+        while str(unique).lower() in taken:  # some file systems do not tell A.jpg from a.jpg
+            number += 1
+            unique = name.with_stem(f"{name.stem}-{number}")
+        taken.add(str(unique).lower())
+        sources[real] = Source(path, output / unique, _is_video(path), asked_for)
+    for source in sources.values():
+        if source.destination.resolve() in sources:
+            raise InputError(f"{source.path}: would be overwritten; choose another --output")
+    return list(sources.values())
+
+
+def _drawn_suffix(path: Path) -> str:
+    if _is_video(path):
+        return ".mp4"
+    return ".jpg" if path.suffix.lower() in (".jpg", ".jpeg") else ".png"
+
+
+def _is_video(path: Path) -> bool:
+    return path.suffix.lower() in VIDEO_SUFFIXES
+
+
+def _is_known(path: Path) -> bool:
+    return path.suffix.lower() in IMAGE_SUFFIXES or _is_video(path)

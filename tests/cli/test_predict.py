@@ -1,0 +1,140 @@
+"""`detnet predict` end to end on a real small detector with random weights."""
+
+import json
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from detnet.cli import main
+from detnet.detectors import create
+from detnet.detectors.files import save_model
+from detnet.inference.video import VideoWriter
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    torch.manual_seed(0)
+    model = create(
+        "faster_rcnn_fpn", backbone="resnet50", num_classes=3, width=0.125, min_size=64, max_size=96
+    )
+    model.info.categories = [{"id": 3, "name": "cat"}, {"id": 90, "name": "dog"}]
+    save_model(folder / "best.safetensors", model)
+    return folder
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    folder = tmp_path / "in"
+    (folder / "deep").mkdir(parents=True)
+    generator = np.random.default_rng(0)
+    for name in ("a.jpg", "deep/a.jpg", "b.png"):
+        pixels = generator.integers(0, 256, (60, 90, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / name)
+    return folder
+
+
+def test_pictures_and_results_are_written(
+    run_folder: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (pictures / "notes.txt").write_text("no image")
+    (pictures / "broken.jpg").write_bytes((pictures / "a.jpg").read_bytes()[:400])
+    output = tmp_path / "out"
+    argv = ["predict", str(run_folder), str(pictures), "--output", str(output), "--json"]
+    assert main([*argv, "--score-threshold", "0.2", "--batch-size", "2"]) == 0
+    out, err = capsys.readouterr()
+    summary = json.loads(out)
+    assert summary["images"] == 3 and summary["objects"] > 0
+    assert sorted(Path(path).name for path in summary["skipped"]) == ["broken.jpg", "notes.txt"]
+    assert "broken.jpg" in err and err.count("\n") == 1
+
+    images = json.loads((output / "images.json").read_text())
+    assert [image["id"] for image in images] == [1, 2, 3]
+    for image in images:
+        assert (image["width"], image["height"]) == (90, 60)
+        with Image.open(output / image["drawn"]) as drawn, Image.open(image["path"]) as original:
+            assert drawn.size == original.size
+    assert sorted(image["drawn"] for image in images) == ["a.jpg", "b.png", "deep/a.jpg"]
+    results = json.loads((output / "predictions.json").read_text())
+    assert len(results) == summary["objects"]
+    assert {record["category_id"] for record in results} <= {3, 90}
+    assert all(record["score"] >= 0.2 and len(record["bbox"]) == 4 for record in results)
+
+
+def test_the_summary_is_read_by_people(
+    run_folder: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["predict", str(run_folder), str(pictures / "a.jpg"), "--output", str(tmp_path / "o")]
+    assert main([*argv, "--score-threshold", "1"]) == 0
+    assert capsys.readouterr().out.startswith("0 objects in 1 image: ")
+    assert json.loads((tmp_path / "o" / "predictions.json").read_text()) == []
+
+
+def test_a_video_becomes_a_drawn_video_with_predictions_per_frame(
+    run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("av", reason="needs the video extra")
+    film = tmp_path / "film.mp4"
+    generator = np.random.default_rng(0)
+    with VideoWriter(film, rate=Fraction(10)) as writer:
+        for _ in range(3):
+            writer.write(generator.integers(0, 256, (60, 90, 3), dtype=np.uint8))
+    output = tmp_path / "out"
+    argv = ["predict", str(run_folder / "best.safetensors"), str(film), "--output", str(output)]
+    assert main([*argv, "--score-threshold", "0.2", "--batch-size", "2", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["images"] == 3
+    images = json.loads((output / "images.json").read_text())
+    assert [(image["frame"], image["time_s"]) for image in images] == [(0, 0.0), (1, 0.1), (2, 0.2)]
+    assert {image["drawn"] for image in images} == {"film.mp4"}
+    assert (output / "film.mp4").stat().st_size > 1000
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--score-threshold", "50"], "--score-threshold must be in 0 … 1"),
+        (["--batch-size", "0"], "--batch-size must be 1 or more"),
+        (["--precision", "fp23"], "unknown 'fp23' (did you mean 'fp32'?)"),
+        (["--device", "abacus"], "device 'abacus' cannot be used"),
+    ],
+)
+def test_bad_options_are_one_line(
+    run_folder: Path,
+    pictures: Path,
+    tmp_path: Path,
+    options: list[str],
+    said: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    argv = ["predict", str(run_folder), str(pictures), "--output", str(tmp_path / "o"), *options]
+    assert main(argv) == 2
+    err = capsys.readouterr().err
+    assert said in err and err.startswith("detnet: error: ") and err.count("\n") == 1
+
+
+def test_an_image_asked_for_that_is_cut_is_named_and_the_rest_kept(
+    run_folder: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cut = tmp_path / "cut.jpg"
+    cut.write_bytes((pictures / "a.jpg").read_bytes()[:1200])
+    output = tmp_path / "out"
+    argv = ["predict", str(run_folder), str(pictures / "b.png"), str(cut), "--output", str(output)]
+    assert main(argv) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("detnet: error: ") and "cut.jpg" in err and err.count("\n") == 1
+    assert [image["file_name"] for image in json.loads((output / "images.json").read_text())] == [
+        "b.png"
+    ]
+
+
+def test_a_missing_model_is_one_line(
+    pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["predict", str(tmp_path), str(pictures), "--output", str(tmp_path / "o")]
+    assert main(argv) == 2
+    assert "holds no model (best.safetensors or model.safetensors)" in capsys.readouterr().err
+    assert not (tmp_path / "o").exists()

@@ -1,0 +1,77 @@
+"""What is predicted on, and where its drawn copy goes."""
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from detnet.errors import InputError
+from detnet.inference.sources import find_sources
+
+
+def picture(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (12, 8)).save(path)
+    return path
+
+
+def test_folders_are_searched_and_their_shape_is_kept(tmp_path: Path) -> None:
+    picture(tmp_path / "in" / "b.png")
+    picture(tmp_path / "in" / "deep" / "a.JPG")
+    (tmp_path / "in" / "notes.txt").write_text("no image")
+    (tmp_path / "in" / "film.mp4").write_bytes(b"")
+    output = tmp_path / "out"
+    sources, skipped = find_sources([tmp_path / "in"], output)
+    places = {s.path.name: s.destination.relative_to(output).as_posix() for s in sources}
+    assert places == {"b.png": "b.png", "a.JPG": "deep/a.jpg", "film.mp4": "film.mp4"}
+    assert [source.path.name for source in sources if source.video] == ["film.mp4"]
+    assert not any(source.asked_for for source in sources)
+    assert [path.name for path in skipped] == ["notes.txt"]
+
+
+def test_equal_names_do_not_overwrite_each_other(tmp_path: Path) -> None:
+    paths = [picture(tmp_path / folder / "a.jpg") for folder in ("one", "two", "three")]
+    paths += [picture(tmp_path / "four" / "A.JPEG"), picture(tmp_path / "five" / "a-2.jpg")]
+    sources, _ = find_sources(paths, tmp_path / "out")
+    names = [source.destination.name for source in sources]
+    assert names == ["a.jpg", "a-2.jpg", "a-3.jpg", "A-4.jpg", "a-2-2.jpg"]
+    assert all(source.asked_for for source in sources)
+
+
+def test_a_file_given_twice_counts_once(tmp_path: Path) -> None:
+    path = picture(tmp_path / "in" / "a.png")
+    sources, _ = find_sources([path, tmp_path / "in", path], tmp_path / "out")
+    assert len(sources) == 1
+
+
+def test_an_output_folder_within_the_input_is_not_searched(tmp_path: Path) -> None:
+    picture(tmp_path / "a.png")
+    picture(tmp_path / "out" / "a.png")
+    sources, _ = find_sources([tmp_path], tmp_path / "out")
+    assert [source.path for source in sources] == [tmp_path / "a.png"]
+
+
+def test_inputs_are_never_overwritten(tmp_path: Path) -> None:
+    path = picture(tmp_path / "a.png")
+    with pytest.raises(InputError, match="is the output folder too"):
+        find_sources([tmp_path], tmp_path)
+    with pytest.raises(InputError, match="a.png: would be overwritten"):
+        find_sources([path], tmp_path)
+
+
+def test_what_cannot_be_used_is_named(tmp_path: Path) -> None:
+    text = tmp_path / "letter.jpg"
+    text.write_text("this is a text file")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="letter.jpg: neither an image nor a video"):
+        find_sources([text], tmp_path / "out")
+    with pytest.raises(InputError, match="gone.jpg: no such file"):
+        find_sources([tmp_path / "gone.jpg"], tmp_path / "out")
+    with pytest.raises(InputError, match="empty: no image or video found"):
+        find_sources([tmp_path / "empty"], tmp_path / "out")
+
+
+def test_an_image_with_an_unusual_name_is_taken_when_asked_for(tmp_path: Path) -> None:
+    path = picture(tmp_path / "a.png").rename(tmp_path / "scan.jfif")
+    (source,), _ = find_sources([path], tmp_path / "out")
+    assert source.path == path and source.destination.name == "scan.png"
