@@ -1,20 +1,30 @@
-"""Reads image files as people have them: rotated by EXIF, grey, transparent, 16 bits deep, BMP."""
+"""Reads image files as people have them: rotated by EXIF, grey, transparent, 16 bits deep, TIFF.
 
-import io
+Pillow decodes all of them: torchvision's decoders are deprecated since 0.29 and due to go.
+"""
+
+import warnings
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
-from torchvision.io import ImageReadMode, decode_image
 
 from detnet.errors import InputError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 
-# What torchvision decodes; everything else goes to pillow at once.
-_TORCHVISION_MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
+_ORIENTATION = 0x0112  # EXIF's number for which side of the sensor was up
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 def read_image(path: Path) -> Tensor:
@@ -25,48 +35,57 @@ def read_image(path: Path) -> Tensor:
     reduced to 8.
 
     Returns:
-        (3, H, W) uint8.
+        (3, H, W) uint8, the channels last in memory, which is how resizing is fastest.
 
     Raises:
         InputError: the file is missing, no image, or cut.
     """
     try:
-        data = np.fromfile(path, dtype=np.uint8)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
-    if data.size == 0:
-        raise InputError(f"{path}: the file is empty")
-    if not data[:8].tobytes().startswith(_TORCHVISION_MAGIC):
-        return _decode_with_pillow(path, data)
-    try:
-        image = decode_image(
-            torch.from_numpy(data), mode=ImageReadMode.RGB, apply_exif_orientation=True
-        )
-    except RuntimeError:
-        return _decode_with_pillow(path, data)  # odd files that only pillow takes; else its words
-    if image.dtype == torch.uint16:
-        image = (image.to(torch.int32) >> 8).to(torch.uint8)
-    return image
-
-
-def _decode_with_pillow(path: Path, data: np.ndarray) -> Tensor:
-    try:
-        with Image.open(io.BytesIO(data.tobytes())) as opened:
-            upright = ImageOps.exif_transpose(opened)
-            if upright.mode.startswith(("I", "F")):
-                pixels = _deep_gray(np.asarray(upright))
-            else:
-                pixels = np.array(upright.convert("RGB"))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of broken EXIF and the like; what is fatal raises
+            with Image.open(path) as image:
+                pixels = _to_rgb(image)
     except Image.UnidentifiedImageError:
-        raise InputError(f"{path}: is not an image in a format that can be read") from None
+        raise InputError(f"{path}: {_not_an_image(Path(path))}") from None
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such image file") from None
+    except (IsADirectoryError, PermissionError) as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{path}: the image is damaged or cut: {reason}") from None
-    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+    return torch.from_numpy(pixels).permute(2, 0, 1)
+
+
+def _to_rgb(image: Image.Image) -> np.ndarray:
+    """(H, W, 3) uint8, upright."""
+    image.load()
+    turn = _UPRIGHT.get(_orientation(image) or 1)
+    if image.mode.startswith(("I", "F")):
+        deep = image.transpose(turn) if turn is not None else image
+        return _deep_gray(np.asarray(deep))
+    if image.mode in ("P", "PA"):
+        image = image.convert("RGBA")  # the palette's own transparency would mix in otherwise
+    if image.mode != "RGB":
+        image = image.convert("RGB")
+    return np.array(image.transpose(turn) if turn is not None else image)
+
+
+def _orientation(image: Image.Image) -> int | None:
+    try:
+        return image.getexif().get(_ORIENTATION)
+    except Exception:  # whatever garbage in the metadata, the pixels are there
+        return None
 
 
 def _deep_gray(values: np.ndarray) -> np.ndarray:
-    """Brings gray of more than 8 bits to (H, W, 3) uint8; pillow itself would clip it at 255."""
+    """Brings grey of more than 8 bits to (H, W, 3) uint8; pillow itself would clip it at 255."""
     low, high = (0.0, 65535.0) if values.dtype.kind in "iu" else (values.min(), values.max())
     gray = (values - low) * (255.0 / (high - low) if high > low else 0.0)
     return np.repeat(gray.clip(0, 255).astype(np.uint8)[:, :, None], 3, axis=2)
+
+
+def _not_an_image(path: Path) -> str:
+    if path.stat().st_size == 0:
+        return "the file is empty"
+    return "is not an image in a format that can be read"

@@ -1,0 +1,60 @@
+"""Small COCO data sets, written where a test asks for them."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from detnet.data.folders import Split
+
+Record = dict[str, Any]
+WriteData = Callable[..., Split]
+
+
+@pytest.fixture
+def write_data(tmp_path: Path) -> WriteData:
+    """Writes a split: sizes of its images (width, height), its annotations, its categories."""
+
+    def write(
+        sizes: list[tuple[int, int]],
+        annotations: list[Record],
+        *,
+        categories: list[Record] | None = None,
+        names: list[str] | None = None,
+        files: bool = True,
+    ) -> Split:
+        images = []
+        for index, (width, height) in enumerate(sizes):
+            name = names[index] if names else f"{index:03d}.png"
+            images.append({"id": 100 + index, "file_name": name, "width": width, "height": height})
+            if files:
+                path = tmp_path / "images" / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                pixels = np.random.default_rng(index).integers(0, 256, (height, width, 3))
+                Image.fromarray(pixels.astype(np.uint8)).save(path)
+        content = {
+            "images": images,
+            "annotations": annotations,
+            "categories": categories or [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}],
+        }
+        path = tmp_path / "annotations" / "instances_train.json"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps(content), encoding="utf-8")
+        return Split("train", path, tmp_path / "images")
+
+    return write
+
+
+def record(number: int, image: int, box: list[float], **more: Any) -> Record:
+    """An annotation of image 100 + `image`, of category 1 unless said otherwise."""
+    made = {"id": number, "image_id": 100 + image, "category_id": 1, "bbox": box, "iscrowd": 0}
+    return {**made, "area": box[2] * box[3], **more}
+
+
+@pytest.fixture(name="record")
+def record_fixture() -> Callable[..., Record]:
+    return record
