@@ -1,0 +1,107 @@
+"""One process or many: what torchrun says, and the few things processes tell each other.
+
+Every function works in a single process too, where there is nobody to talk to.
+"""
+
+import os
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+
+from detnet.errors import InputError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Process:
+    """This process's place among all that train together."""
+
+    rank: int
+    world_size: int
+    local_rank: int
+    device: torch.device
+
+    @property
+    def main(self) -> bool:
+        """Whether this is the process that writes files and talks to the user."""
+        return self.rank == 0
+
+
+def setup(device: str | None = None) -> Process:
+    """Joins the other processes if torchrun started several, and says which device is ours.
+
+    Args:
+        device: "cpu" or "cuda"; None takes CUDA where there is some. Several processes take one
+            CUDA device each.
+
+    Raises:
+        InputError: CUDA is asked for and missing, or there are more processes than devices.
+    """
+    kind, _, index = (device or ("cuda" if torch.cuda.is_available() else "cpu")).partition(":")
+    local_rank = int(os.environ.get("LOCAL_RANK", 0))
+    if kind == "cuda":
+        _require_device(local_rank)
+        place = torch.device("cuda", int(index or 0) if "RANK" not in os.environ else local_rank)
+        torch.cuda.set_device(place)
+    else:
+        place = torch.device(kind)
+    if "RANK" not in os.environ:
+        return Process(0, 1, 0, place)
+    # With CUDA, objects and flags still travel through gloo: NCCL would wait for the GPU.
+    dist.init_process_group("cpu:gloo,cuda:nccl" if kind == "cuda" else "gloo")
+    return Process(dist.get_rank(), dist.get_world_size(), local_rank, place)
+
+
+def cleanup() -> None:
+    """Leaves the other processes."""
+    if _several():
+        dist.destroy_process_group()
+
+
+def all_gather(value: T) -> list[T]:
+    """What every process gave, by rank; anything that pickles."""
+    if not _several():
+        return [value]
+    values: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(values, value)
+    return values
+
+
+def same_on_all(value: T) -> T:
+    """The main process's value, on every process."""
+    if not _several():
+        return value
+    values = [value]
+    dist.broadcast_object_list(values, src=0)
+    return values[0]
+
+
+def any_process(flag: bool) -> bool:
+    """Whether the flag is set on at least one process; all must ask at the same point."""
+    if not _several():
+        return flag
+    raised = torch.tensor(float(flag))
+    dist.all_reduce(raised, op=dist.ReduceOp.MAX)
+    return bool(raised)
+
+
+def barrier() -> None:
+    """Waits until every process is here."""
+    any_process(False)
+
+
+def _several() -> bool:
+    return dist.is_available() and dist.is_initialized()
+
+
+def _require_device(local_rank: int) -> None:
+    if not torch.cuda.is_available():
+        raise InputError("device cuda: this machine has none that torch can use; use device cpu")
+    if local_rank >= torch.cuda.device_count():
+        raise InputError(
+            f"torchrun started process {local_rank + 1} of this machine, which has "
+            f"{torch.cuda.device_count()} CUDA devices; lower --nproc-per-node or use device cpu"
+        )

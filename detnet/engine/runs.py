@@ -1,0 +1,203 @@
+"""The run folder: where a run keeps its files, and what happened in it, line by line."""
+
+import json
+import math
+import os
+import platform
+import subprocess
+import sys
+import time
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from detnet.errors import InputError
+
+_SIGNS = ("config.yaml", "last.ckpt", "metrics.jsonl")
+_PACKAGES = ("detnet", "torch", "torchvision", "numpy", "hotcoco", "pycocotools")
+
+
+class RunFolder:
+    """A folder that holds one run. Make one with `create`, find one with `open`."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.config = self.path / "config.yaml"
+        self.environment = self.path / "environment.json"
+        self.metrics = self.path / "metrics.jsonl"
+        self.last = self.path / "last.ckpt"
+        self.best = self.path / "best.safetensors"
+        self.model = self.path / "model.safetensors"
+        self.evaluation = self.path / "evaluation"
+        self.report = self.path / "report.html"
+
+    @classmethod
+    def create(cls, path: str | Path) -> "RunFolder":
+        """Makes the folder for a new run.
+
+        Raises:
+            InputError: it holds a run already, or cannot be made.
+        """
+        folder = cls(path)
+        found = [name for name in _SIGNS if (folder.path / name).exists()]
+        if found:
+            raise InputError(
+                f"{folder.path}: holds a run already ({found[0]}); choose another folder, or go on "
+                f"with --resume {folder.path}"
+            )
+        try:
+            folder.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"{folder.path}: cannot make the folder: {error.strerror}") from error
+        return folder
+
+    @classmethod
+    def open(cls, path: str | Path) -> "RunFolder":
+        """Finds a run.
+
+        Raises:
+            InputError: there is none at `path`.
+        """
+        folder = cls(path)
+        if not folder.path.is_dir():
+            raise InputError(f"{folder.path}: there is no such run folder")
+        if not folder.config.is_file():
+            raise InputError(f"{folder.path}: holds no run (no {folder.config.name} in it)")
+        return folder
+
+    def write_environment(self) -> None:
+        """Notes the command, the versions and the machine that the run's numbers come from."""
+        self.environment.write_text(json.dumps(describe_environment(), indent=2) + "\n")
+
+    def log(self, event: dict[str, Any]) -> None:
+        """Appends the event to metrics.jsonl as one line, which outlives a kill of this process.
+
+        Args:
+            event: numbers, strings, lists and dicts; "iteration" says when, and what is not
+                finite becomes null. Log what belongs to an iteration before its checkpoint.
+
+        Raises:
+            InputError: the disk is full or refuses.
+        """
+        line = json.dumps(_plain(event), allow_nan=False) + "\n"
+        try:
+            with self.metrics.open("a") as file:
+                file.write(line)
+                file.flush()
+        except OSError as error:
+            raise InputError(f"{self.metrics}: cannot write: {error.strerror}") from error
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """The events so far; a last line that a kill has cut is left out.
+
+        Raises:
+            InputError: a line before the last is not JSON.
+        """
+        return [json.loads(line) for line in self._lines()]
+
+    def cut_metrics(self, iteration: int) -> None:
+        """Drops what was logged after the checkpoint of `iteration`, and a line cut by a kill.
+
+        Everything from the first later event on goes, also what names no iteration.
+        """
+        kept = []
+        for line in self._lines():
+            if (json.loads(line).get("iteration") or 0) > iteration:
+                break
+            kept.append(line + "\n")
+        if not self.metrics.exists():
+            return
+        partial = self.metrics.with_name(self.metrics.name + ".partial")
+        try:
+            with partial.open("w") as file:
+                file.writelines(kept)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, self.metrics)
+        except OSError as error:
+            partial.unlink(missing_ok=True)
+            raise InputError(f"{self.metrics}: cannot write: {error.strerror}") from error
+
+    def _lines(self) -> list[str]:
+        """The whole lines of metrics.jsonl."""
+        if not self.metrics.exists():
+            return []
+        lines = self.metrics.read_text(errors="replace").split("\n")
+        whole = lines[:-1]  # what follows the last line feed was never finished
+        for number, line in enumerate(whole, 1):
+            if not _is_event(line):
+                raise InputError(f"{self.metrics}: line {number} is not a JSON object: {line[:40]}")
+        return whole
+
+
+def describe_environment() -> dict[str, Any]:
+    """The command, versions, commit and machine, without names of people or machines."""
+    return {
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "commit": _commit(Path(__file__).parent),
+        "python": platform.python_version(),
+        "packages": {name: version for name in _PACKAGES if (version := _version(name))},
+        "system": f"{platform.system()} {platform.machine()}",
+        "cpu": _cpu_name(),
+        "cpu_cores": len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+        "cuda": torch.version.cuda if torch.cuda.is_available() else None,
+        "processes": int(os.environ.get("WORLD_SIZE", 1)),
+    }
+
+
+def _plain(value: Any) -> Any:
+    """The same in JSON's own types: no NaN, no infinity, no tensors, numpy numbers or paths."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if hasattr(value, "tolist"):
+        return _plain(value.tolist())
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    raise TypeError(f"an event holds a {type(value).__name__}, which JSON cannot: {value!r}")
+
+
+def _is_event(line: str) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except ValueError:
+        return False
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _commit(folder: Path) -> str | None:
+    """The commit this code is at, "+" behind it if files have changed since; None if unknown."""
+    if not (folder.parents[1] / ".git").exists():
+        return None
+    git = ["git", "-C", str(folder), "describe", "--always", "--abbrev=12", "--dirty=+"]
+    git += ["--exclude", "*"]
+    try:
+        found = subprocess.run(git, capture_output=True, text=True, timeout=30)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return found.stdout.strip() or None
+
+
+def _cpu_name() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text(errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

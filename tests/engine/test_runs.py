@@ -1,0 +1,130 @@
+import json
+import math
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from detnet.engine.runs import RunFolder, describe_environment
+from detnet.errors import InputError
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunFolder:
+    folder = RunFolder.create(tmp_path / "runs" / "a")
+    folder.config.write_text("detector: faster_rcnn_fpn\n")
+    return folder
+
+
+def test_a_run_is_made_once_and_found_again(run: RunFolder) -> None:
+    assert RunFolder.open(str(run.path)).config == run.path / "config.yaml"
+    with pytest.raises(InputError, match=r"holds a run already \(config.yaml\).*--resume"):
+        RunFolder.create(run.path)
+
+
+def test_a_folder_with_other_files_may_take_a_run(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    assert RunFolder.create(tmp_path).path == tmp_path
+
+
+def test_folders_without_a_run_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such run folder"):
+        RunFolder.open(tmp_path / "missing")
+    with pytest.raises(InputError, match="holds no run"):
+        RunFolder.open(tmp_path)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot make the folder: "):
+        RunFolder.create(tmp_path / "file")
+
+
+def test_events_are_lines_and_not_finite_is_null(run: RunFolder) -> None:
+    run.log({"iteration": 1, "loss": math.nan, "per_size": [0.5, -math.inf], "best": None})
+    run.log({"iteration": 2, "loss": torch.tensor(0.25), "n": np.int64(3), "file": Path("a/b")})
+    first, second = run.metrics.read_text().splitlines()
+    expected = {"iteration": 1, "loss": None, "per_size": [0.5, None], "best": None}
+    assert json.loads(first) == expected
+    assert json.loads(second) == {"iteration": 2, "loss": 0.25, "n": 3, "file": "a/b"}
+    assert run.read_metrics() == [json.loads(first), json.loads(second)]
+    with pytest.raises(TypeError, match="holds a object"):
+        run.log({"loss": object()})
+
+
+def test_metrics_are_cut_back_to_the_checkpoint(run: RunFolder) -> None:
+    events: list[dict[str, object]] = [
+        {"event": "start"},
+        {"iteration": 10, "loss": 1.5},
+        {"iteration": 20, "loss": 1.25},
+        {"iteration": 20, "AP": 0.5},
+        {"iteration": 30, "loss": 1.0},
+        {"event": "stopped"},
+    ]
+    for event in events:
+        run.log(event)
+    before = run.metrics.read_bytes().splitlines(keepends=True)
+    run.cut_metrics(20)
+    assert run.metrics.read_bytes() == b"".join(before[:4])
+    run.log(events[4])
+    assert run.read_metrics() == events[:5]
+
+
+def test_a_line_cut_by_a_kill_is_left_out(run: RunFolder) -> None:
+    run.log({"iteration": 1})
+    whole = run.metrics.read_text()
+    with run.metrics.open("a") as file:
+        file.write('{"iteration": 2, "lo')
+    assert run.read_metrics() == [{"iteration": 1}]
+    run.cut_metrics(2)
+    assert run.metrics.read_text() == whole
+
+
+def test_a_damaged_line_is_named(run: RunFolder) -> None:
+    run.metrics.write_text('{"iteration": 1}\nhello\n{"iteration": 2}\n')
+    with pytest.raises(InputError, match="line 2 is not a JSON object: hello"):
+        run.read_metrics()
+
+
+def test_no_metrics_yet(run: RunFolder) -> None:
+    run.cut_metrics(5)
+    assert run.read_metrics() == []
+    assert not run.metrics.exists()
+
+
+def test_a_full_disk_is_one_line(run: RunFolder) -> None:
+    run.log({"iteration": 1})
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (run.metrics.stat().st_size, hard))
+    try:
+        with pytest.raises(InputError, match="metrics.jsonl: cannot write: File too large"):
+            run.log({"iteration": 2})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert run.read_metrics() == [{"iteration": 1}]
+
+
+def test_a_killed_process_loses_no_event(run: RunFolder) -> None:
+    script = (
+        "import sys, time\nfrom detnet.engine.runs import RunFolder\n"
+        "RunFolder(sys.argv[1]).log({'iteration': 1})\ntime.sleep(60)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", script, str(run.path)])
+    deadline = time.monotonic() + 60
+    while not run.metrics.exists() or not run.metrics.stat().st_size:
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert run.read_metrics() == [{"iteration": 1}]
+
+
+def test_environment_is_written(run: RunFolder) -> None:
+    run.write_environment()
+    found = json.loads(run.environment.read_text())
+    assert found["packages"]["torch"] == describe_environment()["packages"]["torch"]
+    assert found["python"].startswith("3.")
+    assert found["cpu_cores"] >= 1 and found["processes"] == 1
