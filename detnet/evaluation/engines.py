@@ -1,0 +1,170 @@
+"""The two COCO evaluators behind one function: columns in, tables of precision and recall out."""
+
+import contextlib
+import importlib.metadata
+import io
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from detnet.errors import InputError
+from detnet.evaluation.normalise import Detections, Truth
+from detnet.tables import unknown_name
+
+_RECALLS = np.linspace(0.0, 1.0, 101)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Where precision and recall are taken.
+
+    Args:
+        iou_type: "bbox" or "segm".
+        iou_thresholds: T of them, ascending.
+        areas: A ranges by name, lowest and highest area in pixels, both included.
+        max_dets: M of them, ascending: best-scored results per image and category.
+    """
+
+    iou_type: str
+    iou_thresholds: tuple[float, ...]
+    areas: dict[str, tuple[float, float]]
+    max_dets: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Tables:
+    """What an evaluator found; -1 where there is nothing to average, as in pycocotools.
+
+    Args:
+        precision: (T, 101, K, A, M), at recalls 0, 0.01 … 1.
+        recall: (T, K, A, M).
+    """
+
+    precision: np.ndarray
+    recall: np.ndarray
+
+
+def evaluate(engine: str, truth: Truth, detections: Detections, grid: Grid) -> Tables:
+    """Matches detections to ground truth with the named evaluator.
+
+    Raises:
+        InputError: there is no such engine, or it is not installed.
+    """
+    if engine not in ENGINES:
+        raise InputError(unknown_name("engine", engine, ENGINES))
+    counts = (len(truth.names), len(grid.areas), len(grid.max_dets))
+    if not counts[0] or not len(truth.image_ids):
+        thresholds = len(grid.iou_thresholds)
+        return Tables(
+            -np.ones((thresholds, len(_RECALLS), *counts)), -np.ones((thresholds, *counts))
+        )
+    try:
+        # Both say on standard output, or as warnings, what is already known here.
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return ENGINES[engine](truth, detections, grid)
+    except ImportError as error:
+        others = ", ".join(name for name in ENGINES if name != engine)
+        raise InputError(f"engine {engine} is not usable here ({error}); use {others}") from None
+
+
+def engine_version(engine: str) -> str:
+    """Name and version, as scores.json tells it."""
+    return f"{engine} {importlib.metadata.version(engine)}"
+
+
+def _hotcoco(truth: Truth, detections: Detections, grid: Grid) -> Tables:
+    import hotcoco
+
+    ids = np.arange(1, len(truth.images) + 1)
+    ground = hotcoco.COCO.from_arrays(
+        _images(truth),
+        _categories(truth),
+        truth.images + 1,
+        truth.categories + 1,
+        truth.boxes,
+        ids=ids,
+        area=truth.areas,
+        iscrowd=truth.crowd.astype(np.int64),
+        segmentation=truth.masks,
+    )
+    rows = np.column_stack(
+        [detections.images + 1, detections.boxes, detections.scores, detections.categories + 1]
+    )
+    found = ground.load_res(rows, segmentation=detections.masks)
+    if detections.masks:
+        found.update_anns(ids=np.arange(1, len(rows) + 1), area=detections.areas)
+    evaluator = hotcoco.COCOeval(ground, found, grid.iou_type)
+    _set_grid(evaluator.params, grid)
+    evaluator.evaluate()
+    evaluator.accumulate()
+    tables: Any = evaluator.eval
+    return Tables(tables["precision"], tables["recall"])
+
+
+def _pycocotools(truth: Truth, detections: Detections, grid: Grid) -> Tables:
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    ground, found = COCO(), COCO()
+    for coco, columns in ((ground, truth), (found, detections)):
+        coco.dataset = {
+            "images": _images(truth),
+            "categories": _categories(truth),
+            "annotations": _records(columns),
+        }
+        coco.createIndex()
+    evaluator = COCOeval(ground, found, grid.iou_type)
+    _set_grid(evaluator.params, grid)
+    evaluator.evaluate()
+    evaluator.accumulate()
+    return Tables(evaluator.eval["precision"], evaluator.eval["recall"])
+
+
+ENGINES: dict[str, Callable[[Truth, Detections, Grid], Tables]] = {
+    "hotcoco": _hotcoco,
+    "pycocotools": _pycocotools,
+}
+
+
+def _set_grid(params: Any, grid: Grid) -> None:
+    """Sets the same grid on either evaluator's parameters, which share these names."""
+    params.iouThrs = list(grid.iou_thresholds)
+    params.recThrs = _RECALLS.tolist()
+    params.areaRng = [list(limits) for limits in grid.areas.values()]
+    params.areaRngLbl = list(grid.areas)
+    params.maxDets = list(grid.max_dets)
+
+
+def _images(truth: Truth) -> list[dict[str, Any]]:
+    return [
+        {"id": i, "height": height, "width": width, "file_name": ""}
+        for i, (height, width) in enumerate(truth.sizes.tolist(), 1)
+    ]
+
+
+def _categories(truth: Truth) -> list[dict[str, Any]]:
+    return [{"id": k, "name": name} for k, name in enumerate(truth.names, 1)]
+
+
+def _records(columns: Truth | Detections) -> list[dict[str, Any]]:
+    """COCO annotations for pycocotools, their ids from 1: it takes 0 for "not matched"."""
+    count = len(columns.images)
+    crowd = columns.crowd if isinstance(columns, Truth) else np.zeros(count, bool)
+    scores = np.zeros(count) if isinstance(columns, Truth) else columns.scores
+    masks = columns.masks if columns.masks is not None else [None] * count
+    rows = zip(
+        (columns.images + 1).tolist(),
+        (columns.categories + 1).tolist(),
+        columns.boxes.tolist(),
+        columns.areas.tolist(),
+        crowd.astype(int).tolist(),
+        scores.tolist(),
+        masks,
+        strict=True,
+    )
+    names = ("image_id", "category_id", "bbox", "area", "iscrowd", "score", "segmentation")
+    return [{"id": i, **dict(zip(names, row, strict=True))} for i, row in enumerate(rows, 1)]

@@ -1,0 +1,176 @@
+"""Ground truth and results as columns, checked before an evaluator sees them.
+
+The evaluators do not check: hotcoco scores a NaN box as a perfect match, pycocotools loses
+annotation id 0, and both take a result for an unknown image in silence. Ids are replaced here by
+positions in ascending order, so what reaches them is whole, small and finite.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from detnet.errors import InputError
+from detnet.evaluation.masks import checked_masks, mask_boxes
+from detnet.evaluation.records import Records, kind_of, read_json
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What is to be found, in the order of the annotations.
+
+    Args:
+        sizes: (I, 2) height and width of each image, in ascending order of image id; zeros where
+            boxes are scored and the file does not tell.
+        names: one per category, in ascending order of category id, each different.
+        image_ids, category_ids: ascending; `images` and `categories` are positions in them.
+        boxes: (A, 4) xywh pixels.
+        areas: (A,) pixels, by which sizes are told apart.
+        masks: one COCO segmentation per annotation, None where boxes are scored.
+    """
+
+    sizes: np.ndarray
+    names: tuple[str, ...]
+    image_ids: np.ndarray
+    category_ids: np.ndarray
+    images: np.ndarray
+    categories: np.ndarray
+    boxes: np.ndarray
+    areas: np.ndarray
+    crowd: np.ndarray
+    masks: list[Any] | None
+
+
+@dataclass(frozen=True)
+class Detections:
+    """What was found, as positions, boxes and masks like those of `Truth`, in the file's order."""
+
+    images: np.ndarray
+    categories: np.ndarray
+    boxes: np.ndarray
+    areas: np.ndarray
+    scores: np.ndarray
+    masks: list[Any] | None
+
+
+def read_truth(annotations: Path | str | dict[str, Any], *, iou_type: str = "bbox") -> Truth:
+    """Reads and checks COCO ground truth.
+
+    Areas that are missing are width times height of the box.
+
+    Raises:
+        InputError: the file or a record cannot be scored; the message names it.
+    """
+    if isinstance(annotations, dict):
+        file, raw = "annotations", annotations
+    else:
+        file, raw = str(annotations), read_json(annotations)
+    tables = {name: _table(raw, name, file) for name in ("images", "annotations", "categories")}
+    image_ids, image_order = _unique_ids(tables["images"])
+    category_ids, category_order = _unique_ids(tables["categories"])
+    found = tables["annotations"]
+    images = _positions(found, "image_id", image_ids, "images")
+    boxes = found.boxes("bbox")
+    areas = found.numbers("area", default=boxes[:, 2] * boxes[:, 3])
+    found.refuse(areas < 0, "area", "is negative; leave it out to have the box's")
+    crowd = found.numbers("iscrowd", default=np.zeros(len(found)))
+    found.refuse((crowd != 0) & (crowd != 1), "iscrowd", "is neither 0 nor 1")
+    sizes = np.zeros((len(image_ids), 2), np.int64)
+    masks = None
+    if iou_type == "segm":
+        sizes = _sizes(tables["images"])[image_order]
+        masks, _ = checked_masks(found, sizes[images])
+    return Truth(
+        sizes=sizes,
+        names=_names(tables["categories"], category_order, category_ids),
+        image_ids=image_ids,
+        category_ids=category_ids,
+        images=images,
+        categories=_positions(found, "category_id", category_ids, "categories"),
+        boxes=boxes,
+        areas=areas,
+        crowd=crowd.astype(bool),
+        masks=masks,
+    )
+
+
+def read_detections(
+    results: Path | str | list[dict[str, Any]], truth: Truth, *, iou_type: str = "bbox"
+) -> Detections:
+    """Reads and checks COCO results against the ground truth they answer.
+
+    As in pycocotools, a result's size is that of its box where the results carry boxes, else that
+    of its mask.
+
+    Raises:
+        InputError: the file or a record cannot be scored; the message names it.
+    """
+    if isinstance(results, str | Path):
+        file, raw = str(results), read_json(results)
+    else:
+        file, raw = "results", results
+    if not isinstance(raw, list):
+        raise InputError(
+            f"{file}: results are a list of "
+            '{"image_id", "category_id", "bbox" or "segmentation", "score"}, '
+            f"this is {kind_of(raw)}"
+        )
+    found = Records(raw, file, "results")
+    images = _positions(found, "image_id", truth.image_ids, "images")
+    categories = _positions(found, "category_id", truth.category_ids, "categories")
+    scores = found.numbers("score")
+    masks = None
+    if iou_type == "bbox":
+        boxes = found.boxes("bbox")
+    else:
+        masks, areas = checked_masks(found, truth.sizes[images])
+        if not raw or not raw[0].get("bbox"):
+            boxes = mask_boxes(masks)
+            return Detections(images, categories, boxes, areas.astype(float), scores, masks)
+        boxes = found.boxes("bbox")
+    return Detections(images, categories, boxes, boxes[:, 2] * boxes[:, 3], scores, masks)
+
+
+def _table(raw: Any, name: str, file: str) -> Records:
+    table = raw.get(name) if isinstance(raw, dict) else None
+    if not isinstance(table, list):
+        raise InputError(
+            f"{file}: not COCO ground truth: it has no list {name!r}; expected an object with "
+            "the lists images, annotations and categories"
+        )
+    return Records(table, file, name)
+
+
+def _unique_ids(table: Records) -> tuple[np.ndarray, np.ndarray]:
+    """Ids in ascending order, and the order that sorts the table so."""
+    ids = table.integers("id")
+    order = np.argsort(ids, kind="stable")
+    repeated = np.zeros(len(ids), bool)
+    repeated[order[1:]] = ids[order[1:]] == ids[order[:-1]]
+    table.refuse(repeated, "id", "is that of an earlier record; ids must differ")
+    return ids[order], order
+
+
+def _positions(table: Records, field: str, known: np.ndarray, where: str) -> np.ndarray:
+    ids = table.integers(field)
+    positions = np.minimum(np.searchsorted(known, ids), max(len(known) - 1, 0))
+    unknown = known[positions] != ids if len(known) else np.ones(len(ids), bool)
+    table.refuse(unknown, field, f"is not among the ground truth's {where}")
+    return positions
+
+
+def _sizes(images: Records) -> np.ndarray:
+    sizes = np.stack([images.integers("height"), images.integers("width")], 1)
+    for column, field in enumerate(("height", "width")):
+        images.refuse(sizes[:, column] <= 0, field, "is not positive; masks need the image's size")
+    return sizes
+
+
+def _names(categories: Records, order: np.ndarray, ids: np.ndarray) -> tuple[str, ...]:
+    """Names in ascending order of id; those shared by several categories get their id added."""
+    given = [str(categories.records[i].get("name", i)) for i in order]
+    return tuple(
+        f"{name} (id {id_})" if given.count(name) > 1 else name
+        for name, id_ in zip(given, ids.tolist(), strict=True)
+    )
