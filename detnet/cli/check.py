@@ -47,8 +47,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prints the report; 1 when it has errors."""
-    with _progress() as progress:
-        report = _check(args, progress)
+    with progress() as tell:
+        report = _check(args, tell)
     if args.json:
         print(json.dumps(report.to_json()))
     else:
@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
     return 1 if report.count("error") else 0
 
 
-def _check(args: argparse.Namespace, progress: Callable[[int, int], None]) -> "Report":
+def _check(args: argparse.Namespace, tell: Callable[[int, int], None]) -> "Report":
     from detnet.data.check import check, check_splits
     from detnet.data.folders import find_split
     from detnet.errors import InputError
@@ -70,11 +70,11 @@ def _check(args: argparse.Namespace, progress: Callable[[int, int], None]) -> "R
         raise InputError("--images goes with --annotations FILE; DATA has its own images")
     if file is None:
         options = {"splits": args.split, "images": not args.no_images}
-        return check(args.data, progress=progress, **options)
+        return check(args.data, progress=tell, **options)
     if not file.is_file():
         raise InputError(f"{file}: no such annotation file")
     split = find_split(file, file.stem, images=file.parent if args.no_images else args.images)
-    return check_splits([split], progress=progress, images=not args.no_images)
+    return check_splits([split], progress=tell, images=not args.no_images)
 
 
 def format_report(report: "Report", *, root: Path | None = None, everything: bool = False) -> str:
@@ -159,7 +159,7 @@ def _plural(count: int, noun: str) -> str:
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[int, int], None]]:
+def progress() -> Iterator[Callable[[int, int], None]]:
     """A bar on a terminal, a line every ten seconds elsewhere; both on standard error."""
     if not sys.stderr.isatty():
         last = time.monotonic()

@@ -1,0 +1,152 @@
+"""What the converters pass on: pictures with named boxes, split by split, and nothing else."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from detnet.data.image_files import IMAGE_SUFFIXES, ImageFile, inspect_images
+from detnet.errors import InputError
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class LabelledBox:
+    """One object of a picture.
+
+    Args:
+        name: its class.
+        box: x, y, width, height in pixels, from the upright image's upper left corner, 0, 0.
+        crowd: not to be trained on and not counted: COCO's crowds, VOC's difficult objects.
+        polygons: its outline in COCO's form, if the format has one.
+    """
+
+    name: str
+    box: tuple[float, float, float, float]
+    crowd: bool = False
+    polygons: list[list[float]] | None = None
+    rle: dict[str, Any] | None = None
+
+
+@dataclass
+class Picture:
+    """One image file and what is on it.
+
+    Args:
+        path: where it lies now.
+        name: what it is to be called in the result, with "/" between folders.
+        width: pixels of the upright image, as the annotations have it.
+        height: as width.
+    """
+
+    path: Path
+    name: str
+    width: int
+    height: int
+    boxes: list[LabelledBox] = field(default_factory=list)
+
+
+@dataclass
+class PictureSet:
+    """A whole data set.
+
+    Args:
+        classes: names in the order of their ids.
+        splits: train, val, test, as many as there are.
+        notes: what a reader or writer left out or changed, one line each.
+    """
+
+    classes: list[str]
+    splits: dict[str, list[Picture]]
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def pictures(self) -> list[Picture]:
+        return [picture for pictures in self.splits.values() for picture in pictures]
+
+
+def image_files(folder: Path) -> list[Path]:
+    """All image files below a folder, in order."""
+    return sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+
+
+def unique_names(paths: Iterable[Path]) -> dict[Path, str]:
+    """Short names for files of several folders: the file's own, with its folders' where two clash.
+
+    Names that differ in their suffix alone clash too, since labels are named by the stem.
+    """
+    names: dict[Path, str] = {}
+    taken: set[str] = set()
+    for path in paths:
+        parts = list(path.parts)
+        for length in range(1, len(parts) + 1):
+            name = "_".join(part.strip("/\\") for part in parts[-length:])
+            if PurePosixPath(name).stem not in taken:
+                break
+        else:
+            name = f"{len(names)}_{path.name}"
+        taken.add(PurePosixPath(name).stem)
+        names[path] = name
+    return names
+
+
+def measure(paths: Iterable[Path], progress: Progress | None = None) -> dict[Path, ImageFile]:
+    """Reads the images for their sizes.
+
+    Raises:
+        InputError: one is missing or says no size; one that is merely cut is let through, for
+            `detnet check` to name with all the others.
+    """
+    files = inspect_images(paths, progress=progress)
+    for path, facts in files.items():
+        if not facts.width:
+            raise InputError(f"{path}: {facts.message}; replace it or take it out of the data set")
+    return files
+
+
+def place_image(source: Path, target: Path, *, link: bool) -> None:
+    """Puts an image into the result, as a hard link where the file system allows it."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    source = source.resolve()  # a link to a symbolic link would break when that one is moved
+    if link:
+        try:
+            os.link(source, target)
+            return
+        except OSError:  # another file system, or one without links
+            pass
+    shutil.copyfile(source, target)
+
+
+def finite(text: str, where: str) -> float:
+    """A number from a label file.
+
+    Raises:
+        InputError: it is none; `where` names the file and record.
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not abs(value) < 1e9:
+        raise InputError(f"{where}: {text.strip()[:40]!r} is not a number of pixels or a fraction")
+    return value
+
+
+def plain(number: float, digits: int = 3) -> float | int:
+    """Rounds away what floating point adds; a whole number becomes an int."""
+    rounded = round(number, digits)
+    return int(rounded) if rounded == int(rounded) else rounded
+
+
+def clipped(
+    box: tuple[float, float, float, float], width: int, height: int
+) -> tuple[float, float, float, float] | None:
+    """The part of a box (x, y, width, height) inside the image, None where nothing is."""
+    left, top = max(box[0], 0.0), max(box[1], 0.0)
+    right, bottom = min(box[0] + box[2], width), min(box[1] + box[3], height)
+    if right <= left or bottom <= top:
+        return None
+    return left, top, right - left, bottom - top
