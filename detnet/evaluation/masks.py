@@ -4,6 +4,7 @@ pycocotools trusts the text it is given: a damaged one crashes it or never retur
 checked here, in numpy, before any evaluator sees them.
 """
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -115,7 +116,10 @@ def checked_masks(table: Records, sizes: np.ndarray) -> tuple[list[Any], np.ndar
 
 def mask_boxes(masks: list[Any]) -> np.ndarray:
     """(N, 4) xywh, the smallest boxes around compressed masks."""
-    boxes = [pycocotools.mask.toBbox(mask) for mask in masks]
+    with warnings.catch_warnings():
+        # pycocotools 2.0.11 converts its buffers in a way that numpy 2 deprecates.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        boxes = [pycocotools.mask.toBbox(mask) for mask in masks]
     return np.asarray(boxes, np.float64).reshape(-1, 4)
 
 

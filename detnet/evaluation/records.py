@@ -81,7 +81,7 @@ class Records:
         """(N, 4) float64 xywh, finite, width and height not negative."""
         kind = "four finite numbers [x, y, width, height]"
         values = self._array(self.column(field), field, (4,), _is_box, kind).astype(np.float64)
-        self.refuse((values[:, 2:] < 0).any(1), field, "has a negative width or height")
+        self.refuse(np.any(values[:, 2:] < 0, axis=1), field, "has a negative width or height")
         return values
 
     def _array(

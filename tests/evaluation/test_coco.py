@@ -1,0 +1,266 @@
+"""Scores: both engines give the same numbers, published numbers come out, bad input is one line."""
+
+import copy
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import hotcoco
+import numpy as np
+import pycocotools.mask
+import pytest
+
+from detnet.errors import InputError
+from detnet.evaluation.coco import score
+from detnet.evaluation.engines import ENGINES
+
+HEADLINE = "AP AP50 AP75 APs APm APl AR1 AR10 AR100 ARs ARm ARl".split()
+DATA = Path(os.environ.get("DETNET_DATA", Path(__file__).parents[3] / "shared" / "data"))
+
+
+def differences(one: Any, other: Any) -> float:
+    """Largest difference of all numbers of two scores, infinite where their keys differ."""
+    if isinstance(one, dict):
+        if list(one) != list(other):
+            return np.inf
+        return max([differences(one[k], other[k]) for k in one if k != "engine"], default=0.0)
+    if isinstance(one, float) and isinstance(other, float):
+        return abs(one - other)
+    return 0.0 if one == other else np.inf
+
+
+def rectangle_mask(box: list[float], height: int, width: int, kind: int) -> Any:
+    """The box as an ellipse in one of the forms COCO writes masks in."""
+    x, y, w, h = box
+    angles = np.linspace(0, 2 * np.pi, 9)[:-1]
+    corners = np.stack([x + w / 2 * (1 + np.cos(angles)), y + h / 2 * (1 + np.sin(angles))], 1)
+    polygon = [corners.ravel().tolist()]
+    if kind == 0:
+        return polygon
+    rle = pycocotools.mask.merge(pycocotools.mask.frPyObjects(polygon, height, width))
+    if kind == 1:
+        return {"size": rle["size"], "counts": rle["counts"].decode()}
+    flat = hotcoco.mask.decode(rle).ravel(order="F")
+    edges = np.flatnonzero(np.diff(flat, prepend=0))
+    runs = np.diff(np.concatenate([[0], edges, [flat.size]])).tolist()
+    return {"size": rle["size"], "counts": runs}
+
+
+def random_case(seed: int) -> tuple[dict[str, Any], list[dict[str, Any]], dict[str, Any]]:
+    """Ground truth, results and options with ties, crowds, areas unlike boxes, empty everything."""
+    random = np.random.default_rng(seed)
+    masks = seed % 4 == 0
+    scale = 25 if seed % 3 else 6
+    images = [
+        {"id": int(i), "height": 12 * scale, "width": 16 * scale}
+        for i in random.choice(10**12, int(random.integers(1, 6)), replace=False)
+    ]
+    categories = [
+        {"id": int(k), "name": f"class {k}"}
+        for k in random.choice(90, int(random.integers(1, 5)), replace=False)
+    ]
+
+    def record(box: np.ndarray) -> dict[str, Any]:
+        bbox = np.round(box, 1).tolist()
+        made = {"image_id": images[random.integers(len(images))]["id"], "bbox": bbox}
+        made["category_id"] = categories[random.integers(len(categories))]["id"]
+        if masks:
+            kind = int(random.integers(3))
+            made["segmentation"] = rectangle_mask(bbox, 12 * scale, 16 * scale, kind)
+        return made
+
+    def boxes(count: int) -> np.ndarray:
+        sides = random.integers(1, 8, (count, 2)) * scale / 2  # coarse, for ties of IoU, too
+        return np.concatenate([random.integers(0, 8, (count, 2)) * scale / 2, sides], 1)
+
+    annotations = []
+    for index, box in enumerate(boxes(int(random.integers(0, 25)) * (seed % 11 > 0))):
+        made = record(box) | {"id": index, "iscrowd": int(random.random() < 0.15)}
+        if random.random() < 0.8:
+            made["area"] = float(box[2] * box[3] * random.choice([0.5, 1.0, 3.0]))
+        annotations.append(made)
+    results = [
+        record(box) | {"score": float(random.integers(10)) / 10}
+        for box in boxes(int(random.integers(0, 60)) * (seed % 7 > 0))
+    ]
+    for made in results:
+        if annotations and random.random() < 0.6:
+            near = annotations[random.integers(len(annotations))]
+            shift = np.round(random.normal(0, scale / 12, 4) * (random.random() < 0.7), 1)
+            made["image_id"], made["category_id"] = near["image_id"], near["category_id"]
+            made["bbox"] = np.maximum(np.asarray(near["bbox"]) + shift, 0).tolist()
+            if masks:
+                size = (12 * scale, 16 * scale)
+                made["segmentation"] = rectangle_mask(made["bbox"], *size, seed % 3)
+    if masks and seed % 8 == 0:
+        for made in results:
+            del made["bbox"]
+    options: dict[str, Any] = {"iou_type": "segm" if masks else "bbox"}
+    if seed % 5 == 0:
+        options |= {"iou_thresholds": (0.3, 0.5, 0.9), "max_dets": (3,)}
+    if seed % 5 == 1:
+        options |= {"areas": {"small": (0, 500), "odd": (400, 2000)}, "max_dets": (500, 2, 1)}
+    if seed % 5 == 2:
+        options["class_agnostic_recall"] = True
+    truth = {"images": images, "annotations": annotations, "categories": categories}
+    return truth, results, options
+
+
+def test_engines_give_equal_numbers() -> None:
+    averaged, nothing = 0, 0
+    for seed in range(240):
+        truth, results, options = random_case(seed)
+        before = copy.deepcopy((truth, results))
+        scores = [score(truth, results, engine=engine, **options) for engine in ENGINES]
+        assert differences(*scores) <= 1e-9, f"seed {seed}"
+        assert (truth, results) == before
+        averaged += scores[0]["AP"] is not None and 0 < scores[0]["AP"] < 1
+        nothing += scores[0]["AP"] is None
+    assert averaged > 120 and nothing > 10  # the cases say something
+
+
+def test_numbers_are_those_of_pycocotools_alone(capfd: pytest.CaptureFixture[str]) -> None:
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    compared = 0
+    for seed in range(3, 60, 4):
+        truth, results, _ = random_case(seed)
+        if not truth["annotations"] or not results:
+            continue
+        scores = score(truth, results)
+        for index, annotation in enumerate(truth["annotations"]):
+            annotation["id"] = index + 1
+            annotation.setdefault("area", annotation["bbox"][2] * annotation["bbox"][3])
+        ground = COCO()
+        ground.dataset = truth
+        ground.createIndex()
+        evaluator = COCOeval(ground, ground.loadRes(results), "bbox")
+        evaluator.evaluate()
+        evaluator.accumulate()
+        evaluator.summarize()
+        ours = [-1.0 if scores[key] is None else scores[key] for key in HEADLINE]
+        np.testing.assert_allclose(ours, evaluator.stats, rtol=0, atol=1e-12)
+        compared += 1
+    assert compared >= 10
+    capfd.readouterr()
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_published_numbers(engine: str) -> None:
+    folder = DATA / "oracle"
+    if not folder.is_dir():
+        pytest.skip(f"no {folder}: set DETNET_DATA")
+    expected = json.loads((folder / "expected_bbox_pycocotools_2.0.11.json").read_text())
+    scores = score(
+        folder / "gts_val2014_100_bbox_area.json",
+        folder / "instances_val2014_fakebbox100_results.json",
+        engine=engine,
+    )
+    assert {key: scores[key] for key in HEADLINE} == pytest.approx(expected, rel=0, abs=1e-6)
+
+
+@pytest.fixture
+def truth() -> dict[str, Any]:
+    return {
+        "images": [{"id": 7, "height": 40, "width": 60}, {"id": 9, "height": 40, "width": 60}],
+        "categories": [
+            {"id": 3, "name": "cat"},
+            {"id": 1, "name": "dog"},
+            {"id": 2, "name": "cow"},
+        ],
+        "annotations": [
+            {"id": 0, "image_id": 7, "category_id": 3, "bbox": [5, 5, 20, 10]},
+            {"id": 1, "image_id": 9, "category_id": 1, "bbox": [0, 0, 40, 35], "area": 1400},
+        ],
+    }
+
+
+@pytest.fixture
+def results() -> list[dict[str, Any]]:
+    return [
+        {"image_id": 7, "category_id": 3, "bbox": [5, 5, 20, 10], "score": 0.9},
+        {"image_id": 9, "category_id": 1, "bbox": [0, 0, 40, 19], "score": 0.8},
+    ]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_scores_have_the_promised_form(
+    engine: str,
+    truth: dict[str, Any],
+    results: list[dict[str, Any]],
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    scores = score(truth, results, engine=engine)
+    keys = ["engine", "iou_type", *HEADLINE, "by_iou_and_size", "per_class"]
+    assert list(scores) == keys
+    assert scores["engine"].startswith(f"{engine} ")
+    assert list(scores["by_iou_and_size"]) == ["all", "small", "medium", "large"]
+    for row in scores["by_iou_and_size"].values():
+        assert list(row) == ["AP", "AR"]
+        assert list(row["AR"]) == list(row["AP"]) == ["mean", "50", "60", "70", "80", "85"]
+    # The cat is exact though its annotation id is 0; the dog's IoU is 19/35 = 0.543.
+    assert scores["per_class"]["cat"] == {
+        "AP": pytest.approx(1), "AP50": pytest.approx(1), "AR100": 1.0, "annotations": 1
+    }  # fmt: skip
+    assert scores["per_class"]["dog"]["AR100"] == pytest.approx(0.1)
+    assert scores["per_class"]["cow"] == {
+        "AP": None, "AP50": None, "AR100": None, "annotations": 0
+    }  # fmt: skip
+    assert list(scores["per_class"]) == ["dog", "cow", "cat"]
+    assert scores["AP50"] == pytest.approx(1) and scores["AP75"] == pytest.approx(0.5)
+    assert scores["APs"] == pytest.approx(1) and scores["APl"] is None
+    assert scores["by_iou_and_size"]["medium"]["AR"]["60"] == 0
+    json.dumps(scores, allow_nan=False)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_nothing_found_is_zero_and_nothing_there_is_null(
+    engine: str, truth: dict[str, Any], results: list[dict[str, Any]]
+) -> None:
+    scores = score(truth, [], engine=engine)
+    assert (scores["AP"], scores["AR100"], scores["APs"], scores["APl"]) == (0, 0, 0, None)
+    for nothing in (
+        truth | {"annotations": []},
+        {"images": [], "annotations": [], "categories": []},
+    ):
+        scores = score(nothing, [], engine=engine)
+        assert all(scores[key] is None for key in HEADLINE)
+    assert score(truth | {"annotations": []}, results, engine=engine)["AP"] is None
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_own_grid(engine: str, truth: dict[str, Any], results: list[dict[str, Any]]) -> None:
+    options: dict[str, Any] = {"iou_thresholds": (0.3, 0.55), "areas": {"tiny": (0, 300)}}
+    scores = score(truth, results, engine=engine, max_dets=(5,), **options)
+    assert scores["AR5"] == pytest.approx(0.75) and scores["AR100"] is None
+    assert scores["AP50"] is None and scores["APs"] is None
+    assert scores["by_iou_and_size"]["tiny"]["AP"] == pytest.approx({"mean": 1, "30": 1, "55": 1})
+    assert scores["parameters"]["max_dets"] == [5]
+    assert scores["per_class"]["dog"]["AR5"] == pytest.approx(0.5)
+
+
+def test_class_agnostic_recall_counts_a_box_of_the_wrong_class(
+    truth: dict[str, Any], results: list[dict[str, Any]]
+) -> None:
+    results[0]["category_id"] = 1
+    scores = score(truth, results, class_agnostic_recall=True)
+    assert scores["AR100"] == pytest.approx(0.05)
+    assert scores["class_agnostic_recall"]["small"]["mean"] == 1.0
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"engine": "hotcoc"}, "did you mean 'hotcoco'"),
+        ({"iou_type": "box"}, "did you mean 'bbox'"),
+        ({"iou_thresholds": (50,)}, "iou_thresholds"),
+        ({"max_dets": (0,)}, "max_dets"),
+        ({"areas": {"small": (9, 1)}}, "areas"),
+    ],
+)
+def test_bad_options(options: dict[str, Any], message: str, truth: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=message):
+        score(truth, [], **options)
