@@ -1,0 +1,66 @@
+"""Charts: axes with round numbers, curves in place, nothing for nothing."""
+
+import re
+from xml.etree import ElementTree
+
+import pytest
+
+from detnet.report.charts import HEIGHT, WIDTH, Line, line_chart, nice_ticks, smoothed, thinned
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "ticks"),
+    [
+        (0, 1, [0, 0.2, 0.4, 0.6, 0.8, 1.0]),
+        (0, 0.87, [0, 0.2, 0.4, 0.6, 0.8, 1.0]),
+        (0, 12000, [0, 2500, 5000, 7500, 10000, 12500]),
+        (-1, 1, [-1, -0.5, 0, 0.5, 1]),
+        (0, 0, [0, 0.2, 0.4, 0.6, 0.8, 1.0]),
+    ],
+)
+def test_ticks_are_round_and_cover(low: float, high: float, ticks: list[float]) -> None:
+    assert nice_ticks(low, high) == pytest.approx(ticks)
+
+
+def test_a_curve_is_placed_within_the_axes() -> None:
+    svg = line_chart([Line("<loss>", [(0, 4.0), (50, 2.0), (100, 1.0)], "one")], x_name="iteration")
+    tree = ElementTree.fromstring(svg)
+    points = tree.find("polyline").get("points").split()  # type: ignore[union-attr]
+    places = [tuple(map(float, point.split(","))) for point in points]
+    assert [x for x, _ in places] == sorted(x for x, _ in places)
+    assert [y for _, y in places] == sorted(y for _, y in places), "a falling loss goes down"
+    assert all(0 <= x <= WIDTH and 0 <= y <= HEIGHT for x, y in places)
+    assert tree.get("aria-label") == "<loss>"
+
+
+def test_fractions_are_written_as_percent() -> None:
+    svg = line_chart([Line("AP", [(1, 0.2), (2, 0.5)], "one")], x_name="iteration", percent=True)
+    assert ">40%<" in svg
+
+
+def test_what_is_not_finite_is_left_out() -> None:
+    points = [(1, 1.0), (2, float("nan")), (3, float("inf")), (4, 2.0)]
+    svg = line_chart([Line("loss", points, "one")], x_name="iteration")
+    assert len(re.findall("<circle", svg)) == 2 and "nan" not in svg
+    assert line_chart([Line("loss", [], "one")], x_name="iteration") == ""
+    assert line_chart([Line("loss", [(1, float("nan"))], "one")], x_name="iteration") == ""
+
+
+def test_one_point_and_flat_curves_are_drawn() -> None:
+    for points in ([(0, 0.0)], [(5, 3.0)], [(1, 0.0), (2, 0.0)]):
+        assert "<circle" in line_chart([Line("loss", points, "one")], x_name="iteration")
+
+
+def test_smoothing_is_a_moving_mean() -> None:
+    points = [(index, float(index % 2)) for index in range(80)]
+    flat = smoothed(points)
+    assert [x for x, _ in flat] == [x for x, _ in points]
+    assert [y for _, y in flat[10:]] == pytest.approx([0.5] * 70)
+    assert smoothed([(3, 7.0)]) == [(3, 7.0)]
+
+
+def test_thinning_keeps_the_ends() -> None:
+    points = [(float(index), 0.0) for index in range(10_001)]
+    thin = thinned(points)
+    assert len(thin) <= 402 and thin[0] == points[0] and thin[-1] == points[-1]
+    assert thinned(points[:400]) == points[:400]
