@@ -163,7 +163,7 @@ def _fetch(source: Iterator[Batch], count: int, interrupt: Interrupt | None) -> 
     """The next batches, or fewer when there are no more or a signal ended the loader's workers."""
     try:
         return list(islice(source, count))
-    except RuntimeError:
+    except Exception:  # a dead worker shows as RuntimeError, EOFError, ConnectionResetError, …
         if interrupt is None:
             raise
         time.sleep(0.2)  # the signal that ended a worker may reach this process after it
