@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-WIDTH, HEIGHT = 640, 260
-LEFT, RIGHT, TOP, BOTTOM = 48, 12, 12, 30
+WIDTH, HEIGHT = 640, 280
+LEFT, RIGHT, TOP, BOTTOM = 52, 12, 12, 44
 MAX_POINTS = 400
 
 
@@ -49,13 +49,13 @@ def line_chart(lines: Sequence[Line], *, x_name: str, percent: bool = False) -> 
         _, y = place(0, tick)
         text = f"{tick:.0%}" if percent else f"{tick:g}"
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y}" y2="{y}"/>')
-        parts.append(f'<text x="{LEFT - 6}" y="{y + 4}" text-anchor="end">{text}</text>')
+        parts.append(f'<text x="{LEFT - 6}" y="{y + 5}" text-anchor="end">{text}</text>')
     for tick in (tick for tick in x_ticks if tick <= x_end):
         x, _ = place(tick, y_low)
-        parts.append(f'<text x="{x}" y="{HEIGHT - 12}" text-anchor="middle">{tick:,.0f}</text>')
+        parts.append(f'<text x="{x}" y="{HEIGHT - 26}" text-anchor="middle">{tick:,.0f}</text>')
     middle = (LEFT + WIDTH - RIGHT) / 2
     parts.append(
-        f'<text x="{middle}" y="{HEIGHT - 1}" text-anchor="middle">{escape(x_name)}</text>'
+        f'<text x="{middle}" y="{HEIGHT - 7}" text-anchor="middle">{escape(x_name)}</text>'
     )
     for line in lines:
         placed = [place(x, y) for x, y in thinned(line.points)]

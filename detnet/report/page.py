@@ -65,7 +65,7 @@ def render(run: Path, *, gallery: Sequence[tuple[str, Path]] = ()) -> str:
         summary=_summary(config, events),
         charts=_charts(events),
         results=[_result(found) for found in scores],
-        pictures=[(caption, _data_uri(path)) for caption, path in gallery],
+        pictures=[(caption, *_embedded(path)) for caption, path in gallery],
         config=_flat(config),
         environment=_flat(environment),
     )
@@ -168,14 +168,15 @@ def _flat(values: Any, prefix: str = "") -> list[tuple[str, str]]:
     ]
 
 
-def _data_uri(path: Path) -> str:
-    """The picture itself as a URI, scaled down to `PICTURE_SIDE` and compressed."""
+def _embedded(path: Path) -> tuple[str, bool]:
+    """The picture itself as a URI, scaled down and compressed, and whether it wants a whole row."""
     with Image.open(path) as opened:
         picture = opened.convert("RGB")
     picture.thumbnail((PICTURE_SIDE, PICTURE_SIDE))
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", quality=88)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    uri = "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    return uri, picture.width > 1.8 * picture.height
 
 
 def _read_scores(folder: Path) -> list[dict[str, Any]]:
