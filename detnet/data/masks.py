@@ -3,7 +3,7 @@
 from typing import Any
 
 import numpy as np
-from pycocotools import mask as coco_mask
+from hotcoco import mask as coco_mask
 
 from detnet.data.mask_areas import unreadable
 
@@ -67,7 +67,7 @@ def decode_masks(counts: list[bytes], height: int, width: int) -> np.ndarray:
 def covered_pixels(counts: bytes) -> int:
     """Adds up all runs of compressed counts, -1 where they are broken.
 
-    Runs that do not add up to the image make pycocotools fail much later, while training.
+    Runs that do not add up to the image would show only while training, as a wrong mask.
     """
     runs: list[int] = []
     value = shift = 0

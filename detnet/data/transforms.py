@@ -84,16 +84,12 @@ class _Augmentation:
 
 
 def resized_shape(height: int, width: int, *, min_size: int, max_size: int) -> tuple[int, int]:
-    """Says the size torchvision's detectors give an image, to the pixel.
-
-    They compute the scale in single precision, which now and then makes a side one pixel
-    shorter than exact arithmetic would: 800/480 · 480 is 799.
+    """Says the size torchvision's detectors give an image, to the pixel: rounded down.
 
     Returns:
         height and width, pixels.
     """
-    short, long = np.float32(min(height, width)), np.float32(max(height, width))
-    scale = float(min(np.float32(min_size) / short, np.float32(max_size) / long))
+    scale = min(min_size / min(height, width), max_size / max(height, width))
     return max(1, int(height * scale)), max(1, int(width * scale))
 
 
