@@ -79,8 +79,8 @@ def convert(
         pictures = read_yolo(source, progress=progress)
     else:
         pictures = read_coco(source)
-    if not pictures.pictures:
-        raise InputError(f"{source}: no annotated images found in {found} format")
+    if not any(picture.boxes for picture in pictures.pictures):
+        raise InputError(f"{source}: read as {found}, no image has an object; is it the format?")
     write = {"coco": write_coco, "voc": write_voc, "yolo": write_yolo}[target_format]
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}-") as scratch:

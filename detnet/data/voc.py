@@ -159,7 +159,9 @@ class _Images:
 
     def of(self, place: Path, filename: str = "") -> Path | None:
         """The image of the file's stem, else the one it names; of several the nearest."""
-        known = self.by_stem.get(place.stem) or self.by_name.get(Path(filename).name, [])
+        known = self.by_stem.get(place.stem) or self.by_name.get(
+            filename.replace("\\", "/").split("/")[-1], []
+        )
         return min(known, key=lambda path: _steps(place, path), default=None)
 
 
