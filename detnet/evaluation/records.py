@@ -107,7 +107,7 @@ class Records:
                 self.fail(index, f"{field} is {_shown(value)}, not {kind}")
         # Every value is a number, but too large or of types numpy does not join.
         for index, value in enumerate(values):
-            if not np.all(np.abs(np.asarray(value, np.float64)) <= _limit(field)):
+            if any(abs(part) > _limit(field) for part in (value if shape else [value])):
                 self.fail(index, f"{field} is {_shown(value)}, too large a number")
         return np.asarray(values, np.int64 if kind == "a whole number" else np.float64)
 

@@ -15,7 +15,7 @@ from detnet.errors import InputError
 from detnet.evaluation.coco import score
 from detnet.evaluation.engines import ENGINES
 
-HEADLINE = "AP AP50 AP75 APs APm APl AR1 AR10 AR100 ARs ARm ARl".split()
+HEADLINE = ["AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl"]
 DATA = Path(os.environ.get("DETNET_DATA", Path(__file__).parents[3] / "shared" / "data"))
 
 

@@ -1,0 +1,51 @@
+"""`detnet score` as a person runs it."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from detnet.cli import main
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[str]:
+    rle = {"size": [30, 50], "counts": [30, 60, 1410]}
+    box = {"image_id": 1, "category_id": 1, "bbox": [1, 0, 2, 30], "segmentation": rle}
+    truth = {
+        "images": [{"id": 1, "height": 30, "width": 50}],
+        "categories": [{"id": 1, "name": "a"}],
+        "annotations": [{"id": 0, **box}],
+    }
+    (tmp_path / "gt.json").write_text(json.dumps(truth))
+    (tmp_path / "dt.json").write_text(json.dumps([{**box, "score": 0.5}]))
+    return [f"--annotations={tmp_path / 'gt.json'}", f"--results={tmp_path / 'dt.json'}"]
+
+
+@pytest.mark.parametrize("engine", ["hotcoco", "pycocotools"])
+@pytest.mark.parametrize("iou_type", ["bbox", "segm"])
+def test_json_is_all_there_is(
+    engine: str, iou_type: str, files: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--engine", engine, "--iou-type", iou_type, "--json"]
+    assert main(["score", *files, *options]) == 0
+    output, errors = capfd.readouterr()
+    scores = json.loads(output)
+    assert scores["AP"] == pytest.approx(1) and scores["iou_type"] == iou_type
+    assert scores["engine"].startswith(engine) and scores["APl"] is None and not errors
+
+
+def test_tables(files: list[str], capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["score", *files]) == 0
+    output, errors = capfd.readouterr()
+    assert output.startswith("COCO scores of boxes") and "100.0" in output and not errors
+
+
+def test_a_mistake_is_one_line(files: list[str], capfd: pytest.CaptureFixture[str]) -> None:
+    truth = files[0].removeprefix("--annotations=")
+    assert main(["score", files[0], f"--results={truth}"]) == 2
+    output, errors = capfd.readouterr()
+    assert not output and errors.count("\n") == 1
+    assert errors.startswith(f"detnet: error: {truth}: results are a list")
+    assert main(["score", *files, "--iou-type", "box"]) == 2
+    assert "bbox" in capfd.readouterr().err

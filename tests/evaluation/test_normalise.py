@@ -1,0 +1,280 @@
+"""Bad ground truth and bad results: one line that names file and record."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from detnet.errors import InputError
+from detnet.evaluation.normalise import read_detections, read_truth
+
+RLE = {"size": [40, 60], "counts": [100, 50, 2250]}
+
+
+@pytest.fixture
+def truth() -> dict[str, Any]:
+    return {
+        "images": [{"id": 10**11 + 7, "height": 40, "width": 60}, {"id": 3}],
+        "categories": [{"id": 90, "name": "b"}, {"id": 5, "name": "a"}, {"id": 7, "name": "b"}],
+        "annotations": [
+            {"id": 0, "image_id": 10**11 + 7, "category_id": 90, "bbox": [1, 2, 3, 4]},
+            {"id": 0, "image_id": 3.0, "category_id": 5, "bbox": [0, 0, 0, 9.5], "area": 2},
+        ],
+    }
+
+
+@pytest.fixture
+def results() -> list[dict[str, Any]]:
+    found = {"image_id": 10**11 + 7, "category_id": 7, "bbox": [1, 2, 3, 4], "score": 1}
+    return [found, found | {"score": 0.5, "bbox": [0, 0, 5.5, 2]}]
+
+
+def test_columns(truth: dict[str, Any], results: list[dict[str, Any]]) -> None:
+    columns = read_truth(truth)
+    assert columns.names == ("a", "b (id 7)", "b (id 90)")
+    assert columns.image_ids.tolist() == [3, 10**11 + 7]
+    assert columns.images.tolist() == [1, 0] and columns.categories.tolist() == [2, 0]
+    assert columns.areas.tolist() == [12, 2] and not columns.crowd.any()
+    found = read_detections(results, columns)
+    assert found.images.tolist() == [1, 1] and found.categories.tolist() == [1, 1]
+    assert found.areas.tolist() == [12, 11] and found.scores.tolist() == [1, 0.5]
+    assert read_detections([], columns).boxes.shape == (0, 4)
+
+
+def test_sizes_of_masks_are_those_of_boxes_only_where_boxes_are(truth: dict[str, Any]) -> None:
+    truth["images"][1] |= {"height": 50, "width": 50}
+    truth["annotations"][0]["segmentation"] = RLE
+    truth["annotations"][1]["segmentation"] = [[5, 5, 15, 5, 15, 25, 5, 25]]
+    columns = read_truth(truth, iou_type="segm")
+    result = {"image_id": 10**11 + 7, "category_id": 5, "score": 0.5, "segmentation": RLE}
+    found = read_detections([result], columns, iou_type="segm")
+    assert found.areas.tolist() == [50]
+    # Column-major runs: 20 pixels at the foot of the third column, 30 at the top of the fourth.
+    assert found.boxes.tolist() == [[2, 0, 2, 40]]
+    found = read_detections([result | {"bbox": [0, 0, 5, 5]}], columns, iou_type="segm")
+    assert found.areas.tolist() == [25]
+
+
+def nan(records: list[Any]) -> None:
+    records[1]["bbox"] = [0, float("nan"), 1, 1]
+
+
+def endless(records: list[Any]) -> None:
+    records[0]["bbox"] = [0, 0, 1e308, 1e308]
+
+
+def text(records: list[Any]) -> None:
+    records[1]["bbox"] = [0, "1", 1, 1]
+
+
+def three(records: list[Any]) -> None:
+    records[1]["bbox"] = [0, 1, 1]
+
+
+def all_three(records: list[Any]) -> None:
+    for record in records:
+        record["bbox"] = [0, 1, 1]
+
+
+def negative(records: list[Any]) -> None:
+    records[1]["bbox"] = [5, 5, -1, 2]
+
+
+def no_box(records: list[Any]) -> None:
+    del records[1]["bbox"]
+
+
+def named_image(records: list[Any]) -> None:
+    records[1]["image_id"] = "3"
+
+
+def half_image(records: list[Any]) -> None:
+    records[1]["image_id"] = 3.5
+
+
+def huge_image(records: list[Any]) -> None:
+    records[1]["image_id"] = 10**30
+
+
+def long_number(records: list[Any]) -> None:
+    records[0]["bbox"] = [0, 0, 10**400, 1]
+
+
+def other_image(records: list[Any]) -> None:
+    records[1]["image_id"] = 4
+
+
+def other_category(records: list[Any]) -> None:
+    records[1]["category_id"] = 91
+
+
+def not_a_record(records: list[Any]) -> None:
+    records[1] = [1, 2]
+
+
+COMMON: list[tuple[Callable[[list[Any]], None], int, str]] = [
+    (nan, 1, "bbox is [0, nan, 1, 1], not four finite numbers"),
+    (endless, 0, "too large a number"),
+    (long_number, 0, "too large a number"),
+    (text, 1, "bbox is [0, '1', 1, 1], not four finite numbers"),
+    (three, 1, "bbox is [0, 1, 1], not four"),
+    (all_three, 0, "bbox is [0, 1, 1], not four"),
+    (negative, 1, "bbox [5, 5, -1, 2] has a negative width or height"),
+    (no_box, 1, "has no 'bbox'"),
+    (named_image, 1, "image_id is '3', not a whole number"),
+    (half_image, 1, "image_id 3.5 is not a whole number"),
+    (huge_image, 1, "too large a number"),
+    (other_image, 1, "image_id 4 is not among the ground truth's images"),
+    (other_category, 1, "category_id 91 is not among the ground truth's categories"),
+    (not_a_record, 1, "is a list, not an object"),
+]
+
+
+@pytest.mark.parametrize("spoil, index, message", COMMON)
+def test_bad_record(
+    spoil: Callable[[list[Any]], None],
+    index: int,
+    message: str,
+    truth: dict[str, Any],
+    results: list[dict[str, Any]],
+    tmp_path: Path,
+) -> None:
+    columns = read_truth(truth)
+    spoil(results)
+    file = tmp_path / "dt.json"
+    file.write_text(json.dumps(results))
+    refuse(lambda: read_detections(file, columns), f"{file}: results[{index}]", message)
+    spoil(truth["annotations"])
+    file.write_text(json.dumps(truth))
+    refuse(lambda: read_truth(file), f"{file}: annotations[{index}]", message)
+
+
+def refuse(read: Callable[[], object], start: str, message: str) -> None:
+    with pytest.raises(InputError) as error:
+        read()
+    assert str(error.value).startswith(start)
+    assert message in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"score": "high"}, "score is 'high', not a finite number"),
+        ({"score": None}, "score is None, not a finite number"),
+        ({"score": float("inf")}, "score is inf, not a finite number"),
+    ],
+)
+def test_bad_score(
+    change: dict[str, Any], message: str, truth: dict[str, Any], results: list[dict[str, Any]]
+) -> None:
+    results[1] |= change
+    refuse(lambda: read_detections(results, read_truth(truth)), "results: results[1]", message)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"area": float("nan")}, "area is nan, not a finite number"),
+        ({"area": -1}, "area -1 is negative"),
+        ({"iscrowd": 2}, "iscrowd 2 is neither 0 nor 1"),
+        ({"iscrowd": "no"}, "iscrowd is 'no', not a finite number"),
+    ],
+)
+def test_bad_annotation(change: dict[str, Any], message: str, truth: dict[str, Any]) -> None:
+    truth["annotations"][1] |= change
+    refuse(lambda: read_truth(truth), "annotations: annotations[1] (id 0)", message)
+
+
+@pytest.mark.parametrize("table", ["images", "categories"])
+def test_repeated_id(table: str, truth: dict[str, Any]) -> None:
+    truth[table].append(dict(truth[table][0]))
+    last = len(truth[table]) - 1
+    refuse(lambda: read_truth(truth), f"annotations: {table}[{last}]", "an earlier record")
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        ("[", "not JSON, or cut off"),
+        ("hello", "not JSON, or cut off"),
+        ('{"annotations": []}', "an object"),
+        ("3", "a number"),
+        ("null", "null"),
+        ('"x"', "a string"),
+    ],
+)
+def test_files_that_are_not_results(
+    content: str, message: str, truth: dict[str, Any], tmp_path: Path
+) -> None:
+    file = tmp_path / "dt.json"
+    file.write_text(content)
+    refuse(lambda: read_detections(file, read_truth(truth)), f"{file}: ", message)
+
+
+def test_files_that_are_not_ground_truth(tmp_path: Path) -> None:
+    file = tmp_path / "gt.json"
+    for content in ("[]", '{"images": [], "annotations": []}', '{"images": 3}', "1"):
+        file.write_text(content)
+        refuse(lambda: read_truth(file), f"{file}: not COCO ground truth", "has no list")
+    file.write_bytes(b"\xff\xd8\xff\xe0 jpeg")
+    refuse(lambda: read_truth(file), f"{file}: ", "not JSON")
+    refuse(lambda: read_truth(tmp_path / "no.json"), f"{tmp_path}", "cannot be read")
+    refuse(lambda: read_truth(tmp_path), f"{tmp_path}", "cannot be read")
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        None,
+        [],
+        [[1, 2, 3, 4]],
+        [[1, 2, 3, 4, 5, float("nan")]],
+        [[1, 2, 3, 4, 5, 1e12]],
+        [["1", 2, 3, 4, 5, 6]],
+        {"size": [40, 60]},
+        {"size": [60, 40], "counts": [100, 50, 2250]},
+        {"size": [40, 60], "counts": [100, 50, 10]},
+        {"size": [40, 60], "counts": [100, -50, 2350]},
+        {"size": [40, 60], "counts": "~~~~~~~~~~~~"},
+        {"size": [40, 60], "counts": "e<:n0000000"},
+        {"size": [40, 60], "counts": ""},
+        {"size": [40, 60], "counts": "ä"},
+    ],
+)
+def test_bad_mask(mask: Any, truth: dict[str, Any]) -> None:
+    truth["annotations"] = []
+    truth["images"][1] |= {"height": 40, "width": 60}
+    columns = read_truth(truth, iou_type="segm")
+    good = {"image_id": 3, "category_id": 5, "score": 0.5, "segmentation": RLE}
+    results = [good, good | {"segmentation": mask}]
+    refuse(
+        lambda: read_detections(results, columns, iou_type="segm"),
+        "results: results[1] segmentation",
+        "mask" if not isinstance(mask, dict) or mask["size"][0] > 40 else "",
+    )
+    del results[1]["segmentation"]
+    refuse(
+        lambda: read_detections(results, columns, iou_type="segm"),
+        "results: results[1] has no 'segmentation'",
+        "needs",
+    )
+
+
+def test_masks_need_sizes(truth: dict[str, Any]) -> None:
+    refuse(lambda: read_truth(truth, iou_type="segm"), "annotations: images[1]", "no 'height'")
+
+
+def test_ids_may_be_large_and_negative(results: list[dict[str, Any]]) -> None:
+    big = 2**61 + 1
+    truth = {
+        "images": [{"id": big}, {"id": big + 1}, {"id": -1}],
+        "categories": [{"id": 0, "name": "a"}],
+        "annotations": [],
+    }
+    columns = read_truth(truth)
+    for result, image in zip(results, (big + 1, -1), strict=True):
+        result |= {"image_id": image, "category_id": 0}
+    np.testing.assert_array_equal(read_detections(results, columns).images, [2, 0])
