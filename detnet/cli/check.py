@@ -107,7 +107,8 @@ def _line(problem: "Problem", root: Path | None) -> str:
     file = Path(problem.file)
     if root is not None and file.is_relative_to(root) and file != root:
         file = file.relative_to(root)
-    return ": ".join(filter(None, [str(file), problem.record, problem.message]))
+    text = ": ".join(filter(None, [str(file), problem.record, problem.message]))
+    return "".join(char if char.isprintable() else "?" for char in text)  # names hold anything
 
 
 def _statistics(splits: dict[str, Any], everything: bool) -> list[str]:

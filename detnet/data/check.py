@@ -204,6 +204,8 @@ def _check_size(image: _Named, facts: ImageFile, findings: Findings) -> None:
             findings.add("error", "exif-rotation", image.record, message)
             return
         message = f"annotated as {_size(annotated)}, but the image is {_size(upright)}"
+        if annotated == upright[::-1]:
+            message += ": width and height are swapped"
         findings.add("error", "size-differs", image.record, message)
     if tag in range(2, 9):
         turned = upright != stored and usable and annotated == upright

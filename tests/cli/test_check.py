@@ -104,6 +104,13 @@ def test_explicit_paths(data: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     assert main(["check", "--annotations", str(file), "--no-images"]) == 0
 
 
+def test_names_of_any_characters(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = data / "annotations" / "instances_train.json"
+    path.write_text(path.read_text().replace('"3.png"', '"a\\ud800\\nb.png"'))
+    assert main(["check", str(data)]) == 1
+    assert "image 3 (a??b.png): " in capsys.readouterr().out
+
+
 def test_split(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", str(data), "--split", "train"]) == 0
     capsys.readouterr()

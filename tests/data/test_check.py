@@ -131,6 +131,15 @@ def test_a_size_that_differs(data: Path) -> None:
     assert problem[3:] == ("image 1 (c.jpg)", "annotated as 61 x 40, but the image is 60 x 40")
 
 
+def test_sides_that_are_swapped(data: Path) -> None:
+    raw = annotations(["c.jpg"])
+    raw["images"][0].update(width=40, height=60)
+    rewrite(data, "val", raw)
+    severity, code, _, _, message = only_problem(check(data))
+    assert (severity, code) == ("error", "size-differs")
+    assert message.endswith("the image is 60 x 40: width and height are swapped")
+
+
 @pytest.mark.parametrize(
     ("orientation", "annotated", "severity", "code", "message"),
     [
