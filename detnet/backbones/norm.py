@@ -33,24 +33,25 @@ def make_norm(kind: NormKind) -> Callable[[int], nn.Module]:
     return layers[kind]
 
 
-class SyncBatchNorm(nn.SyncBatchNorm):
+class SyncBatchNorm(nn.BatchNorm2d):
     """Batch norm over the batches of all processes, on CPU (gloo) as well as on CUDA.
 
-    On CUDA it is torch's own layer, and in evaluation or a single process plain batch norm; torch
-    refuses CPU tensors in several processes, which is the one case computed here. Processes may
-    hold batches of different sizes, even empty ones. Statistics are fp32 for half-precision input.
+    In evaluation and in a single process it is plain batch norm, on CUDA it runs torch's own
+    `nn.SyncBatchNorm`; what is computed here is several processes on CPU, which torch's layer
+    refuses. So does `DistributedDataParallel` by that layer's type, whence another base class.
+    Processes may hold batches of different sizes, even empty ones. Statistics are fp32 for
+    half-precision input.
     """
 
+    process_group = None  # all processes; torch's layer looks for it
+
     def forward(self, input: Tensor) -> Tensor:
-        if input.device.type != "cpu":
-            return super().forward(input)
-        if not self._synchronised():
-            return nn.modules.batchnorm._BatchNorm.forward(self, input)
         self._check_input_dim(input)
-        self._check_non_zero_input_channels(input)
-        output, mean, variance, count = _SyncNorm.apply(
-            input, self.weight, self.bias, self.eps, self.process_group
-        )
+        if not self._synchronised():
+            return super().forward(input)
+        if input.device.type != "cpu":
+            return nn.SyncBatchNorm.forward(self, input)  # type: ignore[arg-type]
+        output, mean, variance, count = _SyncNorm.apply(input, self.weight, self.bias, self.eps)
         if self.running_mean is not None:
             self._update_running(mean, variance, count)
         return output
@@ -58,7 +59,9 @@ class SyncBatchNorm(nn.SyncBatchNorm):
     def _synchronised(self) -> bool:
         if not (self.training and dist.is_available() and dist.is_initialized()):
             return False
-        return dist.get_world_size(self.process_group) > 1
+        return dist.get_world_size() > 1
+
+    _check_non_zero_input_channels = nn.SyncBatchNorm._check_non_zero_input_channels
 
     @torch.no_grad()
     def _update_running(self, mean: Tensor, variance: Tensor, count: Tensor) -> None:
@@ -78,16 +81,16 @@ class _SyncNorm(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, group: Any
+        ctx: Any, x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         values = x.to(_statistics_type(x))
-        mean, variance, count = _global_statistics(values, group)
+        mean, variance, count = _global_statistics(values)
         inverse_std = torch.rsqrt(variance + eps)
         scale = inverse_std if weight is None else inverse_std * weight
         shift = -mean * scale if bias is None else bias - mean * scale
         output = torch.addcmul(_per_channel(shift, x), values, _per_channel(scale, x)).to(x.dtype)
         ctx.save_for_backward(x, weight, mean, inverse_std, count)
-        ctx.group, ctx.has_bias = group, bias is not None
+        ctx.has_bias = bias is not None
         ctx.mark_non_differentiable(mean, variance, count)
         return output, mean, variance, count
 
@@ -107,14 +110,14 @@ class _SyncNorm(torch.autograd.Function):
         grad_bias = grad_sum.to(mean.dtype) if ctx.has_bias else None
 
         sums = torch.stack([grad_sum, grad_dot])
-        dist.all_reduce(sums, group=ctx.group)
+        dist.all_reduce(sums)
         mean_grad, mean_dot = (sums / count).unbind(0)
         scale = inverse_std if weight is None else inverse_std * weight
         grad_x = grad - _per_channel(mean_grad, x) - normalised * _per_channel(mean_dot, x)
-        return (grad_x * _per_channel(scale, x)).to(x.dtype), grad_weight, grad_bias, None, None
+        return (grad_x * _per_channel(scale, x)).to(x.dtype), grad_weight, grad_bias, None
 
 
-def _global_statistics(values: Tensor, group: Any) -> tuple[Tensor, Tensor, Tensor]:
+def _global_statistics(values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Mean and biased variance per channel, (C,), and the number of values behind them, scalar.
 
     The processes exchange means and squared distances to them, not sums of squares, which would
@@ -126,8 +129,8 @@ def _global_statistics(values: Tensor, group: Any) -> tuple[Tensor, Tensor, Tens
     spread = (values - _per_channel(mean, values)).square().sum(axes)
 
     mine = torch.cat([mean, spread, count.reshape(1)])
-    parts = [torch.empty_like(mine) for _ in range(dist.get_world_size(group))]
-    dist.all_gather(parts, mine, group=group)
+    parts = [torch.empty_like(mine) for _ in range(dist.get_world_size())]
+    dist.all_gather(parts, mine)
     table = torch.stack(parts)
     channels = values.shape[1]
     means, spreads, counts = table[:, :channels], table[:, channels:-1], table[:, -1:]

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -6,6 +7,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torchvision.ops.misc import FrozenBatchNorm2d
 
 from detnet.backbones.norm import SyncBatchNorm, make_norm
@@ -42,16 +44,26 @@ def outcome(norm: nn.Module, x: Tensor, grad: Tensor) -> dict[str, Tensor]:
 
 
 def in_two_processes(work: Work, folder: Path) -> list[dict[str, Tensor]]:
-    mp.spawn(run_process, args=(work, str(folder)), nprocs=2)
+    """Runs `work` here as rank 0 and in a second process as rank 1."""
+    second = mp.get_context("spawn").Process(target=run_process, args=(1, work, str(folder)))
+    second.start()
+    try:
+        run_process(0, work, str(folder))
+        second.join(60)
+        assert second.exitcode == 0
+    finally:
+        second.kill()
     return [torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in range(2)]
 
 
 def run_process(rank: int, work: Work, folder: str) -> None:
-    torch.set_num_threads(1)
     store = dist.FileStore(f"{folder}/store", 2)
-    dist.init_process_group("gloo", store=store, rank=rank, world_size=2)
-    torch.save(work(rank), f"{folder}/rank{rank}.pt")
-    dist.destroy_process_group()
+    patience = timedelta(seconds=120)
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=2, timeout=patience)
+    try:
+        torch.save(work(rank), f"{folder}/rank{rank}.pt")
+    finally:
+        dist.destroy_process_group()
 
 
 def part(rank: int, tensor: Tensor) -> Tensor:
@@ -79,7 +91,18 @@ def several_cases(rank: int) -> dict[str, Tensor]:
     empty = outcome(fill(SyncBatchNorm(5)), x[rows], grad[rows])
     found |= {f"empty.{name}": value for name, value in empty.items()}
 
-    plain = outcome(nn.SyncBatchNorm(5, affine=False).eval(), part(rank, x), part(rank, grad))
+    norm = fill(SyncBatchNorm(5))
+    parallel = outcome(DistributedDataParallel(norm), part(rank, x), part(rank, grad))
+    found |= {f"ddp.{name.removeprefix('module.')}": value for name, value in parallel.items()}
+
+    # On CUDA torch's layer runs with ours in its place: it gets as far as finding no CUDA here.
+    with pytest.raises(ValueError, match="input tensor to be on GPU"):
+        nn.SyncBatchNorm.forward(norm, x)  # type: ignore[arg-type]
+
+    last = x.to(memory_format=torch.channels_last)
+    assert norm(part(rank, last)).is_contiguous(memory_format=torch.channels_last)
+
+    plain = outcome(nn.BatchNorm2d(5, affine=False).eval(), part(rank, x), part(rank, grad))
     own = outcome(SyncBatchNorm(5, affine=False).eval(), part(rank, x), part(rank, grad))
     assert all(torch.equal(own[name], plain[name]) for name in plain)
     return found
@@ -112,6 +135,15 @@ def test_two_processes_equal_batch_norm_over_both_batches(
     assert found.keys() == expected.keys()
     for name, value in expected.items():
         torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-4, msg=name)
+
+
+def test_data_parallel_averages_the_shares(two: list[dict[str, Tensor]]) -> None:
+    expected = outcome(fill(nn.BatchNorm2d(5)), *example())
+    for rank in two:
+        for name in ("weight_grad", "bias_grad"):
+            torch.testing.assert_close(
+                2 * rank[f"ddp.{name}"], expected[name], rtol=1e-4, atol=1e-4
+            )
 
 
 def test_cumulative_running_statistics_equal_batch_norm(two: list[dict[str, Tensor]]) -> None:
