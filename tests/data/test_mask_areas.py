@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from detnet.data.mask_areas import pixel_area, polygon_areas, unreadable
+from detnet.data.mask_areas import pixel_area, polygon_areas, run_lengths, unreadable
 
 SQUARE = [10, 5, 30, 5, 30, 15, 10, 15]
 TRIANGLE = [0.5, 0, 4.5, 0, 0.5, 3]
@@ -36,6 +36,7 @@ def test_pixels_agree_with_the_reference_implementation() -> None:
     flat = painted.flatten(order="F")
     edges = np.flatnonzero(np.diff(np.concatenate([[0], flat, [0]])))
     runs = np.diff(np.concatenate([[0], edges, [flat.size]])).tolist()
+    assert run_lengths(text["counts"]) == runs
     assert pixel_area(text, 40, 60) == painted.sum()
     assert pixel_area({"size": [40, 60], "counts": runs}, 40, 60) == painted.sum()
     assert pixel_area([SQUARE, SQUARE], 40, 60) == 200
@@ -55,7 +56,11 @@ def test_pixels_agree_with_the_reference_implementation() -> None:
         ({"size": [40, 60]}, "no counts"),
         ({"size": [40, 60], "counts": [1, 2]}, "covers 3 pixels, the image has 2400"),
         ({"size": [40, 60], "counts": [-1, 2401]}, "whole numbers"),
-        ({"size": [40, 60], "counts": "\x01"}, "invalid RLE"),
+        ({"size": [40, 60], "counts": "\x01"}, "where no run length has it"),
+        ({"size": [40, 60], "counts": "o" * 50}, "where no run length has it"),
+        ({"size": [40, 60], "counts": "O"}, "negative run length"),
+        ({"size": [40, 60], "counts": "T3X6dQ"}, "cut off"),
+        ({"size": [40, 60], "counts": "T3X6"}, "covers 300 pixels, the image has 2400"),
     ],
 )
 def test_why_it_is_unreadable(segmentation: object, message: str) -> None:

@@ -106,7 +106,7 @@ SQUARE = [[0, 0, 20, 0, 20, 10, 0, 10]]
             {"segmentation": {"size": [40, 60], "counts": "\u00e9"}},
             "warning",
             "bad-segmentation",
-            "invalid RLE",
+            "where no run length has it",
         ),
     ],
 )
