@@ -110,7 +110,7 @@ class _SyncNorm(torch.autograd.Function):
         grad_bias = grad_sum.to(mean.dtype) if ctx.has_bias else None
 
         sums = torch.stack([grad_sum, grad_dot])
-        dist.all_reduce(sums)
+        dist.all_reduce(sums, group=_own_group())
         mean_grad, mean_dot = (sums / count).unbind(0)
         scale = inverse_std if weight is None else inverse_std * weight
         grad_x = grad - _per_channel(mean_grad, x) - normalised * _per_channel(mean_dot, x)
@@ -130,7 +130,7 @@ def _global_statistics(values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
     mine = torch.cat([mean, spread, count.reshape(1)])
     parts = [torch.empty_like(mine) for _ in range(dist.get_world_size())]
-    dist.all_gather(parts, mine)
+    dist.all_gather(parts, mine, group=_own_group())
     table = torch.stack(parts)
     channels = values.shape[1]
     means, spreads, counts = table[:, :channels], table[:, channels:-1], table[:, -1:]
@@ -139,6 +139,21 @@ def _global_statistics(values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     global_mean = (means * counts).sum(0) / total
     between = ((means - global_mean).square() * counts).sum(0)
     return global_mean, (spreads.sum(0) + between) / total, total
+
+
+_groups: dict[str, Any] = {}
+
+
+def _own_group() -> Any:
+    """All processes, in a group apart from the one in which gradients are exchanged.
+
+    Those are sent whenever they are ready, which may be before a layer's sums on one process and
+    after them on another, whose images have no boxes.
+    """
+    world = dist.group.WORLD
+    if _groups.get("world") is not world:
+        _groups.update(world=world, own=dist.new_group())
+    return _groups["own"]
 
 
 def _statistics_type(x: Tensor) -> torch.dtype:
