@@ -5,6 +5,7 @@ Every function works in a single process too, where there is nobody to talk to.
 
 import os
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
@@ -13,6 +14,8 @@ import torch.distributed as dist
 from detnet.errors import InputError
 
 T = TypeVar("T")
+
+_PATIENCE = timedelta(hours=2)  # the others wait this long while the main process evaluates
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,8 @@ def setup(device: str | None = None) -> Process:
     if "RANK" not in os.environ:
         return Process(0, 1, 0, place)
     # With CUDA, objects and flags still travel through gloo: NCCL would wait for the GPU.
-    dist.init_process_group("cpu:gloo,cuda:nccl" if kind == "cuda" else "gloo")
+    backend = "cpu:gloo,cuda:nccl" if kind == "cuda" else "gloo"
+    dist.init_process_group(backend, timeout=_PATIENCE)
     return Process(dist.get_rank(), dist.get_world_size(), local_rank, place)
 
 

@@ -13,6 +13,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from detnet.engine.checkpoint import restore_rng_state, rng_state
 from detnet.engine.distributed import all_gather, any_process
 from detnet.engine.interrupt import Interrupt
 from detnet.engine.optim import Ema, Schedule
@@ -47,8 +48,8 @@ class Step:
 class NonFiniteLoss(RuntimeError):
     """A loss or the gradient became NaN or infinite.
 
-    The optimizer has not taken the step: weights, buffers and momentum are those of the iteration
-    before, on every process.
+    The optimizer has not taken the step: weights, buffers, momentum and random numbers are those
+    after the iteration before, on every process, so a checkpoint of `iteration - 1` may be saved.
 
     Args:
         losses: of the first batch at fault.
@@ -106,7 +107,7 @@ def train_steps(
     """
     source = iter(batches)
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    buffers = _Buffers(model)
+    last_good = _LastGood(model)
     for iteration in range(start + 1, iterations + 1):
         began = time.perf_counter()
         group = _fetch(source, accumulate, interrupt)
@@ -117,14 +118,14 @@ def train_steps(
             raise ValueError(f"the batches ended before step {iteration} of {iterations}")
         fetched = time.perf_counter()
         lr = _set_lr(optimizer, schedule.factor(iteration - 1))
-        buffers.keep()
+        last_good.keep()
         optimizer.zero_grad(set_to_none=True)
         model.train()
         losses = _backward(model, group, device, autocast)
         norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
         means, grad_norm, images = _report(losses, norm, sum(len(batch[0]) for batch in group))
         if not all(math.isfinite(value) for value in (*means.values(), grad_norm)):
-            buffers.put_back()
+            last_good.put_back()
             optimizer.zero_grad(set_to_none=True)
             raise _failure(iteration, group, losses)
         if clip_norm:
@@ -138,12 +139,13 @@ def train_steps(
         yield Step(iteration, means, total, lr, images, waited, worked, grad_norm)
 
 
-class _Buffers:
-    """A copy of the model's buffers, since a bad batch spoils batch norm's before it shows."""
+class _LastGood:
+    """What a forward pass changes besides its result: buffers (batch norm's) and random numbers."""
 
     def __init__(self, model: nn.Module) -> None:
         self._model = model
         self._copies: list[Tensor] = []
+        self._rng: dict[str, Any] = {}
 
     @torch.no_grad()
     def keep(self) -> None:
@@ -152,11 +154,13 @@ class _Buffers:
             self._copies = [buffer.clone() for buffer in buffers]
         elif buffers:
             torch._foreach_copy_(self._copies, buffers)
+        self._rng = rng_state()
 
     @torch.no_grad()
     def put_back(self) -> None:
         for buffer, copy in zip(self._model.buffers(), self._copies, strict=True):
             buffer.copy_(copy)
+        restore_rng_state(self._rng)
 
 
 def _fetch(source: Iterator[Batch], count: int, interrupt: Interrupt | None) -> list[Batch]:

@@ -126,6 +126,23 @@ def test_a_bad_batch_stops_before_the_step(kind: str, clip_norm: float) -> None:
     assert said in str(error) and "images 200, 201" in str(error) and "\n" not in str(error)
 
 
+def test_after_a_bad_batch_the_run_goes_on_bit_for_bit(tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    whole = Run(dropout=0.5)
+    list(whole.steps(4))
+
+    torch.manual_seed(5)
+    run = Run(dropout=0.5)
+    with pytest.raises(NonFiniteLoss) as caught:
+        list(run.steps(4, [batch(0), batch(1), batch(2, kind=BLACK)]))
+    run.save(tmp_path / "last.ckpt", caught.value.iteration - 1)
+    again = Run(dropout=0.5)
+    again.resume(tmp_path / "last.ckpt")
+    list(again.steps(4))
+    bits = again.bits()
+    assert all(torch.equal(bits[name], value) for name, value in whole.bits().items())
+
+
 def test_of_accumulated_batches_only_the_bad_one_is_named() -> None:
     with pytest.raises(NonFiniteLoss, match="iteration 1: loss_classifier is inf.* 100, 101;"):
         list(Run().steps(1, [batch(0), batch(1, kind=BLACK)], accumulate=2))

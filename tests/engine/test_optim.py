@@ -144,7 +144,7 @@ def test_ema_is_lent_and_taken_back_bit_for_bit() -> None:
     model = small_model()
     ema = Ema(model, decay=0.9)
     with torch.no_grad():
-        model[0].weight.add_(1.0)
+        model.get_parameter("0.weight").add_(1.0)
     ema.update()
     own = {name: value.clone() for name, value in model.state_dict().items()}
     with pytest.raises(KeyError), ema.applied() as averaged:
@@ -159,7 +159,7 @@ def test_ema_goes_on_from_its_state() -> None:
     first, second = Ema(model, decay=0.9), Ema(model, decay=0.9)
     for _ in range(3):
         with torch.no_grad():
-            model[0].weight.mul_(1.5)
+            model.get_parameter("0.weight").mul_(1.5)
         first.update()
     second.load_state_dict(first.state_dict())
     for ema in (first, second):
