@@ -70,8 +70,8 @@ def one_line(error: Exception) -> str:
     return " ".join(line for line in lines if line) or type(error).__name__
 
 
-def command_help(module: str) -> str:
-    """First line of a command's docstring, read from its source without importing it."""
+def summary_of(module: str) -> str:
+    """First line of a module's docstring, read from its source without importing it."""
     spec = importlib.util.find_spec(module)
     if spec is None or spec.origin is None:
         return ""
@@ -113,7 +113,7 @@ def _overview() -> str:
         "Backbones designed for object detection: build, train, measure and use them.",
         "",
         "commands:",
-        *(f"  {name:<{width}}  {command_help(module)}" for name, module in COMMANDS.items()),
+        *(f"  {name:<{width}}  {summary_of(module)}" for name, module in COMMANDS.items()),
         "",
         "options:",
         f"  {'--version':<{width}}  the version of this program",

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,8 +61,9 @@ class Records:
         for name, content in (("predictions.json", self.results), ("images.json", self.images)):
             beside = output / f".{name}.part"
             try:
-                beside.write_text(json.dumps(content), encoding="utf-8")
-                beside.replace(output / name)
+                with _naming(output / name):
+                    beside.write_text(json.dumps(content), encoding="utf-8")
+                    beside.replace(output / name)
             finally:
                 beside.unlink(missing_ok=True)
 
@@ -118,7 +120,8 @@ def _predict_images(
     found = predictor.predict_batch([image for _, image in read])
     for (source, image), prediction in zip(read, found, strict=True):
         source.destination.parent.mkdir(parents=True, exist_ok=True)
-        prediction.draw(image).save(source.destination, quality=JPEG_QUALITY)
+        with _naming(source.destination):
+            prediction.draw(image).save(source.destination, quality=JPEG_QUALITY)
         records.add(prediction, source, output)
         yield Outcome(source, objects=len(prediction))
 
@@ -141,3 +144,12 @@ def _predict_video(
         if source.asked_for:
             raise
         yield Outcome(source, problem=str(error))
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Adds the file to an error that does not name one: a write to a full disk only tells why."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from error

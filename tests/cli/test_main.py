@@ -10,7 +10,7 @@ from types import ModuleType
 import pytest
 
 import detnet
-from detnet.cli import COMMANDS, command_help, main
+from detnet.cli import COMMANDS, summary_of, main
 from detnet.errors import InputError
 
 HEAVY = ("torch", "torchvision", "numpy", "matplotlib", "hotcoco", "optuna", "PIL")
@@ -46,8 +46,8 @@ def test_overview_lists_every_command_with_its_help(capsys: pytest.CaptureFixtur
     assert main([]) == 0
     lines = capsys.readouterr().out.splitlines()
     for name, module in COMMANDS.items():
-        assert command_help(module), f"{module} has no docstring"
-        assert any(line.split() == [name, *command_help(module).split()] for line in lines)
+        assert summary_of(module), f"{module} has no docstring"
+        assert any(line.split() == [name, *summary_of(module).split()] for line in lines)
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
