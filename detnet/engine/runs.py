@@ -11,8 +11,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from detnet.errors import InputError
 
 _SIGNS = ("config.yaml", "last.ckpt", "metrics.jsonl")
@@ -134,6 +132,8 @@ class RunFolder:
 
 def describe_environment() -> dict[str, Any]:
     """The command, versions, commit and machine, without names of people or machines."""
+    import torch  # here, since reading a run folder needs none of it
+
     return {
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],

@@ -197,28 +197,3 @@ def test_autocast_covers_the_forward_pass_only(autocast: torch.dtype | None) -> 
     forward = autocast or torch.float32
     assert model.types == {"forward": forward, "backward": torch.float32}
     assert all(p.grad is not None and p.grad.dtype == torch.float32 for p in model.parameters())
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_on_cuda_the_device_is_read_once_a_step() -> None:
-    model = Toy().cuda()
-    steps = train_steps(
-        model,
-        batches(),
-        sgd(model, lr=0.01),
-        Schedule(3),
-        start=0,
-        iterations=3,
-        device=torch.device("cuda"),
-        clip_norm=1.0,
-    )
-    next(steps)
-    torch.cuda.set_sync_debug_mode("warn")
-    try:
-        with pytest.warns(UserWarning, match="synchronizing") as caught:
-            next(steps)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
-    own = [warning for warning in caught if warning.filename.endswith("loop.py")]
-    assert {warning.lineno for warning in own} and len({w.lineno for w in own}) <= 2
