@@ -10,7 +10,7 @@ from types import ModuleType
 import pytest
 
 import detnet
-from detnet.cli import COMMANDS, summary_of, main
+from detnet.cli import COMMANDS, main, summary_of
 from detnet.errors import InputError
 
 HEAVY = ("torch", "torchvision", "numpy", "matplotlib", "hotcoco", "optuna", "PIL")

@@ -1,4 +1,4 @@
-"""Many files: groups for batches, records that say which image is which, errors that name a file."""
+"""Many files: groups for batches, records that say which image is which, errors with names."""
 
 import errno
 import json
