@@ -30,8 +30,8 @@ class FeatureInfo:
 class Backbone(nn.Module):
     """A network that maps images to named levels, fine to coarse.
 
-    Subclasses set `feature_info` and `width`, map (N, 3, H, W) to {name: (N, C, H / stride, W / stride)}
-    in the order of `feature_info`, and list in `parts` what `freeze` may hold still.
+    Subclasses set `feature_info` and `width`, map (N, 3, H, W) to {name: (N, C, H / stride, W /
+    stride)} in the order of `feature_info`, and list in `parts` what `freeze` may hold still.
     """
 
     feature_info: tuple[FeatureInfo, ...]
@@ -59,7 +59,9 @@ class Backbone(nn.Module):
         parts = self.parts()
         for name in names:
             if name not in parts:
-                raise InputError(f"cannot freeze {name!r}; this backbone's parts: {', '.join(parts)}")
+                raise InputError(
+                    f"cannot freeze {name!r}; this backbone's parts: {', '.join(parts)}"
+                )
             parts[name].requires_grad_(False)
             parts[name].eval()
         self._frozen = (*self.frozen, *names)

@@ -15,7 +15,8 @@ from detnet.errors import InputError
 def count_macs(run: Callable[[], Any]) -> int:
     """Counts the multiply-adds of convolutions and matrix products while `run` runs.
 
-    This is torch's own counter, halved: it counts two operations a multiply-add, the papers' FLOPs one.
+    This is torch's own counter, halved: it counts two operations a multiply-add, the papers' FLOPs
+    one.
     """
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         run()
@@ -28,7 +29,11 @@ def count_params(module: nn.Module) -> int:
 
 
 def describe(
-    name: str, *, image_size: tuple[int, int] = (224, 224), width: float = 1.0, num_classes: int = 1000
+    name: str,
+    *,
+    image_size: tuple[int, int] = (224, 224),
+    width: float = 1.0,
+    num_classes: int = 1000,
 ) -> dict[str, Any]:
     """Tells a backbone's cost and levels, as `detnet info --json` prints them.
 
@@ -41,8 +46,8 @@ def describe(
         num_classes: of the classifier that `macs` and `params` include.
 
     Returns:
-        `macs` and `params` with the classifier, `backbone_macs` and `backbone_params` without it, and
-        `features`, fine to coarse: name, channels, stride, receptive_field, height, width.
+        `macs` and `params` with the classifier, `backbone_macs` and `backbone_params` without it,
+        and `features`, fine to coarse: name, channels, stride, receptive_field, height, width.
 
     Raises:
         InputError: an unknown name, or an image smaller than the coarsest stride.

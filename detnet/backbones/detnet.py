@@ -19,8 +19,8 @@ def detnet59(**options: Unpack[StagedOptions]) -> StagedNet:
     """DetNet-59: 4.85 G multiply-adds at 224, 18.4 M parameters with its classifier.
 
     ResNet-50 to stage 4, then stages 5 and 6 at stride 16, each of three dilated bottlenecks whose
-    first has a projected shortcut. The paper says that it has more parameters than ResNet-50; by the
-    only reading that gives the paper's multiply-adds it has fewer.
+    first has a projected shortcut. The paper says that it has more parameters than ResNet-50; by
+    the only reading that gives the paper's multiply-adds it has fewer.
 
     Paper: Li et al. 2018, arXiv:1804.06215, Section 3.2.
     """

@@ -27,13 +27,14 @@ def create(
         backbone: of `BACKBONES`.
         num_classes: background counted (torchvision's convention): labels are 1 … num_classes − 1.
         options: the backbone's (`width`, `stride_in`, `norm`, `frozen`), the image's (`min_size`,
-            `max_size`, `pixel_mean`, `pixel_std`, `channel_order`) and the detector's own, see its builder.
+            `max_size`, `pixel_mean`, `pixel_std`, `channel_order`) and the detector's own, see its
+            builder.
 
     Returns:
-        A torchvision-style detector. In train mode it maps a list of (3, H, W) images, floats in [0, 1]
-        or uint8, and a list of targets (`boxes` (N, 4) xyxy, `labels`, `masks`) to a dict of losses;
-        in eval mode images to a list of dicts `boxes`, `labels`, `scores` (and `masks`), in pixels of
-        the images given. `model.info` says how to build it again.
+        A torchvision-style detector. In train mode it maps a list of (3, H, W) images, floats in
+        [0, 1] or uint8, and a list of targets (`boxes` (N, 4) xyxy, `labels`, `masks`) to a dict
+        of losses; in eval mode images to a list of dicts `boxes`, `labels`, `scores` (and
+        `masks`), in pixels of the images given. `model.info` says how to build it again.
 
     Raises:
         InputError: an unknown name or option.

@@ -24,7 +24,8 @@ class ModelInfo:
         backbone: of `BACKBONES`.
         num_classes: background counted.
         options: as `create` took them.
-        categories: the data set's, `{"id", "name"}` in the order of the labels 1 …; empty if unknown.
+        categories: the data set's, `{"id", "name"}` in the order of the labels 1 …; empty if
+            unknown.
     """
 
     detector: str

@@ -31,9 +31,9 @@ def faster_rcnn_fpn(
 ) -> RegionDetector:
     """Builds Faster R-CNN on the pyramid P2 … P6.
 
-    DetNet's P2 … P6 are its five stages; a ResNet's P6 is pooled from P5. Anchors of 32 … 512 pixels sit
-    on P2 … P6, one size a level, also where levels have the same stride. The pyramid and the heads are
-    scaled by the backbone's width.
+    DetNet's P2 … P6 are its five stages; a ResNet's P6 is pooled from P5. Anchors of 32 … 512
+    pixels sit on P2 … P6, one size a level, also where levels have the same stride. The pyramid
+    and the heads are scaled by the backbone's width.
 
     Args:
         backbone: with levels from `c2` on.

@@ -18,7 +18,8 @@ _KEY = "detnet"
 
 
 def save_model(path: Path, model: nn.Module, state: dict[str, Tensor] | None = None) -> None:
-    """Writes a detector to one file, beside first and then renamed: a full disk leaves the old file whole.
+    """Writes a detector to one file, beside first and then renamed: a full disk leaves the old
+    file whole.
 
     Args:
         path: ends in `.safetensors`.

@@ -163,7 +163,8 @@ def box_losses(
         beta: below it the box loss is quadratic.
 
     Returns:
-        `loss_classifier` and `loss_box_reg`, scalars; the latter is divided by R, not by the objects.
+        `loss_classifier` and `loss_box_reg`, scalars; the latter is divided by R, not by the
+        objects.
 
     Paper: Girshick 2015, arXiv:1504.08083, Equations 1-3.
     """

@@ -48,7 +48,8 @@ class ImageTransform(GeneralizedRCNNTransform):
 
     Args:
         options: see `ImageOptions`.
-        size_divisible: padded sides are multiples of this, the coarsest stride of the network or 32.
+        size_divisible: padded sides are multiples of this, the coarsest stride of the network or
+            32.
     """
 
     def __init__(self, options: ImageOptions, *, size_divisible: int = 32) -> None:

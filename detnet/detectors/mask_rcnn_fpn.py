@@ -19,10 +19,11 @@ def mask_rcnn_fpn(
     boxes: BoxOptions,
     pyramid_norm: NormKind | None = None,
 ) -> RegionDetector:
-    """Builds `faster_rcnn_fpn` with a mask branch: four 3×3 convolutions, up-sampling, one mask a class.
+    """Builds `faster_rcnn_fpn` with a mask branch: four 3×3 convolutions, up-sampling, one mask a
+    class.
 
-    Masks come out as probabilities (N, 1, H, W) in the image's own pixels. The paper gives no settings of
-    its own for the branch; these are Mask R-CNN's.
+    Masks come out as probabilities (N, 1, H, W) in the image's own pixels. The paper gives no
+    settings of its own for the branch; these are Mask R-CNN's.
 
     Args:
         backbone: with levels from `c2` on.
@@ -32,7 +33,8 @@ def mask_rcnn_fpn(
         boxes: of the second stage.
         pyramid_norm: of the pyramid's convolutions.
 
-    Paper: He et al. 2017, arXiv:1703.06870, Figure 4 (right); Li et al. 2018, arXiv:1804.06215, Table 8.
+    Paper: He et al. 2017, arXiv:1703.06870, Figure 4 (right); Li et al. 2018, arXiv:1804.06215,
+    Table 8.
     """
     model = faster_rcnn_fpn(
         backbone,

@@ -23,8 +23,8 @@ class DenseOptions:
     """How a one-stage detector decides what it gives out.
 
     Args:
-        coarse_from: whether the first convolved level is made "from_c", the last backbone level (the
-            paper), or "from_p", the last pyramid level (torchvision's weights).
+        coarse_from: whether the first convolved level is made "from_c", the last backbone level
+            (the paper), or "from_p", the last pyramid level (torchvision's weights).
         score_threshold, nms_threshold, max_detections: of the detections given out, per image.
         max_candidates: per level, before suppression.
     """
@@ -48,7 +48,8 @@ class Float32RetinaNetHead(RetinaNetHead):
 
 
 class DenseDetector(RetinaNet):
-    """torchvision's RetinaNet with labels 1 … K, as all our detectors have, and no background channel.
+    """torchvision's RetinaNet with labels 1 … K, as all our detectors have, and no background
+    channel.
 
     torchvision takes a label as the index of its channel; here channel 0 is label 1.
     """
@@ -90,10 +91,11 @@ def retinanet(
 ) -> DenseDetector:
     """Builds RetinaNet on P3 … P7.
 
-    A ResNet gives P3 … P5, and P6 and P7 are 3×3 convolutions at stride 2. DetNet gives P3 … P6 (strides
-    8, 16, 16, 16) and only P7 is convolved, at stride 32: so both have the five levels whose anchors are
-    32 … 512 pixels times three octaves, and DetNet's P6 is its real stage 6, which is the paper's point;
-    a sixth level would change the anchors, and convolving P6 and P7 from C6 would leave C6 itself unused.
+    A ResNet gives P3 … P5, and P6 and P7 are 3×3 convolutions at stride 2. DetNet gives P3 … P6
+    (strides 8, 16, 16, 16) and only P7 is convolved, at stride 32: so both have the five levels
+    whose anchors are 32 … 512 pixels times three octaves, and DetNet's P6 is its real stage 6,
+    which is the paper's point; a sixth level would change the anchors, and convolving P6 and P7
+    from C6 would leave C6 itself unused.
 
     Args:
         backbone: with levels from `c3` on.
@@ -102,8 +104,8 @@ def retinanet(
         dense: see `DenseOptions`.
         pyramid_norm: of the pyramid's convolutions.
 
-    Paper: Lin et al. 2017, arXiv:1708.02002, Section 4. Departs from it as torchvision does: the box loss
-    is plain L1.
+    Paper: Lin et al. 2017, arXiv:1708.02002, Section 4. Departs from it as torchvision does: the
+    box loss is plain L1.
     """
     body = PyramidNet(
         backbone,

@@ -12,8 +12,8 @@ _LEVEL = re.compile(r"backbone\.fpn\.(inner|layer)_blocks\.(\d+)\.0\.(.+)")
 def from_torchvision(state: dict[str, Tensor], *, finest: int = 2) -> dict[str, Tensor]:
     """Renames a state dict of torchvision's ResNet FPN detectors to our names.
 
-    It fits `faster_rcnn_fpn`, `mask_rcnn_fpn` (finest level 2) and `retinanet` (finest level 3, with
-    `coarse_from="p"`) on a ResNet with `stride_in="3x3"`.
+    It fits `faster_rcnn_fpn`, `mask_rcnn_fpn` (finest level 2) and `retinanet` (finest level 3,
+    with `coarse_from="p"`) on a ResNet with `stride_in="3x3"`.
 
     Args:
         state: of `fasterrcnn_resnet50_fpn`, `maskrcnn_resnet50_fpn` or `retinanet_resnet50_fpn`.

@@ -28,13 +28,14 @@ class FPN(nn.Module):
         extra: how a missing level is made at half the size: "pool" takes every second cell,
             "conv_from_c" is a 3×3 convolution at stride 2 on the last backbone level and, after a
             ReLU, on the level so made, "conv_from_p" begins on the last pyramid level instead.
-        norm: of the pyramid's convolutions; without it they have a bias (DetNAS normalises, no one else).
+        norm: of the pyramid's convolutions; without it they have a bias (DetNAS normalises, no one
+            else).
 
     Raises:
         InputError: more levels in the backbone than asked for.
 
-    Paper: Lin et al. 2017, arXiv:1612.03144, Section 3; Li et al. 2018, arXiv:1804.06215, Section 3.2;
-    Lin et al. 2017, arXiv:1708.02002, footnote 2 for the convolved levels.
+    Paper: Lin et al. 2017, arXiv:1612.03144, Section 3; Li et al. 2018, arXiv:1804.06215, Section
+    3.2; Lin et al. 2017, arXiv:1708.02002, footnote 2 for the convolved levels.
     """
 
     def __init__(

@@ -201,3 +201,20 @@ def test_make_norm_builds_by_channels(kind: str, layer: type[nn.Module]) -> None
 def test_an_unknown_kind_is_refused() -> None:
     with pytest.raises(ValueError, match="frozen, batch, sync, got 'group'"):
         make_norm("group")  # type: ignore[arg-type]
+
+
+def test_frozen_norm_keeps_half_precision_and_torchvision_values() -> None:
+    torch.manual_seed(0)
+    ours, theirs = make_norm("frozen")(6), torchvision.ops.misc.FrozenBatchNorm2d(6)
+    state = {
+        name: torch.rand(6) + 0.5 for name in ("weight", "bias", "running_mean", "running_var")
+    }
+    ours.load_state_dict(state)
+    theirs.load_state_dict(state)
+    x = torch.randn(2, 6, 3, 5, requires_grad=True)
+    torch.testing.assert_close(ours(x), theirs(x))
+    half = ours(x.bfloat16())
+    assert half.dtype == torch.bfloat16
+    half.float().sum().backward()
+    scale = state["weight"] / (state["running_var"] + 1e-5).sqrt()
+    torch.testing.assert_close(x.grad, scale.view(1, 6, 1, 1).expand_as(x), rtol=1e-2, atol=1e-2)

@@ -1,0 +1,80 @@
+"""Scores a trained detector on a split: AP and AR by IoU threshold and object size, per class.
+
+    detnet evaluate runs/a --data DATA
+    detnet evaluate model.safetensors --data DATA --split test --json
+
+Writes scores.json and results.json (COCO's results format) into RUN/evaluation/SPLIT.
+"""
+
+import argparse
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from detnet.errors import InputError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's options."""
+    parser.add_argument("model", metavar="MODEL", help="run folder or .safetensors file")
+    parser.add_argument("--data", metavar="DATA", help="data set folder")
+    parser.add_argument("--split", default="val", help="split to score on (default: val)")
+    parser.add_argument("--annotations", metavar="FILE", help="annotation file instead of --data")
+    parser.add_argument("--images", metavar="DIR", help="image folder of --annotations")
+    parser.add_argument("--output", metavar="DIR", help="folder for scores.json and results.json")
+    parser.add_argument(
+        "--engine", default="hotcoco", help="hotcoco or pycocotools (default: hotcoco)"
+    )
+    parser.add_argument(
+        "--precision",
+        default="auto",
+        choices=("auto", "fp32", "bf16"),
+        help="of the network (default: auto, bf16 where it is fast)",
+    )
+    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
+    parser.add_argument("--workers", type=int, default=2, help="processes that read images")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Evaluates and prints the tables."""
+    if bool(args.data) == bool(args.annotations):
+        raise InputError("give either --data FOLDER, or --annotations FILE with --images DIR")
+
+    from detnet.cli.progress import track
+    from detnet.data.folders import find_split
+    from detnet.engine import distributed
+    from detnet.evaluation.tables import format_scores
+    from detnet.recipes.evaluate import evaluate_file
+    from detnet.recipes.material import choose_precision
+
+    process = distributed.setup(None if args.device == "auto" else args.device)
+    place = Path(args.data or args.annotations)
+    split = find_split(place, args.split, images=Path(args.images) if args.images else None)
+
+    def shown(batches: Iterable[Any], total: int) -> Iterable[Any]:
+        return track(batches, what="batches", total=total) if process.main else batches
+
+    try:
+        scores = evaluate_file(
+            Path(args.model),
+            split,
+            process=process,
+            autocast=choose_precision(args.precision, process.device),
+            output=Path(args.output) if args.output else None,
+            workers=args.workers,
+            engine=args.engine,
+            track=shown,
+        )
+    finally:
+        distributed.cleanup()
+    if not process.main:
+        return 0
+    if args.json:
+        print(json.dumps(scores.to_json()))
+        return 0
+    print(format_scores(scores.bbox))
+    if scores.segm is not None:
+        print(f"\nmasks\n\n{format_scores(scores.segm)}")
+    return 0

@@ -1,0 +1,158 @@
+"""Tells a person at a terminal how a training run goes: notes, a bar with the time left, scores."""
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from detnet.cli.progress import PLAIN_EVERY_S
+from detnet.errors import InputError
+
+EXIT_INTERRUPTED = 130
+
+Watch = Callable[[dict[str, Any]], None]
+
+
+def follow(start: Callable[[Watch], bool], place: Path, *, as_json: bool = False) -> int:
+    """Runs a training and shows its events on standard error.
+
+    Args:
+        start: runs it with a watcher; False when it was interrupted.
+        place: the run's folder.
+        as_json: print one object about the run's end on standard output.
+
+    Returns:
+        the exit code: 0, or 130 when interrupted.
+
+    Raises:
+        InputError: also for a loss that is not finite.
+    """
+    from detnet.engine.loop import NonFiniteLoss
+
+    screen = _Screen()
+    try:
+        complete = start(screen)
+    except NonFiniteLoss as error:
+        raise InputError(
+            f"{error}; the state before it is in {place}: lower the learning rate, or look at these "
+            f"images, then go on with `detnet train --resume {place}`"
+        ) from error
+    finally:
+        screen.close()
+    if not screen.main:
+        return 0
+    if not complete:
+        print(f"saved; go on with: detnet train --resume {place}", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    if as_json:
+        print(json.dumps({"run": str(place), **screen.end}))
+    return 0
+
+
+class _Screen:
+    """Shows events: a rich bar on a terminal, plain lines elsewhere."""
+
+    def __init__(self) -> None:
+        self.main = False  # other processes see no events
+        self.end: dict[str, Any] = {}
+        self._bar: Any = None
+        self._task: Any = None
+        self._iterations = self._started_at = 0
+        self._clock = self._said = time.monotonic()
+
+    def __call__(self, event: dict[str, Any]) -> None:
+        self.main = True
+        getattr(self, f"_{event['event']}")(event)
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def _note(self, event: dict[str, Any]) -> None:
+        self._say(event["text"])
+
+    def _start(self, event: dict[str, Any]) -> None:
+        self._iterations, self._started_at = event["iterations"], event["iteration"]
+        self._clock = self._said = time.monotonic()
+        processes = f", {event['processes']} processes" if event["processes"] > 1 else ""
+        self._say(
+            f"{event['images']} training and {event['val_images']} validation images, "
+            f"{event['params'] / 1e6:.2f} M parameters, {event['device']} {event['precision']}"
+            f"{processes}; iterations {event['iteration']} to {event['iterations']}, "
+            f"{event['per_epoch']} an epoch; run folder {event['folder']}"
+        )
+        if sys.stderr.isatty():
+            self._open_bar(event)
+
+    def _progress(self, event: dict[str, Any]) -> None:
+        done = event["iteration"]
+        text = f"loss {event['loss']:.3f}  {event['images_per_s']:.1f} images/s"
+        now = time.monotonic()
+        if self._bar is not None:
+            self._bar.update(self._task, completed=done, text=text)
+            return
+        first = done == self._started_at + 5
+        if first or now - self._said >= PLAIN_EVERY_S or done == self._iterations:
+            self._said = now
+            left = (now - self._clock) / (done - self._started_at) * (self._iterations - done)
+            self._say(
+                f"iteration {done} of {self._iterations}  epoch {event['epoch']:.1f}  {text}  "
+                f"lr {event['lr']:.4g}  {duration(left)} left"
+            )
+
+    def _evaluation(self, event: dict[str, Any]) -> None:
+        names = ("AP", "AP50", "AP75", "APs", "APm", "APl", "segm_AP")
+        shown = [f"{name} {100 * event[name]:.1f}" for name in names if event.get(name) is not None]
+        if event.get("val_loss") is not None:
+            shown.append(f"validation loss {event['val_loss']:.3f}")
+        best = "  (best so far)" if event["best"] else ""
+        self._say(f"evaluation at epoch {event['epoch']:.1f}: {'  '.join(shown)}{best}")
+
+    def _end(self, event: dict[str, Any]) -> None:
+        self.end = {name: value for name, value in event.items() if name != "event"}
+        early = ", stopped early" if event["stopped_early"] else ""
+        best = ""
+        if event["best"] is not None:
+            best = f"; best score {100 * event['best']:.1f} at iteration {event['best_iteration']}"
+        self._say(f"done after {duration(event['seconds'])}{early}{best}")
+
+    def _open_bar(self, event: dict[str, Any]) -> None:
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
+
+        self._bar = Progress(
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[text]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+        )
+        self._task = self._bar.add_task(
+            "training", total=event["iterations"], completed=event["iteration"], text=""
+        )
+        self._bar.start()
+
+    def _say(self, text: str) -> None:
+        if self._bar is not None:
+            self._bar.console.print(text, highlight=False, markup=False)
+        else:
+            print(text, file=sys.stderr, flush=True)
+
+
+def duration(seconds: float) -> str:
+    """A time a person can read: "3 h 05 min", "12 min", "40 s"."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes} min"

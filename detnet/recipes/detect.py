@@ -1,0 +1,424 @@
+"""Trains a detector: one function that can be interrupted and resumed to the same bits."""
+
+import contextlib
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from detnet.data.loaders import stream
+from detnet.detectors.files import save_model
+from detnet.engine import checkpoint, distributed
+from detnet.engine.distributed import Process
+from detnet.engine.loop import Interrupt, NonFiniteLoss, Step, train_steps
+from detnet.engine.optim import Ema, Schedule, scaled_lr, sgd
+from detnet.engine.runs import RunFolder
+from detnet.errors import InputError
+from detnet.recipes.config import TrainConfig, read_config, write_config
+from detnet.recipes.evaluate import Scores, evaluate_model, validation_losses
+from detnet.recipes.material import (
+    Material,
+    choose_precision,
+    load_material,
+    make_batches,
+    make_dataset,
+    make_model,
+)
+
+Watch = Callable[[dict[str, Any]], None]
+
+
+@dataclass
+class Progress:
+    """Where a run stands beyond its weights: the best score so far and how long ago it was."""
+
+    iteration: int = 0
+    best: float | None = None
+    best_iteration: int = 0
+    worse_in_a_row: int = 0
+    seconds: float = 0.0  # of training so far, evaluation included, over all sessions
+    stopped_early: bool = False
+
+
+@dataclass
+class _Run:
+    """All that the loop hands around."""
+
+    config: TrainConfig
+    folder: RunFolder
+    process: Process
+    material: Material
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    ema: Ema | None
+    watch: Watch
+    progress: Progress = field(default_factory=Progress)
+    rng: list[Any] = field(default_factory=list)
+
+    @property
+    def autocast(self) -> torch.dtype | None:
+        return choose_precision(self.config.precision, self.process.device)
+
+
+def train(config: TrainConfig, output: Path, *, watch: Watch) -> bool:
+    """Starts a run in a new folder.
+
+    Args:
+        config: its settings.
+        output: the folder, which must hold no run.
+        watch: called with each event: "note", "start", "step", "evaluation", "end".
+
+    Returns:
+        True when the run is complete, False when it was interrupted and can be resumed.
+
+    Raises:
+        InputError: what was given cannot be used.
+        NonFiniteLoss: after saving the last good state.
+    """
+    return _train(config, output, resume=False, watch=watch)
+
+
+def resume(output: Path, *, watch: Watch) -> bool:
+    """Goes on with the run in a folder, to the same bits as if it had never stopped."""
+    config = read_config(RunFolder.open(output).config)
+    return _train(config, output, resume=True, watch=watch)
+
+
+def _train(config: TrainConfig, output: Path, *, resume: bool, watch: Watch) -> bool:
+    device = None if config.device == "auto" else config.device
+    process = distributed.setup(device)
+    try:
+        with Interrupt() as interrupt:
+            run = _prepare(config, output, process, resume=resume, watch=watch)
+            return _loop(run, interrupt)
+    finally:
+        distributed.cleanup()
+
+
+def _prepare(
+    config: TrainConfig, output: Path, process: Process, *, resume: bool, watch: Watch
+) -> _Run:
+    """Reads the data and builds everything, before the folder is touched: a mistake leaves no run."""
+    quiet: Watch = lambda event: None  # noqa: E731  other processes have nothing to say
+    watch = watch if process.main else quiet
+    torch.manual_seed(config.seed)
+    material = load_material(config)
+    model, notes = make_model(config, material.train.categories)
+    model.to(process.device, memory_format=torch.channels_last)
+    for note in [*material.notes, *notes, _lr_note(config)]:
+        watch({"event": "note", "text": note})
+    optimizer = sgd(
+        model,
+        lr=_lr(config),
+        momentum=config.momentum,
+        weight_decay=config.weight_decay,
+    )
+    ema = Ema(model, config.ema) if config.ema else None
+    folder = RunFolder.open(output) if resume else _new_folder(config, output, process)
+    run = _Run(config, folder, process, material, model, optimizer, ema, watch)
+    # The samplers draw from the global generator: each process its own stream.
+    torch.manual_seed(int(np.random.SeedSequence((config.seed, process.rank)).generate_state(1)[0]))
+    if resume:
+        _restore(run)
+    run.rng = distributed.all_gather(checkpoint.rng_state())
+    return run
+
+
+def _new_folder(config: TrainConfig, output: Path, process: Process) -> RunFolder:
+    if process.main:
+        folder = RunFolder.create(output)
+        write_config(config, folder.config)
+        folder.write_environment()
+    distributed.barrier()
+    return RunFolder.open(output)
+
+
+def _loop(run: _Run, interrupt: Interrupt) -> bool:
+    config, process = run.config, run.process
+    batches = make_batches(config, run.material.train, process)
+    per_epoch = max(1, len(batches) // config.accumulate)
+    total = _iterations(config, per_epoch)
+    evaluations = _due(total, max(1, round(config.evaluate_every * per_epoch)))
+    start = run.progress.iteration
+    if start >= total or run.progress.stopped_early:
+        run.watch({"event": "note", "text": f"{run.folder.path} is complete at iteration {start}"})
+        return True
+    _announce(run, start, total, per_epoch)
+    source = stream(
+        make_dataset(config, run.material.train),
+        batches,
+        start_iteration=start * config.accumulate,
+        iterations=total * config.accumulate,
+        workers=config.workers,
+        pin_memory=process.device.type == "cuda",
+    )
+    steps = train_steps(
+        _wrapped(run),
+        source,
+        run.optimizer,
+        _schedule(config, total),
+        start=start,
+        iterations=total,
+        device=process.device,
+        accumulate=config.accumulate,
+        clip_norm=config.clip_norm,
+        autocast=run.autocast,
+        ema=run.ema,
+        interrupt=interrupt,
+    )
+    with _tensorboard(run) as board, contextlib.closing(source):
+        clock = time.perf_counter()
+        for step in _guarded(run, steps):
+            run.progress.iteration = step.iteration
+            if step.iteration % config.log_every == 0 or step.iteration == total:
+                _log(run, board, _step_event(step, per_epoch))
+            run.watch({**_step_event(step, per_epoch), "event": "progress"})
+            if step.iteration in evaluations:
+                _evaluate(run, board, per_epoch)
+            now = time.perf_counter()
+            run.progress.seconds += now - clock
+            clock = now
+            run.rng = [checkpoint.rng_state()]
+            due = step.iteration % config.checkpoint_every == 0
+            if due or step.iteration in evaluations or step.iteration == total:
+                _save(run)
+            if run.progress.stopped_early:
+                break
+    if interrupt.set:
+        _save(run)
+        return False
+    _finish(run)
+    return True
+
+
+def _guarded(run: _Run, steps: Iterator[Step]) -> Iterator[Step]:
+    """Passes steps on; when a loss is not finite, keeps the state before it."""
+    try:
+        yield from steps
+    except NonFiniteLoss as error:
+        _save(run)
+        ids = ", ".join(map(str, error.image_ids))
+        _log(run, None, {"event": "failure", "iteration": error.iteration, "images": ids})
+        raise
+
+
+def _evaluate(run: _Run, board: Any, per_epoch: int) -> None:
+    """Scores the model as it is now and keeps it if it is the best so far."""
+    val, config, progress = run.material.val, run.config, run.progress
+    if val is None:
+        return
+    began = time.perf_counter()
+    with run.ema.applied() if run.ema else contextlib.nullcontext():
+        scores = evaluate_model(
+            run.model, val, process=run.process, autocast=run.autocast, workers=config.workers
+        )
+        losses = {}
+        if config.val_loss:
+            losses = validation_losses(
+                run.model,
+                val,
+                config.batch_size // run.process.world_size,
+                process=run.process,
+                autocast=run.autocast,
+                workers=config.workers,
+                seed=config.seed,
+            )
+    if config.best_metric not in scores.headline:
+        known = ", ".join(scores.headline)
+        raise InputError(f"best_metric must be one of {known}, got {config.best_metric!r}")
+    score = scores.headline[config.best_metric]
+    better = score is not None and (progress.best is None or score > progress.best)
+    if better:
+        progress.best, progress.best_iteration, progress.worse_in_a_row = (
+            score,
+            progress.iteration,
+            0,
+        )
+        if run.process.main:
+            save_model(run.folder.best, run.model, run.ema.model_state() if run.ema else None)
+    else:
+        progress.worse_in_a_row += 1
+    progress.stopped_early = 0 < config.patience <= progress.worse_in_a_row
+    event = {
+        "event": "evaluation",
+        "iteration": progress.iteration,
+        "epoch": progress.iteration / per_epoch,
+        **scores.headline,
+        **{f"val_{name}": value for name, value in losses.items()},
+        "best": better,
+        "seconds": time.perf_counter() - began,
+    }
+    _log(run, board, event)
+    run.watch(event)
+
+
+def _finish(run: _Run) -> None:
+    """Writes the final weights and evaluates what a user of the run will get."""
+    if not run.process.main:
+        return
+    save_model(run.folder.model, run.model, run.ema.model_state() if run.ema else None)
+    run.watch(
+        {
+            "event": "end",
+            "iteration": run.progress.iteration,
+            "seconds": run.progress.seconds,
+            "best": run.progress.best,
+            "best_iteration": run.progress.best_iteration,
+            "stopped_early": run.progress.stopped_early,
+        }
+    )
+
+
+def _save(run: _Run) -> None:
+    """Writes everything that a resumed run needs."""
+    states = distributed.all_gather(run.rng[0] if len(run.rng) == 1 else run.rng[run.process.rank])
+    if run.process.main:
+        state = {
+            "model": run.model.state_dict(),
+            "optimizer": run.optimizer.state_dict(),
+            "ema": run.ema.state_dict() if run.ema else None,
+            "progress": vars(run.progress),
+            "rng": states,
+            "data": run.material.fingerprint,
+        }
+        checkpoint.save(run.folder.last, state)
+    distributed.barrier()
+
+
+def _restore(run: _Run) -> None:
+    """Puts the state of the last checkpoint back; without one the run begins anew."""
+    if not run.folder.last.exists():
+        if run.process.main:
+            run.folder.cut_metrics(0)
+        run.watch({"event": "note", "text": "no checkpoint yet: the run begins anew"})
+        return
+    state = checkpoint.load(run.folder.last)
+    if state["data"] != run.material.fingerprint:
+        raise InputError(
+            f"{run.material.train.path}: not the annotations that the run in {run.folder.path} began with"
+        )
+    if len(state["rng"]) != run.process.world_size:
+        raise InputError(
+            f"{run.folder.last}: written by {len(state['rng'])} processes, resumed by "
+            f"{run.process.world_size}; start as many"
+        )
+    run.model.load_state_dict(state["model"])
+    run.optimizer.load_state_dict(state["optimizer"])
+    if run.ema:
+        run.ema.load_state_dict(state["ema"])
+    run.progress = Progress(**state["progress"])
+    checkpoint.restore_rng_state(state["rng"][run.process.rank])
+    if run.process.main:
+        run.folder.cut_metrics(run.progress.iteration)
+
+
+def _log(run: _Run, board: Any, event: dict[str, Any]) -> None:
+    if not run.process.main:
+        return
+    run.folder.log(event)
+    if board is not None:
+        for name, value in event.items():
+            if isinstance(value, int | float) and name != "iteration":
+                board.add_scalar(f"{event['event']}/{name}", value, event["iteration"])
+
+
+@contextlib.contextmanager
+def _tensorboard(run: _Run) -> Iterator[Any]:
+    if not (run.config.tensorboard and run.process.main):
+        yield None
+        return
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise InputError("tensorboard is not installed: pip install 'detnet[track]'") from error
+    with SummaryWriter(str(run.folder.path / "tensorboard")) as writer:
+        yield writer
+
+
+def _step_event(step: Step, per_epoch: int) -> dict[str, Any]:
+    return {
+        "event": "step",
+        "iteration": step.iteration,
+        "epoch": step.iteration / per_epoch,
+        "loss": step.total,
+        **step.losses,
+        "lr": step.lr,
+        "grad_norm": step.grad_norm,
+        "images_per_s": step.images / max(1e-9, step.data_s + step.step_s),
+        "data_s": step.data_s,
+        "step_s": step.step_s,
+    }
+
+
+def _announce(run: _Run, start: int, total: int, per_epoch: int) -> None:
+    run.watch(
+        {
+            "event": "start",
+            "iteration": start,
+            "iterations": total,
+            "per_epoch": per_epoch,
+            "images": len(run.material.train),
+            "val_images": len(run.material.val) if run.material.val else 0,
+            "device": str(run.process.device),
+            "processes": run.process.world_size,
+            "precision": "bf16" if run.autocast else "fp32",
+            "params": sum(p.numel() for p in run.model.parameters()),
+            "folder": str(run.folder.path),
+        }
+    )
+
+
+def _wrapped(run: _Run) -> nn.Module:
+    if run.process.world_size == 1:
+        return run.model
+    devices = [run.process.device.index] if run.process.device.type == "cuda" else None
+    # Plain batch norm follows each process's own batches; the main one's statistics are kept.
+    follow = any(type(layer) is nn.BatchNorm2d for layer in run.model.modules())
+    return DistributedDataParallel(run.model, device_ids=devices, broadcast_buffers=follow)
+
+
+def _schedule(config: TrainConfig, total: int) -> Schedule:
+    steps = tuple(round(step * total) if step < 1 else int(step) for step in config.steps)
+    return Schedule(
+        total,
+        kind=config.schedule,
+        steps=steps if config.schedule == "step" else (),
+        warmup_iterations=config.warmup_iterations,
+        warmup=config.warmup,
+        warmup_factor=config.warmup_factor,
+    )
+
+
+def _iterations(config: TrainConfig, per_epoch: int) -> int:
+    length = config.length
+    return (
+        math.ceil(length["epochs"] * per_epoch) if "epochs" in length else int(length["iterations"])
+    )
+
+
+def _due(total: int, every: int) -> set[int]:
+    """After which iterations to evaluate: regularly, and at the end."""
+    return {*range(every, total + 1, every), total}
+
+
+def _lr(config: TrainConfig) -> float:
+    if not config.lr_batch:
+        return config.lr
+    return scaled_lr(config.lr, base_batch=config.lr_batch, batch=config.batch_size)
+
+
+def _lr_note(config: TrainConfig) -> str:
+    lr = _lr(config)
+    if lr == config.lr:
+        return f"learning rate {lr:g}"
+    return f"learning rate {lr:g}: {config.lr:g} for {config.lr_batch} images, scaled to {config.batch_size}"
+
+
+__all__ = ["Progress", "Scores", "resume", "train"]

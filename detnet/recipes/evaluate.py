@@ -1,0 +1,232 @@
+"""Measures a detector on a split: COCO scores, the files they come from, and validation losses."""
+
+import contextlib
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from detnet.data.annotations import Annotations, to_coco_dict
+from detnet.data.categories import Categories
+from detnet.data.coco import load_annotations
+from detnet.data.folders import Split
+from detnet.data.loaders import DetectionDataset, eval_loader
+from detnet.data.transforms import eval_transform, train_transform
+from detnet.detectors.files import load_model
+from detnet.engine.distributed import Process, all_gather, same_on_all
+from detnet.evaluation.coco import score
+from detnet.evaluation.results import to_results, write_results
+from detnet.inference.fuse import fuse
+from detnet.inference.predictor import find_model
+
+HEADLINE = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
+
+Track = Callable[[Iterable[Any], int], Iterable[Any]]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What one evaluation found.
+
+    Args:
+        bbox: the scores JSON for boxes.
+        segm: that for masks, or None where the detector has none.
+        results: detections in COCO's results format.
+    """
+
+    bbox: dict[str, Any]
+    segm: dict[str, Any] | None
+    results: list[dict[str, Any]]
+
+    @property
+    def headline(self) -> dict[str, float | None]:
+        """The twelve COCO numbers for boxes, and those for masks as `segm_AP` …"""
+        numbers = {name: self.bbox[name] for name in HEADLINE}
+        if self.segm is not None:
+            numbers |= {f"segm_{name}": self.segm[name] for name in HEADLINE}
+        return numbers
+
+    def to_json(self) -> dict[str, Any]:
+        """One object: the scores for boxes, and those for masks under "segm"."""
+        return self.bbox if self.segm is None else {**self.bbox, "segm": self.segm}
+
+
+def evaluate_file(
+    model_path: Path,
+    split: Split,
+    *,
+    process: Process,
+    autocast: torch.dtype | None,
+    output: Path | None = None,
+    workers: int = 2,
+    engine: str = "hotcoco",
+    track: Track | None = None,
+) -> Scores:
+    """Evaluates a model file or run folder and writes scores.json and results.json.
+
+    Args:
+        model_path: a run folder (its best model) or a `.safetensors` file.
+        split: what to evaluate on; its categories must be the model's.
+        output: folder for the two files; None for the run folder's `evaluation/SPLIT`, or, for a
+            file, nowhere.
+        track: wraps the batches to show progress.
+
+    Raises:
+        InputError: the model cannot be read, or its categories are not the data's.
+    """
+    path = find_model(model_path)
+    model = load_model(path).to(process.device, memory_format=torch.channels_last)
+    categories = Categories.from_json(model.info.categories)
+    masks = _has_masks(model)
+    annotations, _ = load_annotations(split, masks=masks, categories=categories)
+    scores = evaluate_model(
+        model,
+        annotations,
+        process=process,
+        autocast=autocast,
+        workers=workers,
+        engine=engine,
+        track=track,
+    )
+    folder = output or (model_path / "evaluation" / split.name if model_path.is_dir() else None)
+    if folder is not None and process.main:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_results(folder / "results.json", scores.results)
+        (folder / "scores.json").write_text(json.dumps(scores.to_json(), indent=1) + "\n")
+    return scores
+
+
+@torch.no_grad()
+def evaluate_model(
+    model: nn.Module,
+    annotations: Annotations,
+    *,
+    process: Process,
+    autocast: torch.dtype | None,
+    workers: int = 2,
+    batch_size: int = 4,
+    engine: str = "hotcoco",
+    track: Track | None = None,
+) -> Scores:
+    """Detects on every image of a split and scores it; several processes share the images.
+
+    The model is left as it is: a copy with its batch norms folded into the convolutions does the
+    work, which is faster and differs from it only by rounding.
+    """
+    fused = fuse(model.eval())
+    dataset = DetectionDataset(annotations, eval_transform(), seed=0)
+    loader = eval_loader(
+        dataset,
+        batch_size=batch_size,
+        workers=workers,
+        rank=process.rank,
+        world_size=process.world_size,
+        pin_memory=process.device.type == "cuda",
+    )
+    batches: Iterable[Any] = track(loader, len(loader)) if track else loader
+    records: list[dict[str, Any]] = []
+    for images, targets in batches:
+        with _autocast(process.device, autocast):
+            found = fused([image.to(process.device, non_blocking=True) for image in images])
+        ids = [target["image_id"] for target in targets]
+        records += to_results(found, ids, annotations.categories.ids)
+    everything = all_gather(records)
+    return same_on_all(_score(everything, annotations, engine) if process.main else None)
+
+
+def _score(parts: list[list[dict[str, Any]]], annotations: Annotations, engine: str) -> Scores:
+    results = [record for part in parts for record in part]
+    results.sort(key=lambda record: record["image_id"])
+    truth = to_coco_dict(annotations)
+    masks = annotations.masks is not None
+    segm = score(truth, _masks_only(results), iou_type="segm", engine=engine) if masks else None
+    return Scores(score(truth, results, engine=engine), segm, results)
+
+
+def _masks_only(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Leaves the boxes out, so that a detection's size is its mask's area, as for the ground truth."""
+    return [{k: v for k, v in record.items() if k != "bbox"} for record in results]
+
+
+@torch.no_grad()
+def validation_losses(
+    model: nn.Module,
+    annotations: Annotations,
+    batch_size: int,
+    *,
+    process: Process,
+    autocast: torch.dtype | None,
+    workers: int,
+    seed: int,
+) -> dict[str, float]:
+    """Averages the training losses over a split, as `loss`, `loss_classifier` …
+
+    The losses are those of training, their random samples of anchors and regions included, drawn
+    from a
+    stream of their own: the run's is left where it was. Batch norm goes by its running statistics.
+    """
+    info_options = model.transform.options
+    transform = train_transform(
+        min_sizes=(info_options.min_size,), max_size=info_options.max_size, flip_h=0.0
+    )
+    masks = annotations.masks is not None
+    dataset = DetectionDataset(annotations, transform, seed=seed, masks=masks)
+    loader = eval_loader(
+        dataset,
+        batch_size=max(1, batch_size),
+        workers=workers,
+        rank=process.rank,
+        world_size=process.world_size,
+    )
+    sums: dict[str, float] = {}
+    count = 0
+    cuda = [process.device] if process.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=cuda), _losses_without_learning(model):
+        torch.manual_seed(seed)
+        for images, targets in loader:
+            inputs = [image.to(process.device) for image in images]
+            aims = [
+                {k: v.to(process.device) if hasattr(v, "to") else v for k, v in target.items()}
+                for target in targets
+            ]
+            with _autocast(process.device, autocast):
+                losses = model(inputs, aims)
+            for name, value in losses.items():
+                sums[name] = sums.get(name, 0.0) + float(value) * len(images)
+            count += len(images)
+    parts = all_gather((sums, count))
+    images_seen = max(1, sum(part[1] for part in parts))
+    names = {name for part in parts for name in part[0]}
+    means = {
+        name: sum(part[0].get(name, 0.0) for part in parts) / images_seen for name in sorted(names)
+    }
+    return {"loss": sum(means.values()), **means}
+
+
+@contextlib.contextmanager
+def _losses_without_learning(model: nn.Module) -> Iterator[None]:
+    """Train mode for the losses, but normalisation and dropout as in evaluation."""
+    still = (nn.modules.batchnorm._NormBase, nn.modules.dropout._DropoutNd)
+    model.train()
+    for layer in model.modules():
+        if isinstance(layer, still):
+            layer.eval()
+    try:
+        yield
+    finally:
+        model.eval()
+
+
+def _autocast(device: torch.device, dtype: torch.dtype | None) -> Any:
+    if dtype is None:
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, dtype)
+
+
+def _has_masks(model: nn.Module) -> bool:
+    heads = getattr(model, "roi_heads", None)
+    return heads is not None and heads.has_mask()

@@ -1,0 +1,200 @@
+"""What a detection run works on: its data, its model, and the weights it begins from."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from detnet.data.annotations import Annotations, require_images
+from detnet.data.batches import TrainBatches
+from detnet.data.categories import Categories
+from detnet.data.coco import load_annotations
+from detnet.data.folders import Split, find_split, find_splits
+from detnet.data.loaders import DetectionDataset
+from detnet.data.transforms import train_transform
+from detnet.detectors import create
+from detnet.detectors.files import load_weights
+from detnet.engine.distributed import Process
+from detnet.engine.precision import fast_bf16
+from detnet.errors import InputError
+from detnet.recipes.config import TrainConfig
+
+MASK_DETECTORS = ("mask_rcnn_fpn",)
+
+
+@dataclass(frozen=True)
+class Material:
+    """The data of a run.
+
+    Args:
+        train, val: annotations; `val` is None where the data set has no such split.
+        notes: one line for each thing that was repaired or left out.
+        fingerprint: of the training annotations, by which a resumed run knows its data again.
+    """
+
+    train: Annotations
+    val: Annotations | None
+    notes: list[str]
+    fingerprint: str
+
+
+def load_material(config: TrainConfig) -> Material:
+    """Reads the annotations of both splits and repairs what is safe.
+
+    Raises:
+        InputError: no such data, errors in it, missing images, or other categories in val.
+    """
+    masks = config.detector in MASK_DETECTORS
+    split = _split(config, config.train_split, config.train_annotations, config.train_images)
+    train, repairs = load_annotations(split, masks=masks, keep_empty=not config.skip_empty)
+    require_images(train)
+    notes = [f"{split.name}: {repair}" for repair in repairs]
+    val = None
+    if _has_val(config):
+        split_val = _split(config, config.val_split, config.val_annotations, config.val_images)
+        val, repairs = load_annotations(split_val, masks=masks, categories=train.categories)
+        require_images(val)
+        notes += [f"{split_val.name}: {repair}" for repair in repairs]
+    else:
+        notes.append(f"no split {config.val_split!r} in {config.data}: nothing is evaluated")
+    fingerprint = hashlib.sha256(split.annotations.read_bytes()).hexdigest()
+    return Material(train, val, notes, fingerprint)
+
+
+def make_dataset(config: TrainConfig, annotations: Annotations) -> DetectionDataset:
+    """The training split with the run's augmentation."""
+    transform = train_transform(
+        min_sizes=tuple(config.min_sizes),
+        max_size=config.max_size,
+        flip_h=config.flip,
+        flip_v=config.flip_vertical,
+        color_jitter=config.color_jitter,
+    )
+    masks = annotations.masks is not None
+    return DetectionDataset(annotations, transform, seed=config.seed, masks=masks)
+
+
+def make_batches(config: TrainConfig, annotations: Annotations, process: Process) -> TrainBatches:
+    """Deals the training images out to processes and accumulated batches.
+
+    Raises:
+        InputError: the batch cannot be divided.
+    """
+    parts = process.world_size * config.accumulate
+    if config.batch_size % parts:
+        raise InputError(
+            f"batch_size {config.batch_size} cannot be divided by {process.world_size} processes × "
+            f"{config.accumulate} accumulated batches"
+        )
+    return TrainBatches(
+        annotations,
+        batch_size=config.batch_size // parts,
+        seed=config.seed,
+        aspect_grouping=config.aspect_grouping,
+        repeat_threshold=config.repeat_threshold,
+        rank=process.rank,
+        world_size=process.world_size,
+    )
+
+
+def make_model(config: TrainConfig, categories: Categories) -> tuple[nn.Module, list[str]]:
+    """Builds the run's detector, loads the weights it begins from, and says what it did."""
+    norm = config.norm
+    if norm == "auto":
+        norm = "frozen" if config.weights else "sync"
+    options = {
+        "width": config.width,
+        "stride_in": config.stride_in,
+        "norm": norm,
+        "frozen": tuple(config.frozen),
+        "min_size": config.test_min_size or config.min_sizes[-1],
+        "max_size": config.max_size,
+        **config.detector_options,
+    }
+    try:
+        model = create(
+            config.detector,
+            backbone=config.backbone,
+            num_classes=len(categories) + 1,
+            **options,
+        )
+    except (TypeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"detector_options: {error}") from error
+    model.info.categories = categories.to_json()
+    notes = carry_weights(model, Path(config.weights)) if config.weights else []
+    return model, notes
+
+
+def carry_weights(model: nn.Module, path: Path) -> list[str]:
+    """Loads what fits from another detector's file; class layers stay fresh where categories
+    differ.
+
+    Returns:
+        what was loaded and what stays fresh, in one line each.
+
+    Raises:
+        InputError: the file cannot be read, or less than half of the model's weights are in it.
+    """
+    if path.is_dir():
+        best = path / "best.safetensors"
+        path = best if best.exists() else path / "model.safetensors"
+    info, state = load_weights(path)
+    own = model.state_dict()
+    same_classes = info.categories == model.info.categories
+    fitting = {
+        name: value
+        for name, value in state.items()
+        if name in own
+        and own[name].shape == value.shape
+        and (same_classes or not _is_class_layer(name))
+    }
+    wanted = sum(value.numel() for value in own.values())
+    loaded = sum(value.numel() for value in fitting.values())
+    if loaded < wanted / 2:
+        raise InputError(
+            f"{path}: only {loaded / wanted:.0%} of the weights fit; it holds {info.detector} on "
+            f"{info.backbone}, width {info.options.get('width', 1.0)}"
+        )
+    model.load_state_dict(fitting, strict=False)
+    counters = ("num_batches_tracked",)
+    fresh = [name for name in own if name not in fitting and not name.endswith(counters)]
+    notes = [f"weights: {len(fitting)} tensors from {path} ({loaded / wanted:.1%} of the model)"]
+    if not same_classes:
+        notes.append("weights: its categories differ, so the class layers are left out")
+    if fresh:
+        layers = sorted({name.rpartition(".")[0] for name in fresh})
+        notes.append(f"weights: fresh: {', '.join(layers)}")
+    return notes
+
+
+def choose_precision(name: str, device: torch.device) -> torch.dtype | None:
+    """What the forward pass computes in: bf16, or None for fp32."""
+    if name == "auto":
+        return torch.bfloat16 if fast_bf16(device) else None
+    return torch.bfloat16 if name == "bf16" else None
+
+
+def _is_class_layer(name: str) -> bool:
+    """Whether a weight's meaning depends on the categories."""
+    predictors = ("box_predictor.", "mask_predictor.mask_fcn_logits", "cls_logits")
+    return any(part in name for part in predictors)
+
+
+def _has_val(config: TrainConfig) -> bool:
+    if config.val_split == "none":
+        return False
+    if config.val_annotations:
+        return True
+    return bool(config.data) and config.val_split in find_splits(Path(config.data))
+
+
+def _split(config: TrainConfig, name: str, annotations: str | None, images: str | None) -> Split:
+    if annotations:
+        return find_split(Path(annotations), name, images=Path(images) if images else None)
+    if not config.data:
+        raise InputError("no data: give --data FOLDER, or --train-annotations and --train-images")
+    return find_split(Path(config.data), name)
