@@ -51,7 +51,7 @@ def main() -> None:
     torch.manual_seed(0)
     theirs = reference(800).eval()
     with torch.no_grad():  # drawn weights are sure of nothing; spread the scores to get detections
-        theirs.roi_heads.box_predictor.cls_score.weight.mul_(10)
+        theirs.roi_heads.box_predictor.cls_score.weight.mul_(100)
     model = ours(theirs, min_size=800, max_size=1333)
     a = runner(fuse(model, dtype=torch.bfloat16), bf16=True)
     b = runner(theirs, bf16=False)

@@ -11,6 +11,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torchvision.ops.misc import FrozenBatchNorm2d
 
+from detnet.inference.fused_blocks import FusedBottleneck, is_bottleneck
+
 Model = TypeVar("Model", bound=nn.Module)
 
 _NORMS = (_BatchNorm, FrozenBatchNorm2d)
@@ -23,6 +25,7 @@ def fuse(model: Model, *, dtype: torch.dtype | None = None) -> Model:
     A norm in evaluation is a scale and a shift of each channel, which the convolution can do.
     Pairs are found by their place: a norm right after a convolution in an `nn.Sequential`, and
     `bnX` beside `convX` in any other module. Norms without such a partner stay as they are.
+    On a CPU, residual bottlenecks also add and rectify within their convolutions.
 
     Args:
         model: any; it is left alone.
@@ -43,7 +46,12 @@ def fuse(model: Model, *, dtype: torch.dtype | None = None) -> Model:
         for module in fused.modules():
             if isinstance(module, _CASTABLE):
                 module.to(dtype)
-    return fused.to(memory_format=torch.channels_last)
+    fused = fused.to(memory_format=torch.channels_last)
+    for parent in list(fused.modules()):
+        for name, child in parent.named_children():
+            if is_bottleneck(child):
+                parent.set_submodule(name, FusedBottleneck(child))
+    return fused
 
 
 def _pairs(model: nn.Module) -> Iterator[tuple[nn.Module, nn.Conv2d, str]]:
