@@ -39,7 +39,7 @@ class NameTable(Mapping[str, Any]):
 
 
 def unknown_name(kind: str, name: object, allowed: Iterable[str]) -> str:
-    """Says that `name` is not one of those allowed, which it lists, the nearest one first in mind."""
+    """Says that `name` is not allowed, what is, and which of it is nearest."""
     names = list(allowed)
     near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}? " if near else ""

@@ -36,8 +36,8 @@ def follow(start: Callable[[Watch], bool], place: Path, *, as_json: bool = False
         complete = start(screen)
     except NonFiniteLoss as error:
         raise InputError(
-            f"{error}; the state before it is in {place}: lower the learning rate, or look at these "
-            f"images, then go on with `detnet train --resume {place}`"
+            f"{error}; the state before it is in {place}: lower the learning rate or look at "
+            f"these images, then go on with `detnet train --resume {place}`"
         ) from error
     finally:
         screen.close()

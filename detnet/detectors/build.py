@@ -71,6 +71,18 @@ def build(
     return model
 
 
+def info_of(model: nn.Module) -> ModelInfo:
+    """Gives what a detector remembers of how it was built.
+
+    Raises:
+        ValueError: it was not made by `detnet.create`.
+    """
+    info = getattr(model, "info", None)
+    if not isinstance(info, ModelInfo):
+        raise ValueError(f"a {type(model).__name__} without `info` was not made by detnet.create")
+    return info
+
+
 def _arguments(builder: Callable[..., nn.Module]) -> tuple[dict[str, type], list[str]]:
     """Splits a builder's keywords into groups of options (dataclasses) and single options."""
     hints = get_type_hints(builder)

@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from detnet.detectors.build import ModelInfo, build
+from detnet.detectors.build import ModelInfo, build, info_of
 from detnet.errors import InputError
 
 FORMAT_VERSION = 1
@@ -31,7 +31,7 @@ def save_model(path: Path, model: nn.Module, state: dict[str, Tensor] | None = N
     """
     state = model.state_dict() if state is None else state
     tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
-    header = {"format_version": FORMAT_VERSION, **asdict(model.info)}
+    header = {"format_version": FORMAT_VERSION, **asdict(info_of(model))}
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         try:
@@ -71,7 +71,7 @@ def load_model(path: Path) -> nn.Module:
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:300]
         raise InputError(f"{path}: its weights do not fit a {info.detector} ({reason})") from error
-    model.info.categories = info.categories
+    info_of(model).categories = info.categories
     return model.eval()
 
 
@@ -89,7 +89,8 @@ def _open(path: Path) -> tuple[ModelInfo, dict[str, Tensor]]:
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise InputError(
-            f"{path}: not a whole .safetensors file ({error}); it may be cut, or a pickle, which is not read"
+            f"{path}: not a whole .safetensors file ({error}); it may be "
+            "cut, or a pickle, which is never read"
         ) from error
     if _KEY not in metadata:
         raise InputError(f"{path}: no model file of detnet's (its metadata names no detector)")

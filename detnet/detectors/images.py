@@ -33,7 +33,8 @@ class ImageOptions:
     def __post_init__(self) -> None:
         if not 0 < self.min_size <= self.max_size:
             raise InputError(
-                f"need 0 < min_size <= max_size, got min_size {self.min_size}, max_size {self.max_size}"
+                f"need 0 < min_size <= max_size, got min_size {self.min_size} and "
+                f"max_size {self.max_size}"
             )
         if self.channel_order not in ("rgb", "bgr"):
             raise InputError(f"channel_order must be 'rgb' or 'bgr', got {self.channel_order!r}")
@@ -65,7 +66,7 @@ class ImageTransform(GeneralizedRCNNTransform):
     def forward(
         self, images: list[Tensor], targets: list[dict[str, Tensor]] | None = None
     ) -> tuple[ImageList, list[dict[str, Tensor]] | None]:
-        """Maps (3, H, W) images to one padded batch, channels last; targets are in the input's pixels."""
+        """Maps (3, H, W) images to one padded batch; targets are in pixels of the input, as given."""
         prepared = []
         for image in images:
             if image.ndim != 3 or image.shape[0] != 3:

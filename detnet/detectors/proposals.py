@@ -1,4 +1,4 @@
-"""The region proposal network, with proposals pooled over the levels as DetNet's paper counts them."""
+"""The region proposal network, its proposals pooled over levels as DetNet's paper has it."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -43,7 +43,7 @@ class ProposalOptions:
 
 
 class Float32RPNHead(RPNHead):
-    """torchvision's head, whose outputs stay fp32 under autocast so that losses and boxes are exact."""
+    """torchvision's head, whose outputs stay fp32 under autocast for the losses' sake."""
 
     def forward(self, x: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         logits, deltas = super().forward(x)

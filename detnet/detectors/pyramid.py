@@ -42,5 +42,5 @@ class PyramidNet(nn.Module):
         self.feature_info = self.neck.feature_info
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Maps (N, 3, H, W) normalised images to {name: (N, out_channels, H / stride, W / stride)}."""
+        """Maps (N, 3, H, W) to {name: (N, out_channels, H / stride, W / stride)}."""
         return self.neck(self.backbone(images))

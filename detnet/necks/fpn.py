@@ -50,7 +50,7 @@ class FPN(nn.Module):
         super().__init__()
         if len(feature_info) > num_levels:
             raise InputError(
-                f"the backbone has {len(feature_info)} levels, the pyramid has room for {num_levels}"
+                f"the backbone has {len(feature_info)} levels, the pyramid room for {num_levels}"
             )
         self.in_names = tuple(info.name for info in feature_info)
         self.extra = extra

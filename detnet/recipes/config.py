@@ -155,7 +155,7 @@ class TrainConfig:
 
     @property
     def length(self) -> dict[str, float]:
-        """The run's length in the unit it was given in; the paper's 180,000 iterations if in none."""
+        """The run's length in the unit given; by default the paper's 180,000 iterations."""
         if self.epochs is not None:
             return {"epochs": self.epochs}
         return {"iterations": self.iterations or 180_000}
@@ -206,7 +206,7 @@ def dump_config(config: TrainConfig) -> str:
 
 
 def write_config(config: TrainConfig, path: Path) -> None:
-    """Writes the settings with absolute paths, so that a resumed run finds its data from anywhere."""
+    """Writes the settings with absolute paths, so that a run can be resumed from anywhere."""
     places = (
         "data",
         "train_annotations",
@@ -215,7 +215,7 @@ def write_config(config: TrainConfig, path: Path) -> None:
         "val_images",
         "weights",
     )
-    absolute = {
+    absolute: dict[str, Any] = {
         name: str(Path(getattr(config, name)).resolve()) for name in places if getattr(config, name)
     }
     path.write_text(dump_config(replace(config, **absolute)), encoding="utf-8")

@@ -22,7 +22,7 @@ from detnet.engine.optim import Ema, Schedule, scaled_lr, sgd
 from detnet.engine.runs import RunFolder
 from detnet.errors import InputError
 from detnet.recipes.config import TrainConfig, read_config, write_config
-from detnet.recipes.evaluate import Scores, evaluate_model, validation_losses
+from detnet.recipes.evaluate import Scores, evaluate_model, validation_losses, write_scores
 from detnet.recipes.material import (
     Material,
     choose_precision,
@@ -105,13 +105,13 @@ def _train(config: TrainConfig, output: Path, *, resume: bool, watch: Watch) -> 
 def _prepare(
     config: TrainConfig, output: Path, process: Process, *, resume: bool, watch: Watch
 ) -> _Run:
-    """Reads the data and builds everything, before the folder is touched: a mistake leaves no run."""
+    """Reads the data and builds everything before the folder is made: a mistake leaves no run."""
     quiet: Watch = lambda event: None  # noqa: E731  other processes have nothing to say
     watch = watch if process.main else quiet
     torch.manual_seed(config.seed)
     material = load_material(config)
     model, notes = make_model(config, material.train.categories)
-    model.to(process.device, memory_format=torch.channels_last)
+    model.to(process.device).to(memory_format=torch.channels_last)
     for note in [*material.notes, *notes, _lr_note(config)]:
         watch({"event": "note", "text": note})
     optimizer = sgd(
@@ -173,7 +173,7 @@ def _loop(run: _Run, interrupt: Interrupt) -> bool:
         ema=run.ema,
         interrupt=interrupt,
     )
-    with _tensorboard(run) as board, contextlib.closing(source):
+    with _tensorboard(run) as board:
         clock = time.perf_counter()
         for step in _guarded(run, steps):
             run.progress.iteration = step.iteration
@@ -243,6 +243,7 @@ def _evaluate(run: _Run, board: Any, per_epoch: int) -> None:
         )
         if run.process.main:
             save_model(run.folder.best, run.model, run.ema.model_state() if run.ema else None)
+            write_scores(scores, run.folder.evaluation)
     else:
         progress.worse_in_a_row += 1
     progress.stopped_early = 0 < config.patience <= progress.worse_in_a_row
@@ -302,7 +303,7 @@ def _restore(run: _Run) -> None:
     state = checkpoint.load(run.folder.last)
     if state["data"] != run.material.fingerprint:
         raise InputError(
-            f"{run.material.train.path}: not the annotations that the run in {run.folder.path} began with"
+            f"{run.material.train.path}: not the annotations that {run.folder.path} began with"
         )
     if len(state["rng"]) != run.process.world_size:
         raise InputError(
@@ -418,7 +419,8 @@ def _lr_note(config: TrainConfig) -> str:
     lr = _lr(config)
     if lr == config.lr:
         return f"learning rate {lr:g}"
-    return f"learning rate {lr:g}: {config.lr:g} for {config.lr_batch} images, scaled to {config.batch_size}"
+    scaling = f"{config.lr:g} for {config.lr_batch} images, scaled to {config.batch_size}"
+    return f"learning rate {lr:g}: {scaling}"
 
 
 __all__ = ["Progress", "Scores", "resume", "train"]

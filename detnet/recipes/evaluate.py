@@ -16,6 +16,7 @@ from detnet.data.coco import load_annotations
 from detnet.data.folders import Split
 from detnet.data.loaders import DetectionDataset, eval_loader
 from detnet.data.transforms import eval_transform, train_transform
+from detnet.detectors.build import info_of
 from detnet.detectors.files import load_model
 from detnet.engine.distributed import Process, all_gather, same_on_all
 from detnet.evaluation.coco import score
@@ -71,7 +72,7 @@ def evaluate_file(
     Args:
         model_path: a run folder (its best model) or a `.safetensors` file.
         split: what to evaluate on; its categories must be the model's.
-        output: folder for the two files; None for the run folder's `evaluation/SPLIT`, or, for a
+        output: folder for the two files; None for the run folder's `evaluation`, or, for a
             file, nowhere.
         track: wraps the batches to show progress.
 
@@ -79,8 +80,8 @@ def evaluate_file(
         InputError: the model cannot be read, or its categories are not the data's.
     """
     path = find_model(model_path)
-    model = load_model(path).to(process.device, memory_format=torch.channels_last)
-    categories = Categories.from_json(model.info.categories)
+    model = load_model(path).to(process.device).to(memory_format=torch.channels_last)
+    categories = Categories.from_json(info_of(model).categories)
     masks = _has_masks(model)
     annotations, _ = load_annotations(split, masks=masks, categories=categories)
     scores = evaluate_model(
@@ -92,12 +93,23 @@ def evaluate_file(
         engine=engine,
         track=track,
     )
-    folder = output or (model_path / "evaluation" / split.name if model_path.is_dir() else None)
+    folder = output or (_place(model_path, split.name) if model_path.is_dir() else None)
     if folder is not None and process.main:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_results(folder / "results.json", scores.results)
-        (folder / "scores.json").write_text(json.dumps(scores.to_json(), indent=1) + "\n")
+        write_scores(scores, folder)
     return scores
+
+
+def write_scores(scores: Scores, folder: Path) -> None:
+    """Writes scores.json and results.json."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_results(folder / "results.json", scores.results)
+    text = json.dumps(scores.to_json(), indent=1) + "\n"
+    (folder / "scores.json").write_text(text, encoding="utf-8")
+
+
+def _place(run: Path, split: str) -> Path:
+    """Where a run keeps a split's scores; val, on which it chose its best model, has no folder."""
+    return run / "evaluation" if split == "val" else run / "evaluation" / split
 
 
 @torch.no_grad()
@@ -135,7 +147,9 @@ def evaluate_model(
         ids = [target["image_id"] for target in targets]
         records += to_results(found, ids, annotations.categories.ids)
     everything = all_gather(records)
-    return same_on_all(_score(everything, annotations, engine) if process.main else None)
+    scores = same_on_all(_score(everything, annotations, engine) if process.main else None)
+    assert scores is not None  # the main process has made them
+    return scores
 
 
 def _score(parts: list[list[dict[str, Any]]], annotations: Annotations, engine: str) -> Scores:
@@ -148,7 +162,7 @@ def _score(parts: list[list[dict[str, Any]]], annotations: Annotations, engine: 
 
 
 def _masks_only(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Leaves the boxes out, so that a detection's size is its mask's area, as for the ground truth."""
+    """Leaves the boxes out, so that a detection's size is its mask's area, as in the truth."""
     return [{k: v for k, v in record.items() if k != "bbox"} for record in results]
 
 
@@ -169,10 +183,9 @@ def validation_losses(
     from a
     stream of their own: the run's is left where it was. Batch norm goes by its running statistics.
     """
-    info_options = model.transform.options
-    transform = train_transform(
-        min_sizes=(info_options.min_size,), max_size=info_options.max_size, flip_h=0.0
-    )
+    detector: Any = model
+    images = detector.transform.options
+    transform = train_transform(min_sizes=(images.min_size,), max_size=images.max_size, flip_h=0.0)
     masks = annotations.masks is not None
     dataset = DetectionDataset(annotations, transform, seed=seed, masks=masks)
     loader = eval_loader(

@@ -15,6 +15,7 @@ from detnet.data.folders import Split, find_split, find_splits
 from detnet.data.loaders import DetectionDataset
 from detnet.data.transforms import train_transform
 from detnet.detectors import create
+from detnet.detectors.build import info_of
 from detnet.detectors.files import load_weights
 from detnet.engine.distributed import Process
 from detnet.engine.precision import fast_bf16
@@ -124,7 +125,7 @@ def make_model(config: TrainConfig, categories: Categories) -> tuple[nn.Module, 
         if isinstance(error, InputError):
             raise
         raise InputError(f"detector_options: {error}") from error
-    model.info.categories = categories.to_json()
+    info_of(model).categories = categories.to_json()
     notes = carry_weights(model, Path(config.weights)) if config.weights else []
     return model, notes
 
@@ -144,7 +145,7 @@ def carry_weights(model: nn.Module, path: Path) -> list[str]:
         path = best if best.exists() else path / "model.safetensors"
     info, state = load_weights(path)
     own = model.state_dict()
-    same_classes = info.categories == model.info.categories
+    same_classes = info.categories == info_of(model).categories
     fitting = {
         name: value
         for name, value in state.items()

@@ -1,0 +1,39 @@
+"""Makes small scenes, trains a DetNet detector on them and shows what it found on a page.
+
+    detnet demo
+    detnet demo --data FOLDER --output demo
+
+With --data it does the same with someone's own data set in COCO format.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's options."""
+    parser.add_argument(
+        "--output", default="demo", metavar="DIR", help="folder for everything (default: demo)"
+    )
+    parser.add_argument("--data", metavar="DATA", help="a data set of your own, in COCO format")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the demonstration and says where its page is."""
+    from detnet.cli.training import follow
+    from detnet.recipes.demo import Outcome, demo
+
+    output = Path(args.output)
+    outcomes: list[Outcome] = []
+
+    def start(watch: object) -> bool:
+        data = Path(args.data) if args.data else None
+        outcomes.append(demo(output, data, watch=watch))  # type: ignore[arg-type]
+        return outcomes[-1].page is not None
+
+    code = follow(start, output)
+    if outcomes and outcomes[-1].page is not None:
+        print(f"look at {outcomes[-1].page}")
+        print(f"pictures in {outcomes[-1].run / 'evaluation' / 'pictures'}", file=sys.stderr)
+    return code
