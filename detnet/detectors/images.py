@@ -66,7 +66,7 @@ class ImageTransform(GeneralizedRCNNTransform):
     def forward(
         self, images: list[Tensor], targets: list[dict[str, Tensor]] | None = None
     ) -> tuple[ImageList, list[dict[str, Tensor]] | None]:
-        """Maps (3, H, W) images to one padded batch; targets are in pixels of the input, as given."""
+        """Maps (3, H, W) images to one padded batch; targets are in pixels of the input."""
         prepared = []
         for image in images:
             if image.ndim != 3 or image.shape[0] != 3:

@@ -3,8 +3,7 @@
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,56 +14,21 @@ from torch.nn.parallel import DistributedDataParallel
 
 from detnet.data.loaders import stream
 from detnet.detectors.files import save_model
-from detnet.engine import checkpoint, distributed
+from detnet.engine import distributed
 from detnet.engine.distributed import Process
 from detnet.engine.loop import Interrupt, NonFiniteLoss, Step, train_steps
 from detnet.engine.optim import Ema, Schedule, scaled_lr, sgd
 from detnet.engine.runs import RunFolder
 from detnet.errors import InputError
 from detnet.recipes.config import TrainConfig, read_config, write_config
-from detnet.recipes.evaluate import Scores, evaluate_model, validation_losses, write_scores
+from detnet.recipes.evaluate import evaluate_model, validation_losses, write_scores
 from detnet.recipes.material import (
-    Material,
-    choose_precision,
     load_material,
     make_batches,
     make_dataset,
     make_model,
 )
-
-Watch = Callable[[dict[str, Any]], None]
-
-
-@dataclass
-class Progress:
-    """Where a run stands beyond its weights: the best score so far and how long ago it was."""
-
-    iteration: int = 0
-    best: float | None = None
-    best_iteration: int = 0
-    worse_in_a_row: int = 0
-    seconds: float = 0.0  # of training so far, evaluation included, over all sessions
-    stopped_early: bool = False
-
-
-@dataclass
-class _Run:
-    """All that the loop hands around."""
-
-    config: TrainConfig
-    folder: RunFolder
-    process: Process
-    material: Material
-    model: nn.Module
-    optimizer: torch.optim.Optimizer
-    ema: Ema | None
-    watch: Watch
-    progress: Progress = field(default_factory=Progress)
-    rng: list[Any] = field(default_factory=list)
-
-    @property
-    def autocast(self) -> torch.dtype | None:
-        return choose_precision(self.config.precision, self.process.device)
+from detnet.recipes.run_state import Run, Watch, log, restore, save, tensorboard
 
 
 def train(config: TrainConfig, output: Path, *, watch: Watch) -> bool:
@@ -104,7 +68,7 @@ def _train(config: TrainConfig, output: Path, *, resume: bool, watch: Watch) -> 
 
 def _prepare(
     config: TrainConfig, output: Path, process: Process, *, resume: bool, watch: Watch
-) -> _Run:
+) -> Run:
     """Reads the data and builds everything before the folder is made: a mistake leaves no run."""
     quiet: Watch = lambda event: None  # noqa: E731  other processes have nothing to say
     watch = watch if process.main else quiet
@@ -122,12 +86,11 @@ def _prepare(
     )
     ema = Ema(model, config.ema) if config.ema else None
     folder = RunFolder.open(output) if resume else _new_folder(config, output, process)
-    run = _Run(config, folder, process, material, model, optimizer, ema, watch)
+    run = Run(config, folder, process, material, model, optimizer, ema, watch)
     # The samplers draw from the global generator: each process its own stream.
     torch.manual_seed(int(np.random.SeedSequence((config.seed, process.rank)).generate_state(1)[0]))
     if resume:
-        _restore(run)
-    run.rng = distributed.all_gather(checkpoint.rng_state())
+        restore(run)
     return run
 
 
@@ -140,7 +103,7 @@ def _new_folder(config: TrainConfig, output: Path, process: Process) -> RunFolde
     return RunFolder.open(output)
 
 
-def _loop(run: _Run, interrupt: Interrupt) -> bool:
+def _loop(run: Run, interrupt: Interrupt) -> bool:
     config, process = run.config, run.process
     batches = make_batches(config, run.material.train, process)
     per_epoch = max(1, len(batches) // config.accumulate)
@@ -173,43 +136,42 @@ def _loop(run: _Run, interrupt: Interrupt) -> bool:
         ema=run.ema,
         interrupt=interrupt,
     )
-    with _tensorboard(run) as board:
+    with tensorboard(run) as board:
         clock = time.perf_counter()
         for step in _guarded(run, steps):
             run.progress.iteration = step.iteration
             if step.iteration % config.log_every == 0 or step.iteration == total:
-                _log(run, board, _step_event(step, per_epoch))
+                log(run, board, _step_event(step, per_epoch))
             run.watch({**_step_event(step, per_epoch), "event": "progress"})
             if step.iteration in evaluations:
                 _evaluate(run, board, per_epoch)
             now = time.perf_counter()
             run.progress.seconds += now - clock
             clock = now
-            run.rng = [checkpoint.rng_state()]
             due = step.iteration % config.checkpoint_every == 0
             if due or step.iteration in evaluations or step.iteration == total:
-                _save(run)
+                save(run)
             if run.progress.stopped_early:
                 break
     if interrupt.set:
-        _save(run)
+        save(run)
         return False
     _finish(run)
     return True
 
 
-def _guarded(run: _Run, steps: Iterator[Step]) -> Iterator[Step]:
+def _guarded(run: Run, steps: Iterator[Step]) -> Iterator[Step]:
     """Passes steps on; when a loss is not finite, keeps the state before it."""
     try:
         yield from steps
     except NonFiniteLoss as error:
-        _save(run)
+        save(run)
         ids = ", ".join(map(str, error.image_ids))
-        _log(run, None, {"event": "failure", "iteration": error.iteration, "images": ids})
+        log(run, None, {"event": "failure", "iteration": error.iteration, "images": ids})
         raise
 
 
-def _evaluate(run: _Run, board: Any, per_epoch: int) -> None:
+def _evaluate(run: Run, board: Any, per_epoch: int) -> None:
     """Scores the model as it is now and keeps it if it is the best so far."""
     val, config, progress = run.material.val, run.config, run.progress
     if val is None:
@@ -256,11 +218,11 @@ def _evaluate(run: _Run, board: Any, per_epoch: int) -> None:
         "best": better,
         "seconds": time.perf_counter() - began,
     }
-    _log(run, board, event)
+    log(run, board, event)
     run.watch(event)
 
 
-def _finish(run: _Run) -> None:
+def _finish(run: Run) -> None:
     """Writes the final weights and evaluates what a user of the run will get."""
     if not run.process.main:
         return
@@ -275,72 +237,6 @@ def _finish(run: _Run) -> None:
             "stopped_early": run.progress.stopped_early,
         }
     )
-
-
-def _save(run: _Run) -> None:
-    """Writes everything that a resumed run needs."""
-    states = distributed.all_gather(run.rng[0] if len(run.rng) == 1 else run.rng[run.process.rank])
-    if run.process.main:
-        state = {
-            "model": run.model.state_dict(),
-            "optimizer": run.optimizer.state_dict(),
-            "ema": run.ema.state_dict() if run.ema else None,
-            "progress": vars(run.progress),
-            "rng": states,
-            "data": run.material.fingerprint,
-        }
-        checkpoint.save(run.folder.last, state)
-    distributed.barrier()
-
-
-def _restore(run: _Run) -> None:
-    """Puts the state of the last checkpoint back; without one the run begins anew."""
-    if not run.folder.last.exists():
-        if run.process.main:
-            run.folder.cut_metrics(0)
-        run.watch({"event": "note", "text": "no checkpoint yet: the run begins anew"})
-        return
-    state = checkpoint.load(run.folder.last)
-    if state["data"] != run.material.fingerprint:
-        raise InputError(
-            f"{run.material.train.path}: not the annotations that {run.folder.path} began with"
-        )
-    if len(state["rng"]) != run.process.world_size:
-        raise InputError(
-            f"{run.folder.last}: written by {len(state['rng'])} processes, resumed by "
-            f"{run.process.world_size}; start as many"
-        )
-    run.model.load_state_dict(state["model"])
-    run.optimizer.load_state_dict(state["optimizer"])
-    if run.ema:
-        run.ema.load_state_dict(state["ema"])
-    run.progress = Progress(**state["progress"])
-    checkpoint.restore_rng_state(state["rng"][run.process.rank])
-    if run.process.main:
-        run.folder.cut_metrics(run.progress.iteration)
-
-
-def _log(run: _Run, board: Any, event: dict[str, Any]) -> None:
-    if not run.process.main:
-        return
-    run.folder.log(event)
-    if board is not None:
-        for name, value in event.items():
-            if isinstance(value, int | float) and name != "iteration":
-                board.add_scalar(f"{event['event']}/{name}", value, event["iteration"])
-
-
-@contextlib.contextmanager
-def _tensorboard(run: _Run) -> Iterator[Any]:
-    if not (run.config.tensorboard and run.process.main):
-        yield None
-        return
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise InputError("tensorboard is not installed: pip install 'detnet[track]'") from error
-    with SummaryWriter(str(run.folder.path / "tensorboard")) as writer:
-        yield writer
 
 
 def _step_event(step: Step, per_epoch: int) -> dict[str, Any]:
@@ -358,7 +254,7 @@ def _step_event(step: Step, per_epoch: int) -> dict[str, Any]:
     }
 
 
-def _announce(run: _Run, start: int, total: int, per_epoch: int) -> None:
+def _announce(run: Run, start: int, total: int, per_epoch: int) -> None:
     run.watch(
         {
             "event": "start",
@@ -376,7 +272,7 @@ def _announce(run: _Run, start: int, total: int, per_epoch: int) -> None:
     )
 
 
-def _wrapped(run: _Run) -> nn.Module:
+def _wrapped(run: Run) -> nn.Module:
     if run.process.world_size == 1:
         return run.model
     devices = [run.process.device.index] if run.process.device.type == "cuda" else None
@@ -421,6 +317,3 @@ def _lr_note(config: TrainConfig) -> str:
         return f"learning rate {lr:g}"
     scaling = f"{config.lr:g} for {config.lr_batch} images, scaled to {config.batch_size}"
     return f"learning rate {lr:g}: {scaling}"
-
-
-__all__ = ["Progress", "Scores", "resume", "train"]

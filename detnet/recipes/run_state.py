@@ -1,0 +1,116 @@
+"""A run between two steps: what it consists of, its checkpoint, and what it writes down."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from detnet.engine import checkpoint, distributed
+from detnet.engine.distributed import Process
+from detnet.engine.optim import Ema
+from detnet.engine.runs import RunFolder
+from detnet.errors import InputError
+from detnet.recipes.config import TrainConfig
+from detnet.recipes.material import Material, choose_precision
+
+Watch = Callable[[dict[str, Any]], None]
+
+
+@dataclass
+class Progress:
+    """Where a run stands beyond its weights: the best score so far and how long ago it was."""
+
+    iteration: int = 0
+    best: float | None = None
+    best_iteration: int = 0
+    worse_in_a_row: int = 0
+    seconds: float = 0.0  # of training so far, evaluation included, over all sessions
+    stopped_early: bool = False
+
+
+@dataclass
+class Run:
+    """All that the loop hands around."""
+
+    config: TrainConfig
+    folder: RunFolder
+    process: Process
+    material: Material
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    ema: Ema | None
+    watch: Watch
+    progress: Progress = field(default_factory=Progress)
+
+    @property
+    def autocast(self) -> torch.dtype | None:
+        return choose_precision(self.config.precision, self.process.device)
+
+
+def save(run: Run) -> None:
+    """Writes everything that a resumed run needs."""
+    states = distributed.all_gather(checkpoint.rng_state())
+    if run.process.main:
+        state = {
+            "model": run.model.state_dict(),
+            "optimizer": run.optimizer.state_dict(),
+            "ema": run.ema.state_dict() if run.ema else None,
+            "progress": vars(run.progress),
+            "rng": states,
+            "data": run.material.fingerprint,
+        }
+        checkpoint.save(run.folder.last, state)
+    distributed.barrier()
+
+
+def restore(run: Run) -> None:
+    """Puts the state of the last checkpoint back; without one the run begins anew."""
+    if not run.folder.last.exists():
+        if run.process.main:
+            run.folder.cut_metrics(0)
+        run.watch({"event": "note", "text": "no checkpoint yet: the run begins anew"})
+        return
+    state = checkpoint.load(run.folder.last)
+    if state["data"] != run.material.fingerprint:
+        raise InputError(
+            f"{run.material.train.path}: not the annotations that {run.folder.path} began with"
+        )
+    if len(state["rng"]) != run.process.world_size:
+        raise InputError(
+            f"{run.folder.last}: written by {len(state['rng'])} processes, resumed by "
+            f"{run.process.world_size}; start as many"
+        )
+    run.model.load_state_dict(state["model"])
+    run.optimizer.load_state_dict(state["optimizer"])
+    if run.ema:
+        run.ema.load_state_dict(state["ema"])
+    run.progress = Progress(**state["progress"])
+    checkpoint.restore_rng_state(state["rng"][run.process.rank])
+    if run.process.main:
+        run.folder.cut_metrics(run.progress.iteration)
+
+
+def log(run: Run, board: Any, event: dict[str, Any]) -> None:
+    if not run.process.main:
+        return
+    run.folder.log(event)
+    if board is not None:
+        for name, value in event.items():
+            if isinstance(value, int | float) and name != "iteration":
+                board.add_scalar(f"{event['event']}/{name}", value, event["iteration"])
+
+
+@contextlib.contextmanager
+def tensorboard(run: Run) -> Iterator[Any]:
+    if not (run.config.tensorboard and run.process.main):
+        yield None
+        return
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise InputError("tensorboard is not installed: pip install 'detnet[track]'") from error
+    with SummaryWriter(str(run.folder.path / "tensorboard")) as writer:
+        yield writer
