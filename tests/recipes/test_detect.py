@@ -1,0 +1,272 @@
+"""Training: exact resume, best model, early stopping, failures, other categories, two processes."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from detnet.detectors.files import load_model, read_info
+from detnet.engine import checkpoint
+from detnet.engine.loop import NonFiniteLoss
+from detnet.engine.runs import RunFolder
+from detnet.errors import InputError
+from detnet.recipes.config import TrainConfig
+from detnet.recipes.detect import resume, train
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "detnet59_faster_rcnn_fpn.txt"
+CLOCKS = ("images_per_s", "data_s", "step_s", "seconds")
+
+
+class Kill(Exception):
+    """Stands for kill -9: nothing is saved on the way out."""
+
+
+def quiet(event: dict[str, Any]) -> None:
+    pass
+
+
+def killed_after(iteration: int):  # noqa: ANN201
+    def watch(event: dict[str, Any]) -> None:
+        if event["event"] == "progress" and event["iteration"] == iteration:
+            raise Kill
+
+    return watch
+
+
+def metrics(run: Path) -> list[dict[str, Any]]:
+    events = RunFolder.open(run).read_metrics()
+    return [{k: v for k, v in event.items() if k not in CLOCKS} for event in events]
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    assert metrics(one) == metrics(other)
+    for name in ("model.safetensors", "best.safetensors"):
+        a, b = load_file(one / name), load_file(other / name)
+        assert a.keys() == b.keys()
+        assert all(torch.equal(a[key], b[key]) for key in a), name
+    a, b = (checkpoint.load(run / "last.ckpt") for run in (one, other))
+    for key in ("model", "ema", "optimizer", "rng"):
+        assert_equal_trees(a[key], b[key])
+    del a["progress"]["seconds"], b["progress"]["seconds"]
+    assert a["progress"] == b["progress"]
+
+
+def assert_equal_trees(a: Any, b: Any) -> None:
+    if isinstance(a, torch.Tensor):
+        assert torch.equal(a, b)
+    elif isinstance(a, dict):
+        assert a.keys() == b.keys()
+        for key in a:
+            assert_equal_trees(a[key], b[key])
+    elif isinstance(a, list | tuple):
+        assert len(a) == len(b)
+        for x, y in zip(a, b, strict=True):
+            assert_equal_trees(x, y)
+    else:
+        assert a == b
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, scenes: Path) -> Path:
+    """A run of six steps that was never interrupted."""
+    from tests.recipes.conftest import TINY, make_config
+
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    torch.set_num_threads(1)
+    assert train(make_config(None, {"data": str(scenes), **TINY}), folder, watch=quiet)
+    return folder
+
+
+def test_run_folder_holds_what_it_should(whole: Path) -> None:
+    present = {path.name for path in whole.iterdir()}
+    assert present == {
+        "config.yaml", "environment.json", "metrics.jsonl", "last.ckpt", "best.safetensors",
+        "model.safetensors", "evaluation",
+    }  # fmt: skip
+    steps = [event for event in metrics(whole) if event["event"] == "step"]
+    assert [event["iteration"] for event in steps] == [1, 2, 3, 4, 5, 6]
+    evaluations = [event for event in metrics(whole) if event["event"] == "evaluation"]
+    assert [event["iteration"] for event in evaluations] == [4, 6]
+    assert all(event["val_loss"] > 0 for event in evaluations)
+    scores = json.loads((whole / "evaluation" / "scores.json").read_text())
+    assert scores["AP"] is not None and "large" in scores["by_iou_and_size"]
+    assert [c["name"] for c in read_info(whole / "best.safetensors").categories]
+
+
+def test_warm_up_and_losses(whole: Path) -> None:
+    steps = [event for event in metrics(whole) if event["event"] == "step"]
+    assert steps[0]["lr"] == pytest.approx(0.02 * 0.3)
+    assert steps[2]["lr"] == pytest.approx(0.02)
+    assert steps[4]["lr"] == pytest.approx(0.002)
+    names = ("loss_classifier", "loss_box_reg", "loss_objectness", "loss_rpn_box_reg")
+    assert steps[0]["loss"] == pytest.approx(sum(steps[0][name] for name in names))
+
+
+def test_golden_curve(whole: Path) -> None:
+    """A refactoring may not move these losses; a change that should, writes the file anew."""
+    losses = [event["loss"] for event in metrics(whole) if event["event"] == "step"]
+    expected = [float(line) for line in GOLDEN.read_text().split()]
+    assert losses == pytest.approx(expected, rel=2e-3)
+
+
+@pytest.mark.parametrize(("workers", "after"), [(0, 1), (0, 3), (2, 5)])
+def test_resume_equals_uninterrupted(
+    whole: Path, tiny: TrainConfig, tmp_path: Path, workers: int, after: int
+) -> None:
+    run = tmp_path / "run"
+    with pytest.raises(Kill):
+        train(replace(tiny, workers=workers), run, watch=killed_after(after))
+    assert not (run / "model.safetensors").exists()
+    assert resume(run, watch=quiet)
+    assert_same_run(whole, run)
+
+
+def test_resume_of_a_complete_run_changes_nothing(whole: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in whole.iterdir()}
+    notes: list[str] = []
+    assert resume(whole, watch=lambda event: notes.append(event.get("text", "")))
+    assert any("complete" in note for note in notes)
+    assert before == {path: path.stat().st_mtime_ns for path in whole.iterdir()}
+
+
+def test_signal_saves_and_resumes(whole: Path, tiny: TrainConfig, tmp_path: Path) -> None:
+    def interrupting(event: dict[str, Any]) -> None:
+        if event["event"] == "progress" and event["iteration"] == 3:
+            os.kill(os.getpid(), 15)
+
+    run = tmp_path / "run"
+    assert train(tiny, run, watch=interrupting) is False
+    assert checkpoint.load(run / "last.ckpt")["progress"]["iteration"] == 3
+    assert resume(run, watch=quiet)
+    assert_same_run(whole, run)
+
+
+def test_early_stopping(tiny: TrainConfig, tmp_path: Path) -> None:
+    """With a learning rate of nothing no evaluation is better than the first."""
+    config = replace(tiny, lr=1e-12, iterations=100, patience=2, ema=0.0, val_loss=False)
+    events: list[dict[str, Any]] = []
+    assert train(config, tmp_path / "run", watch=events.append)
+    assert events[-1]["stopped_early"]
+    best = [e["iteration"] for e in events if e["event"] == "evaluation" and e["best"]]
+    assert events[-1]["iteration"] == best[-1] + 8  # two evaluations of four steps later
+
+
+def test_non_finite_loss_stops_before_the_step(tiny: TrainConfig, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    with pytest.raises(NonFiniteLoss, match="images") as caught:
+        train(replace(tiny, lr=1e9, clip_norm=0.0, warmup="none"), run, watch=quiet)
+    state = checkpoint.load(run / "last.ckpt")
+    assert state["progress"]["iteration"] == caught.value.iteration - 1
+    last = metrics(run)[-1]
+    assert last["event"] == "failure" and last["images"]
+
+
+def test_output_is_never_overwritten(whole: Path, tiny: TrainConfig) -> None:
+    before = (whole / "metrics.jsonl").read_bytes()
+    with pytest.raises(InputError, match="holds a run already"):
+        train(tiny, whole, watch=quiet)
+    assert (whole / "metrics.jsonl").read_bytes() == before
+
+
+def test_resume_refuses_other_data_and_no_run(
+    whole: Path, tiny: TrainConfig, scenes: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match="no such run folder"):
+        resume(tmp_path / "nothing", watch=quiet)
+    with pytest.raises(InputError, match="holds no run"):
+        resume(scenes, watch=quiet)
+    run = tmp_path / "run"
+    with pytest.raises(Kill):
+        train(tiny, run, watch=killed_after(3))
+    path = run / "config.yaml"
+    other = tmp_path / "other.json"
+    text = json.loads((scenes / "annotations" / "instances_train.json").read_text())
+    text["info"] = {"description": "another file"}
+    other.write_text(json.dumps(text))
+    config = path.read_text().replace("train_annotations: null", f"train_annotations: {other}")
+    path.write_text(config.replace("train_images: null", f"train_images: {scenes / 'train'}"))
+    with pytest.raises(InputError, match="not the annotations"):
+        resume(run, watch=quiet)
+
+
+def test_fine_tuning_on_other_categories(
+    whole: Path, tiny: TrainConfig, scenes: Path, tmp_path: Path
+) -> None:
+    """Everything but the class layers is carried over, and it says so."""
+    truth = json.loads((scenes / "annotations" / "instances_train.json").read_text())
+    renamed = {1: 40, 2: 7, 3: 90}
+    truth["categories"] = [{"id": i, "name": f"kind {i}"} for i in renamed.values()]
+    truth["annotations"] = [
+        {**a, "category_id": renamed[a["category_id"]]}
+        for a in truth["annotations"]
+        if a["category_id"] in renamed
+    ]
+    path = tmp_path / "other.json"
+    path.write_text(json.dumps(truth))
+    events: list[dict[str, Any]] = []
+    config = replace(
+        tiny,
+        train_annotations=str(path),
+        train_images=str(scenes / "train"),
+        val_split="none",
+        weights=str(whole),
+        iterations=1,
+        lr=1e-12,
+        norm="auto",
+        ema=0.0,
+    )
+    assert train(config, tmp_path / "run", watch=events.append)
+    notes = " ".join(event.get("text", "") for event in events)
+    assert "its categories differ, so the class layers are left out" in notes
+    assert "fresh: roi_heads.box_predictor.bbox_pred, roi_heads.box_predictor.cls_score" in notes
+    before = load_model(whole / "best.safetensors").state_dict()
+    after = load_model(tmp_path / "run" / "model.safetensors")
+    assert after.info.options["norm"] == "frozen"
+    assert [c["id"] for c in after.info.categories] == [7, 40, 90]
+    weight = "backbone.backbone.stages.c6.2.conv3.weight"
+    torch.testing.assert_close(after.state_dict()[weight], before[weight])
+
+
+@pytest.mark.parametrize("detector", ["mask_rcnn_fpn", "retinanet"])
+def test_other_detectors_train(detector: str, tiny: TrainConfig, tmp_path: Path) -> None:
+    options = tiny.detector_options if detector == "mask_rcnn_fpn" else {}
+    config = replace(tiny, detector=detector, detector_options=options, iterations=2)
+    assert train(config, tmp_path / "run", watch=quiet)
+    evaluation = metrics(tmp_path / "run")[-1]
+    assert ("segm_AP" in evaluation) == (detector == "mask_rcnn_fpn")
+
+
+def test_two_processes_one_with_empty_images_only(
+    tiny: TrainConfig, scenes: Path, tmp_path: Path
+) -> None:
+    """DDP waits for every gradient: a rank whose images have no objects must give them all."""
+    truth = json.loads((scenes / "annotations" / "instances_train.json").read_text())
+    full = truth["annotations"][0]["image_id"]
+    truth["annotations"] = [a for a in truth["annotations"] if a["image_id"] == full]
+    path = tmp_path / "sparse.json"
+    path.write_text(json.dumps(truth))
+    run = tmp_path / "run"
+    options = [f"{k}={v}" for k, v in tiny.detector_options.items()]
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
+        "-m", "detnet", "train", "--train-annotations", str(path),
+        "--train-images", str(scenes / "train"), "--data", str(scenes), "--output", str(run),
+        "--width", "0.125", "--min-sizes", "96", "--max-size", "128", "--batch-size", "2",
+        "--iterations", "4", "--workers", "0", "--log-every", "1", "--precision", "fp32",
+        "--device", "cpu", "--lr-batch", "0", "--warmup-iterations", "2",
+        *(part for option in options for part in ("--detector-option", option)),
+    ]  # fmt: skip
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr[-2000:]
+    events = metrics(run)
+    assert sum(event["event"] == "step" for event in events) == 4
+    assert events[-1]["event"] == "evaluation"
+    assert (run / "model.safetensors").exists()
