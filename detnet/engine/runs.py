@@ -105,7 +105,7 @@ class RunFolder:
             if (json.loads(line).get("iteration") or 0) > iteration:
                 break
             kept.append(line + "\n")
-        if not self.metrics.exists():
+        if not self.metrics.exists() or self.metrics.read_text() == "".join(kept):
             return
         partial = self.metrics.with_name(self.metrics.name + ".partial")
         try:

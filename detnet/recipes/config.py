@@ -260,13 +260,9 @@ def _typed(values: Mapping[str, Any], *, where: str) -> TrainConfig:
     parser.add_class_arguments(TrainConfig, "run")
     try:
         checked = parser.parse_object({"run": values})
-        return parser.instantiate_classes(checked).run
     except (ArgumentError, TypeError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        if isinstance(error.__cause__, InputError):
-            raise error.__cause__ from None
         raise InputError(f"{where}: {_mistake(str(error))}") from error
+    return TrainConfig(**checked.run.as_dict())
 
 
 def _mistake(message: str) -> str:

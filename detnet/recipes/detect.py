@@ -282,11 +282,11 @@ def _wrapped(run: Run) -> nn.Module:
 
 
 def _schedule(config: TrainConfig, total: int) -> Schedule:
-    steps = tuple(round(step * total) if step < 1 else int(step) for step in config.steps)
+    steps = {round(step * total) if step < 1 else int(step) for step in config.steps}
     return Schedule(
         total,
         kind=config.schedule,
-        steps=steps if config.schedule == "step" else (),
+        steps=tuple(sorted(steps)) if config.schedule == "step" else (),
         warmup_iterations=config.warmup_iterations,
         warmup=config.warmup,
         warmup_factor=config.warmup_factor,
