@@ -7,6 +7,7 @@ Each script prints its numbers and adds one JSON line to `benchmarks/results/NAM
 
 import argparse
 import json
+import os
 import platform
 import statistics
 import subprocess
@@ -96,6 +97,9 @@ def _circumstances() -> dict[str, Any]:
         "device": _processor(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
+        # Above the number of threads others were at work, and with more than one thread the
+        # times are then of little worth: every parallel region waits for its slowest thread.
+        "load_average": round(os.getloadavg()[0], 1),
     }
 
 
