@@ -129,7 +129,7 @@ def evaluate_model(
     The model is left as it is: a copy with its batch norms folded into the convolutions does the
     work, which is faster and differs from it only by rounding.
     """
-    fused = fuse(model.eval())
+    fused = fuse(model.eval(), dtype=autocast)
     dataset = DetectionDataset(annotations, eval_transform(), seed=0)
     loader = eval_loader(
         dataset,
