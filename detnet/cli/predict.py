@@ -67,9 +67,11 @@ def run(args: argparse.Namespace) -> int:
     if args.output.exists() and not args.output.is_dir():
         raise InputError(f"{args.output}: is a file; --output names a folder")
 
+    from detnet.engine.memory import keep_freed_memory
     from detnet.inference.folder import predict_files
     from detnet.inference.sources import find_sources
 
+    keep_freed_memory()
     sources, others = find_sources(args.paths, args.output)
     predictor = _load(args)
     start = time.monotonic()

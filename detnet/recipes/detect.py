@@ -17,6 +17,7 @@ from detnet.detectors.files import save_model
 from detnet.engine import distributed
 from detnet.engine.distributed import Process
 from detnet.engine.loop import Interrupt, NonFiniteLoss, Step, train_steps
+from detnet.engine.memory import keep_freed_memory
 from detnet.engine.optim import Ema, Schedule, scaled_lr, sgd
 from detnet.engine.runs import RunFolder
 from detnet.errors import InputError
@@ -56,6 +57,7 @@ def resume(output: Path, *, watch: Watch) -> bool:
 
 
 def _train(config: TrainConfig, output: Path, *, resume: bool, watch: Watch) -> bool:
+    keep_freed_memory()
     device = None if config.device == "auto" else config.device
     process = distributed.setup(device)
     try:
@@ -223,20 +225,21 @@ def _evaluate(run: Run, board: Any, per_epoch: int) -> None:
 
 
 def _finish(run: Run) -> None:
-    """Writes the final weights and evaluates what a user of the run will get."""
+    """Writes the final weights and says how it went."""
     if not run.process.main:
         return
     save_model(run.folder.model, run.model, run.ema.model_state() if run.ema else None)
-    run.watch(
-        {
-            "event": "end",
-            "iteration": run.progress.iteration,
-            "seconds": run.progress.seconds,
-            "best": run.progress.best,
-            "best_iteration": run.progress.best_iteration,
-            "stopped_early": run.progress.stopped_early,
-        }
-    )
+    progress = run.progress
+    event = {
+        "event": "end",
+        "iteration": progress.iteration,
+        "seconds": progress.seconds,
+        "best": progress.best,
+        "best_iteration": progress.best_iteration,
+        "stopped_early": progress.stopped_early,
+    }
+    log(run, None, event)
+    run.watch(event)
 
 
 def _step_event(step: Step, per_epoch: int) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from detnet.data.transforms import eval_transform, train_transform
 from detnet.detectors.build import info_of
 from detnet.detectors.files import load_model
 from detnet.engine.distributed import Process, all_gather, same_on_all
+from detnet.engine.memory import keep_freed_memory
 from detnet.evaluation.coco import score
 from detnet.evaluation.results import to_results, write_results
 from detnet.inference.fuse import fuse
@@ -79,6 +80,7 @@ def evaluate_file(
     Raises:
         InputError: the model cannot be read, or its categories are not the data's.
     """
+    keep_freed_memory()
     path = find_model(model_path)
     model = load_model(path).to(process.device).to(memory_format=torch.channels_last)
     categories = Categories.from_json(info_of(model).categories)

@@ -182,12 +182,12 @@ def _embedded(path: Path) -> tuple[str, bool]:
 def _read_scores(folder: Path) -> list[dict[str, Any]]:
     """The scores of boxes and, where there are any, of masks.
 
-    Those of masks stand in the same file beside the boxes' (`bbox`, `segm`) or in one of their own.
+    Those of masks stand in the boxes' file under `segm`, beside them, or in a file of their own.
     """
     found = []
     for path in sorted(folder.glob("scores*.json")):
         content = _read_json(path)
-        found += [content] if "AP" in content else list(content.values())
+        found += [content, content.get("bbox"), content.get("segm")]
     found = [scores for scores in found if isinstance(scores, dict) and "AP" in scores]
     return sorted(found, key=lambda scores: scores.get("iou_type") == "segm")
 

@@ -239,7 +239,8 @@ def test_other_detectors_train(detector: str, tiny: TrainConfig, tmp_path: Path)
     options = tiny.detector_options if detector == "mask_rcnn_fpn" else {}
     config = replace(tiny, detector=detector, detector_options=options, iterations=2)
     assert train(config, tmp_path / "run", watch=quiet)
-    evaluation = metrics(tmp_path / "run")[-1]
+    evaluation, end = metrics(tmp_path / "run")[-2:]
+    assert end["event"] == "end"
     assert ("segm_AP" in evaluation) == (detector == "mask_rcnn_fpn")
 
 
@@ -268,5 +269,5 @@ def test_two_processes_one_with_empty_images_only(
     assert done.returncode == 0, done.stderr[-2000:]
     events = metrics(run)
     assert sum(event["event"] == "step" for event in events) == 4
-    assert events[-1]["event"] == "evaluation"
+    assert [event["event"] for event in events[-2:]] == ["evaluation", "end"]
     assert (run / "model.safetensors").exists()
