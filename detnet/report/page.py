@@ -184,7 +184,7 @@ def _read_scores(folder: Path) -> list[dict[str, Any]]:
 
     Those of masks stand in the boxes' file under `segm`, beside them, or in a file of their own.
     """
-    found = []
+    found: list[Any] = []
     for path in sorted(folder.glob("scores*.json")):
         content = _read_json(path)
         found += [content, content.get("bbox"), content.get("segm")]

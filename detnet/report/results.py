@@ -16,8 +16,8 @@ COLUMNS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 _HEAD = """# Results
 
 Written by `detnet report RUN… --results-table RESULTS.md` from run folders; not edited by hand.
-Percent, COCO's definitions, the best evaluation of each run on its `val` split. Small data sets trained
-from scratch: they say something about the software, and little about the papers' claims on COCO.
+Percent, COCO's definitions, the best evaluation of each run on its `val` split. Small data sets
+trained from scratch: they say something about the software, and little about the papers' claims on COCO.
 """
 
 
@@ -56,9 +56,8 @@ class Result:
         gpus = self.environment.get("gpus") or []
         if gpus:
             return f"{len(gpus)} × {gpus[0]}"
-        return (
-            f"{self.environment.get('cpu_cores', '?')} cores of {self.environment.get('cpu', '?')}"
-        )
+        cores, name = (self.environment.get(key, "?") for key in ("cpu_cores", "cpu"))
+        return f"{cores} cores of {name}"
 
 
 def read_result(run: Path) -> Result:

@@ -9,18 +9,18 @@ import resource, torch
 from detnet.engine.memory import keep_freed_memory
 if {keep}:
     assert keep_freed_memory()
-for _ in range(5):
-    torch.ones(4_000_000).sum()
+for _ in range(15):
+    torch.ones(12_000_000).sum()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(20):
-    torch.ones(4_000_000).sum()
+    torch.ones(12_000_000).sum()
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library is not glibc")
 def test_freed_buffers_are_used_again() -> None:
-    """Page faults are what it saves: 16 MB are 4,000 pages, each time."""
+    """Page faults are what it saves: 48 MB are 12,000 pages, each time, or some large ones."""
 
     def faults(keep: bool) -> int:
         code = FAULTS.format(keep=keep)
