@@ -65,24 +65,29 @@ def compare(
             run()
             times[key].append(time.perf_counter() - start)
     medians = {key: statistics.median(values) for key, values in times.items()}
-    line = {
-        "name": name,
-        "ratio": round(medians["theirs"] / medians["ours"], 3),
-        "ours_s": round(medians["ours"], 5),
-        "theirs_s": round(medians["theirs"], 5),
-        "ours_fastest_s": round(min(times["ours"]), 5),
-        "theirs_fastest_s": round(min(times["theirs"]), 5),
-        "repeats": repeats,
+    line = keep(
+        name,
+        ratio=round(medians["theirs"] / medians["ours"], 3),
+        ours_s=round(medians["ours"], 5),
+        theirs_s=round(medians["theirs"], 5),
+        ours_fastest_s=round(min(times["ours"]), 5),
+        theirs_fastest_s=round(min(times["theirs"]), 5),
+        repeats=repeats,
         **(facts or {}),
-        **_circumstances(),
-    }
-    RESULTS.mkdir(exist_ok=True)
-    with (RESULTS / f"{name}.jsonl").open("a") as file:
-        file.write(json.dumps(line) + "\n")
+    )
     print(
         f"{name}: ours {medians['ours']:.4f} s, theirs {medians['theirs']:.4f} s, "
         f"{line['ratio']:.2f} times as fast"
     )
+    return line
+
+
+def keep(name: str, **facts: Any) -> dict[str, Any]:
+    """Adds one line of facts and circumstances to a results file, and returns it."""
+    line = {"name": name, **facts, **_circumstances()}
+    RESULTS.mkdir(exist_ok=True)
+    with (RESULTS / f"{name}.jsonl").open("a") as file:
+        file.write(json.dumps(line) + "\n")
     return line
 
 

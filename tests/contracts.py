@@ -9,7 +9,7 @@ from detnet.backbones.base import Backbone
 
 
 def check_backbone(build: Callable[[], Backbone]) -> None:
-    """Names, channels and strides are as announced, fine to coarse; every parameter gets a gradient."""
+    """Levels are as announced, fine to coarse; every parameter gets a gradient."""
     model = build().train()
     features = model(torch.rand(2, 3, 64, 96))  # not square: swapped H and W would show
     assert list(features) == [info.name for info in model.feature_info]

@@ -76,7 +76,7 @@ class Bottleneck(nn.Module):
         out = F.relu(self.bn2(self.conv2(out)), inplace=True)
         out = self.bn3(self.conv3(out))
         shortcut = x if self.downsample is None else self.downsample(x)
-        return F.relu(out + shortcut, inplace=True)
+        return F.relu(out.add_(shortcut), inplace=True)
 
 
 def initialise(module: nn.Module) -> None:

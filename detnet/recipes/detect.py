@@ -22,8 +22,9 @@ from detnet.engine.optim import Ema, Schedule, scaled_lr, sgd
 from detnet.engine.runs import RunFolder
 from detnet.errors import InputError
 from detnet.recipes.config import TrainConfig, read_config, write_config
-from detnet.recipes.evaluate import evaluate_model, validation_losses, write_scores
+from detnet.recipes.evaluate import HEADLINE, evaluate_model, validation_losses, write_scores
 from detnet.recipes.material import (
+    MASK_DETECTORS,
     load_material,
     make_batches,
     make_dataset,
@@ -75,7 +76,9 @@ def _prepare(
     quiet: Watch = lambda event: None  # noqa: E731  other processes have nothing to say
     watch = watch if process.main else quiet
     torch.manual_seed(config.seed)
+    _require_metric(config)
     material = load_material(config)
+    batches = make_batches(config, material.train, process)
     model, notes = make_model(config, material.train.categories)
     model.to(process.device).to(memory_format=torch.channels_last)
     for note in [*material.notes, *notes, _lr_note(config)]:
@@ -88,12 +91,23 @@ def _prepare(
     )
     ema = Ema(model, config.ema) if config.ema else None
     folder = RunFolder.open(output) if resume else _new_folder(config, output, process)
-    run = Run(config, folder, process, material, model, optimizer, ema, watch)
+    run = Run(config, folder, process, material, batches, model, optimizer, ema, watch)
     # The samplers draw from the global generator: each process its own stream.
     torch.manual_seed(int(np.random.SeedSequence((config.seed, process.rank)).generate_state(1)[0]))
     if resume:
         restore(run)
     return run
+
+
+def _require_metric(config: TrainConfig) -> None:
+    """Refuses a metric that no evaluation will have, before the first hours."""
+    known = [*HEADLINE]
+    if config.detector in MASK_DETECTORS:
+        known += [f"segm_{name}" for name in HEADLINE]
+    if config.best_metric not in known:
+        raise InputError(
+            f"best_metric must be one of {', '.join(known)}, got {config.best_metric!r}"
+        )
 
 
 def _new_folder(config: TrainConfig, output: Path, process: Process) -> RunFolder:
@@ -107,8 +121,7 @@ def _new_folder(config: TrainConfig, output: Path, process: Process) -> RunFolde
 
 def _loop(run: Run, interrupt: Interrupt) -> bool:
     config, process = run.config, run.process
-    batches = make_batches(config, run.material.train, process)
-    per_epoch = max(1, len(batches) // config.accumulate)
+    per_epoch = max(1, len(run.batches) // config.accumulate)
     total = _iterations(config, per_epoch)
     evaluations = _due(total, max(1, round(config.evaluate_every * per_epoch)))
     start = run.progress.iteration
@@ -118,7 +131,7 @@ def _loop(run: Run, interrupt: Interrupt) -> bool:
     _announce(run, start, total, per_epoch)
     source = stream(
         make_dataset(config, run.material.train),
-        batches,
+        run.batches,
         start_iteration=start * config.accumulate,
         iterations=total * config.accumulate,
         workers=config.workers,
@@ -194,9 +207,6 @@ def _evaluate(run: Run, board: Any, per_epoch: int) -> None:
                 workers=config.workers,
                 seed=config.seed,
             )
-    if config.best_metric not in scores.headline:
-        known = ", ".join(scores.headline)
-        raise InputError(f"best_metric must be one of {known}, got {config.best_metric!r}")
     score = scores.headline[config.best_metric]
     better = score is not None and (progress.best is None or score > progress.best)
     if better:

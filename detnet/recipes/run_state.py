@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from detnet.data.batches import TrainBatches
 from detnet.engine import checkpoint, distributed
 from detnet.engine.distributed import Process
 from detnet.engine.optim import Ema
@@ -39,6 +40,7 @@ class Run:
     folder: RunFolder
     process: Process
     material: Material
+    batches: TrainBatches
     model: nn.Module
     optimizer: torch.optim.Optimizer
     ema: Ema | None

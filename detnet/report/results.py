@@ -17,7 +17,7 @@ _HEAD = """# Results
 
 Written by `detnet report RUN… --results-table RESULTS.md` from run folders; not edited by hand.
 Percent, COCO's definitions, the best evaluation of each run on its `val` split. Small data sets
-trained from scratch: they say something about the software, and little about the papers' claims on COCO.
+trained from scratch: they say something about the software, little about the papers' COCO claims.
 """
 
 

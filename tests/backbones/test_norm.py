@@ -205,7 +205,7 @@ def test_an_unknown_kind_is_refused() -> None:
 
 def test_frozen_norm_keeps_half_precision_and_torchvision_values() -> None:
     torch.manual_seed(0)
-    ours, theirs = make_norm("frozen")(6), torchvision.ops.misc.FrozenBatchNorm2d(6)
+    ours, theirs = make_norm("frozen")(6), FrozenBatchNorm2d(6)
     state = {
         name: torch.rand(6) + 0.5 for name in ("weight", "bias", "running_mean", "running_var")
     }

@@ -1,8 +1,8 @@
 """Our detectors on ResNet-50, given torchvision's weights, are torchvision's detectors.
 
-In fp64, because in fp32 another order of the same sums turns near ties of the suppression and of the
-samplers the other way. Tolerances: losses 1e-6 relative, gradients and scores 1e-6, boxes 1e-4 pixels,
-masks 1e-5.
+In fp64, because in fp32 another order of the same sums turns near ties of the suppression and of
+the samplers the other way. Tolerances: losses 1e-6 relative, gradients and scores 1e-6, boxes 1e-4
+pixels, masks 1e-5.
 """
 
 from typing import Any

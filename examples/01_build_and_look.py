@@ -1,0 +1,17 @@
+"""Builds DetNet-59 and ResNet-50 and compares what they cost and what they put out."""
+
+import torch
+
+import detnet
+from detnet.backbones.cost import describe
+
+for name in ("resnet50", "detnet59"):
+    facts = describe(name)
+    levels = ", ".join(f"{f['name']} stride {f['stride']}" for f in facts["features"])
+    print(f"{name}: {facts['macs'] / 1e9:.2f} G multiply-adds, {facts['params'] / 1e6:.1f} M")
+    print(f"  {levels}")
+
+backbone = detnet.BACKBONES["detnet59"](width=0.25)
+features = backbone(torch.rand(1, 3, 240, 320))
+for level, feature in features.items():
+    print(level, tuple(feature.shape))

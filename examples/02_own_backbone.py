@@ -1,0 +1,30 @@
+"""Writes a backbone as a table, puts it under Faster R-CNN by hand and takes one training step."""
+
+import torch
+
+from detnet.backbones.stages import Stage, StagedNet
+from detnet.detectors.faster_rcnn_fpn import faster_rcnn_fpn
+from detnet.detectors.heads import BoxOptions
+from detnet.detectors.images import ImageOptions
+from detnet.detectors.proposals import ProposalOptions
+
+SHALLOW = (
+    Stage("c2", blocks=1, channels=256),
+    Stage("c3", blocks=2, channels=512, stride=2),
+    Stage("c4", blocks=2, channels=1024, stride=2),
+    Stage("c5", blocks=2, channels=1024, dilation=2),
+    Stage("c6", blocks=2, channels=1024, dilation=3),
+)
+
+model = faster_rcnn_fpn(
+    StagedNet(SHALLOW, width=0.125),
+    num_classes=3,
+    images=ImageOptions(min_size=128, max_size=192),
+    proposals=ProposalOptions(pre_nms_train=500, post_nms_train=100),
+    boxes=BoxOptions(roi_levels=5),
+)
+images = [torch.rand(3, 128, 160)]
+targets = [{"boxes": torch.tensor([[20.0, 30.0, 90.0, 100.0]]), "labels": torch.tensor([2])}]
+losses = model(images, targets)
+sum(losses.values()).backward()
+print({name: round(loss.item(), 3) for name, loss in losses.items()})

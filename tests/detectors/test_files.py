@@ -1,0 +1,125 @@
+import json
+import os
+import pickle
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from detnet.detectors import create
+from detnet.detectors.files import load_model, read_info, save_model
+from detnet.errors import InputError
+
+OPTIONS = {
+    "width": 0.125,
+    "norm": "frozen",
+    "frozen": ("stem",),
+    "min_size": 96,
+    "max_size": 160,
+    "channel_order": "bgr",
+    "pixel_mean": (0.0, 0.0, 0.0),
+    "pixel_std": (1 / 255, 1 / 255, 1 / 255),
+    "box_head": "4conv1fc",
+}
+
+
+def model_with_categories() -> torch.nn.Module:
+    torch.manual_seed(0)
+    model = create("faster_rcnn_fpn", backbone="detnet59_noproj", num_classes=3, **OPTIONS)
+    model.info.categories = [{"id": 7, "name": "Katze"}, {"id": 3_000_000, "name": "été"}]
+    return model.eval()
+
+
+def test_a_file_needs_nothing_else(tmp_path: Path) -> None:
+    model = model_with_categories()
+    save_model(tmp_path / "a.safetensors", model)
+    loaded = load_model(tmp_path / "a.safetensors")
+    assert loaded.info == model.info == read_info(tmp_path / "a.safetensors")
+    assert loaded.transform.options == model.transform.options
+    assert not loaded.training and loaded.backbone.backbone.frozen == ("stem",)
+    images = [torch.rand(3, 80, 120)]
+    with torch.no_grad():
+        expected, found = model(images)[0], loaded(images)[0]
+    assert all(torch.equal(expected[key], found[key]) for key in expected)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.safetensors"]
+
+
+def test_other_weights_can_be_written(tmp_path: Path) -> None:
+    model = model_with_categories()
+    state = {name: torch.zeros_like(value) for name, value in model.state_dict().items()}
+    save_model(tmp_path / "a.safetensors", model, state)
+    assert not any(value.any() for value in load_model(tmp_path / "a.safetensors").parameters())
+
+
+def test_bad_files_are_one_line(tmp_path: Path) -> None:
+    whole, bad = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
+    save_model(whole, model_with_categories())
+    content = whole.read_bytes()
+
+    class Trap:
+        def __reduce__(self) -> tuple:
+            return os.mkdir, (str(tmp_path / "trapped"),)
+
+    save_file({"x": torch.zeros(2)}, tmp_path / "plain.safetensors")
+    cases = {
+        content[: len(content) // 2]: "not a whole .safetensors file",
+        b"": "not a whole .safetensors file",
+        pickle.dumps(Trap()): "not a whole .safetensors file.*pickle",
+        (tmp_path / "plain.safetensors").read_bytes(): "no model file of detnet's",
+    }
+    for data, message in cases.items():
+        bad.write_bytes(data)
+        with pytest.raises(InputError, match=message) as caught:
+            load_model(bad)
+        assert "\n" not in str(caught.value) and "b.safetensors" in str(caught.value)
+    assert not (tmp_path / "trapped").exists()
+    with pytest.raises(InputError, match="nothing.safetensors: no such model file"):
+        load_model(tmp_path / "nothing.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format_version": 99}, "format version 99"),
+        ({"backbone": "resnet50"}, "weights do not fit"),
+        ({"detector": "ssd9000"}, "unknown detector"),
+    ],
+)
+def test_headers_that_cannot_be_used(tmp_path: Path, change: dict, message: str) -> None:
+    path = tmp_path / "a.safetensors"
+    model = model_with_categories()
+    save_model(path, model)
+    header = {"format_version": 1, **vars(model.info), **change}
+    save_file(load_file(path), path, metadata={"detnet": json.dumps(header)})
+    with pytest.raises(InputError, match=message) as caught:
+        load_model(path)
+    assert "\n" not in str(caught.value)
+
+
+SAVE = """
+import resource, signal, sys
+from pathlib import Path
+from detnet.detectors import create
+from detnet.detectors.files import save_model
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+try:
+    save_model(Path(sys.argv[1]), create("retinanet", num_classes=3, width=0.125))
+except OSError as error:
+    print("refused:", error)
+"""
+
+
+def test_a_full_disk_leaves_the_old_file(tmp_path: Path) -> None:
+    assert resource.RLIMIT_FSIZE is not None
+    path = tmp_path / "a.safetensors"
+    save_model(path, model_with_categories())
+    before = path.read_bytes()
+    done = subprocess.run([sys.executable, "-c", SAVE, str(path)], capture_output=True, text=True)
+    assert done.stdout.startswith("refused:"), done.stderr
+    assert path.read_bytes() == before
+    assert [item.name for item in tmp_path.iterdir()] == ["a.safetensors"]

@@ -1,0 +1,42 @@
+import math
+
+import pytest
+import torch
+
+from detnet.detectors.heads import BoxOptions, box_head, box_losses
+from detnet.errors import InputError
+
+
+def test_box_losses_by_hand() -> None:
+    """Two regions: background, and class 2 whose offsets are off by 0.5 and 3 in two numbers."""
+    logits = torch.zeros(2, 3)
+    deltas = torch.zeros(2, 12)
+    deltas[1, 8], deltas[1, 9] = 0.5, 3.0
+    deltas[1, 4] = 99.0  # of class 1: not looked at
+    labels = [torch.tensor([0]), torch.tensor([2])]
+    targets = [torch.full((1, 4), 7.0), torch.zeros(1, 4)]
+    losses = box_losses(logits, deltas, labels, targets, beta=1.0)
+    assert losses["loss_classifier"].item() == pytest.approx(math.log(3))
+    assert losses["loss_box_reg"].item() == pytest.approx((0.5 * 0.5**2 + (3 - 0.5)) / 2)
+    sharp = box_losses(logits, deltas, labels, targets, beta=1 / 9)
+    assert sharp["loss_box_reg"].item() == pytest.approx((0.5 + 3 - 2 / 18) / 2)
+
+
+def test_without_objects_the_loss_is_zero_and_has_a_gradient() -> None:
+    deltas = torch.zeros(2, 12, requires_grad=True)
+    labels, targets = [torch.zeros(2, dtype=torch.int64)], [torch.zeros(2, 4)]
+    losses = box_losses(torch.zeros(2, 3), deltas, labels, targets, beta=1.0)
+    assert losses["loss_box_reg"].item() == 0
+    losses["loss_box_reg"].backward()
+    assert deltas.grad is not None and not deltas.grad.any()
+
+
+@pytest.mark.parametrize("kind", ["2fc", "4conv1fc"])
+def test_box_head_shapes(kind: str) -> None:
+    head = box_head(16, BoxOptions(box_head=kind), head_channels=24)  # type: ignore[arg-type]
+    assert head(torch.rand(5, 16, 7, 7)).shape == (5, 24)
+
+
+def test_unknown_head_is_refused() -> None:
+    with pytest.raises(InputError, match="'2fc' or '4conv1fc', got '3fc'"):
+        BoxOptions(box_head="3fc")  # type: ignore[arg-type]

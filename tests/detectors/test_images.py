@@ -1,0 +1,48 @@
+import pytest
+import torch
+
+from detnet.detectors.images import ImageOptions, ImageTransform, full_precision
+from detnet.errors import InputError
+
+PLAIN = {"pixel_mean": (0.0, 0.0, 0.0), "pixel_std": (1.0, 1.0, 1.0)}
+
+
+def test_training_images_are_not_resized_and_padded_at_right_and_bottom() -> None:
+    transform = ImageTransform(ImageOptions(min_size=800, **PLAIN)).train()
+    images = [torch.ones(3, 40, 70), torch.ones(3, 50, 33)]
+    batch, _ = transform(images)
+    assert batch.tensors.shape == (2, 3, 64, 96)
+    assert batch.image_sizes == [(40, 70), (50, 33)]
+    assert batch.tensors[0].sum() == 3 * 40 * 70 and batch.tensors[0, 0, 39, 69] == 1
+    assert batch.tensors.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize(
+    ("size", "fitted"), [((120, 240), (50, 100)), ((60, 70), (60, 70)), ((30, 60), (50, 100))]
+)
+def test_evaluation_resizes(size: tuple[int, int], fitted: tuple[int, int]) -> None:
+    transform = ImageTransform(ImageOptions(min_size=60, max_size=100, **PLAIN)).eval()
+    batch, _ = transform([torch.rand(3, *size)])
+    assert batch.image_sizes == [fitted]
+
+
+def test_bytes_and_channel_order() -> None:
+    options = ImageOptions(
+        min_size=32, channel_order="bgr", pixel_mean=(0.0,) * 3, pixel_std=(1 / 255,) * 3
+    )
+    image = torch.zeros(3, 32, 40, dtype=torch.uint8)
+    image[0], image[2] = 200, 50  # red, blue
+    batch, _ = ImageTransform(options).eval()([image])
+    torch.testing.assert_close(batch.tensors[0, :, 5, 7], torch.tensor([50.0, 0.0, 200.0]))
+
+
+def test_full_precision_keeps_double() -> None:
+    assert full_precision(torch.zeros(1, dtype=torch.bfloat16)).dtype == torch.float32
+    assert full_precision(torch.zeros(1, dtype=torch.float64)).dtype == torch.float64
+
+
+def test_bad_input_names_what_was_seen() -> None:
+    with pytest.raises(ValueError, match=r"\(3, H, W\), got \(1, 8, 8\)"):
+        ImageTransform(ImageOptions())([torch.rand(1, 8, 8)])
+    with pytest.raises(InputError, match="got 'hsv'"):
+        ImageOptions(channel_order="hsv")  # type: ignore[arg-type]

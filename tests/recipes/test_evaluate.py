@@ -1,0 +1,93 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from detnet.data.coco import load_annotations
+from detnet.data.folders import find_split
+from detnet.detectors import create
+from detnet.detectors.files import save_model
+from detnet.engine.distributed import Process
+from detnet.recipes.evaluate import evaluate_file, evaluate_model, validation_losses
+
+ALONE = Process(0, 1, 0, torch.device("cpu"))
+
+
+def detector(name: str = "faster_rcnn_fpn") -> torch.nn.Module:
+    torch.manual_seed(0)
+    options = {"pre_nms_test": 100, "post_nms_test": 20} if name != "retinanet" else {}
+    threshold = {"score_threshold": 0.0}
+    return create(
+        name, num_classes=4, width=0.125, min_size=96, max_size=128, **options, **threshold
+    )
+
+
+def test_detections_are_in_the_images_own_pixels(scenes: Path) -> None:
+    annotations, _ = load_annotations(find_split(scenes, "val"))
+    model = detector().eval()
+    scores = evaluate_model(model, annotations, process=ALONE, autocast=None, workers=0)
+    image = annotations.image_ids[0]
+    found = [record for record in scores.results if record["image_id"] == image]
+    from detnet.data.images import read_image
+
+    with torch.no_grad():
+        direct = model([read_image(annotations.image_path(0))])[0]
+    assert len(found) == len(direct["boxes"]) > 0
+    boxes = torch.tensor([record["bbox"] for record in found])
+    torch.testing.assert_close(boxes[:, :2], direct["boxes"][:, :2], atol=0.02, rtol=0)
+    assert (boxes[:, 0] + boxes[:, 2]).max() > 96  # 160 wide, though the network saw 128
+
+
+def test_batch_size_and_processes_do_not_matter(scenes: Path) -> None:
+    annotations, _ = load_annotations(find_split(scenes, "train"))
+    model = detector().eval()
+    one, four = (
+        evaluate_model(model, annotations, process=ALONE, autocast=None, workers=0, batch_size=size)
+        for size in (1, 4)
+    )
+    assert one.bbox["AP"] == pytest.approx(four.bbox["AP"], abs=1e-6)
+    assert len(one.results) == len(four.results)
+
+
+def test_masks_are_scored_too(scenes: Path, tmp_path: Path) -> None:
+    model = detector("mask_rcnn_fpn")
+    model.info.categories = [{"id": i + 1, "name": n} for i, n in enumerate(_names(scenes))]
+    save_model(tmp_path / "m.safetensors", model)
+    scores = evaluate_file(
+        tmp_path / "m.safetensors",
+        find_split(scenes, "val"),
+        process=ALONE,
+        autocast=None,
+        workers=0,
+        output=tmp_path / "out",
+    )
+    written = json.loads((tmp_path / "out" / "scores.json").read_text())
+    assert written["iou_type"] == "bbox" and written["segm"]["iou_type"] == "segm"
+    assert scores.headline["segm_AP"] is not None
+    record = json.loads((tmp_path / "out" / "results.json").read_text())[0]
+    assert record["segmentation"]["size"] == [120, 160]
+
+
+def test_validation_losses_leave_everything_as_it_was(scenes: Path) -> None:
+    annotations, _ = load_annotations(find_split(scenes, "val"))
+    model = detector().eval()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    torch.manual_seed(5)
+    state = torch.get_rng_state()
+    losses = [
+        validation_losses(model, annotations, 2, process=ALONE, autocast=None, workers=0, seed=1)
+        for _ in range(2)
+    ]
+    assert torch.equal(state, torch.get_rng_state())
+    assert losses[0] == losses[1]
+    assert losses[0]["loss"] == pytest.approx(
+        sum(value for name, value in losses[0].items() if name != "loss")
+    )
+    assert not model.training
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+def _names(scenes: Path) -> list[str]:
+    truth = json.loads((scenes / "annotations" / "instances_val.json").read_text())
+    return [category["name"] for category in truth["categories"]]
