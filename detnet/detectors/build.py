@@ -66,7 +66,7 @@ def build(
         **{name: group(**_pick(options, _names(group))) for name, group in groups.items()},
         **_pick(options, own),
     )
-    kept = {**options, "frozen": list(frozen)} if frozen else dict(options)
+    kept = {**options, "frozen": frozen} if frozen else dict(options)
     model.info = ModelInfo(detector, backbone, num_classes, kept)
     return model
 
