@@ -43,7 +43,8 @@ def write_pictures(
     errors = np.array([missed + false for _, missed, false in tallies])
     even = np.linspace(0, len(annotations) - 1, max(1, count // 2)).round().astype(int)
     worst = [image for image in np.argsort(-errors, kind="stable") if errors[image]]
-    chosen = list(dict.fromkeys([*even.tolist(), *map(int, worst)]))[:count]
+    order = [*even.tolist(), *map(int, worst), *range(len(annotations))]
+    chosen = list(dict.fromkeys(order))[:count]
     folder.mkdir(parents=True, exist_ok=True)
     pictures = []
     for image in chosen:
