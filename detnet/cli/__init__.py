@@ -30,6 +30,7 @@ COMMANDS = {
     "evaluate": "detnet.cli.evaluate",
     "predict": "detnet.cli.predict",
     "score": "detnet.cli.score",
+    "report": "detnet.cli.report",
     "info": "detnet.cli.info",
     "detectors": "detnet.cli.detectors",
 }
