@@ -7,6 +7,7 @@ Each script prints its numbers and adds one JSON line to `benchmarks/results/NAM
 
 import argparse
 import json
+import multiprocessing
 import os
 import platform
 import statistics
@@ -61,9 +62,67 @@ def compare(
     times: dict[str, list[float]] = {"ours": [], "theirs": []}
     for _ in range(repeats):
         for key, run in (("ours", ours), ("theirs", theirs)):
-            start = time.perf_counter()
-            run()
-            times[key].append(time.perf_counter() - start)
+            times[key].append(_seconds(run)[0])
+    return _keep_ratio(name, times, repeats, facts)
+
+
+def compare_apart(
+    name: str,
+    ours: Callable[[], Callable[[], Any]],
+    theirs: Callable[[], Callable[[], Any]],
+    *,
+    threads: int,
+    repeats: int,
+    facts: Callable[[Any, Any], dict[str, Any]],
+) -> dict[str, Any]:
+    """Does what `compare` does, but each side runs in a process of its own.
+
+    That is how people run them, and what one side sets for its process (how freed memory is kept)
+    must not help or hurt the other.
+
+    Args:
+        ours, theirs: functions of a module, which build what is then run and timed.
+        facts: makes facts of what the first run of each side returned.
+    """
+    context = multiprocessing.get_context("spawn")
+    ends, processes = {}, []
+    for key, make in (("ours", ours), ("theirs", theirs)):
+        ends[key], other = context.Pipe()
+        processes.append(context.Process(target=_serve, args=(other, make, threads), daemon=True))
+        processes[-1].start()
+    first = {}
+    for key, end in ends.items():
+        end.send(True)
+        first[key] = end.recv()[1]
+    times: dict[str, list[float]] = {"ours": [], "theirs": []}
+    for _ in range(repeats):
+        for key, end in ends.items():
+            end.send(True)
+            times[key].append(end.recv()[0])
+    for end in ends.values():
+        end.send(False)
+    for process in processes:
+        process.join()
+    return _keep_ratio(name, times, repeats, facts(first["ours"], first["theirs"]))
+
+
+def _serve(pipe: Any, make: Callable[[], Callable[[], Any]], threads: int) -> None:
+    """Runs once for every True that comes, and answers with the seconds and what was returned."""
+    torch.set_num_threads(threads)
+    run = make()
+    while pipe.recv():
+        pipe.send(_seconds(run))
+
+
+def _seconds(run: Callable[[], Any]) -> tuple[float, Any]:
+    start = time.perf_counter()
+    result = run()
+    return time.perf_counter() - start, result
+
+
+def _keep_ratio(
+    name: str, times: dict[str, list[float]], repeats: int, facts: dict[str, Any] | None
+) -> dict[str, Any]:
     medians = {key: statistics.median(values) for key, values in times.items()}
     line = keep(
         name,

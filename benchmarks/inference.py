@@ -3,17 +3,20 @@
     python benchmarks/inference.py
 
 The same weights on both sides, 1000 proposals a level and 1000 an image, batch norms frozen. Ours
-runs as `detnet predict` does: batch norms folded, weights in bf16 and channels_last.
+runs as `detnet predict` does: batch norms folded, weights in bf16 and channels_last,
+freed memory kept. Each runs in a process of its own, in turns.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
-from harness import arguments, compare
+from harness import arguments, compare_apart
 from torch import Tensor, nn
 from torchvision.ops import box_iou
 from train_step import ours, reference
 
+from detnet.engine.memory import keep_freed_memory
 from detnet.inference.fuse import fuse
 
 HEIGHT, WIDTH = 800, 1216
@@ -46,17 +49,25 @@ def agreement(ours: dict[str, Tensor], theirs: dict[str, Tensor], *, iou: float)
     return covered.float().mean().item()
 
 
-def main() -> None:
-    options = arguments(__doc__ or "")
+def networks() -> tuple[nn.Module, nn.Module]:
     torch.manual_seed(0)
     theirs = reference(800).eval()
     with torch.no_grad():  # drawn weights are sure of nothing; spread the scores to get detections
         theirs.roi_heads.box_predictor.cls_score.weight.mul_(100)
-    model = ours(theirs, min_size=800, max_size=1333)
-    a = runner(fuse(model, dtype=torch.bfloat16), bf16=True)
-    b = runner(theirs, bf16=False)
-    exact = runner(fuse(model), bf16=False)()
-    found, expected = a(), b()
+    return ours(theirs, min_size=800, max_size=1333), theirs
+
+
+def our_run() -> Callable[[], dict[str, Tensor]]:
+    keep_freed_memory()
+    return runner(fuse(networks()[0], dtype=torch.bfloat16), bf16=True)
+
+
+def their_run() -> Callable[[], dict[str, Tensor]]:
+    return runner(networks()[1], bf16=False)
+
+
+def facts(found: dict[str, Tensor], expected: dict[str, Tensor]) -> dict[str, Any]:
+    exact = runner(fuse(networks()[0]), bf16=False)()
     facts = {
         "size": [HEIGHT, WIDTH],
         "detections": {"ours": len(found["boxes"]), "theirs": len(expected["boxes"])},
@@ -64,7 +75,19 @@ def main() -> None:
         "agreement_bf16": agreement(found, expected, iou=0.75),
     }
     print(facts)
-    compare("inference", a, b, repeats=options.repeats, facts=facts)
+    return facts
+
+
+def main() -> None:
+    options = arguments(__doc__ or "")
+    compare_apart(
+        "inference",
+        our_run,
+        their_run,
+        threads=options.threads,
+        repeats=options.repeats,
+        facts=facts,
+    )
 
 
 if __name__ == "__main__":

@@ -5,13 +5,15 @@
 320 x 320 pixels, batch 4. Both do the same work from the same weights: stride in the 3x3, stem and
 stage 2 frozen, frozen batch norm, per-level proposals 2000 -> 2000, 512 RoIs an image from P2-P5,
 sampling ratio 2, smooth L1 turning at 1/9, one step of SGD with momentum. Ours runs as
-`detnet train` does: bf16 autocast, channels_last, RoIAlign as a sparse product.
+`detnet train` does: bf16 autocast, channels_last, RoIAlign as a sparse product, freed memory kept.
+Each runs in a process of its own, in turns.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
-from harness import arguments, compare
+from harness import arguments, compare_apart
 from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
@@ -19,8 +21,10 @@ from torchvision.ops.misc import FrozenBatchNorm2d
 
 import detnet
 from detnet.detectors.weights import from_torchvision
+from detnet.engine.memory import keep_freed_memory
 
 CLASSES = 91
+SIDE = 320
 
 
 def reference(side: int) -> FasterRCNN:
@@ -83,17 +87,33 @@ def stepper(model: nn.Module, side: int, *, bf16: bool) -> Callable[[], dict[str
     return step
 
 
-def main() -> None:
-    options = arguments(__doc__ or "", side=320)
+def our_step() -> Callable[[], dict[str, float]]:
+    keep_freed_memory()
     torch.manual_seed(0)
-    theirs = reference(options.side)
-    a = stepper(ours(theirs), options.side, bf16=True)
-    b = stepper(theirs, options.side, bf16=False)
-    losses = {"ours": a(), "theirs": b()}
-    for name, first in losses["ours"].items():
-        print(f"{name}: ours {first:.4f}, theirs {losses['theirs'][name]:.4f}")
-    facts = {"side": options.side, "batch": 4, "losses": losses}
-    compare("train_step", a, b, repeats=options.repeats, facts=facts)
+    return stepper(ours(reference(SIDE)), SIDE, bf16=True)
+
+
+def their_step() -> Callable[[], dict[str, float]]:
+    torch.manual_seed(0)
+    return stepper(reference(SIDE), SIDE, bf16=False)
+
+
+def main() -> None:
+    options = arguments(__doc__ or "")
+
+    def facts(ours: dict[str, float], theirs: dict[str, float]) -> dict[str, Any]:
+        for name, loss in ours.items():
+            print(f"{name}: ours {loss:.4f}, theirs {theirs[name]:.4f}")
+        return {"side": SIDE, "batch": 4, "losses": {"ours": ours, "theirs": theirs}}
+
+    compare_apart(
+        "train_step",
+        our_step,
+        their_step,
+        threads=options.threads,
+        repeats=options.repeats,
+        facts=facts,
+    )
 
 
 if __name__ == "__main__":
