@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from detnet.data.shapes import write_scenes
 from detnet.recipes.config import TrainConfig, make_config
@@ -48,8 +47,3 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def tiny(scenes: Path) -> TrainConfig:
     return make_config(None, {"data": str(scenes), **TINY})
-
-
-@pytest.fixture(autouse=True, scope="session")
-def one_thread() -> None:
-    torch.set_num_threads(1)  # the golden curve is one order of summation

@@ -1,0 +1,72 @@
+"""Ten losses of a seeded toy run for each detector: a refactoring may not move them.
+
+In fp64, where other processors and other orders of summation agree to far more digits than are kept.
+A change that should move them writes the files anew: python -m tests.test_golden
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from detnet.data.batches import TrainBatches
+from detnet.data.coco import load_annotations
+from detnet.data.folders import find_split
+from detnet.data.loaders import DetectionDataset, stream
+from detnet.data.shapes import write_scenes
+from detnet.data.transforms import train_transform
+from detnet.detectors import DETECTORS, create
+from detnet.engine.loop import Batch, train_steps
+from detnet.engine.optim import Schedule, sgd
+
+GOLDEN = Path(__file__).parent / "golden"
+STEPS = 10
+
+
+def in_double(batches: Iterator[Batch]) -> Iterator[Batch]:
+    for images, targets in batches:
+        yield [image.double() / 255 for image in images], targets
+
+
+def losses_of(detector: str, folder: Path) -> list[float]:
+    """Trains DetNet-59 at an eighth of its width on eight scenes."""
+    write_scenes(folder, train=8, val=1, size=(160, 120))
+    torch.manual_seed(0)
+    masks = detector == "mask_rcnn_fpn"
+    annotations, _ = load_annotations(find_split(folder, "train"), masks=masks)
+    dataset = DetectionDataset(annotations, train_transform(min_sizes=(96,)), seed=0, masks=masks)
+    batches = TrainBatches(annotations, batch_size=2)
+    few = {"pre_nms_train": 200, "post_nms_train": 50, "roi_batch": 16, "rpn_batch": 32}
+    options = {} if detector == "retinanet" else few
+    model = create(detector, num_classes=4, width=0.125, **options).double()
+    steps = train_steps(
+        model,
+        in_double(stream(dataset, batches, start_iteration=0, iterations=STEPS)),
+        sgd(model, lr=0.01),
+        Schedule(STEPS, kind="cosine", warmup_iterations=2),
+        start=0,
+        iterations=STEPS,
+        device=torch.device("cpu"),
+        clip_norm=10.0,
+    )
+    return [step.total for step in steps]
+
+
+@pytest.mark.parametrize("detector", DETECTORS)
+def test_losses_stay_where_they_were(detector: str, tmp_path: Path) -> None:
+    expected = [float(line) for line in (GOLDEN / f"{detector}.txt").read_text().split()]
+    assert losses_of(detector, tmp_path) == pytest.approx(expected, rel=1e-5)
+
+
+def write_golden_files() -> None:
+    import tempfile
+
+    for detector in DETECTORS:
+        with tempfile.TemporaryDirectory() as folder:
+            losses = losses_of(detector, Path(folder))
+        (GOLDEN / f"{detector}.txt").write_text("".join(f"{loss:.8f}\n" for loss in losses))
+
+
+if __name__ == "__main__":
+    write_golden_files()
