@@ -78,6 +78,15 @@ class ProposalNetwork(RegionProposalNetwork):
         )
         self.pooled = options.proposals == "pooled"
 
+    def assign_targets_to_anchors(
+        self, anchors: list[Tensor], targets: list[dict[str, Tensor]]
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Gives labels 1, 0 and -1 and matched boxes, in the precision of the anchors."""
+        # torchvision's labels are fp32, and cross-entropy then rounds fp64 logits to them.
+        labels, boxes = super().assign_targets_to_anchors(anchors, targets)
+        dtype = anchors[0].dtype
+        return [label.to(dtype) for label in labels], [box.to(dtype) for box in boxes]
+
     def filter_proposals(
         self,
         proposals: Tensor,
