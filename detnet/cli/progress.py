@@ -3,7 +3,10 @@
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 Item = TypeVar("Item")
 PLAIN_EVERY_S = 15.0
@@ -25,7 +28,12 @@ def track(items: Iterable[Item], *, what: str, total: int | None = None) -> Iter
         yield from _plain(items, what, total)
 
 
-def _bar(items: Iterable[Item], what: str, total: int | None) -> Iterator[Item]:
+def new_bar(*, transient: bool) -> "Progress":
+    """A bar on standard error: a text, how many of how many, the time so far and the time left.
+
+    Args:
+        transient: whether it disappears at the end.
+    """
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -36,15 +44,20 @@ def _bar(items: Iterable[Item], what: str, total: int | None) -> Iterator[Item]:
         TimeRemainingColumn,
     )
 
-    columns = (
-        TextColumn(what),
+    return Progress(
+        TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=transient,
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+
+
+def _bar(items: Iterable[Item], what: str, total: int | None) -> Iterator[Item]:
+    with new_bar(transient=True) as progress:
         task = progress.add_task(what, total=total)
         for item in items:
             progress.advance(task)

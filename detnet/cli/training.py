@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from detnet.cli.progress import PLAIN_EVERY_S
+from detnet.cli.progress import PLAIN_EVERY_S, new_bar
 from detnet.errors import InputError
 
 EXIT_INTERRUPTED = 130
@@ -91,7 +91,7 @@ class _Screen:
         text = f"loss {event['loss']:.3f}  {event['images_per_s']:.1f} images/s"
         now = time.monotonic()
         if self._bar is not None:
-            self._bar.update(self._task, completed=done, text=text)
+            self._bar.update(self._task, completed=done, description=text)
             return
         first = done == self._started_at + 5
         if first or now - self._said >= PLAIN_EVERY_S or done == self._iterations:
@@ -119,27 +119,9 @@ class _Screen:
         self._say(f"done after {duration(event['seconds'])}{early}{best}")
 
     def _open_bar(self, event: dict[str, Any]) -> None:
-        from rich.console import Console
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            Progress,
-            TextColumn,
-            TimeElapsedColumn,
-            TimeRemainingColumn,
-        )
-
-        self._bar = Progress(
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[text]}"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-        )
+        self._bar = new_bar(transient=False)
         self._task = self._bar.add_task(
-            "training", total=event["iterations"], completed=event["iteration"], text=""
+            "training", total=event["iterations"], completed=event["iteration"]
         )
         self._bar.start()
 
