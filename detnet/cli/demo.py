@@ -21,18 +21,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Runs the demonstration and says where its page is."""
-    from detnet.cli.training import follow
+    from detnet.cli.training import Watch, follow
     from detnet.recipes.demo import Outcome, demo
 
     output = Path(args.output)
     outcomes: list[Outcome] = []
 
-    def start(watch: object) -> bool:
+    def start(watch: Watch) -> bool:
         data = Path(args.data) if args.data else None
-        outcomes.append(demo(output, data, watch=watch))  # type: ignore[arg-type]
+        outcomes.append(demo(output, data, watch=watch))
         return outcomes[-1].page is not None
 
-    code = follow(start, output)
+    again = "detnet demo" + (f" --data {args.data}" if args.data else "")
+    code = follow(start, again=f"{again} --output {output}")
     if outcomes and outcomes[-1].page is not None:
         print(f"look at {outcomes[-1].page}")
         print(f"pictures in {outcomes[-1].run / 'evaluation' / 'pictures'}", file=sys.stderr)

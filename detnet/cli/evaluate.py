@@ -3,7 +3,8 @@
     detnet evaluate runs/a --data DATA
     detnet evaluate model.safetensors --data DATA --split test --json
 
-Writes scores.json and results.json (COCO's results format) into RUN/evaluation/SPLIT.
+Writes scores.json and results.json (COCO's results format) into RUN/evaluation, those of other data
+than the run's own validation split into a folder in that.
 """
 
 import argparse
@@ -24,7 +25,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--images", metavar="DIR", help="image folder of --annotations")
     parser.add_argument("--output", metavar="DIR", help="folder for scores.json and results.json")
     parser.add_argument(
-        "--engine", default="hotcoco", help="hotcoco or pycocotools (default: hotcoco)"
+        "--engine",
+        default="hotcoco",
+        choices=("hotcoco", "pycocotools"),
+        help="what computes the scores (default: hotcoco)",
     )
     parser.add_argument(
         "--precision",

@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"wrote {args.results_table}")
         return 0
 
-    from detnet.recipes.demo import make_page
+    from detnet.recipes.pages import make_page
 
     for run in runs:
         print(f"look at {make_page(run, count=args.pictures)}")

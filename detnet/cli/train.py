@@ -53,7 +53,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Trains, and tells how it went."""
-    from detnet.recipes.config import dump_config, make_config
+    from detnet.engine.runs import RunFolder
+    from detnet.recipes.config import dump_config, make_config, read_config
 
     changes = _changes(args)
     if args.resume:
@@ -63,21 +64,25 @@ def run(args: argparse.Namespace) -> int:
             raise InputError(
                 f"--resume goes on with the run's own settings; --{option} cannot be changed"
             )
-    config = make_config(args.config, changes)
+        config = read_config(RunFolder.open(args.resume).config)
+    else:
+        config = make_config(args.config, changes)
     if args.print_config:
         print(dump_config(config), end="")
         return 0
     if not args.resume and not args.output:
         raise InputError("give --output RUN for a new run, or --resume RUN to go on with one")
 
-    from detnet.cli.training import follow
+    from detnet.cli.training import Watch, follow
     from detnet.recipes.detect import resume, train
 
-    if args.resume:
-        place = Path(args.resume)
-        return follow(lambda watch: resume(place, watch=watch), place, as_json=args.json)
-    place = Path(args.output)
-    return follow(lambda watch: train(config, place, watch=watch), place, as_json=args.json)
+    place = Path(args.resume or args.output)
+    again = f"detnet train --resume {place}"
+
+    def start(watch: Watch) -> bool:
+        return resume(place, watch=watch) if args.resume else train(config, place, watch=watch)
+
+    return follow(start, again=again, as_json=args.json)
 
 
 def _changes(args: argparse.Namespace) -> dict[str, Any]:

@@ -4,7 +4,6 @@ import json
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from detnet.cli.progress import PLAIN_EVERY_S, new_bar
@@ -15,12 +14,12 @@ EXIT_INTERRUPTED = 130
 Watch = Callable[[dict[str, Any]], None]
 
 
-def follow(start: Callable[[Watch], bool], place: Path, *, as_json: bool = False) -> int:
+def follow(start: Callable[[Watch], bool], *, again: str, as_json: bool = False) -> int:
     """Runs a training and shows its events on standard error.
 
     Args:
         start: runs it with a watcher; False when it was interrupted.
-        place: the run's folder.
+        again: the command that goes on with it.
         as_json: print one object about the run's end on standard output.
 
     Returns:
@@ -36,18 +35,18 @@ def follow(start: Callable[[Watch], bool], place: Path, *, as_json: bool = False
         complete = start(screen)
     except NonFiniteLoss as error:
         raise InputError(
-            f"{error}; the state before it is in {place}: lower the learning rate or look at "
-            f"these images, then go on with `detnet train --resume {place}`"
+            f"{error}; the state before it is kept: look at these images, or lower lr in the run's "
+            f"config.yaml, then go on with `{again}`"
         ) from error
     finally:
         screen.close()
     if not screen.main:
         return 0
     if not complete:
-        print(f"saved; go on with: detnet train --resume {place}", file=sys.stderr)
+        print(f"saved; go on with: {again}", file=sys.stderr)
         return EXIT_INTERRUPTED
     if as_json:
-        print(json.dumps({"run": str(place), **screen.end}))
+        print(json.dumps({"run": screen.folder, **screen.end}))
     return 0
 
 
@@ -56,6 +55,7 @@ class _Screen:
 
     def __init__(self) -> None:
         self.main = False  # other processes see no events
+        self.folder = ""
         self.end: dict[str, Any] = {}
         self._bar: Any = None
         self._task: Any = None
@@ -75,6 +75,7 @@ class _Screen:
 
     def _start(self, event: dict[str, Any]) -> None:
         self._iterations, self._started_at = event["iterations"], event["iteration"]
+        self.folder = event["folder"]
         self._clock = self._said = time.monotonic()
         processes = f", {event['processes']} processes" if event["processes"] > 1 else ""
         self._say(

@@ -23,7 +23,7 @@ class ModelInfo:
         detector: of `DETECTORS`.
         backbone: of `BACKBONES`.
         num_classes: background counted.
-        options: as `create` took them.
+        options: as `create` takes them, all of them, defaults too.
         categories: the data set's, `{"id", "name"}` in the order of the labels 1 …; empty if
             unknown.
     """
@@ -50,25 +50,31 @@ def build(
         )
     builder = DETECTORS[detector]
     groups, own = _arguments(builder)
-    known = [
-        *_BACKBONE_OPTIONS,
-        *own,
-        *(name for group in groups.values() for name in _names(group)),
-    ]
+    known = option_names(detector)
     for name in options:
         if name not in known:
             raise InputError(unknown_name(f"option of {detector}", name, [*known, "frozen"]))
     body = BACKBONES[backbone](**_pick(options, _BACKBONE_OPTIONS))
     body.freeze(frozen := tuple(frozen))
-    model = builder(
-        body,
-        num_classes,
-        **{name: group(**_pick(options, _names(group))) for name, group in groups.items()},
-        **_pick(options, own),
-    )
-    kept = {**options, "frozen": frozen} if frozen else dict(options)
+    filled = {name: group(**_pick(options, _names(group))) for name, group in groups.items()}
+    alone = _pick(options, own)
+    model = builder(body, num_classes, **filled, **alone)
+    # Written out in full: a default that changes later must not change a model of today.
+    kept = {name: getattr(body, name) for name in _BACKBONE_OPTIONS} | alone
+    kept |= {name: value for group in filled.values() for name, value in vars(group).items()}
+    kept["frozen"] = frozen
     model.info = ModelInfo(detector, backbone, num_classes, kept)
     return model
+
+
+def option_names(detector: str) -> list[str]:
+    """Lists what `create` takes for a detector besides `backbone`, `num_classes` and `frozen`."""
+    groups, own = _arguments(DETECTORS[detector])
+    return [
+        *_BACKBONE_OPTIONS,
+        *own,
+        *(name for group in groups.values() for name in _names(group)),
+    ]
 
 
 def info_of(model: nn.Module) -> ModelInfo:

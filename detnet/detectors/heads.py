@@ -44,6 +44,8 @@ class BoxOptions:
     def __post_init__(self) -> None:
         if self.box_head not in ("2fc", "4conv1fc"):
             raise InputError(f"box_head must be '2fc' or '4conv1fc', got {self.box_head!r}")
+        if not 1 <= self.roi_levels <= 5:
+            raise InputError(f"roi_levels must lie in 1 … 5, P2 to P6, got {self.roi_levels}")
 
 
 def box_head(channels: int, options: BoxOptions, *, head_channels: int, size: int = 7) -> nn.Module:

@@ -3,6 +3,7 @@
 Nothing here imports torch: `detnet train --help` answers at once.
 """
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -14,6 +15,19 @@ import yaml
 
 from detnet.errors import InputError
 from detnet.tables import unknown_name
+
+_NOT_NEGATIVE = (
+    "lr",
+    "lr_batch",
+    "weight_decay",
+    "clip_norm",
+    "warmup_iterations",
+    "warmup_factor",
+    "repeat_threshold",
+    "patience",
+    "workers",
+    "seed",
+)
 
 
 @dataclass(frozen=True)
@@ -150,8 +164,15 @@ class TrainConfig:
             raise InputError(
                 f"min_sizes must be one or more positive numbers, got {self.min_sizes}"
             )
-        if not 0 <= self.ema < 1:
-            raise InputError(f"ema must lie in [0, 1), got {self.ema}")
+        for name in ("ema", "momentum"):
+            if not 0 <= getattr(self, name) < 1:
+                raise InputError(f"{name} must lie in [0, 1), got {getattr(self, name)}")
+        for name in ("flip", "flip_vertical", "color_jitter"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InputError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
+        for name in _NOT_NEGATIVE:
+            if not 0 <= getattr(self, name) < math.inf:
+                raise InputError(f"{name} must not be negative, got {getattr(self, name)}")
 
     @property
     def length(self) -> dict[str, float]:
@@ -188,11 +209,23 @@ def make_config(source: str | None, changes: Mapping[str, Any]) -> TrainConfig:
     for name in ("iterations", "epochs"):
         if name in changes:  # a length on the command line replaces the file's, in whatever unit
             values.pop("epochs" if name == "iterations" else "iterations", None)
-    merged = {**values.get("detector_options", {}), **changes.get("detector_options", {})}
-    values = {**values, **changes}
-    if merged:
-        values["detector_options"] = merged
+    inherited = values.get("detector_options") or {}
+    if changes.get("detector", values.get("detector")) != values.get("detector"):
+        inherited = _fitting(inherited, str(changes["detector"]))
+    merged = {**inherited, **changes.get("detector_options", {})}
+    values = {**values, **changes, "detector_options": merged}
     return _typed(values, where=source or "options")
+
+
+def _fitting(options: Mapping[str, Any], detector: str) -> dict[str, Any]:
+    """Those of a file's options that another detector than the file's has, too."""
+    from detnet.detectors import DETECTORS  # needs torch; only where a file's detector is changed
+    from detnet.detectors.build import option_names
+
+    if detector not in DETECTORS:
+        raise InputError(unknown_name("detector", detector, DETECTORS))
+    known = option_names(detector)
+    return {name: value for name, value in options.items() if name in known}
 
 
 def read_config(path: Path) -> TrainConfig:

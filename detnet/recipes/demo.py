@@ -3,15 +3,11 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from detnet.data.coco import load_annotations
-from detnet.data.folders import find_splits
 from detnet.data.shapes import write_scenes
-from detnet.detectors.files import read_info
-from detnet.engine.runs import RunFolder
 from detnet.recipes.config import TrainConfig, make_config, read_config
-from detnet.recipes.detect import Watch, resume, train
-from detnet.recipes.pictures import write_pictures
-from detnet.report.page import write_page
+from detnet.recipes.detect import resume, train
+from detnet.recipes.pages import make_page
+from detnet.recipes.run_state import Watch
 
 TRAIN_SCENES, VAL_SCENES = 320, 64
 
@@ -49,24 +45,6 @@ def demo(output: Path, data: Path | None, *, watch: Watch) -> Outcome:
     else:
         complete = train(_config(place), run, watch=watch)
     return Outcome(run, make_page(run) if complete else None)
-
-
-def make_page(run: Path, *, count: int = 12) -> Path:
-    """Draws a run's best results and writes its page.
-
-    Raises:
-        InputError: there is no run, or its data is not there any more.
-    """
-    folder = RunFolder.open(run)
-    config = read_config(folder.config)
-    gallery = []
-    results = folder.evaluation / "results.json"
-    split = find_splits(Path(config.data)).get(config.val_split) if config.data else None
-    if results.exists() and split is not None:
-        masks = read_info(folder.best).detector.startswith("mask")
-        annotations, _ = load_annotations(split, masks=masks)
-        gallery = write_pictures(annotations, results, folder.evaluation / "pictures", count=count)
-    return write_page(run, gallery=gallery)
 
 
 def _config(place: Path) -> TrainConfig:

@@ -24,6 +24,8 @@ from detnet.evaluation.coco import score
 from detnet.evaluation.results import to_results, write_results
 from detnet.inference.fuse import fuse
 from detnet.inference.predictor import find_model
+from detnet.recipes.config import read_config
+from detnet.recipes.material import find_val
 
 HEADLINE = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 
@@ -73,8 +75,8 @@ def evaluate_file(
     Args:
         model_path: a run folder (its best model) or a `.safetensors` file.
         split: what to evaluate on; its categories must be the model's.
-        output: folder for the two files; None for the run folder's `evaluation`, or, for a
-            file, nowhere.
+        output: folder for the two files; None for the run's `evaluation` folder, if it is a run,
+            and for other data than it was trained with a folder in that.
         track: wraps the batches to show progress.
 
     Raises:
@@ -95,7 +97,7 @@ def evaluate_file(
         engine=engine,
         track=track,
     )
-    folder = output or (_place(model_path, split.name) if model_path.is_dir() else None)
+    folder = output or (_place(model_path, split) if model_path.is_dir() else None)
     if folder is not None and process.main:
         write_scores(scores, folder)
     return scores
@@ -105,13 +107,20 @@ def write_scores(scores: Scores, folder: Path) -> None:
     """Writes scores.json and results.json."""
     folder.mkdir(parents=True, exist_ok=True)
     write_results(folder / "results.json", scores.results)
-    text = json.dumps(scores.to_json(), indent=1) + "\n"
-    (folder / "scores.json").write_text(text, encoding="utf-8")
+    beside = folder / ".scores.json.part"
+    beside.write_text(json.dumps(scores.to_json(), indent=1) + "\n", encoding="utf-8")
+    beside.replace(folder / "scores.json")
 
 
-def _place(run: Path, split: str) -> Path:
-    """Where a run keeps a split's scores; val, on which it chose its best model, has no folder."""
-    return run / "evaluation" if split == "val" else run / "evaluation" / split
+def _place(run: Path, split: Split) -> Path:
+    """Where a run keeps scores: its own validation split's at the top, others' in a folder."""
+    config = read_config(run / "config.yaml") if (run / "config.yaml").exists() else None
+    own = find_val(config) if config else None
+    if own is not None and own.annotations.resolve() == split.annotations.resolve():
+        return run / "evaluation"
+    data = split.annotations.resolve().parent
+    data = data.parent if data.name in ("annotations", split.name, "valid") else data
+    return run / "evaluation" / f"{data.name}-{split.name}"
 
 
 @torch.no_grad()

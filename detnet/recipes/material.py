@@ -1,6 +1,8 @@
 """What a detection run works on: its data, its model, and the weights it begins from."""
 
 import hashlib
+import importlib.util
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from detnet.detectors.files import load_weights
 from detnet.engine.distributed import Process
 from detnet.engine.precision import fast_bf16
 from detnet.errors import InputError
+from detnet.inference.predictor import find_model
 from detnet.recipes.config import TrainConfig
 
 MASK_DETECTORS = ("mask_rcnn_fpn",)
@@ -40,6 +43,11 @@ class Material:
     notes: list[str]
     fingerprint: str
 
+    def file_names(self, image_ids: Iterable[int]) -> list[str]:
+        """The training images with these ids."""
+        places = {int(image_id): index for index, image_id in enumerate(self.train.image_ids)}
+        return [self.train.file_name(places[image_id]) for image_id in image_ids]
+
 
 def load_material(config: TrainConfig) -> Material:
     """Reads the annotations of both splits and repairs what is safe.
@@ -47,19 +55,23 @@ def load_material(config: TrainConfig) -> Material:
     Raises:
         InputError: no such data, errors in it, missing images, or other categories in val.
     """
+    if config.tensorboard and importlib.util.find_spec("tensorboard") is None:
+        raise InputError("tensorboard is not installed: pip install 'detnet[track]'")
     masks = config.detector in MASK_DETECTORS
     split = _split(config, config.train_split, config.train_annotations, config.train_images)
     train, repairs = load_annotations(split, masks=masks, keep_empty=not config.skip_empty)
+    if not len(train):
+        with_objects = " with objects" if config.skip_empty else ""
+        raise InputError(f"{split.annotations}: has no images{with_objects} to train on")
     require_images(train)
     notes = [f"{split.name}: {repair}" for repair in repairs]
-    val = None
-    if _has_val(config):
-        split_val = _split(config, config.val_split, config.val_annotations, config.val_images)
+    val, split_val = None, find_val(config)
+    if split_val is not None:
         val, repairs = load_annotations(split_val, masks=masks, categories=train.categories)
         require_images(val)
         notes += [f"{split_val.name}: {repair}" for repair in repairs]
     else:
-        notes.append(f"no split {config.val_split!r} in {config.data}: nothing is evaluated")
+        notes.append("no validation split: nothing is evaluated, no best model is kept")
     fingerprint = hashlib.sha256(split.annotations.read_bytes()).hexdigest()
     return Material(train, val, notes, fingerprint)
 
@@ -100,11 +112,27 @@ def make_batches(config: TrainConfig, annotations: Annotations, process: Process
     )
 
 
-def make_model(config: TrainConfig, categories: Categories) -> tuple[nn.Module, list[str]]:
-    """Builds the run's detector, loads the weights it begins from, and says what it did."""
+def make_model(
+    config: TrainConfig, categories: Categories, *, carry: bool = True
+) -> tuple[nn.Module, list[str]]:
+    """Builds the run's detector, loads the weights it begins from, and says what it did.
+
+    Args:
+        carry: load the weights; a resumed run has them in its checkpoint.
+
+    Raises:
+        InputError: an unknown name or option, or something still random is to be held still.
+    """
     norm = config.norm
     if norm == "auto":
         norm = "frozen" if config.weights else "sync"
+    still = ["batch norm"] if norm == "frozen" else []
+    still += config.frozen
+    if still and not config.weights:
+        raise InputError(
+            f"{', '.join(still)} would be frozen as drawn at random: give --weights with a trained "
+            "model, or train from scratch with --norm sync and an empty list of frozen parts"
+        )
     options = {
         "width": config.width,
         "stride_in": config.stride_in,
@@ -126,8 +154,9 @@ def make_model(config: TrainConfig, categories: Categories) -> tuple[nn.Module, 
             raise
         raise InputError(f"detector_options: {error}") from error
     info_of(model).categories = categories.to_json()
-    notes = carry_weights(model, Path(config.weights)) if config.weights else []
-    return model, notes
+    if not (carry and config.weights):
+        return model, []
+    return model, carry_weights(model, Path(config.weights))
 
 
 def carry_weights(model: nn.Module, path: Path) -> list[str]:
@@ -140,9 +169,7 @@ def carry_weights(model: nn.Module, path: Path) -> list[str]:
     Raises:
         InputError: the file cannot be read, or less than half of the model's weights are in it.
     """
-    if path.is_dir():
-        best = path / "best.safetensors"
-        path = best if best.exists() else path / "model.safetensors"
+    path = find_model(path)
     info, state = load_weights(path)
     own = model.state_dict()
     same_classes = info.categories == info_of(model).categories
@@ -181,16 +208,26 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype | None:
 
 def _is_class_layer(name: str) -> bool:
     """Whether a weight's meaning depends on the categories."""
-    predictors = ("box_predictor.", "mask_predictor.mask_fcn_logits", "cls_logits")
+    # The proposal network has "cls_logits" too, which tell objects from ground and no classes.
+    predictors = (
+        "box_predictor.",
+        "mask_predictor.mask_fcn_logits",
+        "classification_head.cls_logits",
+    )
     return any(part in name for part in predictors)
 
 
-def _has_val(config: TrainConfig) -> bool:
+def find_val(config: TrainConfig) -> Split | None:
+    """Finds what a run is evaluated on; None where it asks for none, or by default has none.
+
+    Raises:
+        InputError: a split that was asked for by another name than "val" is not there.
+    """
     if config.val_split == "none":
-        return False
-    if config.val_annotations:
-        return True
-    return bool(config.data) and config.val_split in find_splits(Path(config.data))
+        return None
+    if not config.val_annotations and config.val_split == "val":
+        return find_splits(Path(config.data)).get("val") if config.data else None
+    return _split(config, config.val_split, config.val_annotations, config.val_images)
 
 
 def _split(config: TrainConfig, name: str, annotations: str | None, images: str | None) -> Split:

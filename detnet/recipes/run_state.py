@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from detnet.data.batches import TrainBatches
+from detnet.data.loaders import DetectionDataset
 from detnet.engine import checkpoint, distributed
 from detnet.engine.distributed import Process
 from detnet.engine.optim import Ema
@@ -40,6 +41,7 @@ class Run:
     folder: RunFolder
     process: Process
     material: Material
+    dataset: DetectionDataset
     batches: TrainBatches
     model: nn.Module
     optimizer: torch.optim.Optimizer
@@ -51,9 +53,27 @@ class Run:
     def autocast(self) -> torch.dtype | None:
         return choose_precision(self.config.precision, self.process.device)
 
+    @property
+    def buffers_differ(self) -> bool:
+        """Whether processes hold other statistics: plain batch norm follows its own batches."""
+        plain = any(type(layer) is nn.BatchNorm2d for layer in self.model.modules())
+        return plain and self.process.world_size > 1
+
+
+def share_buffers(run: Run) -> None:
+    """Gives every process the main one's statistics, as the saved model has them."""
+    if not run.buffers_differ:
+        return
+    averages = run.ema.model_state() if run.ema else {}
+    for name, buffer in run.model.named_buffers():
+        torch.distributed.broadcast(buffer, src=0)
+        if name in averages:
+            torch.distributed.broadcast(averages[name], src=0)
+
 
 def save(run: Run) -> None:
     """Writes everything that a resumed run needs."""
+    share_buffers(run)
     states = distributed.all_gather(checkpoint.rng_state())
     if run.process.main:
         state = {
@@ -85,10 +105,16 @@ def restore(run: Run) -> None:
             f"{run.folder.last}: written by {len(state['rng'])} processes, resumed by "
             f"{run.process.world_size}; start as many"
         )
-    run.model.load_state_dict(state["model"])
-    run.optimizer.load_state_dict(state["optimizer"])
-    if run.ema:
-        run.ema.load_state_dict(state["ema"])
+    try:
+        run.model.load_state_dict(state["model"])
+        run.optimizer.load_state_dict(state["optimizer"])
+        if run.ema:
+            run.ema.load_state_dict(state["ema"])
+    except (RuntimeError, ValueError, TypeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"{run.folder.last}: does not fit the settings in {run.folder.config} ({reason})"
+        ) from error
     run.progress = Progress(**state["progress"])
     checkpoint.restore_rng_state(state["rng"][run.process.rank])
     if run.process.main:
@@ -110,9 +136,7 @@ def tensorboard(run: Run) -> Iterator[Any]:
     if not (run.config.tensorboard and run.process.main):
         yield None
         return
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise InputError("tensorboard is not installed: pip install 'detnet[track]'") from error
+    from torch.utils.tensorboard import SummaryWriter
+
     with SummaryWriter(str(run.folder.path / "tensorboard")) as writer:
         yield writer

@@ -47,7 +47,7 @@ def write_page(run: Path, *, gallery: Sequence[tuple[str, Path]] = ()) -> Path:
 
 def render(run: Path, *, gallery: Sequence[tuple[str, Path]] = ()) -> str:
     """Makes the page's HTML; see `write_page`."""
-    events = _read_events(run / "metrics.jsonl")
+    events = read_events(run / "metrics.jsonl")
     scores = _read_scores(run / "evaluation")
     config = _read_config(run / "config.yaml")
     environment = _read_json(run / "environment.json")
@@ -213,7 +213,7 @@ def _read_config(path: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _read_events(path: Path) -> list[dict[str, Any]]:
+def read_events(path: Path) -> list[dict[str, Any]]:
     """The lines of metrics.jsonl; a last line that was cut by a kill is left out."""
     if not path.is_file():
         return []

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from detnet.errors import InputError
+from detnet.report.page import read_events
 
 COLUMNS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 
@@ -73,11 +74,9 @@ def read_result(run: Path) -> Result:
     if not scores.is_file():
         raise InputError(f"{run}: was not evaluated; run `detnet evaluate {run} --data DATA`")
     config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
-    lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    events = [json.loads(line) for line in lines]
-    steps = [event for event in events if event["event"] == "step"]
+    events = read_events(run / "metrics.jsonl")
     best = [event for event in events if event["event"] == "evaluation" and event.get("best")]
-    ends = [event["seconds"] for event in events if event["event"] == "end"]
+    ends = [event for event in events if event["event"] == "end"]
     if not ends:
         raise InputError(f"{run}: is not complete; go on with `detnet train --resume {run}`")
     return Result(
@@ -86,9 +85,9 @@ def read_result(run: Path) -> Result:
         config=config,
         environment=json.loads((run / "environment.json").read_text(encoding="utf-8")),
         scores=json.loads(scores.read_text(encoding="utf-8")),
-        iterations=steps[-1]["iteration"] if steps else 0,
+        iterations=ends[-1]["iteration"],
         best_iteration=best[-1]["iteration"] if best else 0,
-        seconds=ends[-1],
+        seconds=ends[-1]["seconds"],
     )
 
 
@@ -123,7 +122,8 @@ def _row(result: Result, scores: dict[str, Any], model: str, name: str) -> str:
 
 def _how(result: Result) -> str:
     environment = result.environment
-    command = " ".join(_without_place(word) for word in environment["command"])
+    words = ["detnet", *environment["command"][1:]]  # not the __main__.py of python -m
+    command = " ".join(map(_without_place, words))
     packages = environment.get("packages", {})
     versions = f"torch {packages.get('torch', '?')}, torchvision {packages.get('torchvision', '?')}"
     commit = environment.get("commit") or "?"

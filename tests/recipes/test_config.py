@@ -49,6 +49,15 @@ def test_file_and_changes(tmp_path: Path) -> None:
     assert read_config(tmp_path / "copy.yaml") == config
 
 
+def test_a_files_options_follow_the_detector() -> None:
+    """The presets' proposal counts mean nothing to RetinaNet; one's own options stay."""
+    assert make_config("small", {}).detector_options["roi_batch"] == 128
+    changed = make_config("small", {"detector": "retinanet", "detector_options": {"nonsense": 1}})
+    assert changed.detector_options == {"nonsense": 1}
+    masks = make_config("small", {"detector": "mask_rcnn_fpn"})
+    assert masks.detector_options["roi_batch"] == 128
+
+
 def test_places_are_written_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     write_config(TrainConfig(data="scenes"), tmp_path / "run.yaml")
@@ -65,6 +74,12 @@ def test_places_are_written_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyP
         ({"batch_size": 0}, "batch_size must be positive, got 0"),
         ({"ema": 1.0}, "ema must lie in"),
         ({"min_sizes": []}, "min_sizes"),
+        ({"flip": 2}, r"flip must lie in \[0, 1\], got 2"),
+        ({"lr": -1}, "lr must not be negative"),
+        ({"lr": float("nan")}, "lr must not be negative, got nan"),
+        ({"clip_norm": -1}, "clip_norm must not be negative"),
+        ({"momentum": 1}, "momentum must lie in"),
+        ({"workers": -1}, "workers must not be negative"),
     ],
 )
 def test_mistakes_are_one_line(changes: dict, message: str) -> None:

@@ -140,6 +140,53 @@ def test_signal_saves_and_resumes(whole: Path, tiny: TrainConfig, tmp_path: Path
     assert_same_run(whole, run)
 
 
+def test_signal_in_the_last_evaluation_still_finishes(tiny: TrainConfig, tmp_path: Path) -> None:
+    def interrupting(event: dict[str, Any]) -> None:
+        if event["event"] == "evaluation" and event["iteration"] == 6:
+            os.kill(os.getpid(), 15)
+
+    assert train(tiny, tmp_path / "run", watch=interrupting) is True
+    assert (tmp_path / "run" / "model.safetensors").exists()
+
+
+def test_kill_after_the_last_checkpoint_is_made_good(
+    whole: Path, tiny: TrainConfig, tmp_path: Path
+) -> None:
+    def dying(event: dict[str, Any]) -> None:
+        if event["event"] == "end":
+            raise Kill
+
+    run = tmp_path / "run"
+    with pytest.raises(Kill):
+        train(tiny, run, watch=dying)
+    (run / "model.safetensors").unlink()
+    RunFolder.open(run).cut_metrics(6)
+    lines = (run / "metrics.jsonl").read_text().splitlines()
+    (run / "metrics.jsonl").write_text("".join(line + "\n" for line in lines[:-1]))
+    assert resume(run, watch=quiet)
+    assert_same_run(whole, run)
+
+
+def test_resume_needs_no_weights_file(whole: Path, tiny: TrainConfig, tmp_path: Path) -> None:
+    import shutil
+
+    start = tmp_path / "start.safetensors"
+    shutil.copy(whole / "best.safetensors", start)
+    config = replace(tiny, weights=str(start), norm="frozen", frozen=["stem"])
+    run = tmp_path / "run"
+    with pytest.raises(Kill):
+        train(config, run, watch=killed_after(5))
+    start.unlink()
+    assert resume(run, watch=quiet)
+
+
+def test_nothing_random_is_frozen(tiny: TrainConfig, tmp_path: Path) -> None:
+    for change in ({"norm": "frozen"}, {"frozen": ["stem"]}):
+        with pytest.raises(InputError, match="frozen as drawn at random: give --weights"):
+            train(replace(tiny, **change), tmp_path / "run", watch=quiet)
+    assert not (tmp_path / "run").exists()
+
+
 def test_early_stopping(tiny: TrainConfig, tmp_path: Path) -> None:
     """With a learning rate of nothing no evaluation is better than the first."""
     config = replace(tiny, lr=1e-12, iterations=100, patience=2, ema=0.0, val_loss=False)
@@ -217,7 +264,8 @@ def test_fine_tuning_on_other_categories(
     assert train(config, tmp_path / "run", watch=events.append)
     notes = " ".join(event.get("text", "") for event in events)
     assert "its categories differ, so the class layers are left out" in notes
-    assert "fresh: roi_heads.box_predictor.bbox_pred, roi_heads.box_predictor.cls_score" in notes
+    fresh = notes.partition("fresh: ")[2].split(" learning")[0].split(", ")
+    assert fresh == ["roi_heads.box_predictor.bbox_pred", "roi_heads.box_predictor.cls_score"]
     before = load_model(whole / "best.safetensors").state_dict()
     after = load_model(tmp_path / "run" / "model.safetensors")
     assert after.info.options["norm"] == "frozen"

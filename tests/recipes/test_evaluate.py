@@ -69,6 +69,23 @@ def test_masks_are_scored_too(scenes: Path, tmp_path: Path) -> None:
     assert record["segmentation"]["size"] == [120, 160]
 
 
+def test_other_data_does_not_replace_a_runs_own_scores(scenes: Path, tmp_path: Path) -> None:
+    from detnet.recipes.config import make_config, write_config
+
+    run = tmp_path / "run"
+    run.mkdir()
+    model = detector()
+    model.info.categories = [{"id": i + 1, "name": n} for i, n in enumerate(_names(scenes))]
+    save_model(run / "best.safetensors", model)
+    write_config(make_config(None, {"data": str(scenes)}), run / "config.yaml")
+    for split in ("val", "train"):
+        evaluate_file(run, find_split(scenes, split), process=ALONE, autocast=None, workers=0)
+    assert (run / "evaluation" / "scores.json").exists()
+    assert (run / "evaluation" / f"{scenes.name}-train" / "scores.json").exists()
+    own = json.loads((run / "evaluation" / "results.json").read_text())
+    assert {record["image_id"] for record in own} <= {1, 2, 3}
+
+
 def test_validation_losses_leave_everything_as_it_was(scenes: Path) -> None:
     annotations, _ = load_annotations(find_split(scenes, "val"))
     model = detector().eval()
