@@ -38,9 +38,19 @@ class NameTable(Mapping[str, Any]):
         return len(self._homes)
 
 
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that was probably meant, None if no one is near."""
+    names = list(known)
+    longer = [other for other in names if other.startswith(name)]
+    if len(longer) == 1:  # an abbreviation, which difflib would find farther than a short name
+        return longer[0]
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    return near[0] if near else None
+
+
 def unknown_name(kind: str, name: object, allowed: Iterable[str]) -> str:
     """Says that `name` is not allowed, what is, and which of it is nearest."""
     names = list(allowed)
-    near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}? " if near else ""
+    near = nearest(str(name), names)
+    hint = f"did you mean {near!r}? " if near else ""
     return f"unknown {kind} {name!r}; {hint}choose from: {', '.join(names)}"

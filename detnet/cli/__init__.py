@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import detnet
-from detnet.cli.arguments import Parser, nearest
+from detnet.cli.arguments import Parser, did_you_mean
 from detnet.errors import InputError
 
 # In the order in which a newcomer needs them; `detnet --help` keeps it.
@@ -91,7 +91,7 @@ def _dispatch(argv: list[str]) -> int:
     if name not in COMMANDS:
         kind = "option" if name.startswith("-") else "command"
         known = ["--help", "--version"] if kind == "option" else list(COMMANDS)
-        raise InputError(f"unknown {kind} {name!r}{nearest(name, known)}; see `detnet --help`")
+        raise InputError(f"unknown {kind} {name!r}{did_you_mean(name, known)}; see `detnet --help`")
     module = importlib.import_module(COMMANDS[name])
     parser = Parser(
         prog=f"detnet {name}",

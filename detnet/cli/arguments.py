@@ -1,12 +1,12 @@
 """An argparse parser whose mistakes are `InputError`s of one line, with the nearest name."""
 
 import argparse
-import difflib
 import re
 from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
 from detnet.errors import InputError
+from detnet.tables import nearest
 
 _CHOICE = re.compile(
     r"^(?P<what>.+): invalid choice: '(?P<seen>[^']*)' \(choose from (?P<all>.*)\)$"
@@ -31,7 +31,7 @@ class Parser(argparse.ArgumentParser):
             name = extra[0].partition("=")[0]
             if name.startswith("-"):
                 options = [option for action in self._actions for option in action.option_strings]
-                self.error(f"unknown option {name!r}{nearest(name, options)}")
+                self.error(f"unknown option {name!r}{did_you_mean(name, options)}")
             self.error(f"unexpected argument {name!r}")
         return parsed
 
@@ -40,14 +40,14 @@ class Parser(argparse.ArgumentParser):
         choice = _CHOICE.match(message)
         if choice:
             names = [name.strip().strip("'") for name in choice["all"].split(",")]
-            hint = nearest(choice["seen"], names)
+            hint = did_you_mean(choice["seen"], names)
             message = (
                 f"{choice['what']}: unknown {choice['seen']!r}{hint}; one of {', '.join(names)}"
             )
         raise InputError(f"{message}; see `{self.prog} --help`")
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
+def did_you_mean(name: str, known: Iterable[str]) -> str:
     """A remark ` (did you mean 'x'?)` when one of the known names is near, else nothing."""
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f" (did you mean {near[0]!r}?)" if near else ""
+    near = nearest(name, known)
+    return f" (did you mean {near!r}?)" if near else ""

@@ -12,10 +12,7 @@ when there is no data to check.
 
 import argparse
 import json
-import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,7 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prints the report; 1 when it has errors."""
-    with progress() as tell:
+    from detnet.cli.progress import telling
+
+    with telling("images read") as tell:
         report = _check(args, tell)
     if args.json:
         print(json.dumps(report.to_json()))
@@ -157,25 +156,3 @@ def _spread(side: dict[str, int] | None) -> str:
 
 def _plural(count: int, noun: str) -> str:
     return f"{count or 'no'} {noun}{'' if count == 1 else 's'}"
-
-
-@contextmanager
-def progress() -> Iterator[Callable[[int, int], None]]:
-    """A bar on a terminal, a line every ten seconds elsewhere; both on standard error."""
-    if not sys.stderr.isatty():
-        last = time.monotonic()
-
-        def tell(done: int, total: int) -> None:
-            nonlocal last
-            if time.monotonic() - last > 10:
-                last = time.monotonic()
-                print(f"detnet: {done:,} of {total:,} images read", file=sys.stderr, flush=True)
-
-        yield tell
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("reading images", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)

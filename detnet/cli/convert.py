@@ -41,10 +41,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prints what was read, left out and written."""
-    from detnet.cli.check import progress
+    from detnet.cli.progress import telling
     from detnet.data.convert import convert
 
-    with progress() as tell:
+    with telling("images read") as tell:
         done = convert(
             args.source,
             args.output,

@@ -40,12 +40,15 @@ def run(args: argparse.Namespace) -> int:
 
     if args.name not in BACKBONES:  # before torch is imported: a mistake is answered at once
         raise InputError(unknown_name("backbone", args.name, BACKBONES))
-    if min(args.image_size) < 1 or args.width <= 0:
-        raise InputError("--image-size and --width must be positive")
+    if min(args.image_size) < 1:
+        raise InputError("--image-size must be positive")
 
     from detnet.backbones.cost import describe
 
-    facts = describe(args.name, image_size=tuple(args.image_size), width=args.width)
+    try:
+        facts = describe(args.name, image_size=tuple(args.image_size), width=args.width)
+    except ValueError as error:  # the backbone knows which widths it can have
+        raise InputError(str(error)) from error
     print(json.dumps(facts) if args.json else format_info(args.name, facts))
     return 0
 

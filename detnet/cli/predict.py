@@ -91,13 +91,12 @@ def _load(args: argparse.Namespace) -> "Predictor":
     import torch
 
     from detnet.engine.precision import fast_bf16
-    from detnet.inference.predictor import load
+    from detnet.inference.predictor import load, usable_device
 
-    device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    model = load(args.model, score_threshold=args.score_threshold, device=device)
-    if args.precision == "bf16" or (args.precision == "auto" and fast_bf16(model.device)):
-        model.dtype = torch.bfloat16
-    return model
+    device = usable_device(args.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    bf16 = args.precision == "bf16" or (args.precision == "auto" and fast_bf16(device))
+    dtype = torch.bfloat16 if bf16 else None
+    return load(args.model, score_threshold=args.score_threshold, device=device, dtype=dtype)
 
 
 def _summarise(outcomes: "Iterable[Outcome]", total: int | None) -> dict[str, Any]:

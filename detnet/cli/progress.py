@@ -2,7 +2,8 @@
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -56,6 +57,21 @@ def new_bar(*, transient: bool) -> "Progress":
     )
 
 
+@contextmanager
+def telling(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Gives what tells of work that calls back: a function of (done, in all).
+
+    Args:
+        what: the name of what is done, "images read".
+    """
+    if not sys.stderr.isatty():
+        yield _Lines(what).tell
+        return
+    with new_bar(transient=True) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
 def _bar(items: Iterable[Item], what: str, total: int | None) -> Iterator[Item]:
     with new_bar(transient=True) as progress:
         task = progress.add_task(what, total=total)
@@ -65,13 +81,25 @@ def _bar(items: Iterable[Item], what: str, total: int | None) -> Iterator[Item]:
 
 
 def _plain(items: Iterable[Item], what: str, total: int | None) -> Iterator[Item]:
-    start = said = time.monotonic()
+    lines = _Lines(what)
     for count, item in enumerate(items, 1):
-        now = time.monotonic()
-        if now - said >= PLAIN_EVERY_S:
-            said = now
-            print(plain_line(count, total, now - start, what), file=sys.stderr, flush=True)
+        lines.tell(count, total)
         yield item
+
+
+class _Lines:
+    """A plain line now and then."""
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+        self.start = self.said = time.monotonic()
+
+    def tell(self, count: int, total: int | None) -> None:
+        now = time.monotonic()
+        if now - self.said >= PLAIN_EVERY_S:
+            self.said = now
+            line = plain_line(count, total, now - self.start, self.what)
+            print(line, file=sys.stderr, flush=True)
 
 
 def plain_line(count: int, total: int | None, elapsed_s: float, what: str) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from detnet.data.columns import SEVERITIES, Findings, Problem
-from detnet.data.folders import SPLITS, Split, find_split, find_splits
+from detnet.data.folders import SPLITS, Split, find_split, find_splits, names_start
 from detnet.data.image_files import IMAGE_SUFFIXES, ImageFile, inspect_images
 from detnet.data.statistics import statistics
 from detnet.data.validate import find_problems, read_json
@@ -166,12 +166,14 @@ def _differing_categories(categories: dict[str, dict[str, Any]]) -> list[Problem
 
 
 def _named_images(raw: dict[str, Any], split: Split) -> list[_Named]:
+    rows = [row for row in raw["images"] if isinstance(row, dict)]
+    rows = [row for row in rows if isinstance(row.get("file_name"), str) and row["file_name"]]
+    folder = names_start(split.images, (row["file_name"] for row in rows))
     named = []
-    for row in raw["images"]:
-        if isinstance(row, dict) and isinstance(row.get("file_name"), str) and row["file_name"]:
-            record = f"image {row.get('id')} ({row['file_name']})"
-            path = split.images / row["file_name"]
-            named.append(_Named(split.name, record, path, row.get("width"), row.get("height")))
+    for row in rows:
+        record = f"image {row.get('id')} ({row['file_name']})"
+        path = folder / row["file_name"]
+        named.append(_Named(split.name, record, path, row.get("width"), row.get("height")))
     return named
 
 

@@ -1,6 +1,5 @@
 """Reads COCO annotation files into arrays, repairing what is safe and refusing what is not."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,10 +7,10 @@ import numpy as np
 from detnet.data.annotations import Annotations, require_images, to_coco_dict
 from detnet.data.categories import Categories
 from detnet.data.flat import FlatBytes
-from detnet.data.folders import Split
+from detnet.data.folders import Split, names_start
 from detnet.data.mask_areas import pixel_area, polygon_areas
 from detnet.data.masks import encode_box, encode_segmentation
-from detnet.data.validate import Problem, find_problems, read_json
+from detnet.data.validate import read_sound
 from detnet.errors import InputError
 
 __all__ = ["Annotations", "load_annotations", "require_images", "to_coco_dict"]
@@ -25,6 +24,7 @@ def load_annotations(
     masks: bool = False,
     keep_empty: bool = True,
     categories: Categories | None = None,
+    categories_of: str = "the model",
 ) -> tuple[Annotations, list[str]]:
     """Reads a COCO file, repairs what is safe and refuses what is not. Opens no image.
 
@@ -32,6 +32,7 @@ def load_annotations(
         masks: keep the masks; an annotation without a usable one gets its box as mask.
         keep_empty: keep images on which there is nothing (but crowds).
         categories: what the file's categories must be, a trained model's for instance.
+        categories_of: who has them, for the message.
 
     Returns:
         the annotations, and one line for each kind of repair: "clipped 12 boxes to their image".
@@ -39,11 +40,10 @@ def load_annotations(
     Raises:
         InputError: the file cannot be read, holds errors, or has other categories.
     """
-    raw = read_json(split.annotations)
-    _refuse_errors(find_problems(raw, file=str(split.annotations)), split)
+    raw = read_sound(split.annotations)
     own = Categories.from_json(raw["categories"])
     if categories is not None:
-        categories.require_same(own, mine="the model", theirs=str(split.annotations))
+        categories.require_same(own, mine=categories_of, theirs=str(split.annotations))
     if masks and raw["annotations"] and not any(a.get("segmentation") for a in raw["annotations"]):
         raise InputError(
             f"{split.annotations}: has no masks (no annotation has a segmentation); "
@@ -78,14 +78,12 @@ class _Builder:
         original = np.array([self.records[row]["bbox"] for row in rows[whole]], dtype=np.float64)
         xywh[whole] = original.reshape(-1, 4)
         labels = self.categories.labels_of(_column(self.records, "category_id", np.int64)[rows])
-        names = (
-            self.images[image]["file_name"].encode("utf-8", "surrogatepass") for image in images
-        )
+        names = [image["file_name"] for image in self.images]
         annotations = Annotations(
             path=self.split.annotations,
-            images_folder=_where_names_start(self.split.images, self.images),
+            images_folder=names_start(self.split.images, names),
             image_ids=self.image_ids[images],
-            file_names=FlatBytes.of(names),
+            file_names=FlatBytes.of(names[i].encode("utf-8", "surrogatepass") for i in images),
             sizes=self.sizes[images],
             offsets=offsets,
             boxes=boxes.astype(np.float32),
@@ -140,13 +138,16 @@ class _Builder:
         records = [self.records[row] for row in rows]
         areas = np.array([_number(record.get("area")) for record in records], dtype=np.float64)
         masked = np.array([bool(record.get("segmentation")) for record in records], dtype=bool)
-        missing = np.isnan(areas)
+        absent = np.isnan(areas)
+        negative = areas < 0
+        missing = absent | negative
         by_box = (missing | clipped) & ~masked
         areas[by_box] = xywh[by_box, 2] * xywh[by_box, 3]
         for index in np.flatnonzero(missing & masked):
             area = _mask_area(records[index]["segmentation"])
             areas[index] = xywh[index, 2] * xywh[index, 3] if np.isnan(area) else area
-        self._repair(missing.sum(), "computed {}", "missing area", "missing areas")
+        self._repair(absent.sum(), "computed {}", "missing area", "missing areas")
+        self._repair(negative.sum(), "replaced {}", "negative area", "negative areas")
         return areas
 
     def _masks(self, rows: np.ndarray, boxes: np.ndarray) -> FlatBytes:
@@ -163,18 +164,6 @@ class _Builder:
     def _repair(self, count: int, text: str, one: str, many: str) -> None:
         if count:
             self.repairs.append(text.format(f"{count} {one if count == 1 else many}"))
-
-
-def _refuse_errors(problems: list[Problem], split: Split) -> None:
-    errors = [problem for problem in problems if problem.severity == "error"]
-    if not errors:
-        return
-    first, path = errors[0], split.annotations
-    in_layout = path.parent.name == "annotations" or path.name == "_annotations.coco.json"
-    data = path.parent.parent if in_layout else path
-    more = f"+{len(errors) - 1} more: " if len(errors) > 1 else ""
-    where = f"{first.file}: {first.record}" if first.record else first.file
-    raise InputError(f"{where}: {first.message} ({more}run `detnet check {data}`)")
 
 
 def _column(records: list[dict[str, Any]], key: str, dtype: type) -> np.ndarray:
@@ -198,12 +187,3 @@ def _mask_area(segmentation: Any) -> float:
         return pixel_area(segmentation, *segmentation["size"])
     except (ValueError, TypeError, KeyError, AttributeError):
         return float("nan")
-
-
-def _where_names_start(folder: Path, images: list[dict[str, Any]]) -> Path:
-    """The folder above, where the file names repeat the folder's own name ("images/a.jpg")."""
-    if images:
-        name = images[0]["file_name"]
-        if not (folder / name).exists() and (folder.parent / name).exists():
-            return folder.parent
-    return folder

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from detnet.data.folders import Split, find_split, find_splits
+from detnet.data.folders import Split, find_split, find_splits, names_start
 from detnet.data.interchange import (
     LabelledBox,
     Picture,
@@ -17,7 +17,7 @@ from detnet.data.interchange import (
     unique_names,
 )
 from detnet.data.mask_areas import pixel_area, polygon_areas
-from detnet.data.validate import find_problems, read_json
+from detnet.data.validate import read_sound
 from detnet.data.voc import read_voc, write_voc
 from detnet.data.yolo import find_yaml, read_yolo, write_yolo
 from detnet.errors import InputError
@@ -135,7 +135,7 @@ def read_coco(source: Path) -> PictureSet:
     classes: list[str] = []
     pictures: dict[str, list[Picture]] = {}
     for name, split in splits.items():
-        raw = _sound(split)
+        raw = read_sound(split.annotations)
         names = {row["id"]: row["name"] for row in raw["categories"]}
         ordered = [names[number] for number in sorted(names)]
         if classes and ordered != classes:
@@ -186,21 +186,11 @@ def _entry(box: LabelledBox) -> dict[str, Any]:
     return {**entry, "area": plain(max(area, 0.0)), "iscrowd": int(box.crowd)}
 
 
-def _sound(split: Split) -> dict[str, Any]:
-    raw = read_json(split.annotations)
-    errors = [p for p in find_problems(raw, file=str(split.annotations)) if p.severity == "error"]
-    if errors:
-        first = errors[0]
-        more = f" (+{len(errors) - 1} more: run `detnet check`)" if len(errors) > 1 else ""
-        where = ": ".join(filter(None, [first.file, first.record]))
-        raise InputError(f"{where}: {first.message}{more}")
-    return raw
-
-
 def _pictures(raw: dict[str, Any], split: Split, names: dict[int, str]) -> list[Picture]:
     pictures: dict[int, Picture] = {}
+    folder = names_start(split.images, (row["file_name"] for row in raw["images"]))
     for row in raw["images"]:
-        path = split.images / row["file_name"]
+        path = folder / row["file_name"]
         if not path.is_file():
             raise InputError(f"{path}: no such image; {split.annotations} names it")
         size = int(row["width"]), int(row["height"])

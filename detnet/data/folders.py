@@ -1,11 +1,15 @@
 """Finds a data set's annotation files and images in the layouts people have them in."""
 
+import os
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from detnet.errors import InputError
 
 SPLITS = ("train", "val", "test")
+_LOOKED_UP = 100  # file names; where none of so many is found, the others are not either
 _SPELLINGS = {"val": ("val", "valid", "validation")}
 _TRIED = (
     "annotations/instances_SPLIT*.json with images in SPLIT*/ or images/ (COCO), "
@@ -20,7 +24,7 @@ class Split:
     Args:
         name: "train", "val", "test", or as asked for.
         annotations: the COCO JSON file.
-        images: the folder that the file names in the JSON start from.
+        images: the folder that holds them; `names_start` tells where the JSON's file names begin.
     """
 
     name: str
@@ -67,6 +71,23 @@ def find_splits(data: Path) -> dict[str, Split]:
     if not names:
         raise InputError(f"{data}: no data set found; looked for {_TRIED}")
     return {name: find_split(data, name) for name in names}
+
+
+def names_start(images: Path, names: Iterable[str]) -> Path:
+    """The folder that a JSON's file names start from: that of the images, or one above it.
+
+    Some tools write "images/a.jpg" for what lies in images/. The first file that is found decides,
+    and where there is none, nothing is repeated.
+
+    Args:
+        images: as in `Split`.
+        names: the JSON's file names.
+    """
+    for name in islice(names, _LOOKED_UP):
+        for folder in (images, *images.parents[:2]):
+            if os.path.exists(folder / name):  # pathlib's own raises on names that are too long
+                return folder
+    return images
 
 
 def _canonical(split: str) -> str:

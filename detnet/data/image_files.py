@@ -1,5 +1,7 @@
 """What one image file says of itself: size, EXIF orientation, content hash, and whether it decodes.
 
+The suffixes of images and the reading of the orientation are defined here, once for all.
+
 Nothing here imports torch: a check of a data set starts at once.
 """
 
@@ -85,7 +87,7 @@ def inspect_image(path: Path) -> ImageFile:
     try:
         with Image.open(io.BytesIO(content)) as image:
             width, height = image.size
-            orientation = _orientation(image)
+            orientation = orientation_of(image)
             image.draft(None, (1, 1))  # JPEG: all data is read, at an eighth of the size
             image.load()
     except UnidentifiedImageError:
@@ -99,7 +101,8 @@ def inspect_image(path: Path) -> ImageFile:
     return ImageFile("", "", digest, width, height, orientation)
 
 
-def _orientation(image: Image.Image) -> int:
+def orientation_of(image: Image.Image) -> int:
+    """The value of the EXIF orientation tag, 1 (upright) where there is none that can be read."""
     try:
         value = image.getexif().get(_ORIENTATION, 1)
     except Exception:  # damaged EXIF: readers go on without it

@@ -11,11 +11,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from detnet.data.image_files import orientation_of
 from detnet.errors import InputError
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
-
-_ORIENTATION = 0x0112  # EXIF's number for which side of the sensor was up
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -30,9 +28,8 @@ _UPRIGHT = {
 def read_image(path: Path) -> Tensor:
     """Reads one image as RGB, turned upright as its EXIF orientation says.
 
-    This is the only place that turns images, so sizes and boxes everywhere are those of the
-    upright image. Transparency is dropped, of an animation the first frame is taken, 16 bits are
-    reduced to 8.
+    Files are turned nowhere else, so sizes and boxes everywhere are those of the upright image.
+    Of an animation the first frame is taken; for the rest see `to_rgb`.
 
     Returns:
         (3, H, W) uint8, the channels last in memory, which is how resizing is fastest.
@@ -44,7 +41,7 @@ def read_image(path: Path) -> Tensor:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of broken EXIF and the like; what is fatal raises
             with Image.open(path) as image:
-                pixels = _to_rgb(image)
+                pixels = to_rgb(image)
     except Image.UnidentifiedImageError:
         raise InputError(f"{path}: {_not_an_image(Path(path))}") from None
     except FileNotFoundError:
@@ -57,10 +54,14 @@ def read_image(path: Path) -> Tensor:
     return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
-def _to_rgb(image: Image.Image) -> np.ndarray:
-    """(H, W, 3) uint8, upright."""
+def to_rgb(image: Image.Image) -> np.ndarray:
+    """Turns a pillow image of any mode upright, drops transparency and reduces 16 bits to 8.
+
+    Returns:
+        (H, W, 3) uint8, memory of its own.
+    """
     image.load()
-    turn = _UPRIGHT.get(_orientation(image) or 1)
+    turn = _UPRIGHT.get(orientation_of(image))
     if image.mode.startswith(("I", "F")):
         deep = image.transpose(turn) if turn is not None else image
         return _deep_gray(np.asarray(deep))
@@ -69,13 +70,6 @@ def _to_rgb(image: Image.Image) -> np.ndarray:
     if image.mode != "RGB":
         image = image.convert("RGB")
     return np.array(image.transpose(turn) if turn is not None else image)
-
-
-def _orientation(image: Image.Image) -> int | None:
-    try:
-        return image.getexif().get(_ORIENTATION)
-    except Exception:  # whatever garbage in the metadata, the pixels are there
-        return None
 
 
 def _deep_gray(values: np.ndarray) -> np.ndarray:

@@ -27,8 +27,7 @@ def encode_segmentation(segmentation: Any, height: int, width: int) -> bytes | N
     counts = segmentation["counts"]
     if isinstance(counts, list):
         return coco_mask.frPyObjects(segmentation, height, width)["counts"]
-    encoded = counts.encode("ascii", errors="replace")
-    return encoded if covered_pixels(encoded) == height * width else None
+    return counts.encode("ascii")
 
 
 def encode_box(box: np.ndarray, height: int, width: int) -> bytes:
@@ -62,29 +61,3 @@ def decode_masks(counts: list[bytes], height: int, width: int) -> np.ndarray:
         return np.zeros((0, height, width), dtype=np.uint8)
     encoded = [{"size": [height, width], "counts": item} for item in counts]
     return np.ascontiguousarray(coco_mask.decode(encoded).transpose(2, 0, 1))
-
-
-def covered_pixels(counts: bytes) -> int:
-    """Adds up all runs of compressed counts, -1 where they are broken.
-
-    Runs that do not add up to the image would show only while training, as a wrong mask.
-    """
-    runs: list[int] = []
-    value = shift = 0
-    for byte in counts:
-        chunk = byte - 48
-        if not 0 <= chunk < 64:
-            return -1
-        value |= (chunk & 31) << shift
-        shift += 5
-        if chunk & 32:
-            continue
-        if chunk & 16:
-            value -= 1 << shift
-        if len(runs) > 2:
-            value += runs[-2]  # from the fourth on, a run is kept as difference to the last but one
-        if value < 0:
-            return -1
-        runs.append(value)
-        value = shift = 0
-    return sum(runs) if shift == 0 else -1

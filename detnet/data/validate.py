@@ -11,7 +11,15 @@ from detnet.data.columns import SEVERITIES, Bools, Findings, Floats, Ints, Probl
 from detnet.data.mask_areas import MAX_SIDE, pixel_area, polygon_areas, unreadable
 from detnet.errors import InputError
 
-__all__ = ["FEW_BOXES", "SEVERITIES", "Problem", "Severity", "find_problems", "read_json"]
+__all__ = [
+    "FEW_BOXES",
+    "SEVERITIES",
+    "Problem",
+    "Severity",
+    "find_problems",
+    "read_json",
+    "read_sound",
+]
 
 FEW_BOXES = 10  # classes with fewer boxes are named
 _EDGE_TOLERANCE = 0.05  # pixels; files that round to one decimal exceed the edge by as much
@@ -51,6 +59,25 @@ def read_json(path: Path | str) -> dict[str, Any]:
         if not isinstance(raw.get(key), list):
             seen = "is no list" if key in raw else "is missing"
             raise InputError(f'{path}: not in COCO format: "{key}" {seen}')
+    return raw
+
+
+def read_sound(path: Path) -> dict[str, Any]:
+    """Reads a COCO annotation file and refuses one with errors; warnings pass.
+
+    Raises:
+        InputError: as `read_json`, or the first error and how many more there are.
+    """
+    raw = read_json(path)
+    problems = find_problems(raw, file=str(path))
+    errors = [problem for problem in problems if problem.severity == "error"]
+    if errors:
+        first = errors[0]
+        in_layout = path.parent.name == "annotations" or path.name == "_annotations.coco.json"
+        data = path.parent.parent if in_layout else path
+        more = f"+{len(errors) - 1} more: " if len(errors) > 1 else ""
+        where = ": ".join(filter(None, [first.file, first.record]))
+        raise InputError(f"{where}: {first.message} ({more}run `detnet check {data}`)")
     return raw
 
 

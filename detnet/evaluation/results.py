@@ -58,7 +58,11 @@ def encode_masks(masks: Any) -> list[dict[str, Any]]:
 
 
 def write_results(path: Path | str, records: list[dict[str, Any]]) -> None:
-    """Writes COCO results as compact JSON; NaN is refused, since JSON has none."""
+    """Writes COCO results as compact JSON, whole or not at all.
+
+    Raises:
+        InputError: a record holds NaN or infinity, which JSON has not.
+    """
     try:
         text = json.dumps(records, separators=(",", ":"), allow_nan=False)
     except ValueError:
@@ -67,7 +71,23 @@ def write_results(path: Path | str, records: list[dict[str, Any]]) -> None:
             f"{path}: results[{bad}] of image {records[bad]['image_id']} holds NaN or infinity: "
             "the model that made it has diverged"
         ) from None
-    Path(path).write_text(text, encoding="utf-8")
+    write_whole(Path(path), text)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Writes a text file beside its place and renames it, so that a full disk leaves the old one.
+
+    Raises:
+        OSError: naming the file, also where the system tells only why.
+    """
+    beside = path.with_name(f".{path.name}.part")
+    try:
+        beside.write_text(text, encoding="utf-8")
+        beside.replace(path)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def _of_image(

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 from torch import Tensor
 
+from detnet.data.images import to_rgb
 from detnet.errors import InputError
 
 Colour = tuple[int, int, int]
@@ -51,7 +52,7 @@ def to_picture(image: Tensor | NDArray[np.uint8] | Image.Image) -> Image.Image:
         InputError: another shape or type.
     """
     if isinstance(image, Image.Image):
-        return ImageOps.exif_transpose(image).convert("RGB")
+        return Image.fromarray(to_rgb(image))
     if isinstance(image, Tensor):
         if image.ndim != 3 or image.shape[0] != 3:
             raise InputError(f"an image tensor must be (3, H, W), got {tuple(image.shape)}")

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from detnet.data.images import read_image
 from detnet.errors import InputError
+from detnet.evaluation.results import write_results, write_whole
 from detnet.inference.predictor import Prediction, Predictor, batches
 from detnet.inference.sources import Source
 from detnet.inference.video import VideoWriter, read_frames, read_info
@@ -34,8 +35,8 @@ class Outcome:
     problem: str | None = None
 
 
-class Records:
-    """COCO results and the list that says which image an `image_id` is."""
+class PredictionFiles:
+    """What `predictions.json`, COCO results, and `images.json`, which image an id is, will hold."""
 
     def __init__(self) -> None:
         self.results: list[dict[str, Any]] = []
@@ -57,15 +58,8 @@ class Records:
         )
 
     def write(self, output: Path) -> None:
-        """Writes `predictions.json` (COCO results format) and `images.json`."""
-        for name, content in (("predictions.json", self.results), ("images.json", self.images)):
-            beside = output / f".{name}.part"
-            try:
-                with _naming(output / name):
-                    beside.write_text(json.dumps(content), encoding="utf-8")
-                    beside.replace(output / name)
-            finally:
-                beside.unlink(missing_ok=True)
+        write_whole(output / "images.json", json.dumps(self.images))
+        write_results(output / "predictions.json", self.results)
 
 
 def predict_files(
@@ -80,15 +74,15 @@ def predict_files(
             passed over instead, and its outcome tells why.
     """
     output.mkdir(parents=True, exist_ok=True)
-    records = Records()
+    files = PredictionFiles()
     try:
         for group in _groups(sources, batch_size):
             if group[0].video:
-                yield from _predict_video(predictor, group[0], output, records, batch_size)
+                yield from _predict_video(predictor, group[0], output, files, batch_size)
             else:
-                yield from _predict_images(predictor, group, output, records)
+                yield from _predict_images(predictor, group, output, files)
     finally:
-        records.write(output)
+        files.write(output)
 
 
 def _groups(sources: Sequence[Source], size: int) -> Iterator[list[Source]]:
@@ -107,7 +101,7 @@ def _groups(sources: Sequence[Source], size: int) -> Iterator[list[Source]]:
 
 
 def _predict_images(
-    predictor: Predictor, group: Sequence[Source], output: Path, records: Records
+    predictor: Predictor, group: Sequence[Source], output: Path, files: PredictionFiles
 ) -> Iterator[Outcome]:
     read: list[tuple[Source, Tensor]] = []
     for source in group:
@@ -122,12 +116,12 @@ def _predict_images(
         source.destination.parent.mkdir(parents=True, exist_ok=True)
         with _naming(source.destination):
             prediction.draw(image).save(source.destination, quality=JPEG_QUALITY)
-        records.add(prediction, source, output)
+        files.add(prediction, source, output)
         yield Outcome(source, objects=len(prediction))
 
 
 def _predict_video(
-    predictor: Predictor, source: Source, output: Path, records: Records, batch_size: int
+    predictor: Predictor, source: Source, output: Path, files: PredictionFiles, batch_size: int
 ) -> Iterator[Outcome]:
     try:
         info = read_info(source.path)
@@ -138,7 +132,7 @@ def _predict_video(
                 for frame, prediction in zip(frames, found, strict=True):
                     writer.write(np.asarray(prediction.draw(frame.pixels)))
                     place = {"frame": frame.index, "time_s": round(frame.time_s, 4)}
-                    records.add(prediction, source, output, **place)
+                    files.add(prediction, source, output, **place)
                     yield Outcome(source, objects=len(prediction))
     except InputError as error:
         if source.asked_for:

@@ -18,9 +18,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 from detnet.data.images import read_image
-from detnet.data.masks import encode_pixels
 from detnet.detectors.files import load_model
 from detnet.errors import InputError
+from detnet.evaluation.results import to_results
 from detnet.inference.draw import draw, to_picture
 from detnet.inference.fuse import fuse
 
@@ -78,19 +78,14 @@ class Prediction:
         )
 
     def to_coco(self, image_id: int) -> list[dict[str, Any]]:
-        """Gives the objects as records of a COCO results file, masks as compressed RLE."""
-        records = []
-        for i, (x1, y1, x2, y2) in enumerate(self.boxes.tolist()):
-            record: dict[str, Any] = {
-                "image_id": image_id,
-                "category_id": self.category_ids[i],
-                "bbox": [x1, y1, x2 - x1, y2 - y1],
-                "score": float(self.scores[i]),
-            }
-            if self.masks is not None:
-                record["segmentation"] = encode_pixels(self.masks[i].numpy())
-            records.append(record)
-        return records
+        """Gives the objects as records of a COCO results file, as evaluation writes them."""
+        found = {
+            "boxes": self.boxes,
+            "labels": range(1, len(self) + 1),  # each object has its category id at its own place
+            "scores": self.scores,
+            "masks": self.masks,
+        }
+        return to_results([found], [image_id], self.category_ids)
 
 
 class Predictor:
@@ -118,8 +113,8 @@ class Predictor:
             raise InputError(f"the score threshold must be in 0 … 1, got {score_threshold}")
         self.score_threshold = score_threshold
         own = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
-        self.device = own if device is None else _device(device)
-        self.dtype = dtype
+        self.device = own if device is None else usable_device(device)
+        self._dtype = dtype
         # On CPUs bfloat16 pays only together with channels-last weights.
         self.model = model.to(memory_format=torch.channels_last).to(self.device).eval()
         self._network = fuse(self.model, dtype=dtype)
@@ -129,6 +124,11 @@ class Predictor:
         ]
         self.category_ids = tuple(int(category["id"]) for category in known)
         self.class_names = tuple(str(category["name"]) for category in known)
+
+    @property
+    def dtype(self) -> torch.dtype | None:
+        """What it computes in; given when it is made, since its weights are cast once."""
+        return self._dtype
 
     def predict(self, image: ImageLike) -> Prediction:
         """Finds the objects in one image.
@@ -215,7 +215,12 @@ def find_model(path: str | Path) -> Path:
     return path
 
 
-def _device(name: str | torch.device) -> torch.device:
+def usable_device(name: str | torch.device) -> torch.device:
+    """The device of that name.
+
+    Raises:
+        InputError: there is none, or it is not in this machine.
+    """
     try:
         device = torch.device(name)
         torch.empty(0, device=device)  # a device of the right name may still be absent

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from detnet.data.images import IMAGE_SUFFIXES
+from detnet.data.image_files import IMAGE_SUFFIXES
 from detnet.errors import InputError
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v")

@@ -15,10 +15,23 @@ def test_text_names_cost_and_levels(capsys: pytest.CaptureFixture[str]) -> None:
     assert c6.split() == ["c6", "1,024", "16", "675", "px"]
 
 
-@pytest.mark.parametrize("options", [["--width", "0"], ["--image-size", "0", "32"]])
-def test_sizes_must_be_positive(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--image-size", "0", "32"], "--image-size must be positive"),
+        (["--image-size", "8", "8"], "smaller than detnet59's coarsest stride"),
+        (["--width", "0"], "width must lie in (0, 8], got 0.0"),
+        (["--width", "9"], "width must lie in (0, 8], got 9.0"),
+        (["--width", "nan"], "width must lie in (0, 8], got nan"),
+    ],
+)
+def test_what_no_backbone_can_have_is_one_line(
+    options: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["info", "detnet59", *options]) == 2
-    assert "must be positive" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert err.startswith("detnet: error: ") and err.count("\n") == 1
+    assert said in err
 
 
 def test_aligned_columns() -> None:

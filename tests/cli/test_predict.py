@@ -8,10 +8,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
 from detnet.cli import main
+from detnet.cli.arguments import Parser
+from detnet.cli.predict import _load, add_arguments
 from detnet.detectors import create
 from detnet.detectors.files import save_model
+from detnet.engine.precision import fast_bf16
 from detnet.inference.video import VideoWriter
 
 
@@ -72,6 +76,26 @@ def test_the_summary_is_read_by_people(
     assert main([*argv, "--score-threshold", "1"]) == 0
     assert capsys.readouterr().out.startswith("0 objects in 1 image: ")
     assert json.loads((tmp_path / "o" / "predictions.json").read_text()) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "cast"),
+    [
+        (["--precision", "bf16"], torch.bfloat16),
+        (["--precision", "fp32"], torch.float32),
+        ([], torch.bfloat16 if fast_bf16("cpu") else torch.float32),
+    ],
+)
+def test_the_weights_are_of_the_precision(
+    run_folder: Path, options: list[str], cast: torch.dtype
+) -> None:
+    parser = Parser()
+    add_arguments(parser)
+    argv = [str(run_folder), "a.jpg", "--output", "out", "--device", "cpu", *options]
+    predictor = _load(parser.parse_args(argv))
+    kinds = {m.weight.dtype for m in predictor._network.modules() if isinstance(m, nn.Linear)}
+    assert kinds == {cast}
+    assert predictor.dtype == (torch.bfloat16 if cast == torch.bfloat16 else None)
 
 
 def test_a_video_becomes_a_drawn_video_with_predictions_per_frame(

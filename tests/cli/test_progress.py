@@ -3,7 +3,7 @@
 import pytest
 
 from detnet.cli import progress
-from detnet.cli.progress import plain_line, track
+from detnet.cli.progress import plain_line, telling, track
 
 
 def test_items_pass_through(
@@ -33,6 +33,25 @@ def test_a_terminal_gets_a_bar(
     assert list(track(range(4), what="pictures", total=4)) == [0, 1, 2, 3]
     out, err = capsys.readouterr()
     assert out == "" and "pictures" in err and "4/4" in err
+
+
+def test_work_that_calls_back(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with telling("images read") as tell:
+        tell(1, 3)
+    assert capsys.readouterr() == ("", "")
+    monkeypatch.setattr(progress, "PLAIN_EVERY_S", 0.0)
+    with telling("images read") as tell:
+        tell(2, 3)
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith("2 of 3 images read, ")
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    with telling("images read") as tell:
+        tell(3, 3)
+    out, err = capsys.readouterr()
+    assert out == "" and "images read" in err and "3/3" in err
 
 
 def test_lines_tell_the_time_left() -> None:

@@ -82,6 +82,17 @@ def test_a_faultless_set(data: Path) -> None:
     assert json.loads(json.dumps(report.to_json()))["problems"] == []
 
 
+def test_names_that_repeat_the_folder(data: Path) -> None:
+    rewrite(data, "train", annotations(["images/a.jpg", "images/b.jpg"]))
+    assert check(data).problems == []
+    (data / "images" / "a.jpg").unlink()
+    assert only_problem(check(data))[1:4] == (
+        "image-missing",
+        str(data / "images" / "a.jpg"),
+        "image 1 (images/a.jpg)",
+    )
+
+
 def test_a_cut_annotation_file_is_a_problem(data: Path) -> None:
     path = data / "annotations" / "instances_val.json"
     path.write_text(path.read_text()[:-20])

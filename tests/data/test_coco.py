@@ -81,6 +81,31 @@ def test_what_is_safe_is_repaired_and_said_once(write_data: WriteData, record: R
     assert annotations.offsets.tolist() == [0, 3, 4]
 
 
+def test_negative_areas_are_replaced(write_data: WriteData, record: Record) -> None:
+    split = write_data(
+        [(60, 40)],
+        [
+            record(1, 0, [1, 2, 10, 5], area=-50),
+            record(2, 0, [0, 0, 20, 20], area=-1, segmentation=[[0, 0, 20, 0, 0, 20]]),
+            record(3, 0, [1, 2, 10, 5], area=None),
+            record(4, 0, [1, 2, 10, 5], area=0),
+        ],
+        files=False,
+    )
+    annotations, repairs = load_annotations(split)
+    assert repairs == ["computed 1 missing area", "replaced 2 negative areas"]
+    assert annotations.areas.tolist() == [50, 200, 50, 0]
+
+
+@pytest.mark.parametrize("area", [float("nan"), float("inf")])
+def test_areas_that_are_no_numbers_are_refused(
+    write_data: WriteData, record: Record, area: float
+) -> None:
+    split = write_data([(60, 40)], [record(1, 0, [1, 2, 10, 5], area=area)], files=False)
+    with pytest.raises(InputError, match='"area" must be a finite number'):
+        load_annotations(split)
+
+
 def test_images_without_objects_may_be_left_out(write_data: WriteData, record: Record) -> None:
     split = write_data(
         [(60, 40), (50, 70), (30, 20)],
@@ -148,13 +173,17 @@ def test_errors_stop_with_one_line(write_data: WriteData, record: Record) -> Non
     assert f"(+1 more: run `detnet check {split.images.parent}`)" in message
 
 
-def test_other_categories_than_the_models_are_refused(
+def test_other_categories_than_those_wanted_are_refused(
     write_data: WriteData, record: Record
 ) -> None:
     split = write_data([(60, 40)], [record(1, 0, [1, 2, 10, 5])], files=False)
     load_annotations(split, categories=Categories((1, 2), ("cat", "dog")))
     with pytest.raises(InputError, match="the model and .* differ: id 2 is 'cow' in the model"):
         load_annotations(split, categories=Categories((1, 2), ("cat", "cow")))
+    with pytest.raises(InputError, match="the categories of train.json and .* in train.json but"):
+        load_annotations(
+            split, categories=Categories((1, 2), ("cat", "cow")), categories_of="train.json"
+        )
 
 
 def test_names_that_repeat_the_folder(write_data: WriteData, record: Record) -> None:

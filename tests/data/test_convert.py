@@ -159,5 +159,18 @@ def test_a_coco_file_with_errors_is_refused(coco: Path, tmp_path: Path) -> None:
     raw["annotations"][0]["category_id"] = 1
     raw["annotations"][1]["bbox"] = ["1", 2, 3, 4]
     path.write_text(json.dumps(raw))
-    with pytest.raises(InputError, match=r"annotation .*\(\+1 more: run `detnet check`\)"):
+    with pytest.raises(InputError, match=r"annotation .*\(\+1 more: run `detnet check .*coco`\)"):
         convert(coco, tmp_path / "out", target_format="voc")
+
+
+def test_names_that_repeat_the_folder(coco: Path, tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        path = coco / "annotations" / f"instances_{split}.json"
+        raw = json.loads(path.read_text())
+        for image in raw["images"]:
+            image["file_name"] = f"{split}/{image['file_name']}"
+        path.write_text(json.dumps(raw))
+    convert(coco, tmp_path / "out", target_format="yolo")
+    assert check(tmp_path / "coco").count("error") == 0
+    for picture in read_coco(coco).pictures:
+        assert picture.path.is_file()

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from detnet.data.folders import find_split, find_splits
+from detnet.data.folders import find_split, find_splits, names_start
 from detnet.errors import InputError
 
 
@@ -71,6 +71,18 @@ def test_an_annotation_file_inside_a_layout(tmp_path: Path) -> None:
     touch(tmp_path / "annotations" / "instances_val.json", tmp_path / "val" / "a.jpg")
     path = tmp_path / "annotations" / "instances_val.json"
     assert find_split(path, "val").images == tmp_path / "val"
+
+
+def test_where_file_names_start(tmp_path: Path) -> None:
+    images = tmp_path / "images" / "train"
+    touch(images / "a.jpg", images / "images" / "b.jpg", tmp_path / "images" / "b.jpg")
+    assert names_start(images, ["a.jpg"]) == images
+    assert names_start(images, ["train/a.jpg"]) == tmp_path / "images"
+    assert names_start(images, ["images/train/a.jpg"]) == tmp_path
+    assert names_start(images, ["images/b.jpg"]) == images  # beneath it is nearer than above
+    assert names_start(images, ["train/gone.jpg", "train/a.jpg"]) == tmp_path / "images"
+    assert names_start(images, ["gone.jpg", "a\0b", "\ud800", "x" * 9999]) == images
+    assert names_start(images, []) == images
 
 
 def test_what_is_missing_is_said_in_one_line(tmp_path: Path) -> None:

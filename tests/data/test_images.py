@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from detnet.data.images import read_image
+from detnet.data.images import read_image, to_rgb
 from detnet.errors import InputError
 
 DATA = Path(os.environ.get("DETNET_DATA", Path(__file__).parents[3] / "shared" / "data"))
@@ -73,6 +73,14 @@ def test_exif_orientation_is_applied(tmp_path: Path, suffix: str) -> None:
     assert image.shape == (3, 30, 20)
     assert image[:, :8].float().mean() > 200
     assert image[:, 12:].float().mean() < 50
+
+
+def test_a_picture_is_turned_without_touching_it() -> None:
+    lying = Image.new("RGBA", (30, 20), (10, 20, 30, 0))
+    lying.getexif()[0x0112] = 6
+    upright = to_rgb(lying)
+    assert upright.shape == (30, 20, 3) and (upright == [10, 20, 30]).all()
+    assert lying.size == (30, 20)
 
 
 def test_of_an_animation_the_first_frame(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from detnet.data.validate import find_problems, read_json
+from detnet.data.validate import find_problems, read_json, read_sound
 from detnet.errors import InputError
 
 
@@ -271,3 +271,32 @@ def test_read_json_without_a_file(tmp_path: Path) -> None:
         read_json(tmp_path / "none.json")
     with pytest.raises(InputError, match="cannot be read"):
         read_json(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("place", "named"),
+    [
+        ("annotations/instances_val.json", ""),
+        ("val/_annotations.coco.json", ""),
+        ("boxes.json", "/boxes.json"),
+    ],
+)
+def test_read_sound_refuses_the_first_error_and_says_how_to_see_all(
+    tmp_path: Path, place: str, named: str
+) -> None:
+    path = tmp_path / place
+    path.parent.mkdir(exist_ok=True)
+    raw = with_annotation(bbox=[1, 2, 0, 5])  # a warning passes
+    write(path, json.dumps(raw))
+    assert read_sound(path) == raw
+    raw["annotations"][0]["category_id"] = 4
+    write(path, json.dumps(raw))
+    with pytest.raises(InputError) as caught:
+        read_sound(path)
+    message = str(caught.value)
+    assert message.startswith(f"{path}: annotation ") and "has category 4" in message
+    assert message.endswith(f"(run `detnet check {tmp_path}{named}`)")
+    raw["annotations"][1]["category_id"] = 5
+    write(path, json.dumps(raw))
+    with pytest.raises(InputError, match=r"\(\+1 more: run `detnet check "):
+        read_sound(path)

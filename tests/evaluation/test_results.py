@@ -10,7 +10,7 @@ import torch
 
 from detnet.errors import InputError
 from detnet.evaluation.coco import score
-from detnet.evaluation.results import encode_masks, to_results, write_results
+from detnet.evaluation.results import encode_masks, to_results, write_results, write_whole
 
 
 def test_records() -> None:
@@ -66,3 +66,20 @@ def test_what_cannot_be_written(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"dt.json: results\[1\] of image 5 holds NaN"):
         write_results(tmp_path / "dt.json", records)
     assert not (tmp_path / "dt.json").exists()
+
+
+def test_a_file_is_there_whole_or_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    write_whole(path, "[]")
+    write_whole(path, "[1]")
+    assert path.read_text() == "[1]"
+    with pytest.raises(UnicodeEncodeError):
+        write_whole(path, "[2, \ud800]")  # breaks off while it is written
+    assert path.read_text() == "[1]"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["results.json"]
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError) as caught:
+        write_whole(tmp_path / "gone" / "results.json", "[]")
+    assert caught.value.filename == str(tmp_path / "gone" / "results.json")

@@ -38,6 +38,12 @@ def test_pictures_are_turned_upright() -> None:
     assert to_picture(picture).size == (30, 50)
 
 
+def test_sixteen_bits_are_read_as_from_a_file() -> None:
+    deep = (np.arange(1500, dtype=np.uint16) * 43).reshape(30, 50)
+    shown = np.asarray(to_picture(Image.fromarray(deep)))
+    assert np.abs(shown[:, :, 0].astype(int) - (deep >> 8)).max() <= 1
+
+
 @pytest.mark.parametrize(
     "image",
     [torch.zeros(1, 30, 50), np.zeros((30, 50, 4), dtype=np.uint8), np.zeros((30, 50)), [1, 2]],

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from detnet.inference.folder import Records, _groups, _naming
+from detnet.inference.folder import PredictionFiles, _groups, _naming
 from detnet.inference.predictor import Prediction
 from detnet.inference.sources import Source
 
@@ -33,10 +33,10 @@ def test_records_number_images_from_one(tmp_path: Path) -> None:
         category_ids=(9,),
         size=(30, 20),
     )
-    records = Records()
-    records.add(found, source("a.jpg"), Path("out"))
-    records.add(found, source("film.mp4", video=True), Path("out"), frame=0, time_s=0.0)
-    records.write(tmp_path)
+    files = PredictionFiles()
+    files.add(found, source("a.jpg"), Path("out"))
+    files.add(found, source("film.mp4", video=True), Path("out"), frame=0, time_s=0.0)
+    files.write(tmp_path)
     results = json.loads((tmp_path / "predictions.json").read_text())
     assert [record["image_id"] for record in results] == [1, 2]
     assert results[0]["bbox"] == [1.0, 2.0, 3.0, 4.0] and results[0]["category_id"] == 9

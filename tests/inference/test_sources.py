@@ -5,13 +5,15 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from detnet.data.image_files import IMAGE_SUFFIXES
 from detnet.errors import InputError
 from detnet.inference.sources import find_sources
 
 
 def picture(path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", (12, 8)).save(path)
+    kind = "PPM" if path.suffix in (".ppm", ".pgm") else None
+    Image.new("RGB", (12, 8)).save(path, kind)
     return path
 
 
@@ -27,6 +29,13 @@ def test_folders_are_searched_and_their_shape_is_kept(tmp_path: Path) -> None:
     assert [source.path.name for source in sources if source.video] == ["film.mp4"]
     assert not any(source.asked_for for source in sources)
     assert [path.name for path in skipped] == ["notes.txt"]
+
+
+def test_whatever_a_data_set_may_hold_is_predicted_on(tmp_path: Path) -> None:
+    for suffix in IMAGE_SUFFIXES:
+        picture(tmp_path / "in" / f"a{suffix}")
+    sources, skipped = find_sources([tmp_path / "in"], tmp_path / "out")
+    assert (len(sources), skipped) == (len(IMAGE_SUFFIXES), [])
 
 
 def test_equal_names_do_not_overwrite_each_other(tmp_path: Path) -> None:

@@ -1,0 +1,55 @@
+"""Tables of names: lazy, read-only in use, and helpful about a slip."""
+
+import subprocess
+import sys
+
+import pytest
+
+from detnet.errors import InputError
+from detnet.tables import NameTable, nearest, unknown_name
+
+TABLE = NameTable("part", {"root": "math:sqrt", "rest": "math:fmod", "gone": "math:nothing"})
+
+
+def test_a_name_gives_what_it_stands_for() -> None:
+    assert TABLE["root"](9.0) == 3.0
+    assert list(TABLE) == ["root", "rest", "gone"] and len(TABLE) == 3
+    assert "root" in TABLE and "roots" not in TABLE and 3 not in TABLE
+
+
+def test_nothing_is_imported_before_it_is_asked_for() -> None:
+    code = (
+        "import sys\nfrom detnet.tables import NameTable\n"
+        "table = NameTable('part', {'a': 'wave:open'})\n"
+        "print(list(table), 'a' in table, 'wave' in sys.modules)\n"
+        "print(table['a'].__module__, 'wave' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.splitlines() == ["['a'] True False", "wave True"]
+
+
+def test_an_unknown_name_is_the_users_mistake() -> None:
+    with pytest.raises(
+        InputError, match="^unknown part 'rot'; did you mean 'root'\\? choose from: "
+    ):
+        TABLE["rot"]
+    with pytest.raises(InputError, match="unknown part"):
+        TABLE.get("rot")  # no silent None either
+
+
+def test_a_home_that_is_wrong_is_a_defect() -> None:
+    with pytest.raises(AttributeError, match="nothing"):
+        TABLE["gone"]
+
+
+def test_nearest() -> None:
+    assert nearest("trian", ["train", "val"]) == "train"
+    assert nearest("xyzzy", ["train", "val"]) is None
+    assert nearest("train", iter(())) is None
+    assert nearest("--out", ["--count", "--output"]) == "--output"  # the longer one was meant
+    assert nearest("--o", ["--only", "--output", "--of"]) == "--of"
+
+
+def test_what_is_said_of_any_object() -> None:
+    assert unknown_name("level", 7, iter(["p2", "p3"])) == "unknown level 7; choose from: p2, p3"
+    assert "did you mean 'p3'?" in unknown_name("level", "p33", ["p2", "p3"])
