@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torchvision.ops.misc import FrozenBatchNorm2d
 
+from detnet.errors import InputError
+
 NormKind = Literal["frozen", "batch", "sync"]
 
 
@@ -21,7 +23,7 @@ def make_norm(kind: NormKind) -> Callable[[int], nn.Module]:
             batches of all processes, for training from scratch.
 
     Raises:
-        ValueError: `kind` is none of these.
+        InputError: `kind` is none of these.
     """
     layers: dict[str, Callable[[int], nn.Module]] = {
         "frozen": FrozenNorm,
@@ -29,7 +31,7 @@ def make_norm(kind: NormKind) -> Callable[[int], nn.Module]:
         "sync": SyncBatchNorm,
     }
     if kind not in layers:
-        raise ValueError(f"norm must be one of {', '.join(layers)}, got {kind!r}")
+        raise InputError(f"norm must be one of {', '.join(layers)}, got {kind!r}")
     return layers[kind]
 
 

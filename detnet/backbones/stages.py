@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from detnet.backbones.base import Backbone, FeatureInfo
 from detnet.backbones.blocks import Bottleneck, StrideIn, initialise, scale_channels
 from detnet.backbones.norm import NormKind, make_norm
+from detnet.errors import InputError
 
 _EXPANSION = 4  # a bottleneck's output is four times as wide as its 3×3
 _STEM_STRIDE = 4
@@ -59,7 +60,7 @@ class StagedNet(Backbone):
         norm: see `make_norm`.
 
     Raises:
-        ValueError: an option outside its range.
+        InputError: an option outside its range.
     """
 
     def __init__(
@@ -72,9 +73,9 @@ class StagedNet(Backbone):
     ) -> None:
         super().__init__()
         if not 0 < width <= 8:
-            raise ValueError(f"width must lie in (0, 8], got {width}")
+            raise InputError(f"width must lie in (0, 8], got {width}")
         if stride_in not in ("1x1", "3x3"):
-            raise ValueError(f"stride_in must be '1x1' or '3x3', got {stride_in!r}")
+            raise InputError(f"stride_in must be '1x1' or '3x3', got {stride_in!r}")
         self.table, self.width = tuple(table), width
         self.stride_in, self.norm = stride_in, norm
         channels = scale_channels(64, width)

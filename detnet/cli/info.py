@@ -45,10 +45,7 @@ def run(args: argparse.Namespace) -> int:
 
     from detnet.backbones.cost import describe
 
-    try:
-        facts = describe(args.name, image_size=tuple(args.image_size), width=args.width)
-    except ValueError as error:  # the backbone knows which widths it can have
-        raise InputError(str(error)) from error
+    facts = describe(args.name, image_size=tuple(args.image_size), width=args.width)
     print(json.dumps(facts) if args.json else format_info(args.name, facts))
     return 0
 

@@ -12,7 +12,7 @@ from detnet.detectors import DETECTORS
 from detnet.errors import InputError
 from detnet.tables import unknown_name
 
-_BACKBONE_OPTIONS = ("width", "stride_in", "norm")
+_BACKBONE_OPTIONS: dict[str, Any] = {"width": 1.0, "stride_in": "1x1", "norm": "batch"}
 
 
 @dataclass
@@ -49,32 +49,33 @@ def build(
             f"num_classes counts the background and must be 2 or more, got {num_classes}"
         )
     builder = DETECTORS[detector]
-    groups, own = _arguments(builder)
-    known = option_names(detector)
-    for name in options:
-        if name not in known:
-            raise InputError(unknown_name(f"option of {detector}", name, [*known, "frozen"]))
-    body = BACKBONES[backbone](**_pick(options, _BACKBONE_OPTIONS))
-    body.freeze(frozen := tuple(frozen))
-    filled = {name: group(**_pick(options, _names(group))) for name, group in groups.items()}
-    alone = _pick(options, own)
-    model = builder(body, num_classes, **filled, **alone)
     # Written out in full: a default that changes later must not change a model of today.
-    kept = {name: getattr(body, name) for name in _BACKBONE_OPTIONS} | alone
-    kept |= {name: value for group in filled.values() for name, value in vars(group).items()}
-    kept["frozen"] = frozen
+    full = option_defaults(detector) | options
+    for name in options:
+        if name not in option_defaults(detector):
+            known = [*option_defaults(detector), "frozen"]
+            raise InputError(unknown_name(f"option of {detector}", name, known))
+    body = BACKBONES[backbone](**_pick(full, _BACKBONE_OPTIONS))
+    body.freeze(frozen := tuple(frozen))
+    groups, alone = _arguments(builder)
+    model = builder(
+        body,
+        num_classes,
+        **{name: group(**_pick(full, _names(group))) for name, group in groups.items()},
+        **_pick(full, alone),
+    )
+    kept = full | {"frozen": frozen}
     model.info = ModelInfo(detector, backbone, num_classes, kept)
     return model
 
 
-def option_names(detector: str) -> list[str]:
-    """Lists what `create` takes for a detector besides `backbone`, `num_classes` and `frozen`."""
-    groups, own = _arguments(DETECTORS[detector])
-    return [
-        *_BACKBONE_OPTIONS,
-        *own,
-        *(name for group in groups.values() for name in _names(group)),
-    ]
+def option_defaults(detector: str) -> dict[str, Any]:
+    """What `create` takes for a detector besides `backbone`, `num_classes` and `frozen`."""
+    groups, alone = _arguments(DETECTORS[detector])
+    defaults = _BACKBONE_OPTIONS | alone
+    for group in groups.values():
+        defaults |= vars(group())
+    return defaults
 
 
 def info_of(model: nn.Module) -> ModelInfo:
@@ -89,16 +90,16 @@ def info_of(model: nn.Module) -> ModelInfo:
     return info
 
 
-def _arguments(builder: Callable[..., nn.Module]) -> tuple[dict[str, type], list[str]]:
+def _arguments(builder: Callable[..., nn.Module]) -> tuple[dict[str, type], dict[str, Any]]:
     """Splits a builder's keywords into groups of options (dataclasses) and single options."""
     hints = get_type_hints(builder)
-    keywords = [
-        name
+    keywords = {
+        name: parameter.default
         for name, parameter in inspect.signature(builder).parameters.items()
         if parameter.kind is parameter.KEYWORD_ONLY
-    ]
+    }
     groups = {name: hints[name] for name in keywords if is_dataclass(hints[name])}
-    return groups, [name for name in keywords if name not in groups]
+    return groups, {name: value for name, value in keywords.items() if name not in groups}
 
 
 def _names(group: type) -> list[str]:

@@ -220,11 +220,11 @@ def make_config(source: str | None, changes: Mapping[str, Any]) -> TrainConfig:
 def _fitting(options: Mapping[str, Any], detector: str) -> dict[str, Any]:
     """Those of a file's options that another detector than the file's has, too."""
     from detnet.detectors import DETECTORS  # needs torch; only where a file's detector is changed
-    from detnet.detectors.build import option_names
+    from detnet.detectors.build import option_defaults
 
     if detector not in DETECTORS:
         raise InputError(unknown_name("detector", detector, DETECTORS))
-    known = option_names(detector)
+    known = option_defaults(detector)
     return {name: value for name, value in options.items() if name in known}
 
 

@@ -21,7 +21,7 @@ from detnet.detectors.files import load_model
 from detnet.engine.distributed import Process, all_gather, same_on_all
 from detnet.engine.memory import keep_freed_memory
 from detnet.evaluation.coco import score
-from detnet.evaluation.results import to_results, write_results
+from detnet.evaluation.results import to_results, write_results, write_whole
 from detnet.inference.fuse import fuse
 from detnet.inference.predictor import find_model
 from detnet.recipes.config import read_config
@@ -87,7 +87,9 @@ def evaluate_file(
     model = load_model(path).to(process.device).to(memory_format=torch.channels_last)
     categories = Categories.from_json(info_of(model).categories)
     masks = _has_masks(model)
-    annotations, _ = load_annotations(split, masks=masks, categories=categories)
+    annotations, _ = load_annotations(
+        split, masks=masks, categories=categories, categories_of=str(path)
+    )
     scores = evaluate_model(
         model,
         annotations,
@@ -107,9 +109,7 @@ def write_scores(scores: Scores, folder: Path) -> None:
     """Writes scores.json and results.json."""
     folder.mkdir(parents=True, exist_ok=True)
     write_results(folder / "results.json", scores.results)
-    beside = folder / ".scores.json.part"
-    beside.write_text(json.dumps(scores.to_json(), indent=1) + "\n", encoding="utf-8")
-    beside.replace(folder / "scores.json")
+    write_whole(folder / "scores.json", json.dumps(scores.to_json(), indent=1) + "\n")
 
 
 def _place(run: Path, split: Split) -> Path:

@@ -67,7 +67,12 @@ def load_material(config: TrainConfig) -> Material:
     notes = [f"{split.name}: {repair}" for repair in repairs]
     val, split_val = None, find_val(config)
     if split_val is not None:
-        val, repairs = load_annotations(split_val, masks=masks, categories=train.categories)
+        val, repairs = load_annotations(
+            split_val,
+            masks=masks,
+            categories=train.categories,
+            categories_of=str(split.annotations),
+        )
         require_images(val)
         notes += [f"{split_val.name}: {repair}" for repair in repairs]
     else:

@@ -1,0 +1,28 @@
+import pytest
+import torch
+
+from detnet.backbones import BACKBONES
+from detnet.detectors.pyramid import PyramidNet
+
+
+@pytest.mark.parametrize(
+    ("backbone", "finest", "coarsest", "levels"),
+    [
+        ("resnet50", 2, 6, {"p2": 4, "p3": 8, "p4": 16, "p5": 32, "p6": 64}),
+        ("detnet59", 2, 6, {"p2": 4, "p3": 8, "p4": 16, "p5": 16, "p6": 16}),
+        ("resnet50_dilated", 2, 6, {"p2": 4, "p3": 8, "p4": 16, "p5": 16, "p6": 32}),
+        ("detnet59", 3, 6, {"p3": 8, "p4": 16, "p5": 16, "p6": 16}),
+    ],
+)
+def test_levels(backbone: str, finest: int, coarsest: int, levels: dict[str, int]) -> None:
+    net = PyramidNet(BACKBONES[backbone](width=0.125), finest=finest, coarsest=coarsest)
+    assert {info.name: info.stride for info in net.feature_info} == levels
+    pyramid = net(torch.rand(1, 3, 128, 192))
+    for name, stride in levels.items():
+        assert pyramid[name].shape == (1, net.out_channels, 128 // stride, 192 // stride)
+    assert net.out_channels == 32  # 256 × width
+
+
+def test_levels_below_the_finest_are_not_used() -> None:
+    net = PyramidNet(BACKBONES["detnet59"](width=0.125), finest=3, coarsest=6)
+    assert net.neck.in_names == ("c3", "c4", "c5", "c6")
