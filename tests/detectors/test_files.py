@@ -48,6 +48,12 @@ def test_a_file_needs_nothing_else(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["a.safetensors"]
 
 
+def test_equal_models_give_equal_bytes(tmp_path: Path) -> None:
+    for name in "abcdef":
+        save_model(tmp_path / f"{name}.safetensors", model_with_categories())
+    assert len({path.read_bytes() for path in tmp_path.iterdir()}) == 1
+
+
 def test_other_weights_can_be_written(tmp_path: Path) -> None:
     model = model_with_categories()
     state = {name: torch.zeros_like(value) for name, value in model.state_dict().items()}
