@@ -35,7 +35,7 @@ def save_model(path: Path, model: nn.Module, state: dict[str, Tensor] | None = N
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         try:
-            # One key only: safetensors writes several in any order, and equal runs give equal bytes.
+            # One key only: safetensors writes several in any order, and equal runs shall be equal.
             save_file(tensors, beside, metadata={_KEY: json.dumps(header)})
         except SafetensorError as error:  # it wraps the system's own
             raise OSError(f"{path}: could not be written ({error})") from error
