@@ -308,3 +308,13 @@ def test_two_processes_one_with_empty_images_only(
     assert sum(event["event"] == "step" for event in events) == 4
     assert [event["event"] for event in events[-2:]] == ["evaluation", "end"]
     assert (run / "model.safetensors").exists()
+
+
+def test_tensorboard_is_written_too(tiny: TrainConfig, tmp_path: Path) -> None:
+    reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    config = replace(tiny, tensorboard=True, iterations=2)
+    assert train(config, tmp_path / "run", watch=quiet)
+    events = reader.EventAccumulator(str(tmp_path / "run" / "tensorboard"))
+    events.Reload()
+    assert [e.step for e in events.Scalars("step/loss")] == [1, 2]
+    assert [e.step for e in events.Scalars("evaluation/AP")] == [2]
