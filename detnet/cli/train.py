@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from detnet.errors import InputError
+from detnet.tables import unknown_name
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,6 +54,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Trains, and tells how it went."""
+    from detnet.backbones import BACKBONES
+    from detnet.detectors import DETECTORS
     from detnet.engine.runs import RunFolder
     from detnet.recipes.config import dump_config, make_config, read_config
 
@@ -72,6 +75,10 @@ def run(args: argparse.Namespace) -> int:
         return 0
     if not args.resume and not args.output:
         raise InputError("give --output RUN for a new run, or --resume RUN to go on with one")
+
+    for name, table in ((config.backbone, BACKBONES), (config.detector, DETECTORS)):
+        if name not in table:  # before torch is imported: a mistake is answered at once
+            raise InputError(unknown_name(table.kind, name, table))
 
     from detnet.cli.training import Watch, follow
     from detnet.recipes.detect import resume, train

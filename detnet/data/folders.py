@@ -96,6 +96,8 @@ def _canonical(split: str) -> str:
 
 def _require_folder(data: Path) -> None:
     if not data.is_dir():
+        if data.suffix == ".json":
+            raise InputError(f"{data}: no such annotation file")
         raise InputError(f"{data}: no such folder; give the folder of a COCO-format data set")
 
 

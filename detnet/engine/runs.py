@@ -9,9 +9,16 @@ import sys
 import time
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import IO, Any
 
 from detnet.errors import InputError
+
+fcntl: ModuleType | None
+try:
+    import fcntl
+except ImportError:  # Windows has no such locks
+    fcntl = None
 
 _SIGNS = ("config.yaml", "last.ckpt", "metrics.jsonl")
 _PACKAGES = ("detnet", "torch", "torchvision", "numpy", "hotcoco", "pycocotools")
@@ -30,6 +37,7 @@ class RunFolder:
         self.model = self.path / "model.safetensors"
         self.evaluation = self.path / "evaluation"
         self.report = self.path / "report.html"
+        self._lock: IO[str] | None = None
 
     @classmethod
     def create(cls, path: str | Path) -> "RunFolder":
@@ -64,6 +72,26 @@ class RunFolder:
         if not folder.config.is_file():
             raise InputError(f"{folder.path}: holds no run (no {folder.config.name} in it)")
         return folder
+
+    def lock(self) -> None:
+        """Keeps the run to this process until it ends, however it ends.
+
+        Raises:
+            InputError: another process is at work on the run.
+        """
+        if fcntl is None:
+            return
+        self._lock = (self.path / ".lock").open("w")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._lock.close()
+            raise InputError(f"{self.path}: another process is training this run") from None
+
+    def unlock(self) -> None:
+        """Gives the run back."""
+        if self._lock is not None:
+            self._lock.close()
 
     def write_environment(self) -> None:
         """Notes the command, the versions and the machine that the run's numbers come from."""

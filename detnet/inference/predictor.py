@@ -209,7 +209,10 @@ def find_model(path: str | Path) -> Path:
         for name in MODEL_FILES:
             if (path / name).is_file():
                 return path / name
-        raise InputError(f"{path}: holds no model ({' or '.join(MODEL_FILES)})")
+        hint = ""
+        if (path / "last.ckpt").is_file():
+            hint = f": not evaluated yet; go on with `detnet train --resume {path}`"
+        raise InputError(f"{path}: holds no model ({' or '.join(MODEL_FILES)}){hint}")
     if not path.is_file():
         raise InputError(f"{path}: no such run folder or model file")
     return path

@@ -300,6 +300,6 @@ def _typed(values: Mapping[str, Any], *, where: str) -> TrainConfig:
 
 def _mistake(message: str) -> str:
     """Says a wrong kind of value in one line."""
-    text = " ".join(message.replace("run.", "").split())
+    text = " ".join(message.replace("run.", "").replace("a typing.Literal", "one of ").split())
     match = re.search(r'[Kk]ey "(\w+)"(.*)', text)
     return f"setting {match[1]}{match[2]}" if match else text

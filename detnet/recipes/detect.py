@@ -56,7 +56,12 @@ def _train(config: TrainConfig, output: Path, *, resume: bool, watch: Watch) -> 
     try:
         with Interrupt() as interrupt:
             run = _prepare(config, output, process, resume=resume, watch=watch)
-            return _carry_out(run, make_plan(config, len(run.batches)), interrupt)
+            try:
+                if resume:
+                    restore(run)
+                return _carry_out(run, make_plan(config, len(run.batches)), interrupt)
+            finally:
+                run.folder.unlock()
     finally:
         distributed.cleanup()
 
@@ -84,8 +89,8 @@ def _prepare(
     run = Run(config, folder, process, material, dataset, batches, model, optimizer, ema, watch)
     # The samplers draw from the global generator: each process its own stream.
     torch.manual_seed(int(np.random.SeedSequence((config.seed, process.rank)).generate_state(1)[0]))
-    if resume:
-        restore(run)
+    if process.main:
+        folder.lock()
     return run
 
 

@@ -17,7 +17,7 @@ from detnet.data.folders import Split, find_split, find_splits
 from detnet.data.loaders import DetectionDataset
 from detnet.data.transforms import train_transform
 from detnet.detectors import create
-from detnet.detectors.build import info_of
+from detnet.detectors.build import ModelInfo, info_of
 from detnet.detectors.files import load_weights
 from detnet.engine.distributed import Process
 from detnet.engine.precision import fast_bf16
@@ -189,8 +189,8 @@ def carry_weights(model: nn.Module, path: Path) -> list[str]:
     loaded = sum(value.numel() for value in fitting.values())
     if loaded < wanted / 2:
         raise InputError(
-            f"{path}: only {loaded / wanted:.0%} of the weights fit; it holds {info.detector} on "
-            f"{info.backbone}, width {info.options.get('width', 1.0)}"
+            f"{path}: only {loaded / wanted:.0%} of the weights fit: it holds {_name(info)}, and "
+            f"{_name(info_of(model))} is asked for"
         )
     model.load_state_dict(fitting, strict=False)
     counters = ("num_batches_tracked",)
@@ -202,6 +202,10 @@ def carry_weights(model: nn.Module, path: Path) -> list[str]:
         layers = sorted({name.rpartition(".")[0] for name in fresh})
         notes.append(f"weights: fresh: {', '.join(layers)}")
     return notes
+
+
+def _name(info: ModelInfo) -> str:
+    return f"{info.detector} on {info.backbone} of width {info.options.get('width', 1.0)}"
 
 
 def choose_precision(name: str, device: torch.device) -> torch.dtype | None:

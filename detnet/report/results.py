@@ -17,8 +17,8 @@ COLUMNS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 _HEAD = """# Results
 
 Written by `detnet report RUN… --results-table RESULTS.md` from run folders; not edited by hand.
-Percent, COCO's definitions, the best evaluation of each run on its `val` split. Small data sets
-trained from scratch: they say something about the software, little about the papers' COCO claims.
+Percent, COCO's definitions, the best evaluation of each run on its `val` split; … in a command stands
+for a path. Small data sets: they say something about the software, little about the papers' claims.
 """
 
 
@@ -133,7 +133,7 @@ def _how(result: Result) -> str:
 
 def _without_place(word: str) -> str:
     """Shortens a path to its last part: where someone keeps their data is not for a page."""
-    return re.sub(r"^(?:~|\.{1,2})?/(?:[^/]+/)*", "", word) or word
+    return re.sub(r"^(?:~|\.{1,2})?/(?:[^/]+/)*", "…/", word)
 
 
 def _percent(value: float | None) -> str:

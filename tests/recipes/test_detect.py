@@ -84,7 +84,7 @@ def test_run_folder_holds_what_it_should(whole: Path) -> None:
     present = {path.name for path in whole.iterdir()}
     assert present == {
         "config.yaml", "environment.json", "metrics.jsonl", "last.ckpt", "best.safetensors",
-        "model.safetensors", "evaluation",
+        "model.safetensors", "evaluation", ".lock",
     }  # fmt: skip
     steps = [event for event in metrics(whole) if event["event"] == "step"]
     assert [event["iteration"] for event in steps] == [1, 2, 3, 4, 5, 6]
@@ -117,12 +117,27 @@ def test_resume_equals_uninterrupted(
     assert_same_run(whole, run)
 
 
+def test_a_run_is_trained_by_one_process_at_a_time(tiny: TrainConfig, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    refused: list[str] = []
+
+    def second(event: dict[str, Any]) -> None:
+        if event["event"] == "progress" and event["iteration"] == 4:
+            with pytest.raises(InputError, match="another process is training this run") as caught:
+                resume(run, watch=quiet)
+            refused.append(str(caught.value))
+
+    assert train(tiny, run, watch=second)
+    assert len(refused) == 1
+    assert resume(run, watch=quiet)  # the lock is gone
+
+
 def test_resume_of_a_complete_run_changes_nothing(whole: Path) -> None:
-    before = {path: path.stat().st_mtime_ns for path in whole.iterdir()}
+    before = {path: path.stat().st_mtime_ns for path in whole.glob("[!.]*")}
     notes: list[str] = []
     assert resume(whole, watch=lambda event: notes.append(event.get("text", "")))
     assert any("complete" in note for note in notes)
-    assert before == {path: path.stat().st_mtime_ns for path in whole.iterdir()}
+    assert before == {path: path.stat().st_mtime_ns for path in whole.glob("[!.]*")}
 
 
 def test_signal_saves_and_resumes(whole: Path, tiny: TrainConfig, tmp_path: Path) -> None:

@@ -87,7 +87,9 @@ def test_weights_of_another_network_are_refused(tiny: TrainConfig, tmp_path: Pat
     path = tmp_path / "a.safetensors"
     save_model(path, model)
     wide, _ = make_model(replace(tiny, width=0.25), categories)
-    with pytest.raises(InputError, match="of the weights fit; it holds faster_rcnn_fpn"):
+    with pytest.raises(
+        InputError, match="of width 0.125, and faster_rcnn_fpn on detnet59 of width 0.25 is asked"
+    ):
         carry_weights(wide, path)
     same, _ = make_model(tiny, categories)
     (note,) = carry_weights(same, path)
