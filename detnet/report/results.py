@@ -17,8 +17,8 @@ COLUMNS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 _HEAD = """# Results
 
 Written by `detnet report RUN… --results-table RESULTS.md` from run folders; not edited by hand.
-Percent, COCO's definitions, the best evaluation of each run on its `val` split; … in a command stands
-for a path. Small data sets: they say something about the software, little about the papers' claims.
+Percent, COCO's definitions, the best evaluation of each run on its `val` split; … in a command
+stands for a path. Small data sets: they say something of the software, little of the papers' claims.
 """
 
 
