@@ -18,7 +18,7 @@ _HEAD = """# Results
 
 Written by `detnet report RUN… --results-table RESULTS.md` from run folders; not edited by hand.
 Percent, COCO's definitions, the best evaluation of each run on its `val` split; … in a command
-stands for a path. Small data sets: they say something of the software, little of the papers' claims.
+stands for a path. Small data sets: they tell of the software, and little of the papers' claims.
 """
 
 
