@@ -6,10 +6,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from detnet.cli import EXIT_INTERRUPTED
 from detnet.cli.progress import PLAIN_EVERY_S, new_bar
 from detnet.errors import InputError
-
-EXIT_INTERRUPTED = 130
 
 Watch = Callable[[dict[str, Any]], None]
 

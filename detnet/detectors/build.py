@@ -50,11 +50,12 @@ def build(
         )
     builder = DETECTORS[detector]
     # Written out in full: a default that changes later must not change a model of today.
-    full = option_defaults(detector) | options
+    defaults = option_defaults(detector)
     for name in options:
-        if name not in option_defaults(detector):
-            known = [*option_defaults(detector), "frozen"]
+        if name not in defaults:
+            known = [*defaults, "frozen"]
             raise InputError(unknown_name(f"option of {detector}", name, known))
+    full = defaults | options
     body = BACKBONES[backbone](**_pick(full, _BACKBONE_OPTIONS))
     body.freeze(frozen := tuple(frozen))
     groups, alone = _arguments(builder)

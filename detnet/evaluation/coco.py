@@ -23,6 +23,10 @@ MAX_DETS = (1, 10, 100)
 _TABLE_THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.85)
 
 
+# The benchmark's twelve numbers, in its order.
+HEADLINE = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
+
+
 def score(
     annotations: Path | str | dict[str, Any],
     results: Path | str | list[dict[str, Any]],

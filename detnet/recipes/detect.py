@@ -59,7 +59,7 @@ def _train(config: TrainConfig, output: Path, *, resume: bool, watch: Watch) -> 
             try:
                 if resume:
                     restore(run)
-                return _carry_out(run, make_plan(config, len(run.batches)), interrupt)
+                return _carry_out(run, interrupt)
             finally:
                 run.folder.unlock()
     finally:
@@ -77,7 +77,7 @@ def _prepare(
     material = load_material(config)
     dataset = make_dataset(config, material.train)
     batches = make_batches(config, material.train, process)
-    make_plan(config, len(batches))
+    plan = make_plan(config, len(batches))
     model, notes = make_model(config, material.train.categories, carry=not resume)
     model.to(process.device).to(memory_format=torch.channels_last)
     lr, origin = learning_rate(config)
@@ -86,7 +86,9 @@ def _prepare(
     optimizer = sgd(model, lr=lr, momentum=config.momentum, weight_decay=config.weight_decay)
     ema = Ema(model, config.ema) if config.ema else None
     folder = RunFolder.open(output) if resume else _new_folder(config, output, process)
-    run = Run(config, folder, process, material, dataset, batches, model, optimizer, ema, watch)
+    run = Run(
+        config, folder, process, material, dataset, batches, plan, model, optimizer, ema, watch
+    )
     # The samplers draw from the global generator: each process its own stream.
     torch.manual_seed(int(np.random.SeedSequence((config.seed, process.rank)).generate_state(1)[0]))
     if process.main:
@@ -103,21 +105,22 @@ def _new_folder(config: TrainConfig, output: Path, process: Process) -> RunFolde
     return RunFolder.open(output)
 
 
-def _carry_out(run: Run, plan: Plan, interrupt: Interrupt) -> bool:
+def _carry_out(run: Run, interrupt: Interrupt) -> bool:
     """Takes the steps that are left, and finishes the run after the last one."""
-    if run.progress.iteration < plan.total and not run.progress.stopped_early:
-        _announce(run, plan)
-        _take_steps(run, plan, interrupt)
+    total = run.plan.total
+    if run.progress.iteration < total and not run.progress.stopped_early:
+        _announce(run)
+        _take_steps(run, interrupt)
         # Only a signal, which all processes agree on, ends the steps before their time.
-        if run.progress.iteration < plan.total and not run.progress.stopped_early:
+        if run.progress.iteration < total and not run.progress.stopped_early:
             save(run)
             return False
     _finish(run)
     return True
 
 
-def _take_steps(run: Run, plan: Plan, interrupt: Interrupt) -> None:
-    config, start = run.config, run.progress.iteration
+def _take_steps(run: Run, interrupt: Interrupt) -> None:
+    config, plan, start = run.config, run.plan, run.progress.iteration
     source = stream(
         run.dataset,
         run.batches,
@@ -150,7 +153,7 @@ def _take_steps(run: Run, plan: Plan, interrupt: Interrupt) -> None:
             run.watch({**event, "event": "progress"})
             evaluated = step.iteration in plan.evaluations
             if evaluated:
-                evaluate_and_keep(run, board, plan)
+                evaluate_and_keep(run, board)
             now = time.perf_counter()
             run.progress.seconds += now - clock
             clock = now
@@ -213,13 +216,13 @@ def _step_event(step: Step, plan: Plan) -> dict[str, Any]:
     }
 
 
-def _announce(run: Run, plan: Plan) -> None:
+def _announce(run: Run) -> None:
     run.watch(
         {
             "event": "start",
             "iteration": run.progress.iteration,
-            "iterations": plan.total,
-            "per_epoch": plan.per_epoch,
+            "iterations": run.plan.total,
+            "per_epoch": run.plan.per_epoch,
             "images": len(run.material.train),
             "val_images": len(run.material.val) if run.material.val else 0,
             "device": str(run.process.device),

@@ -20,14 +20,12 @@ from detnet.detectors.build import info_of
 from detnet.detectors.files import load_model
 from detnet.engine.distributed import Process, all_gather, same_on_all
 from detnet.engine.memory import keep_freed_memory
-from detnet.evaluation.coco import score
+from detnet.evaluation.coco import HEADLINE, score
 from detnet.evaluation.results import to_results, write_results, write_whole
 from detnet.inference.fuse import fuse
 from detnet.inference.predictor import find_model
 from detnet.recipes.config import read_config
 from detnet.recipes.material import find_val
-
-HEADLINE = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 
 Track = Callable[[Iterable[Any], int], Iterable[Any]]
 

@@ -77,7 +77,8 @@ def load_material(config: TrainConfig) -> Material:
         notes += [f"{split_val.name}: {repair}" for repair in repairs]
     else:
         notes.append("no validation split: nothing is evaluated, no best model is kept")
-    fingerprint = hashlib.sha256(split.annotations.read_bytes()).hexdigest()
+    with split.annotations.open("rb") as file:
+        fingerprint = hashlib.file_digest(file, "sha256").hexdigest()
     return Material(train, val, notes, fingerprint)
 
 

@@ -17,6 +17,7 @@ from detnet.engine.runs import RunFolder
 from detnet.errors import InputError
 from detnet.recipes.config import TrainConfig
 from detnet.recipes.material import Material, choose_precision
+from detnet.recipes.plan import Plan
 
 Watch = Callable[[dict[str, Any]], None]
 
@@ -43,6 +44,7 @@ class Run:
     material: Material
     dataset: DetectionDataset
     batches: TrainBatches
+    plan: Plan
     model: nn.Module
     optimizer: torch.optim.Optimizer
     ema: Ema | None

@@ -6,10 +6,10 @@ from typing import Any
 
 from detnet.detectors.files import save_model
 from detnet.errors import InputError
+from detnet.evaluation.coco import HEADLINE
 from detnet.recipes.config import TrainConfig
-from detnet.recipes.evaluate import HEADLINE, evaluate_model, validation_losses, write_scores
+from detnet.recipes.evaluate import evaluate_model, validation_losses, write_scores
 from detnet.recipes.material import MASK_DETECTORS
-from detnet.recipes.plan import Plan
 from detnet.recipes.run_state import Run, log, share_buffers
 
 
@@ -28,7 +28,7 @@ def require_metric(config: TrainConfig) -> None:
         )
 
 
-def evaluate_and_keep(run: Run, board: Any, plan: Plan) -> None:
+def evaluate_and_keep(run: Run, board: Any) -> None:
     """Scores the model as it is now, and keeps model and scores if they are the best so far.
 
     Without a validation split it does nothing.
@@ -54,7 +54,7 @@ def evaluate_and_keep(run: Run, board: Any, plan: Plan) -> None:
     event = {
         "event": "evaluation",
         "iteration": run.progress.iteration,
-        "epoch": run.progress.iteration / plan.per_epoch,
+        "epoch": run.progress.iteration / run.plan.per_epoch,
         **scores.headline,
         **{f"val_{name}": value for name, value in losses.items()},
         "best": better,

@@ -13,10 +13,10 @@ from PIL import Image
 
 import detnet
 from detnet.errors import InputError
+from detnet.evaluation.coco import HEADLINE
 from detnet.report.charts import Line, line_chart, smoothed
 
 PICTURE_SIDE = 1400  # pixels; longer ones are scaled down, the page stays light
-HEADLINE = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 SIZES = ("all", "small", "medium", "large")
 
 
