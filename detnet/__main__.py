@@ -1,8 +1,6 @@
 """Lets `python -m detnet` (and torchrun) run the program."""
 
-import sys
-
-from detnet.cli import main
+from detnet.cli.__main__ import program
 
 if __name__ == "__main__":
-    sys.exit(main())
+    program()

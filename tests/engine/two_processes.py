@@ -17,6 +17,7 @@ from detnet.engine.distributed import (
     any_process,
     barrier,
     cleanup,
+    leave,
     same_on_all,
     setup,
 )
@@ -126,6 +127,7 @@ def main(folder: Path) -> None:
     }
     torch.save(found, folder / f"rank{process.rank}.pt")
     cleanup()
+    leave(0)
 
 
 if __name__ == "__main__":
