@@ -1,30 +1,107 @@
 """COCO's average precision and recall, by IoU threshold and object size: all the paper's tables."""
 
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from detnet.errors import InputError
-from detnet.evaluation.engines import Grid, Tables, engine_version, evaluate
-from detnet.evaluation.normalise import Detections, Truth, read_detections, read_truth
-from detnet.tables import unknown_name
-
-IOU_TYPES = ("bbox", "segm")
-IOU_THRESHOLDS = tuple(np.linspace(0.5, 0.95, 10).tolist())
-AREAS = {
-    "all": (0.0, 1e10),
-    "small": (0.0, 32.0**2),
-    "medium": (32.0**2, 96.0**2),
-    "large": (96.0**2, 1e10),
-}
-MAX_DETS = (1, 10, 100)
-_TABLE_THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.85)
-
+from detnet.evaluation.engines import Tables, engine_version, run_engine
+from detnet.evaluation.grid import Grid, make_grid
+from detnet.evaluation.normalise import (
+    Detections,
+    Truth,
+    fingerprint,
+    read_detections,
+    read_truth,
+)
 
 # The benchmark's twelve numbers, in its order.
 HEADLINE = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One matching of detections to ground truth, from which every number is read.
+
+    Args:
+        tables: precision and recall over the grid.
+        engine: name and version of the evaluator.
+        evaluator: `hotcoco.COCOeval` after evaluate() and accumulate(), in which every id is a
+            position in `truth` or `detections` plus 1; None where pycocotools did the work or
+            there is no image or no category.
+    """
+
+    truth: Truth
+    detections: Detections
+    grid: Grid
+    tables: Tables
+    engine: str
+    evaluator: Any
+
+    def scores(self, *, class_agnostic_recall: bool = False) -> dict[str, Any]:
+        """The scores of scores.json, which docs/measures.md explains.
+
+        Args:
+            class_agnostic_recall: adds "class_agnostic_recall", AR with all categories taken as
+                one, and "class_agnostic_recall@300" for other numbers of results. That matches
+                once more.
+        """
+        tables, grid = self.tables, self.grid
+        scores: dict[str, Any] = {
+            "engine": self.engine,
+            "iou_type": grid.iou_type,
+            **_headline(tables, grid),
+            "by_iou_and_size": _by_iou_and_size(tables, grid),
+            "per_class": _per_class(tables, grid, self.truth),
+            "ground_truth": fingerprint(self.truth),
+        }
+        if not grid.is_coco:
+            scores["parameters"] = {
+                "iou_thresholds": list(grid.iou_thresholds),
+                "areas": {name: list(limits) for name, limits in grid.areas.items()},
+                "max_dets": list(grid.max_dets),
+            }
+        if class_agnostic_recall:
+            pooled = _as_one_category(self.truth, self.detections)
+            tables, _ = run_engine(self.engine.split()[0], *pooled, grid)
+            for measure, rows in _by_measure(_by_iou_and_size(tables, grid)).items():
+                if measure.startswith("AR"):
+                    scores[measure.replace("AR", "class_agnostic_recall")] = rows
+        return scores
+
+
+def evaluate(
+    annotations: Path | str | dict[str, Any],
+    results: Path | str | list[dict[str, Any]],
+    *,
+    iou_type: str = "bbox",
+    engine: str = "hotcoco",
+    iou_thresholds: Iterable[float] = (),
+    areas: Mapping[str, tuple[float, float]] | None = None,
+    max_dets: Iterable[int] = (),
+) -> Evaluation:
+    """Matches detections to ground truth as the COCO benchmark does.
+
+    Args:
+        annotations: COCO ground truth, a file or its content.
+        results: COCO results, a file or its records; both are left as they are.
+        iou_type: "bbox" or "segm".
+        engine: "hotcoco", or "pycocotools", the slow original; both give the same numbers.
+        iou_thresholds: added to COCO's 0.50, 0.55 … 0.95, over which alone means are taken.
+        areas: ranges of area in pixels by name, both ends included, added to COCO's four.
+        max_dets: numbers of best-scored results per image and category, added to 1, 10, 100.
+
+    Raises:
+        InputError: a file, a record or an argument cannot be used.
+    """
+    grid = make_grid(iou_type, iou_thresholds=iou_thresholds, areas=areas, max_dets=max_dets)
+    version = engine_version(engine)
+    truth = read_truth(annotations, iou_type=iou_type)
+    detections = read_detections(results, truth, iou_type=iou_type)
+    tables, evaluator = run_engine(engine, truth, detections, grid)
+    return Evaluation(truth, detections, grid, tables, version, evaluator)
 
 
 def score(
@@ -33,84 +110,41 @@ def score(
     *,
     iou_type: str = "bbox",
     engine: str = "hotcoco",
-    iou_thresholds: tuple[float, ...] | None = None,
-    areas: dict[str, tuple[float, float]] | None = None,
-    max_dets: tuple[int, ...] = MAX_DETS,
+    iou_thresholds: Iterable[float] = (),
+    areas: Mapping[str, tuple[float, float]] | None = None,
+    max_dets: Iterable[int] = (),
     class_agnostic_recall: bool = False,
 ) -> dict[str, Any]:
     """Scores detections against ground truth as the COCO benchmark does.
 
-    Precision is averaged over 101 recalls, then over categories that have ground truth. APs, APm
-    and APl, like every precision, allow the largest of `max_dets` results per image and category.
+    Precision is averaged over 101 recalls, then over categories that have ground truth; every AP
+    allows 100 results per image and category unless its key tells another number.
 
     Args:
-        annotations: COCO ground truth, a file or its content.
-        results: COCO results, a file or its records; both are left as they are.
-        iou_type: "bbox" or "segm".
-        engine: "hotcoco", or "pycocotools", the slow original; both give the same numbers.
-        iou_thresholds: COCO's 0.50, 0.55 … 0.95 if None.
-        areas: ranges of area in pixels by name, both ends included, COCO's if None. "all" is
-            added where it is not named.
-        max_dets: best-scored results per image and category that count.
+        annotations, results, iou_type, engine, iou_thresholds, areas, max_dets: as `evaluate`.
         class_agnostic_recall: adds "class_agnostic_recall", AR with all categories taken as one.
 
     Returns:
-        The scores of scores.json, fractions, None where nothing is to be averaged: no ground
-        truth, or a threshold, size or number of results outside the grid asked for. A grid that
-        is not COCO's is told under "parameters". "annotations" counts crowds, too.
+        The scores of scores.json, fractions, None where there is no ground truth to be averaged.
+        Own thresholds are further keys of "by_iou_and_size", own areas further rows, own numbers
+        of results, say 300, "AR300" at the top and "AP@300" and "AR@300" in every row; they are
+        told under "parameters". "annotations" counts crowds, too.
 
     Raises:
         InputError: a file, a record or an argument cannot be used.
 
     Paper: Li et al. 2018, arXiv:1804.06215, Tables 3 and 4, for `by_iou_and_size`.
     """
-    grid = _grid(iou_type, iou_thresholds, areas, max_dets)
-    truth = read_truth(annotations, iou_type=iou_type)
-    detections = read_detections(results, truth, iou_type=iou_type)
-    tables = evaluate(engine, truth, detections, grid)
-    shown = _TABLE_THRESHOLDS if iou_thresholds is None else grid.iou_thresholds
-    scores: dict[str, Any] = {
-        "engine": engine_version(engine),
-        "iou_type": iou_type,
-        **_headline(tables, grid),
-        "by_iou_and_size": _by_iou_and_size(tables, grid, shown),
-        "per_class": _per_class(tables, grid, truth),
-    }
-    if grid != _grid(iou_type, None, None, MAX_DETS):
-        scores["parameters"] = {
-            "iou_thresholds": list(grid.iou_thresholds),
-            "areas": {name: list(limits) for name, limits in grid.areas.items()},
-            "max_dets": list(grid.max_dets),
-        }
-    if class_agnostic_recall:
-        pooled = evaluate(engine, *_as_one_category(truth, detections), grid)
-        by_size = _by_iou_and_size(pooled, grid, shown)
-        scores["class_agnostic_recall"] = {size: row["AR"] for size, row in by_size.items()}
-    return scores
-
-
-def _grid(
-    iou_type: str,
-    iou_thresholds: tuple[float, ...] | None,
-    areas: dict[str, tuple[float, float]] | None,
-    max_dets: tuple[int, ...],
-) -> Grid:
-    if iou_type not in IOU_TYPES:
-        raise InputError(unknown_name("iou_type", iou_type, IOU_TYPES))
-    thresholds = IOU_THRESHOLDS if iou_thresholds is None else iou_thresholds
-    if not len(thresholds) or not all(0 < t <= 1 for t in thresholds):
-        raise InputError(f"iou_thresholds {thresholds} must be numbers above 0, at most 1")
-    ranges = AREAS if areas is None else {"all": AREAS["all"], **areas}
-    if not all(low <= high for low, high in ranges.values()):
-        raise InputError(f"areas {ranges} must be (lowest, highest) pairs")
-    if not len(max_dets) or not all(m == int(m) and m > 0 for m in max_dets):
-        raise InputError(f"max_dets {max_dets} must be whole numbers above 0")
-    return Grid(
-        iou_type,
-        tuple(sorted({float(t) for t in thresholds})),
-        {name: (float(low), float(high)) for name, (low, high) in ranges.items()},
-        tuple(sorted({int(m) for m in max_dets})),
+    evaluation = evaluate(
+        annotations,
+        results,
+        iou_type=iou_type,
+        engine=engine,
+        iou_thresholds=iou_thresholds,
+        areas=areas,
+        max_dets=max_dets,
     )
+    return evaluation.scores(class_agnostic_recall=class_agnostic_recall)
 
 
 def _mean(values: np.ndarray) -> float | None:
@@ -118,56 +152,63 @@ def _mean(values: np.ndarray) -> float | None:
     return float(there.mean()) if there.size else None
 
 
-def _threshold(grid: Grid, threshold: float) -> list[int]:
-    """Where the threshold stands in the grid, with a tolerance: linspace has no exact 0.9."""
-    return [t for t, value in enumerate(grid.iou_thresholds) if abs(value - threshold) < 1e-6]
-
-
 def _headline(tables: Tables, grid: Grid) -> dict[str, float | None]:
     """The benchmark's twelve numbers, and AR at other numbers of results that were asked for."""
-    sizes = list(grid.areas)
-    precision, recall = tables.precision[..., -1], tables.recall
+    sizes, ten, most = list(grid.areas), grid.coco_thresholds, grid.coco_most
+    precision, recall = tables.precision[..., most], tables.recall[ten]
     whole = sizes.index("all")
-    of_size = {size: [sizes.index(size)] if size in sizes else [] for size in AREAS}
-    limits = {m: [i for i, n in enumerate(grid.max_dets) if n == m] for m in MAX_DETS}
-    limits |= {m: [i] for i, m in enumerate(grid.max_dets)}
+    of_size = {name[0]: sizes.index(name) for name in ("small", "medium", "large")}
+    further = [f"AR{m}" for m in grid.further_max_dets]
+    recalls = {f"AR{m}": _mean(recall[:, :, whole, i]) for i, m in enumerate(grid.max_dets)}
     return {
-        "AP": _mean(precision[..., whole]),
-        "AP50": _mean(precision[_threshold(grid, 0.5)][..., whole]),
-        "AP75": _mean(precision[_threshold(grid, 0.75)][..., whole]),
-        **{f"AP{s[0]}": _mean(precision[..., of_size[s]]) for s in ("small", "medium", "large")},
-        **{f"AR{m}": _mean(recall[:, :, whole][..., at]) for m, at in limits.items()},
-        **{f"AR{s[0]}": _mean(recall[..., of_size[s], -1]) for s in ("small", "medium", "large")},
+        "AP": _mean(precision[ten][..., whole]),
+        "AP50": _mean(precision[grid.threshold(0.5)][..., whole]),
+        "AP75": _mean(precision[grid.threshold(0.75)][..., whole]),
+        **{f"AP{s}": _mean(precision[ten][..., at]) for s, at in of_size.items()},
+        **{key: value for key, value in recalls.items() if key not in further},
+        **{f"AR{s}": _mean(recall[..., at, most]) for s, at in of_size.items()},
+        **{key: recalls[key] for key in further},
     }
 
 
-def _by_iou_and_size(
-    tables: Tables, grid: Grid, thresholds: tuple[float, ...]
-) -> dict[str, dict[str, dict[str, float | None]]]:
-    measures = {"AP": tables.precision[..., -1], "AR": tables.recall[..., -1]}
-    rows: dict[str, dict[str, dict[str, float | None]]] = {}
-    for position, size in enumerate(grid.areas):
-        rows[size] = {}
-        for measure, values in measures.items():
-            of_size = values[..., position]
-            rows[size][measure] = {"mean": _mean(of_size)} | {
-                f"{100 * t:.6g}": _mean(of_size[_threshold(grid, t)]) for t in thresholds
-            }
-    return rows
+def _by_iou_and_size(tables: Tables, grid: Grid) -> dict[str, dict[str, dict[str, float | None]]]:
+    """AP and AR of every size, then AP@m and AR@m for other numbers of results m."""
+    limits = {"": grid.coco_most} | {f"@{m}": i for m, i in grid.further_max_dets.items()}
+    measures = {
+        f"{measure}{limit}": values[..., at]
+        for limit, at in limits.items()
+        for measure, values in (("AP", tables.precision), ("AR", tables.recall))
+    }
+    return {
+        size: {
+            measure: _by_threshold(values[..., position], grid)
+            for measure, values in measures.items()
+        }
+        for position, size in enumerate(grid.areas)
+    }
+
+
+def _by_threshold(values: np.ndarray, grid: Grid) -> dict[str, float | None]:
+    row = {"mean": _mean(values[grid.coco_thresholds])}
+    return row | {name: _mean(values[t]) for name, t in grid.shown_thresholds.items()}
+
+
+def _by_measure(by_size: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    measures = next(iter(by_size.values()))
+    return {measure: {size: row[measure] for size, row in by_size.items()} for measure in measures}
 
 
 def _per_class(
     tables: Tables, grid: Grid, truth: Truth
 ) -> dict[str, dict[str, float | int | None]]:
-    whole = list(grid.areas).index("all")
-    precision, recall = tables.precision[..., whole, -1], tables.recall[..., whole, -1]
-    at_50, most = _threshold(grid, 0.5), grid.max_dets[-1]
+    whole, most, ten = list(grid.areas).index("all"), grid.coco_most, grid.coco_thresholds
+    precision, recall = tables.precision[..., whole, most], tables.recall[..., whole, most]
     counts = np.bincount(truth.categories, minlength=len(truth.names)).tolist()
     return {
         name: {
-            "AP": _mean(precision[:, :, k]),
-            "AP50": _mean(precision[at_50, :, k]),
-            f"AR{most}": _mean(recall[:, k]),
+            "AP": _mean(precision[ten, :, k]),
+            "AP50": _mean(precision[grid.threshold(0.5), :, k]),
+            "AR100": _mean(recall[ten, k]),
             "annotations": counts[k],
         }
         for k, name in enumerate(truth.names)

@@ -11,27 +11,11 @@ from typing import Any
 import numpy as np
 
 from detnet.errors import InputError
+from detnet.evaluation.grid import Grid
 from detnet.evaluation.normalise import Detections, Truth
 from detnet.tables import unknown_name
 
 _RECALLS = np.linspace(0.0, 1.0, 101)
-
-
-@dataclass(frozen=True)
-class Grid:
-    """Where precision and recall are taken.
-
-    Args:
-        iou_type: "bbox" or "segm".
-        iou_thresholds: T of them, ascending.
-        areas: A ranges by name, lowest and highest area in pixels, both included.
-        max_dets: M of them, ascending: best-scored results per image and category.
-    """
-
-    iou_type: str
-    iou_thresholds: tuple[float, ...]
-    areas: dict[str, tuple[float, float]]
-    max_dets: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -47,8 +31,11 @@ class Tables:
     recall: np.ndarray
 
 
-def evaluate(engine: str, truth: Truth, detections: Detections, grid: Grid) -> Tables:
+def run_engine(engine: str, truth: Truth, detections: Detections, grid: Grid) -> tuple[Tables, Any]:
     """Matches detections to ground truth with the named evaluator.
+
+    Returns:
+        The tables, and hotcoco's evaluator if it made them, else None.
 
     Raises:
         InputError: there is no such engine, or it is not installed.
@@ -58,25 +45,37 @@ def evaluate(engine: str, truth: Truth, detections: Detections, grid: Grid) -> T
     counts = (len(truth.names), len(grid.areas), len(grid.max_dets))
     if not counts[0] or not len(truth.image_ids):
         thresholds = len(grid.iou_thresholds)
-        return Tables(
-            -np.ones((thresholds, len(_RECALLS), *counts)), -np.ones((thresholds, *counts))
-        )
+        precision = -np.ones((thresholds, len(_RECALLS), *counts))
+        return Tables(precision, -np.ones((thresholds, *counts))), None
     try:
         # Both say on standard output, or as warnings, what is already known here.
         with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return ENGINES[engine](truth, detections, grid)
     except ImportError as error:
-        others = ", ".join(name for name in ENGINES if name != engine)
-        raise InputError(f"engine {engine} is not usable here ({error}); use {others}") from None
+        raise InputError(_not_usable(engine, error)) from None
 
 
 def engine_version(engine: str) -> str:
-    """Name and version, as scores.json tells it."""
-    return f"{engine} {importlib.metadata.version(engine)}"
+    """Name and version, as scores.json tells it.
+
+    Raises:
+        InputError: there is no such engine, or it is not installed.
+    """
+    if engine not in ENGINES:
+        raise InputError(unknown_name("engine", engine, ENGINES))
+    try:
+        return f"{engine} {importlib.metadata.version(engine)}"
+    except importlib.metadata.PackageNotFoundError as error:
+        raise InputError(_not_usable(engine, error)) from None
 
 
-def _hotcoco(truth: Truth, detections: Detections, grid: Grid) -> Tables:
+def _not_usable(engine: str, error: ImportError) -> str:
+    others = ", ".join(name for name in ENGINES if name != engine)
+    return f"engine {engine} is not usable here ({error}); use {others}"
+
+
+def _hotcoco(truth: Truth, detections: Detections, grid: Grid) -> tuple[Tables, Any]:
     import hotcoco
 
     ids = np.arange(1, len(truth.images) + 1)
@@ -102,10 +101,10 @@ def _hotcoco(truth: Truth, detections: Detections, grid: Grid) -> Tables:
     evaluator.evaluate()
     evaluator.accumulate()
     tables: Any = evaluator.eval
-    return Tables(tables["precision"], tables["recall"])
+    return Tables(tables["precision"], tables["recall"]), evaluator
 
 
-def _pycocotools(truth: Truth, detections: Detections, grid: Grid) -> Tables:
+def _pycocotools(truth: Truth, detections: Detections, grid: Grid) -> tuple[Tables, Any]:
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
@@ -121,10 +120,10 @@ def _pycocotools(truth: Truth, detections: Detections, grid: Grid) -> Tables:
     _set_grid(evaluator.params, grid)
     evaluator.evaluate()
     evaluator.accumulate()
-    return Tables(evaluator.eval["precision"], evaluator.eval["recall"])
+    return Tables(evaluator.eval["precision"], evaluator.eval["recall"]), None
 
 
-ENGINES: dict[str, Callable[[Truth, Detections, Grid], Tables]] = {
+ENGINES: dict[str, Callable[[Truth, Detections, Grid], tuple[Tables, Any]]] = {
     "hotcoco": _hotcoco,
     "pycocotools": _pycocotools,
 }

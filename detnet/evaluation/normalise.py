@@ -5,6 +5,7 @@ annotation id 0, and both take a result for an unknown image in silence. Ids are
 positions in ascending order, so what reaches them is whole, small and finite.
 """
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -130,6 +131,32 @@ def read_detections(
             return Detections(images, categories, boxes, areas.astype(float), scores, masks)
         boxes = found.boxes("bbox")
     return Detections(images, categories, boxes, boxes[:, 2] * boxes[:, 3], scores, masks)
+
+
+def fingerprint(truth: Truth) -> str:
+    """SHA-256 of what is to be found, the same for every file that says the same.
+
+    Neither names of files, nor the order of keys and records, nor ids of annotations count;
+    areas that are left out count as those they are scored by. Truth read for masks has another
+    fingerprint than the same file read for boxes.
+    """
+    masks = np.array([_digest_of_mask(mask) for mask in truth.masks or ()], np.uint64)
+    # Adding 0 makes -0.0, which equals 0.0, the same bytes.
+    columns = [truth.images, truth.categories, *(truth.boxes.T + 0.0), truth.areas + 0.0]
+    columns += [truth.crowd, *([] if truth.masks is None else [masks])]
+    order = np.lexsort(columns[::-1])
+    digest = hashlib.sha256(repr(truth.names).encode())
+    for column in [truth.image_ids, truth.category_ids, *(column[order] for column in columns)]:
+        digest.update(f"|{len(column)}|{column.dtype.str}|".encode())
+        digest.update(np.ascontiguousarray(column).tobytes())
+    return digest.hexdigest()
+
+
+def _digest_of_mask(mask: Any) -> int:
+    counts = mask["counts"]
+    text = counts if isinstance(counts, bytes) else counts.encode("ascii")
+    digest = hashlib.sha256(b"%d %d " % tuple(mask["size"]) + text).digest()
+    return int.from_bytes(digest[:8], "little")
 
 
 def _table(raw: Any, name: str, file: str) -> Records:

@@ -12,7 +12,7 @@ import pycocotools.mask
 import pytest
 
 from detnet.errors import InputError
-from detnet.evaluation.coco import score
+from detnet.evaluation.coco import evaluate, score
 from detnet.evaluation.engines import ENGINES
 
 HEADLINE = ["AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl"]
@@ -100,7 +100,7 @@ def random_case(seed: int) -> tuple[dict[str, Any], list[dict[str, Any]], dict[s
     if seed % 5 == 0:
         options |= {"iou_thresholds": (0.3, 0.5, 0.9), "max_dets": (3,)}
     if seed % 5 == 1:
-        options |= {"areas": {"small": (0, 500), "odd": (400, 2000)}, "max_dets": (500, 2, 1)}
+        options |= {"areas": {"tiny": (0, 500), "odd": (400, 2000)}, "max_dets": (500, 2, 1)}
     if seed % 5 == 2:
         options["class_agnostic_recall"] = True
     truth = {"images": images, "annotations": annotations, "categories": categories}
@@ -193,7 +193,7 @@ def test_scores_have_the_promised_form(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     scores = score(truth, results, engine=engine)
-    keys = ["engine", "iou_type", *HEADLINE, "by_iou_and_size", "per_class"]
+    keys = ["engine", "iou_type", *HEADLINE, "by_iou_and_size", "per_class", "ground_truth"]
     assert list(scores) == keys
     assert scores["engine"].startswith(f"{engine} ")
     assert list(scores["by_iou_and_size"]) == ["all", "small", "medium", "large"]
@@ -232,14 +232,49 @@ def test_nothing_found_is_zero_and_nothing_there_is_null(
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_own_grid(engine: str, truth: dict[str, Any], results: list[dict[str, Any]]) -> None:
-    options: dict[str, Any] = {"iou_thresholds": (0.3, 0.55), "areas": {"tiny": (0, 300)}}
-    scores = score(truth, results, engine=engine, max_dets=(5,), **options)
-    assert scores["AR5"] == pytest.approx(0.75) and scores["AR100"] is None
-    assert scores["AP50"] is None and scores["APs"] is None
-    assert scores["by_iou_and_size"]["tiny"]["AP"] == pytest.approx({"mean": 1, "30": 1, "55": 1})
-    assert scores["parameters"]["max_dets"] == [5]
-    assert scores["per_class"]["dog"]["AR5"] == pytest.approx(0.5)
+def test_own_grid_adds_to_cocos(
+    engine: str, truth: dict[str, Any], results: list[dict[str, Any]]
+) -> None:
+    plain = score(truth, results, engine=engine)
+    scores = score(
+        truth,
+        results,
+        engine=engine,
+        iou_thresholds=(0.3, 0.9, 0.55),
+        areas={"tiny": (0, 300)},
+        max_dets=(5, 100),
+    )
+    assert {key: scores[key] for key in HEADLINE} == {key: plain[key] for key in HEADLINE}
+    assert scores["AR5"] == pytest.approx(0.55)
+    names = ["mean", "30", "50", "55", "60", "70", "80", "85", "90"]
+    assert list(scores["by_iou_and_size"]) == ["all", "small", "medium", "large", "tiny"]
+    for size, row in scores["by_iou_and_size"].items():
+        assert list(row) == ["AP", "AR", "AP@5", "AR@5"]
+        assert [list(values) for values in row.values()] == [names] * 4
+        for measure, values in plain["by_iou_and_size"].get(size, {}).items():
+            assert {key: row[measure][key] for key in values} == values
+    # The dog's IoU of 0.543 is enough for 0.5, not for 0.55.
+    assert scores["by_iou_and_size"]["medium"]["AR"]["30"] == 1
+    assert scores["by_iou_and_size"]["medium"]["AP@5"]["50"] == pytest.approx(1)
+    assert scores["by_iou_and_size"]["medium"]["AR"]["55"] == 0
+    assert scores["by_iou_and_size"]["tiny"]["AP"]["mean"] == pytest.approx(1)
+    assert scores["per_class"] == plain["per_class"]
+    assert scores["parameters"]["max_dets"] == [1, 5, 10, 100]
+    assert scores["parameters"]["iou_thresholds"][:3] == [0.3, 0.5, 0.55]
+    assert scores["parameters"]["areas"]["tiny"] == [0, 300] and "parameters" not in plain
+
+
+def test_evaluation_is_there_to_be_read(
+    truth: dict[str, Any], results: list[dict[str, Any]]
+) -> None:
+    evaluation = evaluate(truth, results)
+    assert evaluation.scores() == score(truth, results)
+    assert evaluation.truth.names == ("dog", "cow", "cat")
+    assert evaluation.tables.precision.shape == (10, 101, 3, 4, 3)
+    assert evaluation.tables.recall.shape == (10, 3, 4, 3)
+    assert evaluation.evaluator.tide_errors()["counts"]["Loc"] == 0
+    assert sorted(evaluation.evaluator.image_diagnostics()["img_summary"]) == [1, 2]
+    assert evaluate(truth, results, engine="pycocotools").evaluator is None
 
 
 def test_class_agnostic_recall_counts_a_box_of_the_wrong_class(
@@ -258,7 +293,12 @@ def test_class_agnostic_recall_counts_a_box_of_the_wrong_class(
         ({"iou_type": "box"}, "did you mean 'bbox'"),
         ({"iou_thresholds": (50,)}, "iou_thresholds"),
         ({"max_dets": (0,)}, "max_dets"),
-        ({"areas": {"small": (9, 1)}}, "areas"),
+        ({"iou_thresholds": ("0.5",)}, "iou_thresholds"),
+        ({"max_dets": (1.5,)}, "max_dets"),
+        ({"areas": {"small": (1, 9)}}, "'small' is one of COCO's"),
+        ({"areas": {"odd": (9, 1)}}, "'odd'"),
+        ({"areas": {"odd": (9,)}}, "'odd'"),
+        ({"areas": {"odd": (float("nan"), 1)}}, "'odd'"),
     ],
 )
 def test_bad_options(options: dict[str, Any], message: str, truth: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from detnet.errors import InputError
-from detnet.evaluation.normalise import read_detections, read_truth
+from detnet.evaluation.normalise import fingerprint, read_detections, read_truth
 
 RLE = {"size": [40, 60], "counts": [100, 50, 2250]}
 
@@ -278,3 +278,46 @@ def test_ids_may_be_large_and_negative(results: list[dict[str, Any]]) -> None:
     for result, image in zip(results, (big + 1, -1), strict=True):
         result |= {"image_id": image, "category_id": 0}
     np.testing.assert_array_equal(read_detections(results, columns).images, [2, 0])
+
+
+def turned(record: dict[str, Any]) -> dict[str, Any]:
+    """The same record with its keys in another order."""
+    return dict(reversed(record.items()))
+
+
+def test_fingerprint_is_of_what_is_said(truth: dict[str, Any]) -> None:
+    same = {name: [turned(r) for r in reversed(records)] for name, records in truth.items()}
+    same["annotations"][1] |= {"area": 12.0, "id": 77, "iscrowd": 0, "bbox": [1, 2.0, 3, 4]}
+    same["annotations"][0] |= {"bbox": [-0.0, 0, 0, 9.5]}
+    mine = fingerprint(read_truth(truth))
+    assert len(mine) == 64 and fingerprint(read_truth(turned(same))) == mine
+    changes: list[tuple[str, int, dict[str, Any]]] = [
+        ("annotations", 0, {"bbox": [1, 2, 3, 4.5], "area": 12}),
+        ("annotations", 0, {"area": 13}),
+        ("annotations", 0, {"iscrowd": 1}),
+        ("annotations", 0, {"category_id": 7}),
+        ("annotations", 0, {"image_id": 3}),
+        ("images", 1, {"id": 4}),
+        ("categories", 1, {"name": "c"}),
+    ]
+    seen = {mine}
+    for table, index, change in changes:
+        other = json.loads(json.dumps(truth))
+        other[table][index] |= change
+        if table == "images":
+            other["annotations"][1]["image_id"] = 4
+        seen.add(fingerprint(read_truth(other)))
+    assert len(seen) == 1 + len(changes)
+    more = truth | {"images": [*truth["images"], {"id": 5}]}
+    assert fingerprint(read_truth(more)) not in seen
+
+
+def test_fingerprint_of_masks(truth: dict[str, Any]) -> None:
+    truth["images"][1] |= {"height": 40, "width": 60}
+    for record in truth["annotations"]:
+        record["segmentation"] = RLE
+    mine = fingerprint(read_truth(truth, iou_type="segm"))
+    truth["annotations"].reverse()
+    assert fingerprint(read_truth(truth, iou_type="segm")) == mine
+    truth["annotations"][0]["segmentation"] = {"size": [40, 60], "counts": [99, 51, 2250]}
+    assert fingerprint(read_truth(truth, iou_type="segm")) != mine

@@ -1,0 +1,130 @@
+"""Where precision and recall are taken: COCO's grid, and what a user adds to it."""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from detnet.errors import InputError
+from detnet.tables import unknown_name
+
+IOU_TYPES = ("bbox", "segm")
+IOU_THRESHOLDS = tuple(np.linspace(0.5, 0.95, 10).tolist())
+AREAS = {
+    "all": (0.0, 1e10),
+    "small": (0.0, 32.0**2),
+    "medium": (32.0**2, 96.0**2),
+    "large": (96.0**2, 1e10),
+}
+MAX_DETS = (1, 10, 100)
+
+_TABLE_THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.85)  # of the paper's Tables 3 and 4
+_TOLERANCE = 1e-6  # linspace has no exact 0.9
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Where precision and recall are taken; what `make_grid` makes holds all of COCO's grid.
+
+    Args:
+        iou_type: "bbox" or "segm".
+        iou_thresholds: T of them, ascending.
+        areas: A ranges by name, lowest and highest area in pixels, both included; COCO's first.
+        max_dets: M of them, ascending: best-scored results per image and category.
+        own_thresholds: those a user asked for by name, which may be COCO's, too.
+    """
+
+    iou_type: str
+    iou_thresholds: tuple[float, ...]
+    areas: dict[str, tuple[float, float]]
+    max_dets: tuple[int, ...]
+    own_thresholds: tuple[float, ...] = ()
+
+    @property
+    def is_coco(self) -> bool:
+        """Whether a user has asked for nothing beyond COCO's grid."""
+        return self == make_grid(self.iou_type)
+
+    @property
+    def coco_thresholds(self) -> list[int]:
+        """Positions of COCO's ten thresholds, over which every mean is taken."""
+        return [self.threshold(value) for value in IOU_THRESHOLDS]
+
+    @property
+    def shown_thresholds(self) -> dict[str, int]:
+        """Positions of the thresholds that tables show, by name in percent: "50", "92.5"."""
+        shown = {self.threshold(value) for value in (*_TABLE_THRESHOLDS, *self.own_thresholds)}
+        return {f"{100 * self.iou_thresholds[t]:.6g}": t for t in sorted(shown)}
+
+    @property
+    def coco_most(self) -> int:
+        """Position of 100 among `max_dets`, the number of results that every AP allows."""
+        return self.max_dets.index(MAX_DETS[-1])
+
+    @property
+    def further_max_dets(self) -> dict[int, int]:
+        """Positions of the numbers of results that are not COCO's, by number."""
+        return {m: i for i, m in enumerate(self.max_dets) if m not in MAX_DETS}
+
+    def threshold(self, value: float) -> int:
+        """Position of an IoU threshold.
+
+        Raises:
+            ValueError: it is not in the grid.
+        """
+        for position, own in enumerate(self.iou_thresholds):
+            if abs(own - value) < _TOLERANCE:
+                return position
+        raise ValueError(f"no IoU threshold {value} among {self.iou_thresholds}")
+
+
+def make_grid(
+    iou_type: str = "bbox",
+    *,
+    iou_thresholds: Iterable[float] = (),
+    areas: Mapping[str, tuple[float, float]] | None = None,
+    max_dets: Iterable[int] = (),
+) -> Grid:
+    """COCO's grid with a user's own thresholds, areas and numbers of results added.
+
+    Raises:
+        InputError: something is out of range, or an area has a name of COCO's.
+    """
+    if iou_type not in IOU_TYPES:
+        raise InputError(unknown_name("iou_type", iou_type, IOU_TYPES))
+    own = tuple(sorted({_snapped(value) for value in iou_thresholds}))
+    numbers = list(max_dets)
+    if not all(_is_number(m) and m == int(m) and m > 0 for m in numbers):
+        raise InputError(f"max_dets {numbers} must be whole numbers above 0")
+    return Grid(
+        iou_type,
+        tuple(sorted({*IOU_THRESHOLDS, *own})),
+        AREAS | {name: _area(name, limits) for name, limits in (areas or {}).items()},
+        tuple(sorted({*MAX_DETS, *(int(m) for m in numbers)})),
+        own,
+    )
+
+
+def _snapped(value: float) -> float:
+    """An own threshold, as COCO writes it where COCO has it."""
+    if not _is_number(value) or not 0 < value <= 1:
+        raise InputError(f"iou_thresholds: {value} must be above 0 and at most 1")
+    return next((coco for coco in IOU_THRESHOLDS if abs(coco - value) < _TOLERANCE), float(value))
+
+
+def _area(name: str, limits: tuple[float, float]) -> tuple[float, float]:
+    if name in AREAS:
+        raise InputError(f"areas: {name!r} is one of COCO's ({', '.join(AREAS)}); take other names")
+    pair = len(limits) == 2 and all(not math.isnan(edge) for edge in limits)
+    if not pair or not 0 <= limits[0] <= limits[1]:
+        raise InputError(
+            f"areas: {name!r} has the edges {tuple(limits)}, which must be the lowest and the "
+            "highest area in square pixels"
+        )
+    # The evaluators take no infinity; COCO's own "all" ends here.
+    return float(limits[0]), min(float(limits[1]), AREAS["all"][1])
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float | np.number) and math.isfinite(value)
