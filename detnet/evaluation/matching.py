@@ -1,0 +1,213 @@
+"""COCO's matching of detections to ground truth, for a whole data set at once.
+
+An evaluator written in C answers quickly what a precision is, and slowly which detection found
+which object. Error kinds, confusion, pictures and comparisons need the second, so it is computed
+here into flat arrays, by pycocotools' rules to the last bit.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pycocotools.mask
+
+from detnet.evaluation.grid import Grid
+from detnet.evaluation.normalise import Detections, Truth
+
+_PAIRS_AT_ONCE = 2_000_000
+_ABOVE_ALL_PAIRS = 1 << 30
+
+
+@dataclass(frozen=True)
+class Matches:
+    """Which object each detection was matched to, at every size and IoU threshold.
+
+    D detections count: the `max_dets[-1]` best-scored of each image and category. They stand as
+    COCO accumulates precision: by category, then score downwards, then image, then rank.
+
+    Args:
+        rows: (D,) positions in `Detections`.
+        images, categories, scores: (D,) of those.
+        ranks: (D,) place by score among the detections of the same image and category, from 0.
+        matched: (A, T, D) int32, position in `Truth` of the object found, -1 for none.
+        ignored: (A, T, D), counts neither for nor against: matched to an ignored object, or
+            matched to none and itself outside the range of sizes.
+        truth_ignored: (A, G), objects that need not be found: crowds and other sizes.
+    """
+
+    truth: Truth
+    grid: Grid
+    rows: np.ndarray
+    images: np.ndarray
+    categories: np.ndarray
+    scores: np.ndarray
+    ranks: np.ndarray
+    matched: np.ndarray
+    ignored: np.ndarray
+    truth_ignored: np.ndarray
+
+
+@dataclass(frozen=True)
+class _Pairs:
+    """Detections and objects of one image and category that overlap enough for some threshold.
+
+    Sorted by step, then detection, then IoU, then object. Pairs of the same step belong to
+    different groups of image and category, so a step can be matched at once.
+    """
+
+    steps: np.ndarray
+    detections: np.ndarray
+    objects: np.ndarray
+    ious: np.ndarray
+
+
+def match(truth: Truth, detections: Detections, grid: Grid) -> Matches:
+    """Matches as pycocotools' `COCOeval.evaluateImg` does, every image and category in step.
+
+    From the best score down, a detection takes the free object of highest IoU, the later of two
+    equal ones; one that counts is preferred to an ignored one of whatever IoU. A crowd stays free.
+    """
+    found = _counted(truth, detections, grid.max_dets[-1])
+    limits = np.array(list(grid.areas.values())).reshape(-1, 2, 1)
+    outside = _outside(detections.areas[found["rows"]], limits)
+    truth_ignored = _outside(truth.areas, limits) | truth.crowd
+    thresholds = np.minimum(grid.iou_thresholds, 1 - 1e-10)
+    pairs = _pairs(truth, detections, found, grid.iou_type, float(thresholds.min()))
+    matched = _match_in_steps(pairs, thresholds, truth.crowd, truth_ignored, len(found["rows"]))
+    ignored = np.repeat(outside[:, None], len(thresholds), axis=1)
+    sizes, levels, hits = np.nonzero(matched >= 0)
+    ignored[sizes, levels, hits] = truth_ignored[sizes, matched[sizes, levels, hits]]
+    return Matches(
+        truth, grid, **found, matched=matched, ignored=ignored, truth_ignored=truth_ignored
+    )
+
+
+def _outside(areas: np.ndarray, limits: np.ndarray) -> np.ndarray:
+    """(A, N): the area is not in the range."""
+    return (areas < limits[:, 0]) | (areas > limits[:, 1])
+
+
+def _counted(truth: Truth, detections: Detections, most: int) -> dict[str, np.ndarray]:
+    """The detections that count, in the order of `Matches`."""
+    groups = detections.categories * len(truth.image_ids) + detections.images
+    order = np.lexsort((-detections.scores, groups))
+    ranks = _places(groups[order])
+    order, ranks = order[ranks < most], ranks[ranks < most]
+    by_score = np.lexsort((-detections.scores[order], detections.categories[order]))
+    rows = order[by_score]
+    return {
+        "rows": rows,
+        "images": detections.images[rows],
+        "categories": detections.categories[rows],
+        "scores": detections.scores[rows],
+        "ranks": ranks[by_score],
+    }
+
+
+def _places(groups: np.ndarray) -> np.ndarray:
+    """Each element's place, from 0, in its run of equal values."""
+    places = np.arange(len(groups))
+    first = np.ones(len(groups), bool)
+    first[1:] = groups[1:] != groups[:-1]
+    return places - np.maximum.accumulate(np.where(first, places, 0))
+
+
+def _pairs(
+    truth: Truth, detections: Detections, found: dict[str, np.ndarray], iou_type: str, least: float
+) -> _Pairs:
+    count = len(truth.image_ids)
+    groups = found["categories"] * count + found["images"]
+    overlaps = _mask_overlaps if iou_type == "segm" else _box_overlaps
+    near: list[tuple[np.ndarray, ...]] = []
+    for members, objects in _candidates(groups, truth.categories * count + truth.images):
+        ious = overlaps(truth, detections, found["rows"][members], objects)
+        enough = ious >= least
+        near.append((members[enough], objects[enough], ious[enough]))
+    members, objects, ious = (np.concatenate(columns) for columns in zip(*near, strict=True))
+    kept = np.unique(members)
+    kept = kept[np.lexsort((found["ranks"][kept], groups[kept]))]
+    steps = np.zeros(len(groups), np.int64)
+    steps[kept] = _places(groups[kept])
+    order = np.lexsort((objects, ious, members, steps[members]))
+    return _Pairs(steps[members][order], members[order], objects[order], ious[order])
+
+
+def _candidates(
+    groups: np.ndarray, object_groups: np.ndarray
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """All pairs of a detection and an object of the same group, some millions at a time."""
+    by_group = np.argsort(object_groups, kind="stable")
+    ordered = object_groups[by_group]
+    begins = np.searchsorted(ordered, groups, "left")
+    counts = np.searchsorted(ordered, groups, "right") - begins
+    members = np.argsort(groups, kind="stable")  # a group's pairs stay together, for masks
+    members = members[counts[members] > 0]
+    ends = np.cumsum(counts[members])
+    cuts = np.searchsorted(ends, np.arange(_PAIRS_AT_ONCE, ends[-1:].sum(), _PAIRS_AT_ONCE))
+    for some in np.split(members, np.unique(cuts)):
+        each = counts[some]
+        within = np.arange(each.sum()) - np.repeat(np.cumsum(each) - each, each)
+        yield np.repeat(some, each), by_group[np.repeat(begins[some], each) + within]
+
+
+def _box_overlaps(
+    truth: Truth, detections: Detections, rows: np.ndarray, objects: np.ndarray
+) -> np.ndarray:
+    """IoU of each pair in the arithmetic of pycocotools' bbIou, so that equal stays equal."""
+    one, other = detections.boxes[rows].T, truth.boxes[objects].T
+    sides = [
+        np.minimum(one[i] + one[i + 2], other[i] + other[i + 2]) - np.maximum(one[i], other[i])
+        for i in (0, 1)
+    ]
+    apart = (sides[0] <= 0) | (sides[1] <= 0)
+    common = sides[0] * sides[1]
+    own = one[2] * one[3]
+    union = np.where(truth.crowd[objects], own, own + other[2] * other[3] - common)
+    return np.divide(common, union, out=np.zeros_like(common), where=~apart)
+
+
+def _mask_overlaps(
+    truth: Truth, detections: Detections, rows: np.ndarray, objects: np.ndarray
+) -> np.ndarray:
+    """IoU of each pair's masks; pycocotools takes those of one image and category together."""
+    assert truth.masks is not None and detections.masks is not None
+    groups = truth.categories[objects] * len(truth.image_ids) + truth.images[objects]
+    begins = np.flatnonzero(np.diff(groups, prepend=-1)).tolist()
+    ious = np.zeros(len(rows))
+    for begin, end in zip(begins, [*begins[1:], len(rows)], strict=False):  # both may be empty
+        count = int((rows[begin:end] == rows[begin]).sum())  # of objects, for each detection
+        these = objects[begin : begin + count]
+        ious[begin:end] = pycocotools.mask.iou(
+            [detections.masks[row] for row in rows[begin:end:count]],
+            [truth.masks[i] for i in these],
+            truth.crowd[these].astype(int).tolist(),
+        ).ravel()
+    return ious
+
+
+def _match_in_steps(
+    pairs: _Pairs,
+    thresholds: np.ndarray,
+    crowd: np.ndarray,
+    truth_ignored: np.ndarray,
+    count: int,
+) -> np.ndarray:
+    """(A, T, D) object of each detection, -1 for none."""
+    matched = np.full((len(truth_ignored), len(thresholds), count), -1, np.int32)
+    taken = np.zeros((len(truth_ignored), len(thresholds), len(crowd)), bool)
+    bonus = np.where(truth_ignored, 0, _ABOVE_ALL_PAIRS).astype(np.int32)[:, None]
+    ends = np.flatnonzero(np.diff(pairs.steps, append=-1)) + 1
+    for begin, end in zip([0, *ends[:-1].tolist()], ends.tolist(), strict=False):
+        objects, members = pairs.objects[begin:end], pairs.detections[begin:end]
+        fits = pairs.ious[begin:end] >= thresholds[:, None]
+        fits = fits & ~taken[:, :, objects]
+        # Within a detection pairs ascend by IoU, then object: the last that fits is the best.
+        order = np.arange(1, len(objects) + 1, dtype=np.int32)
+        keys = np.where(fits, order + bonus[:, :, objects], 0)
+        firsts = np.flatnonzero(np.diff(members, prepend=-1))
+        best = np.maximum.reduceat(keys, firsts, axis=2)
+        sizes, levels, which = np.nonzero(best)
+        chosen = objects[best[sizes, levels, which] % _ABOVE_ALL_PAIRS - 1]
+        matched[sizes, levels, members[firsts[which]]] = chosen
+        taken[sizes, levels, chosen] = ~crowd[chosen]
+    return matched
