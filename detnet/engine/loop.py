@@ -20,7 +20,8 @@ from detnet.engine.optim import Ema, Schedule
 
 __all__ = ["Batch", "Interrupt", "NonFiniteLoss", "Step", "train_steps"]
 
-Batch = tuple[list[Tensor], list[dict[str, Any]]]
+# Images of one size may come as one tensor (N, C, H, W).
+Batch = tuple[list[Tensor] | Tensor, list[dict[str, Any]]]
 
 
 @dataclass(frozen=True)
@@ -199,7 +200,11 @@ def _backward(
 
 
 def _to_device(batch: Batch, device: torch.device) -> Batch:
-    images = [image.to(device, non_blocking=True) for image in batch[0]]
+    images: list[Tensor] | Tensor
+    if isinstance(batch[0], Tensor):
+        images = batch[0].to(device, non_blocking=True)
+    else:
+        images = [image.to(device, non_blocking=True) for image in batch[0]]
     targets = [
         {
             name: value.to(device, non_blocking=True) if isinstance(value, Tensor) else value

@@ -19,6 +19,17 @@ def fast_bf16(device: torch.device | str) -> bool:
     return kind == "cpu" and bool(_CPU_FLAGS & _cpu_flags(Path("/proc/cpuinfo")))
 
 
+def choose_precision(name: str, device: torch.device) -> torch.dtype | None:
+    """What a forward pass computes in: bf16, or None for fp32.
+
+    Args:
+        name: fp32, bf16, or auto for bf16 where the device is fast at it.
+    """
+    if name == "auto":
+        return torch.bfloat16 if fast_bf16(device) else None
+    return torch.bfloat16 if name == "bf16" else None
+
+
 @cache
 def _cpu_flags(cpuinfo: Path) -> frozenset[str]:
     """What the first processor can do; empty where the system does not say."""

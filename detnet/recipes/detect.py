@@ -1,243 +1,113 @@
 """Trains a detector: one function that can be interrupted and resumed to the same bits."""
 
-import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
-from torch import nn
-from torch.nn.parallel import DistributedDataParallel
+from torch import Tensor, nn
 
 from detnet.data.loaders import stream
 from detnet.detectors.files import save_model
-from detnet.engine import distributed
 from detnet.engine.distributed import Process
-from detnet.engine.loop import Interrupt, NonFiniteLoss, Step, train_steps
-from detnet.engine.memory import keep_freed_memory
-from detnet.engine.optim import Ema, sgd
+from detnet.engine.loop import Batch
 from detnet.engine.runs import RunFolder
-from detnet.errors import InputError
-from detnet.recipes.config import TrainConfig, read_config, write_config
-from detnet.recipes.material import load_material, make_batches, make_dataset, make_model
-from detnet.recipes.plan import Plan, learning_rate, make_plan
-from detnet.recipes.run_state import Run, Watch, log, restore, save, tensorboard
-from detnet.recipes.selection import evaluate_and_keep, require_metric
+from detnet.evaluation.coco import HEADLINE
+from detnet.recipes.config import TrainConfig, read_config
+from detnet.recipes.evaluate import evaluate_model, validation_losses, write_scores
+from detnet.recipes.material import (
+    MASK_DETECTORS,
+    load_material,
+    make_batches,
+    make_dataset,
+    make_model,
+)
+from detnet.recipes.run_state import Watch
+from detnet.recipes.running import run_task
+from detnet.recipes.task import Measured, Source, Task, require_metric
 
 
 def train(config: TrainConfig, output: Path, *, watch: Watch) -> bool:
-    """Starts a run in a new folder.
-
-    Args:
-        config: its settings.
-        output: the folder, which must hold no run.
-        watch: called with each event: "note", "start", "progress" (a step), "evaluation", "end".
-
-    Returns:
-        True when the run is complete, False when it was interrupted and can be resumed.
-
-    Raises:
-        InputError: what was given cannot be used.
-        NonFiniteLoss: after saving the last good state.
-    """
-    return _train(config, output, resume=False, watch=watch)
+    """Starts a run in a new folder; see `detnet.recipes.running.run_task`."""
+    return _run(config, output, resume=False, watch=watch)
 
 
 def resume(output: Path, *, watch: Watch) -> bool:
     """Goes on with the run in a folder, to the same bits as if it had never stopped."""
     config = read_config(RunFolder.open(output).config)
-    return _train(config, output, resume=True, watch=watch)
+    return _run(config, output, resume=True, watch=watch)
 
 
-def _train(config: TrainConfig, output: Path, *, resume: bool, watch: Watch) -> bool:
-    keep_freed_memory()
-    process = distributed.setup(None if config.device == "auto" else config.device)
-    try:
-        with Interrupt() as interrupt:
-            run = _prepare(config, output, process, resume=resume, watch=watch)
-            try:
-                if resume:
-                    restore(run)
-                return _carry_out(run, interrupt)
-            finally:
-                run.folder.unlock()
-    finally:
-        distributed.cleanup()
+def _run(config: TrainConfig, output: Path, *, resume: bool, watch: Watch) -> bool:
+    def make_task(process: Process) -> Task:
+        return DetectionTask(config, process)
+
+    return run_task(config, output, make_task, resume=resume, watch=watch)
 
 
-def _prepare(
-    config: TrainConfig, output: Path, process: Process, *, resume: bool, watch: Watch
-) -> Run:
-    """Reads the data and builds everything before the folder is made: a mistake leaves no run."""
-    quiet: Watch = lambda event: None  # noqa: E731  other processes have nothing to say
-    watch = watch if process.main else quiet
-    torch.manual_seed(config.seed)
-    require_metric(config)
-    material = load_material(config)
-    dataset = make_dataset(config, material.train)
-    batches = make_batches(config, material.train, process)
-    plan = make_plan(config, len(batches))
-    model, notes = make_model(config, material.train.categories, carry=not resume)
-    model.to(process.device).to(memory_format=torch.channels_last)
-    lr, origin = learning_rate(config)
-    for note in [*material.notes, *notes, origin]:
-        watch({"event": "note", "text": note})
-    optimizer = sgd(model, lr=lr, momentum=config.momentum, weight_decay=config.weight_decay)
-    ema = Ema(model, config.ema) if config.ema else None
-    folder = RunFolder.open(output) if resume else _new_folder(config, output, process)
-    run = Run(
-        config, folder, process, material, dataset, batches, plan, model, optimizer, ema, watch
-    )
-    # The samplers draw from the global generator: each process its own stream.
-    torch.manual_seed(int(np.random.SeedSequence((config.seed, process.rank)).generate_state(1)[0]))
-    if process.main:
-        folder.lock()
-    return run
+class DetectionTask(Task):
+    """A detector on a data set in COCO's format."""
 
+    config: TrainConfig
 
-def _new_folder(config: TrainConfig, output: Path, process: Process) -> RunFolder:
-    if process.main:
-        folder = RunFolder.create(output)
-        write_config(config, folder.config)
-        folder.write_environment()
-    distributed.barrier()
-    return RunFolder.open(output)
+    def __init__(self, config: TrainConfig, process: Process) -> None:
+        known = [*HEADLINE]
+        if config.detector in MASK_DETECTORS:
+            known += [f"segm_{name}" for name in HEADLINE]
+        require_metric(config.best_metric, known)
+        self.config, self.process = config, process
+        self.material = material = load_material(config)
+        self.source = Source(
+            material.train.path,
+            "annotations",
+            len(material.train),
+            len(material.val) if material.val else 0,
+            material.fingerprint,
+            material.notes,
+        )
+        self._dataset = make_dataset(config, material.train)
+        self._batches = make_batches(config, material.train, process)
+        self.batches_per_epoch = len(self._batches)
 
+    def make_model(self, *, carry: bool) -> tuple[nn.Module, list[str]]:
+        return make_model(self.config, self.material.train.categories, carry=carry)
 
-def _carry_out(run: Run, interrupt: Interrupt) -> bool:
-    """Takes the steps that are left, and finishes the run after the last one."""
-    total = run.plan.total
-    if run.progress.iteration < total and not run.progress.stopped_early:
-        _announce(run)
-        _take_steps(run, interrupt)
-        # Only a signal, which all processes agree on, ends the steps before their time.
-        if run.progress.iteration < total and not run.progress.stopped_early:
-            save(run)
-            return False
-    _finish(run)
-    return True
+    def stream(self, *, start: int, stop: int) -> Iterator[Batch]:
+        return stream(
+            self._dataset,
+            self._batches,
+            start_iteration=start,
+            iterations=stop,
+            workers=self.config.workers,
+            pin_memory=self.process.device.type == "cuda",
+        )
 
+    def evaluate(self, model: nn.Module, autocast: torch.dtype | None) -> Measured:
+        assert self.material.val is not None  # asked by the caller
+        scores = evaluate_model(
+            model,
+            self.material.val,
+            process=self.process,
+            autocast=autocast,
+            workers=self.config.workers,
+        )
+        losses = self._losses(model, autocast) if self.config.val_loss else {}
+        numbers = {**scores.headline, **{f"val_{name}": value for name, value in losses.items()}}
+        return Measured(numbers, lambda folder: write_scores(scores, folder))
 
-def _take_steps(run: Run, interrupt: Interrupt) -> None:
-    config, plan, start = run.config, run.plan, run.progress.iteration
-    source = stream(
-        run.dataset,
-        run.batches,
-        start_iteration=start * config.accumulate,
-        iterations=plan.total * config.accumulate,
-        workers=config.workers,
-        pin_memory=run.process.device.type == "cuda",
-    )
-    steps = train_steps(
-        _wrapped(run),
-        source,
-        run.optimizer,
-        plan.schedule,
-        start=start,
-        iterations=plan.total,
-        device=run.process.device,
-        accumulate=config.accumulate,
-        clip_norm=config.clip_norm,
-        autocast=run.autocast,
-        ema=run.ema,
-        interrupt=interrupt,
-    )
-    with tensorboard(run) as board:
-        clock = time.perf_counter()
-        for step in _guarded(run, steps):
-            run.progress.iteration = step.iteration
-            event = _step_event(step, plan)
-            if step.iteration % config.log_every == 0 or step.iteration == plan.total:
-                log(run, board, event)
-            run.watch({**event, "event": "progress"})
-            evaluated = step.iteration in plan.evaluations
-            if evaluated:
-                evaluate_and_keep(run, board)
-            now = time.perf_counter()
-            run.progress.seconds += now - clock
-            clock = now
-            if evaluated or step.iteration % config.checkpoint_every == 0:
-                save(run)
-            if run.progress.stopped_early:
-                return
+    def _losses(self, model: nn.Module, autocast: torch.dtype | None) -> dict[str, float]:
+        assert self.material.val is not None
+        return validation_losses(
+            model,
+            self.material.val,
+            self._batches.batch_size,
+            process=self.process,
+            autocast=autocast,
+            workers=self.config.workers,
+            seed=self.config.seed,
+        )
 
+    def save_model(self, path: Path, model: nn.Module, state: dict[str, Tensor] | None) -> None:
+        save_model(path, model, state)
 
-def _guarded(run: Run, steps: Iterator[Step]) -> Iterator[Step]:
-    """Passes steps on; when one cannot be taken, keeps the state before it."""
-    try:
-        yield from steps
-    except NonFiniteLoss as error:
-        save(run)
-        names = run.material.file_names(error.image_ids)
-        log(run, None, {"event": "failure", "iteration": error.iteration, "images": names})
-        run.watch({"event": "note", "text": f"images of the batch: {', '.join(names)}"})
-        raise
-    except InputError:  # an image that cannot be read; other processes cannot be asked to save now
-        if run.process.world_size == 1:
-            save(run)
-        raise
-
-
-def _finish(run: Run) -> None:
-    """Writes the final weights and says how it went; once, also after a kill at the very end."""
-    if not run.process.main:
-        return
-    progress = run.progress
-    event = {
-        "event": "end",
-        "iteration": progress.iteration,
-        "seconds": progress.seconds,
-        "best": progress.best,
-        "best_iteration": progress.best_iteration,
-        "stopped_early": progress.stopped_early,
-    }
-    if any(past["event"] == "end" for past in run.folder.read_metrics()):
-        text = f"{run.folder.path} is complete at iteration {progress.iteration}"
-        run.watch({"event": "note", "text": text})
-        return
-    save_model(run.folder.model, run.model, run.ema.model_state() if run.ema else None)
-    log(run, None, event)
-    run.watch(event)
-
-
-def _step_event(step: Step, plan: Plan) -> dict[str, Any]:
-    return {
-        "event": "step",
-        "iteration": step.iteration,
-        "epoch": step.iteration / plan.per_epoch,
-        "loss": step.total,
-        **step.losses,
-        "lr": step.lr,
-        "grad_norm": step.grad_norm,
-        "images_per_s": step.images / max(1e-9, step.data_s + step.step_s),
-        "data_s": step.data_s,
-        "step_s": step.step_s,
-    }
-
-
-def _announce(run: Run) -> None:
-    run.watch(
-        {
-            "event": "start",
-            "iteration": run.progress.iteration,
-            "iterations": run.plan.total,
-            "per_epoch": run.plan.per_epoch,
-            "images": len(run.material.train),
-            "val_images": len(run.material.val) if run.material.val else 0,
-            "device": str(run.process.device),
-            "processes": run.process.world_size,
-            "precision": "bf16" if run.autocast else "fp32",
-            "params": sum(p.numel() for p in run.model.parameters()),
-            "folder": str(run.folder.path),
-        }
-    )
-
-
-def _wrapped(run: Run) -> nn.Module:
-    if run.process.world_size == 1:
-        return run.model
-    devices = [run.process.device.index] if run.process.device.type == "cuda" else None
-    return DistributedDataParallel(
-        run.model, device_ids=devices, broadcast_buffers=run.buffers_differ
-    )
+    def names_of(self, image_ids: Iterable[int]) -> list[str]:
+        return self.material.file_names(image_ids)

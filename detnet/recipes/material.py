@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from torch import nn
 
 from detnet.data.annotations import Annotations, require_images
@@ -20,10 +19,23 @@ from detnet.detectors import create
 from detnet.detectors.build import ModelInfo, info_of
 from detnet.detectors.files import load_weights
 from detnet.engine.distributed import Process
-from detnet.engine.precision import fast_bf16
+from detnet.engine.precision import choose_precision
 from detnet.errors import InputError
 from detnet.inference.predictor import find_model
 from detnet.recipes.config import TrainConfig
+from detnet.recipes.task import batch_per_process
+
+__all__ = [
+    "MASK_DETECTORS",
+    "Material",
+    "carry_weights",
+    "choose_precision",
+    "find_val",
+    "load_material",
+    "make_batches",
+    "make_dataset",
+    "make_model",
+]
 
 MASK_DETECTORS = ("mask_rcnn_fpn",)
 
@@ -101,15 +113,9 @@ def make_batches(config: TrainConfig, annotations: Annotations, process: Process
     Raises:
         InputError: the batch cannot be divided.
     """
-    parts = process.world_size * config.accumulate
-    if config.batch_size % parts:
-        raise InputError(
-            f"batch_size {config.batch_size} cannot be divided by {process.world_size} processes × "
-            f"{config.accumulate} accumulated batches"
-        )
     return TrainBatches(
         annotations,
-        batch_size=config.batch_size // parts,
+        batch_size=batch_per_process(config, process),
         seed=config.seed,
         aspect_grouping=config.aspect_grouping,
         repeat_threshold=config.repeat_threshold,
@@ -207,13 +213,6 @@ def carry_weights(model: nn.Module, path: Path) -> list[str]:
 
 def _name(info: ModelInfo) -> str:
     return f"{info.detector} on {info.backbone} of width {info.options.get('width', 1.0)}"
-
-
-def choose_precision(name: str, device: torch.device) -> torch.dtype | None:
-    """What the forward pass computes in: bf16, or None for fp32."""
-    if name == "auto":
-        return torch.bfloat16 if fast_bf16(device) else None
-    return torch.bfloat16 if name == "bf16" else None
 
 
 def _is_class_layer(name: str) -> bool:

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 from detnet.engine.optim import Schedule, scaled_lr
-from detnet.recipes.config import TrainConfig
+from detnet.recipes.settings import RunConfig
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Plan:
     schedule: Schedule
 
 
-def make_plan(config: TrainConfig, batches_per_epoch: int) -> Plan:
+def make_plan(config: RunConfig, batches_per_epoch: int) -> Plan:
     """Turns epochs and fractions into steps.
 
     Args:
@@ -46,7 +46,7 @@ def make_plan(config: TrainConfig, batches_per_epoch: int) -> Plan:
     return Plan(per_epoch, total, frozenset({*range(every, total + 1, every), total}), schedule)
 
 
-def learning_rate(config: TrainConfig) -> tuple[float, str]:
+def learning_rate(config: RunConfig) -> tuple[float, str]:
     """The base learning rate of the run, and a line that says where it comes from."""
     if not config.lr_batch or config.lr_batch == config.batch_size:
         return config.lr, f"learning rate {config.lr:g}"

@@ -8,16 +8,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from detnet.data.batches import TrainBatches
-from detnet.data.loaders import DetectionDataset
 from detnet.engine import checkpoint, distributed
 from detnet.engine.distributed import Process
 from detnet.engine.optim import Ema
+from detnet.engine.precision import choose_precision
 from detnet.engine.runs import RunFolder
 from detnet.errors import InputError
-from detnet.recipes.config import TrainConfig
-from detnet.recipes.material import Material, choose_precision
 from detnet.recipes.plan import Plan
+from detnet.recipes.settings import RunConfig
+from detnet.recipes.task import Task
 
 Watch = Callable[[dict[str, Any]], None]
 
@@ -38,12 +37,10 @@ class Progress:
 class Run:
     """All that the loop hands around."""
 
-    config: TrainConfig
+    config: RunConfig
     folder: RunFolder
     process: Process
-    material: Material
-    dataset: DetectionDataset
-    batches: TrainBatches
+    task: Task
     plan: Plan
     model: nn.Module
     optimizer: torch.optim.Optimizer
@@ -77,6 +74,7 @@ def save(run: Run) -> None:
     """Writes everything that a resumed run needs."""
     share_buffers(run)
     states = distributed.all_gather(checkpoint.rng_state())
+    tasks = distributed.all_gather(run.task.state())
     if run.process.main:
         state = {
             "model": run.model.state_dict(),
@@ -84,7 +82,8 @@ def save(run: Run) -> None:
             "ema": run.ema.state_dict() if run.ema else None,
             "progress": vars(run.progress),
             "rng": states,
-            "data": run.material.fingerprint,
+            "data": run.task.source.fingerprint,
+            "task": tasks,
         }
         checkpoint.save(run.folder.last, state)
     distributed.barrier()
@@ -98,9 +97,10 @@ def restore(run: Run) -> None:
         run.watch({"event": "note", "text": "no checkpoint yet: the run begins anew"})
         return
     state = checkpoint.load(run.folder.last)
-    if state["data"] != run.material.fingerprint:
+    source = run.task.source
+    if state["data"] != source.fingerprint:
         raise InputError(
-            f"{run.material.train.path}: not the annotations that {run.folder.path} began with"
+            f"{source.path}: not the {source.records} that {run.folder.path} began with"
         )
     if len(state["rng"]) != run.process.world_size:
         raise InputError(
@@ -119,6 +119,8 @@ def restore(run: Run) -> None:
         ) from error
     run.progress = Progress(**state["progress"])
     checkpoint.restore_rng_state(state["rng"][run.process.rank])
+    if "task" in state:  # version 0.1 had none
+        run.task.restore(state["task"][run.process.rank])
     if run.process.main:
         run.folder.cut_metrics(run.progress.iteration)
 
