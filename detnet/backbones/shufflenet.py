@@ -1,0 +1,291 @@
+"""Networks of ShuffleNetV2 and Xception blocks: one choice at each position of a table."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from detnet.backbones.base import Backbone, FeatureInfo
+from detnet.backbones.blocks import Norm, StrideIn, scale_channels
+from detnet.backbones.depthwise import DepthwiseConv
+from detnet.backbones.norm import NormKind, make_norm
+from detnet.errors import InputError
+
+_DROPOUT = 0.2  # of whole channels, before a classifier's pooling
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One kind of block.
+
+    Args:
+        name: the release's.
+        kernels: sides of the depthwise convolutions in the main branch; the first has the stride,
+            and the side branch of an opening block has one like it.
+        narrow: whether a 1×1 to the inner width comes first, as in ShuffleNetV2.
+    """
+
+    name: str
+    kernels: tuple[int, ...]
+    narrow: bool = False
+
+
+CHOICES = (
+    Choice("shufflenet_3x3", kernels=(3,), narrow=True),
+    Choice("shufflenet_5x5", kernels=(5,), narrow=True),
+    Choice("shufflenet_7x7", kernels=(7,), narrow=True),
+    Choice("xception_3x3", kernels=(3, 3, 3)),
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One stage of a space: the level it puts out, its number of blocks, its output width."""
+
+    name: str
+    blocks: int
+    channels: int
+
+
+@dataclass(frozen=True)
+class Position:
+    """One block whose kind is to be chosen.
+
+    Args:
+        stage: name of the level it belongs to.
+        index: within the stage, from 0.
+        in_channels, out_channels: of the block.
+        stride: 2 for the first of a stage.
+    """
+
+    stage: str
+    index: int
+    in_channels: int
+    out_channels: int
+    stride: int
+
+
+@dataclass(frozen=True)
+class ShuffleSpace:
+    """A table of stages in which the kind of every block is left open.
+
+    A network is a space and a path: for each position, input to output, an index into `choices`.
+
+    Args:
+        stem_channels: of the first convolution, which halves the resolution.
+        rows: the stages; each halves it once more.
+        tail_channels: of the 1×1 convolution between the last level and a classifier.
+        choices: what a block may be.
+
+    Paper: Chen et al. 2019, arXiv:1903.10979, Section 3.2 and Table 1.
+    """
+
+    stem_channels: int
+    rows: tuple[Row, ...]
+    tail_channels: int = 1024
+    choices: tuple[Choice, ...] = CHOICES
+
+    def scaled(self, width: float) -> "ShuffleSpace":
+        """Multiplies every channel count by `width`, rounded to multiples of 8.
+
+        A stage stays at least 8 wider than its input, or its first block would have no main branch.
+        At width 1 the table holds as it is, multiples of 8 or not.
+        """
+        if not 0 < width <= 8:
+            raise InputError(f"width must lie in (0, 8], got {width}")
+        if width == 1:
+            return self
+        channels = stem = scale_channels(self.stem_channels, width)
+        rows = []
+        for row in self.rows:
+            channels = max(scale_channels(row.channels, width), channels + 8)
+            rows.append(Row(row.name, row.blocks, channels))
+        tail = scale_channels(self.tail_channels, width)
+        return ShuffleSpace(stem, tuple(rows), tail, self.choices)
+
+    def positions(self) -> Iterator[Position]:
+        """Every block, input to output."""
+        channels = self.stem_channels
+        for row in self.rows:
+            for index in range(row.blocks):
+                yield Position(row.name, index, channels, row.channels, 1 if index else 2)
+                channels = row.channels
+
+    def chosen(self, path: Sequence[int]) -> Iterator[tuple[Position, Choice]]:
+        """Pairs every position with its choice.
+
+        Raises:
+            InputError: `path` has another length, or an index beyond the choices.
+        """
+        positions = list(self.positions())
+        if len(path) != len(positions):
+            raise InputError(
+                f"a path through this space has {len(positions)} entries, got {len(path)}"
+            )
+        for number, gene in enumerate(path):
+            if not 0 <= gene < len(self.choices):
+                raise InputError(
+                    f"entry {number} of the path is {gene}; "
+                    f"the choices are 0 to {len(self.choices) - 1}"
+                )
+        for position, gene in zip(positions, path, strict=True):
+            yield position, self.choices[gene]
+
+
+class ShuffleBlock(nn.Module):
+    """Half of the channels go through the main branch, and both halves are joined.
+
+    At stride 1 the other half is passed on as it is; at stride 2 both branches see the whole input
+    and the other one is a depthwise and a 1×1 convolution. Every second channel goes through the
+    main branch, the odd ones: that is the channel shuffle of DetNAS's released networks (their
+    supernet has another, whose weights do not fit).
+
+    Args:
+        position: its place, from which channels and stride come.
+        choice: its kind.
+        norm: makes a normalisation layer for a channel count.
+
+    Paper: Ma et al. 2018, arXiv:1807.11164, Figure 3 (c, d).
+    """
+
+    def __init__(self, position: Position, choice: Choice, *, norm: Norm) -> None:
+        super().__init__()
+        in_channels, out_channels = position.in_channels, position.out_channels
+        mid_channels = out_channels // 2
+        self.side = None
+        if position.stride > 1:
+            kernel = choice.kernels[0]
+            self.side = _unit(in_channels, in_channels, norm, kernel, position.stride)
+            out_channels -= in_channels
+        else:
+            in_channels, out_channels = in_channels // 2, out_channels // 2
+        units = []
+        if choice.narrow:
+            units.append(_unit(in_channels, mid_channels, norm))
+            in_channels = mid_channels
+        for number, kernel in enumerate(choice.kernels):
+            last = number == len(choice.kernels) - 1
+            width = out_channels if last else mid_channels
+            units.append(_unit(in_channels, width, norm, kernel, 1 if number else position.stride))
+            in_channels = width
+        self.main = nn.Sequential(*units)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps (N, in_channels, H, W) to (N, out_channels, H / stride, W / stride)."""
+        if self.side is not None:
+            return torch.cat([self.side(x), self.main(x)], dim=1)
+        kept, worked = x.unflatten(1, (-1, 2)).unbind(2)  # even and odd channels
+        return torch.cat([kept, self.main(worked)], dim=1)
+
+
+def _unit(
+    in_channels: int, out_channels: int, norm: Norm, kernel: int = 0, stride: int = 1
+) -> nn.Sequential:
+    """A depthwise convolution if there is a `kernel`, then a 1×1; only the 1×1 is rectified."""
+    unit = nn.Sequential()
+    if kernel:
+        unit.add_module("depthwise", DepthwiseConv(in_channels, kernel, stride=stride))
+        unit.add_module("depthwise_bn", norm(in_channels))
+    unit.add_module("pointwise", nn.Conv2d(in_channels, out_channels, 1, bias=False))
+    unit.add_module("pointwise_bn", norm(out_channels))
+    unit.add_module("relu", nn.ReLU(inplace=True))
+    return unit
+
+
+def conv_unit(
+    in_channels: int, out_channels: int, norm: Norm, kernel: int, stride: int
+) -> nn.Sequential:
+    """A convolution with bias, norm and ReLU: the stem and the tail before a classifier."""
+    unit = nn.Sequential()
+    conv = nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2)
+    unit.add_module("conv", conv)
+    unit.add_module("bn", norm(out_channels))
+    unit.add_module("relu", nn.ReLU(inplace=True))
+    return unit
+
+
+class ShuffleNet(Backbone):
+    """The network that a path picks from a space.
+
+    Args:
+        space: the table.
+        path: see `ShuffleSpace`.
+        width: scales every channel count, see `ShuffleSpace.scaled`.
+        stride_in: without meaning here, where depthwise convolutions carry the strides; taken so
+            that all backbones are built alike.
+        norm: see `make_norm`.
+
+    Raises:
+        InputError: an option outside its range, or a path that does not fit.
+    """
+
+    def __init__(
+        self,
+        space: ShuffleSpace,
+        path: Sequence[int],
+        *,
+        width: float = 1.0,
+        stride_in: StrideIn = "1x1",
+        norm: NormKind = "batch",
+    ) -> None:
+        super().__init__()
+        if stride_in not in ("1x1", "3x3"):
+            raise InputError(f"stride_in must be '1x1' or '3x3', got {stride_in!r}")
+        self.space, self.path = space.scaled(width), tuple(path)
+        self.width, self.stride_in, self.norm = width, stride_in, norm
+        make = make_norm(norm)
+        self.stem = conv_unit(3, self.space.stem_channels, make, kernel=3, stride=2)
+        stages: dict[str, list[nn.Module]] = {row.name: [] for row in self.space.rows}
+        for position, choice in self.space.chosen(self.path):
+            stages[position.stage].append(ShuffleBlock(position, choice, norm=make))
+        self.stages = nn.ModuleDict({name: nn.Sequential(*row) for name, row in stages.items()})
+        self.feature_info = describe_path(self.space, self.path)
+        initialise_shuffle(self)
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        x, features = self.stem(images), {}
+        for name, stage in self.stages.items():
+            features[name] = x = stage(x)
+        return features
+
+    def parts(self) -> dict[str, nn.Module]:
+        return {"stem": self.stem, **self.stages}
+
+    def tail(self) -> tuple[nn.Module, int]:
+        """A 1×1 convolution to `tail_channels`, and dropout of whole channels."""
+        channels = self.space.rows[-1].channels
+        tail = conv_unit(channels, self.space.tail_channels, make_norm(self.norm), 1, 1)
+        initialise_shuffle(tail)
+        tail.add_module("dropout", nn.Dropout2d(_DROPOUT))
+        return tail, self.space.tail_channels
+
+
+def parse_path(text: str) -> tuple[int, ...]:
+    """Reads a path as the tables write it: one digit a block, blanks between stages."""
+    return tuple(int(digit) for digit in text if digit != " ")
+
+
+def describe_path(space: ShuffleSpace, path: Sequence[int]) -> tuple[FeatureInfo, ...]:
+    """Derives each level's channels, stride and theoretical receptive field."""
+    info: dict[str, FeatureInfo] = {}
+    stride, field = 2, 3  # after the stem
+    for position, choice in space.chosen(path):
+        field += (choice.kernels[0] - 1) * stride
+        stride *= position.stride
+        field += sum(kernel - 1 for kernel in choice.kernels[1:]) * stride
+        info[position.stage] = FeatureInfo(position.stage, position.out_channels, stride, field)
+    return tuple(info.values())
+
+
+def initialise_shuffle(module: nn.Module) -> None:
+    """Draws convolutions as the release does: deviation 0.01 for the stem, 1 / inputs elsewhere."""
+    for name, layer in module.named_modules():
+        if isinstance(layer, nn.Conv2d):
+            std = 0.01 if name.startswith("stem") else 1 / layer.weight.shape[1]
+            nn.init.normal_(layer.weight, 0, std)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+        elif isinstance(layer, nn.BatchNorm2d):
+            nn.init.ones_(layer.weight)
+            nn.init.constant_(layer.bias, 1e-4)
