@@ -3,8 +3,12 @@
 Pillow decodes all of them: torchvision's decoders are deprecated since 0.29 and due to go.
 """
 
+import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import torch
@@ -37,13 +41,30 @@ def read_image(path: Path) -> Tensor:
     Raises:
         InputError: the file is missing, no image, or cut.
     """
+    with opened_image(path) as image:
+        return torch.from_numpy(to_rgb(image)).permute(2, 0, 1)
+
+
+@contextmanager
+def opened_image(path: Path, content: IO[bytes] | None = None) -> Iterator[Image.Image]:
+    """Opens an image; whatever goes wrong while it is open is said in one line.
+
+    Args:
+        path: of the file, also for messages.
+        content: what to read instead of the file at `path`.
+
+    Raises:
+        InputError: the file is missing, no image, or cut.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of broken EXIF and the like; what is fatal raises
-            with Image.open(path) as image:
-                pixels = to_rgb(image)
+            with Image.open(path if content is None else content) as image:
+                yield image
+    except InputError:
+        raise
     except Image.UnidentifiedImageError:
-        raise InputError(f"{path}: {_not_an_image(Path(path))}") from None
+        raise InputError(f"{path}: {_not_an_image(path, content)}") from None
     except FileNotFoundError:
         raise InputError(f"{path}: no such image file") from None
     except (IsADirectoryError, PermissionError) as error:
@@ -51,7 +72,6 @@ def read_image(path: Path) -> Tensor:
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{path}: the image is damaged or cut: {reason}") from None
-    return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
 def to_rgb(image: Image.Image) -> np.ndarray:
@@ -79,7 +99,8 @@ def _deep_gray(values: np.ndarray) -> np.ndarray:
     return np.repeat(gray.clip(0, 255).astype(np.uint8)[:, :, None], 3, axis=2)
 
 
-def _not_an_image(path: Path) -> str:
-    if path.stat().st_size == 0:
+def _not_an_image(path: Path, content: IO[bytes] | None) -> str:
+    size = Path(path).stat().st_size if content is None else content.seek(0, os.SEEK_END)
+    if size == 0:
         return "the file is empty"
     return "is not an image in a format that can be read"

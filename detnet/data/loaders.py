@@ -1,7 +1,5 @@
 """Batches that depend on (seed, epoch, image) alone, whatever the workers and wherever resumed."""
 
-import multiprocessing
-import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 from detnet.data.annotations import Annotations
 from detnet.data.batches import Key, TrainBatches
 from detnet.data.images import read_image
+from detnet.data.loading import KeySampler, WorkerInputError, make_loader
 from detnet.data.masks import decode_masks
 from detnet.data.transforms import Target, Transform
 from detnet.errors import InputError
@@ -77,7 +76,7 @@ class DetectionDataset(Dataset[Sample]):
         except InputError as error:
             if get_worker_info() is None:
                 raise
-            raise _WorkerInputError(str(error)) from None
+            raise WorkerInputError(str(error)) from None
         image, target = self.transform(image, self._target(index), generator)
         return image, _without_slivers(target)
 
@@ -128,8 +127,8 @@ def train_loader(
     Returns:
         a loader of (list of images, list of targets).
     """
-    sampler = _Sampler(batches, epoch * len(batches) + start, (epoch + 1) * len(batches))
-    return _loader(dataset, sampler, workers, pin_memory)
+    sampler = KeySampler(batches, epoch * len(batches) + start, (epoch + 1) * len(batches))
+    return make_loader(dataset, sampler, workers=workers, pin_memory=pin_memory, collate=_collate)
 
 
 def stream(
@@ -150,8 +149,10 @@ def stream(
         start_iteration: the first iteration, counted from 0 at the beginning of training.
         iterations: how many the whole training has, not how many are left.
     """
-    sampler = _Sampler(batches, start_iteration, iterations)
-    yield from _loader(dataset, sampler, workers, pin_memory)
+    sampler = KeySampler(batches, start_iteration, iterations)
+    yield from make_loader(
+        dataset, sampler, workers=workers, pin_memory=pin_memory, collate=_collate
+    )
 
 
 def eval_loader(
@@ -169,56 +170,7 @@ def eval_loader(
         [(0, index, 0) for index in indices[first : first + batch_size]]
         for first in range(0, len(indices), batch_size)
     ]
-    return _loader(dataset, sampler, workers, pin_memory)
-
-
-class _Sampler:
-    """The keys of iterations `start` … `stop` - 1, worked out epoch by epoch."""
-
-    def __init__(self, batches: TrainBatches, start: int, stop: int) -> None:
-        self.batches, self.start, self.stop = batches, start, stop
-
-    def __len__(self) -> int:
-        return max(0, self.stop - self.start)
-
-    def __iter__(self) -> Iterator[list[Key]]:
-        iteration = self.start
-        while iteration < self.stop:
-            epoch, first = divmod(iteration, len(self.batches))
-            keys = self.batches.keys(epoch)[first : first + self.stop - iteration]
-            yield from keys
-            iteration += len(keys)
-
-
-class _Loader(DataLoader[Any]):
-    """Keeps to itself that Python 3.12 and later warn of any fork where threads are running."""
-
-    def __iter__(self) -> Any:
-        with warnings.catch_warnings():
-            message = "(?s).*multi-threaded, use of fork"
-            warnings.filterwarnings("ignore", message, DeprecationWarning)
-            return super().__iter__()
-
-
-def _loader(dataset: DetectionDataset, sampler: Any, workers: int, pin: bool) -> DataLoader[Any]:
-    # Forked workers share the annotations' memory, others would each get a copy.
-    can_fork = "fork" in multiprocessing.get_all_start_methods()
-    return _Loader(
-        dataset,
-        batch_sampler=sampler,
-        num_workers=workers,
-        collate_fn=_collate,
-        pin_memory=pin,
-        # Without a generator of its own the loader would draw from the global one, which
-        # the detectors' samplers use: a resumed run would then differ.
-        generator=torch.Generator(),
-        multiprocessing_context="fork" if workers and can_fork else None,
-        worker_init_fn=_single_thread,
-    )
-
-
-def _single_thread(worker: int) -> None:
-    torch.set_num_threads(1)
+    return make_loader(dataset, sampler, workers=workers, pin_memory=pin_memory, collate=_collate)
 
 
 def _collate(samples: list[Sample]) -> Batch:
@@ -240,11 +192,3 @@ def _without_slivers(target: Target) -> Target:
         return target
     columns = ("boxes", "labels", "area", "iscrowd", "masks")
     return {**target, **{name: target[name][kept] for name in columns if name in target}}
-
-
-class _WorkerInputError(InputError):
-    """An InputError that is still one line after torch has wrapped it in a worker's traceback."""
-
-    def __init__(self, text: str) -> None:
-        last = text.rstrip().rsplit("\n", 1)[-1]
-        super().__init__(last.split("_WorkerInputError: ", 1)[-1])
