@@ -1,0 +1,190 @@
+"""Shows what a backbone keeps of an image: activations and receptive fields by stage.
+
+    detnet inspect runs/detnet image.jpg --beside runs/resnet
+    detnet inspect model.safetensors image.jpg --output looks --json
+
+MODEL is a run folder or a .safetensors file. Two pictures are written, one row for each model and
+one column for each stage: IMAGE-activations.png and IMAGE-receptive-fields.png. The table says for
+every stage how many cells it has, what share that is of the first stage's, how far a cell can see
+in theory, and the sides of the squares that hold 68 % and 95 % of the squared gradient of the
+central cell with respect to the input (the effective receptive field, Luo et al. 2016). All sizes
+are pixels of the network's input, which is the image as the model scales it.
+"""
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from detnet.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from detnet.inference.inspect import Inspection
+
+PICTURES = ("activations", "receptive-fields")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's options."""
+    parser.add_argument("model", metavar="MODEL", type=Path, help="run folder or .safetensors file")
+    parser.add_argument("image", metavar="IMAGE", type=Path, help="image file")
+    parser.add_argument(
+        "--beside",
+        metavar="MODEL",
+        type=Path,
+        nargs="+",
+        default=[],
+        help="models to show below the first, for example a ResNet (after IMAGE)",
+    )
+    parser.add_argument(
+        "--output",
+        metavar="DIR",
+        type=Path,
+        default=Path("inspect"),
+        help="where the pictures go (default: inspect)",
+    )
+    parser.add_argument(
+        "--draws",
+        metavar="N",
+        type=int,
+        default=18,
+        help="random directions over the channels that are averaged (default: 18)",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the draws (default: 0)")
+    parser.add_argument(
+        "--device", default=None, help="cpu, cuda, cuda:1, … (default: a GPU if there is one)"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Inspects the models, writes the pictures and prints the table."""
+    if args.draws < 1:
+        raise InputError(f"--draws must be 1 or more, got {args.draws}")
+    if args.output.exists() and not args.output.is_dir():
+        raise InputError(f"{args.output}: is a file; --output names a folder")
+    if args.image.is_dir():
+        raise InputError(f"{args.image}: is a folder; give one image file in it")
+
+    from detnet.data.images import read_image
+    from detnet.inference.inspect_pictures import draw_activations, draw_receptive_fields
+
+    image = read_image(args.image)
+    inspections = _inspect([args.model, *args.beside], image, args)
+    args.output.mkdir(parents=True, exist_ok=True)
+    paths = [args.output / f"{args.image.stem}-{what}.png" for what in PICTURES]
+    for path, draw in zip(paths, (draw_activations, draw_receptive_fields), strict=True):
+        draw(inspections, args.image.name).save(path)
+    facts = {
+        "image": str(args.image),
+        "image_size": [image.shape[1], image.shape[2]],
+        "draws": args.draws,
+        "seed": args.seed,
+        "models": [
+            {"path": str(path), **describe(view)}
+            for path, view in zip([args.model, *args.beside], inspections, strict=True)
+        ],
+        "pictures": [str(path) for path in paths],
+    }
+    print(json.dumps(facts) if args.json else format_inspection(facts))
+    return 0
+
+
+def _inspect(paths: Sequence[Path], image: Any, args: argparse.Namespace) -> "list[Inspection]":
+    import torch
+
+    from detnet.cli.progress import track
+    from detnet.detectors.files import load_model
+    from detnet.inference.inspect import coarsest_stride, inspect_model
+    from detnet.inference.predictor import find_model, usable_device
+
+    device = usable_device(args.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    models: list[nn.Module] = [load_model(find_model(path)) for path in paths]
+    step = max(map(coarsest_stride, models))
+    rows = list(zip(names_of(paths), models, strict=True))
+    found = []
+    for name, model in track(rows, what="models", total=len(rows)):
+        try:
+            view = inspect_model(
+                model.to(device), image, name=name, step=step, draws=args.draws, seed=args.seed
+            )
+        except InputError as error:
+            raise InputError(f"{args.image}: {error}") from None
+        found.append(view)
+    return found
+
+
+def names_of(paths: Sequence[Path]) -> list[str]:
+    """Short names for models: the folder's or the file's own, with what is above where two agree.
+
+    A file that lies in a run folder under its usual name takes the folder's.
+    """
+    parts = [
+        path.resolve().with_suffix("").parts if path.is_file() else path.resolve().parts
+        for path in paths
+    ]
+    usual = {"best", "model"}
+    parts = [part[:-1] if part[-1] in usual and len(part) > 2 else part for part in parts]
+    for length in range(1, max(map(len, parts)) + 1):
+        names = ["/".join(part[-length:]) for part in parts]
+        if len(set(names)) == len(set(parts)):
+            break
+    return names
+
+
+def describe(view: "Inspection") -> dict[str, Any]:
+    """The numbers of an inspection; `kept` is the share of the first stage's cells."""
+    cells = [stage.size[0] * stage.size[1] for stage in view.stages]
+    return {
+        "name": view.name,
+        "backbone": view.backbone,
+        "width": view.width,
+        "input_size": list(view.picture.shape[:2]),
+        "stages": [
+            {
+                "name": stage.name,
+                "channels": stage.channels,
+                "stride": stage.stride,
+                "size": list(stage.size),
+                "cells": count,
+                "kept": count / cells[0],
+                "receptive_field": stage.receptive_field or None,
+                "effective_68": stage.effective[0],
+                "effective_95": stage.effective[1],
+            }
+            for stage, count in zip(view.stages, cells, strict=True)
+        ],
+    }
+
+
+def format_inspection(facts: dict[str, Any]) -> str:
+    """Lays out the numbers as one aligned table a model, and says where the pictures are."""
+    from detnet.cli.info import aligned
+
+    lines = []
+    for model in facts["models"]:
+        height, width = model["input_size"]
+        kind = f"{model['backbone']}, width {model['width']:g}, " if model["backbone"] else ""
+        lines += [f"{model['name']}: {kind}input {height}×{width}", ""]
+        first = model["stages"][0]["name"]
+        rows: list[tuple[str, ...]] = [
+            ("stage", "cells", "stride", f"of {first}", "in theory", "68 %", "95 %")
+        ]
+        rows += [_row(stage) for stage in model["stages"]]
+        lines += [*aligned(rows), ""]
+    lines.append("in theory, 68 %, 95 %: sides of the receptive field in input pixels")
+    return "\n".join([*lines, *facts["pictures"]])
+
+
+def _row(stage: dict[str, Any]) -> tuple[str, ...]:
+    sides = (stage[key] for key in ("receptive_field", "effective_68", "effective_95"))
+    return (
+        stage["name"],
+        "{}×{}".format(*stage["size"]),
+        str(stage["stride"]),
+        f"{stage['kept']:.1%}",
+        *("–" if side is None else str(side) for side in sides),
+    )

@@ -1,0 +1,233 @@
+"""Looks into a backbone: what its stages keep of an image, and how far their cells look.
+
+    inspection = inspect_model(load_model(path), read_image(image), name="detnet59")
+    [(stage.name, stage.size, stage.effective) for stage in inspection.stages]
+
+Paper: Li et al. 2018, arXiv:1804.06215, Section 3.1 (why the deep stages of a detector should keep
+their resolution); Luo et al. 2016, arXiv:1701.04128 (the effective receptive field).
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from detnet.detectors.images import ImageOptions, ImageTransform
+from detnet.errors import InputError
+from detnet.inference.receptive_field import places, receptive_energy, side_holding
+
+SHARES = (0.68, 0.95)
+
+
+@dataclass(frozen=True)
+class StageView:
+    """What one stage of a backbone makes of one image.
+
+    Args:
+        name: of the level, `c2` ….
+        channels: of the level.
+        stride: input pixels per cell.
+        size: height and width of the level over the image, cells; padding is left out.
+        activation: (height, width) float32, mean over the channels of the absolute activation.
+        energy: (H, W) float64 of the network's input without padding, see `receptive_energy`; it
+            sums to 1, or is zero everywhere if the cell is dead.
+        centre: (y, x) of the cell that looks, input pixels.
+        receptive_field: side in input pixels of what the cell can see in theory; 0 if not known.
+        effective: for each of `SHARES` the side in input pixels of the smallest square around
+            `centre` that holds so much of `energy`; None if the cell is dead.
+    """
+
+    name: str
+    channels: int
+    stride: int
+    size: tuple[int, int]
+    activation: NDArray[np.float32]
+    energy: NDArray[np.float64]
+    centre: tuple[int, int]
+    receptive_field: int
+    effective: tuple[int | None, ...]
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """The stages of one model on one image, fine to coarse.
+
+    Args:
+        name: of the model, for people.
+        backbone: its published name, "" if not known.
+        width: factor on its channel counts.
+        picture: (H, W, 3) uint8 RGB, the image as scaled for the network, without padding.
+        stages: see `StageView`.
+    """
+
+    name: str
+    backbone: str
+    width: float
+    picture: NDArray[np.uint8]
+    stages: tuple[StageView, ...]
+
+
+def inspect_model(
+    model: nn.Module,
+    image: Tensor,
+    *,
+    name: str = "model",
+    step: int = 0,
+    draws: int = 18,
+    seed: int = 0,
+) -> Inspection:
+    """Measures activations and effective receptive fields of every stage on one image.
+
+    The model runs as it is in evaluation; its weights, gradients and mode are left as they were.
+
+    Args:
+        model: a detector, or anything else with a backbone.
+        image: (3, H, W) uint8 RGB.
+        name: for people.
+        step: the cell that looks lies at multiples of this, in input pixels; give the coarsest
+            stride of all models to be compared, so that they look from the same place. 0 takes
+            the model's own.
+        draws: see `receptive_energy`.
+        seed: of the draws.
+
+    Raises:
+        InputError: the image is smaller than a cell of the coarsest stage, or the weights are such
+            that features are no finite numbers.
+    """
+    backbone = backbone_of(model)
+    inputs, (height, width) = network_input(model, image)
+    centre, offsets = places((height, width), step or coarsest_stride(model))
+    training = model.training
+    model.eval()
+    try:
+        with torch.enable_grad():
+            inputs.requires_grad_()
+            features: dict[str, Tensor] = backbone(inputs)
+            _refuse_broken(features, name)
+            views = []
+            for info in backbone.feature_info:
+                feature = features[info.name]
+                energy = receptive_energy(
+                    feature,
+                    inputs,
+                    centre=centre,
+                    stride=info.stride,
+                    offsets=offsets,
+                    draws=draws,
+                    seed=seed,
+                )
+                views.append(_view(info, feature, energy[:height, :width], centre))
+    finally:
+        model.train(training)
+    return Inspection(
+        name=name,
+        backbone=str(getattr(getattr(model, "info", None), "backbone", "")),
+        width=float(backbone.width),
+        picture=_picture(model, inputs, (height, width)),
+        stages=tuple(views),
+    )
+
+
+def backbone_of(model: nn.Module) -> Any:
+    """The backbone inside a detector or classifier, or the model itself if it is one.
+
+    Raises:
+        InputError: there is none.
+    """
+    found: Any = model
+    while isinstance(getattr(found, "backbone", None), nn.Module):
+        found = found.backbone
+    if not hasattr(found, "feature_info"):
+        raise InputError(f"a {type(model).__name__} has no backbone with named stages to look into")
+    return found
+
+
+def coarsest_stride(model: nn.Module) -> int:
+    """Input pixels per cell of the coarsest stage."""
+    return max(info.stride for info in backbone_of(model).feature_info)
+
+
+def network_input(model: nn.Module, image: Tensor) -> tuple[Tensor, tuple[int, int]]:
+    """Prepares an image as the model does in evaluation, on the model's device.
+
+    Args:
+        model: its own `transform` is used; without one the image keeps its size.
+        image: (3, H, W) uint8 RGB.
+
+    Returns:
+        (1, 3, H, W) normalised and padded, and height and width without the padding.
+
+    Raises:
+        InputError: the image is smaller than a cell of the coarsest stage, as it is or as scaled.
+    """
+    device = next(model.parameters()).device
+    _refuse_small((image.shape[1], image.shape[2]), model, "the image is")
+    transform = _transform(model, image)
+    training = transform.training
+    transform.eval()
+    try:
+        batch, _ = transform([image.to(device)])
+    finally:
+        transform.train(training)
+    size = batch.image_sizes[0]
+    _refuse_small(size, model, "the image is scaled to")
+    return batch.tensors.detach().clone(), size
+
+
+def _transform(model: nn.Module, image: Tensor) -> nn.Module:
+    own = getattr(model, "transform", None)
+    if isinstance(own, nn.Module):
+        return own
+    height, width = image.shape[-2:]
+    return ImageTransform(ImageOptions(min_size=min(height, width), max_size=max(height, width)))
+
+
+def _refuse_small(size: tuple[int, int], model: nn.Module, subject: str) -> None:
+    stride = coarsest_stride(model)
+    if min(size) < stride:
+        raise InputError(
+            f"{subject} {size[1]}×{size[0]} pixels, smaller than one cell of the coarsest stage "
+            f"({stride}×{stride}); take a larger image"
+        )
+
+
+def _refuse_broken(features: dict[str, Tensor], name: str) -> None:
+    for level, feature in features.items():
+        if not bool(feature.isfinite().all()):
+            raise InputError(
+                f"{name}: its {level} holds values that are no finite numbers; its weights are "
+                "broken, as after a training that diverged"
+            )
+
+
+def _view(
+    info: Any, feature: Tensor, energy: NDArray[np.float64], centre: tuple[int, int]
+) -> StageView:
+    cells = math.ceil(energy.shape[0] / info.stride), math.ceil(energy.shape[1] / info.stride)
+    strength = feature.detach()[0].abs().mean(0)[: cells[0], : cells[1]]
+    total = energy.sum()
+    return StageView(
+        name=info.name,
+        channels=info.channels,
+        stride=info.stride,
+        size=cells,
+        activation=strength.float().cpu().numpy(),
+        energy=energy / total if total > 0 else energy,
+        centre=centre,
+        receptive_field=info.receptive_field,
+        effective=tuple(side_holding(energy, centre, share) for share in SHARES),
+    )
+
+
+def _picture(model: nn.Module, inputs: Tensor, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Undoes the normalisation of the input, so that the picture is what the network was given."""
+    options = getattr(getattr(model, "transform", None), "options", ImageOptions())
+    pixels = inputs.detach()[0, :, : size[0], : size[1]].cpu()
+    std, mean = (torch.tensor(v).view(3, 1, 1) for v in (options.pixel_std, options.pixel_mean))
+    pixels = pixels * std + mean
+    pixels = pixels.flip(0) if options.channel_order == "bgr" else pixels
+    return (pixels.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
