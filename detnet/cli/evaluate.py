@@ -2,9 +2,12 @@
 
     detnet evaluate runs/a --data DATA
     detnet evaluate model.safetensors --data DATA --split test --json
+    detnet evaluate runs/a --annotations image_info_test-dev2017.json --images test2017 \
+        --submission mine.zip
 
 Writes scores.json and results.json (COCO's results format) into RUN/evaluation, those of other data
-than the run's own validation split into a folder in that.
+than the run's own validation split into a folder in that. docs/measures.md says what each number
+means.
 """
 
 import argparse
@@ -13,6 +16,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from detnet.cli.grids import add_grid_arguments, grid_options
+from detnet.cli.score import add_score_arguments
 from detnet.errors import InputError
 
 
@@ -30,6 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("hotcoco", "pycocotools"),
         help="what computes the scores (default: hotcoco)",
     )
+    add_grid_arguments(parser)
+    add_score_arguments(parser)
     parser.add_argument(
         "--precision",
         default="auto",
@@ -46,13 +53,20 @@ def run(args: argparse.Namespace) -> int:
     if bool(args.data) == bool(args.annotations):
         raise InputError("give either --data FOLDER, or --annotations FILE with --images DIR")
 
+    measures = grid_options(args) | {
+        "engine": args.engine,
+        "class_agnostic_recall": args.class_agnostic_recall,
+    }
     from detnet.cli.progress import track
     from detnet.data.folders import find_split
     from detnet.engine import distributed
+    from detnet.evaluation.submission import check_submission
     from detnet.evaluation.tables import format_scores
     from detnet.recipes.evaluate import evaluate_file
     from detnet.recipes.material import choose_precision
 
+    if args.submission:
+        check_submission(args.submission)
     process = distributed.setup(None if args.device == "auto" else args.device)
     place = Path(args.data or args.annotations)
     split = find_split(place, args.split, images=Path(args.images) if args.images else None)
@@ -68,7 +82,8 @@ def run(args: argparse.Namespace) -> int:
             autocast=choose_precision(args.precision, process.device),
             output=Path(args.output) if args.output else None,
             workers=args.workers,
-            engine=args.engine,
+            measures=measures,
+            submission=args.submission,
             track=shown,
         )
     finally:
@@ -80,5 +95,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     print(format_scores(scores.bbox))
     if scores.segm is not None:
-        print(f"\nmasks\n\n{format_scores(scores.segm)}")
+        print(f"\n\n{format_scores(scores.segm)}")
+    if args.submission:
+        print(f"\nwrote {args.submission}")
     return 0

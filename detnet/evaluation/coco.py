@@ -20,6 +20,8 @@ from detnet.evaluation.normalise import (
 # The benchmark's twelve numbers, in its order.
 HEADLINE = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 
+_FEW_IMAGES = 0.5  # share of annotated images, below which results may be of another data set
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -39,6 +41,20 @@ class Evaluation:
     tables: Tables
     engine: str
     evaluator: Any
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What makes the numbers say less than they seem to, a sentence each."""
+        annotated = np.unique(self.truth.images)
+        if not len(annotated):
+            return ("the ground truth has no annotations: nothing can be scored",)
+        answered = np.isin(annotated, self.detections.images).sum()
+        if answered >= _FEW_IMAGES * len(annotated):
+            return ()
+        return (
+            f"there are results for only {answered} of the {len(annotated)} images with "
+            "annotations; on the others everything counts as missed",
+        )
 
     def scores(self, *, class_agnostic_recall: bool = False) -> dict[str, Any]:
         """The scores of scores.json, which docs/measures.md explains.
@@ -63,6 +79,8 @@ class Evaluation:
                 "areas": {name: list(limits) for name, limits in grid.areas.items()},
                 "max_dets": list(grid.max_dets),
             }
+        if self.notes:
+            scores["notes"] = list(self.notes)
         if class_agnostic_recall:
             pooled = _as_one_category(self.truth, self.detections)
             tables, _ = run_engine(self.engine.split()[0], *pooled, grid)

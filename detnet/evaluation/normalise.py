@@ -58,7 +58,8 @@ class Detections:
 def read_truth(annotations: Path | str | dict[str, Any], *, iou_type: str = "bbox") -> Truth:
     """Reads and checks COCO ground truth.
 
-    Areas that are missing are width times height of the box.
+    Areas that are missing are width times height of the box. A file of images and categories
+    alone, as COCO gives out for its test images, is ground truth without annotations.
 
     Raises:
         InputError: the file or a record cannot be scored; the message names it.
@@ -67,6 +68,8 @@ def read_truth(annotations: Path | str | dict[str, Any], *, iou_type: str = "bbo
         file, raw = "annotations", annotations
     else:
         file, raw = str(annotations), read_json(annotations)
+    if isinstance(raw, dict) and {"images", "categories"} <= raw.keys():
+        raw = {"annotations": [], **raw}
     tables = {name: _table(raw, name, file) for name in ("images", "annotations", "categories")}
     image_ids, image_order = _unique_ids(tables["images"])
     category_ids, category_order = _unique_ids(tables["categories"])
@@ -81,6 +84,7 @@ def read_truth(annotations: Path | str | dict[str, Any], *, iou_type: str = "bbo
     masks = None
     if iou_type == "segm":
         sizes = _sizes(tables["images"])[image_order]
+        _require(found, "segmentation")
         masks, _ = checked_masks(found, sizes[images])
     return Truth(
         sizes=sizes,
@@ -118,6 +122,7 @@ def read_detections(
             f"this is {kind_of(raw)}"
         )
     found = Records(raw, file, "results")
+    _require(found, "bbox" if iou_type == "bbox" else "segmentation")
     images = _positions(found, "image_id", truth.image_ids, "images")
     categories = _positions(found, "category_id", truth.category_ids, "categories")
     scores = found.numbers("score")
@@ -167,6 +172,19 @@ def _table(raw: Any, name: str, file: str) -> Records:
             "the lists images, annotations and categories"
         )
     return Records(table, file, name)
+
+
+def _require(table: Records, field: str) -> None:
+    """Refuses records none of which holds what is to be compared, and says what they do hold."""
+    if any(record.get(field) for record in table.records):
+        return
+    other, iou_type = ("bbox", "bbox") if field == "segmentation" else ("segmentation", "segm")
+    if any(record.get(other) for record in table.records):
+        kinds = {"bbox": "boxes", "segmentation": "masks"}
+        raise InputError(
+            f"{table.file}: the {table.name} hold {kinds[other]}, but no {kinds[field]} "
+            f"({field!r}); score them with --iou-type {iou_type}"
+        )
 
 
 def _unique_ids(table: Records) -> tuple[np.ndarray, np.ndarray]:

@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,9 @@ from detnet.detectors.files import load_model
 from detnet.engine.distributed import Process, all_gather, same_on_all
 from detnet.engine.memory import keep_freed_memory
 from detnet.evaluation.coco import HEADLINE, score
+from detnet.evaluation.normalise import read_detections, read_truth
 from detnet.evaluation.results import to_results, write_results, write_whole
+from detnet.evaluation.submission import write_submission
 from detnet.inference.fuse import fuse
 from detnet.inference.predictor import find_model
 from detnet.recipes.config import read_config
@@ -65,7 +67,8 @@ def evaluate_file(
     autocast: torch.dtype | None,
     output: Path | None = None,
     workers: int = 2,
-    engine: str = "hotcoco",
+    measures: Mapping[str, Any] | None = None,
+    submission: Path | None = None,
     track: Track | None = None,
 ) -> Scores:
     """Evaluates a model file or run folder and writes scores.json and results.json.
@@ -75,6 +78,9 @@ def evaluate_file(
         split: what to evaluate on; its categories must be the model's.
         output: folder for the two files; None for the run's `evaluation` folder, if it is a run,
             and for other data than it was trained with a folder in that.
+        measures: keyword arguments of `score`: the engine, own thresholds, sizes ….
+        submission: zip of the detections for COCO's test-dev server; those with masks get a
+            second one beside it, NAME-segm.zip, since the server takes one kind at a time.
         track: wraps the batches to show progress.
 
     Raises:
@@ -94,12 +100,14 @@ def evaluate_file(
         process=process,
         autocast=autocast,
         workers=workers,
-        engine=engine,
+        measures=measures,
         track=track,
     )
     folder = output or (_place(model_path, split) if model_path.is_dir() else None)
     if folder is not None and process.main:
         write_scores(scores, folder)
+    if submission is not None and process.main:
+        write_submissions(scores, annotations, submission)
     return scores
 
 
@@ -108,6 +116,18 @@ def write_scores(scores: Scores, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     write_results(folder / "results.json", scores.results)
     write_whole(folder / "scores.json", json.dumps(scores.to_json(), indent=1) + "\n")
+
+
+def write_submissions(scores: Scores, annotations: Annotations, path: Path) -> list[Path]:
+    """Writes the zip for boxes and, where there are masks, NAME-segm.zip; returns their paths."""
+    kinds = {"bbox": path}
+    if scores.segm is not None:
+        kinds["segm"] = path.with_name(f"{path.stem}-segm{path.suffix}")
+    truth_dict = to_coco_dict(annotations)
+    for iou_type, place in kinds.items():
+        truth = read_truth(truth_dict, iou_type=iou_type)
+        write_submission(place, truth, read_detections(scores.results, truth, iou_type=iou_type))
+    return list(kinds.values())
 
 
 def _place(run: Path, split: Split) -> Path:
@@ -130,13 +150,14 @@ def evaluate_model(
     autocast: torch.dtype | None,
     workers: int = 2,
     batch_size: int = 4,
-    engine: str = "hotcoco",
+    measures: Mapping[str, Any] | None = None,
     track: Track | None = None,
 ) -> Scores:
     """Detects on every image of a split and scores it; several processes share the images.
 
     The model is left as it is: a copy with its batch norms folded into the convolutions does the
-    work, which is faster and differs from it only by rounding.
+    work, which is faster and differs from it only by rounding. `measures` are keyword arguments
+    of `score`.
     """
     fused = fuse(model.eval(), dtype=autocast)
     dataset = DetectionDataset(annotations, eval_transform(), seed=0)
@@ -156,18 +177,20 @@ def evaluate_model(
         ids = [target["image_id"] for target in targets]
         records += to_results(found, ids, annotations.categories.ids)
     everything = all_gather(records)
-    scores = same_on_all(_score(everything, annotations, engine) if process.main else None)
+    scores = same_on_all(_score(everything, annotations, measures or {}) if process.main else None)
     assert scores is not None  # the main process has made them
     return scores
 
 
-def _score(parts: list[list[dict[str, Any]]], annotations: Annotations, engine: str) -> Scores:
+def _score(
+    parts: list[list[dict[str, Any]]], annotations: Annotations, measures: Mapping[str, Any]
+) -> Scores:
     results = [record for part in parts for record in part]
     results.sort(key=lambda record: record["image_id"])
     truth = to_coco_dict(annotations)
     masks = annotations.masks is not None
-    segm = score(truth, _masks_only(results), iou_type="segm", engine=engine) if masks else None
-    return Scores(score(truth, results, engine=engine), segm, results)
+    segm = score(truth, _masks_only(results), iou_type="segm", **measures) if masks else None
+    return Scores(score(truth, results, **measures), segm, results)
 
 
 def _masks_only(results: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -1,6 +1,7 @@
 """`detnet score` as a person runs it."""
 
 import json
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,38 @@ def test_tables(files: list[str], capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["score", *files]) == 0
     output, errors = capfd.readouterr()
     assert output.startswith("COCO scores of boxes") and "100.0" in output and not errors
+
+
+def test_own_grid_and_submission(
+    files: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    target = tmp_path / "mine.zip"
+    options = "--max-dets 300 --iou-thresholds 0.95 --area tiny=0-50 --class-agnostic-recall"
+    options = [*options.split(), "--submission", str(target)]
+    assert main(["score", *files, *options, "--json"]) == 0
+    scores = json.loads(capfd.readouterr().out)
+    assert scores["AR300"] == 1 and scores["by_iou_and_size"]["tiny"]["AP@300"]["95"] is None
+    assert scores["class_agnostic_recall@300"]["all"]["mean"] == 1
+    assert zipfile.is_zipfile(target)
+    assert main(["score", *files, *options]) == 0
+    last = capfd.readouterr().out.splitlines()[-1]
+    assert last == f"wrote {target} (detections_test-dev2017_mine_results.json)"
+    assert main(["score", *files, "--submission", "mine.json"]) == 2
+    assert capfd.readouterr().err.count("\n") == 1
+
+
+def test_images_without_annotations(
+    files: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    truth = json.loads((tmp_path / "gt.json").read_text())
+    del truth["annotations"]
+    (tmp_path / "gt.json").write_text(json.dumps(truth))
+    assert main(["score", *files, "--submission", str(tmp_path / "mine.zip")]) == 0
+    output, errors = capfd.readouterr()
+    assert "no annotations: nothing can be scored" in output and not errors
+    with zipfile.ZipFile(tmp_path / "mine.zip") as file:
+        (record,) = json.loads(file.read(file.namelist()[0]))
+    assert record == {"image_id": 1, "category_id": 1, "bbox": [1, 0, 2, 30], "score": 0.5}
 
 
 def test_a_mistake_is_one_line(files: list[str], capfd: pytest.CaptureFixture[str]) -> None:

@@ -304,3 +304,35 @@ def test_class_agnostic_recall_counts_a_box_of_the_wrong_class(
 def test_bad_options(options: dict[str, Any], message: str, truth: dict[str, Any]) -> None:
     with pytest.raises(InputError, match=message):
         score(truth, [], **options)
+
+
+def test_few_results_are_noted(truth: dict[str, Any], results: list[dict[str, Any]]) -> None:
+    assert "notes" not in score(truth, results) and "notes" not in score(truth, results[:1])
+    (note,) = score(truth, [])["notes"]
+    assert note.startswith("there are results for only 0 of the 2 images with annotations")
+    truth["images"].append({"id": 10})
+    assert "notes" not in score(truth, results[:1])  # nothing is there to be found
+    del truth["annotations"]
+    assert score(truth, results)["notes"][0].startswith("the ground truth has no annotations")
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("kind, other", [("boxes", "masks"), ("masks", "boxes")])
+def test_the_other_kind_of_results_is_one_line(
+    engine: str, kind: str, other: str, truth: dict[str, Any]
+) -> None:
+    mask = {"size": [40, 60], "counts": [100, 50, 2250]}
+    for annotation in truth["annotations"]:
+        annotation["segmentation"] = mask
+    held = {"bbox": [0, 0, 2, 3]} if kind == "boxes" else {"segmentation": mask}
+    iou_type, right = ("segm", "bbox") if kind == "boxes" else ("bbox", "segm")
+    found = [{"image_id": 7, "category_id": 3, "score": 0.5, **held}]
+    with pytest.raises(InputError) as error:
+        score(truth, found, iou_type=iou_type, engine=engine)
+    message = f"results: the results hold {kind}, but no {other} "
+    assert str(error.value).startswith(message)
+    assert str(error.value).endswith(f"score them with --iou-type {right}")
+    for annotation in truth["annotations"]:
+        del annotation["segmentation"]
+    with pytest.raises(InputError, match="the annotations hold boxes, but no masks"):
+        score(truth, [], iou_type="segm", engine=engine)

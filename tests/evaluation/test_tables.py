@@ -26,7 +26,44 @@ def test_tables_are_aligned_percent() -> None:
     assert "Average recall, all classes as one" in lines
 
 
-def test_no_classes_and_own_grid() -> None:
-    nothing = {"images": [], "categories": [], "annotations": []}
-    text = format_scores(score(nothing, [], max_dets=(300,), areas={"tiny": (0, 9)}))
-    assert "Per class" not in text and "AR300" in text and "\ntiny" in text
+def test_own_grid_has_its_own_tables() -> None:
+    box = {"image_id": 1, "category_id": 1, "bbox": [0, 0, 20, 20]}
+    truth = {
+        "images": [{"id": 1}],
+        "categories": [{"id": 1, "name": "a"}],
+        "annotations": [{"id": 1, **box}],
+    }
+    scores = score(
+        truth,
+        [{**box, "score": 0.5}],
+        iou_thresholds=(0.925,),
+        areas={"tiny": (0, 256.5), "huge": (1e6, float("inf"))},
+        max_dets=(300,),
+        class_agnostic_recall=True,
+    )
+    text = format_scores(scores)
+    tables = {part.splitlines()[0]: part.splitlines()[1:] for part in text.split("\n\n")}
+    by_size = "by IoU threshold and object size"
+    for title in (
+        f"Average precision {by_size}",
+        f"Average recall {by_size}, 300 results per image and class",
+        "Average recall, all classes as one",
+        "Average recall, all classes as one, 300 results per image",
+    ):
+        assert tables[title][0] == "         mean     50     60     70     80     85   92.5"
+        assert tables[title][2] == "small   100.0  100.0  100.0  100.0  100.0  100.0  100.0"
+        assert tables[title][5] == "tiny        -      -      -      -      -      -      -"
+    assert tables["Own sizes, square pixels"] == [
+        "      lowest area  highest area",
+        "tiny            0         256.5",
+        "huge      1000000           inf",
+    ]
+    assert "AR300" in text
+
+
+def test_nothing_to_score_is_said_in_one_line() -> None:
+    for categories in ([], [{"id": 1, "name": "a"}]):
+        text = format_scores(score({"images": [], "categories": categories}, []))
+        title, nothing, note = text.splitlines()
+        assert title.startswith("COCO scores") and not nothing
+        assert note == "note: the ground truth has no annotations: nothing can be scored"

@@ -1,0 +1,94 @@
+"""Results packed as COCO's evaluation server takes them."""
+
+import contextlib
+import json
+import os
+import re
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from detnet.errors import InputError
+from detnet.evaluation.normalise import Detections, Truth
+
+TEST_SET = "test-dev2017"
+_SERVER_NAME = re.compile(r"detections_[^_]+_.+_results")
+
+
+def write_submission(path: Path | str, truth: Truth, detections: Detections) -> str:
+    """Writes the zip that COCO's test-dev server takes, whole or not at all.
+
+    It holds one file, detections_test-dev2017_ALGORITHM_results.json, ALGORITHM being the zip's
+    own name without its ending; a zip that is itself named like that gives the file its name. The
+    records carry the ids of the ground truth's file, and masks instead of boxes where `detections`
+    has masks: the server takes an object's size from the box where there is one.
+
+    Returns:
+        The name of the file in the zip.
+
+    Raises:
+        InputError: the name does not end in .zip.
+        OSError: naming the file, if it cannot be written.
+    """
+    path = Path(path)
+    check_submission(path)
+    name = _name_inside(path)
+    beside = path.with_name(f".{path.name}.part")
+    text = json.dumps(_records(truth, detections), separators=(",", ":"), allow_nan=False)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with zipfile.ZipFile(beside, "w", zipfile.ZIP_DEFLATED) as file:
+            file.writestr(name, text)
+        os.replace(beside, path)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
+    finally:
+        with contextlib.suppress(OSError):
+            beside.unlink(missing_ok=True)
+    return name
+
+
+def check_submission(path: Path | str) -> None:
+    """Refuses a name that the server would refuse, before the work that fills the file.
+
+    Raises:
+        InputError: the name does not end in .zip, or the place is a folder.
+    """
+    if Path(path).suffix != ".zip":
+        raise InputError(f"{path}: a submission is a .zip file; name it {path}.zip")
+    if Path(path).is_dir():
+        raise InputError(f"{path}: is a folder, not a file to write the submission to")
+
+
+def _name_inside(path: Path) -> str:
+    if _SERVER_NAME.fullmatch(path.stem):
+        return f"{path.stem}.json"
+    algorithm = re.sub(r"[^A-Za-z0-9.-]+", "-", path.stem).strip("-") or "detnet"
+    return f"detections_{TEST_SET}_{algorithm}_results.json"
+
+
+def _records(truth: Truth, detections: Detections) -> list[dict[str, Any]]:
+    """COCO results in the order of their images, the best-scored first."""
+    order = np.lexsort([-detections.scores, detections.images])
+    found: list[Any]
+    if detections.masks is None:
+        field, found = "bbox", detections.boxes[order].tolist()
+    else:
+        field, found = "segmentation", [_text(detections.masks[i]) for i in order]
+    rows = zip(
+        truth.image_ids[detections.images[order]].tolist(),
+        truth.category_ids[detections.categories[order]].tolist(),
+        found,
+        detections.scores[order].tolist(),
+        strict=True,
+    )
+    names = ("image_id", "category_id", field, "score")
+    return [dict(zip(names, row, strict=True)) for row in rows]
+
+
+def _text(mask: dict[str, Any]) -> dict[str, Any]:
+    """A compressed mask whose counts are text, as JSON needs them."""
+    counts = mask["counts"]
+    return {**mask, "counts": counts.decode("ascii") if isinstance(counts, bytes) else counts}

@@ -1,0 +1,76 @@
+"""`detnet evaluate` as a person runs it, with a detector that has learned nothing."""
+
+import json
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+
+from detnet.cli import main
+from detnet.data.folders import find_split
+from detnet.data.shapes import write_scenes
+from detnet.detectors import create
+from detnet.detectors.files import save_model
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three pictures and a detector with masks, model.safetensors."""
+    folder = tmp_path_factory.mktemp("scenes")
+    write_scenes(folder, train=1, val=3, size=(160, 120))
+    truth = json.loads((folder / "annotations" / "instances_val.json").read_text())
+    torch.manual_seed(0)
+    sizes = {"min_size": 96, "max_size": 128, "pre_nms_test": 100, "post_nms_test": 20}
+    model = create("mask_rcnn_fpn", num_classes=4, width=0.125, score_threshold=0.0, **sizes)
+    model.info.categories = [{"id": c["id"], "name": c["name"]} for c in truth["categories"]]
+    save_model(folder / "model.safetensors", model)
+    return folder
+
+
+def records(path: Path) -> list[dict[str, object]]:
+    with zipfile.ZipFile(path) as file:
+        return json.loads(file.read(file.namelist()[0]))
+
+
+def test_own_grid_and_submission(
+    scenes: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    words = f"evaluate {scenes / 'model.safetensors'} --data {scenes} --workers 0 --max-dets 300"
+    words += f" --output {tmp_path} --area tiny=0-99 --class-agnostic-recall --precision fp32"
+    assert main([*words.split(), "--submission", str(tmp_path / "mine.zip"), "--json"]) == 0
+    scores = json.loads(capfd.readouterr().out)
+    assert scores == json.loads((tmp_path / "scores.json").read_text())
+    for part in (scores, scores["segm"]):
+        assert "AR300" in part and "tiny" in part["class_agnostic_recall"]
+        assert "AP@300" in part["by_iou_and_size"]["all"]
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert len(results) == len(records(tmp_path / "mine.zip")) > 0
+    assert list(records(tmp_path / "mine.zip")[0])[2] == "bbox"
+    assert list(records(tmp_path / "mine-segm.zip")[0])[2] == "segmentation"
+
+
+def test_images_without_annotations_are_predicted(
+    scenes: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    truth = json.loads((scenes / "annotations" / "instances_val.json").read_text())
+    path = tmp_path / "image_info_test-dev2017.json"
+    path.write_text(json.dumps(truth | {"annotations": []}))
+    words = f"evaluate {scenes / 'model.safetensors'} --annotations {path} --workers 0"
+    words += f" --images {find_split(scenes, 'val').images} --output {tmp_path} --precision fp32"
+    assert main([*words.split(), "--submission", str(tmp_path / "mine.zip")]) == 0
+    output = capfd.readouterr().out
+    assert output.count("no annotations: nothing can be scored") == 2 and "\n-" not in output
+    assert json.loads((tmp_path / "scores.json").read_text())["AP"] is None
+    assert {r["image_id"] for r in records(tmp_path / "mine.zip")} <= {1, 2, 3}
+    assert len(records(tmp_path / "mine.zip")) > 0
+
+
+def test_mistakes_are_found_before_the_work(
+    scenes: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    words = f"evaluate {scenes / 'model.safetensors'} --data {scenes}".split()
+    for wrong in (["--area", "small=0-9"], ["--submission", "mine.json"], ["--max-dets", "0"]):
+        assert main([*words, *wrong]) == 2
+        output, errors = capfd.readouterr()
+        assert not output and errors.count("\n") == 1
