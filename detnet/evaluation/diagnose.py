@@ -10,26 +10,12 @@ import numpy as np
 
 from detnet.errors import InputError
 from detnet.evaluation.coco import Evaluation
+from detnet.evaluation.diagnose_errors import error_costs, find_errors
 from detnet.evaluation.diagnose_labels import confusion, label_errors
-from detnet.evaluation.diagnose_matches import (
-    Statuses,
-    check_threshold,
-    overlaps,
-    statuses,
-)
+from detnet.evaluation.diagnose_matches import Statuses, check_threshold, overlaps, statuses
 
-__all__ = ["ERRORS", "Statuses", "diagnose", "statuses"]
+__all__ = ["Statuses", "diagnose", "statuses"]
 
-# TIDE's kinds, in its order, and hotcoco's names of them.
-ERRORS = {
-    "classification": "Cls",
-    "localisation": "Loc",
-    "both": "Both",
-    "duplicate": "Dupe",
-    "background": "Bkg",
-    "missed": "Miss",
-}
-BACKGROUND_IOU = 0.1
 _CURVES = (50, 75)
 _BINS = 10
 
@@ -58,71 +44,22 @@ def diagnose(
         raise InputError(f"score_threshold {score_threshold} must be a finite number")
     threshold = check_threshold(evaluation, iou_threshold)
     found = statuses(evaluation, iou_threshold=threshold)
+    near = overlaps(evaluation, np.flatnonzero(found.counted & ~found.hit))
+    base, errors = error_costs(evaluation, found, find_errors(evaluation, found, near, threshold))
     sure = evaluation.detections.scores >= score_threshold
-    false = np.flatnonzero(found.counted & ~found.hit & sure)
-    near = overlaps(evaluation, false)
-    base, errors = _errors(evaluation, found, threshold)
+    near = near.where(sure[near.rows])
     return {
         "iou_type": evaluation.grid.iou_type,
         "iou_threshold": iou_threshold,
         "score_threshold": score_threshold,
         "AP50": base,
         "errors": errors,
-        "confusion": confusion(evaluation, found, near, false, threshold, score_threshold),
+        "confusion": confusion(evaluation, found, near, threshold, score_threshold),
         "curves": _curves(evaluation),
         "calibration": _calibration(evaluation, found, threshold),
-        "label_errors": label_errors(
-            evaluation, found, near, false, threshold, score_threshold, BACKGROUND_IOU
-        ),
+        "label_errors": label_errors(evaluation, found, near, threshold, score_threshold),
         "images": _images(evaluation, found, sure),
     }
-
-
-def _errors(
-    evaluation: Evaluation, found: Statuses, threshold: float
-) -> tuple[float | None, dict[str, dict[str, float | int | None]]]:
-    """The AP that is, and by kind of error their number and the AP that they cost."""
-    counts = dict.fromkeys(ERRORS, 0)
-    costs: dict[str, float | None] = dict.fromkeys(ERRORS)
-    base = None
-    if evaluation.evaluator is not None:
-        told = evaluation.evaluator.tide_errors(threshold, BACKGROUND_IOU)
-        counts = {kind: int(told["counts"][name]) for kind, name in ERRORS.items()}
-        classes = len(np.unique(evaluation.truth.categories[found.sought]))
-        if classes:
-            base = float(told["ap_base"])
-            gains = {kind: float(told["delta_ap"][name]) for kind, name in ERRORS.items()}
-            gains["missed"] += _untried_classes(evaluation, found, threshold) / classes
-            costs = dict(gains)
-    return base, {kind: {"count": counts[kind], "cost": costs[kind]} for kind in ERRORS}
-
-
-def _untried_classes(evaluation: Evaluation, found: Statuses, threshold: float) -> int:
-    """Counts the classes without a detection whose objects are missed, all of them.
-
-    hotcoco leaves their AP at 0 where missed objects are forgiven, so that a detector that says
-    nothing at all would lose nothing by it. Forgiven, nothing is left to find, and nothing said
-    is wrong: the AP is 1.
-    """
-    truth, detections = evaluation.truth, evaluation.detections
-    objects = np.bincount(truth.categories[found.sought], minlength=len(truth.names))
-    said = np.bincount(detections.categories[found.counted], minlength=len(truth.names))
-    untried = (objects > 0) & (said == 0)
-    of_class = found.sought & untried[truth.categories]
-    if not of_class.any():
-        return 0
-    # An object that a detection of a wrong class covers is a classification error, not missed.
-    false = np.flatnonzero(
-        found.counted & ~found.hit & np.isin(detections.images, truth.images[of_class])
-    )
-    near = overlaps(evaluation, false)
-    near = near.where(~truth.crowd[near.objects])
-    same = detections.categories[near.rows] == truth.categories[near.objects]
-    right, _ = near.where(same).best(len(detections.images))
-    wrong, covered = near.where(~same).best(len(detections.images))
-    misplaced = (right >= BACKGROUND_IOU) & (right <= threshold)
-    untried[truth.categories[covered[(wrong >= threshold) & ~misplaced]]] = False
-    return int(untried.sum())
 
 
 def _curves(evaluation: Evaluation) -> dict[str, Any]:
@@ -135,10 +72,11 @@ def _curves(evaluation: Evaluation) -> dict[str, Any]:
         precision = evaluation.tables.precision[
             grid.threshold(percent / 100), :, :, whole, grid.coco_most
         ]
-        there = (precision > -1).all(0)
+        there = np.asarray((precision > -1).all(0))
         key = str(percent)
         by_threshold[key] = [
-            precision[:, k].tolist() if defined else None for k, defined in enumerate(there)
+            precision[:, k].tolist() if defined else None
+            for k, defined in enumerate(there.tolist())
         ]
         mean[key] = precision[:, there].mean(1).tolist() if there.any() else None
     return {
@@ -156,7 +94,12 @@ def _calibration(evaluation: Evaluation, found: Statuses, threshold: float) -> d
     """How far scores are from the share of detections that are right; None beyond 0 to 1."""
     names = evaluation.truth.names
     scores = evaluation.detections.scores[found.counted]
-    nothing = {"ece": None, "mce": None, "bins": [], "per_class": dict.fromkeys(names)}
+    nothing: dict[str, Any] = {
+        "ece": None,
+        "mce": None,
+        "bins": [],
+        "per_class": dict.fromkeys(names),
+    }
     if not len(scores) or scores.min() < 0 or scores.max() > 1:
         return nothing
     told = evaluation.evaluator.calibration(_BINS, threshold)

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from detnet.evaluation.coco import Evaluation
+from detnet.evaluation.diagnose_errors import BACKGROUND_IOU
 from detnet.evaluation.diagnose_matches import Overlaps, Statuses
 
 _MOST_LABEL_ERRORS = 200
@@ -15,7 +16,6 @@ def confusion(
     evaluation: Evaluation,
     found: Statuses,
     near: Overlaps,
-    false: np.ndarray,
     iou_threshold: float,
     score_threshold: float,
 ) -> dict[str, Any]:
@@ -26,8 +26,7 @@ def confusion(
     from the start and counts detections in crowds as false.
 
     Args:
-        near: overlaps of the false detections.
-        false: rows of those that score at least `score_threshold`.
+        near: overlaps of the false detections that score at least `score_threshold`.
 
     Returns:
         "names", the last "background", and "matrix": rows are the objects' classes, columns
@@ -55,7 +54,8 @@ def confusion(
         matrix[truth.categories[thing], detections.categories[row]] += 1
     missed[list(taken)] = False
     np.add.at(matrix[:, background], truth.categories[missed], 1)
-    rest = np.setdiff1d(false, list(used))
+    rest = found.counted & ~found.hit & (detections.scores >= score_threshold)
+    rest[list(used)] = False
     np.add.at(matrix[background], detections.categories[rest], 1)
     return {"names": [*truth.names, "background"], "matrix": matrix.tolist()}
 
@@ -64,10 +64,8 @@ def label_errors(
     evaluation: Evaluation,
     found: Statuses,
     near: Overlaps,
-    false: np.ndarray,
     iou_threshold: float,
     score_threshold: float,
-    background_iou: float,
 ) -> list[dict[str, Any]]:
     """Lists false detections so sure that the label may be what is wrong, surest first.
 
@@ -81,6 +79,7 @@ def label_errors(
     other = detections.categories[near.rows] != truth.categories[near.objects]
     ious, objects = near.where(open_[near.objects] & other).best(len(detections.images))
     largest, _ = near.best(len(detections.images))
+    false = np.flatnonzero(found.counted & ~found.hit & sure)
     listed: list[dict[str, Any]] = []
     seen: set[int] = set()
     empty: dict[int, list[int]] = {}  # rows told as unlabelled, by image
@@ -92,7 +91,7 @@ def label_errors(
             if thing not in seen:
                 seen.add(thing)
                 listed.append(_told(evaluation, row, float(ious[row]), thing))
-        elif largest[row] < background_iou:
+        elif largest[row] < BACKGROUND_IOU:
             told = empty.setdefault(int(detections.images[row]), [])
             if _box_ious(detections.boxes[row], detections.boxes[told]).max(initial=0) < (
                 _SAME_OBJECT
