@@ -11,6 +11,14 @@ BACKBONES = NameTable(
         "detnet59": "detnet.backbones.detnet:detnet59",
         "detnet59_noproj": "detnet.backbones.detnet:detnet59_noproj",
         "detnet110": "detnet.backbones.detnet:detnet110",
+        "detnasnet_300m": "detnet.backbones.detnas:detnasnet_300m",
+        "detnasnet_300m_retinanet": "detnet.backbones.detnas:detnasnet_300m_retinanet",
+        "detnasnet_voc_300m": "detnet.backbones.detnas:detnasnet_voc_300m",
+        "detnasnet_voc_300m_retinanet": "detnet.backbones.detnas:detnasnet_voc_300m_retinanet",
+        "detnasnet_1_3g": "detnet.backbones.detnas:detnasnet_1_3g",
+        "detnasnet_3_8g": "detnet.backbones.detnas:detnasnet_3_8g",
+        "shufflenetv2_20": "detnet.backbones.detnas:shufflenetv2_20",
+        "shufflenetv2_40": "detnet.backbones.detnas:shufflenetv2_40",
     },
 )
 

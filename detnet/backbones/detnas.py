@@ -2,7 +2,8 @@
 
 from typing import Unpack
 
-from detnet.backbones.shufflenet import Row, ShuffleNet, ShuffleSpace, parse_path
+from detnet.backbones.shuffle_space import Row, ShuffleSpace, parse_path
+from detnet.backbones.shufflenet import ShuffleNet
 from detnet.backbones.stages import StagedOptions
 
 SMALL = ShuffleSpace(
@@ -29,7 +30,7 @@ DETNASNET_1_3G = parse_path("00312102 03123320 2113202221310333 13333333")
 def detnasnet_300m(**options: Unpack[StagedOptions]) -> ShuffleNet:
     """DetNASNet found with FPN on COCO: 288.1 M multiply-adds at 224, 321.2 M with its classifier.
 
-    Paper: Chen et al. 2019, arXiv:1903.10979, Section 4; the path is the authors' release's.
+    Paper: Chen et al. 2019, arXiv:1903.10979; the path is the authors' release's.
     """
     return ShuffleNet(SMALL, DETNASNET_300M, **options)
 
@@ -37,7 +38,7 @@ def detnasnet_300m(**options: Unpack[StagedOptions]) -> ShuffleNet:
 def detnasnet_300m_retinanet(**options: Unpack[StagedOptions]) -> ShuffleNet:
     """DetNASNet found with RetinaNet on COCO: 291.2 M multiply-adds at 224, 324.3 M in all.
 
-    Paper: Chen et al. 2019, arXiv:1903.10979, Section 4; the path is the authors' release's.
+    Paper: Chen et al. 2019, arXiv:1903.10979; the path is the authors' release's.
     """
     return ShuffleNet(SMALL, DETNASNET_300M_RETINANET, **options)
 
@@ -47,7 +48,7 @@ def detnasnet_voc_300m(**options: Unpack[StagedOptions]) -> ShuffleNet:
 
     More than the 300 M of its name, even without the classifier.
 
-    Paper: Chen et al. 2019, arXiv:1903.10979, Section 4; the path is the authors' release's.
+    Paper: Chen et al. 2019, arXiv:1903.10979; the path is the authors' release's.
     """
     return ShuffleNet(SMALL, DETNASNET_VOC_300M, **options)
 
@@ -57,7 +58,7 @@ def detnasnet_voc_300m_retinanet(**options: Unpack[StagedOptions]) -> ShuffleNet
 
     More than the 300 M of its name, even without the classifier.
 
-    Paper: Chen et al. 2019, arXiv:1903.10979, Section 4; the path is the authors' release's.
+    Paper: Chen et al. 2019, arXiv:1903.10979; the path is the authors' release's.
     """
     return ShuffleNet(SMALL, DETNASNET_VOC_300M_RETINANET, **options)
 
@@ -65,7 +66,7 @@ def detnasnet_voc_300m_retinanet(**options: Unpack[StagedOptions]) -> ShuffleNet
 def detnasnet_1_3g(**options: Unpack[StagedOptions]) -> ShuffleNet:
     """DetNASNet of the large space, for COCO with FPN: 1.27 G multiply-adds, 1.32 G in all.
 
-    Paper: Chen et al. 2019, arXiv:1903.10979, Section 4; the path is the authors' release's.
+    Paper: Chen et al. 2019, arXiv:1903.10979; the path is the authors' release's.
     """
     return ShuffleNet(LARGE, DETNASNET_1_3G, **options)
 
@@ -76,7 +77,7 @@ def detnasnet_3_8g(**options: Unpack[StagedOptions]) -> ShuffleNet:
     Departs from the release's code, whose last convolution is 1,728 wide: with 1,024, as in the
     other networks, the parameters are the 29.5 M that its page states, with 1,728 they are 31.4 M.
 
-    Paper: Chen et al. 2019, arXiv:1903.10979, Section 4; the path is the authors' release's.
+    Paper: Chen et al. 2019, arXiv:1903.10979; the path is the authors' release's.
     """
     return ShuffleNet(LARGE_WIDENED, DETNASNET_1_3G, **options)
 
@@ -84,7 +85,7 @@ def detnasnet_3_8g(**options: Unpack[StagedOptions]) -> ShuffleNet:
 def shufflenetv2_20(**options: Unpack[StagedOptions]) -> ShuffleNet:
     """ShuffleNetv2-20, the small space all in 3×3: 262.7 M multiply-adds at 224, 295.8 M in all.
 
-    Paper: Chen et al. 2019, arXiv:1903.10979, Section 4, the hand-made baseline.
+    Paper: Chen et al. 2019, arXiv:1903.10979; the hand-made baseline.
     """
     return ShuffleNet(SMALL, (0,) * 20, **options)
 
@@ -92,6 +93,6 @@ def shufflenetv2_20(**options: Unpack[StagedOptions]) -> ShuffleNet:
 def shufflenetv2_40(**options: Unpack[StagedOptions]) -> ShuffleNet:
     """ShuffleNetv2-40, the large space all in 3×3: 1.04 G multiply-adds at 224, 1.09 G in all.
 
-    Paper: Chen et al. 2019, arXiv:1903.10979, Section 4, the hand-made baseline.
+    Paper: Chen et al. 2019, arXiv:1903.10979; the hand-made baseline.
     """
     return ShuffleNet(LARGE, (0,) * 40, **options)
