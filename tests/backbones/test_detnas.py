@@ -50,9 +50,9 @@ POINTS = {
 }
 
 
-def printed(found: tuple[int, int, int, int], published: tuple[str | None, ...]) -> None:
-    shown = (f"{found[0] / 1e6:.1f}", f"{found[1] / 1e6:.1f}")
-    shown += (f"{found[2] / 1e6:.2f}", f"{found[3] / 1e6:.2f}")
+def check_printed(found: tuple[int, int, int, int], published: tuple[str | None, ...]) -> None:
+    body, total, params, body_params = (count / 1e6 for count in found)
+    shown = (f"{body:.1f}", f"{total:.1f}", f"{params:.2f}", f"{body_params:.2f}")
     known = [(one, other) for one, other in zip(shown, published, strict=True) if other]
     assert [one for one, _ in known] == [other for _, other in known]
 
@@ -60,8 +60,8 @@ def printed(found: tuple[int, int, int, int], published: tuple[str | None, ...])
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_published_costs(name: str) -> None:
     facts = describe(name)
-    counts = tuple(facts[key] for key in ("backbone_macs", "macs", "params", "backbone_params"))
-    printed(counts, PUBLISHED[name])
+    body, total = facts["backbone_macs"], facts["macs"]
+    check_printed((body, total, facts["params"], facts["backbone_params"]), PUBLISHED[name])
     assert [(f["name"], f["stride"]) for f in facts["features"]] == [
         ("c2", 4),
         ("c3", 8),
@@ -73,7 +73,7 @@ def test_published_costs(name: str) -> None:
 @pytest.mark.parametrize("point", POINTS)
 def test_other_points_costs(point: str) -> None:
     space, path, published = POINTS[point]
-    printed(costs(space, path), published)
+    check_printed(costs(space, path), published)
 
 
 def costs(space: ShuffleSpace, path: tuple[int, ...]) -> tuple[int, int, int, int]:
@@ -81,7 +81,7 @@ def costs(space: ShuffleSpace, path: tuple[int, ...]) -> tuple[int, int, int, in
         net = ShuffleNet(space, path).eval()
         classifier = Classifier(net).eval()
         images = torch.empty(1, 3, 224, 224)
-    body, total = (count_macs(lambda model=model: model(images)) for model in (net, classifier))
+    body, total = count_macs(lambda: net(images)), count_macs(lambda: classifier(images))
     return body, total, count_params(classifier), count_params(net)
 
 
