@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # matplotlib takes half a second to import and is needed for 
 # Lengths are pixels of a sheet 1280 wide, drawn at twice that.
 _WIDTH, _ZOOM = 1280, 2
 _MARGIN, _GAP = 24, 12
-_TITLE, _HEADING, _LABEL, _LINE, _LEGEND = 58, 32, 26, 19, 88
+_TITLE, _HEADING, _LABEL, _LINE, _LEGEND = 58, 32, 26, 19, 96
 _LONGEST = 80  # letters of a title; names of files can be longer than the sheet is wide
 _TALLEST = 1.6  # a panel's height over its width: a tall image is made smaller, not the sheet
 
