@@ -1,0 +1,65 @@
+"""Top-1 and top-5 error of a classifier."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+
+def ranks(logits: Tensor, labels: Tensor) -> Tensor:
+    """Says at which place each image's true class came, 0 for the first.
+
+    Other classes with the same score come before it, and a score that is no number is the last:
+    a network that tells nothing gets nothing right.
+
+    Args:
+        logits: (N, K).
+        labels: (N,) int64 in [0, K).
+
+    Returns:
+        (N,) int64 in [0, K).
+    """
+    own = logits.gather(1, labels[:, None])
+    before = ~(logits < own)  # also where one of the two is no number
+    return before.sum(1) - 1
+
+
+def summarise(found: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> dict[str, Any]:
+    """Turns places into the scores JSON.
+
+    Args:
+        found: (N,) places from `ranks`.
+        labels: (N,) of the same images.
+        classes: names, in the order of the labels.
+
+    Returns:
+        `top1`, `top5`, the shares of images whose class came first and among the first five,
+        `top1_error` and `top5_error`, which are 1 minus these, `images`, and the same of each
+        class in `per_class`; None where there are no images. Fractions in 0 … 1.
+    """
+    if len(found) and not (labels.min() >= 0 and labels.max() < len(classes)):
+        raise ValueError(f"labels must lie in 0 … {len(classes) - 1}")
+    counts = np.bincount(labels, minlength=len(classes))
+    hits = {k: np.bincount(labels[found < k], minlength=len(classes)) for k in (1, 5)}
+    per_class = {
+        name: _shares(int(hits[1][label]), int(hits[5][label]), int(counts[label]))
+        for label, name in enumerate(classes)
+    }
+    everything = _shares(int(hits[1].sum()), int(hits[5].sum()), int(counts.sum()))
+    return {**everything, "per_class": per_class}
+
+
+def _shares(first: int, among_five: int, count: int) -> dict[str, Any]:
+    shares = [hit / count if count else None for hit in (first, among_five)]
+    errors = [None if share is None else 1 - share for share in shares]
+    return {
+        "top1_error": errors[0],
+        "top5_error": errors[1],
+        "top1": shares[0],
+        "top5": shares[1],
+        "images": count,
+    }
+
+
+HEADLINE = ("top1_error", "top5_error", "top1", "top5")
