@@ -69,8 +69,7 @@ class _Depthwise(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
-        last = x.is_contiguous(memory_format=torch.channels_last)
-        layout = torch.channels_last if last else torch.contiguous_format
+        layout = torch.contiguous_format if x.is_contiguous() else torch.channels_last
         grad = grad.contiguous(memory_format=layout)
         grad_x = grad_weight = None
         if ctx.needs_input_grad[0]:
@@ -94,6 +93,8 @@ def _weight_gradient(
 ) -> Tensor:
     """The kernel's gradient in tiles of 3×3, each that of a 3×3 convolution of a shifted input."""
     size = weight.shape[-1]
+    if size == _TILE:
+        return _gradients(grad, x, weight, stride, size // 2, of_input=False)[1]
     tiles = -(-size // _TILE)
     before, after = size // 2, size // 2 + tiles * _TILE - size
     padded = F.pad(x, (before, after, before, after))
