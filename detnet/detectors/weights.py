@@ -1,15 +1,96 @@
-"""Carries torchvision's detector weights over to ours, by renaming."""
+"""Opens weights of any layout known, and fills a detector with them."""
 
+import json
 import re
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
-from torch import Tensor
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
 
 from detnet.backbones.weights import from_torchvision as backbone_from_torchvision
+from detnet.backbones.weights.filling import Import, compare, load, require_common
+from detnet.backbones.weights.layout import State
+from detnet.backbones.weights.reading import read_tensors
+from detnet.backbones.weights.source import Source, recognise
+from detnet.detectors.build import info_of
 
-_LEVEL = re.compile(r"backbone\.fpn\.(inner|layer)_blocks\.(\d+)\.0\.(.+)")
+# torchvision's published files have the names of its earlier versions, without the second number.
+_LEVEL = re.compile(r"backbone\.fpn\.(inner|layer)_blocks\.(\d+)\.(?:0\.)?(weight|bias)")
+_OLD_RPN = re.compile(r"(rpn\.head\.conv)\.(weight|bias)")
+_OLD_RETINANET = re.compile(r"(head\.\w+_head\.conv)\.([0246])\.(weight|bias)")
+# Which of a source's options concern the image; the other is where blocks have their stride.
+IMAGE_OPTIONS = ("pixel_mean", "pixel_std", "channel_order")
 
 
-def from_torchvision(state: dict[str, Tensor], *, finest: int = 2) -> dict[str, Tensor]:
+def open_weights(path: Path, *, place: str = "") -> Source:
+    """Reads the weights of a file: of ours, or of any layout known.
+
+    Args:
+        path: the file.
+        place: how messages name it; its path by default.
+
+    Raises:
+        InputError: the file cannot be read, or holds weights of no network that we know.
+    """
+    place = place or str(path)
+    source = recognise(read_tensors(path), place)
+    header = read_header(path)
+    if header:
+        return _ours(source, header)
+    if source.layout == "torchvision" and any(_LEVEL.fullmatch(n) for n in source.others):
+        finest = 3 if any(n.startswith("head.") for n in source.others) else 2
+        others = from_torchvision(source.others, finest=finest)
+        return replace(source, others=others, title="a detector of torchvision's")
+    return source
+
+
+def read_header(path: Path) -> dict[str, Any]:
+    """What a model file of ours says of itself; empty for any other file."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            text = (file.metadata() or {}).get("detnet", "{}")
+        header = json.loads(text)
+    except (SafetensorError, OSError, ValueError):
+        return {}
+    return header if isinstance(header, dict) else {}
+
+
+def fill_detector(model: nn.Module, source: Source) -> Import:
+    """Loads a file's weights into a detector of ours.
+
+    A classifier's or another project's backbone goes under the detector. Class layers stay fresh
+    unless the file is a detector's of the same categories.
+
+    Raises:
+        InputError: they are another network's.
+    """
+    info = info_of(model)
+    own = model.state_dict()
+    body = "backbone.backbone."
+    bodies = {n.removeprefix(body): value for n, value in own.items() if n.startswith(body)}
+    require_common(bodies, source, name=info.backbone)
+    given = {**{f"{body}{n}": value for n, value in source.backbone.items()}, **source.others}
+    same = source.header.get("categories") == info.categories and bool(source.header)
+    done = compare(own, given, skip=lambda name: not same and is_class_layer(name))
+    load(model, given, done)
+    return done
+
+
+def is_class_layer(name: str) -> bool:
+    """Whether a weight's meaning depends on the categories."""
+    # The proposal network has "cls_logits" too, which tell objects from ground and no classes.
+    predictors = (
+        "box_predictor.",
+        "mask_predictor.mask_fcn_logits",
+        "classification_head.cls_logits",
+    )
+    return any(part in name for part in predictors)
+
+
+def from_torchvision(state: Mapping[str, Tensor], *, finest: int = 2) -> State:
     """Renames a state dict of torchvision's ResNet FPN detectors to our names.
 
     It fits `faster_rcnn_fpn`, `mask_rcnn_fpn` (finest level 2) and `retinanet` (finest level 3,
@@ -30,5 +111,23 @@ def from_torchvision(state: dict[str, Tensor], *, finest: int = 2) -> dict[str, 
             name = f"backbone.neck.{side}.p{finest + int(match[2])}.{match[3]}"
         elif name.startswith("backbone.fpn.extra_blocks."):
             name = name.replace("backbone.fpn.extra_blocks.", "backbone.neck.extra_convs.")
+        elif match := _OLD_RPN.fullmatch(name):
+            name = f"{match[1]}.0.0.{match[2]}"
+        elif match := _OLD_RETINANET.fullmatch(name):
+            name = f"{match[1]}.{int(match[2]) // 2}.0.{match[3]}"
         renamed[name] = value
     return renamed
+
+
+def _ours(source: Source, header: dict[str, Any]) -> Source:
+    """A model file of ours says itself how its network is built."""
+    options = header.get("options", {})
+    known = {**header, **options}  # a classifier's normalisation stands beside its options
+    taken = {
+        name: tuple(known[name]) if isinstance(known[name], list) else known[name]
+        for name in ("stride_in", *IMAGE_OPTIONS)
+        if name in known
+    }
+    kind = header.get("detector") or "a classifier"
+    title = f"{kind} on {header.get('backbone')} of width {options.get('width', 1.0)}"
+    return replace(source, options=taken, title=title, header=header)

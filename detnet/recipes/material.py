@@ -16,19 +16,17 @@ from detnet.data.folders import Split, find_split, find_splits
 from detnet.data.loaders import DetectionDataset
 from detnet.data.transforms import train_transform
 from detnet.detectors import create
-from detnet.detectors.build import ModelInfo, info_of
-from detnet.detectors.files import load_weights
+from detnet.detectors.build import info_of
 from detnet.engine.distributed import Process
 from detnet.engine.precision import choose_precision
 from detnet.errors import InputError
-from detnet.inference.predictor import find_model
 from detnet.recipes.config import TrainConfig
 from detnet.recipes.task import batch_per_process
+from detnet.recipes.weights import carry_weights, is_settled, open_for, settle
 
 __all__ = [
     "MASK_DETECTORS",
     "Material",
-    "carry_weights",
     "choose_precision",
     "find_val",
     "load_material",
@@ -135,20 +133,19 @@ def make_model(
     Raises:
         InputError: an unknown name or option, or something still random is to be held still.
     """
-    norm = config.norm
-    if norm == "auto":
-        norm = "frozen" if config.weights else "sync"
-    still = ["batch norm"] if norm == "frozen" else []
-    still += config.frozen
-    if still and not config.weights:
+    if not config.weights and (still := _held_still(config)):
         raise InputError(
             f"{', '.join(still)} would be frozen as drawn at random: give --weights with a trained "
             "model, or train from scratch with --norm sync and an empty list of frozen parts"
         )
+    source, notes = None, list[str]()
+    if config.weights and (carry or not is_settled(config)):
+        source = open_for(config.weights)
+        config, notes = settle(config, source)
     options = {
         "width": config.width,
         "stride_in": config.stride_in,
-        "norm": norm,
+        "norm": "sync" if config.norm == "auto" else config.norm,
         "frozen": tuple(config.frozen),
         "min_size": config.test_min_size or config.min_sizes[-1],
         "max_size": config.max_size,
@@ -166,64 +163,13 @@ def make_model(
             raise
         raise InputError(f"detector_options: {error}") from error
     info_of(model).categories = categories.to_json()
-    if not (carry and config.weights):
-        return model, []
-    return model, carry_weights(model, Path(config.weights))
+    if source is not None and carry:
+        notes += carry_weights(model, source)
+    return model, notes
 
 
-def carry_weights(model: nn.Module, path: Path) -> list[str]:
-    """Loads what fits from another detector's file; class layers stay fresh where categories
-    differ.
-
-    Returns:
-        what was loaded and what stays fresh, in one line each.
-
-    Raises:
-        InputError: the file cannot be read, or less than half of the model's weights are in it.
-    """
-    path = find_model(path)
-    info, state = load_weights(path)
-    own = model.state_dict()
-    same_classes = info.categories == info_of(model).categories
-    fitting = {
-        name: value
-        for name, value in state.items()
-        if name in own
-        and own[name].shape == value.shape
-        and (same_classes or not _is_class_layer(name))
-    }
-    wanted = sum(value.numel() for value in own.values())
-    loaded = sum(value.numel() for value in fitting.values())
-    if loaded < wanted / 2:
-        raise InputError(
-            f"{path}: only {loaded / wanted:.0%} of the weights fit: it holds {_name(info)}, and "
-            f"{_name(info_of(model))} is asked for"
-        )
-    model.load_state_dict(fitting, strict=False)
-    counters = ("num_batches_tracked",)
-    fresh = [name for name in own if name not in fitting and not name.endswith(counters)]
-    notes = [f"weights: {len(fitting)} tensors from {path} ({loaded / wanted:.1%} of the model)"]
-    if not same_classes:
-        notes.append("weights: its categories differ, so the class layers are left out")
-    if fresh:
-        layers = sorted({name.rpartition(".")[0] for name in fresh})
-        notes.append(f"weights: fresh: {', '.join(layers)}")
-    return notes
-
-
-def _name(info: ModelInfo) -> str:
-    return f"{info.detector} on {info.backbone} of width {info.options.get('width', 1.0)}"
-
-
-def _is_class_layer(name: str) -> bool:
-    """Whether a weight's meaning depends on the categories."""
-    # The proposal network has "cls_logits" too, which tell objects from ground and no classes.
-    predictors = (
-        "box_predictor.",
-        "mask_predictor.mask_fcn_logits",
-        "classification_head.cls_logits",
-    )
-    return any(part in name for part in predictors)
+def _held_still(config: TrainConfig) -> list[str]:
+    return (["batch norm"] if config.norm == "frozen" else []) + config.frozen
 
 
 def find_val(config: TrainConfig) -> Split | None:

@@ -5,18 +5,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from detnet.data.categories import Categories
-from detnet.detectors.files import save_model
 from detnet.engine.distributed import Process
 from detnet.errors import InputError
 from detnet.recipes.config import TrainConfig
 from detnet.recipes.material import (
-    carry_weights,
     choose_precision,
     find_val,
     load_material,
     make_batches,
-    make_model,
 )
 
 CPU = torch.device("cpu")
@@ -79,21 +75,6 @@ def test_batches_must_divide(tiny: TrainConfig) -> None:
     material = load_material(tiny)
     with pytest.raises(InputError, match="batch_size 2 cannot be divided by 4 processes × 1"):
         make_batches(tiny, material.train, Process(0, 4, 0, CPU))
-
-
-def test_weights_of_another_network_are_refused(tiny: TrainConfig, tmp_path: Path) -> None:
-    categories = Categories((1, 2), ("a", "b"))
-    model, _ = make_model(tiny, categories)
-    path = tmp_path / "a.safetensors"
-    save_model(path, model)
-    wide, _ = make_model(replace(tiny, width=0.25), categories)
-    with pytest.raises(
-        InputError, match="of width 0.125, and faster_rcnn_fpn on detnet59 of width 0.25 is asked"
-    ):
-        carry_weights(wide, path)
-    same, _ = make_model(tiny, categories)
-    (note,) = carry_weights(same, path)
-    assert "100.0% of the model" in note
 
 
 def test_precision() -> None:
