@@ -5,10 +5,10 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
 from torchvision.ops import boxes as box_ops
 
+from detnet.detectors.anchors import ExactAnchors
 from detnet.detectors.images import full_precision
 from detnet.errors import InputError
 
@@ -62,7 +62,7 @@ class ProposalNetwork(RegionProposalNetwork):
     """
 
     def __init__(self, channels: int, num_levels: int, options: ProposalOptions) -> None:
-        anchors = AnchorGenerator(
+        anchors = ExactAnchors(
             tuple((size,) for size in ANCHOR_SIZES[:num_levels]), (ASPECT_RATIOS,) * num_levels
         )
         super().__init__(

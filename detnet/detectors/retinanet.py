@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from torch import Tensor
-from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.retinanet import RetinaNet, RetinaNetHead
 
 from detnet.backbones.base import Backbone
 from detnet.backbones.norm import NormKind
+from detnet.detectors.anchors import ExactAnchors
 from detnet.detectors.build import ModelInfo
 from detnet.detectors.images import ImageOptions, ImageTransform, full_precision
 from detnet.detectors.pyramid import PyramidNet
@@ -121,7 +121,7 @@ def retinanet(
     model = DenseDetector(
         body,
         num_classes - 1,
-        anchor_generator=AnchorGenerator(sizes, ((0.5, 1.0, 2.0),) * levels),
+        anchor_generator=ExactAnchors(sizes, ((0.5, 1.0, 2.0),) * levels),
         head=Float32RetinaNetHead(body.out_channels, _ANCHORS_PER_CELL, num_classes - 1),
         score_thresh=dense.score_threshold,
         nms_thresh=dense.nms_threshold,
