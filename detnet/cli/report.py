@@ -1,11 +1,16 @@
-"""Writes a run's page (scores, curves, pictures), or RESULTS.md from several runs.
+"""Writes a run's page (scores, errors, curves, pictures), or RESULTS.md from several runs.
 
-detnet report runs/a
-detnet report runs/a runs/b --results-table RESULTS.md
+    detnet report runs/a
+    detnet report runs/a --follow              # while it trains; the open page renews itself
+    detnet report runs/a runs/b --results-table RESULTS.md
+
+The page is RUN/report.html, one file that needs no network: open it with any browser.
 """
 
 import argparse
 from pathlib import Path
+
+from detnet.errors import InputError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -15,23 +20,57 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--results-table", metavar="FILE", help="write one Markdown page about all runs instead"
     )
     parser.add_argument(
-        "--pictures", type=int, default=12, help="how many pictures a page shows (default: 12)"
+        "--pictures", type=int, default=16, help="how many pictures a page shows (default: 16)"
+    )
+    parser.add_argument(
+        "--follow",
+        action="store_true",
+        help="write the page anew whenever the run has something new, until it ends",
+    )
+    parser.add_argument(
+        "--every",
+        type=float,
+        default=10.0,
+        metavar="SECONDS",
+        help="how often --follow looks (default: 10)",
     )
 
 
 def run(args: argparse.Namespace) -> int:
     """Writes the pages and says where they are."""
-    from detnet.report.results import read_result, results_table
-
     runs = [Path(run) for run in args.runs]
+    _check(args)
     if args.results_table:
+        from detnet.report.results import read_result, results_table
+
         text = results_table([read_result(run) for run in runs])
         Path(args.results_table).write_text(text, encoding="utf-8")
         print(f"wrote {args.results_table}")
         return 0
 
-    from detnet.recipes.pages import make_page
+    from detnet.recipes.pages import follow_page, make_page
 
+    if args.follow:
+        said = False
+        for page in follow_page(runs[0], every=args.every, count=args.pictures):
+            if not said:
+                print(f"look at {page}; it is kept up to date until the run ends", flush=True)
+            said = True
+        print("the run has ended")
+        return 0
     for run in runs:
         print(f"look at {make_page(run, count=args.pictures)}")
     return 0
+
+
+def _check(args: argparse.Namespace) -> None:
+    if args.pictures < 0:
+        raise InputError(f"--pictures {args.pictures}: give 0 or more")
+    if not args.follow:
+        return
+    if len(args.runs) > 1:
+        raise InputError("--follow takes one run; start the command once for each")
+    if args.results_table:
+        raise InputError("give either --follow or --results-table")
+    if not 0 < args.every < float("inf"):
+        raise InputError(f"--every {args.every:g}: give a number of seconds above 0")

@@ -1,13 +1,17 @@
-"""Line charts as inline SVG, drawn in the page's own colours so that they follow light and dark."""
+"""Line charts as HTML and inline SVG, drawn in the page's own colours.
+
+The lines are stretched to the width there is; type and line widths are not, so that a chart reads
+as well on a telephone as on a desk. The style sheet (`style.css.j2`) belongs to it.
+"""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-WIDTH, HEIGHT = 640, 280
-LEFT, RIGHT, TOP, BOTTOM = 52, 12, 12, 44
+WIDTH, HEIGHT = 1000, 500  # of the drawing, stretched to whatever the page gives it
 MAX_POINTS = 400
+_DOTTED_UP_TO = 40
 
 
 @dataclass(frozen=True)
@@ -19,53 +23,82 @@ class Line:
     style: str
 
 
-def line_chart(lines: Sequence[Line], *, x_name: str, percent: bool = False) -> str:
+def line_chart(
+    lines: Sequence[Line],
+    *,
+    x_name: str,
+    percent: bool = False,
+    x_percent: bool = False,
+    x_range: tuple[float, float] | None = None,
+    y_range: tuple[float, float] | None = None,
+    dots: bool = True,
+) -> str:
     """Draws curves over a common pair of axes; points that are not finite are left out.
 
     Args:
         lines: drawn in order, the last on top.
         x_name: what the horizontal axis counts.
         percent: the vertical values are fractions, to be written as percent.
+        x_percent: the horizontal ones are.
+        x_range: ends of the axis, 0 and the last point's by default.
+        y_range: the same; by default round numbers around all points and 0.
+        dots: mark the points where they are few.
 
     Returns:
-        An `<svg>` element, or an empty string when there is nothing to draw.
+        A `<div class="chart">`, or an empty string when there is nothing to draw.
     """
     lines = [Line(line.name, _finite(line.points), line.style) for line in lines]
     everything = [point for line in lines for point in line.points]
     if not everything:
         return ""
     xs, ys = [x for x, _ in everything], [y for _, y in everything]
-    x_ticks, y_ticks = nice_ticks(0, max(xs)), nice_ticks(min(0, min(ys)), max(ys))
-    x_end, y_low, y_high = max(max(xs), 1e-9), y_ticks[0], y_ticks[-1]
+    x_low, x_high = x_range or (0, max(*xs, 1e-9))
+    y_ticks = nice_ticks(*(y_range or (min(0, min(ys)), max(ys))))
+    x_ticks = [tick for tick in nice_ticks(x_low, x_high) if x_low <= tick <= x_high]
+    frame = Frame(x_low, x_high, y_ticks[0], y_ticks[-1])
+    names = ", ".join(line.name for line in lines)
+    parts = [
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" preserveAspectRatio="none" role="img" '
+        f'aria-label="{escape(names)}">'
+    ]
+    for tick in y_ticks:
+        _, y = frame.place(x_low, tick)
+        parts.append(f'<line class="grid" x1="0" x2="{WIDTH}" y1="{y}" y2="{y}"/>')
+    for line in lines:
+        placed = [frame.place(x, y) for x, y in thinned(line.points)]
+        parts.append(f'<polyline class="{line.style}" points="{path(placed)}"/>')
+        if dots and len(placed) <= _DOTTED_UP_TO:
+            parts += [f'<path class="dot {line.style}" d="M{x} {y}h0"/>' for x, y in placed]
+    parts.append("</svg>")
+    across = [(100 * (x - x_low) / (x_high - x_low), _text(x, x_percent)) for x in x_ticks]
+    down = [(100 * frame.place(x_low, y)[1] / HEIGHT, _text(y, percent)) for y in y_ticks]
+    return (
+        '<div class="chart"><div class="ticks-y" aria-hidden="true">'
+        + "".join(f'<span style="top:{at:.2f}%">{text}</span>' for at, text in down)
+        + f'</div><div class="plot">{"".join(parts)}</div><div class="ticks-x" aria-hidden="true">'
+        + "".join(f'<span style="left:{at:.2f}%">{text}</span>' for at, text in across)
+        + f'</div><div class="x-name">{escape(x_name)}</div></div>'
+    )
 
-    def place(x: float, y: float) -> tuple[float, float]:
-        across = LEFT + x / x_end * (WIDTH - LEFT - RIGHT)
-        down = TOP + (y_high - y) / (y_high - y_low) * (HEIGHT - TOP - BOTTOM)
+
+@dataclass(frozen=True)
+class Frame:
+    """The values at the edges of a drawing of `WIDTH` by `HEIGHT`."""
+
+    x_low: float
+    x_high: float
+    y_low: float
+    y_high: float
+
+    def place(self, x: float, y: float) -> tuple[float, float]:
+        across = (x - self.x_low) / (self.x_high - self.x_low) * WIDTH
+        down = (self.y_high - y) / (self.y_high - self.y_low) * HEIGHT
         return round(across, 1), round(down, 1)
 
-    names = ", ".join(line.name for line in lines)
-    parts = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(names)}">']
-    for tick in y_ticks:
-        _, y = place(0, tick)
-        text = f"{tick:.0%}" if percent else f"{tick:g}"
-        parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y}" y2="{y}"/>')
-        parts.append(f'<text x="{LEFT - 6}" y="{y + 5}" text-anchor="end">{text}</text>')
-    for tick in (tick for tick in x_ticks if tick <= x_end):
-        x, _ = place(tick, y_low)
-        parts.append(f'<text x="{x}" y="{HEIGHT - 26}" text-anchor="middle">{tick:,.0f}</text>')
-    middle = (LEFT + WIDTH - RIGHT) / 2
-    parts.append(
-        f'<text x="{middle}" y="{HEIGHT - 7}" text-anchor="middle">{escape(x_name)}</text>'
-    )
-    for line in lines:
-        placed = [place(x, y) for x, y in thinned(line.points)]
-        path = " ".join(f"{x},{y}" for x, y in placed)
-        parts.append(f'<polyline class="{line.style}" points="{path}"/>')
-        if len(placed) <= 40:
-            parts += [
-                f'<circle class="{line.style}" cx="{x}" cy="{y}" r="2.5"/>' for x, y in placed
-            ]
-    return "".join([*parts, "</svg>"])
+
+def path(placed: Sequence[tuple[float, float]]) -> str:
+    """The points as an SVG attribute."""
+    return " ".join(f"{x:g},{y:g}" for x, y in placed)
 
 
 def smoothed(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -94,6 +127,12 @@ def nice_ticks(low: float, high: float, *, about: int = 5) -> list[float]:
     step = size * next(factor for factor in (1, 2, 2.5, 5, 10) if factor * size >= rough * 0.999)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     return [round(step * index, 12) for index in range(first, last + 1)]
+
+
+def _text(value: float, percent: bool) -> str:
+    if percent:
+        return f"{value:.0%}" if round(value * 100, 6) % 1 == 0 else f"{value:.1%}"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:g}"
 
 
 def _finite(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:

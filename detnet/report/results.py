@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from detnet.errors import InputError
-from detnet.report.page import read_events
+from detnet.report.files import read_events
 
 COLUMNS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 

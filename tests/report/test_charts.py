@@ -25,12 +25,12 @@ def test_ticks_are_round_and_cover(low: float, high: float, ticks: list[float]) 
 def test_a_curve_is_placed_within_the_axes() -> None:
     svg = line_chart([Line("<loss>", [(0, 4.0), (50, 2.0), (100, 1.0)], "one")], x_name="iteration")
     tree = ElementTree.fromstring(svg)
-    points = tree.find("polyline").get("points").split()  # type: ignore[union-attr]
+    points = tree.find(".//polyline").get("points").split()  # type: ignore[union-attr]
     places = [tuple(map(float, point.split(","))) for point in points]
     assert [x for x, _ in places] == sorted(x for x, _ in places)
     assert [y for _, y in places] == sorted(y for _, y in places), "a falling loss goes down"
     assert all(0 <= x <= WIDTH and 0 <= y <= HEIGHT for x, y in places)
-    assert tree.get("aria-label") == "<loss>"
+    assert tree.find(".//svg").get("aria-label") == "<loss>"  # type: ignore[union-attr]
 
 
 def test_fractions_are_written_as_percent() -> None:
@@ -41,14 +41,14 @@ def test_fractions_are_written_as_percent() -> None:
 def test_what_is_not_finite_is_left_out() -> None:
     points = [(1, 1.0), (2, float("nan")), (3, float("inf")), (4, 2.0)]
     svg = line_chart([Line("loss", points, "one")], x_name="iteration")
-    assert len(re.findall("<circle", svg)) == 2 and "nan" not in svg
+    assert len(re.findall('class="dot', svg)) == 2 and "nan" not in svg
     assert line_chart([Line("loss", [], "one")], x_name="iteration") == ""
     assert line_chart([Line("loss", [(1, float("nan"))], "one")], x_name="iteration") == ""
 
 
 def test_one_point_and_flat_curves_are_drawn() -> None:
     for points in ([(0, 0.0)], [(5, 3.0)], [(1, 0.0), (2, 0.0)]):
-        assert "<circle" in line_chart([Line("loss", points, "one")], x_name="iteration")
+        assert 'class="dot' in line_chart([Line("loss", points, "one")], x_name="iteration")
 
 
 def test_smoothing_is_a_moving_mean() -> None:
@@ -64,3 +64,14 @@ def test_thinning_keeps_the_ends() -> None:
     thin = thinned(points)
     assert len(thin) <= 402 and thin[0] == points[0] and thin[-1] == points[-1]
     assert thinned(points[:400]) == points[:400]
+
+
+def test_axes_may_be_given() -> None:
+    line = Line("precision", [(0.0, 1.0), (0.5, 0.25)], "one")
+    html = line_chart(
+        [line], x_name="recall", percent=True, x_percent=True, x_range=(0, 1), y_range=(0, 1)
+    )
+    points = ElementTree.fromstring(html).find(".//polyline").get("points")  # type: ignore[union-attr]
+    assert points == f"0,0 {WIDTH / 2:g},{HEIGHT * 0.75:g}"
+    assert html.count(">100%<") == 2
+    assert "dot" not in line_chart([line], x_name="recall", dots=False)

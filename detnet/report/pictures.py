@@ -1,0 +1,128 @@
+"""Pictures for the page: embedded once, with everything that is drawn over them kept apart.
+
+Places are fractions of the picture, so that lines and type keep their width at any size.
+"""
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+PICTURE_SIDE = 1000  # pixels; longer ones are scaled down, the page stays light
+_MASK_SIDE = 500  # masks are tints, half the sharpness does
+_OPACITY = 115  # of 255
+
+Colour = tuple[int, int, int]
+# The same colours as the style sheet's, told apart by most colour-blind eyes.
+TINTS: dict[str, Colour] = {
+    "truth": (255, 255, 255),
+    "right": (86, 180, 233),
+    "false": (245, 130, 32),
+    "ignored": (170, 170, 170),
+}
+
+
+@dataclass(frozen=True)
+class Mark:
+    """One box drawn over a picture.
+
+    Args:
+        kind: of ground truth "truth" or "crowd"; of detections "right", "false" or "ignored".
+        x, y, width, height: fractions of the picture.
+        name: class.
+        score: a detection's own; of ground truth that of the detection that found it, -1 if none.
+        mask: URI of a transparent picture of the box's inside, empty where there are no masks.
+    """
+
+    kind: str
+    x: float
+    y: float
+    width: float
+    height: float
+    name: str
+    score: float
+    mask: str = ""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One image of the gallery.
+
+    Args:
+        name: of the file.
+        uri: the image itself.
+        size: width and height in pixels, as embedded.
+        kinds: the selections it belongs to, of "best", "worst", "missed", "false".
+        truths: what is there.
+        found: what was found, the surest last, so that it is drawn on top.
+        note: further words on it.
+    """
+
+    name: str
+    uri: str
+    size: tuple[int, int]
+    kinds: tuple[str, ...]
+    truths: Sequence[Mark]
+    found: Sequence[Mark]
+    note: str = ""
+
+    def counts(self, threshold: float) -> tuple[int, int, int]:
+        """How many objects were found and missed, and how many detections are false."""
+        objects = [mark for mark in self.truths if mark.kind == "truth"]
+        hit = sum(mark.score >= threshold for mark in objects)
+        false = sum(mark.kind == "false" and mark.score >= threshold for mark in self.found)
+        return hit, len(objects) - hit, false
+
+
+@dataclass(frozen=True)
+class LabelError:
+    """A place where the annotation, rather than the detector, may be wrong.
+
+    Args:
+        title: what is suspected.
+        file: name of the image's file.
+        uri: the place, cut out of the image.
+        size: width and height of the cut in pixels.
+        marks: fractions of the cut.
+    """
+
+    title: str
+    file: str
+    uri: str
+    size: tuple[int, int]
+    marks: Sequence[Mark]
+
+
+def embed(picture: Image.Image, *, side: int = PICTURE_SIDE) -> tuple[str, tuple[int, int]]:
+    """The picture as a URI, scaled down and compressed, and the size it then has."""
+    picture = picture.convert("RGB")
+    picture.thumbnail((side, side), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=82, optimize=True)
+    return _uri(buffer.getvalue(), "jpeg"), picture.size
+
+
+def embed_mask(mask: NDArray[np.bool_], colour: Colour) -> str:
+    """A mask as the URI of a picture, tinted inside, opaque at its edge and clear outside."""
+    image = Image.fromarray(mask)
+    if max(image.size) > _MASK_SIDE:
+        scale = _MASK_SIDE / max(image.size)
+        width, height = (max(1, round(side * scale)) for side in image.size)
+        image = image.resize((width, height), Image.Resampling.NEAREST)
+    inside = np.asarray(image)
+    padded = np.pad(inside, 1)
+    core = inside & padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+    indices = inside.astype(np.uint8) + (inside & ~core)
+    picture = Image.fromarray(indices, "P")
+    picture.putpalette([0, 0, 0, *colour, *colour])
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", transparency=bytes([0, _OPACITY, 255]), optimize=True, bits=2)
+    return _uri(buffer.getvalue(), "png")
+
+
+def _uri(content: bytes, kind: str) -> str:
+    return f"data:image/{kind};base64," + base64.b64encode(content).decode("ascii")

@@ -1,0 +1,40 @@
+"""The pages' templates: one look for all of them, everything in the page itself.
+
+A page extends `base.html.j2` and fills its blocks `title`, `heading`, `content` and, where it has
+more to do than the common script, `script`. Everything that is put in is escaped.
+"""
+
+from typing import Any
+
+import jinja2
+
+import detnet
+
+
+def render_template(template: str, /, **values: Any) -> str:
+    """Fills a template of this package.
+
+    Args:
+        template: as "run.html.j2".
+        values: what the template asks for, all of it.
+    """
+    templates = jinja2.Environment(
+        loader=jinja2.PackageLoader("detnet.report"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    templates.filters["percent"] = percent
+    templates.filters["points"] = points
+    return templates.get_template(template).render(version=detnet.__version__, **values)
+
+
+def percent(fraction: float | None) -> str:
+    """A fraction as percent with one decimal, a dash where nothing was to be averaged."""
+    return "–" if fraction is None else f"{fraction * 100:.1f}"
+
+
+def points(difference: float | None) -> str:
+    """A difference of two fractions in percentage points, with its sign."""
+    return "–" if difference is None else f"{difference * 100:+.1f}".replace("-", "−")
