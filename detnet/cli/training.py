@@ -10,6 +10,9 @@ from detnet.cli import EXIT_INTERRUPTED
 from detnet.cli.progress import PLAIN_EVERY_S, new_bar
 from detnet.errors import InputError
 
+_SCORES = {name: name for name in ("AP", "AP50", "AP75", "APs", "APm", "APl", "segm_AP")}
+_SCORES |= {"top1_error": "top-1 error", "top5_error": "top-5 error"}
+
 Watch = Callable[[dict[str, Any]], None]
 
 
@@ -103,8 +106,11 @@ class _Screen:
             )
 
     def _evaluation(self, event: dict[str, Any]) -> None:
-        names = ("AP", "AP50", "AP75", "APs", "APm", "APl", "segm_AP")
-        shown = [f"{name} {100 * event[name]:.1f}" for name in names if event.get(name) is not None]
+        shown = [
+            f"{text} {100 * event[name]:.1f}"
+            for name, text in _SCORES.items()
+            if event.get(name) is not None
+        ]
         if event.get("val_loss") is not None:
             shown.append(f"validation loss {event['val_loss']:.3f}")
         best = "  (best so far)" if event["best"] else ""

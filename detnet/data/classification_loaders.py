@@ -22,8 +22,11 @@ _SUBSTITUTES = 20  # images tried in place of one that cannot be read
 class Images(Protocol):
     """What a data set of classified images offers; see `ImageFolder`."""
 
-    classes: tuple[str, ...]
-    labels: np.ndarray
+    @property
+    def classes(self) -> tuple[str, ...]: ...
+
+    @property
+    def labels(self) -> np.ndarray: ...
 
     def __len__(self) -> int: ...
 

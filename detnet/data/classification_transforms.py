@@ -19,8 +19,6 @@ from torch import Tensor
 from detnet.data.image_files import orientation_of
 from detnet.data.images import opened_image, to_rgb
 
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's pixels, in [0, 1]
-
 _ATTEMPTS = 10
 _ASPECT = (3 / 4, 4 / 3)
 _GRAY = (0.299, 0.587, 0.114)
@@ -76,7 +74,7 @@ class TrainView:
         """
         # All are drawn always, so that switching one option on leaves the others' draws alone.
         crops = generator.random((_ATTEMPTS, 5))
-        mirror, order, *colors = generator.random(5)
+        mirror, order, *colors = generator.random(5).tolist()
         light = self.lighting * generator.standard_normal(3) @ np.array(_COMPONENTS)
         share = generator.beta(self.mixup, self.mixup) if self.mixup else 1.0
 
@@ -118,11 +116,6 @@ class TestView:
             return centre_box(width, height, min(1.0, self.size / self.short_side))
 
         return _read(path, content, choose, self.size, reduce=False), {}
-
-
-def test_short_side(size: int) -> int:
-    """The whole image's short side for a crop of this size: 256 for 224, others in proportion."""
-    return round(size / 0.875)
 
 
 def random_box(width: int, height: int, draws: np.ndarray, *, min_area: float) -> Box:
@@ -182,14 +175,16 @@ def prepare(
     images: Tensor,
     draws: Sequence[dict[str, Any]] = (),
     *,
-    mean: Sequence[float] = MEAN,
-    std: Sequence[float] = STD,
+    mean: Sequence[float],
+    std: Sequence[float],
 ) -> Tensor:
     """Turns crops into a network's input: colours changed as drawn, then normalised.
 
     Args:
         images: (N, 3, H, W) uint8 or float in [0, 1].
         draws: what `TrainView` drew for each image; nothing is changed without.
+        mean: per channel, of values in [0, 1].
+        std: per channel, likewise.
 
     Returns:
         (N, 3, H, W) float32, channels_last.
@@ -217,7 +212,7 @@ def _colour_maps(values: Tensor, draws: Sequence[dict[str, Any]]) -> tuple[Tenso
     shift = torch.zeros(count, 3, device=device)
     if not draws:
         return matrix, shift
-    drawn = torch.tensor([draw["color"] for draw in draws], device=device)
+    drawn = torch.tensor([draw["color"] for draw in draws], dtype=torch.float32, device=device)
     factors = drawn[:, :3]
     gray = torch.tensor(_GRAY, device=device)
     to_gray = gray.expand(3, 3)  # each of red, green and blue becomes the gray value
@@ -233,4 +228,5 @@ def _colour_maps(values: Tensor, draws: Sequence[dict[str, Any]]) -> tuple[Tenso
         offset = (which == 1)[:, None] * (1 - factor) * level
         matrix = step @ matrix
         shift = (step @ shift[:, :, None]).squeeze(2) + offset
-    return matrix, shift + torch.tensor([draw["light"] for draw in draws], device=device)
+    light = torch.tensor([draw["light"] for draw in draws], dtype=torch.float32, device=device)
+    return matrix, shift + light

@@ -1,0 +1,52 @@
+"""Trains a backbone as a classifier on images in class folders, or goes on with such a run.
+
+    detnet pretrain --data imagenet --output runs/a --backbone detnet59
+    detnet pretrain --data DATA --output runs/b --config small --backbone resnet50 --epochs 20
+    detnet pretrain --resume runs/a
+
+DATA holds train/CLASS/image.jpg and val/CLASS/image.jpg. Settings come from the defaults (the
+ResNeXt recipe, by which DetNet's paper pre-trains), then from --config, then from single options.
+For several devices: torchrun --nproc-per-node 2 -m detnet pretrain …
+"""
+
+import argparse
+
+from detnet.cli.settings import add_run_arguments, given_settings, refuse_changes, require_place
+from detnet.errors import InputError
+from detnet.tables import unknown_name
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the run's place and one option for each setting."""
+    from detnet.recipes.pretrain_config import PretrainConfig, presets
+
+    add_run_arguments(parser, PretrainConfig, presets())
+
+
+def run(args: argparse.Namespace) -> int:
+    """Trains, and tells how it went."""
+    from detnet.backbones import BACKBONES
+    from detnet.engine.runs import RunFolder
+    from detnet.recipes.pretrain_config import PretrainConfig, make_config, read_config
+    from detnet.recipes.settings import dump_config
+
+    changes = given_settings(args, PretrainConfig)
+    if args.resume:
+        refuse_changes(args, changes)
+        config = read_config(RunFolder.open(args.resume).config)
+    else:
+        config = make_config(args.config, changes)
+    if args.print_config:
+        print(dump_config(config), end="")
+        return 0
+    place = require_place(args)
+    if config.backbone not in BACKBONES:  # before torch is imported: a mistake is answered at once
+        raise InputError(unknown_name(BACKBONES.kind, config.backbone, BACKBONES))
+
+    from detnet.cli.training import Watch, follow
+    from detnet.recipes.pretrain import pretrain, resume
+
+    def start(watch: Watch) -> bool:
+        return resume(place, watch=watch) if args.resume else pretrain(config, place, watch=watch)
+
+    return follow(start, again=f"detnet pretrain --resume {place}", as_json=args.json)

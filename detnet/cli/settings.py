@@ -1,0 +1,111 @@
+"""The settings of a run as options of the command line, whatever the kind of run."""
+
+import argparse
+from collections.abc import Collection, Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from detnet.errors import InputError
+from detnet.recipes.settings import RunConfig, option_help
+
+
+def add_run_arguments(
+    parser: argparse.ArgumentParser,
+    kind: type[RunConfig],
+    presets: Mapping[str, Path],
+    *,
+    leave_out: Collection[str] = (),
+) -> None:
+    """Adds the run's place and one option for each setting.
+
+    Args:
+        leave_out: settings that have an option of their own.
+    """
+    parser.add_argument("--output", metavar="RUN", help="folder for the new run")
+    parser.add_argument("--resume", metavar="RUN", help="go on with the run in this folder")
+    parser.add_argument(
+        "--config", metavar="PRESET", help=f"a YAML file, or one of {', '.join(presets)}"
+    )
+    parser.add_argument("--print-config", action="store_true", help="print the settings and stop")
+    parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
+    texts = option_help(kind)
+    defaults = kind()
+    for entry in fields(kind):
+        if entry.name in leave_out:
+            continue
+        default = getattr(defaults, entry.name)
+        shown = "" if default in (None, "", []) else f" (default: {_shown(default)})"
+        parser.add_argument(
+            f"--{entry.name.replace('_', '-')}",
+            dest=entry.name,
+            default=argparse.SUPPRESS,
+            nargs="+" if isinstance(default, list) else None,
+            metavar=_metavar(default),
+            help=(texts[entry.name] + shown).replace("%", "%%"),
+        )
+
+
+def given_settings(args: argparse.Namespace, kind: type[RunConfig]) -> dict[str, Any]:
+    """The settings given on the command line, their values read as YAML."""
+    return {
+        entry.name: _value(getattr(args, entry.name), entry.type)
+        for entry in fields(kind)
+        if hasattr(args, entry.name)
+    }
+
+
+def refuse_changes(args: argparse.Namespace, changes: Mapping[str, Any]) -> None:
+    """Refuses settings beside --resume.
+
+    Raises:
+        InputError: naming the first.
+    """
+    given = [name for name in ("output", "config") if getattr(args, name)] + sorted(changes)
+    if given:
+        option = given[0].replace("_", "-")
+        raise InputError(
+            f"--resume goes on with the run's own settings; --{option} cannot be changed"
+        )
+
+
+def require_place(args: argparse.Namespace) -> Path:
+    """The run's folder.
+
+    Raises:
+        InputError: none is given.
+    """
+    if not args.resume and not args.output:
+        raise InputError("give --output RUN for a new run, or --resume RUN to go on with one")
+    return Path(args.resume or args.output)
+
+
+def from_yaml(text: str) -> Any:
+    """Reads one value; what is no YAML stays text."""
+    import yaml
+
+    try:
+        value = yaml.safe_load(text)
+        return float(value) if isinstance(value, str) else value  # YAML takes 1e-4 for a string
+    except (yaml.YAMLError, ValueError):
+        return text
+
+
+def _value(value: str | list[str], kind: Any) -> Any:
+    if isinstance(value, list):
+        return value if kind == list[str] else [from_yaml(item) for item in value]
+    return value if kind in (str, str | None) else from_yaml(value)
+
+
+def _shown(default: Any) -> str:
+    if isinstance(default, list):
+        return " ".join(f"{item:.4g}" if isinstance(item, float) else str(item) for item in default)
+    return str(default).lower() if isinstance(default, bool) else str(default)
+
+
+def _metavar(default: Any) -> str:
+    if isinstance(default, bool):
+        return "BOOL"
+    if isinstance(default, int | float | list):
+        return "N"
+    return "VALUE"
