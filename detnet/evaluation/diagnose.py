@@ -10,14 +10,14 @@ import numpy as np
 
 from detnet.errors import InputError
 from detnet.evaluation.coco import Evaluation
-from detnet.evaluation.diagnose_errors import error_costs, find_errors
+from detnet.evaluation.diagnose_calibration import calibration
+from detnet.evaluation.diagnose_errors import average_precisions, error_costs, find_errors, ranked
 from detnet.evaluation.diagnose_labels import confusion, label_errors
 from detnet.evaluation.diagnose_matches import Statuses, check_threshold, overlaps, statuses
 
 __all__ = ["Statuses", "diagnose", "statuses"]
 
 _CURVES = (50, 75)
-_BINS = 10
 
 
 def diagnose(
@@ -56,7 +56,7 @@ def diagnose(
         "errors": errors,
         "confusion": confusion(evaluation, found, near, threshold, score_threshold),
         "curves": _curves(evaluation),
-        "calibration": _calibration(evaluation, found, threshold),
+        "calibration": calibration(evaluation, found),
         "label_errors": label_errors(evaluation, found, near, threshold, score_threshold),
         "images": _images(evaluation, found, sure),
     }
@@ -90,55 +90,23 @@ def _curves(evaluation: Evaluation) -> dict[str, Any]:
     }
 
 
-def _calibration(evaluation: Evaluation, found: Statuses, threshold: float) -> dict[str, Any]:
-    """How far scores are from the share of detections that are right; None beyond 0 to 1."""
-    names = evaluation.truth.names
-    scores = evaluation.detections.scores[found.counted]
-    nothing: dict[str, Any] = {
-        "ece": None,
-        "mce": None,
-        "bins": [],
-        "per_class": dict.fromkeys(names),
-    }
-    if not len(scores) or scores.min() < 0 or scores.max() > 1:
-        return nothing
-    told = evaluation.evaluator.calibration(_BINS, threshold)
-    return {
-        "ece": told["ece"],
-        "mce": told["mce"],
-        "bins": [
-            {
-                "low": one["bin_lower"],
-                "high": one["bin_upper"],
-                "score": one["avg_confidence"] if one["count"] else None,
-                "precision": one["avg_accuracy"] if one["count"] else None,
-                "count": one["count"],
-            }
-            for one in told["bins"]
-        ],
-        "per_class": {name: told["per_category"].get(name) for name in names},
-    }
-
-
 def _images(evaluation: Evaluation, found: Statuses, sure: np.ndarray) -> dict[str, dict[str, Any]]:
     truth, detections = evaluation.truth, evaluation.detections
     count = len(truth.image_ids)
     sought = np.bincount(truth.images[found.sought], minlength=count)
     right = np.bincount(detections.images[found.hit & sure], minlength=count)
     false = np.bincount(detections.images[found.counted & ~found.hit & sure], minlength=count)
+    order = ranked(evaluation, found)
+    ap = average_precisions(detections.images[order], found.hit[order], sought)
+    rows = zip(
+        truth.image_ids.tolist(), *(c.tolist() for c in (sought, right, false, ap)), strict=True
+    )
     return {
         str(image_id): {
-            "found": found_here,
-            "missed": sought_here - found_here,
-            "false": false_here,
-            "AP50": None if math.isnan(ap) else ap,
+            "found": here,
+            "missed": objects - here,
+            "false": wrong,
+            "AP50": precision if objects else None,
         }
-        for image_id, sought_here, found_here, false_here, ap in zip(
-            truth.image_ids.tolist(),
-            sought.tolist(),
-            right.tolist(),
-            false.tolist(),
-            found.image_ap.tolist(),
-            strict=True,
-        )
+        for image_id, objects, here, wrong, precision in rows
     }

@@ -80,9 +80,7 @@ def error_costs(
     objects = np.bincount(truth.categories[found.sought], minlength=len(truth.names))
     if not objects.any():
         return None, {kind: {"count": n, "cost": None} for kind, n in counts.items()}
-    # COCO's order: of equal scores the first image's, then the first row.
-    order = np.lexsort((detections.images, -detections.scores))
-    order = order[found.counted[order]]
+    order = ranked(evaluation, found)
     kinds, categories, hit = errors.kinds[order], detections.categories[order], found.hit[order]
     chosen, targets = _mended(found, errors, order)
     base = _mean_ap(categories, hit, objects, objects > 0)
@@ -109,25 +107,37 @@ def _mended(found: Statuses, errors: Errors, order: np.ndarray) -> tuple[np.ndar
     return chosen, targets
 
 
+def ranked(evaluation: Evaluation, found: Statuses) -> np.ndarray:
+    """Rows of the detections that count, from the surest on, as COCO ranks a class."""
+    detections = evaluation.detections
+    # Of equal scores the first image's goes first, then the first row.
+    order = np.lexsort((detections.images, -detections.scores))
+    return order[found.counted[order]]
+
+
+def average_precisions(groups: np.ndarray, right: np.ndarray, objects: np.ndarray) -> np.ndarray:
+    """COCO's AP at one threshold for each group of detections, of a class or of an image.
+
+    With nothing to find it is 1 where nothing was said, else 0.
+
+    Args:
+        groups: (N,) of detections, from the surest on.
+        right: (N,) whether each finds an object.
+        objects: (K,) how many there are to be found in each group.
+    """
+    by_group = np.argsort(groups, kind="stable")
+    ends = np.cumsum(np.bincount(groups, minlength=len(objects)))
+    rankings = np.split(right[by_group], ends[:-1])[: len(objects)]
+    return np.array([_ap(*each) for each in zip(rankings, objects.tolist(), strict=True)])
+
+
 def _mean_ap(
     categories: np.ndarray, right: np.ndarray, objects: np.ndarray, classes: np.ndarray
 ) -> float:
-    """COCO's AP at one threshold.
-
-    Args:
-        categories: (N,) of detections, from the surest on.
-        right: (N,) whether each finds an object.
-        objects: (K,) how many there are to be found.
-        classes: (K,) which take part in the mean.
-    """
-    by_class = np.argsort(categories, kind="stable")
-    ends = np.cumsum(np.bincount(categories, minlength=len(objects)))[:-1]
-    rankings = np.split(right[by_class], ends)
-    return float(np.mean([_ap(rankings[k], int(objects[k])) for k in np.flatnonzero(classes)]))
+    return float(average_precisions(categories, right, objects)[classes].mean())
 
 
 def _ap(right: np.ndarray, objects: int) -> float:
-    """Average precision of one ranking; with nothing to find, whether nothing was said."""
     if not objects:
         return float(not len(right))
     hits = np.flatnonzero(right)

@@ -11,6 +11,7 @@ import pycocotools.mask
 
 from detnet.errors import InputError
 from detnet.evaluation.coco import Evaluation
+from detnet.evaluation.grid import MAX_DETS
 
 
 @dataclass(frozen=True)
@@ -23,12 +24,10 @@ class Statuses:
     Args:
         hit: (D,) whether a detection found an object.
         counted: (D,) whether it is right or wrong at all; not where a crowd took it, nor past
-            the largest number of results per image and class.
+            the 100 surest of its image and class, as in every AP.
         truth_of: (D,) int32 row of the object it found, -1 for none.
         found_by: (G,) int32 row of the detection that found an object, -1 for none.
         sought: (G,) whether an object is to be found: no crowds.
-        image_ap: (I,) average precision in each image alone, its classes in one ranking; NaN
-            where it has nothing to find.
     """
 
     hit: np.ndarray
@@ -36,7 +35,6 @@ class Statuses:
     truth_of: np.ndarray
     found_by: np.ndarray
     sought: np.ndarray
-    image_ap: np.ndarray
 
 
 def statuses(evaluation: Evaluation, *, iou_threshold: float = 0.5) -> Statuses:
@@ -52,19 +50,30 @@ def statuses(evaluation: Evaluation, *, iou_threshold: float = 0.5) -> Statuses:
     truth_of = np.full(len(detections.images), -1, np.int32)
     counted = np.zeros(len(truth_of), bool)
     sought = np.zeros(len(found_by), bool)
-    image_ap = np.full(len(truth.image_ids), np.nan)
     if evaluation.evaluator is not None:
         # Above every score: hotcoco's own list of label errors is not used.
         told = evaluation.evaluator.image_diagnostics(threshold, math.inf)
-        pairs, images = told["dt_match"], told["img_summary"]
-        rows, objects = _integers(pairs) - 1, _integers(pairs.values()) - 1
-        truth_of[rows], found_by[objects] = objects, rows
+        rows = _integers(told["dt_match"]) - 1
+        truth_of[rows] = _integers(told["dt_match"].values()) - 1
         counted[_integers(told["dt_status"]) - 1] = True
         sought[_integers(told["gt_status"]) - 1] = True
-        precisions = np.fromiter((one["ap"] for one in images.values()), float, len(images))
-        image_ap[_integers(images) - 1] = precisions
-        image_ap[np.bincount(truth.images[sought], minlength=len(image_ap)) == 0] = np.nan
-    return Statuses(truth_of >= 0, counted, truth_of, found_by, sought, image_ap)
+        if evaluation.grid.max_dets[-1] > MAX_DETS[-1]:
+            past = _ranks(evaluation) >= MAX_DETS[-1]
+            truth_of[past], counted[past] = -1, False
+    hits = np.flatnonzero(truth_of >= 0)
+    found_by[truth_of[hits]] = hits
+    return Statuses(truth_of >= 0, counted, truth_of, found_by, sought)
+
+
+def _ranks(evaluation: Evaluation) -> np.ndarray:
+    """(D,) place of each detection among those of its image and class, the surest at 0."""
+    detections = evaluation.detections
+    groups = detections.images * len(evaluation.truth.names) + detections.categories
+    order = np.lexsort((-detections.scores, groups))
+    firsts = np.flatnonzero(np.diff(groups[order], prepend=-1))
+    ranks = np.empty(len(order), np.int64)
+    ranks[order] = np.arange(len(order)) - np.repeat(firsts, np.diff(firsts, append=len(order)))
+    return ranks
 
 
 def check_threshold(evaluation: Evaluation, iou_threshold: float) -> float:

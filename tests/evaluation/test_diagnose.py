@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from detnet.evaluation.coco import evaluate
-from detnet.evaluation.diagnose import diagnose, statuses
+from detnet.evaluation.diagnose import diagnose
 from tests.evaluation.diagnose_cases import (
     FIRST,
     NOWHERE,
@@ -38,53 +38,6 @@ def test_curves_are_the_evaluations_precision() -> None:
     np.testing.assert_allclose(curves["mean"]["50"], [1 / 2] * 51 + [1 / 3] * 50)
 
 
-def test_calibration_of_a_small_case() -> None:
-    told = diagnose(
-        evaluated(
-            [(1, "a", FIRST), (1, "b", SECOND), (2, "b", SECOND, "crowd")],
-            [
-                (1, "a", FIRST, 1.0),
-                (1, "a", NOWHERE, 0.92),
-                (1, "b", SECOND, 0.3),
-                (1, "b", NOWHERE, 0.0),
-                (2, "b", SECOND, 0.5),  # in the crowd: neither right nor wrong
-            ],
-            classes="abc",
-        )
-    )["calibration"]
-    last, fourth, first = (told["bins"][n] for n in (9, 3, 0))
-    assert last == {"low": 0.9, "high": 1.0, "score": 0.96, "precision": 0.5, "count": 2}
-    assert (fourth["score"], fourth["precision"], fourth["count"]) == (0.3, 1.0, 1)
-    assert (first["score"], first["precision"], first["count"]) == (0.0, 0.0, 1)
-    assert told["bins"][5] == {**told["bins"][5], "score": None, "precision": None, "count": 0}
-    # Off by .46 twice, by .7 once, by 0 once.
-    assert told["ece"] == pytest.approx((0.46 * 2 + 0.7) / 4)
-    assert told["mce"] == pytest.approx(0.7)
-    assert told["per_class"] == {"a": pytest.approx(0.46), "b": pytest.approx(0.35), "c": None}
-
-
-@pytest.mark.parametrize("seed", range(20))
-def test_calibration_of_random_cases(seed: int) -> None:
-    evaluation = random_evaluation(seed)
-    found, told = statuses(evaluation), diagnose(evaluation)["calibration"]
-    scores, right = evaluation.detections.scores[found.counted], found.hit[found.counted]
-    if not len(scores):
-        assert told["ece"] is None and told["bins"] == []
-        return
-    place = np.minimum((scores * 10 + 1e-9).astype(int), 9)
-    off = [abs((scores - right)[place == n].sum()) for n in range(10)]
-    assert [one["count"] for one in told["bins"]] == np.bincount(place, minlength=10).tolist()
-    assert told["ece"] == pytest.approx(sum(off) / len(scores))
-
-
-@pytest.mark.parametrize("score", [1.5, -0.1])
-def test_scores_that_are_no_confidences_have_no_calibration(score: float) -> None:
-    told = diagnose(evaluated([(1, "a", FIRST)], [(1, "a", FIRST, score)]))
-    nothing = {"ece": None, "mce": None, "bins": [], "per_class": {"a": None, "b": None}}
-    assert told["calibration"] == nothing
-    assert told["AP50"] == pytest.approx(1)
-
-
 def test_images_count_at_the_score_threshold_and_have_their_own_ids() -> None:
     evaluation = evaluated(
         [(1, "a", FIRST), (1, "b", SECOND)],
@@ -97,6 +50,30 @@ def test_images_count_at_the_score_threshold_and_have_their_own_ids() -> None:
     assert at_half["1"] == {"found": 1, "missed": 1, "false": 1}
     at_all = diagnose(evaluation, score_threshold=0.1)["images"]
     assert at_all["1"] == {"found": 2, "missed": 0, "false": 1, "AP50": ap}
+
+
+def test_an_images_ap_ranks_its_classes_together() -> None:
+    evaluation = evaluated(
+        [(1, "a", FIRST), (1, "b", SECOND), (2, "a", FIRST)],
+        [(1, "b", NOWHERE, 0.9), (1, "a", FIRST, 0.8), (3, "a", FIRST, 0.8)],
+        images=3,
+    )
+    images = diagnose(evaluation)["images"].values()
+    # False, right of two objects: 1/2 at 51 of 101 recalls.
+    assert [image["AP50"] for image in images] == [pytest.approx(51 / 202), 0.0, None]
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_images_are_hotcocos(seed: int) -> None:
+    evaluation = random_evaluation(seed, ties=False)
+    told = diagnose(evaluation, score_threshold=-1.0)["images"]
+    theirs = evaluation.evaluator.image_diagnostics()["img_summary"]
+    for number, mine in enumerate(told.values(), 1):
+        image = theirs.get(number, {"tp": 0, "fp": 0, "fn": 0})
+        assert (mine["found"], mine["false"]) == (image["tp"], image["fp"])
+        assert mine["missed"] == image["fn"]
+        if mine["AP50"] is not None:
+            assert mine["AP50"] == pytest.approx(image["ap"])
 
 
 NO_CURVES = {"50": None, "75": None}

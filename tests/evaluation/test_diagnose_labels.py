@@ -142,8 +142,10 @@ def test_masks_are_compared_as_masks() -> None:
 
 def test_at_most_200_label_errors_the_surest() -> None:
     corners = [(x, y) for x in range(0, 290, 15) for y in range(0, 190, 15)]
-    detections = [(1, "a", (x, y, 10, 10), 0.5 + n / 1000) for n, (x, y) in enumerate(corners)]
+    detections = [
+        (1 + n % 3, "a", (x, y, 10, 10), 0.5 + n / 1000) for n, (x, y) in enumerate(corners)
+    ]
     assert len(detections) > 200
-    listed = label_errors_of([], detections, max_dets=(500,))
+    listed = label_errors_of([], detections, images=3)
     scores = [error["score"] for error in listed]
     assert scores == sorted((d[3] for d in detections), reverse=True)[:200]

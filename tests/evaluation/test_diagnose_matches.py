@@ -30,16 +30,22 @@ def test_statuses_of_a_small_case(iou_type: str) -> None:
     assert found.truth_of.tolist() == [-1, 0, -1, -1]
     assert found.found_by.tolist() == [1, -1, -1]
     assert found.sought.tolist() == [True, False, True]
-    np.testing.assert_allclose(found.image_ap, [1, 0, np.nan])
 
 
-def test_an_images_ap_ranks_its_classes_together() -> None:
+@pytest.mark.parametrize("most", [(), (300,)])
+def test_what_counts_is_what_counts_in_an_ap(most: tuple[int, ...]) -> None:
+    many = [(1, "a", NOWHERE, 0.9)] * 120
     evaluation = evaluated(
-        [(1, "a", FIRST), (1, "b", SECOND), (2, "a", FIRST)],
-        [(1, "b", NOWHERE, 0.9), (1, "a", FIRST, 0.8)],
+        [(1, "a", FIRST), (1, "b", SECOND)],
+        [(1, "a", FIRST, 0.1), *many, (1, "b", SECOND, 0.1)],
+        max_dets=most,
     )
-    # False, right of two objects: 1/2 at 51 of 101 recalls.
-    np.testing.assert_allclose(statuses(evaluation).image_ap, [51 / 202, 0])
+    found = statuses(evaluation)
+    assert found.counted.tolist() == [False] + [True] * 100 + [False] * 20 + [True]
+    assert found.found_by.tolist() == [-1, 121]
+    told = diagnose(evaluation)
+    assert told["AP50"] == pytest.approx(evaluation.scores()["AP50"])
+    assert sum(one["count"] for one in told["calibration"]["bins"]) == 101
 
 
 @pytest.mark.parametrize("seed", range(30))
