@@ -60,7 +60,9 @@ def class_rankings(matches: Matches, category: int, limits: list[tuple[int, int]
         limits: (size, number of results), positions in the grid, whose rankings are wanted.
     """
     begin, end = np.searchsorted(matches.categories, [category, category + 1]).tolist()
-    images, ranks = matches.images[begin:end], matches.ranks[begin:end]
+    # Half as wide: each image stands here once for every size and threshold.
+    images = matches.images[begin:end].astype(np.int32)
+    ranks = matches.ranks[begin:end]
     own = matches.truth.categories == category
     rankings = {}
     for size, limit in limits:

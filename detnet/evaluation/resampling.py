@@ -18,7 +18,7 @@ from detnet.evaluation.accumulation import (
 )
 from detnet.evaluation.matching import Matches
 
-_NUMBERS_AT_ONCE = 8_000_000
+_NUMBERS_AT_ONCE = 4_000_000
 _EXACT_IN_FLOAT32 = 2**23
 
 
