@@ -1,7 +1,7 @@
 """Ground truth and results as columns, checked before an evaluator sees them.
 
-The evaluators do not check: hotcoco scores a NaN box as a perfect match, pycocotools loses
-annotation id 0, and both take a result for an unknown image in silence. Ids are replaced here by
+The evaluators do not check: pycocotools takes a NaN box for a perfect match and loses annotation
+id 0, hotcoco goes on after a warning where results are of another split. Ids are replaced here by
 positions in ascending order, so what reaches them is whole, small and finite.
 """
 

@@ -138,7 +138,10 @@ def _place(run: Path, split: Split) -> Path:
         return run / "evaluation"
     data = split.annotations.resolve().parent
     data = data.parent if data.name in ("annotations", split.name, "valid") else data
-    return run / "evaluation" / f"{data.name}-{split.name}"
+    # A file given by its own name may stand beside others of the same data set.
+    stem = split.annotations.stem
+    named = split.name in stem or stem == "_annotations.coco"
+    return run / "evaluation" / f"{data.name}-{split.name if named else stem}"
 
 
 @torch.no_grad()

@@ -82,6 +82,15 @@ def test_other_data_does_not_replace_a_runs_own_scores(scenes: Path, tmp_path: P
         evaluate_file(run, find_split(scenes, split), process=ALONE, autocast=None, workers=0)
     assert (run / "evaluation" / "scores.json").exists()
     assert (run / "evaluation" / f"{scenes.name}-train" / "scores.json").exists()
+    images = find_split(scenes, "val").images
+    other = run / "image_info_test-dev2017.json"
+    truth = json.loads((scenes / "annotations" / "instances_val.json").read_text())
+    other.write_text(json.dumps(truth | {"annotations": []}))
+    scores = evaluate_file(
+        run, find_split(other, "val", images=images), process=ALONE, autocast=None, workers=0
+    )
+    assert scores.bbox["AP"] is None and "no annotations" in scores.bbox["notes"][0]
+    assert (run / "evaluation" / "run-image_info_test-dev2017" / "results.json").exists()
     own = json.loads((run / "evaluation" / "results.json").read_text())
     assert {record["image_id"] for record in own} <= {1, 2, 3}
 
