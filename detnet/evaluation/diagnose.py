@@ -45,7 +45,9 @@ def diagnose(
     threshold = check_threshold(evaluation, iou_threshold)
     found = statuses(evaluation, iou_threshold=threshold)
     near = overlaps(evaluation, np.flatnonzero(found.counted & ~found.hit))
-    base, errors = error_costs(evaluation, found, find_errors(evaluation, found, near, threshold))
+    order = ranked(evaluation, found)
+    kinds = find_errors(evaluation, found, near, threshold)
+    base, errors = error_costs(evaluation, found, kinds, order)
     sure = evaluation.detections.scores >= score_threshold
     near = near.where(sure[near.rows])
     return {
@@ -58,7 +60,7 @@ def diagnose(
         "curves": _curves(evaluation),
         "calibration": calibration(evaluation, found),
         "label_errors": label_errors(evaluation, found, near, threshold, score_threshold),
-        "images": _images(evaluation, found, sure),
+        "images": _images(evaluation, found, sure, order),
     }
 
 
@@ -90,13 +92,14 @@ def _curves(evaluation: Evaluation) -> dict[str, Any]:
     }
 
 
-def _images(evaluation: Evaluation, found: Statuses, sure: np.ndarray) -> dict[str, dict[str, Any]]:
+def _images(
+    evaluation: Evaluation, found: Statuses, sure: np.ndarray, order: np.ndarray
+) -> dict[str, dict[str, Any]]:
     truth, detections = evaluation.truth, evaluation.detections
     count = len(truth.image_ids)
     sought = np.bincount(truth.images[found.sought], minlength=count)
     right = np.bincount(detections.images[found.hit & sure], minlength=count)
     false = np.bincount(detections.images[found.counted & ~found.hit & sure], minlength=count)
-    order = ranked(evaluation, found)
     ap = average_precisions(detections.images[order], found.hit[order], sought)
     rows = zip(
         truth.image_ids.tolist(), *(c.tolist() for c in (sought, right, false, ap)), strict=True

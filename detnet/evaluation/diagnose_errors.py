@@ -67,9 +67,12 @@ def find_errors(
 
 
 def error_costs(
-    evaluation: Evaluation, found: Statuses, errors: Errors
+    evaluation: Evaluation, found: Statuses, errors: Errors, order: np.ndarray
 ) -> tuple[float | None, dict[str, dict[str, Any]]]:
     """The AP that is, and by kind of error their number and the AP gained without them.
+
+    Args:
+        order: rows of the detections that count, as `ranked` gives them.
 
     Returns:
         None in the place of an AP where no class has an object.
@@ -80,7 +83,6 @@ def error_costs(
     objects = np.bincount(truth.categories[found.sought], minlength=len(truth.names))
     if not objects.any():
         return None, {kind: {"count": n, "cost": None} for kind, n in counts.items()}
-    order = ranked(evaluation, found)
     kinds, categories, hit = errors.kinds[order], detections.categories[order], found.hit[order]
     chosen, targets = _mended(found, errors, order)
     base = _mean_ap(categories, hit, objects, objects > 0)

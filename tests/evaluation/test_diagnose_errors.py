@@ -1,10 +1,13 @@
 """Kinds of error and their costs: worked out by hand from the paper, and equal to hotcoco's."""
 
+import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from detnet.evaluation.coco import evaluate
 from detnet.evaluation.diagnose import diagnose, statuses
 from tests.evaluation.diagnose_cases import (
     FIRST,
@@ -14,6 +17,8 @@ from tests.evaluation.diagnose_cases import (
     evaluated,
     random_evaluation,
 )
+
+DATA = Path(os.environ.get("DETNET_DATA", Path(__file__).parents[3] / "shared" / "data"))
 
 # At two objects of a class the first found reaches 51 of COCO's 101 recalls, the second 50 more.
 HALF = 51 / 101
@@ -164,3 +169,26 @@ def test_every_false_detection_and_every_missed_object_is_accounted_for(seed: in
     if ap is not None:
         costs = np.array([error["cost"] for error in errors.values()])
         assert (costs > -1e-9).all() and (costs <= 1 - ap + 1e-9).all()
+
+
+@pytest.mark.skipif(not (DATA / "oracle").is_dir(), reason=f"no data set at {DATA / 'oracle'}")
+def test_errors_of_cocos_own_example() -> None:
+    evaluation = evaluate(
+        DATA / "oracle" / "gts_val2014_100_bbox_area.json",
+        DATA / "oracle" / "instances_val2014_fakebbox100_results.json",
+    )
+    told, theirs = diagnose(evaluation), evaluation.evaluator.tide_errors(0.5, 0.1)
+    errors = told["errors"]
+    assert told["AP50"] == pytest.approx(evaluation.scores()["AP50"], abs=1e-9)
+    counts = {kind: error["count"] for kind, error in errors.items() if error["count"]}
+    assert counts == {"classification": 83, "localisation": 1, "duplicate": 1, "missed": 97}
+    for kind, name in (("classification", "Cls"), ("localisation", "Loc"), ("duplicate", "Dupe")):
+        assert errors[kind]["cost"] == pytest.approx(theirs["delta_ap"][name], abs=1e-9)
+    # One of its 70 classes with objects has not a single detection.
+    untried = set(evaluation.truth.categories.tolist()) - set(
+        evaluation.detections.categories.tolist()
+    )
+    classes = len(np.unique(evaluation.truth.categories))
+    assert len(untried) >= 1
+    more = errors["missed"]["cost"] - theirs["delta_ap"]["Miss"]
+    assert more == pytest.approx(len(untried) / classes, abs=1e-9)
