@@ -26,11 +26,13 @@ COMMANDS = {
     "demo": "detnet.cli.demo",
     "check": "detnet.cli.check",
     "convert": "detnet.cli.convert",
+    "pretrain": "detnet.cli.pretrain",
     "train": "detnet.cli.train",
     "evaluate": "detnet.cli.evaluate",
     "predict": "detnet.cli.predict",
     "score": "detnet.cli.score",
     "report": "detnet.cli.report",
+    "inspect": "detnet.cli.inspect",
     "info": "detnet.cli.info",
     "detectors": "detnet.cli.detectors",
 }
