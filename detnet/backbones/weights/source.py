@@ -3,18 +3,22 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from detnet.backbones.weights import detectron, detnet_pytorch, ours, torchvision
-from detnet.backbones.weights.layout import Layout, State
+from detnet.backbones import BACKBONES
+from detnet.backbones.weights import detectron, detnas, detnet_pytorch, ours, torchvision
+from detnet.backbones.weights.layout import Layout, State, is_counter
 from detnet.errors import InputError
 from detnet.tables import unknown_name
 
 # detnet_pytorch before torchvision, whose names it has, too.
 LAYOUTS: dict[str, Layout] = {
-    module.LAYOUT.name: module.LAYOUT for module in (ours, detnet_pytorch, torchvision, detectron)
+    module.LAYOUT.name: module.LAYOUT
+    for module in (ours, detnet_pytorch, torchvision, detectron, detnas)
 }
 _STAGE = re.compile(r"stages\.(\w+)\.(\d+)\.")
 
@@ -81,6 +85,29 @@ def blocks_of(backbone: Mapping[str, Tensor]) -> dict[str, int]:
     return counts
 
 
+def identify(backbone: Mapping[str, Tensor]) -> tuple[str, float] | None:
+    """Finds the backbone of ours, and its width, that has just these weights.
+
+    Networks that differ in nothing but a stride or a dilation have the same; the plain one is said.
+    """
+    shapes = {n: v.shape for n, v in backbone.items() if not is_counter(n)}
+    for name in BACKBONES:
+        own = _shapes(name, 1.0)
+        if own.keys() != shapes.keys():
+            continue
+        width = shapes["stem.conv.weight"][0] / own["stem.conv.weight"][0]
+        if 0 < width <= 8 and _shapes(name, width) == shapes:
+            return name, width
+    return None
+
+
+@cache
+def _shapes(name: str, width: float) -> dict[str, torch.Size]:
+    with torch.device("meta"):
+        own = BACKBONES[name](width=width).state_dict()
+    return {n: v.shape for n, v in own.items() if not is_counter(n)}
+
+
 def describe(backbone: Mapping[str, Tensor]) -> str:
     """Says a backbone's shape in a few words: its blocks and the channels it begins with."""
     counts = blocks_of(backbone)
@@ -93,7 +120,10 @@ def describe(backbone: Mapping[str, Tensor]) -> str:
 def _source(layout: Layout, state: Mapping[str, Tensor], prefix: str, place: str) -> Source:
     inside = {n.removeprefix(prefix): v for n, v in state.items() if n.startswith(prefix)}
     outside = {n: v for n, v in state.items() if not n.startswith(prefix)}
-    renamed = layout.to_ours(inside)
+    try:
+        renamed = layout.to_ours(inside)
+    except InputError as error:
+        raise InputError(f"{place}: {error}") from error
     backbone = {n: v for n, v in renamed.items() if n.startswith(("stem.", "stages."))}
     others = {n: v for n, v in renamed.items() if n not in backbone}
     return Source(
