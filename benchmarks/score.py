@@ -14,7 +14,9 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from harness import keep
@@ -38,7 +40,8 @@ import json, resource, subprocess, sys, time
 began = time.perf_counter()
 subprocess.run(sys.argv[1:], check=True)
 seconds = time.perf_counter() - began
-print(json.dumps([seconds, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024]))
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+print(json.dumps([seconds, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024]))
 """
 
 
@@ -86,8 +89,18 @@ def write_files(folder: Path, images: int, boxes: int, detections: int, classes:
     (folder / "results.json").write_text(json.dumps(results))
 
 
-def measure(command: list[str]) -> tuple[float, float, str]:
-    """Seconds, peak memory in MB and output of a process.
+@dataclass(frozen=True)
+class Run:
+    """A process that has ended: seconds by the clock and of the processor, peak memory, output."""
+
+    seconds: float
+    cpu_s: float
+    megabytes: float
+    output: str
+
+
+def measure(command: list[str]) -> Run:
+    """Runs a process to its end.
 
     A small process starts it, since Linux counts the memory of whoever starts one as its own.
     """
@@ -95,8 +108,18 @@ def measure(command: list[str]) -> tuple[float, float, str]:
         [sys.executable, "-c", STARTER, *command], check=True, capture_output=True, text=True
     )
     output, _, numbers = started.stdout.rstrip().rpartition("\n")
-    seconds, megabytes = json.loads(numbers)
-    return seconds, megabytes, output
+    return Run(*json.loads(numbers), output)
+
+
+def summary(name: str, runs: list[Run], ap: float) -> dict[str, float]:
+    """Medians and peak memory, printed and as facts."""
+    facts = {
+        f"{name}_s": round(statistics.median(run.seconds for run in runs), 3),
+        f"{name}_cpu_s": round(statistics.median(run.cpu_s for run in runs), 3),
+        f"{name}_mb": round(max(run.megabytes for run in runs)),
+    }
+    print(f"AP {ap}", *(f"{key} {value}" for key, value in facts.items()), sep=", ")
+    return facts
 
 
 def main() -> None:
@@ -105,31 +128,29 @@ def main() -> None:
     for name, value in {**sizes, "repeats": 3, "theirs": 1}.items():
         parser.add_argument(f"--{name}", type=int, default=value, help="%(default)s")
     options = parser.parse_args()
+    ours, theirs = [], []
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         write_files(folder, *(getattr(options, name) for name in sizes))
         files = [str(folder / "truth.json"), str(folder / "results.json")]
         words = ["-m", "detnet", "score", "--annotations", files[0], "--results", files[1]]
-        ours = [measure([sys.executable, *words, "--json"]) for _ in range(options.repeats)]
-        theirs = [
-            measure([sys.executable, "-c", PYCOCOTOOLS, *files]) for _ in range(options.theirs)
-        ]
-    ours_s, ours_mb = statistics.median(run[0] for run in ours), max(run[1] for run in ours)
-    our_ap = json.loads(ours[0][2])["AP"]
-    print(f"ours: {ours_s:.2f} s, {ours_mb:.0f} MB, AP {our_ap}")
+        for turn in range(max(options.repeats, options.theirs)):
+            if turn < options.repeats:
+                ours.append(measure([sys.executable, *words, "--json"]))
+            if turn < options.theirs:
+                theirs.append(measure([sys.executable, "-c", PYCOCOTOOLS, *files]))
+    our_ap = json.loads(ours[0].output)["AP"]
+    facts: dict[str, Any] = summary("ours", ours, our_ap)
     if not theirs:
         return
-    theirs_s, theirs_mb = statistics.median(run[0] for run in theirs), max(run[1] for run in theirs)
-    their_ap = float(theirs[0][2].split()[-1])
-    print(f"pycocotools: {theirs_s:.2f} s, {theirs_mb:.0f} MB, AP {their_ap}")
-    print(f"{theirs_s / ours_s:.1f} times as fast")
+    their_ap = float(theirs[0].output.split()[-1])
+    facts |= summary("theirs", theirs, their_ap)
+    ratio = round(facts["theirs_s"] / facts["ours_s"], 1)
+    print(f"{ratio} times as fast")
     keep(
         "score",
-        ratio=round(theirs_s / ours_s, 1),
-        ours_s=round(ours_s, 3),
-        theirs_s=round(theirs_s, 2),
-        ours_mb=round(ours_mb),
-        theirs_mb=round(theirs_mb),
+        ratio=ratio,
+        **facts,
         difference_of_ap=abs(our_ap - their_ap),
         repeats=[options.repeats, options.theirs],
         **{name: getattr(options, name) for name in sizes},

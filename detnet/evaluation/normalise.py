@@ -201,11 +201,12 @@ def _positions(table: Records, field: str, known: np.ndarray, where: str) -> np.
     ids = table.integers(field)
     positions = np.minimum(np.searchsorted(known, ids), max(len(known) - 1, 0))
     unknown = known[positions] != ids if len(known) else np.ones(len(ids), bool)
-    remedy = (
-        "are these results of another split?"
-        if table.name == "results"
-        else "remove the record or add what it names"
-    )
+    remedy = "remove the record or add what it names"
+    if table.name == "results":
+        remedy = {
+            "images": "are these results of another split?",
+            "categories": "results carry the ids of its categories, not a model's labels",
+        }[where]
     table.refuse(unknown, field, f"is not among the ground truth's {where}: {remedy}")
     return positions
 
