@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from detnet.backbones.base import Backbone
-from detnet.backbones.blocks import Norm, StrideIn
+from detnet.backbones.blocks import Norm, StrideIn, initialise
 from detnet.backbones.depthwise import DepthwiseConv
 from detnet.backbones.norm import NormKind, make_norm
 from detnet.backbones.shuffle_space import Choice, Position, ShuffleSpace, describe_path
@@ -90,6 +90,9 @@ def conv_unit(
 class ShuffleNet(Backbone):
     """The network that a path picks from a space.
 
+    Departs from the release: weights are drawn as in all networks here. The release draws depthwise
+    filters with deviation 1, beside which the early steps change little.
+
     Args:
         space: the table.
         path: see `ShuffleSpace`.
@@ -123,7 +126,7 @@ class ShuffleNet(Backbone):
             stages[position.stage].append(ShuffleBlock(position, choice, norm=make))
         self.stages = nn.ModuleDict({name: nn.Sequential(*row) for name, row in stages.items()})
         self.feature_info = describe_path(self.space, self.path)
-        initialise_shuffle(self)
+        initialise(self)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         x, features = self.stem(images), {}
@@ -138,19 +141,6 @@ class ShuffleNet(Backbone):
         """A 1×1 convolution to `tail_channels`, and dropout of whole channels."""
         channels = self.space.rows[-1].channels
         tail = conv_unit(channels, self.space.tail_channels, make_norm(self.norm), 1, 1)
-        initialise_shuffle(tail)
+        initialise(tail)
         tail.add_module("dropout", nn.Dropout2d(_DROPOUT))
         return tail, self.space.tail_channels
-
-
-def initialise_shuffle(module: nn.Module) -> None:
-    """Draws convolutions as the release does: deviation 0.01 for the stem, 1 / inputs elsewhere."""
-    for name, layer in module.named_modules():
-        if isinstance(layer, nn.Conv2d):
-            std = 0.01 if name.startswith("stem") else 1 / layer.weight.shape[1]
-            nn.init.normal_(layer.weight, 0, std)
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)
-        elif isinstance(layer, nn.BatchNorm2d):
-            nn.init.ones_(layer.weight)
-            nn.init.constant_(layer.bias, 1e-4)
