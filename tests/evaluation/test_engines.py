@@ -3,6 +3,9 @@
 import contextlib
 import copy
 import io
+import json
+import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +17,8 @@ from detnet.evaluation.coco import evaluate
 from detnet.evaluation.engines import ENGINES, engine_version
 from detnet.evaluation.grid import Grid
 from tests.evaluation.made_up_files import Case, random_case
+
+DATA = Path(os.environ.get("DETNET_DATA", Path(__file__).parents[3] / "shared" / "data"))
 
 
 def by_hand(case: Case, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
@@ -134,3 +139,38 @@ def test_an_engine_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(engines.ENGINES, "no-such-package", absent)
     with pytest.raises(InputError, match="no-such-package is not usable here"):
         engine_version("no-such-package")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("iou_type", ["bbox", "segm"])
+def test_real_polygons_and_crowds(iou_type: str) -> None:
+    file = DATA / "coco-masks" / "annotations" / "instances_val.json"
+    if not file.is_file():
+        pytest.skip(f"no {file}: set DETNET_DATA")
+    truth = json.loads(file.read_text())
+    random = np.random.default_rng(0)
+    results = [moved(annotation, random) for annotation in truth["annotations"] for _ in range(2)]
+    scored = {
+        engine: evaluate(truth, results, iou_type=iou_type, engine=engine, max_dets=(300,))
+        for engine in ENGINES
+    }
+    ours, theirs = (evaluation.tables for evaluation in scored.values())
+    np.testing.assert_allclose(ours.precision, theirs.precision, rtol=0, atol=1e-9)
+    np.testing.assert_allclose(ours.recall, theirs.recall, rtol=0, atol=1e-9)
+    assert 0.1 < scored["hotcoco"].scores()["AP"] < 0.9
+
+
+def moved(annotation: dict[str, Any], random: np.random.Generator) -> dict[str, Any]:
+    """The object some pixels away, with a score; a crowd where it is."""
+    shift = random.normal(0, 3, 2).round(2).tolist()
+    x, y, width, height = annotation["bbox"]
+    mask = annotation["segmentation"]
+    if isinstance(mask, list):
+        mask = [(np.reshape(part, (-1, 2)) + shift).ravel().tolist() for part in mask]
+    return {
+        "image_id": annotation["image_id"],
+        "category_id": annotation["category_id"],
+        "bbox": [x + shift[0], y + shift[1], width, height],
+        "segmentation": mask,
+        "score": round(float(random.random()), 2),
+    }
