@@ -24,7 +24,7 @@ from detnet.evaluation.engines import run_engine
 from detnet.evaluation.grid import make_grid
 from detnet.evaluation.matching import Matches, match
 from detnet.evaluation.normalise import Detections, Truth, read_truth
-from detnet.evaluation.resampling import Measure, _draws, bootstrap
+from detnet.evaluation.resampling import Measure, image_weights, bootstrap
 
 DATA = Path(os.environ.get("DETNET_DATA", Path(__file__).parents[2] / "shared" / "data"))
 VAL = DATA / "coco-boxes" / "annotations" / "instances_val.json"
@@ -118,7 +118,9 @@ def time_bootstrap(truth: Truth, data: str, resamples: int, plain_resamples: int
     drawn = bootstrap(models, MEASURES, CLASS_MEASURES, resamples=resamples, seed=0)
     done = time.perf_counter()
     added_mb = memory_mb("VmHWM") - before_mb
-    weights = next(_draws(len(truth.image_ids), plain_resamples, 0, plain_resamples)).astype(int)
+    weights = next(image_weights(len(truth.image_ids), plain_resamples, 0, plain_resamples)).astype(
+        int
+    )
     began_plain = time.perf_counter()
     plain = [[plain_scores(model, column) for column in weights.T] for model in models]
     plain_s = (time.perf_counter() - began_plain) * resamples / plain_resamples

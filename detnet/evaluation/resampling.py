@@ -75,7 +75,7 @@ def bootstrap(
     shape = (len(models), len(truth.names), len(class_measures), resamples)
     classes = np.full(shape, np.nan, np.float32)
     images, done = len(truth.image_ids), 0
-    for weights in _draws(images, resamples, seed, _columns(images, rankings)):
+    for weights in image_weights(images, resamples, seed, _columns(images, rankings)):
         until = done + weights.shape[1]
         for i, of_model in enumerate(rankings):
             means[i, :, done:until], classes[i, :, :, done:until] = weighted_scores(
@@ -145,7 +145,7 @@ def _columns(images: int, rankings: Sequence[Sequence[ClassRankings]]) -> int:
     return int(np.clip(_NUMBERS_AT_ONCE // max(images, *hits, 1), 16, 1000))
 
 
-def _draws(images: int, resamples: int, seed: int, columns: int) -> Iterator[np.ndarray]:
+def image_weights(images: int, resamples: int, seed: int, columns: int) -> Iterator[np.ndarray]:
     """Blocks of weights (I, R): how often each image is drawn; the same whatever the block."""
     random = np.random.default_rng(seed)
     for begin in range(0, resamples, columns):

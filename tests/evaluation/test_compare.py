@@ -267,3 +267,18 @@ def test_real_annotations() -> None:
     assert cell["verdict"] == "lower" and cell["high"] < -0.1
     for scores, source in zip(made["scores"], results, strict=True):
         assert scores["AP"] == pytest.approx(score(truth, source)["AP"], abs=1e-9)
+
+
+@pytest.mark.parametrize("what", ["nothing", "no objects", "a crowd only"])
+def test_nothing_to_be_found_is_null(what: str) -> None:
+    truth = made_up(3)
+    results = detector(truth, seed=1)
+    truth["annotations"] = truth["annotations"][4:5] if what == "a crowd only" else []
+    if what == "nothing":
+        truth["categories"], results = [], []
+    made = compare(truth, [results, []], names=["a", "b"], resamples=100)
+    (differences,) = made["differences"]
+    assert set(differences["headline"].values()) == {None}
+    classes = differences["per_class"].values()
+    assert all(set(row.values()) == {None} for row in classes)
+    assert made["pictures"] == [{"name": "b", "only_first": [], "only_other": []}]
