@@ -24,7 +24,7 @@ from detnet.evaluation.engines import run_engine
 from detnet.evaluation.grid import make_grid
 from detnet.evaluation.matching import Matches, match
 from detnet.evaluation.normalise import Detections, Truth, read_truth
-from detnet.evaluation.resampling import Measure, image_weights, bootstrap
+from detnet.evaluation.resampling import Measure, bootstrap, image_weights
 
 DATA = Path(os.environ.get("DETNET_DATA", Path(__file__).parents[2] / "shared" / "data"))
 VAL = DATA / "coco-boxes" / "annotations" / "instances_val.json"
