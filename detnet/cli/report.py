@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--results-table", metavar="FILE", help="write one Markdown page about all runs instead"
     )
     parser.add_argument(
-        "--pictures", type=int, default=16, help="how many pictures a page shows (default: 16)"
+        "--pictures", type=int, default=18, help="how many pictures a page shows (default: 18)"
     )
     parser.add_argument(
         "--follow",

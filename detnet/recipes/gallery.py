@@ -109,7 +109,6 @@ def choose_images(tallies: Mapping[str, Mapping[str, Any]], count: int) -> dict[
         image id -> the kinds it is shown as, of best, worst, missed and false; images that stand
         for none fill up, spread evenly.
     """
-    each = -(-count // 4)
     judged = [key for key, tally in tallies.items() if tally["AP50"] is not None]
 
     def errors(key: str) -> int:
@@ -130,10 +129,12 @@ def choose_images(tallies: Mapping[str, Mapping[str, Any]], count: int) -> dict[
             (key for key in tallies if tallies[key][kind]), key=lambda key: -tallies[key][kind]
         )
     chosen: dict[str, list[str]] = {}
-    for kind, keys in ranked.items():
-        for key in keys[:each]:
-            if key in chosen or len(chosen) < count:
-                chosen.setdefault(key, []).append(kind)
+    for place in range(max(1, count // 3)):  # one of each kind in turn, so that none goes short
+        for kind, keys in ranked.items():
+            if place < len(keys) and (keys[place] in chosen or len(chosen) < count):
+                chosen.setdefault(keys[place], []).append(kind)
+    order = {kind: rank for rank, kind in enumerate(ranked)}
+    chosen = dict(sorted(chosen.items(), key=lambda pair: order[pair[1][0]]))
     everything = list(tallies)
     even = np.linspace(0, max(0, len(everything) - 1), min(count, len(everything))).round()
     for at in even.astype(int).tolist():

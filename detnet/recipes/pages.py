@@ -24,7 +24,7 @@ from detnet.report.pictures import LabelError, Picture
 _TRIED = ("metrics.jsonl", "evaluation/scores.json", "evaluation/results.json")
 
 
-def make_page(run: Path, *, count: int = 16) -> Path:
+def make_page(run: Path, *, count: int = 18) -> Path:
     """Writes a run's page: what its folder tells, and what its evaluation's results show.
 
     Where the data it was evaluated on is gone, the page says so and goes without pictures and
@@ -44,7 +44,7 @@ def make_page(run: Path, *, count: int = 16) -> Path:
 
 
 def follow_page(
-    run: Path, *, every: float, count: int = 16, wait: Callable[[float], Any] = time.sleep
+    run: Path, *, every: float, count: int = 18, wait: Callable[[float], Any] = time.sleep
 ) -> Iterator[Path]:
     """Keeps the page of a run in training up to date, until the run ends.
 

@@ -65,12 +65,17 @@ def _charts(events: Sequence[dict[str, Any]]) -> Iterator[Chart]:
         found.append(
             chart(
                 f"Average precision{kind} on val",
-                scores[::-1],
+                scores,
                 note=_best(evaluations, prefix),
                 x_name="iteration",
                 percent=True,
             )
         )
+    errors = [
+        Line(name, _points(evaluations, key), style)
+        for key, name, style in (("top1_error", "top-1", "one"), ("top5_error", "top-5", "two"))
+    ]
+    found.append(chart("Error on val", errors, x_name="iteration", percent=True))
     rate = [Line("learning rate", _points(steps, "lr"), "one")]
     found.append(chart("Learning rate", rate, x_name="iteration"))
     yield from (each for each in found if each is not None)

@@ -6,6 +6,7 @@ from typing import Any
 from detnet.report.charts import HEIGHT, WIDTH, Frame, Line, line_chart, path
 
 NUMBERS_UP_TO = 16  # classes whose confusion matrix is a table of numbers; beyond, a map of squares
+_PAIRS = 10
 _FRAME = Frame(0, 1, 0, 1)
 _MEANINGS = {
     "classification": "right place, wrong class",
@@ -60,12 +61,15 @@ def _confusion(confusion: dict[str, Any]) -> dict[str, Any]:
         if truth != found and counts[found]
     ]
     pairs.sort(key=lambda pair: -pair[0])
-    last = names[-1]
+    confused = [pair for pair in pairs if names[-1] not in pair]
+    most = confused[0][0] if confused else 0
     return {
         "names": names,
         "rows": rows,
         "numbers": len(names) - 1 <= NUMBERS_UP_TO,
-        "confused": [pair for pair in pairs if last not in pair][:12],
+        "confused": [
+            (count, count / most, truth, found) for count, truth, found in confused[:_PAIRS]
+        ],
     }
 
 

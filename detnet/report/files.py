@@ -9,6 +9,8 @@ import yaml
 
 from detnet.errors import InputError
 
+_SIGNS = {"AP", "top1"}  # of scores: a detector's or a classifier's
+
 
 @dataclass(frozen=True)
 class RunRecord:
@@ -75,7 +77,7 @@ def _read_scores(folder: Path) -> list[dict[str, Any]]:
     for path in sorted(folder.glob("scores*.json")):
         content = _read_json(path)
         found += [content, content.get("bbox"), content.get("segm")]
-    found = [scores for scores in found if isinstance(scores, dict) and "AP" in scores]
+    found = [scores for scores in found if isinstance(scores, dict) and _SIGNS & scores.keys()]
     return sorted(found, key=lambda scores: scores.get("iou_type") == "segm")
 
 

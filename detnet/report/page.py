@@ -10,8 +10,8 @@ from detnet.report.curves import training_charts
 from detnet.report.diagnosis import diagnosis_view
 from detnet.report.files import RunRecord, read_run
 from detnet.report.pictures import LabelError, Picture
-from detnet.report.score_tables import Comparison, score_view
 from detnet.report.rendering import render_template
+from detnet.report.score_tables import Comparison, score_view
 
 THRESHOLD = 0.5  # score from which on a detection is shown at first
 _KINDS = (("best", "Best"), ("worst", "Worst"), ("missed", "Missed"), ("false", "False alarms"))
@@ -65,7 +65,7 @@ def render(
     record: RunRecord, findings: Findings, *, live: int | None = None, place: str = "RUN"
 ) -> str:
     """Makes the page's HTML; see `write_page`."""
-    results = [_with_columns(score_view(one, findings.comparisons)) for one in record.scores]
+    results = [score_view(one, findings.comparisons) for one in record.scores]
     charts = training_charts(record.events)
     views = [(kind, diagnosis_view(diagnosis)) for kind, diagnosis in findings.diagnoses]
     names = {mark.name for picture in findings.pictures for mark in picture.truths}
@@ -129,19 +129,16 @@ def _sections(values: dict[str, Any]) -> list[tuple[str, str]]:
         ("pictures", "Pictures", values["pictures"]),
         ("errors", "Why it errs", values["diagnoses"]),
         ("labels", "Labels to look at", values["label_errors"]),
-        ("tables", "Overlap and size", results and results[0]["tables"][0]["rows"]),
+        (
+            "tables",
+            "Overlap and size",
+            results and any(table["rows"] for table in results[0]["tables"]),
+        ),
         ("classes", "Classes", results and results[0]["per_class"]),
         ("training", "Training", values["charts"]),
         ("settings", "Settings", values["config"] or values["environment"]),
     ]
     return [(anchor, title) for anchor, title, content in there if content]
-
-
-def _with_columns(view: dict[str, Any]) -> dict[str, Any]:
-    """Adds the columns of the table by class, whatever numbers of results were asked for."""
-    rows = [row for _, row in view["per_class"]]
-    columns = list(dict.fromkeys(key for row in rows for key in row if key != "annotations"))
-    return {**view, "class_columns": columns}
 
 
 def _flat(values: Any, prefix: str = "") -> list[tuple[str, str]]:

@@ -25,6 +25,8 @@ class Comparison:
 
 def score_view(scores: dict[str, Any], comparisons: Sequence[Comparison]) -> dict[str, Any]:
     """One set of scores for the template: headline, tables by overlap and size, rows by class."""
+    if "top1" in scores:
+        return _classifier_view(scores)
     iou_type = scores.get("iou_type", "bbox")
     fitting = [one for one in comparisons if one.published.iou_type == iou_type]
     paper = fitting[0] if fitting else None
@@ -41,7 +43,38 @@ def score_view(scores: dict[str, Any], comparisons: Sequence[Comparison]) -> dic
         "tables": [
             _table(scores, metric, paper.published if paper else None) for metric in ("AP", "AR")
         ],
-        "per_class": sorted((scores.get("per_class") or {}).items()),
+        **_by_class(scores, counted="annotations", unit="objects"),
+    }
+
+
+def _classifier_view(scores: dict[str, Any]) -> dict[str, Any]:
+    """The same of a classifier, which has no overlaps and no sizes."""
+    names = {
+        "top1": "top-1 accuracy",
+        "top5": "top-5 accuracy",
+        "top1_error": "top-1 error",
+        "top5_error": "top-5 error",
+    }
+    return {
+        "kind": "Classification",
+        "iou_type": None,
+        "engine": None,
+        "headline": [(name, name, scores.get(key), None) for key, name in names.items()],
+        "paper": None,
+        "tables": [],
+        **_by_class(scores, counted="images", unit="images"),
+    }
+
+
+def _by_class(scores: dict[str, Any], *, counted: str, unit: str) -> dict[str, Any]:
+    """The table by class: its columns, whatever was asked for, and its rows, by name."""
+    rows = sorted((scores.get("per_class") or {}).items())
+    keys = dict.fromkeys(key for _, row in rows for key in row)
+    return {
+        "per_class": rows,
+        "class_columns": [key for key in keys if key != counted and not key.endswith("_error")],
+        "counted": counted,
+        "unit": unit,
     }
 
 
