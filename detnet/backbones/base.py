@@ -44,6 +44,13 @@ class Backbone(nn.Module):
         """Names the sub-networks from input to output, `stem` first, then the levels' own names."""
         raise NotImplementedError
 
+    def tail(self) -> tuple[nn.Module, int]:
+        """Makes what a classifier puts between the last level and its pooling, and says its width.
+
+        Nothing, unless the published classifier has layers that the detectors do without.
+        """
+        return nn.Identity(), self.feature_info[-1].channels
+
     def freeze(self, names: Iterable[str]) -> None:
         """Holds these parts still: no gradient, and batch norm by its running statistics.
 
@@ -79,7 +86,7 @@ class Backbone(nn.Module):
 
 
 class Classifier(nn.Module):
-    """A backbone with global average pooling and one linear layer on its last level.
+    """A backbone with its tail, global average pooling and one linear layer on its last level.
 
     Args:
         backbone: any backbone; its last level is classified.
@@ -89,10 +96,11 @@ class Classifier(nn.Module):
     def __init__(self, backbone: Backbone, num_classes: int = 1000) -> None:
         super().__init__()
         self.backbone = backbone
+        self.tail, channels = backbone.tail()
         self.pool = nn.AdaptiveAvgPool2d(1)
-        self.fc = nn.Linear(backbone.feature_info[-1].channels, num_classes)
+        self.fc = nn.Linear(channels, num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
         """Maps (N, 3, H, W) normalised images to (N, num_classes) logits."""
         last = self.backbone(images)[self.backbone.feature_info[-1].name]
-        return self.fc(self.pool(last).flatten(1))
+        return self.fc(self.pool(self.tail(last)).flatten(1))

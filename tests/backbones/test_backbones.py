@@ -19,6 +19,14 @@ COSTS = {
     "detnet59": (4_846_018_560, 18.373),
     "detnet59_noproj": (4_640_497_664, 17.322),
     "detnet110": (8_558_239_744, 37.365),
+    "detnasnet_300m": (321_219_008, 3.533),
+    "detnasnet_300m_retinanet": (324_342_464, 3.725),
+    "detnasnet_voc_300m": (349_524_544, 3.651),
+    "detnasnet_voc_300m_retinanet": (360_625_984, 3.479),
+    "detnasnet_1_3g": (1_318_374_496, 10.426),
+    "detnasnet_3_8g": (4_025_560_992, 29.522),
+    "shufflenetv2_20": (295_842_496, 3.157),
+    "shufflenetv2_40": (1_085_874_592, 8.256),
 }
 FIELDS = {  # strides and theoretical receptive fields, pixels
     "resnet50": ((4, 8, 16, 32), (35, 99, 291, 483)),
