@@ -4,6 +4,7 @@ The listing of a large folder is kept, so that the next start only asks each fol
 changed last. Nothing here imports torch.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -206,20 +208,22 @@ def _keep(found: ImageFolder, folders: dict[str, int], place: Path) -> None:
             )
         beside.replace(place)
     except OSError:
-        beside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            beside.unlink()
 
 
 def _kept(path: Path, place: Path) -> ImageFolder | None:
     """The listing of an earlier start, if every folder is as it was then."""
     try:
-        with np.load(place, allow_pickle=False) as arrays:
+        # Opened here: numpy leaves a cut file open.
+        with place.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             header = json.loads(arrays["header"].tobytes())
             if not _holds(header, path):
                 return None
             names = FlatBytes(arrays["blob"], arrays["offsets"])
             classes = tuple(header["classes"])
             return ImageFolder(path, classes, arrays["labels"], names, header["others"], True)
-    except (OSError, ValueError, KeyError, EOFError):  # none, or cut: it is made anew
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile):  # none, or cut: it is made anew
         return None
 
 

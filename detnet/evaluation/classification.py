@@ -1,4 +1,7 @@
-"""Top-1 and top-5 error of a classifier."""
+"""Top-1 and top-5 error of a classifier.
+
+Paper: the single-crop evaluation of Li et al. 2018, arXiv:1804.06215, Section 4.2.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -62,4 +65,26 @@ def _shares(first: int, among_five: int, count: int) -> dict[str, Any]:
     }
 
 
-HEADLINE = ("top1_error", "top5_error", "top1", "top5")
+def format_errors(scores: dict[str, Any], *, worst: int = 5) -> str:
+    """Shows the scores JSON for a terminal: the errors in percent and the hardest classes.
+
+    Args:
+        worst: how many of the classes with the highest top-1 error.
+    """
+    if not scores["images"]:
+        return "no images to evaluate on"
+    lines = [
+        f"top-1 error {100 * scores['top1_error']:.2f} %",
+        f"top-5 error {100 * scores['top5_error']:.2f} %",
+        f"{scores['images']} images of {len(scores['per_class'])} classes",
+    ]
+    errors = [
+        (entry["top1_error"], name)
+        for name, entry in scores["per_class"].items()
+        if entry["top1_error"] is not None
+    ]
+    hardest = sorted(errors, key=lambda entry: (-entry[0], entry[1]))[:worst]
+    width = max(len(name) for _, name in hardest)
+    lines += ["", "hardest classes, top-1 error"]
+    lines += [f"  {name:<{width}}  {100 * error:6.2f} %" for error, name in hardest]
+    return "\n".join(lines)

@@ -22,6 +22,7 @@ from detnet.evaluation.classification import ranks, summarise
 from detnet.evaluation.results import write_whole
 from detnet.inference.fuse import fuse
 from detnet.inference.predictor import find_model
+from detnet.recipes.pretrain_config import read_config
 
 Track = Callable[[Iterable[Any], int], Iterable[Any]]
 
@@ -64,7 +65,8 @@ def evaluate_classifier(
     Args:
         model_path: a run folder (its best model) or a `.safetensors` file.
         data: a folder with one folder per split, or the split itself.
-        output: folder for scores.json; None for the run's `evaluation` folder, if it is a run.
+        output: folder for scores.json; None for the run's `evaluation` folder, if it is a run,
+            and for other data than it was trained with a folder in that.
         track: wraps the batches to show progress.
 
     Raises:
@@ -84,10 +86,19 @@ def evaluate_classifier(
     scores = measure(
         model, info, images, process=process, autocast=autocast, workers=workers, track=track
     )
-    folder = output or (model_path / "evaluation" if model_path.is_dir() else None)
+    folder = output or (_place(model_path, images.path) if model_path.is_dir() else None)
     if folder is not None and process.main:
         write_scores(scores, folder)
     return scores
+
+
+def _place(run: Path, split: Path) -> Path:
+    """Where a run keeps scores: its own validation split's at the top, others' in a folder."""
+    path = run / "config.yaml"
+    config = read_config(path) if path.exists() else None
+    if config is not None and split == (Path(config.data) / config.val_split).resolve():
+        return run / "evaluation"
+    return run / "evaluation" / f"{split.parent.name}-{split.name}"
 
 
 def split_folder(data: Path, split: str) -> Path:

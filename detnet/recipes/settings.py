@@ -208,8 +208,20 @@ def combine(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, 
 
 
 def read_file(kind: type[Config], path: Path) -> Config:
-    """Reads the settings that a run wrote into its folder."""
-    return typed(kind, _load_yaml(path), where=str(path))
+    """Reads the settings that a run wrote into its folder.
+
+    Raises:
+        InputError: not settings, or those of another kind of run.
+    """
+    values = _load_yaml(path)
+    known = [entry.name for entry in fields(kind)]
+    strange = [name for name in values if name not in known]
+    if strange:
+        raise InputError(
+            f"{path}: the settings of another kind of run ({strange[0]!r}); detectors are trained "
+            "by `detnet train`, classifiers by `detnet pretrain`"
+        )
+    return typed(kind, values, where=str(path))
 
 
 def dump_config(config: RunConfig) -> str:

@@ -1,0 +1,56 @@
+import numpy as np
+import pytest
+import torch
+
+from detnet.evaluation.classification import format_errors, ranks, summarise
+
+
+def test_places_agree_with_sorting() -> None:
+    logits = torch.randn(50, 12, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(50) % 12
+    order = logits.argsort(1, descending=True)
+    expected = [
+        row.tolist().index(label) for row, label in zip(order, labels.tolist(), strict=True)
+    ]
+    assert ranks(logits, labels).tolist() == expected
+
+
+def test_a_network_that_tells_nothing_gets_nothing_right() -> None:
+    labels = torch.tensor([0, 2])
+    assert ranks(torch.zeros(2, 3), labels).tolist() == [2, 2]
+    assert ranks(torch.full((2, 3), float("nan")), labels).tolist() == [2, 2]
+    bad = torch.tensor([[1.0, float("nan"), 0.0], [5.0, 7.0, 6.0]])
+    assert ranks(bad, labels).tolist() == [1, 1]
+
+
+def test_errors_are_shares_of_images() -> None:
+    found, labels = np.array([0, 4, 5, 0, 9]), np.array([0, 0, 1, 1, 1])
+    scores = summarise(found, labels, ["cat", "dog", "emu"])
+    assert scores["top1_error"] == pytest.approx(3 / 5) and scores["top1"] == pytest.approx(2 / 5)
+    assert scores["top5_error"] == pytest.approx(2 / 5) and scores["images"] == 5
+    assert scores["per_class"]["dog"]["top5_error"] == pytest.approx(2 / 3)
+    assert scores["per_class"]["emu"] == {
+        "top1_error": None, "top5_error": None, "top1": None, "top5": None, "images": 0,
+    }  # fmt: skip
+
+
+def test_no_images_and_wrong_labels() -> None:
+    nothing = np.array([], dtype=np.int64)
+    assert summarise(nothing, nothing, ["cat"])["top1_error"] is None
+    with pytest.raises(ValueError, match="labels must lie in 0 … 0"):
+        summarise(np.array([0]), np.array([1]), ["cat"])
+
+
+def test_text_names_the_hardest_classes() -> None:
+    found, labels = np.array([0, 4, 5, 0, 9]), np.array([0, 0, 1, 1, 1])
+    text = format_errors(summarise(found, labels, ["cat", "doggy", "emu"]), worst=1)
+    assert text.splitlines() == [
+        "top-1 error 60.00 %",
+        "top-5 error 40.00 %",
+        "5 images of 3 classes",
+        "",
+        "hardest classes, top-1 error",
+        "  doggy   66.67 %",
+    ]
+    nothing = np.array([], dtype=np.int64)
+    assert format_errors(summarise(nothing, nothing, ["cat"])) == "no images to evaluate on"
