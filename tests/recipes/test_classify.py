@@ -13,7 +13,8 @@ from detnet.backbones.base import Classifier
 from detnet.backbones.files import ClassifierInfo, save_classifier
 from detnet.engine.distributed import Process
 from detnet.errors import InputError
-from detnet.recipes.classify import evaluate_classifier, network_input, require_readablefrom detnet.recipes.pretrain_config import PretrainConfig
+from detnet.recipes.classify import evaluate_classifier, network_input, require_readable
+from detnet.recipes.pretrain_config import PretrainConfig
 from detnet.recipes.settings import write_config
 
 PROCESS = Process(0, 1, 0, torch.device("cpu"))
