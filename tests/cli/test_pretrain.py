@@ -79,7 +79,7 @@ def test_a_run_tells_how_it_goes(
     [
         (["--data", "nowhere"], "nowhere: no such folder"),
         (["--backbone", "detnet-59"], "did you mean 'detnet59'"),
-        (["--config", "smal"], "did you mean 'small'"),
+        (["--config", "smal"], "did you mean 'small_images'"),
         (["--detector", "retinanet"], "unknown option '--detector'"),
         (["--imagesize", "64"], "did you mean '--image-size'"),
         (["--batch-size", "many"], "batch_size.*many"),

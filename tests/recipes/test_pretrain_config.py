@@ -62,8 +62,8 @@ def test_the_modern_preset_says_every_change() -> None:
 
 
 def test_small_images_keep_the_proportion() -> None:
-    assert make_config("small", {}).short_side == 73
-    assert make_config("small", {"test_short_side": 64}).short_side == 64
+    assert make_config("small_images", {}).short_side == 73
+    assert make_config("small_images", {"test_short_side": 64}).short_side == 64
 
 
 def test_settings_survive_the_run_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
