@@ -93,6 +93,7 @@ def _library(name: str) -> ModuleType:
         raise InputError(
             f"{name}: huggingface-hub is not installed: pip install 'detnet[hub]', or give a path"
         ) from error
+    huggingface_hub.utils.logging.set_verbosity_error()  # it tells of every attempt
     return huggingface_hub
 
 

@@ -4,11 +4,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-import torch
 from torch import nn
 
-from detnet.backbones import BACKBONES
 from detnet.backbones.weights.filling import Import, compare, part_of, require_common
+from detnet.backbones.weights.shapes import meta_state
 from detnet.backbones.weights.source import Source
 from detnet.detectors.build import info_of
 from detnet.detectors.weights import IMAGE_OPTIONS, fill_detector, open_weights
@@ -150,9 +149,7 @@ def _settle_images(
 
 def _fresh_parts(config: TrainConfig, source: Source) -> list[str]:
     """The parts of the backbone that have a batch norm which is not in the file."""
-    with torch.device("meta"):
-        backbone = BACKBONES[config.backbone](width=config.width, norm="frozen")
-    own = backbone.state_dict()
+    own = meta_state(config.backbone, config.width)
     require_common(own, source, name=config.backbone)
     fresh = compare(own, source.backbone).fresh
     return list(dict.fromkeys(part_of(n) for n in fresh if n.endswith("running_var")))

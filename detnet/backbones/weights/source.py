@@ -3,7 +3,6 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any
 
 import torch
@@ -12,6 +11,7 @@ from torch import Tensor
 from detnet.backbones import BACKBONES
 from detnet.backbones.weights import detectron, detnas, detnet_pytorch, ours, torchvision
 from detnet.backbones.weights.layout import Layout, State, is_counter
+from detnet.backbones.weights.shapes import meta_state
 from detnet.errors import InputError
 from detnet.tables import unknown_name
 
@@ -90,22 +90,19 @@ def identify(backbone: Mapping[str, Tensor]) -> tuple[str, float] | None:
 
     Networks that differ in nothing but a stride or a dilation have the same; the plain one is said.
     """
-    shapes = {n: v.shape for n, v in backbone.items() if not is_counter(n)}
+    shapes = _shapes(backbone)
     for name in BACKBONES:
-        own = _shapes(name, 1.0)
+        own = _shapes(meta_state(name))
         if own.keys() != shapes.keys():
             continue
         width = shapes["stem.conv.weight"][0] / own["stem.conv.weight"][0]
-        if 0 < width <= 8 and _shapes(name, width) == shapes:
+        if 0 < width <= 8 and _shapes(meta_state(name, width)) == shapes:
             return name, width
     return None
 
 
-@cache
-def _shapes(name: str, width: float) -> dict[str, torch.Size]:
-    with torch.device("meta"):
-        own = BACKBONES[name](width=width).state_dict()
-    return {n: v.shape for n, v in own.items() if not is_counter(n)}
+def _shapes(state: Mapping[str, Tensor]) -> dict[str, torch.Size]:
+    return {n: v.shape for n, v in state.items() if not is_counter(n)}
 
 
 def describe(backbone: Mapping[str, Tensor]) -> str:

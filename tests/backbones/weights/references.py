@@ -110,7 +110,7 @@ def detectron_blobs(*, depth: int = 50, seed: int = 3) -> dict[str, np.ndarray]:
 
 
 def detectron_features(blobs: dict[str, np.ndarray], x: Tensor) -> list[Tensor]:
-    """What Detectron's network computes: convolutions with scale and bias, the stride in the 1×1."""
+    """What Detectron computes: convolutions with scale and bias, the stride in the 1×1."""
 
     def conv(name: str, norm: str, x: Tensor, stride: int = 1) -> Tensor:
         weight = torch.from_numpy(blobs[f"{name}_w"])
