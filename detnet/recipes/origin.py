@@ -89,7 +89,7 @@ def _changes(preset: Mapping[str, Any], config: TrainConfig) -> dict[str, tuple[
 
 def _names(command: Sequence[str]) -> str | None:
     """What --config was given."""
-    for word, after in zip(command, [*command[1:], ""], strict=True):
+    for word, after in zip(command, [*command[1:], ""], strict=False):
         if word == "--config":
             return after
         if word.startswith("--config="):

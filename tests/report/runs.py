@@ -1,0 +1,80 @@
+"""A run folder without training: made-up scenes, and results with every kind of mistake in them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from detnet.data.shapes import write_scenes
+from detnet.evaluation.coco import score
+from detnet.recipes.config import make_config, write_config
+
+# What breaks a page that is not careful.
+NAMES = ("<script>alert(1)</script>", "猫 \"cat\" & 'dog'", "</style><b>x")
+LONG_NAME = "a_very_long_name_" * 12 + ".jpg"
+ODD_NAME = '<i>"it\'s" & größe 猫.jpg'
+
+
+def write_data(folder: Path, *, val: int = 8) -> Path:
+    """Scenes in which classes and files have names that break pages."""
+    write_scenes(folder, train=1, val=val, size=(220, 160))
+    path = folder / "annotations" / "instances_val.json"
+    content = json.loads(path.read_text())
+    for category, name in zip(content["categories"], NAMES, strict=True):
+        category["name"] = name
+    for image, name in zip(content["images"], (ODD_NAME, LONG_NAME), strict=False):
+        (folder / "val" / image["file_name"]).rename(folder / "val" / name)
+        image["file_name"] = name
+    path.write_text(json.dumps(content))
+    return folder
+
+
+def make_results(truth: dict[str, Any]) -> list[dict[str, Any]]:
+    """Detections: right, shifted, of the wrong class, doubled, weak, and where there is nothing."""
+    results: list[dict[str, Any]] = []
+    for index, record in enumerate(truth["annotations"]):
+        fields = ("image_id", "category_id", "bbox", "segmentation")
+        found = {key: record[key] for key in fields} | {"score": 0.95 - index % 9 * 0.05}
+        if index % 7 == 0:
+            continue  # missed
+        if index % 7 == 1:
+            found["category_id"] = found["category_id"] % len(NAMES) + 1
+        if index % 7 == 2:
+            results.append({**found, "score": 0.3})  # weak, and a double of the next
+        if index % 7 == 3:
+            x, y, width, height = found["bbox"]
+            found["bbox"] = [x + width / 2, y, width, height]
+        results.append(found)
+    nothing = {**results[0], "bbox": [2.0, 2.0, 9.0, 9.0], "score": 0.9, "image_id": 1}
+    return [*results, nothing]
+
+
+def write_run(run: Path, data: Path, *, masks: bool = False, **changes: Any) -> Path:
+    """A run on the data that has been trained, as far as its folder tells, and evaluated."""
+    (run / "evaluation").mkdir(parents=True)
+    settings = {
+        "data": str(data),
+        "detector": "mask_rcnn_fpn" if masks else "faster_rcnn_fpn",
+        "epochs": 1.0,
+    }
+    write_config(make_config(None, {**settings, **changes}), run / "config.yaml")
+    (run / "environment.json").write_text(json.dumps({"command": ["detnet", "train"]}))
+    log(run, [{"event": "step", "iteration": n, "loss": 9 / n, "lr": 0.1} for n in range(1, 60)])
+    log(run, [{"event": "evaluation", "iteration": 59, "AP": 0.5, "AP50": 0.7, "AP75": 0.4}])
+    log(run, [{"event": "end", "iteration": 59, "seconds": 1.5}])
+    path = data / "annotations" / "instances_val.json"
+    results = make_results(json.loads(path.read_text()))
+    if not masks:
+        results = [{k: v for k, v in each.items() if k != "segmentation"} for each in results]
+    (run / "evaluation" / "results.json").write_text(json.dumps(results))
+    scores = score(path, results)
+    if masks:
+        only = [{k: v for k, v in each.items() if k != "bbox"} for each in results]
+        scores["segm"] = score(path, only, iou_type="segm")
+    (run / "evaluation" / "scores.json").write_text(json.dumps(scores))
+    return run
+
+
+def log(run: Path, events: list[dict[str, Any]]) -> None:
+    """Appends events to the run's metrics.jsonl."""
+    with (run / "metrics.jsonl").open("a") as file:
+        file.writelines(json.dumps(event) + "\n" for event in events)
