@@ -127,3 +127,28 @@ def test_a_missing_run_is_named(tmp_path: Path) -> None:
         make_page(tmp_path / "gone")
     with pytest.raises(InputError, match="gone"):
         next(follow_page(tmp_path / "gone", every=1))
+
+
+@pytest.mark.parametrize("kept", [("categories", "images"), ("categories",)])
+def test_nothing_to_find(data: Path, tmp_path: Path, kept: tuple[str, ...]) -> None:
+    copy = tmp_path / "data"
+    shutil.copytree(data, copy)
+    run = write_run(tmp_path / "run", copy)
+    path = copy / "annotations" / "instances_val.json"
+    content = {
+        key: value if key in kept else [] for key, value in json.loads(path.read_text()).items()
+    }
+    path.write_text(json.dumps(content))
+    if "images" not in kept:
+        (run / "evaluation" / "results.json").write_text("[]")
+    text = Checker(make_page(run).read_text(encoding="utf-8")).text
+    assert "Boxes" in text and "Training" in text
+    assert ("0 found, 0 missed" in text) == ("images" in kept)
+
+
+def test_without_a_script_weak_detections_are_hidden(data: Path, tmp_path: Path) -> None:
+    content = make_page(write_run(tmp_path / "run", data)).read_text(encoding="utf-8")
+    marks = re.findall(r'class="mark (\w+)( \w+)?" data-score="([\d.-]+)"', content)
+    gallery = [mark for mark in marks if mark[0] != "crowd"]
+    assert {"weak", "missed"} <= {state.strip() for _, state, _ in gallery}
+    assert all(float(score) < 0.5 for _, state, score in gallery if state)

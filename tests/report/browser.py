@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import re
 import select
 import shutil
 import subprocess
@@ -30,6 +31,10 @@ _PATIENCE_S = 60.0
 
 def find_browser() -> str | None:
     return next((path for name in NAMES if (path := shutil.which(name))), None)
+
+
+class DevToolsError(RuntimeError):
+    """The browser refused a request."""
 
 
 class Browser:
@@ -96,7 +101,8 @@ class Browser:
             if answer.get("id") != self._count:
                 self.events.append(answer)
                 continue
-            assert "error" not in answer, f"{method}: {answer['error']}"
+            if "error" in answer:
+                raise DevToolsError(f"{method}: {answer['error']}")
             return answer["result"]
 
     def open(self, page: Path, *, width: int = 1280, height: int = 900, dark: bool = False) -> None:
@@ -123,10 +129,20 @@ class Browser:
             self.events.append(self._read())
 
     def run(self, script: str) -> Any:
-        """The value of a JavaScript expression, promises awaited."""
-        answer = self.send(
-            "Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True
-        )
+        """The value of a JavaScript expression, promises awaited.
+
+        A page that renews itself meanwhile is asked again.
+        """
+        for attempt in range(5):
+            try:
+                answer = self.send(
+                    "Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True
+                )
+                break
+            except DevToolsError as error:
+                if attempt == 4 or not re.search("context|navigated", str(error)):
+                    raise
+                time.sleep(0.2)
         assert "exceptionDetails" not in answer, answer["exceptionDetails"]
         return answer["result"].get("value")
 
