@@ -44,6 +44,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "__main__": {"cli"},
     "errors": set(),
     "tables": set(),
+    # A door for another framework: `import detnet.timm`.
+    "timm": {"backbones"},
 }
 
 

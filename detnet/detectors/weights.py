@@ -1,32 +1,27 @@
 """Opens weights of any layout known, and fills a detector with them."""
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from detnet.backbones.weights import from_torchvision as backbone_from_torchvision
+from detnet.backbones.weights import opening
 from detnet.backbones.weights.filling import Import, compare, load, require_common
 from detnet.backbones.weights.layout import State
-from detnet.backbones.weights.reading import read_tensors
-from detnet.backbones.weights.source import Source, recognise
+from detnet.backbones.weights.source import Source
 from detnet.detectors.build import info_of
 
 # torchvision's published files have the names of its earlier versions, without the second number.
 _LEVEL = re.compile(r"backbone\.fpn\.(inner|layer)_blocks\.(\d+)\.(?:0\.)?(weight|bias)")
 _OLD_RPN = re.compile(r"(rpn\.head\.conv)\.(weight|bias)")
 _OLD_RETINANET = re.compile(r"(head\.\w+_head\.conv)\.([0246])\.(weight|bias)")
-# Which of a source's options concern the image; the other is where blocks have their stride.
-IMAGE_OPTIONS = ("pixel_mean", "pixel_std", "channel_order")
 
 
 def open_weights(path: Path, *, place: str = "") -> Source:
-    """Reads the weights of a file: of ours, or of any layout known.
+    """Reads the weights of a file: of ours, or of any layout known, torchvision's detectors too.
 
     Args:
         path: the file.
@@ -35,27 +30,12 @@ def open_weights(path: Path, *, place: str = "") -> Source:
     Raises:
         InputError: the file cannot be read, or holds weights of no network that we know.
     """
-    place = place or str(path)
-    source = recognise(read_tensors(path), place)
-    header = read_header(path)
-    if header:
-        return _ours(source, header)
+    source = opening.open_weights(path, place=place)
     if source.layout == "torchvision" and any(_LEVEL.fullmatch(n) for n in source.others):
         finest = 3 if any(n.startswith("head.") for n in source.others) else 2
         others = from_torchvision(source.others, finest=finest)
         return replace(source, others=others, title="a detector of torchvision's")
     return source
-
-
-def read_header(path: Path) -> dict[str, Any]:
-    """What a model file of ours says of itself; empty for any other file."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            text = (file.metadata() or {}).get("detnet", "{}")
-        header = json.loads(text)
-    except (SafetensorError, OSError, ValueError):
-        return {}
-    return header if isinstance(header, dict) else {}
 
 
 def fill_detector(model: nn.Module, source: Source) -> Import:
@@ -117,17 +97,3 @@ def from_torchvision(state: Mapping[str, Tensor], *, finest: int = 2) -> State:
             name = f"{match[1]}.{int(match[2]) // 2}.0.{match[3]}"
         renamed[name] = value
     return renamed
-
-
-def _ours(source: Source, header: dict[str, Any]) -> Source:
-    """A model file of ours says itself how its network is built."""
-    options = header.get("options", {})
-    known = {**header, **options}  # a classifier's normalisation stands beside its options
-    taken = {
-        name: tuple(known[name]) if isinstance(known[name], list) else known[name]
-        for name in ("stride_in", *IMAGE_OPTIONS)
-        if name in known
-    }
-    kind = header.get("detector") or "a classifier"
-    title = f"{kind} on {header.get('backbone')} of width {options.get('width', 1.0)}"
-    return replace(source, options=taken, title=title, header=header)

@@ -7,10 +7,11 @@ from typing import Any
 from torch import nn
 
 from detnet.backbones.weights.filling import Import, compare, part_of, require_common
+from detnet.backbones.weights.opening import IMAGE_OPTIONS
 from detnet.backbones.weights.shapes import meta_state
 from detnet.backbones.weights.source import Source
 from detnet.detectors.build import info_of
-from detnet.detectors.weights import IMAGE_OPTIONS, fill_detector, open_weights
+from detnet.detectors.weights import fill_detector, open_weights
 from detnet.errors import InputError
 from detnet.recipes.config import TrainConfig
 from detnet.recipes.hub import find_weights

@@ -14,9 +14,9 @@ from detnet.backbones import BACKBONES, model_file
 from detnet.backbones.files import ClassifierInfo, save_classifier
 from detnet.backbones.weights.filling import Import, compare, require_common
 from detnet.backbones.weights.layout import IMAGENET_RGB, is_counter
+from detnet.backbones.weights.opening import IMAGE_OPTIONS
 from detnet.backbones.weights.shapes import meta_state
 from detnet.backbones.weights.source import Source, identify, layout_named
-from detnet.detectors.weights import IMAGE_OPTIONS
 from detnet.errors import InputError
 
 _SUFFIXES = (".safetensors", ".pth", ".pt", ".pkl")
