@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -20,10 +20,9 @@ from detnet.recipes.compare import Compared
 from detnet.report.comparison import COLOURS, ComparisonPicture, kinds_of, write_page
 from detnet.report.pictures import TINTS, Colour, Mark, embed, embed_mask
 
+SCORE_OF_FOUND = 0.5  # as in `detnet.evaluation.compare`
 LOWEST = 0.05  # score from which on a detection is kept for the page
 _MOST = 100  # detections of one image and detector
-
-Drawn = list[list[Mark]]
 
 
 def write_output(compared: Compared, folder: Path, *, count: int) -> Path:
@@ -108,24 +107,43 @@ def _draw(
         _found(truth, compared.detections(index), sides, index, compared.comparison["iou_type"])
         for index in range(len(compared.comparison["names"]))
     ]
+    shared = set.intersection(*(each.sure for each in found))
     pictures = []
     for image_id, image in images.items():
         place, kinds = places[image_id], chosen[image_id]
         uri, size = embed(image)
-        rows = np.flatnonzero(truth.images == place).tolist()
-        sought = sorted({row for kind in kinds.values() for row in kind})
+        sought = {row for kind in kinds.values() for row in kind}
+        groups: tuple[list[Mark], list[Mark], list[Mark]] = ([], [], [])
+        for row in np.flatnonzero(truth.images == place).tolist():
+            group = 0 if row in sought else 1 if row in shared else 2
+            groups[group].append(_truth(truth, row, image.size))
+        of_models = [each.marks.get(place, []) for each in found]
         pictures.append(
             ComparisonPicture(
                 name=ground.file_names[image_id],
                 uri=uri,
                 size=size,
                 kinds={kind: len(objects) for kind, objects in kinds.items()},
-                truths=[_truth(truth, row, image.size) for row in rows if row not in set(sought)],
-                sought=[_truth(truth, row, image.size) for row in sought],
-                found=[of_model.get(place, []) for of_model in found],
+                sought=groups[0],
+                shared=groups[1],
+                truths=groups[2],
+                found=[[m for m, row in marks if row not in shared] for marks in of_models],
+                found_shared=[[m for m, row in marks if row in shared] for marks in of_models],
             )
         )
     return pictures
+
+
+class _Found(NamedTuple):
+    """What one detector found on the chosen images.
+
+    Args:
+        marks: by position of the image, the surest last, each with the row of its object or -1.
+        sure: rows of the objects that it finds with a score that is enough.
+    """
+
+    marks: dict[int, list[tuple[Mark, int]]]
+    sure: set[int]
 
 
 def _found(
@@ -134,20 +152,18 @@ def _found(
     sides: Mapping[int, tuple[int, int]],
     index: int,
     iou_type: str,
-) -> dict[int, list[Mark]]:
-    """One detector's detections by position of the image, the surest last."""
-    rows = np.flatnonzero(np.isin(detections.images, list(sides)) & (detections.scores >= LOWEST))
-    some = _rows_of(detections, rows)
+) -> _Found:
+    kept = np.isin(detections.images, list(sides)) & (detections.scores >= LOWEST)
+    some = _rows_of(detections, np.flatnonzero(kept))
     grid = make_grid(iou_type)
     matches = match(truth, some, grid)
-    right = matches.matched[0, grid.threshold(0.5)] >= 0
-    ignored = matches.ignored[0, grid.threshold(0.5)]
-    marks: dict[int, list[Mark]] = {}
+    level = grid.threshold(0.5)
+    objects, ignored = matches.matched[0, level], matches.ignored[0, level]
+    marks: dict[int, list[tuple[Mark, int]]] = {}
     for at in np.argsort(matches.scores, kind="stable").tolist():
         row, image = int(matches.rows[at]), int(matches.images[at])
-        kind = "ignored" if ignored[at] else "right" if right[at] else "false"
         mark = _mark(
-            kind,
+            "ignored" if ignored[at] else "right" if objects[at] >= 0 else "false",
             some.boxes[row],
             sides[image],
             name=truth.names[some.categories[row]],
@@ -155,8 +171,9 @@ def _found(
             mask=some.masks[row] if some.masks else None,
             tint=COLOURS[index % len(COLOURS)],
         )
-        marks.setdefault(image, []).append(mark)
-    return {image: of_image[-_MOST:] for image, of_image in marks.items()}
+        marks.setdefault(image, []).append((mark, int(objects[at])))
+    sure = objects[(objects >= 0) & ~ignored & (matches.scores >= SCORE_OF_FOUND)]
+    return _Found({image: each[-_MOST:] for image, each in marks.items()}, set(sure.tolist()))
 
 
 def _rows_of(detections: Detections, rows: np.ndarray) -> Detections:

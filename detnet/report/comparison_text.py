@@ -1,5 +1,6 @@
 """A comparison as text: tables of at most 120 columns for a terminal, in percent."""
 
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -61,11 +62,13 @@ def _heading(comparison: Mapping[str, Any]) -> str:
 
 def _legend(comparison: Mapping[str, Any]) -> str:
     sure = f"{100 * comparison['confidence']:g} %"
-    return (
+    return textwrap.fill(
         f"B - A is B's score less A's. Its {sure} interval is from {comparison['resamples']:,} "
-        "paired bootstrap resamples of the images.\n"
-        "higher, lower: the difference can be told from noise. "
-        "noise: it cannot, the interval holds 0 or there are too few images."
+        "paired bootstrap resamples of the images. higher, lower: the difference can be told from "
+        "noise. noise: it cannot; the interval holds 0, or there are too few images. Of many "
+        f"differences about {100 * (1 - comparison['confidence']):.3g} in a hundred are told from "
+        "noise by chance alone.",
+        WIDTH,
     )
 
 
@@ -109,7 +112,7 @@ def _by_iou_and_size(comparison: Mapping[str, Any]) -> Iterator[str]:
             some = columns[begin : begin + many]
             lines = [title + (", continued" if begin else "")]
             for size in by_size:
-                lines += _block(comparison, size, measure, some)
+                lines += ["", *_block(comparison, size, measure, some)]
             yield "\n".join(lines)
 
 
@@ -179,7 +182,7 @@ def _cost(comparison: Mapping[str, Any]) -> str:
                 f"{one['images_per_s']:,.2f}",
             ]
         )
-    return f"Cost\n{_lay_out(rows, left=(0,))}\n{how_measured(cost)}"
+    return f"Cost\n{_lay_out(rows, left=(0,))}\n{textwrap.fill(how_measured(cost), WIDTH)}"
 
 
 def how_measured(cost: Mapping[str, Any]) -> str:

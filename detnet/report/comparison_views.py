@@ -1,0 +1,133 @@
+"""A comparison's differences as charts, tables and classes for the page."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from detnet.report.charts import nice_ticks
+from detnet.report.comparison_text import WORDS, interval, letter, percent
+from detnet.report.score_tables import column_title
+
+_TITLES = {"AP": "Average precision", "AR": "Average recall"}
+_ROOM = 3.0  # times the middle interval, beyond which a chart cuts intervals off
+
+
+def pair_view(comparison: Mapping[str, Any], pair: Mapping[str, Any]) -> dict[str, Any]:
+    """The charts and the classes of one detector beside the first."""
+    charts = []
+    for kind, title in _TITLES.items():
+        rows = [_row(key, one) for key, one in pair["headline"].items() if one and key[:2] == kind]
+        charts.append((f"{title}, COCO's numbers", _scaled(rows)))
+    by_size = pair["by_iou_and_size"]
+    told: list[bool] = []
+    for measure in next(iter(by_size.values())):
+        rows = [
+            _row(column_title(column), one, group=size if place == 0 else "")
+            for size, measures in by_size.items()
+            for place, (column, one) in enumerate(measures[measure].items())
+            if one
+        ]
+        told += [row["word"] != "noise" for row in rows]
+        charts.append((f"{_title(measure)}, by size and IoU", _scaled(rows)))
+    counts = comparison["scores"][0]["per_class"]
+    classes = [
+        {**_row(name, one["AP"]), "objects": counts[name]["annotations"]}
+        for name, one in pair["per_class"].items()
+        if one["AP"]
+    ]
+    return {
+        "other": letter(comparison["names"].index(pair["name"])),
+        "name": pair["name"],
+        "charts": [(title, chart) for title, chart in charts if chart["rows"]],
+        "classes": _scaled(classes) if classes else None,
+        "told": sum(told),
+        "all": len(told),
+    }
+
+
+def size_tables(comparison: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Tables 3 and 4 of the paper, the detectors below each other, then their differences."""
+    by_size = comparison["scores"][0]["by_iou_and_size"]
+    tables = []
+    for measure, cells in next(iter(by_size.values())).items():
+        tables.append(
+            {
+                "title": _title(measure),
+                "columns": [column_title(column) for column in cells],
+                "blocks": [
+                    _block(comparison, size, measure)
+                    for size, row in by_size.items()
+                    if any(value is not None for value in row[measure].values())
+                ],
+            }
+        )
+    return tables
+
+
+def minus(text: str) -> str:
+    """Numbers as they are printed, a long dash for none."""
+    return "–" if text == "-" else text.replace("-", "−")
+
+
+def _title(measure: str) -> str:
+    name, _, most = measure.partition("@")
+    return _TITLES[name] + (f", {most} results per image and class" if most else "")
+
+
+def _block(comparison: Mapping[str, Any], size: str, measure: str) -> dict[str, Any]:
+    scores = [score["by_iou_and_size"][size][measure] for score in comparison["scores"]]
+    return {
+        "size": size,
+        "scores": [(letter(index), list(row.values())) for index, row in enumerate(scores)],
+        "differences": [
+            (
+                f"{letter(comparison['names'].index(pair['name']))} − A",
+                [
+                    _row(column, one) if one else None
+                    for column, one in pair["by_iou_and_size"][size][measure].items()
+                ],
+            )
+            for pair in comparison["differences"]
+        ],
+    }
+
+
+def _row(label: str, one: Mapping[str, Any], *, group: str = "") -> dict[str, Any]:
+    return {
+        **one,
+        "label": label,
+        "group": group,
+        "points": minus(percent(one["difference"], sign=True)),
+        "word": WORDS[one["verdict"]],
+        "interval": minus(interval(one)),
+    }
+
+
+def _scaled(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Rows with the places of their dots and lines, percent of a common axis around 0.
+
+    One wide interval would press all others together; those far beyond the middle one are cut off.
+    """
+    values = [
+        [row[key] for key in ("low", "high", "difference") if row[key] is not None] for row in rows
+    ]
+    reach = [max(map(abs, three)) for three in values]
+    most = max(1e-3, min(max(reach), _ROOM * float(np.median(reach)))) if reach else 1e-3
+    low = 1.1 * min(-0.05 * most, max(-most, min(map(min, values), default=0)))
+    high = 1.1 * max(0.05 * most, min(most, max(map(max, values), default=0)))
+
+    def place(value: float) -> float:
+        return round(100 * (min(max(value, low), high) - low) / (high - low), 2)
+
+    for row in rows:
+        edges = [] if row["low"] is None else [row["low"], row["high"]]
+        row["at"] = place(row["difference"]) if low <= row["difference"] <= high else None
+        row["span"] = [place(edge) for edge in edges]
+        row["ends"] = [place(edge) for edge in edges if low <= edge <= high]
+    ticks = [tick for tick in nice_ticks(low, high, about=4) if low <= tick <= high]
+    return {
+        "rows": rows,
+        "zero": place(0.0),
+        "ticks": [(place(tick), minus(f"{100 * tick:+g}") if tick else "0") for tick in ticks],
+    }
