@@ -45,14 +45,15 @@ class Evaluation:
     @property
     def notes(self) -> tuple[str, ...]:
         """What makes the numbers say less than they seem to, a sentence each."""
-        annotated = np.unique(self.truth.images)
-        if not len(annotated):
+        images = len(self.truth.image_ids)
+        annotated = np.bincount(self.truth.images, minlength=images) > 0
+        if not annotated.any():
             return ("the ground truth has no annotations: nothing can be scored",)
-        answered = np.isin(annotated, self.detections.images).sum()
-        if answered >= _FEW_IMAGES * len(annotated):
+        answered = (annotated & (np.bincount(self.detections.images, minlength=images) > 0)).sum()
+        if answered >= _FEW_IMAGES * annotated.sum():
             return ()
         return (
-            f"there are results for only {answered} of the {len(annotated)} images with "
+            f"there are results for only {answered} of the {annotated.sum()} images with "
             "annotations; on the others everything counts as missed",
         )
 
