@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 
 import numpy as np
 import torch
@@ -20,7 +20,8 @@ _SUBSTITUTES = 20  # images tried in place of one that cannot be read
 
 
 class Images(Protocol):
-    """What a data set of classified images offers; see `ImageFolder`."""
+    """What a data set of classified images offers; see `ImageFolder` and
+    `ShardedImages`."""
 
     @property
     def classes(self) -> tuple[str, ...]: ...
@@ -31,6 +32,8 @@ class Images(Protocol):
     def __len__(self) -> int: ...
 
     def image_path(self, index: int) -> Path: ...
+
+    def content(self, index: int) -> IO[bytes] | None: ...
 
 
 class ClassificationDataset(Dataset[Sample]):
@@ -85,7 +88,8 @@ class ClassificationDataset(Dataset[Sample]):
         return np.random.default_rng(np.random.SeedSequence((self.seed, *key)))
 
     def _read(self, index: int, generator: np.random.Generator) -> Sample:
-        return self.view(self.images.image_path(index), generator)
+        images = self.images
+        return self.view(images.image_path(index), generator, images.content(index))
 
     def _nothing(self, index: int, unreadable: list[tuple[int, str]]) -> Sample:
         black = np.zeros((self.view.size, self.view.size, 3), dtype=np.uint8)

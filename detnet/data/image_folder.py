@@ -1,30 +1,34 @@
 """Images sorted into class folders, as ImageNet and torchvision's ImageFolder have them.
 
-The listing of a large folder is kept, so that the next start only asks each folder when it was
-changed last. Nothing here imports torch.
+The listing of a large folder is kept, see `detnet.data.listing`. Nothing here imports torch.
 """
 
-import contextlib
 import hashlib
 import json
 import os
-import time
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-from zipfile import BadZipFile
+from typing import Protocol
 
 import numpy as np
 
 from detnet.data.flat import FlatBytes
 from detnet.data.image_files import IMAGE_SUFFIXES
+from detnet.data.listing import Listing, listed
 from detnet.errors import InputError
 
-_VERSION = 1
-_KEEP_AFTER_S = 0.5  # a listing made faster is not worth a file
-_SETTLED_NS = 2_000_000_000  # a folder changed just now may change again within its clock's tick
 _SUFFIXES = tuple(suffix.encode() for suffix in IMAGE_SUFFIXES)
+
+
+class Named(Protocol):
+    """Classes and where they come from."""
+
+    @property
+    def path(self) -> Path: ...
+
+    @property
+    def classes(self) -> tuple[str, ...]: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,12 +61,13 @@ class ImageFolder:
     def image_path(self, index: int) -> Path:
         return self.path / self.name(index)
 
+    def content(self, index: int) -> None:
+        """An image is the file at its path; see `ShardedImages`."""
+        return None
+
     def fingerprint(self) -> str:
         """Hash of classes, names and labels, by which a resumed run knows its data again."""
-        digest = hashlib.sha256(json.dumps(self.classes).encode())
-        for array in (self.labels, self.names.offsets, self.names.blob):
-            digest.update(np.ascontiguousarray(array).tobytes())
-        return digest.hexdigest()
+        return hash_of(self.classes, self.labels, self.names.offsets, self.names.blob)
 
 
 def index_folder(path: Path) -> ImageFolder:
@@ -76,18 +81,26 @@ def index_folder(path: Path) -> ImageFolder:
     path = path.resolve()
     if not path.is_dir():
         raise InputError(f"{path}: no such folder; it should hold one folder of images per class")
-    place = _cache_file(path)
-    found = _kept(path, place)
-    if found is None:
-        began = time.monotonic()
-        found, folders = _list(path)
-        if time.monotonic() - began >= _KEEP_AFTER_S:
-            _keep(found, folders, place)
+    kind = f"folders of {' '.join(sorted(IMAGE_SUFFIXES))}"
+    listing, cached = listed(path, kind, lambda: _list(path))
+    facts, arrays = listing.facts, listing.arrays
+    names = FlatBytes(arrays["blob"], arrays["offsets"])
+    found = ImageFolder(
+        path, tuple(facts["classes"]), arrays["labels"], names, facts["others"], cached
+    )
     _require_images(found)
     return found
 
 
-def require_same_classes(val: ImageFolder, train: ImageFolder) -> None:
+def hash_of(classes: Sequence[str], *arrays: np.ndarray) -> str:
+    """Hash of what tells one data set from another."""
+    digest = hashlib.sha256(json.dumps(classes).encode())
+    for array in arrays:
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def require_same_classes(val: Named, train: Named) -> None:
     """Refuses an evaluation on other classes than those trained on.
 
     Raises:
@@ -106,8 +119,8 @@ def require_same_classes(val: ImageFolder, train: ImageFolder) -> None:
     raise InputError(f"{val.path}: its class folders differ: {'; '.join(parts)}")
 
 
-def _list(path: Path) -> tuple[ImageFolder, dict[str, int]]:
-    """Reads every folder; also gives when each was changed last, by its path below `path`."""
+def _list(path: Path) -> Listing:
+    """Reads every folder."""
     folders = {"": path.stat().st_mtime_ns}
     with os.scandir(path) as entries:
         found = [entry for entry in entries if not entry.name.startswith(".")]
@@ -126,7 +139,9 @@ def _list(path: Path) -> tuple[ImageFolder, dict[str, int]]:
         counts.append(len(images))
         others += rest
     labels = np.repeat(np.arange(len(classes), dtype=np.int32), counts)
-    return ImageFolder(path, tuple(classes), labels, _joined(names), others), folders
+    joined = _joined(names)
+    arrays = {"labels": labels, "blob": joined.blob, "offsets": joined.offsets}
+    return Listing({"classes": classes, "others": others}, arrays, folders)
 
 
 def _list_class(path: Path, name: str, folders: dict[str, int]) -> tuple[list[bytes], int]:
@@ -168,73 +183,3 @@ def _require_images(found: ImageFolder) -> None:
             f"{found.path}: {len(empty)} of {len(found.classes)} class folders hold no images "
             f"({', '.join(empty[:3])}{more}); fill or remove them"
         )
-
-
-def cache_folder() -> Path:
-    """Where listings are kept: $DETNET_CACHE, else detnet in the user's cache folder."""
-    if own := os.environ.get("DETNET_CACHE"):
-        return Path(own)
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return Path(base) / "detnet"
-
-
-def _cache_file(path: Path) -> Path:
-    name = hashlib.sha256(os.fsencode(path)).hexdigest()[:32]
-    return cache_folder() / "image-folders" / f"{name}.npz"
-
-
-def _keep(found: ImageFolder, folders: dict[str, int], place: Path) -> None:
-    """Writes the listing; where that is not possible the next start reads the folders again."""
-    if max(folders.values()) > time.time_ns() - _SETTLED_NS:
-        return
-    header = {
-        "version": _VERSION,
-        "path": str(found.path),
-        "suffixes": sorted(IMAGE_SUFFIXES),
-        "classes": found.classes,
-        "others": found.others,
-        "folders": folders,
-    }
-    beside = place.with_name(f".{place.name}.{os.getpid()}.part")
-    try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with beside.open("wb") as file:
-            np.savez(
-                file,
-                header=np.frombuffer(json.dumps(header).encode(), dtype=np.uint8),
-                labels=found.labels,
-                blob=found.names.blob,
-                offsets=found.names.offsets,
-            )
-        beside.replace(place)
-    except OSError:
-        with contextlib.suppress(OSError):
-            beside.unlink()
-
-
-def _kept(path: Path, place: Path) -> ImageFolder | None:
-    """The listing of an earlier start, if every folder is as it was then."""
-    try:
-        # Opened here: numpy leaves a cut file open.
-        with place.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            header = json.loads(arrays["header"].tobytes())
-            if not _holds(header, path):
-                return None
-            names = FlatBytes(arrays["blob"], arrays["offsets"])
-            classes = tuple(header["classes"])
-            return ImageFolder(path, classes, arrays["labels"], names, header["others"], True)
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile):  # none, or cut: it is made anew
-        return None
-
-
-def _holds(header: dict[str, Any], path: Path) -> bool:
-    expected = (_VERSION, str(path), sorted(IMAGE_SUFFIXES))
-    if (header["version"], header["path"], header["suffixes"]) != expected:
-        return False
-    return all(changed == then for changed, then in _changes(path, header["folders"]))
-
-
-def _changes(path: Path, folders: dict[str, int]) -> Iterator[tuple[int, int]]:
-    """When each folder was changed last, now and then."""
-    for below, then in folders.items():
-        yield (path / below).stat().st_mtime_ns, then

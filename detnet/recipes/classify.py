@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from detnet.backbones.files import ClassifierInfo, load_classifier
 from detnet.data.classification_loaders import ClassificationDataset, Images, eval_loader
 from detnet.data.classification_transforms import TestView, prepare
-from detnet.data.image_folder import index_folder
+from detnet.data.shards import index_images
 from detnet.engine.distributed import Process, all_gather
 from detnet.engine.memory import keep_freed_memory
 from detnet.errors import InputError
@@ -76,7 +76,7 @@ def evaluate_classifier(
     keep_freed_memory()
     path = find_model(model_path)
     model, info = load_classifier(path)
-    images = index_folder(split_folder(data, split))
+    images = index_images(split_folder(data, split))
     if images.classes != info.classes:
         raise InputError(
             f"{images.path}: its {len(images.classes)} class folders are not the "

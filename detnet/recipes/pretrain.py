@@ -15,7 +15,8 @@ from detnet.backbones.cost import count_macs
 from detnet.backbones.files import ClassifierInfo, save_classifier
 from detnet.data.classification_loaders import ClassificationDataset, ShuffledBatches, stream
 from detnet.data.classification_transforms import TrainView
-from detnet.data.image_folder import ImageFolder, index_folder, require_same_classes
+from detnet.data.image_folder import ImageFolder, require_same_classes
+from detnet.data.shards import ShardedImages, index_images
 from detnet.engine.distributed import Process, all_gather
 from detnet.engine.loop import Batch
 from detnet.engine.runs import RunFolder
@@ -32,6 +33,8 @@ from detnet.recipes.pretrain_config import PretrainConfig, read_config
 from detnet.recipes.run_state import Watch
 from detnet.recipes.running import run_task
 from detnet.recipes.task import Measured, Source, Task, batch_per_process, require_metric
+
+Split = ImageFolder | ShardedImages
 
 
 def pretrain(config: PretrainConfig, output: Path, *, watch: Watch) -> bool:
@@ -101,7 +104,7 @@ class PretrainTask(Task):
         side = self.config.image_size
         with torch.device("meta"):
             backbone = BACKBONES[self.config.backbone](**self.info.options).eval()
-            classifier = Classifier(backbone, len(self.info.classes))
+            classifier = Classifier(backbone, len(self.info.classes)).eval()
             macs = count_macs(lambda: classifier(torch.empty(1, 3, side, side)))
         plan = make_plan(self.config, self.batches_per_epoch)
         shown = plan.total * self.config.batch_size
@@ -210,21 +213,21 @@ def train_view(config: PretrainConfig) -> TrainView:
     )
 
 
-def _read_folders(config: PretrainConfig) -> tuple[ImageFolder, ImageFolder | None]:
+def _read_folders(config: PretrainConfig) -> tuple[Split, Split | None]:
     if not config.data:
         raise InputError("no data: give --data FOLDER with train/CLASS/image.jpg and val/…")
     data = Path(config.data)
     if not data.is_dir():
         raise InputError(f"{data}: no such folder")
-    train = index_folder(split_folder(data, config.train_split))
+    train = index_images(split_folder(data, config.train_split))
     if config.val_split == "none" or config.val_split == "val" and not (data / "val").is_dir():
         return train, None
-    val = index_folder(split_folder(data, config.val_split))
+    val = index_images(split_folder(data, config.val_split))
     require_same_classes(val, train)
     return train, val
 
 
-def _notes(train: ImageFolder, val: ImageFolder | None) -> list[str]:
+def _notes(train: Split, val: Split | None) -> list[str]:
     notes = [
         f"{folder.path}: {folder.others} files that are no images by their names are left alone"
         for folder in (train, val)

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from detnet.data import image_folder
+from detnet.data import listing
 from detnet.data.image_folder import index_folder, require_same_classes
 from detnet.errors import InputError
 
@@ -29,8 +29,8 @@ def split(tmp_path: Path) -> Path:
 def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Listings are kept however fast they were made and however new the folders are."""
     monkeypatch.setenv("DETNET_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(image_folder, "_KEEP_AFTER_S", 0.0)
-    monkeypatch.setattr(image_folder, "_SETTLED_NS", -(10**15))
+    monkeypatch.setattr(listing, "_KEEP_AFTER_S", 0.0)
+    monkeypatch.setattr(listing, "_SETTLED_NS", -(10**15))
     return tmp_path / "cache"
 
 
@@ -85,14 +85,14 @@ def test_a_change_in_any_folder_is_noticed(split: Path, kept: Path) -> None:
 def test_a_folder_that_changed_just_now_is_not_trusted(
     split: Path, kept: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(image_folder, "_SETTLED_NS", 10**12)
+    monkeypatch.setattr(listing, "_SETTLED_NS", 10**12)
     index_folder(split)
     assert not index_folder(split).cached
 
 
 def test_a_damaged_listing_is_made_anew(split: Path, kept: Path) -> None:
     expected = names(split)
-    (place,) = (kept / "image-folders").iterdir()
+    (place,) = (kept / "listings").iterdir()
     for content in (b"", b"nonsense", place.read_bytes()[:200]):
         place.write_bytes(content)
         assert not index_folder(split).cached
@@ -111,9 +111,9 @@ def test_no_place_for_listings_is_no_error(
 def test_where_listings_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DETNET_CACHE", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
-    assert image_folder.cache_folder() == Path("/somewhere/detnet")
+    assert listing.cache_folder() == Path("/somewhere/detnet")
     monkeypatch.delenv("XDG_CACHE_HOME")
-    assert image_folder.cache_folder() == Path.home() / ".cache" / "detnet"
+    assert listing.cache_folder() == Path.home() / ".cache" / "detnet"
 
 
 def test_many_images_take_few_bytes(tmp_path: Path, kept: Path) -> None:
