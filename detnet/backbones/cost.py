@@ -55,7 +55,7 @@ def describe(
     height, width_px = image_size
     with torch.device("meta"):
         backbone = BACKBONES[name](width=width).eval()
-        classifier = Classifier(backbone, num_classes)
+        classifier = Classifier(backbone, num_classes).eval()
         images = torch.empty(1, 3, height, width_px)
     coarsest = max(info.stride for info in backbone.feature_info)
     if min(image_size) < coarsest:

@@ -31,8 +31,11 @@ COMMANDS = {
     "evaluate": "detnet.cli.evaluate",
     "predict": "detnet.cli.predict",
     "score": "detnet.cli.score",
+    "compare": "detnet.cli.compare",
     "report": "detnet.cli.report",
     "inspect": "detnet.cli.inspect",
+    "weights": "detnet.cli.weights",
+    "recipes": "detnet.cli.recipes",
     "info": "detnet.cli.info",
     "detectors": "detnet.cli.detectors",
 }

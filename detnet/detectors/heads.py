@@ -172,9 +172,10 @@ def box_losses(
     """
     label, target = torch.cat(labels), torch.cat(targets)
     positive = (label > 0).nonzero().squeeze(1)
-    chosen = deltas.view(len(label), -1, 4)[positive, label[positive]]
+    chosen = deltas.view(len(label), deltas.shape[1] // 4, 4)[positive, label[positive]]
     box_loss = F.smooth_l1_loss(chosen, target[positive], beta=beta, reduction="sum")
     return {
-        "loss_classifier": F.cross_entropy(logits, label),
-        "loss_box_reg": box_loss / max(1, label.numel()),
+        # Summed and divided here: the mean over no regions at all would be NaN.
+        "loss_classifier": F.cross_entropy(logits, label, reduction="sum") / max(1, len(label)),
+        "loss_box_reg": box_loss / max(1, len(label)),
     }

@@ -142,6 +142,18 @@ def make_model(
     if config.weights and (carry or not is_settled(config)):
         source = open_for(config.weights)
         config, notes = settle(config, source)
+    model = build_detector(config, categories)
+    if source is not None and carry:
+        notes += carry_weights(model, source)
+    return model, notes
+
+
+def build_detector(config: TrainConfig, categories: Categories) -> nn.Module:
+    """Builds the detector that the settings describe, its weights drawn at random.
+
+    Raises:
+        InputError: an unknown name or option.
+    """
     options = {
         "width": config.width,
         "stride_in": config.stride_in,
@@ -163,9 +175,7 @@ def make_model(
             raise
         raise InputError(f"detector_options: {error}") from error
     info_of(model).categories = categories.to_json()
-    if source is not None and carry:
-        notes += carry_weights(model, source)
-    return model, notes
+    return model
 
 
 def _held_still(config: TrainConfig) -> list[str]:

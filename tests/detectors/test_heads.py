@@ -40,3 +40,13 @@ def test_box_head_shapes(kind: str) -> None:
 def test_unknown_head_is_refused() -> None:
     with pytest.raises(InputError, match="'2fc' or '4conv1fc', got '3fc'"):
         BoxOptions(box_head="3fc")  # type: ignore[arg-type]
+
+
+def test_no_regions_at_all_have_no_loss() -> None:
+    logits = torch.zeros(0, 3, requires_grad=True)
+    deltas = torch.zeros(0, 12, requires_grad=True)
+    losses = box_losses(logits, deltas, [torch.zeros(0).long()], [torch.zeros(0, 4)], beta=1.0)
+    assert [float(loss.detach()) for loss in losses.values()] == [0, 0]
+    sum(losses.values()).backward()
+    assert logits.grad is not None
+    assert deltas.grad is not None

@@ -1,0 +1,142 @@
+"""Lists the recipes of the papers, or tells what some would cost on this machine.
+
+    detnet recipes
+    detnet recipes detnet59_faster_rcnn_fpn_2x resnet50_faster_rcnn_fpn_2x
+    detnet train --config detnet59_faster_rcnn_fpn_2x --data COCO --output RUN --weights FILE
+
+With names, a training step of each is taken on made-up images and timed.
+"""
+
+import argparse
+import json
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from detnet.recipes.catalogue import Recipe
+
+_UNITS = ((86_400, "days"), (3_600, "hours"), (60, "minutes"))
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's options."""
+    parser.add_argument("names", metavar="NAME", nargs="*", help="recipes to measure a step of")
+    parser.add_argument(
+        "--images", type=int, default=1, help="images of a measured step, at once (default: 1)"
+    )
+    parser.add_argument("--device", choices=("cpu", "cuda"), help="default: what is there")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints the list, or the measured costs."""
+    from detnet.errors import InputError
+    from detnet.recipes.catalogue import RECIPES
+    from detnet.tables import unknown_name
+
+    for name in args.names:
+        if name not in RECIPES:
+            raise InputError(unknown_name("recipe", name, RECIPES))
+    if args.images < 1:
+        raise InputError(f"--images must be positive, got {args.images}")
+    rows = {name: _facts(name, RECIPES[name]) for name in args.names or RECIPES}
+    _add_macs(rows)
+    if args.names:
+        from detnet.cli.progress import track
+
+        for name in track(args.names, what="recipes", total=len(args.names)):
+            rows[name] |= _measured(name, images=args.images, device=args.device)
+            if not args.json:
+                print(_page(name, rows[name]), flush=True)
+    if args.json:
+        print(json.dumps({"recipes": rows}))
+    elif not args.names:
+        print(_table(rows))
+    return 0
+
+
+def _facts(name: str, recipe: "Recipe") -> dict[str, Any]:
+    """What the preset and the paper say, without torch."""
+    settings = recipe.settings(name)
+    return {
+        "command": recipe.command,
+        "source": recipe.source,
+        "published": recipe.published,
+        "data": recipe.data,
+        "note": recipe.note,
+        "detector": settings.get("detector"),
+        "backbone": settings.get("backbone", "detnet59"),
+        "length": {key: settings[key] for key in ("iterations", "epochs") if key in settings},
+        "batch_size": settings.get("batch_size"),
+    }
+
+
+def _add_macs(rows: dict[str, dict[str, Any]]) -> None:
+    """Multiply-adds of each backbone as the papers give them: at 224×224, with classifier."""
+    from detnet.backbones.cost import describe
+
+    found: dict[str, int] = {}
+    for row in rows.values():
+        backbone = row["backbone"]
+        if backbone not in found:
+            found[backbone] = describe(backbone)["macs"]
+        row["macs"] = found[backbone]
+
+
+def _measured(name: str, *, images: int, device: str | None) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    from detnet.recipes.estimate import estimate
+
+    return {"measured": asdict(estimate(name, images=images, device=device))}
+
+
+def _table(rows: dict[str, dict[str, Any]]) -> str:
+    from detnet.cli.info import aligned
+
+    cells = [("recipe", "published", "G MACs at 224", "steps", "source")]
+    for name, row in rows.items():
+        macs = f"{row['macs'] / 1e9:.2f}"
+        cells.append((name, _numbers(row["published"]), macs, _length(row["length"]), ""))
+    lines = aligned([line[:4] for line in cells])
+    width = max(map(len, lines))
+    sources = ["source", *(row["source"] for row in rows.values())]
+    body = [f"{line.ljust(width)}  {text}" for line, text in zip(lines, sources, strict=True)]
+    return "\n".join([*body, "", "`detnet recipes NAME` measures what one would take here."])
+
+
+def _page(name: str, row: dict[str, Any]) -> str:
+    from detnet.cli.info import aligned
+
+    cost = row["measured"]
+    network = " on ".join(part for part in (row["detector"], row["backbone"]) if part)
+    height, width = cost["image_size"]
+    where = f"{cost['images']} × {height}×{width} on {cost['device']}"
+    facts = [
+        ("stands for", row["source"]),
+        ("published", _numbers(row["published"])),
+        ("data", row["data"]),
+        ("length", f"{_length(row['length'])} of {row['batch_size']} images"),
+        ("network", f"{network}, {cost['params'] / 1e6:.1f} M parameters"),
+        ("multiply-adds", f"{cost['macs'] / 1e9:.1f} G an image, {cost['counted']}"),
+        ("a step here", f"{cost['step_s']:.2f} s for {where}"),
+        ("memory", f"{cost['peak_bytes'] / 2**30:.1f} GiB at {cost['images']} images at once"),
+        ("the whole run", f"{_duration(cost['total_s'])} here, without reading and evaluation"),
+        ("note", row["note"] or "-"),
+    ]
+    lines = [f"  {what.ljust(13)}  {text}" for what, text in facts]
+    return "\n".join([*aligned([(name,)]), *lines, ""])
+
+
+def _numbers(published: dict[str, float]) -> str:
+    return "  ".join(f"{name} {value:.1f}" for name, value in published.items()) or "-"
+
+
+def _length(length: dict[str, float]) -> str:
+    return "  ".join(f"{value:,} {unit}" for unit, value in length.items()) or "-"
+
+
+def _duration(seconds: float) -> str:
+    for size, unit in _UNITS:
+        if seconds >= 2 * size:
+            return f"{seconds / size:,.0f} {unit}"
+    return f"{seconds:.0f} seconds"

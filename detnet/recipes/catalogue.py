@@ -1,0 +1,141 @@
+"""Which row of which paper each preset stands for, and what it costs: no torch, read at once."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from detnet.recipes.settings import presets, read_source
+from detnet.report.published import FROM_SCRATCH, PUBLISHED
+
+_COCO = "COCO train2017, val2017"
+_IMAGENET = "ImageNet, 1.28 M images in class folders"
+_VOC = "VOC 2007 + 2012 trainval, 2007 test, in COCO's format"
+_DETNAS = "DetNAS (arXiv 1903.10979), its release"
+_ZOO = "Detectron's model zoo, which equals the DetNet paper's ResNet rows"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a preset reproduces.
+
+    Args:
+        source: paper and table, or release.
+        published: percent as printed, by the names of the scores; empty where nothing is.
+        data: what it needs.
+        note: where it departs from the paper, or what the paper does not tell.
+        command: which runs it.
+    """
+
+    source: str
+    published: dict[str, float]
+    data: str = _COCO
+    note: str = ""
+    command: Literal["train", "pretrain"] = "train"
+
+    def settings(self, name: str) -> dict[str, Any]:
+        """What its preset of that name says; all else is the command's default."""
+        return read_source(name, presets("" if self.command == "train" else "pretrain"))
+
+
+def _of_table(detector: str, backbone: str, *, scratch: bool = False) -> Recipe:
+    """A row of the DetNet paper, with its numbers from where the reports have them, too."""
+    key = (detector, backbone)
+    row = FROM_SCRATCH[key] if scratch else PUBLISHED[key][0]
+    kind = "segm_" if row.iou_type == "segm" else ""
+    headline = {f"{kind}AP": row.score("AP"), f"{kind}AP50": row.score("AP50")}
+    numbers = {name: round(100 * value, 1) for name, value in headline.items() if value is not None}
+    note = "the paper does not tell the schedule; this is the 2x one" if scratch else ""
+    if detector == "mask_rcnn_fpn":
+        note = "the paper tells neither mask head nor schedule"
+    if backbone == "resnet50_dilated":
+        note = "from plain ResNet-50 weights; dilated at fine-tuning only"
+    return Recipe(f"DetNet, {row.where}", numbers, note=note)
+
+
+def _detnas(ap: float | None, note: str = "") -> Recipe:
+    return Recipe(_DETNAS, {} if ap is None else {"AP": ap}, note=note)
+
+
+def _voc(ap50: float) -> Recipe:
+    note = "VOC's own measure; the release does not tell the schedule, this is a quarter of 1x"
+    return Recipe(_DETNAS, {"AP50": ap50}, _VOC, note)
+
+
+_LITERAL = {
+    f"{backbone}_{detector}_2x": _of_table(detector, backbone) for detector, backbone in PUBLISHED
+}
+_MASK_R50 = Recipe(
+    _ZOO, {"AP": 38.6, "segm_AP": 34.5}, note="no row of its own in Table 8; its baseline"
+)
+_LITERAL.setdefault("resnet50_mask_rcnn_fpn_2x", _MASK_R50)
+
+RECIPES: dict[str, Recipe] = {
+    "demo": Recipe("ours", {}, "made-up scenes", "what `make demo` trains"),
+    "small": Recipe("ours", {}, "a few hundred images", "half width, from scratch, two cores"),
+    **_LITERAL,
+    **{
+        f"{name}_detectron": Recipe(
+            recipe.source,
+            recipe.published,
+            note="proposals per level, linear warm-up, stem and stage 2 frozen, as Detectron",
+        )
+        for name, recipe in _LITERAL.items()
+    },
+    **{
+        f"{backbone}_{detector}_scratch": _of_table(detector, backbone, scratch=True)
+        for detector, backbone in FROM_SCRATCH
+    },
+    "resnet101_retinanet": Recipe(
+        "DetNet, Table 7, COCO test-dev (RetinaNet's own paper)",
+        {"AP": 39.1, "AP50": 59.1},
+        note="scales 640 to 800 and 135,000 iterations, as RetinaNet's paper",
+    ),
+    "detnasnet_300m_faster_rcnn_fpn_1x": _detnas(36.6),
+    "detnasnet_1_3g_faster_rcnn_fpn_1x": _detnas(
+        40.3, "its published script names a 2x schedule that the release lacks"
+    ),
+    "detnasnet_3_8g_faster_rcnn_fpn_1x": _detnas(42.0),
+    "detnasnet_300m_retinanet_1x": _detnas(34.1),
+    "shufflenetv2_20_faster_rcnn_fpn_1x": _detnas(None, "baseline whose blocks are all 3×3"),
+    "shufflenetv2_40_faster_rcnn_fpn_1x": _detnas(None, "large baseline, blocks all 3×3"),
+    "resnet50_faster_rcnn_fpn_4conv1fc_1x": _detnas(37.3, "its ResNet baseline"),
+    "resnet101_faster_rcnn_fpn_4conv1fc_1x": _detnas(40.0, "its ResNet baseline"),
+    "detnasnet_voc_300m_faster_rcnn_fpn_1x": _voc(81.5),
+    "detnasnet_voc_300m_retinanet_1x": _voc(80.1),
+    **{
+        f"{backbone}_imagenet": Recipe(
+            f"DetNet, {table}", {"top-1 error": error}, _IMAGENET, command="pretrain"
+        )
+        for backbone, table, error in (
+            ("resnet50", "Table 1", 24.1),
+            ("detnet59", "Table 1", 23.5),
+            ("resnet101", "Table 1", 23.0),
+            ("detnet59_noproj", "Table 5", 24.0),
+        )
+    },
+    **{
+        f"{backbone}_imagenet": Recipe(
+            _DETNAS,
+            {} if error is None else {"top-1 error": error},
+            _IMAGENET,
+            "colours normalised as everywhere here; the release's are BGR, 0 to 255",
+            "pretrain",
+        )
+        for backbone, error in (
+            ("detnasnet_300m", 26.2),
+            ("detnasnet_300m_retinanet", 26.0),
+            ("detnasnet_1_3g", 22.8),
+            ("detnasnet_3_8g", 21.6),
+            ("detnasnet_voc_300m", 25.9),
+            ("detnasnet_voc_300m_retinanet", 25.4),
+            ("shufflenetv2_20", None),
+            ("shufflenetv2_40", None),
+        )
+    },
+    "resnext": Recipe("ResNeXt's recipe for any backbone", {}, _IMAGENET, command="pretrain"),
+    "small_images": Recipe(
+        "ours", {}, "a few thousand images of 64 pixels", "quarter width, two cores", "pretrain"
+    ),
+    "modern": Recipe(
+        "ours", {}, _IMAGENET, "cosine, smoothed targets, mixup, averaged weights", "pretrain"
+    ),
+}
