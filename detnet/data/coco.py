@@ -25,6 +25,7 @@ def load_annotations(
     keep_empty: bool = True,
     categories: Categories | None = None,
     categories_of: str = "the model",
+    unlabelled: bool = False,
 ) -> tuple[Annotations, list[str]]:
     """Reads a COCO file, repairs what is safe and refuses what is not. Opens no image.
 
@@ -33,6 +34,7 @@ def load_annotations(
         keep_empty: keep images on which there is nothing (but crowds).
         categories: what the file's categories must be, a trained model's for instance.
         categories_of: who has them, for the message.
+        unlabelled: a file may lack the list "annotations", as that of COCO's test images does.
 
     Returns:
         the annotations, and one line for each kind of repair: "clipped 12 boxes to their image".
@@ -40,7 +42,7 @@ def load_annotations(
     Raises:
         InputError: the file cannot be read, holds errors, or has other categories.
     """
-    raw = read_sound(split.annotations)
+    raw = read_sound(split.annotations, unlabelled=unlabelled)
     own = Categories.from_json(raw["categories"])
     if categories is not None:
         categories.require_same(own, mine=categories_of, theirs=str(split.annotations))

@@ -26,8 +26,12 @@ _EDGE_TOLERANCE = 0.05  # pixels; files that round to one decimal exceed the edg
 _NAME_KEYS = ("images", "annotations", "categories")
 
 
-def read_json(path: Path | str) -> dict[str, Any]:
+def read_json(path: Path | str, *, unlabelled: bool = False) -> dict[str, Any]:
     """Reads a COCO annotation file as far as its three lists being there.
+
+    Args:
+        unlabelled: a file without the list "annotations", as COCO gives out for its test images,
+            is taken for one where it is empty.
 
     Raises:
         InputError: the file is missing, cut, no JSON, or not in COCO format.
@@ -55,6 +59,8 @@ def read_json(path: Path | str) -> dict[str, Any]:
         )
     if not isinstance(raw, dict):
         raise InputError(f"{path}: not in COCO format: holds {type(raw).__name__}, not an object")
+    if unlabelled:
+        raw.setdefault("annotations", [])
     for key in _NAME_KEYS:
         if not isinstance(raw.get(key), list):
             seen = "is no list" if key in raw else "is missing"
@@ -62,13 +68,16 @@ def read_json(path: Path | str) -> dict[str, Any]:
     return raw
 
 
-def read_sound(path: Path) -> dict[str, Any]:
+def read_sound(path: Path, *, unlabelled: bool = False) -> dict[str, Any]:
     """Reads a COCO annotation file and refuses one with errors; warnings pass.
+
+    Args:
+        unlabelled: as `read_json`.
 
     Raises:
         InputError: as `read_json`, or the first error and how many more there are.
     """
-    raw = read_json(path)
+    raw = read_json(path, unlabelled=unlabelled)
     problems = find_problems(raw, file=str(path))
     errors = [problem for problem in problems if problem.severity == "error"]
     if errors:

@@ -92,7 +92,7 @@ def evaluate_file(
     categories = Categories.from_json(info_of(model).categories)
     masks = _has_masks(model)
     annotations, _ = load_annotations(
-        split, masks=masks, categories=categories, categories_of=str(path)
+        split, masks=masks, categories=categories, categories_of=str(path), unlabelled=True
     )
     scores = evaluate_model(
         model,

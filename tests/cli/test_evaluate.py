@@ -55,7 +55,8 @@ def test_images_without_annotations_are_predicted(
 ) -> None:
     truth = json.loads((scenes / "annotations" / "instances_val.json").read_text())
     path = tmp_path / "image_info_test-dev2017.json"
-    path.write_text(json.dumps(truth | {"annotations": []}))
+    del truth["annotations"]
+    path.write_text(json.dumps(truth))
     words = f"evaluate {scenes / 'model.safetensors'} --annotations {path} --workers 0"
     words += f" --images {find_split(scenes, 'val').images} --output {tmp_path} --precision fp32"
     assert main([*words.split(), "--submission", str(tmp_path / "mine.zip")]) == 0
