@@ -3,11 +3,13 @@
     detnet score --annotations instances_val.json --results results.json
     detnet score --annotations instances_val.json --results results.json --area tiny=0-256 \\
         --iou-thresholds 0.55 0.9 --max-dets 300
+    detnet score --annotations instances_val.json --results results.json --diagnose
     detnet score --annotations image_info_test-dev2017.json --results results.json \\
         --submission mine.zip
 
 The results are COCO's: a list of {"image_id", "category_id", "bbox" [x, y, width, height] or
-"segmentation", "score"}. docs/measures.md says what each number means.
+"segmentation", "score"}. docs/measures.md says what each number means, docs/diagnosis.md
+what the kinds of errors are.
 """
 
 import argparse
@@ -39,6 +41,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_grid_arguments(parser)
     add_score_arguments(parser)
+    parser.add_argument(
+        "--diagnose",
+        action="store_true",
+        help="also tell the kinds of errors and what they cost, confusions and calibration",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object, nothing else")
 
 
@@ -60,6 +67,8 @@ def add_score_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Prints the scores as tables or as JSON, and writes the submission."""
     from detnet.evaluation.coco import evaluate
+    from detnet.evaluation.diagnose import diagnose
+    from detnet.evaluation.diagnosis_text import format_diagnosis
     from detnet.evaluation.submission import check_submission, write_submission
     from detnet.evaluation.tables import format_scores
 
@@ -72,10 +81,15 @@ def run(args: argparse.Namespace) -> int:
     scores = evaluation.scores(class_agnostic_recall=args.class_agnostic_recall)
     if args.submission:
         name = write_submission(args.submission, evaluation.truth, evaluation.detections)
+    if args.diagnose:
+        diagnosis = diagnose(evaluation)
     if args.json:
-        print(json.dumps(scores, allow_nan=False))
+        more = {"diagnosis": diagnosis} if args.diagnose else {}
+        print(json.dumps({**scores, **more}, allow_nan=False))
         return 0
     print(format_scores(scores))
+    if args.diagnose:
+        print(f"\n\n{format_diagnosis(diagnosis)}")
     if args.submission:
         print(f"\nwrote {args.submission} ({name})")
     return 0

@@ -82,3 +82,15 @@ def test_a_mistake_is_one_line(files: list[str], capfd: pytest.CaptureFixture[st
     assert errors.startswith(f"detnet: error: {truth}: results are a list")
     assert main(["score", *files, "--iou-type", "box"]) == 2
     assert "bbox" in capfd.readouterr().err
+
+
+def test_diagnosis_is_told_as_text_and_as_json(
+    files: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["score", *files, "--diagnose"]) == 0
+    assert "Errors of boxes at IoU 0.5" in capfd.readouterr().out
+    assert main(["score", *files, "--diagnose", "--json"]) == 0
+    diagnosis = json.loads(capfd.readouterr().out)["diagnosis"]
+    assert diagnosis["confusion"]["matrix"] == [[1, 0], [0, 0]]
+    assert main(["score", *files, "--diagnose", "--engine", "pycocotools"]) == 2
+    assert "hotcoco" in capfd.readouterr().err
