@@ -1,9 +1,8 @@
 """`detnet report` as a person runs it."""
 
+import os
 import signal
-import subprocess
-import sys
-import time
+import threading
 from pathlib import Path
 
 import pytest
@@ -35,19 +34,32 @@ def test_following_a_run_that_has_ended_ends(
     assert "the run has ended" in capsys.readouterr().out
 
 
-def test_following_is_interrupted_by_ctrl_c(data: Path, tmp_path: Path) -> None:
+def test_following_is_interrupted_by_ctrl_c(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run = write_run(tmp_path / "run", data)
     lines = (run / "metrics.jsonl").read_text().splitlines(keepends=True)
     (run / "metrics.jsonl").write_text("".join(lines[:9]))
-    command = [sys.executable, "-m", "detnet", "report", str(run), "--follow", "--every", "60"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    assert "look at" in process.stdout.readline()
-    time.sleep(0.2)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert errors.strip() == "detnet: interrupted"
+    over = threading.Event()
+
+    def press() -> None:
+        while not (run / "report.html").exists():
+            if over.wait(0.05):
+                return
+        if not over.wait(0.2):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=press)
+    thread.start()
+    try:
+        code = main(["report", str(run), "--follow", "--every", "60"])
+    finally:
+        over.set()
+        thread.join()
+    assert code == 130
+    said = capsys.readouterr()
+    assert said.err.strip() == "detnet: interrupted" and "look at" in said.out
+    assert "location.reload" in (run / "report.html").read_text()
 
 
 @pytest.mark.parametrize(
