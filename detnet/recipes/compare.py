@@ -262,21 +262,21 @@ def _refuse(
     """Names the first run without results on the common ground truth."""
     wanted = {ground.fingerprint for ground in grounds}
     first = next(entry for entry in entries if entry.is_run and (given or entry.config))
-    lacking = [
+    lacking = next(
         entry
         for entry in entries
         if entry.is_run and not wanted & {one.ground_truth for one in known[entry.name]}
-    ]
-    other = next((entry for entry in lacking if entry is not first), first)
-    own = _annotations_of(other)
-    asked = str(split.annotations)
-    if not given and other is not first:
-        asked = f"that of {first.place} ({split.annotations})"
-    instead = f", but on {own}" if own and own.resolve() != split.annotations.resolve() else ""
+    )
+    own, asked = _annotations_of(lacking), str(split.annotations)
+    if not given and lacking is not first:
+        asked = f"the ground truth of {first.place}, {split.annotations}"
+    if own and own.resolve() != split.annotations.resolve():
+        problem = f"evaluated on {own}, not on {asked}"
+    else:
+        problem = f"not evaluated on what is now in {asked}"
     raise InputError(
-        f"{other.place}: not evaluated on the same ground truth as is asked for, {asked}{instead}; "
-        f"do `detnet evaluate {other.place} --annotations {split.annotations} "
-        f"--images {split.images}`"
+        f"{lacking.place}: {problem}; do `detnet evaluate {lacking.place} "
+        f"--annotations {split.annotations} --images {split.images}`"
     )
 
 

@@ -73,7 +73,10 @@ def _legend(comparison: Mapping[str, Any]) -> str:
 
 
 def _name(comparison: Mapping[str, Any], index: int, width: int) -> str:
-    text = f"{letter(index)} {comparison['names'][index]}"
+    return _short(f"{letter(index)} {comparison['names'][index]}", width)
+
+
+def _short(text: str, width: int) -> str:
     return text if len(text) <= width else text[: width - 1] + "…"
 
 
@@ -90,7 +93,7 @@ def _headline(comparison: Mapping[str, Any], pair: Mapping[str, Any]) -> str:
     for key, one in pair["headline"].items():
         if one is not None:
             rows.append([key, *_numbers(one), interval(one), one["verdict"]])
-    title = f"COCO's numbers, {_name(comparison, 0, 50)} and {_name(comparison, index, 50)}"
+    title = f"COCO's numbers, {_name(comparison, 0, 45)} and {_name(comparison, index, 45)}"
     return f"{title}\n{_lay_out(rows, left=(0, 5))}"
 
 
@@ -153,9 +156,10 @@ def _per_class(comparison: Mapping[str, Any], pair: Mapping[str, Any]) -> str:
     rows = [["class", "objects", *(head.format(key) for key in keys for head in group)]]
     for name, measures in pair["per_class"].items():
         cells = [cell for key in keys for cell in _class_cells(measures[key])]
-        shown = name if len(name) <= 24 else name[:23] + "…"
-        rows.append([shown, f"{counts[name]['annotations']:,}", *cells])
-    title = f"Per class, {_name(comparison, 0, 50)} and {_name(comparison, index, 50)}"
+        rows.append([name, f"{counts[name]['annotations']:,}", *cells])
+    title = f"Per class, {_name(comparison, 0, 45)} and {_name(comparison, index, 45)}"
+    others = sum(2 + max(map(len, column)) for column in list(zip(*rows, strict=True))[1:])
+    rows = [[_short(row[0], max(8, WIDTH - others)), *row[1:]] for row in rows]
     return f"{title}\n{_lay_out(rows, left=(0, 6, 11))}"
 
 
@@ -209,7 +213,18 @@ def _pictures(comparison: Mapping[str, Any]) -> str:
         ):
             lines.append(found_and_missed(pair[kind], finds, misses) + _files(pair[kind]))
     head = "Objects found by one and missed by the other (IoU .50, score .50, right class)"
-    return "\n".join([head, *(f"  {line}" for line in lines)])
+    wrapped = [
+        textwrap.fill(
+            line,
+            WIDTH,
+            initial_indent="  ",
+            subsequent_indent=6 * " ",
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        for line in lines
+    ]
+    return "\n".join([head, *wrapped])
 
 
 def found_and_missed(images: Sequence[Mapping[str, Any]], finds: str, misses: str) -> str:

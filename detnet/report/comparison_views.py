@@ -36,6 +36,7 @@ def pair_view(comparison: Mapping[str, Any], pair: Mapping[str, Any]) -> dict[st
         for name, one in pair["per_class"].items()
         if one["AP"]
     ]
+    classes.sort(key=lambda row: row["difference"])
     return {
         "other": letter(comparison["names"].index(pair["name"])),
         "name": pair["name"],
