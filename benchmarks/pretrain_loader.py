@@ -5,10 +5,10 @@
 ResNet-50 at 224, a batch of 16 (`--batch`), JPEGs of 500 × 375 made here with the spectrum of
 photographs. Both run `detnet pretrain`'s own steps: bf16 autocast where it is fast, channels_last,
 SGD, colours changed on the device. From files, two workers read, decode, crop and flip beside the
-step; from tensors, one batch is shown again and again. In turns, each turn with workers of its own
-whose start counts too. `ratio` is images per second from files over those from tensors; the promise
-is 0.9. `processor_ratio` is the same in seconds of the cores, which other work on the machine moves
-less.
+step; from tensors, one batch is shown again and again. In turns, each timed after some steps, so
+that what is read ahead is the same before and after. `ratio` is images per second from files over
+those from tensors; the promise is 0.9. `processor_ratio` is the same in seconds of the cores, which
+other work on the machine moves less.
 """
 
 import os
@@ -16,18 +16,17 @@ import os
 # As `detnet` itself does, before torch is loaded: waiting threads leave the cores to the workers.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-import gc
 import itertools
+import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from harness import arguments, compare
+from harness import arguments, keep
 from PIL import Image
 
 from detnet.data.classification_transforms import TrainView
@@ -40,6 +39,7 @@ from detnet.recipes.pretrain import PretrainTask
 from detnet.recipes.pretrain_config import make_config
 
 FILES, WIDTH, HEIGHT = 200, 500, 375
+WARM_UP = 4  # steps before the clock is started
 
 
 def write_pictures(folder: Path) -> int:
@@ -59,42 +59,41 @@ def write_pictures(folder: Path) -> int:
     return round(float(np.mean(sizes)))
 
 
-def stepper(task: PretrainTask, steps: int) -> tuple[Callable[[], float], Callable[[], float]]:
-    """Gives what takes so many steps from files, and what takes them on cached tensors."""
-    model, _ = task.make_model(carry=True)
-    device = task.process.device
-    model = model.to(device).to(memory_format=torch.channels_last)
-    optimizer = sgd(model, lr=1e-4)
-    autocast = choose_precision("auto", device)
+class Turns:
+    """Training steps of one model, on batches from anywhere."""
 
-    def run(batches: Iterator[Batch]) -> float:
-        loss = 0.0
-        for step in train_steps(
-            model,
+    def __init__(self, task: PretrainTask, steps: int) -> None:
+        self.task, self.steps, self.device = task, steps, task.process.device
+        model, _ = task.make_model(carry=True)
+        self.model = model.to(self.device).to(memory_format=torch.channels_last)
+        self.optimizer = sgd(self.model, lr=1e-4)
+        self.cached = next(task.stream(start=0, stop=1))
+
+    def on_files(self) -> tuple[float, float]:
+        return self._time(self.task.stream(start=0, stop=WARM_UP + self.steps))
+
+    def on_tensors(self) -> tuple[float, float]:
+        return self._time(itertools.repeat(self.cached))
+
+    def _time(self, batches: Iterator[Batch]) -> tuple[float, float]:
+        """Seconds, and seconds of all cores in this process, that the steps took."""
+        total = WARM_UP + self.steps
+        steps = train_steps(
+            self.model,
             batches,
-            optimizer,
-            Schedule(steps, kind="constant", warmup="none"),
+            self.optimizer,
+            Schedule(total, kind="constant", warmup="none"),
             start=0,
-            iterations=steps,
-            device=device,
-            autocast=autocast,
-        ):
-            loss = step.total
-        return loss
-
-    cached = next(task.stream(start=0, stop=1))
-    return (
-        lambda: processor_s(lambda: run(task.stream(start=0, stop=steps))),
-        lambda: processor_s(lambda: run(itertools.repeat(cached))),
-    )
-
-
-def processor_s(work: Callable[[], float]) -> float:
-    """Seconds of all cores that work takes, the workers' too, which are gone when it ends."""
-    before = os.times()
-    work()
-    gc.collect()
-    return sum(os.times()[:4]) - sum(before[:4])
+            iterations=total,
+            device=self.device,
+            autocast=choose_precision("auto", self.device),
+        )
+        for _ in range(WARM_UP):
+            next(steps)
+        began, busy = time.perf_counter(), time.process_time()
+        for _ in steps:
+            pass
+        return time.perf_counter() - began, time.process_time() - busy
 
 
 def reading_ms(folder: Path) -> float:
@@ -112,28 +111,35 @@ def main() -> None:
     keep_freed_memory()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with tempfile.TemporaryDirectory() as place:
-        folder = Path(place)
-        mean_bytes = write_pictures(folder)
+        mean_bytes = write_pictures(Path(place))
         changes = {"data": place, "batch_size": options.batch, "workers": options.workers}
         config = make_config(None, {**changes, "backbone": "resnet50", "val_split": "none"})
-        task = PretrainTask(config, Process(0, 1, 0, device))
-        read_ms = reading_ms(folder)
-        files, tensors = stepper(task, options.steps)
-        images = options.batch * options.steps
-        facts: dict[str, Any] = {
-            "batch": options.batch,
-            "steps": options.steps,
-            "workers": options.workers,
-            "jpeg_bytes": mean_bytes,
-            "read_ms": round(read_ms, 3),
-            "target": str(device),
-        }
-        facts["processor_ratio"] = round(tensors() / files(), 3)
-        line = compare("pretrain_loader", files, tensors, repeats=options.repeats, facts=facts)
+        turns = Turns(PretrainTask(config, Process(0, 1, 0, device)), options.steps)
+        read_ms = reading_ms(Path(place))
+        turns.on_tensors()
+        taken = [(*turns.on_files(), *turns.on_tensors()) for _ in range(options.repeats)]
+    files_s, files_busy, tensors_s, tensors_busy = (
+        statistics.median(values) for values in zip(*taken, strict=True)
+    )
+    images = options.batch * options.steps
+    line = keep(
+        "pretrain_loader",
+        ratio=round(tensors_s / files_s, 3),
+        processor_ratio=round(tensors_busy / (files_busy + read_ms / 1000 * images), 3),
+        files_images_per_s=round(images / files_s, 2),
+        tensors_images_per_s=round(images / tensors_s, 2),
+        read_ms=round(read_ms, 3),
+        batch=options.batch,
+        steps=options.steps,
+        workers=options.workers,
+        repeats=options.repeats,
+        jpeg_bytes=mean_bytes,
+        target=str(device),
+    )
     print(
-        f"{images / line['ours_s']:.1f} images/s from files, "
-        f"{images / line['theirs_s']:.1f} on cached tensors; {read_ms:.2f} ms to read one; "
-        f"processor time {facts['processor_ratio']:.3f}"
+        f"{line['files_images_per_s']} images/s from files, {line['tensors_images_per_s']} on "
+        f"cached tensors: {line['ratio']}; in processor time {line['processor_ratio']}; "
+        f"{read_ms:.2f} ms to read one"
     )
 
 

@@ -191,23 +191,25 @@ def prepare(
     """
     with torch.autocast(images.device.type, enabled=False):
         values = images.float()
-        if images.dtype == torch.uint8:
-            values /= 255
-        matrix, shift = _colour_maps(values, draws)
+        unit = 255 if images.dtype == torch.uint8 else 1
+        matrix, shift = _colour_maps(values.mean((2, 3)) / unit, draws)
         scale = 1 / torch.tensor(std, device=images.device)
-        matrix = scale[:, None] * matrix
+        matrix = scale[:, None] * matrix / unit
         shift = scale * (shift - torch.tensor(mean, device=images.device))
         pixels = values.permute(0, 2, 3, 1).flatten(1, 2)
         done = torch.baddbmm(shift[:, None, :], pixels, matrix.transpose(1, 2))
         return done.unflatten(1, images.shape[-2:]).permute(0, 3, 1, 2)
 
 
-def _colour_maps(values: Tensor, draws: Sequence[dict[str, Any]]) -> tuple[Tensor, Tensor]:
+def _colour_maps(mean: Tensor, draws: Sequence[dict[str, Any]]) -> tuple[Tensor, Tensor]:
     """The (N, 3, 3) matrix and (N, 3) shift that change each image's colours as drawn.
 
     Every change is linear in a pixel's colour, given the image's mean colour; nothing is clipped.
+
+    Args:
+        mean: (N, 3), of each image, in [0, 1].
     """
-    count, device = len(values), values.device
+    count, device = len(mean), mean.device
     matrix = torch.eye(3, device=device).repeat(count, 1, 1)
     shift = torch.zeros(count, 3, device=device)
     if not draws:
@@ -216,7 +218,6 @@ def _colour_maps(values: Tensor, draws: Sequence[dict[str, Any]]) -> tuple[Tenso
     factors = drawn[:, :3]
     gray = torch.tensor(_GRAY, device=device)
     to_gray = gray.expand(3, 3)  # each of red, green and blue becomes the gray value
-    mean = values.mean((2, 3))
     for which in torch.tensor(_ORDERS, device=device)[drawn[:, 3].long()].unbind(1):
         factor = factors.gather(1, which[:, None])
         saturates = (which == 2)[:, None]
