@@ -39,6 +39,8 @@ def percent(value: float | None, *, sign: bool = False) -> str:
     if value is None:
         return "-"
     text = f"{100 * value:+.1f}" if sign else f"{100 * value:.1f}"
+    if sign and abs(value) >= 0.9995:
+        return f"{100 * value:+.0f}"  # no wider than the others
     return "0.0" if text in ("+0.0", "-0.0") else text
 
 
