@@ -109,9 +109,11 @@ def _table(scores: dict[str, Any], metric: str, published: Published | None) -> 
 def column_title(column: str) -> str:
     """The head of an IoU column: "mean", or ".50" for "50"."""
     try:
-        return f"{float(column) / 100:.4g}".removeprefix("0").ljust(3, "0")
+        overlap = float(column) / 100
     except ValueError:
         return column
+    longer = f"{overlap:.4g}"
+    return (longer if len(longer) > 4 else f"{overlap:.2f}").removeprefix("0")
 
 
 def _long(key: str) -> str:

@@ -9,7 +9,7 @@ from detnet.evaluation.coco import score
 from detnet.recipes.config import make_config, write_config
 
 # What breaks a page that is not careful.
-NAMES = ("<script>alert(1)</script>", "猫 \"cat\" & 'dog'", "</style><b>x")
+NAMES = ("<script>alert(1)</script>", "猫 \"cat\" & 'dog'", "</style><b>x" + "_and_so_on" * 12)
 LONG_NAME = "a_very_long_name_" * 12 + ".jpg"
 ODD_NAME = '<i>"it\'s" & größe 猫.jpg'
 

@@ -1,0 +1,36 @@
+import pytest
+
+from detnet.report.published import PUBLISHED
+from detnet.report.score_tables import Comparison, column_title, score_view
+from tests.report.test_page import scores
+
+
+@pytest.mark.parametrize(
+    ("column", "title"),
+    [("mean", "mean"), ("50", ".50"), ("85", ".85"), ("92.5", ".925"), ("100", "1.00")],
+)
+def test_overlaps_are_titled_as_in_the_paper(column: str, title: str) -> None:
+    assert column_title(column) == title
+
+
+def test_own_numbers_of_results_are_shown() -> None:
+    view = score_view({**scores(), "AR300": 0.7}, [])
+    assert [key for key, *_ in view["headline"]][-1] == "AR300"
+    assert view["paper"] is None and all(not row["paper"] for row in view["tables"][0]["rows"])
+
+
+def test_the_paper_stands_beside_the_same_kind_of_scores() -> None:
+    one = Comparison(PUBLISHED["faster_rcnn_fpn", "detnet59"][0], "as it is")
+    view = score_view(scores(), [one])
+    assert view["headline"][0][2:] == (0.4321, 0.402)
+    large = view["tables"][1]["rows"][3]
+    assert large["size"] == "large" and large["paper"][-1] == pytest.approx(0.563)
+    assert [table["source"] for table in view["tables"]] == ["Table 3", "Table 4"]
+    assert score_view(scores("segm"), [one])["paper"] is None
+
+
+def test_classifiers_have_theirs() -> None:
+    row = {"top1": 0.5, "top5": 0.9, "top1_error": 0.5, "top5_error": 0.1, "images": 8}
+    view = score_view({**row, "per_class": {"cat": row}}, [])
+    assert [value for _, _, value, _ in view["headline"]] == [0.5, 0.9, 0.5, 0.1]
+    assert view["class_columns"] == ["top1", "top5"] and view["counted"] == "images"
