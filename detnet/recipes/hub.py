@@ -88,7 +88,8 @@ def push(path: Path, name: str, *, private: bool = False) -> str:
 def _library(name: str) -> ModuleType:
     try:
         import huggingface_hub
-        import huggingface_hub.errors  # noqa: F401
+        import huggingface_hub.errors
+        import huggingface_hub.utils
     except ImportError as error:
         raise InputError(
             f"{name}: huggingface-hub is not installed: pip install 'detnet[hub]', or give a path"

@@ -6,7 +6,14 @@ from typing import Any
 
 from torch import nn
 
-from detnet.backbones.weights.filling import Import, compare, part_of, require_common
+from detnet.backbones.files import ClassifierInfo
+from detnet.backbones.weights.filling import (
+    Import,
+    compare,
+    fill_classifier,
+    part_of,
+    require_common,
+)
 from detnet.backbones.weights.opening import IMAGE_OPTIONS
 from detnet.backbones.weights.shapes import meta_state
 from detnet.backbones.weights.source import Source
@@ -101,6 +108,46 @@ def carry_weights(model: nn.Module, source: Source) -> list[str]:
     return report(source, done)
 
 
+def settle_classifier(
+    info: ClassifierInfo, source: Source, *, stride_in: str | None = None
+) -> tuple[ClassifierInfo, list[str]]:
+    """Takes over what the weights ask of a classifier's network.
+
+    Args:
+        info: of the classifier to be built.
+        source: its weights.
+        stride_in: what the user asked for; None takes the weights'.
+
+    Returns:
+        the description to build it by, and a line for each thing changed or in conflict.
+
+    Raises:
+        InputError: the weights are another network's.
+    """
+    own = meta_state(info.backbone, info.options.get("width", 1.0))
+    require_common(own, source, name=info.backbone)
+    config = TrainConfig(stride_in=stride_in or TrainConfig.stride_in)  # type: ignore[arg-type]
+    stride, notes = _settle_stride(config, source.options)
+    images, more = _settle_images({}, source.options)
+    options = {**info.options, "stride_in": stride}
+    changes: dict[str, Any] = {name: _as_tuple(value) for name, value in images.items()}
+    return replace(info, options=options, **changes), notes + more
+
+
+def carry_classifier(model: nn.Module, info: ClassifierInfo, source: Source) -> list[str]:
+    """Loads what fits into a classifier; its last layer stays fresh for other classes.
+
+    Returns:
+        what was loaded and what was not, as lines of a table.
+
+    Raises:
+        InputError: they are another network's.
+    """
+    same = tuple(source.header.get("classes", ())) == info.classes
+    done = fill_classifier(model, source, same_classes=same, name=info.backbone)
+    return report(source, done)
+
+
 def report(source: Source, done: Import) -> list[str]:
     """Says in a few lines what an import filled."""
     head = f"weights: {len(done.loaded)} tensors from {source.place} ({source.title})"
@@ -164,6 +211,10 @@ def _equal(mine: Any, theirs: Any) -> bool:
 
 def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _rounded(values: Any, factor: float = 1.0) -> Any:

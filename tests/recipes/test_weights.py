@@ -18,7 +18,13 @@ from detnet.detectors.files import save_model
 from detnet.errors import InputError
 from detnet.recipes.config import TrainConfig, make_config
 from detnet.recipes.material import make_model
-from detnet.recipes.weights import as_built, is_settled
+from detnet.recipes.weights import (
+    as_built,
+    carry_classifier,
+    is_settled,
+    open_for,
+    settle_classifier,
+)
 
 CATEGORIES = Categories((1, 2), ("a", "b"))
 
@@ -165,3 +171,23 @@ def test_another_architecture_is_refused(tmp_path: Path) -> None:
     torch.save(cut, tmp_path / "cut.pth")
     with pytest.raises(InputError, match="do not fit in c5"):
         built(weights=str(tmp_path / "cut.pth"), backbone="resnet50")
+
+
+def test_a_classifier_begins_from_weights(resnet50: str, tmp_path: Path) -> None:
+    source = open_for(resnet50)
+    info = ClassifierInfo("detnet59", ("a", "b"), {"width": 1.0, "stride_in": "1x1"})
+    settled, notes = settle_classifier(info, source)
+    assert settled.options["stride_in"] == "3x3" and "stride_in 3x3" in notes[0]
+    model = Classifier(BACKBONES["detnet59"](**settled.options), 2)
+    lines = carry_classifier(model, settled, source)
+    assert any(line.split() == ["c4", "95", "0", "0", "0"] for line in lines), lines
+    assert any(line.split() == ["fc", "0", "2", "0", "2"] for line in lines), lines
+    path = tmp_path / "own.safetensors"
+    save_classifier(path, settled, model.state_dict())
+    own = open_for(str(path))
+    again = Classifier(BACKBONES["detnet59"](**settled.options), 2)
+    assert "all there are" in carry_classifier(again, settled, own)[0]
+    assert torch.equal(again.fc.weight, model.fc.weight)
+    other = replace(settled, classes=("a", "c"))
+    carry_classifier(fresh := Classifier(BACKBONES["detnet59"](), 2), other, own)
+    assert not torch.equal(fresh.fc.weight, model.fc.weight)

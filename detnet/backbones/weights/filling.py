@@ -13,6 +13,7 @@ from detnet.errors import InputError
 _SHOWN = 3  # layers of a part that the text names
 # What every ResNet and DetNet of the same depth has in common: the paper's stages 1 to 4.
 _COMMON = ("stem", "c2", "c3", "c4")
+_PROJECTIONS = ("stages.c5.0.downsample", "stages.c6.0.downsample")
 
 
 @dataclass(frozen=True)
@@ -159,30 +160,21 @@ def require_common(own: Mapping[str, Tensor], source: Source, *, name: str) -> N
     if theirs.shape[1:] == mine.shape[1:] and len(theirs) != len(mine):
         raise InputError(f"{what} a stem of {len(mine)} channels: the width is another")
     counts, blocks = blocks_of(given), blocks_of(own)
-    missing = [part_of(n) for n in compare(own, given).fresh if _expected(n, own, given)]
+    expected = _expected(blocks, counts)
+    missing = [part_of(n) for n in compare(own, given).fresh if expected(n)]
     missing += [p for p, count in blocks.items() if p in _COMMON and counts.get(p, 0) > count]
     if missing:
         parts = ", ".join(sorted(set(missing), key=_order))
         raise InputError(f"{what} {describe(own)}: they do not fit in {parts}")
 
 
-def _expected(name: str, own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> bool:
-    """Whether a weight should be in the file."""
-    has_projection = name.startswith(("stages.c5.0.downsample", "stages.c6.0.downsample"))
-    if ("c6" in blocks_of(own)) != ("c6" in blocks_of(given)):
-        return part_of(name) in _COMMON
-    return not ("c6" in blocks_of(own) and has_projection)  # DetNet-59 and its variant without
-
-
-def _layer(name: str, part: str) -> str:
-    """The layer of a weight, without the name of its part."""
-    layer = name.rpartition(".")[0] or name
-    return layer.partition(f"{part}.")[2] or layer
-
-
-def _order(part: str) -> tuple[bool, bool, str]:
-    stage = part.startswith("c") and part[1:].isdigit()
-    return (part != "stem", not stage, part)
+def _expected(mine: Mapping[str, int], theirs: Mapping[str, int]) -> Callable[[str], bool]:
+    """Tells whether a weight should be in the file, by the blocks of both networks."""
+    if ("c6" in mine) != ("c6" in theirs):
+        return lambda name: part_of(name) in _COMMON
+    if "c6" in mine:  # DetNet-59 and its variant differ in a projection
+        return lambda name: not name.startswith(_PROJECTIONS)
+    return lambda name: True
 
 
 def fill_backbone(backbone: nn.Module, source: Source, *, name: str = "the network") -> Import:
@@ -213,3 +205,14 @@ def fill_classifier(
     done = compare(own, given, skip=lambda n: n.startswith("fc.") and not same_classes)
     load(classifier, given, done)
     return done
+
+
+def _layer(name: str, part: str) -> str:
+    """The layer of a weight, without the name of its part."""
+    layer = name.rpartition(".")[0] or name
+    return layer.partition(f"{part}.")[2] or layer
+
+
+def _order(part: str) -> tuple[bool, bool, str]:
+    stage = part.startswith("c") and part[1:].isdigit()
+    return (part != "stem", not stage, part)

@@ -61,7 +61,7 @@ def test_torchvision(name: str, tmp_path: Path) -> None:
     check_inverse(source, net.state_dict())
 
 
-@pytest.mark.parametrize("name", ["resnet50", "resnet101"])
+@pytest.mark.parametrize("name", ["resnet50", pytest.param("resnet101", marks=pytest.mark.slow)])
 def test_timm(name: str, tmp_path: Path) -> None:
     timm = pytest.importorskip("timm", reason="timm is not installed: pip install 'detnet[hub]'")
     net = with_statistics(timm.create_model(name))
@@ -84,7 +84,7 @@ def test_detnet_pytorch(tmp_path: Path) -> None:
     check_inverse(source, net.state_dict())
 
 
-@pytest.mark.parametrize("depth", [50, 101])
+@pytest.mark.parametrize("depth", [50, pytest.param(101, marks=pytest.mark.slow)])
 def test_detectron(depth: int, tmp_path: Path) -> None:
     blobs = theirs.detectron_blobs(depth=depth)
     path = tmp_path / "R.pkl"
