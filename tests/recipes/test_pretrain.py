@@ -207,8 +207,8 @@ def test_a_validation_image_that_cannot_be_read_is_left_out(
 
 
 def test_it_learns(tiny: PretrainConfig, tmp_path: Path) -> None:
-    """Red and green are told apart after forty steps, colour jitter or not."""
-    config = replace(tiny, iterations=40, batch_size=8, lr=0.1, evaluate_every=20, width=0.0625)
+    """Red and green are told apart after a hundred steps, colour jitter or not."""
+    config = replace(tiny, iterations=100, batch_size=8, lr=0.1, evaluate_every=50, width=0.0625)
     ends: list[dict[str, Any]] = []
     assert pretrain(config, tmp_path / "run", watch=ends.append)
     assert ends[-1]["event"] == "end" and ends[-1]["best"] >= 7 / 8
