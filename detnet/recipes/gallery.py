@@ -110,6 +110,24 @@ def choose_images(tallies: Mapping[str, Mapping[str, Any]], count: int) -> dict[
         image id -> the kinds it is shown as, of best, worst, missed and false; images that stand
         for none fill up, spread evenly.
     """
+    ranked = _ranked(tallies)
+    chosen: dict[str, list[str]] = {}
+    for place in range(max(1, count // 3)):  # one of each kind in turn, so that none goes short
+        for kind, keys in ranked.items():
+            if place < len(keys) and (keys[place] in chosen or len(chosen) < count):
+                chosen.setdefault(keys[place], []).append(kind)
+    order = {kind: rank for rank, kind in enumerate(ranked)}
+    chosen = dict(sorted(chosen.items(), key=lambda pair: order[pair[1][0]]))
+    everything = list(tallies)
+    even = np.linspace(0, max(0, len(everything) - 1), min(count, len(everything))).round()
+    for at in even.astype(int).tolist():
+        if len(chosen) < count:
+            chosen.setdefault(everything[at], [])
+    return chosen
+
+
+def _ranked(tallies: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
+    """Image ids by kind, those that show it most clearly first."""
     judged = [key for key, tally in tallies.items() if tally["AP50"] is not None]
 
     def errors(key: str) -> int:
@@ -129,19 +147,7 @@ def choose_images(tallies: Mapping[str, Mapping[str, Any]], count: int) -> dict[
         ranked[kind] = sorted(
             (key for key in tallies if tallies[key][kind]), key=lambda key: -tallies[key][kind]
         )
-    chosen: dict[str, list[str]] = {}
-    for place in range(max(1, count // 3)):  # one of each kind in turn, so that none goes short
-        for kind, keys in ranked.items():
-            if place < len(keys) and (keys[place] in chosen or len(chosen) < count):
-                chosen.setdefault(keys[place], []).append(kind)
-    order = {kind: rank for rank, kind in enumerate(ranked)}
-    chosen = dict(sorted(chosen.items(), key=lambda pair: order[pair[1][0]]))
-    everything = list(tallies)
-    even = np.linspace(0, max(0, len(everything) - 1), min(count, len(everything))).round()
-    for at in even.astype(int).tolist():
-        if len(chosen) < count:
-            chosen.setdefault(everything[at], [])
-    return chosen
+    return ranked
 
 
 def make_pictures(sight: Sight, *, count: int) -> list[Picture]:

@@ -56,29 +56,34 @@ def line_chart(
     y_ticks = nice_ticks(*(y_range or (min(0, min(ys)), max(ys))))
     x_ticks = [tick for tick in nice_ticks(x_low, x_high) if x_low <= tick <= x_high]
     frame = Frame(x_low, x_high, y_ticks[0], y_ticks[-1])
+    across = [(100 * (x - x_low) / (x_high - x_low), _text(x, x_percent)) for x in x_ticks]
+    down = [(100 * frame.place(x_low, y)[1] / HEIGHT, _text(y, percent)) for y in y_ticks]
+    return (
+        '<div class="chart"><div class="ticks-y" aria-hidden="true">'
+        + "".join(f'<span style="top:{at:.2f}%">{text}</span>' for at, text in down)
+        + f'</div><div class="plot">{_drawing(lines, frame, y_ticks, dots)}</div>'
+        + '<div class="ticks-x" aria-hidden="true">'
+        + "".join(f'<span style="left:{at:.2f}%">{text}</span>' for at, text in across)
+        + f'</div><div class="x-name">{escape(x_name)}</div></div>'
+    )
+
+
+def _drawing(lines: Sequence[Line], frame: "Frame", y_ticks: Sequence[float], dots: bool) -> str:
+    """The lines over a grid, to be stretched."""
     names = ", ".join(line.name for line in lines)
     parts = [
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" preserveAspectRatio="none" role="img" '
         f'aria-label="{escape(names)}">'
     ]
     for tick in y_ticks:
-        _, y = frame.place(x_low, tick)
+        _, y = frame.place(frame.x_low, tick)
         parts.append(f'<line class="grid" x1="0" x2="{WIDTH}" y1="{y}" y2="{y}"/>')
     for line in lines:
         placed = [frame.place(x, y) for x, y in thinned(line.points)]
         parts.append(f'<polyline class="{line.style}" points="{path(placed)}"/>')
         if dots and len(placed) <= _DOTTED_UP_TO:
             parts += [f'<path class="dot {line.style}" d="M{x} {y}h0"/>' for x, y in placed]
-    parts.append("</svg>")
-    across = [(100 * (x - x_low) / (x_high - x_low), _text(x, x_percent)) for x in x_ticks]
-    down = [(100 * frame.place(x_low, y)[1] / HEIGHT, _text(y, percent)) for y in y_ticks]
-    return (
-        '<div class="chart"><div class="ticks-y" aria-hidden="true">'
-        + "".join(f'<span style="top:{at:.2f}%">{text}</span>' for at, text in down)
-        + f'</div><div class="plot">{"".join(parts)}</div><div class="ticks-x" aria-hidden="true">'
-        + "".join(f'<span style="left:{at:.2f}%">{text}</span>' for at, text in across)
-        + f'</div><div class="x-name">{escape(x_name)}</div></div>'
-    )
+    return "".join([*parts, "</svg>"])
 
 
 @dataclass(frozen=True)
