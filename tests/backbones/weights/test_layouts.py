@@ -176,6 +176,25 @@ def test_own_names() -> None:
 
 
 @pytest.mark.parametrize(
+    ("layout", "name"),
+    [
+        ("torchvision", "resnet50"),
+        ("detnet_pytorch", "detnet59"),
+        ("detnet_pytorch", "detnet59_noproj"),
+        ("detnas", "detnasnet_300m"),
+        ("detnas", "shufflenetv2_40"),
+        ("detnet", "detnet110"),
+    ],
+)
+def test_writing_and_reading_again_gives_the_same(layout: str, name: str) -> None:
+    state = with_statistics(BACKBONES[name](width=0.125)).state_dict()
+    source = recognise(layout_named(layout).from_ours(state), "a.pth")
+    assert source.layout == layout and not source.others
+    assert source.backbone.keys() == state.keys()
+    assert all(torch.equal(value, source.backbone[n]) for n, value in state.items())
+
+
+@pytest.mark.parametrize(
     ("layout", "name", "said"),
     [
         ("torchvision", "detnet59", "use the layout detnet_pytorch"),
