@@ -1,7 +1,7 @@
 """Trains a backbone as a classifier on images in class folders, or goes on with such a run.
 
     detnet pretrain --data imagenet --output runs/a --backbone detnet59
-    detnet pretrain --data DATA --output runs/b --config small_images --backbone resnet50 --epochs 20
+    detnet pretrain --data DATA --output runs/b --config small_images --backbone resnet50
     detnet pretrain --resume runs/a
 
 DATA holds train/CLASS/image.jpg and val/CLASS/image.jpg. Settings come from the defaults (the

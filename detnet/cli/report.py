@@ -2,7 +2,7 @@
 
     detnet report runs/a
     detnet report runs/a --follow              # while it trains; the open page renews itself
-    detnet report runs/a runs/b --results-table RESULTS.md
+    detnet report runs/a runs/b --results-table RESULTS.md --curves docs/curves --compared a-to-b
 
 The page is RUN/report.html, one file that needs no network: open it with any browser.
 """
@@ -18,6 +18,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("runs", metavar="RUN", nargs="+", help="run folder")
     parser.add_argument(
         "--results-table", metavar="FILE", help="write one Markdown page about all runs instead"
+    )
+    parser.add_argument(
+        "--curves",
+        metavar="DIR",
+        help="with --results-table: draw scores by epoch into this folder",
+    )
+    parser.add_argument(
+        "--compared",
+        metavar="DIR",
+        action="append",
+        default=[],
+        help="with --results-table: what `detnet compare --output DIR` found; may be given again",
     )
     parser.add_argument(
         "--pictures", type=int, default=18, help="how many pictures a page shows (default: 18)"
@@ -41,11 +53,12 @@ def run(args: argparse.Namespace) -> int:
     runs = [Path(run) for run in args.runs]
     _check(args)
     if args.results_table:
-        from detnet.report.results import read_result, results_table
+        from detnet.recipes.results import write_results_page
 
-        text = results_table([read_result(run) for run in runs])
-        Path(args.results_table).write_text(text, encoding="utf-8")
-        print(f"wrote {args.results_table}")
+        table = Path(args.results_table)
+        curves = Path(args.curves) if args.curves else None
+        write_results_page(table, runs, curves=curves, compared=[Path(c) for c in args.compared])
+        print(f"wrote {table}")
         return 0
 
     from detnet.recipes.pages import follow_page, make_page
@@ -66,6 +79,8 @@ def run(args: argparse.Namespace) -> int:
 def _check(args: argparse.Namespace) -> None:
     if args.pictures < 0:
         raise InputError(f"--pictures {args.pictures}: give 0 or more")
+    if (args.curves or args.compared) and not args.results_table:
+        raise InputError("--curves and --compared go with --results-table FILE")
     if not args.follow:
         return
     if len(args.runs) > 1:

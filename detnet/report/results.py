@@ -1,8 +1,7 @@
-"""RESULTS.md from run folders: every number with its command, commit, seconds and hardware."""
+"""What finished run folders say about themselves."""
 
 import json
-import re
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,15 +10,6 @@ import yaml
 
 from detnet.errors import InputError
 from detnet.report.files import read_events
-
-COLUMNS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
-
-_HEAD = """# Results
-
-Written by `detnet report RUN… --results-table RESULTS.md` from run folders; not edited by hand.
-Percent, COCO's definitions, the best evaluation of each run on its `val` split; … in a command
-stands for a path. Small data sets: they tell of the software, and little of the papers' claims.
-"""
 
 
 @dataclass(frozen=True)
@@ -32,6 +22,7 @@ class Result:
         config: its settings.
         environment: command, commit, versions, hardware.
         scores: of its best evaluation; masks under "segm".
+        curve: epoch and score of each evaluation, AP of a detector, top-1 error of a classifier.
         iterations: trained, of which `best_iteration` gave the scores.
         seconds: of training, evaluations included.
     """
@@ -41,16 +32,26 @@ class Result:
     config: dict[str, Any]
     environment: dict[str, Any]
     scores: dict[str, Any]
+    curve: tuple[tuple[float, float], ...]
     iterations: int
     best_iteration: int
     seconds: float
 
     @property
+    def classifier(self) -> bool:
+        """Whether the run pre-trained a backbone."""
+        return "detector" not in self.config
+
+    @property
     def model(self) -> str:
-        """Detector, backbone and width."""
-        width = self.config.get("width", 1.0)
-        narrow = "" if width == 1 else f", width {width:g}"
-        return f"{self.config['detector']}, {self.config['backbone']}{narrow}"
+        """Detector, backbone and width, and whose weights it began with."""
+        parts = [] if self.classifier else [str(self.config["detector"])]
+        parts.append(str(self.config["backbone"]))
+        if (width := self.config.get("width", 1.0)) != 1:
+            parts.append(f"width {width:g}")
+        if weights := self.config.get("weights"):
+            parts.append(f"from {Path(weights).name}")
+        return ", ".join(parts)
 
     @property
     def hardware(self) -> str:
@@ -85,56 +86,14 @@ def read_result(run: Path) -> Result:
         config=config,
         environment=json.loads((run / "environment.json").read_text(encoding="utf-8")),
         scores=json.loads(scores.read_text(encoding="utf-8")),
+        curve=tuple(_curve(events, "AP" if "detector" in config else "top1_error")),
         iterations=ends[-1]["iteration"],
         best_iteration=best[-1]["iteration"] if best else 0,
         seconds=ends[-1]["seconds"],
     )
 
 
-def results_table(results: Sequence[Result]) -> str:
-    """Writes the page: one table for each data set, then how to get each row again."""
-    parts = [_HEAD]
-    for data in dict.fromkeys(result.data for result in results):
-        parts.append(f"## {data}\n\n{_table([r for r in results if r.data == data])}")
-    parts.append(
-        "## How\n\n| run | command | commit | versions | hardware |\n|---|---|---|---|---|\n"
-        + "\n".join(_how(result) for result in results)
-    )
-    return "\n\n".join(part.strip() for part in parts) + "\n"
-
-
-def _table(results: Sequence[Result]) -> str:
-    head = "| run | model | " + " | ".join(COLUMNS) + " | images seen | seconds | seed |"
-    rows = [head, "|" + "---|" * (head.count("|") - 1)]
-    for result in results:
-        rows.append(_row(result, result.scores, result.model, result.name))
-        if "segm" in result.scores:
-            rows.append(_row(result, result.scores["segm"], "… its masks", ""))
-    return "\n".join(rows)
-
-
-def _row(result: Result, scores: dict[str, Any], model: str, name: str) -> str:
-    numbers = [_percent(scores.get(column)) for column in COLUMNS]
-    seen = f"{result.iterations * result.config['batch_size']:,}"
-    ending = [seen, f"{result.seconds:,.0f}", str(result.config["seed"])]
-    return "| " + " | ".join([name, model, *numbers, *ending]) + " |"
-
-
-def _how(result: Result) -> str:
-    environment = result.environment
-    words = ["detnet", *environment["command"][1:]]  # not the __main__.py of python -m
-    command = " ".join(map(_without_place, words))
-    packages = environment.get("packages", {})
-    versions = f"torch {packages.get('torch', '?')}, torchvision {packages.get('torchvision', '?')}"
-    commit = environment.get("commit") or "?"
-    cells = [result.name, f"`{command}`", commit, versions, result.hardware]
-    return "| " + " | ".join(cells) + " |"
-
-
-def _without_place(word: str) -> str:
-    """Shortens a path to its last part: where someone keeps their data is not for a page."""
-    return re.sub(r"^(?:~|\.{1,2})?/(?:[^/]+/)*", "…/", word)
-
-
-def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.1f}"
+def _curve(events: list[dict[str, Any]], score: str) -> Iterator[tuple[float, float]]:
+    for event in events:
+        if event["event"] == "evaluation" and event.get(score) is not None:
+            yield float(event.get("epoch", event["iteration"])), float(event[score])

@@ -5,7 +5,10 @@ import pytest
 import yaml
 
 from detnet.errors import InputError
-from detnet.report.results import read_result, results_table
+from detnet.report.published import PUBLISHED
+from detnet.report.result_curves import write_curves
+from detnet.report.results import read_result
+from detnet.report.results_page import read_comparison, results_page
 
 SCORES = {"AP": 0.5, "AP50": 0.8, "AP75": 0.45, "APs": None, "APm": 0.25, "APl": 0.75}
 
@@ -27,7 +30,8 @@ def run(tmp_path: Path) -> Path:
     (folder / "environment.json").write_text(json.dumps(environment))
     events = [
         {"event": "step", "iteration": 100},
-        {"event": "evaluation", "iteration": 50, "best": True},
+        {"event": "evaluation", "iteration": 25, "epoch": 1.0, "AP": 0.25, "best": True},
+        {"event": "evaluation", "iteration": 50, "epoch": 2.0, "AP": 0.5, "best": True},
         {"event": "end", "seconds": 1234.5, "iteration": 100},
     ]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(e) + "\n" for e in events))
@@ -37,7 +41,7 @@ def run(tmp_path: Path) -> Path:
 
 
 def test_every_number_has_its_circumstances(run: Path) -> None:
-    text = results_table([read_result(run)])
+    text = results_page([read_result(run)])
     assert "## cells" in text
     row = "| first | mask_rcnn_fpn, detnet59, width 0.5 | 50.0 | 80.0 | 45.0 | – | 25.0 | 75.0 |"
     assert row + " 800 | 1,234 | 3 |" in text
@@ -64,3 +68,52 @@ def test_unfinished_runs_are_named(run: Path) -> None:
     (run / "metrics.jsonl").write_text(json.dumps({"event": "step", "iteration": 1}) + "\n")
     with pytest.raises(InputError, match="is not complete; go on with"):
         read_result(run)
+
+
+def test_the_paper_s_row_and_the_gap_stand_below_ours(run: Path) -> None:
+    rows = PUBLISHED["mask_rcnn_fpn", "detnet59"]
+    text = results_page([read_result(run)], published={"first": rows})
+    assert "… the paper: Mask R-CNN, DetNet-59, Table 8" in text
+    assert "| 37.1 | 60.0 | 39.6 | 18.6 | 39.0 | 51.3 |" in text
+    # Masks of 11.1 against 37.1, 80.0 against 60.0; small ones were not measured.
+    assert "| … gap | -26.0 | +20.0 | +5.4 | – | -14.0 | +23.7 |" in text
+
+
+def test_a_classifier_has_errors_for_scores(run: Path) -> None:
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    del config["detector"]
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    scores = {"top1_error": 0.25, "top5_error": 0.0625, "top1": 0.75}
+    (run / "evaluation" / "scores.json").write_text(json.dumps(scores))
+    text = results_page([read_result(run)])
+    assert "| run | model | top-1 error | top-5 error |" in text
+    assert "| first | detnet59, width 0.5 | 25.0 | 6.2 | 800 |" in text
+
+
+def test_curves_are_drawn_the_same_each_time(run: Path, tmp_path: Path) -> None:
+    result = read_result(run)
+    assert result.curve == ((1.0, 0.25), (2.0, 0.5))
+    (picture,) = write_curves([result], tmp_path / "a").values()
+    (again,) = write_curves([result], tmp_path / "b").values()
+    assert picture.name == "cells.svg"
+    assert picture.read_bytes() == again.read_bytes()
+    assert "](curves/cells.svg)" in results_page([result], curves={"cells": "curves/cells.svg"})
+
+
+def test_differences_say_whether_they_are_noise(run: Path, tmp_path: Path) -> None:
+    real = {"difference": 0.02, "low": 0.01, "high": 0.03, "verdict": "higher"}
+    noise = {"difference": -0.02, "low": -0.05, "high": 0.01, "verdict": "no"}
+    headline = {"AP": real, "AP50": noise, "AP75": None}
+    content = {"names": ["a"], "differences": [{"name": "b", "headline": headline}]}
+    (tmp_path / "comparison.json").write_text(json.dumps(content))
+    text = results_page([read_result(run)], comparisons=[read_comparison(tmp_path)])
+    assert "| b less a | **+2.0** (+1.0 to +3.0) | -2.0 (-5.0 to +1.0) | – |" in text
+
+
+@pytest.mark.parametrize("content", ["[", "[]", "{}"])
+def test_what_is_no_comparison_is_refused(content: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="detnet compare --output"):
+        read_comparison(tmp_path / "none")
+    (tmp_path / "comparison.json").write_text(content)
+    with pytest.raises(InputError, match="comparison.json: is no"):
+        read_comparison(tmp_path)

@@ -1,0 +1,59 @@
+"""Curves of several runs on the same data as one picture, for RESULTS.md."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from detnet.report.results import Result
+
+# Okabe and Ito's colours, which the colour-blind can tell apart.
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+_SIZE = (7.0, 3.6)  # inches
+
+
+def write_curves(results: Sequence[Result], folder: Path) -> dict[str, Path]:
+    """Draws the score of each evaluation over the epochs, one SVG for each data set.
+
+    Data sets whose runs were evaluated once only get none.
+
+    Returns:
+        the picture by data set.
+    """
+    pictures = {}
+    for data in dict.fromkeys(result.data for result in results):
+        alike = [result for result in results if result.data == data]
+        curves = [one for one in alike if one.classifier == alike[0].classifier and one.curve[1:]]
+        if curves:
+            folder.mkdir(parents=True, exist_ok=True)
+            pictures[data] = _draw(curves, folder / f"{data}.svg")
+    return pictures
+
+
+def _draw(results: Sequence[Result], path: Path) -> Path:
+    import matplotlib
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    # Equal curves give equal files: no date, no random ids.
+    with matplotlib.rc_context({"svg.hashsalt": "detnet", "font.size": 9}):
+        figure = Figure(figsize=_SIZE, layout="constrained")
+        FigureCanvasSVG(figure)
+        axes = figure.subplots()
+        for index, result in enumerate(results):
+            epochs, scores = zip(*result.curve, strict=True)
+            style = "-" if index < len(_COLOURS) else "--"
+            axes.plot(
+                epochs,
+                [100 * score for score in scores],
+                style,
+                color=_COLOURS[index % len(_COLOURS)],
+                marker="o",
+                markersize=3,
+                label=result.name,
+            )
+        axes.set_xlabel("epoch")
+        axes.set_ylabel("top-1 error, percent" if results[0].classifier else "AP, percent")
+        axes.set_ylim(bottom=0)
+        axes.grid(alpha=0.3)
+        axes.legend(frameon=False)
+        figure.savefig(path, format="svg", metadata={"Date": None})
+    return path

@@ -1,0 +1,167 @@
+"""RESULTS.md from run folders: every number with its command, commit, seconds and hardware."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from detnet.errors import InputError
+from detnet.report.published import COLUMNS, Published
+from detnet.report.results import Result
+
+_HEAD = """# Results
+
+Written by `detnet report RUN… --results-table RESULTS.md` from run folders; not edited by hand.
+Percent, the best evaluation of each run on its `val` split, detectors by COCO's definitions; … in a
+command stands for a path. Small data sets: they tell of the software, and little of the papers'
+claims.
+"""
+_ERRORS = {"top-1 error": "top1_error", "top-5 error": "top5_error"}
+
+
+def results_page(
+    results: Sequence[Result],
+    *,
+    published: Mapping[str, Sequence[Published]] | None = None,
+    comparisons: Sequence[Mapping[str, Any]] = (),
+    curves: Mapping[str, str] | None = None,
+) -> str:
+    """Writes the page: a table for each data set, comparisons, then how to get each row again.
+
+    Args:
+        published: by a run's name, the paper's rows that its recipe stands for.
+        comparisons: as `detnet compare --output` leaves them in comparison.json.
+        curves: picture of the curves by data set, paths as the page is to name them.
+    """
+    parts = [_HEAD]
+    for data, kind in dict.fromkeys((result.data, result.classifier) for result in results):
+        alike = [one for one in results if (one.data, one.classifier) == (data, kind)]
+        parts.append(f"## {data}\n\n{_table(alike, published or {})}")
+        if curves and data in curves:
+            parts.append(f"![scores by epoch on {data}]({curves[data]})")
+    if comparisons:
+        parts.append(_compared(comparisons))
+    parts.append(
+        "## How\n\n| run | command | commit | versions | hardware |\n|---|---|---|---|---|\n"
+        + "\n".join(_how(result) for result in results)
+    )
+    return "\n\n".join(part.strip() for part in parts) + "\n"
+
+
+def read_comparison(path: Path) -> dict[str, Any]:
+    """Reads what `detnet compare --output` wrote, the folder or its comparison.json.
+
+    Raises:
+        InputError: there is none, or it is damaged.
+    """
+    file = path / "comparison.json" if path.is_dir() else path
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{file}: {error.strerror}; `detnet compare --output` writes it") from None
+    except ValueError as error:
+        raise InputError(f"{file}: is not JSON or was cut ({error})") from None
+    if not isinstance(content, dict) or "differences" not in content:
+        raise InputError(f"{file}: is no comparison; `detnet compare --output` writes them")
+    return content
+
+
+def _table(results: Sequence[Result], published: Mapping[str, Sequence[Published]]) -> str:
+    columns = list(_ERRORS) if results[0].classifier else list(COLUMNS)
+    head = "| run | model | " + " | ".join(columns) + " | images seen | seconds | seed |"
+    rows = [head, "|" + "---|" * (head.count("|") - 1)]
+    for result in results:
+        if result.classifier:
+            rows.append(_line(result, [_percent(result.scores[key]) for key in _ERRORS.values()]))
+            continue
+        theirs = {row.iou_type: row for row in published.get(result.name, ())}
+        rows += _detection_rows(result, result.scores, theirs.get("bbox"), result.model)
+        if "segm" in result.scores:
+            masks = result.scores["segm"]
+            rows += _detection_rows(result, masks, theirs.get("segm"), "… its masks", name="")
+    return "\n".join(rows)
+
+
+def _detection_rows(
+    result: Result,
+    scores: Mapping[str, Any],
+    published: Published | None,
+    model: str,
+    *,
+    name: str | None = None,
+) -> list[str]:
+    """The run's line and, where its recipe is a row of the paper, that row and the gap."""
+    ours = [scores.get(column) for column in COLUMNS]
+    rows = [_line(result, [_percent(value) for value in ours], model=model, name=name)]
+    if published is None:
+        return rows
+    theirs = [published.score(column) for column in COLUMNS]
+    gaps = [
+        "–" if a is None or b is None else f"{100 * (a - b):+.1f}"
+        for a, b in zip(ours, theirs, strict=True)
+    ]
+    where = f"… the paper: {published.name}, {published.where}"
+    rows.append("| | " + " | ".join([where, *map(_percent, theirs), "", "", ""]) + " |")
+    rows.append("| | " + " | ".join(["… gap", *gaps, "", "", ""]) + " |")
+    return rows
+
+
+def _line(
+    result: Result, numbers: Sequence[str], *, model: str | None = None, name: str | None = None
+) -> str:
+    seen = f"{result.iterations * result.config['batch_size']:,}"
+    begin = [result.name if name is None else name, result.model if model is None else model]
+    ending = [seen, f"{result.seconds:,.0f}", str(result.config["seed"])]
+    return "| " + " | ".join([*begin, *numbers, *ending]) + " |"
+
+
+def _compared(comparisons: Sequence[Mapping[str, Any]]) -> str:
+    """Differences with their intervals, a line each."""
+    lines = [
+        "## Compared",
+        "",
+        "Differences in points with their 95 % intervals, by a paired bootstrap over the images "
+        "(`detnet compare`); **bold** where they can be told from noise. They do not cover what "
+        "another seed of the training would give.",
+        "",
+        "| | " + " | ".join(COLUMNS) + " |",
+        "|" + "---|" * (len(COLUMNS) + 1),
+    ]
+    for comparison in comparisons:
+        for other in comparison["differences"]:
+            title = f"{other['name']} less {comparison['names'][0]}"
+            cells = [_difference(other["headline"].get(column)) for column in COLUMNS]
+            lines.append("| " + " | ".join([title, *cells]) + " |")
+    return "\n".join(lines)
+
+
+def _difference(found: Mapping[str, Any] | None) -> str:
+    if not found or found.get("difference") is None:
+        return "–"
+    value = f"{100 * found['difference']:+.1f}"
+    if found["verdict"] in ("higher", "lower"):
+        value = f"**{value}**"
+    if found["low"] is None:
+        return value
+    return f"{value} ({100 * found['low']:+.1f} to {100 * found['high']:+.1f})"
+
+
+def _how(result: Result) -> str:
+    environment = result.environment
+    words = ["detnet", *environment["command"][1:]]  # not the __main__.py of python -m
+    command = " ".join(map(_without_place, words))
+    packages = environment.get("packages", {})
+    versions = f"torch {packages.get('torch', '?')}, torchvision {packages.get('torchvision', '?')}"
+    commit = environment.get("commit") or "?"
+    cells = [result.name, f"`{command}`", commit, versions, result.hardware]
+    return "| " + " | ".join(cells) + " |"
+
+
+def _without_place(word: str) -> str:
+    """Shortens a path to its last part: where someone keeps their data is not for a page."""
+    return re.sub(r"^(?:~|\.{1,2})?/(?:[^/]+/)*", "…/", word)
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.1f}"
