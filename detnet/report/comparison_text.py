@@ -200,8 +200,9 @@ def how_measured(cost: Mapping[str, Any]) -> str:
     count = cost["images"]
     return (
         f"Measured here on {count} image{'s' if count != 1 else ''}, one at a time, in "
-        f"{cost['precision']} on {where}; reading files is not counted. Multiply-adds and input "
-        "(height×width) are those of the first image."
+        f"{cost['precision']} on {where}; reading files is not counted. Multiply-adds, of "
+        "which the heads' go by what is proposed, and input (height×width) are those of the first "
+        "image."
     )
 
 
