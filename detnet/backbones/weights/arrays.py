@@ -3,6 +3,7 @@
 import math
 import pickle
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -37,13 +38,11 @@ class _Type:
     """Stands in for `numpy.dtype`: takes numbers only."""
 
     def __init__(self, code: Any, *_: Any) -> None:
-        self.code = _text(code)
-        if not _NUMBERS.fullmatch(self.code):
-            raise InputError(f"holds an array of type {self.code!r}, which is no number")
+        self.code = _number(_text(code))
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         order = _text(state[1])  # (version, byte order, …); the rest is for records of fields
-        self.code = order.replace("|", "") + self.code.lstrip("<>|=")
+        self.code = _number(order.replace("|", "") + self.code.lstrip("<>|="))
 
 
 class _Array:
@@ -60,6 +59,27 @@ class _Array:
             raise InputError(f"holds an array of shape {shape} with {len(raw)} bytes")
         flat = np.frombuffer(raw, dtype)
         self.values = flat.reshape(shape, order="F" if by_columns else "C")
+
+
+class _Stand:
+    """What a pickle is given under a name: it can be called, and nothing else."""
+
+    __slots__ = ("_does",)
+
+    def __init__(self, does: Callable[..., Any]) -> None:
+        self._does = does
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self._does(*arguments)
+
+    def __setstate__(self, state: Any) -> NoReturn:
+        raise InputError("a pickle that alters what it is given")
+
+
+def _number(code: str) -> str:
+    if not _NUMBERS.fullmatch(code):
+        raise InputError(f"holds an array of type {code!r}, which is no number")
+    return code
 
 
 def _reconstruct(*_: Any) -> _Array:
@@ -100,7 +120,7 @@ class _ArraysOnly(pickle.Unpickler):
                 f"a pickle that asks for {module}.{name}, which could run code; only numpy arrays "
                 "are read"
             )
-        return _KNOWN[module, name]
+        return _Stand(_KNOWN[module, name])
 
     def persistent_load(self, pid: Any) -> NoReturn:
         raise InputError("a pickle that refers to objects outside of it; only arrays are read")

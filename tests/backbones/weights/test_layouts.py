@@ -88,7 +88,8 @@ def test_detnet_pytorch(tmp_path: Path) -> None:
 def test_detectron(depth: int, tmp_path: Path) -> None:
     blobs = theirs.detectron_blobs(depth=depth)
     path = tmp_path / "R.pkl"
-    content = {"blobs": {**blobs, "conv1_w_momentum": blobs["conv1_w"]}, "cfg": "A: 1\n"}
+    besides = {"conv1_b": blobs["res_conv1_bn_b"], "conv1_w_momentum": blobs["conv1_w"]}
+    content = {"blobs": {**blobs, **besides}, "cfg": "A: 1\n"}
     path.write_bytes(theirs.python2_pickle(content))
     source = recognise(read_tensors(path), str(path))
     assert source.layout == "detectron" and source.options["stride_in"] == "1x1"
@@ -96,8 +97,9 @@ def test_detectron(depth: int, tmp_path: Path) -> None:
     assert 255 * source.options["pixel_mean"][0] == pytest.approx(102.9801)
     expected = theirs.detectron_features(blobs, images())
     check_features(ours(f"resnet{depth}", source), expected)
-    assert "conv1_w_momentum" in source.others
-    del source.others["conv1_w_momentum"]
+    for name in besides:  # as Detectron leaves them
+        del source.others[name]
+    assert set(source.others) == {"fc.weight", "fc.bias"}
     check_inverse(source, {name: torch.from_numpy(value) for name, value in blobs.items()})
 
 

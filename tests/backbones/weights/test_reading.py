@@ -111,6 +111,9 @@ def opcodes(*lines: str) -> bytes:
         opcodes("c__builtin__", "getattr", "(cnumpy", "ndarray", "S'tobytes'", "tR"),
         opcodes("cnumpy.core.multiarray", "_reconstruct.__globals__", ""),
         opcodes("cnumpy", "ndarray.__init__.__globals__", ""),
+        opcodes("cnumpy.core.multiarray", "_reconstruct", "}S'__name__'", "S'x'", "sb"),
+        opcodes("cnumpy", "ndarray", "(N}S'__setstate__'", "I1", "stb"),  # to alter what it gets
+        opcodes("cnumpy", "dtype", "(S'f4'", "tR(I3", "S'O8,'", "tb"),  # objects after all
         b"\x80\x02\x82\x01.",  # a class registered by number
         b"Pelsewhere\n.",  # an object kept outside
         b"\x80\x04\x95\x05\x00\x00\x00\x00\x00\x00\x00\x8c\x05",  # cut
@@ -126,6 +129,13 @@ def test_other_pickles_are_one_line(raw: bytes, tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         read_tensors(path)
     assert str(caught.value).startswith(f"{path}: ") and "\n" not in str(caught.value)
+
+
+def test_a_pickle_alters_nothing_of_ours(tmp_path: Path) -> None:
+    path = tmp_path / "bad.pkl"
+    path.write_bytes(b"\x80\x02cnumpy.core.multiarray\n_reconstruct\nN}U\x0c__defaults__)s\x86b.")
+    with pytest.raises(InputError, match="alters what it is given"):
+        read_tensors(path)
 
 
 def test_arrays_of_objects_are_refused(tmp_path: Path) -> None:
