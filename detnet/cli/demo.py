@@ -7,7 +7,6 @@ With --data it does the same with someone's own data set in COCO format.
 """
 
 import argparse
-import sys
 from pathlib import Path
 
 
@@ -36,5 +35,4 @@ def run(args: argparse.Namespace) -> int:
     code = follow(start, again=f"{again} --output {output}")
     if outcomes and outcomes[-1].page is not None:
         print(f"look at {outcomes[-1].page}")
-        print(f"pictures in {outcomes[-1].run / 'evaluation' / 'pictures'}", file=sys.stderr)
     return code

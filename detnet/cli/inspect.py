@@ -93,18 +93,28 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _load(path: Path) -> "nn.Module":
+    """A detector or a classifier; both have a backbone."""
+    from detnet.backbones.files import load_classifier
+    from detnet.backbones.model_file import kind_of
+    from detnet.detectors.files import load_model
+    from detnet.inference.predictor import find_model
+
+    file = find_model(path)
+    return load_classifier(file)[0] if kind_of(file) == "classifier" else load_model(file)
+
+
 def _inspect(paths: Sequence[Path], image: Any, args: argparse.Namespace) -> "list[Inspection]":
     import torch
 
     from detnet.cli.progress import track
-    from detnet.detectors.files import load_model
     from detnet.inference.inspect import coarsest_stride, inspect_model
-    from detnet.inference.predictor import find_model, usable_device
+    from detnet.inference.predictor import usable_device
 
     device = usable_device(args.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     # Both halve the time on a CPU: the layout, and no gradients of weights.
     models: list[nn.Module] = [
-        load_model(find_model(path)).to(memory_format=torch.channels_last).requires_grad_(False)
+        _load(path).to(memory_format=torch.channels_last).requires_grad_(False)
         for path in paths
     ]
     step = max(map(coarsest_stride, models))
