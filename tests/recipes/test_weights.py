@@ -25,6 +25,7 @@ from detnet.recipes.weights import (
     open_for,
     settle_classifier,
 )
+from tests.backbones.weights.references import detectron_blobs, python2_pickle
 
 CATEGORIES = Categories((1, 2), ("a", "b"))
 
@@ -191,3 +192,19 @@ def test_a_classifier_begins_from_weights(resnet50: str, tmp_path: Path) -> None
     other = replace(settled, classes=("a", "c"))
     carry_classifier(fresh := Classifier(BACKBONES["detnet59"](), 2), other, own)
     assert not torch.equal(fresh.fc.weight, model.fc.weight)
+
+
+def test_detectrons_weights_get_detectrons_images(tmp_path: Path) -> None:
+    """What reaches the network is BGR, 0 to 255, less Caffe's means; zeros pad it."""
+    path = tmp_path / "R-50.pkl"
+    path.write_bytes(python2_pickle({"blobs": detectron_blobs()}))
+    config = {"weights": str(path), "backbone": "resnet50", "min_sizes": [64], "max_size": 96}
+    model, notes = built(**config)
+    assert info_of(model).options["stride_in"] == "1x1"
+    assert any("BGR, mean 103, 115.9, 122.8" in note for note in notes), notes
+    image = torch.rand(3, 64, 90)
+    transform: Any = model.train().get_submodule("transform")
+    batch, _ = transform([image])
+    expected = 255 * image.flip(0) - torch.tensor([102.9801, 115.9465, 122.7717])[:, None, None]
+    torch.testing.assert_close(batch.tensors[0, :, :64, :90], expected, rtol=0, atol=1e-3)
+    assert batch.tensors[0, :, :, 90:].abs().max() == 0
