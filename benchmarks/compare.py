@@ -20,11 +20,11 @@ from pathlib import Path
 import numpy as np
 from harness import arguments, compare_apart, keep
 
+from detnet.evaluation.comparison.matching import Matches, match
+from detnet.evaluation.comparison.resampling import Measure, bootstrap, image_weights
 from detnet.evaluation.engines import run_engine
 from detnet.evaluation.grid import make_grid
-from detnet.evaluation.matching import Matches, match
 from detnet.evaluation.normalise import Detections, Truth, read_truth
-from detnet.evaluation.resampling import Measure, bootstrap, image_weights
 
 DATA = Path(os.environ.get("DETNET_DATA", Path(__file__).parents[2] / "shared" / "data"))
 VAL = DATA / "coco-boxes" / "annotations" / "instances_val.json"

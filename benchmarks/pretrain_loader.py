@@ -29,14 +29,14 @@ import torch
 from harness import arguments, keep
 from PIL import Image
 
-from detnet.data.classification_transforms import TrainView
+from detnet.data.classification.transforms import TrainView
 from detnet.engine.distributed import Process
 from detnet.engine.loop import Batch, train_steps
 from detnet.engine.memory import keep_freed_memory
 from detnet.engine.optim import Schedule, sgd
 from detnet.engine.precision import choose_precision
-from detnet.recipes.pretrain import PretrainTask
-from detnet.recipes.pretrain_config import make_config
+from detnet.recipes.classification.config import make_config
+from detnet.recipes.classification.pretrain import PretrainTask
 
 FILES, WIDTH, HEIGHT = 200, 500, 375
 WARM_UP = 4  # steps before the clock is started

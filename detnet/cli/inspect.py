@@ -114,8 +114,7 @@ def _inspect(paths: Sequence[Path], image: Any, args: argparse.Namespace) -> "li
     device = usable_device(args.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     # Both halve the time on a CPU: the layout, and no gradients of weights.
     models: list[nn.Module] = [
-        _load(path).to(memory_format=torch.channels_last).requires_grad_(False)
-        for path in paths
+        _load(path).to(memory_format=torch.channels_last).requires_grad_(False) for path in paths
     ]
     step = max(map(coarsest_stride, models))
     rows = list(zip(names_of(paths), models, strict=True))

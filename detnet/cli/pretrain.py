@@ -18,7 +18,7 @@ from detnet.tables import unknown_name
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the run's place and one option for each setting."""
-    from detnet.recipes.pretrain_config import PretrainConfig, presets
+    from detnet.recipes.classification.config import PretrainConfig, presets
 
     add_run_arguments(parser, PretrainConfig, presets())
 
@@ -27,7 +27,7 @@ def run(args: argparse.Namespace) -> int:
     """Trains, and tells how it went."""
     from detnet.backbones import BACKBONES
     from detnet.engine.runs import RunFolder
-    from detnet.recipes.pretrain_config import PretrainConfig, make_config, read_config
+    from detnet.recipes.classification.config import PretrainConfig, make_config, read_config
     from detnet.recipes.settings import dump_config
 
     changes = given_settings(args, PretrainConfig)
@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(unknown_name(BACKBONES.kind, config.backbone, BACKBONES))
 
     from detnet.cli.training import Watch, follow
-    from detnet.recipes.pretrain import pretrain, resume
+    from detnet.recipes.classification.pretrain import pretrain, resume
 
     def start(watch: Watch) -> bool:
         return resume(place, watch=watch) if args.resume else pretrain(config, place, watch=watch)

@@ -67,8 +67,8 @@ def add_score_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Prints the scores as tables or as JSON, and writes the submission."""
     from detnet.evaluation.coco import evaluate
-    from detnet.evaluation.diagnose import diagnose
-    from detnet.evaluation.diagnosis_text import format_diagnosis
+    from detnet.evaluation.diagnosis.diagnose import diagnose
+    from detnet.evaluation.diagnosis.text import format_diagnosis
     from detnet.evaluation.submission import check_submission, write_submission
     from detnet.evaluation.tables import format_scores
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from detnet.data.shapes import write_scenes
 from detnet.recipes.config import TrainConfig, make_config, read_config
 from detnet.recipes.detect import resume, train
-from detnet.recipes.pages import make_page
+from detnet.recipes.pages.page import make_page
 from detnet.recipes.run_state import Watch
 
 TRAIN_SCENES, VAL_SCENES = 320, 64

@@ -20,12 +20,12 @@ from detnet.engine.memory import keep_freed_memory
 from detnet.engine.optim import Schedule, sgd
 from detnet.engine.precision import choose_precision
 from detnet.recipes import config as detection
-from detnet.recipes import pretrain_config as pretraining
 from detnet.recipes.catalogue import RECIPES
+from detnet.recipes.classification import config as pretraining
+from detnet.recipes.classification.config import PretrainConfig
+from detnet.recipes.classification.pretrain import TrainedClassifier
 from detnet.recipes.config import TrainConfig
 from detnet.recipes.material import MASK_DETECTORS, build_detector
-from detnet.recipes.pretrain import TrainedClassifier
-from detnet.recipes.pretrain_config import PretrainConfig
 
 _OBJECTS = 7  # in a COCO image, on average
 _CLASSES = 80

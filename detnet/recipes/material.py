@@ -22,7 +22,7 @@ from detnet.engine.precision import choose_precision
 from detnet.errors import InputError
 from detnet.recipes.config import TrainConfig
 from detnet.recipes.task import batch_per_process
-from detnet.recipes.weights import carry_weights, is_settled, open_for, settle
+from detnet.recipes.weights.carry import carry_weights, is_settled, open_for, settle
 
 __all__ = [
     "MASK_DETECTORS",

@@ -19,7 +19,7 @@ _MEANINGS = {
 
 
 def diagnosis_view(diagnosis: dict[str, Any]) -> dict[str, Any]:
-    """Everything that the template draws of one diagnosis; see `detnet.evaluation.diagnose`."""
+    """Everything that the template draws of what `detnet.evaluation.diagnosis` found."""
     return {
         "iou_threshold": diagnosis["iou_threshold"],
         "score_threshold": diagnosis["score_threshold"],

@@ -10,9 +10,10 @@ from torch import nn
 
 from detnet.detectors.files import save_model
 from detnet.recipes import config as detection
-from detnet.recipes import detect, pretrain
-from detnet.recipes import pretrain_config as pretraining
+from detnet.recipes import detect
 from detnet.recipes.catalogue import RECIPES
+from detnet.recipes.classification import config as pretraining
+from detnet.recipes.classification import pretrain
 from detnet.recipes.material import build_detector, load_material
 
 OURS = ("demo", "small")

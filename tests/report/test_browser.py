@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from detnet.recipes.pages import follow_page, make_page
+from detnet.recipes.pages.page import follow_page, make_page
 from tests.report.browser import Browser, find_browser
 from tests.report.runs import NAMES, log, write_data, write_run
 

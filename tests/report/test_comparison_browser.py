@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from detnet.recipes.compare import compare_sources
-from detnet.recipes.compare_pictures import write_output
+from detnet.recipes.comparison.compare import compare_sources
+from detnet.recipes.comparison.pictures import write_output
 from tests.report.browser import Browser, find_browser
 from tests.report.runs import write_data, write_run
 from tests.report.test_browser import visible

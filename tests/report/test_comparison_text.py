@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from detnet.evaluation.compare import compare
+from detnet.evaluation.comparison.compare import compare
 from detnet.report.comparison_text import WIDTH, format_comparison, interval, letter, percent
 
 

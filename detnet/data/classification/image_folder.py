@@ -1,0 +1,186 @@
+"""Images sorted into class folders, as ImageNet and torchvision's ImageFolder have them.
+
+The listing of a large folder is kept, see `detnet.data.classification.listing`. Nothing here
+imports torch.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from detnet.data.classification.listing import Listing, listed
+from detnet.data.flat import FlatBytes
+from detnet.data.image_files import IMAGE_SUFFIXES
+from detnet.errors import InputError
+
+_SUFFIXES = tuple(suffix.encode() for suffix in IMAGE_SUFFIXES)
+
+
+class Named(Protocol):
+    """Classes and where they come from."""
+
+    @property
+    def path(self) -> Path: ...
+
+    @property
+    def classes(self) -> tuple[str, ...]: ...
+
+
+@dataclass(frozen=True, eq=False)
+class ImageFolder:
+    """The images of a split in flat arrays, ordered by class and name.
+
+    Args:
+        path: of the split.
+        classes: names of the class folders, sorted; an image's label is its folder's place.
+        labels: (N,) int32.
+        names: of the files, relative to their class folder.
+        others: files that are no images, by their suffixes; they are left alone.
+        cached: whether the listing was kept from an earlier start.
+    """
+
+    path: Path
+    classes: tuple[str, ...]
+    labels: np.ndarray
+    names: FlatBytes
+    others: int = 0
+    cached: bool = False
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def name(self, index: int) -> str:
+        """An image's path below the split's folder."""
+        return f"{self.classes[self.labels[index]]}/{os.fsdecode(self.names[index])}"
+
+    def image_path(self, index: int) -> Path:
+        return self.path / self.name(index)
+
+    def content(self, index: int) -> None:
+        """An image is the file at its path; see `ShardedImages`."""
+        return None
+
+    def fingerprint(self) -> str:
+        """Hash of classes, names and labels, by which a resumed run knows its data again."""
+        return hash_of(self.classes, self.labels, self.names.offsets, self.names.blob)
+
+
+def index_folder(path: Path) -> ImageFolder:
+    """Lists the images of a split, or takes the listing of an earlier start if nothing changed.
+
+    Folders in class folders are searched, too; names that begin with a dot are not.
+
+    Raises:
+        InputError: no such folder, no class folders, or class folders without images.
+    """
+    path = path.resolve()
+    if not path.is_dir():
+        raise InputError(f"{path}: no such folder; it should hold one folder of images per class")
+    kind = f"folders of {' '.join(sorted(IMAGE_SUFFIXES))}"
+    listing, cached = listed(path, kind, lambda: _list(path))
+    facts, arrays = listing.facts, listing.arrays
+    names = FlatBytes(arrays["blob"], arrays["offsets"])
+    found = ImageFolder(
+        path, tuple(facts["classes"]), arrays["labels"], names, facts["others"], cached
+    )
+    _require_images(found)
+    return found
+
+
+def hash_of(classes: Sequence[str], *arrays: np.ndarray) -> str:
+    """Hash of what tells one data set from another."""
+    digest = hashlib.sha256(json.dumps(classes).encode())
+    for array in arrays:
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def require_same_classes(val: Named, train: Named) -> None:
+    """Refuses an evaluation on other classes than those trained on.
+
+    Raises:
+        InputError: naming some of the differences.
+    """
+    if val.classes == train.classes:
+        return
+    parts = [
+        f"{len(names)} {text} ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})"
+        for text, names in (
+            (f"not in {train.path}", sorted(set(val.classes) - set(train.classes))),
+            ("missing", sorted(set(train.classes) - set(val.classes))),
+        )
+        if names
+    ]
+    raise InputError(f"{val.path}: its class folders differ: {'; '.join(parts)}")
+
+
+def _list(path: Path) -> Listing:
+    """Reads every folder."""
+    folders = {"": path.stat().st_mtime_ns}
+    with os.scandir(path) as entries:
+        found = [entry for entry in entries if not entry.name.startswith(".")]
+    classes = sorted(entry.name for entry in found if entry.is_dir())
+    if not classes:
+        flat = sum(_is_image(os.fsencode(entry.name)) for entry in found)
+        lying = f"{flat} images lie directly in it; " if flat else ""
+        raise InputError(
+            f"{path}: has no class folders; {lying}sort the images into one folder per class"
+        )
+    names: list[FlatBytes] = []
+    counts, others = [], 0
+    for name in classes:
+        images, rest = _list_class(path, name, folders)
+        names.append(FlatBytes.of(sorted(images)))  # flat class by class: millions of names
+        counts.append(len(images))
+        others += rest
+    labels = np.repeat(np.arange(len(classes), dtype=np.int32), counts)
+    joined = _joined(names)
+    arrays = {"labels": labels, "blob": joined.blob, "offsets": joined.offsets}
+    return Listing({"classes": classes, "others": others}, arrays, folders)
+
+
+def _list_class(path: Path, name: str, folders: dict[str, int]) -> tuple[list[bytes], int]:
+    """The images of one class, relative to its folder, and how many other files lie there."""
+    images, others, todo = [], 0, [""]
+    while todo:
+        below = todo.pop()
+        place = path / name / below
+        folders[f"{name}/{below}"] = place.stat().st_mtime_ns
+        with os.scandir(place) as entries:
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                if _is_image(found := os.fsencode(below + entry.name)):
+                    images.append(found)
+                elif entry.is_dir():
+                    todo.append(f"{below}{entry.name}/")
+                else:
+                    others += 1
+    return images, others
+
+
+def _is_image(name: bytes) -> bool:
+    return name.lower().endswith(_SUFFIXES)
+
+
+def _joined(parts: list[FlatBytes]) -> FlatBytes:
+    lengths = np.concatenate([np.diff(part.offsets) for part in parts])
+    blob = np.concatenate([part.blob for part in parts])
+    return FlatBytes(blob, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
+
+
+def _require_images(found: ImageFolder) -> None:
+    counts = np.bincount(found.labels, minlength=len(found.classes))
+    empty = [found.classes[index] for index in np.flatnonzero(counts == 0)]
+    if empty:
+        more = ", …" if len(empty) > 3 else ""
+        raise InputError(
+            f"{found.path}: {len(empty)} of {len(found.classes)} class folders hold no images "
+            f"({', '.join(empty[:3])}{more}); fill or remove them"
+        )

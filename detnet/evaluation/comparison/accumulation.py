@@ -1,0 +1,177 @@
+"""Precision and recall from matches, where each image counts as often as its weight says.
+
+Weights of 1 give COCO's numbers; a resample of the images is other weights, and costs neither
+matching nor sorting. Only where an object is found (a hit) can the precision that COCO reads off
+change for the better, so of all other detections only their number between two hits is needed.
+"""
+
+import itertools
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from detnet.evaluation.comparison.matching import Matches
+from detnet.evaluation.engines import Tables
+
+_NUMBERS_IN_CACHE = 250_000
+_RECALLS = np.linspace(0.0, 1.0, 101)
+# How many of COCO's recalls are reached by a recall of q percent at 2q, and by one between q and
+# q + 1 percent at 2q + 1. Some of the recalls lie a bit above the fraction they stand for.
+_REACHED = np.stack(
+    [np.searchsorted(_RECALLS, np.arange(101) / 100, "right"), np.arange(1, 102)], 1
+).ravel()
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The detections of one category that count at one size, threshold and number of results.
+
+    Args:
+        images: image of each, by score downwards; those after the last hit are left out.
+        hits: positions of those that find an object.
+    """
+
+    images: np.ndarray
+    hits: np.ndarray
+
+    @property
+    def hit_images(self) -> np.ndarray:
+        return self.images[self.hits]
+
+
+@dataclass(frozen=True)
+class ClassRankings:
+    """One category: its rankings by size, threshold and number of results.
+
+    Args:
+        objects: per size the image of each object to be found.
+        rankings: (size, threshold, number of results), as positions in the grid.
+    """
+
+    objects: list[np.ndarray]
+    rankings: dict[tuple[int, int, int], Ranking]
+
+
+def class_rankings(matches: Matches, category: int, limits: list[tuple[int, int]]) -> ClassRankings:
+    """Takes one category out of the matches.
+
+    Args:
+        limits: (size, number of results), positions in the grid, whose rankings are wanted.
+    """
+    begin, end = np.searchsorted(matches.categories, [category, category + 1]).tolist()
+    # Half as wide: each image stands here once for every size and threshold.
+    images = matches.images[begin:end].astype(np.int32)
+    ranks = matches.ranks[begin:end]
+    own = matches.truth.categories == category
+    rankings = {}
+    for size, limit in limits:
+        within = ranks < matches.grid.max_dets[limit]
+        for threshold in range(len(matches.grid.iou_thresholds)):
+            counted = np.flatnonzero(within & ~matches.ignored[size, threshold, begin:end])
+            found = matches.matched[size, threshold, begin:end][counted] >= 0
+            hits = np.flatnonzero(found)
+            seen = images[counted[: hits[-1] + 1 if len(hits) else 0]]
+            rankings[size, threshold, limit] = Ranking(seen, hits)
+    objects = [matches.truth.images[own & ~ignored] for ignored in matches.truth_ignored]
+    return ClassRankings(objects, rankings)
+
+
+def accumulate(matches: Matches) -> Tables:
+    """Precision and recall over the whole grid, equal to what the evaluators give."""
+    grid, categories = matches.grid, len(matches.truth.names)
+    counts = (categories, len(grid.areas), len(grid.max_dets))
+    precision = -np.ones((len(grid.iou_thresholds), len(_RECALLS), *counts))
+    recall = -np.ones((len(grid.iou_thresholds), *counts))
+    limits = [(a, m) for a in range(len(grid.areas)) for m in range(len(grid.max_dets))]
+    for k in range(categories):
+        of_class = class_rankings(matches, k, limits)
+        for (a, t, m), ranking in of_class.rankings.items():
+            objects = len(of_class.objects[a])
+            if objects:
+                precision[t, :, k, a, m] = _precisions(ranking.hits, objects)
+                recall[t, k, a, m] = len(ranking.hits) / objects
+    return Tables(precision, recall)
+
+
+def _precisions(hits: np.ndarray, objects: int) -> np.ndarray:
+    """(101,) precision at each of COCO's recalls, 0 where it is not reached."""
+    found = np.arange(1.0, len(hits) + 1)
+    precision = np.maximum.accumulate((found / (hits + 1))[::-1])[::-1]
+    reached = _reached(found, np.array(float(objects))).astype(int)
+    at_recalls = np.zeros(len(_RECALLS))
+    given = np.repeat(precision, np.diff(reached, prepend=0))
+    at_recalls[: len(given)] = given
+    return at_recalls
+
+
+def average_precision(ranking: Ranking, weights: np.ndarray, objects: np.ndarray) -> np.ndarray:
+    """(R,) average precision for each of R weightings of the images.
+
+    Args:
+        weights: (I, R), whole numbers in float32 or float64; every product of 100 and the
+            weighted number of objects is to be exact in that type.
+        objects: (R,) weighted number of objects, at least 1.
+    """
+    if not len(ranking.hits):
+        return np.zeros(weights.shape[1], weights.dtype)
+    seen = _sums_up_to_hits(ranking, weights)
+    _run(seen, np.add)
+    found = weights.take(ranking.hit_images, axis=0)
+    _run(found, np.add)
+    precision = np.divide(found, np.maximum(seen, 1, out=seen), out=seen)
+    _run(precision[::-1], np.maximum)
+    reached = _reached(found, objects)
+    # The sum over hits of precision times recalls newly reached, by parts.
+    total = reached[-1] * precision[-1]
+    total += np.einsum("pr,pr->r", reached[:-1], precision[:-1] - precision[1:])
+    return total / len(_RECALLS)
+
+
+def hits_within(ranking: Ranking, weights: np.ndarray) -> np.ndarray:
+    """(R,) weighted number of objects found."""
+    return weights.take(ranking.hit_images, axis=0).sum(axis=0)
+
+
+def _sums_up_to_hits(ranking: Ranking, weights: np.ndarray) -> np.ndarray:
+    """(hits, R) weighted number of detections after the hit before and up to this one."""
+    starts = np.concatenate([[0], ranking.hits[:-1] + 1])
+    sums = np.empty((len(starts), weights.shape[1]), weights.dtype)
+    # A piece at a time, so that what is gathered is summed before it leaves the cache.
+    pieces = starts // max(1, _NUMBERS_IN_CACHE // weights.shape[1])
+    cuts = [0, *(np.flatnonzero(np.diff(pieces)) + 1).tolist(), len(starts)]
+    for first, last in itertools.pairwise(cuts):
+        begin, end = starts[first], ranking.hits[last - 1] + 1
+        gathered = weights.take(ranking.images[begin:end], axis=0)
+        np.add.reduceat(gathered, starts[first:last] - begin, axis=0, out=sums[first:last])
+    return sums
+
+
+def _reached(found: np.ndarray, objects: np.ndarray) -> np.ndarray:
+    """How many of COCO's recalls the recall found / objects reaches, of found's type.
+
+    Exact also where the recall is one of them: as they are compared with a quotient rounded to
+    the nearest double, only quotients of whole percents lie that near.
+    """
+    percent = found * 100
+    percent /= objects
+    below = np.floor(percent)
+    below += np.ceil(percent, out=percent)
+    return _REACHED.astype(found.dtype).take(below.astype(np.intp))
+
+
+def _run(rows: np.ndarray, operation: np.ufunc) -> None:
+    """Replaces each row by the operation's running result over the rows up to it.
+
+    numpy's own `accumulate` takes one number at a time along the first axis, ten times slower.
+    Blocks of rows are run side by side, then each is joined to the one before.
+    """
+    length = max(1, math.isqrt(len(rows)))
+    whole = len(rows) // length * length
+    blocks = rows[:whole].reshape(-1, length, *rows.shape[1:])
+    for i in range(1, length):
+        operation(blocks[:, i - 1], blocks[:, i], out=blocks[:, i])
+    for i in range(1, len(blocks)):
+        operation(blocks[i - 1, -1], blocks[i], out=blocks[i])
+    for i in range(max(whole, 1), len(rows)):
+        operation(rows[i - 1], rows[i], out=rows[i])

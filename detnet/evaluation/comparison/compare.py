@@ -1,0 +1,274 @@
+"""Detectors side by side on the same images: every difference with its interval, and a verdict."""
+
+import importlib.metadata
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from detnet.errors import InputError
+from detnet.evaluation.coco import Evaluation
+from detnet.evaluation.comparison.accumulation import accumulate
+from detnet.evaluation.comparison.matching import Matches, match
+from detnet.evaluation.comparison.resampling import Measure, bootstrap
+from detnet.evaluation.grid import Grid, make_grid
+from detnet.evaluation.normalise import Truth, read_detections, read_truth
+
+RESAMPLES = (100, 20_000)  # fewest and most
+NOISE = "cannot be told from noise"
+
+_SCORE_OF_FOUND = 0.5  # below it a detection does not make a picture
+
+
+def compare(
+    annotations: Path | str | dict[str, Any],
+    results: Sequence[Path | str | list[dict[str, Any]]],
+    *,
+    names: Sequence[str],
+    iou_type: str = "bbox",
+    resamples: int = 2000,
+    seed: int = 0,
+    confidence: float = 0.95,
+    iou_thresholds: Iterable[float] = (),
+    areas: Mapping[str, tuple[float, float]] | None = None,
+    max_dets: Iterable[int] = (),
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:
+    """Compares detectors with the first of them, by paired bootstrap over images.
+
+    Each is matched once; docs/comparison.md tells what the intervals mean and what they do not.
+
+    Args:
+        annotations: COCO ground truth, a file or its content.
+        results: at least two COCO results on it, files or their records.
+        names: of the detectors, all different.
+        resamples: 100 to 20,000 draws of as many images as there are.
+        confidence: share of the bootstrap differences that the interval holds, its middle part.
+        iou_thresholds, areas, max_dets: as in `evaluate`, added to COCO's.
+        progress: called with the number of resamples done and their total.
+
+    Returns:
+        "scores" of each detector as `score` gives them; "differences" of each after the first:
+        "headline", "by_iou_and_size" and "per_class" with the keys of the scores, where a number
+        has become {"first", "other", "difference", "low", "high", "verdict"}, or None without
+        ground truth; "pictures" of each after the first: "only_first" and "only_other", images
+        with the positions of the annotations that one finds (IoU 0.5, right class, score 0.5 or
+        more) and the other misses, most first.
+
+    Raises:
+        InputError: a file, a record or an argument cannot be used.
+    """
+    _check(results, names, resamples, confidence)
+    grid = make_grid(iou_type, iou_thresholds=iou_thresholds, areas=areas, max_dets=max_dets)
+    truth = read_truth(annotations, iou_type=iou_type)
+    if not len(truth.image_ids):
+        file = "annotations" if isinstance(annotations, dict) else annotations
+        raise InputError(f"{file}: it has no images to compare on")
+    models, scores = [], []
+    for source in results:
+        detections = read_detections(source, truth, iou_type=iou_type)
+        matches = match(truth, detections, grid)
+        made_by = f"detnet {importlib.metadata.version('detnet')}"
+        evaluation = Evaluation(truth, detections, grid, accumulate(matches), made_by, None)
+        models.append(matches)
+        scores.append(evaluation.scores())
+    samples = _Samples(models, scores[0], resamples, seed, confidence, progress)
+    others = range(1, len(models))
+    return {
+        "names": list(names),
+        "iou_type": iou_type,
+        "images": len(truth.image_ids),
+        "resamples": resamples,
+        "seed": seed,
+        "confidence": confidence,
+        "ground_truth": scores[0]["ground_truth"],
+        "scores": scores,
+        "differences": [{"name": names[i], **samples.differences(scores, i)} for i in others],
+        "pictures": [{"name": names[i], **_pictures(models[0], models[i])} for i in others],
+    }
+
+
+def _check(results: Sequence[Any], names: Sequence[str], resamples: int, confidence: float) -> None:
+    if len(results) < 2:
+        raise InputError(f"a comparison needs at least two results, got {len(results)}")
+    if len(names) != len(results) or len(set(names)) != len(names):
+        raise InputError(f"{len(results)} results need as many different names, got {list(names)}")
+    least, most = RESAMPLES
+    if not least <= resamples <= most:
+        raise InputError(f"resamples is {resamples}, must be {least} to {most:,}")
+    if not 0.5 < confidence < 1:
+        raise InputError(f"confidence is {confidence}, must be above 0.5 and below 1, such as 0.95")
+
+
+def _headline_measure(key: str, grid: Grid) -> Measure:
+    """What "AP", "AP50", "APs", "AR10" mean."""
+    recall, rest = key.startswith("AR"), key[2:]
+    size, limit, thresholds = 0, grid.coco_most, tuple(grid.coco_thresholds)
+    sizes = {"s": "small", "m": "medium", "l": "large"}
+    if rest in sizes:
+        size = list(grid.areas).index(sizes[rest])
+    elif recall:
+        limit = grid.max_dets.index(int(rest))
+    elif rest:
+        thresholds = (grid.threshold(int(rest) / 100),)
+    return Measure(recall, size, limit, thresholds)
+
+
+def _table_measure(size: str, row: str, key: str, grid: Grid) -> Measure:
+    """What ("small", "AP@300", "85") means."""
+    kind, _, most = row.partition("@")
+    limit = grid.max_dets.index(int(most)) if most else grid.coco_most
+    ten = tuple(grid.coco_thresholds)
+    thresholds = ten if key == "mean" else (grid.shown_thresholds[key],)
+    return Measure(kind == "AR", list(grid.areas).index(size), limit, thresholds)
+
+
+class _Samples:
+    """The bootstrap of all detectors, and how each number of the scores is found in it."""
+
+    def __init__(
+        self,
+        models: Sequence[Matches],
+        scores: Mapping[str, Any],
+        resamples: int,
+        seed: int,
+        confidence: float,
+        progress: Callable[[int, int], None] | None,
+    ) -> None:
+        grid = models[0].grid
+        self._headline = {
+            key: _headline_measure(key, grid) for key in scores if key.startswith(("AP", "AR"))
+        }
+        self._tables = {
+            (size, row, key): _table_measure(size, row, key, grid)
+            for size, rows in scores["by_iou_and_size"].items()
+            for row, cells in rows.items()
+            for key in cells
+        }
+        self._per_class = {k: _headline_measure(k, grid) for k in ("AP", "AP50", "AR100")}
+        measures = {m: None for m in (*self._headline.values(), *self._tables.values())}
+        self._index = {measure: q for q, measure in enumerate(measures)}
+        self._drawn = bootstrap(
+            models,
+            list(measures),
+            list(self._per_class.values()),
+            resamples=resamples,
+            seed=seed,
+            progress=progress,
+        )
+        self._images = _images_with_objects(models[0].truth, models[0].truth_ignored)
+        self._confidence = confidence
+
+    def differences(self, scores: Sequence[Mapping[str, Any]], other: int) -> dict[str, Any]:
+        """Of one detector from the first: headline, by IoU and size, per class."""
+        pair = (scores[0], scores[other])
+        tables: dict[str, Any] = {}
+        for (size, row, key), measure in self._tables.items():
+            cells = tables.setdefault(size, {}).setdefault(row, {})
+            values = [each["by_iou_and_size"][size][row][key] for each in pair]
+            cells[key] = self._mean(values, other, measure)
+        return {
+            "headline": {
+                key: self._mean([each[key] for each in pair], other, measure)
+                for key, measure in self._headline.items()
+            },
+            "by_iou_and_size": tables,
+            "per_class": {
+                name: self._class([each["per_class"][name] for each in pair], other, k)
+                for k, name in enumerate(pair[0]["per_class"])
+            },
+        }
+
+    def _mean(
+        self, values: list[float | None], other: int, measure: Measure
+    ) -> dict[str, Any] | None:
+        means = self._drawn.means[:, self._index[measure]]
+        images = self._images[0][measure.size]
+        return _difference(values, means[other] - means[0], images, self._confidence)
+
+    def _class(self, rows: list[dict[str, Any]], other: int, k: int) -> dict[str, Any]:
+        drawn = self._drawn.classes[other, k] - self._drawn.classes[0, k]
+        images = self._images[1][k]
+        return {
+            key: _difference([row[key] for row in rows], drawn[q], images, self._confidence)
+            for q, key in enumerate(self._per_class)
+        }
+
+
+def _images_with_objects(truth: Truth, ignored: np.ndarray) -> tuple[list[int], list[int]]:
+    """On how many images there is something to be found, by size (A,) and by class (K,)."""
+    by_size = [len(np.unique(truth.images[~row])) for row in ignored]
+    pairs = np.unique(np.stack([truth.categories, truth.images])[:, ~ignored[0]], axis=1)
+    return by_size, np.bincount(pairs[0], minlength=len(truth.names)).tolist()
+
+
+def _difference(
+    values: list[float | None], drawn: np.ndarray, images: int, confidence: float
+) -> dict[str, Any] | None:
+    """The other's score less the first's, with the middle part of the resampled differences.
+
+    Args:
+        values: first, other.
+        drawn: (R,) resampled differences, NaN where there was nothing to be found.
+        images: on which there is something to be found.
+    """
+    first, other = values
+    if first is None or other is None:
+        return None
+    low = high = None
+    verdict = NOISE
+    defined = drawn[~np.isnan(drawn)]
+    if 2 * len(defined) >= len(drawn):
+        edges = [(1 - confidence) / 2, (1 + confidence) / 2]
+        low, high = np.quantile(defined.astype(np.float64), edges).tolist()
+        if images >= _images_needed(confidence) and (low > 0 or high < 0):
+            verdict = "higher" if low > 0 else "lower"
+    return {
+        "first": first,
+        "other": other,
+        "difference": other - first,
+        "low": low,
+        "high": high,
+        "verdict": verdict,
+    }
+
+
+def _images_needed(confidence: float) -> int:
+    """On fewer, even a difference of the same sign on every image is not rare by chance.
+
+    Of n images that differ at random all differ the same way with probability 2^(1 - n), while
+    resamples of so few hardly differ and their interval is far too narrow.
+    """
+    return math.ceil(1 - math.log2(1 - confidence))
+
+
+def _pictures(first: Matches, other: Matches) -> dict[str, list[dict[str, Any]]]:
+    found = [_found(first), _found(other)]
+    return {
+        "only_first": _by_image(first.truth, found[0] & ~found[1]),
+        "only_other": _by_image(first.truth, found[1] & ~found[0]),
+    }
+
+
+def _found(matches: Matches) -> np.ndarray:
+    """(G,) objects, crowds left out, found at IoU 0.5 by a detection that is sure enough."""
+    grid = matches.grid
+    sure = (matches.scores >= _SCORE_OF_FOUND) & (matches.ranks < grid.max_dets[grid.coco_most])
+    objects = matches.matched[0, grid.threshold(0.5), sure]
+    found = np.zeros(len(matches.truth.images), bool)
+    found[objects[objects >= 0]] = True
+    return found & ~matches.truth_ignored[0]
+
+
+def _by_image(truth: Truth, chosen: np.ndarray) -> list[dict[str, Any]]:
+    """Images with their chosen objects, most objects first, then by image id."""
+    rows = np.flatnonzero(chosen)
+    rows = rows[np.argsort(truth.images[rows], kind="stable")]
+    images, begins = np.unique(truth.images[rows], return_index=True)
+    groups = np.split(rows, begins[1:])
+    order = sorted(range(len(images)), key=lambda i: -len(groups[i]))
+    return [
+        {"image_id": int(truth.image_ids[images[i]]), "truths": groups[i].tolist()} for i in order
+    ]

@@ -1,0 +1,115 @@
+"""Why a detector errs: kinds of error and what each costs, confusion, calibration, doubtful labels.
+
+Everything reads the matches of one evaluation. docs/diagnosis.md says what each number means.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from detnet.errors import InputError
+from detnet.evaluation.coco import Evaluation
+from detnet.evaluation.diagnosis.calibration import calibration
+from detnet.evaluation.diagnosis.errors import average_precisions, error_costs, find_errors, ranked
+from detnet.evaluation.diagnosis.labels import confusion, label_errors
+from detnet.evaluation.diagnosis.matches import Statuses, check_threshold, overlaps, statuses
+
+__all__ = ["Statuses", "diagnose", "statuses"]
+
+_CURVES = (50, 75)
+
+
+def diagnose(
+    evaluation: Evaluation, *, iou_threshold: float = 0.5, score_threshold: float = 0.5
+) -> dict[str, Any]:
+    """Tells what kinds of errors a detector makes, and what each costs.
+
+    Args:
+        iou_threshold: from which overlap on an object is found; one of the evaluation's.
+        score_threshold: detections below it are left out of the confusion matrix, the label
+            errors and the images' counts. Errors, curves and calibration take all scores.
+
+    Returns:
+        A JSON-able dict, None where there is nothing to average: "AP50" (the AP at
+        `iou_threshold`), "errors" {kind: count, cost in AP}, "confusion", "curves",
+        "calibration", "label_errors" and "images" {image id: found, missed, false, AP50}.
+
+    Raises:
+        InputError: another engine than hotcoco made the evaluation, or a threshold is unusable.
+
+    Paper: Bolya et al. 2020, arXiv:2008.08115, Section 2, for "errors".
+    """
+    if not math.isfinite(score_threshold):
+        raise InputError(f"score_threshold {score_threshold} must be a finite number")
+    threshold = check_threshold(evaluation, iou_threshold)
+    found = statuses(evaluation, iou_threshold=threshold)
+    near = overlaps(evaluation, np.flatnonzero(found.counted & ~found.hit))
+    order = ranked(evaluation, found)
+    kinds = find_errors(evaluation, found, near, threshold)
+    base, errors = error_costs(evaluation, found, kinds, order)
+    sure = evaluation.detections.scores >= score_threshold
+    near = near.where(sure[near.rows])
+    return {
+        "iou_type": evaluation.grid.iou_type,
+        "iou_threshold": iou_threshold,
+        "score_threshold": score_threshold,
+        "AP50": base,
+        "errors": errors,
+        "confusion": confusion(evaluation, found, near, threshold, score_threshold),
+        "curves": _curves(evaluation),
+        "calibration": calibration(evaluation, found),
+        "label_errors": label_errors(evaluation, found, near, threshold, score_threshold),
+        "images": _images(evaluation, found, sure, order),
+    }
+
+
+def _curves(evaluation: Evaluation) -> dict[str, Any]:
+    """Precision at 101 recalls by class, all sizes, and the mean of the classes that have any."""
+    names, grid = evaluation.truth.names, evaluation.grid
+    whole = list(grid.areas).index("all")
+    by_threshold: dict[str, list[list[float] | None]] = {}
+    mean: dict[str, list[float] | None] = {}
+    for percent in _CURVES:
+        precision = evaluation.tables.precision[
+            grid.threshold(percent / 100), :, :, whole, grid.coco_most
+        ]
+        there = np.asarray((precision > -1).all(0))
+        key = str(percent)
+        by_threshold[key] = [
+            precision[:, k].tolist() if defined else None
+            for k, defined in enumerate(there.tolist())
+        ]
+        mean[key] = precision[:, there].mean(1).tolist() if there.any() else None
+    return {
+        "recalls": [r / 100 for r in range(101)],
+        "thresholds": list(_CURVES),
+        "classes": {
+            name: {key: curves[k] for key, curves in by_threshold.items()}
+            for k, name in enumerate(names)
+        },
+        "mean": mean,
+    }
+
+
+def _images(
+    evaluation: Evaluation, found: Statuses, sure: np.ndarray, order: np.ndarray
+) -> dict[str, dict[str, Any]]:
+    truth, detections = evaluation.truth, evaluation.detections
+    count = len(truth.image_ids)
+    sought = np.bincount(truth.images[found.sought], minlength=count)
+    right = np.bincount(detections.images[found.hit & sure], minlength=count)
+    false = np.bincount(detections.images[found.counted & ~found.hit & sure], minlength=count)
+    ap = average_precisions(detections.images[order], found.hit[order], sought)
+    rows = zip(
+        truth.image_ids.tolist(), *(c.tolist() for c in (sought, right, false, ap)), strict=True
+    )
+    return {
+        str(image_id): {
+            "found": here,
+            "missed": objects - here,
+            "false": wrong,
+            "AP50": precision if objects else None,
+        }
+        for image_id, objects, here, wrong, precision in rows
+    }

@@ -1,0 +1,149 @@
+"""TIDE: false detections and missed objects by kind, and the AP that each kind costs."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from detnet.evaluation.coco import Evaluation
+from detnet.evaluation.diagnosis.matches import Overlaps, Statuses
+
+FALSE_KINDS = ("classification", "localisation", "both", "duplicate", "background")
+BACKGROUND_IOU = 0.1
+_RECALLS = np.linspace(0.0, 1.0, 101)
+
+
+@dataclass(frozen=True)
+class Errors:
+    """The kind of each error.
+
+    Args:
+        kinds: (D,) position in `FALSE_KINDS`, -1 where a detection is right or does not count.
+        targets: (D,) row of the object that a classification or localisation error means, -1
+            for other detections.
+        missed: (G,) objects that nothing found and that no such error means.
+    """
+
+    kinds: np.ndarray
+    targets: np.ndarray
+    missed: np.ndarray
+
+
+def find_errors(
+    evaluation: Evaluation, found: Statuses, near: Overlaps, iou_threshold: float
+) -> Errors:
+    """Sorts out why each false detection is false, in the order of the authors' code.
+
+    hotcoco's own `tide_errors` takes a detection beside a crowd of its class for a badly placed
+    one; crowds are no objects here.
+
+    Args:
+        near: overlaps of all false detections that count.
+    """
+    truth, detections = evaluation.truth, evaluation.detections
+    count = len(detections.images)
+    near = near.where(~truth.crowd[near.objects])
+    same = detections.categories[near.rows] == truth.categories[near.objects]
+    right, right_objects = near.where(same).best(count)
+    wrong, wrong_objects = near.where(~same).best(count)
+    kinds = np.select(
+        [
+            found.hit | ~found.counted,
+            (right >= BACKGROUND_IOU) & (right <= iou_threshold),
+            wrong >= iou_threshold,
+            right >= iou_threshold,
+            wrong > BACKGROUND_IOU,
+        ],
+        [-1, *map(FALSE_KINDS.index, ("localisation", "classification", "duplicate", "both"))],
+        FALSE_KINDS.index("background"),
+    )
+    targets = np.full(count, -1)
+    for kind, objects in (("classification", wrong_objects), ("localisation", right_objects)):
+        chosen = kinds == FALSE_KINDS.index(kind)
+        targets[chosen] = objects[chosen]
+    missed = found.sought & (found.found_by < 0)
+    missed[targets[targets >= 0]] = False
+    return Errors(kinds, targets, missed)
+
+
+def error_costs(
+    evaluation: Evaluation, found: Statuses, errors: Errors, order: np.ndarray
+) -> tuple[float | None, dict[str, dict[str, Any]]]:
+    """The AP that is, and by kind of error their number and the AP gained without them.
+
+    Args:
+        order: rows of the detections that count, as `ranked` gives them.
+
+    Returns:
+        None in the place of an AP where no class has an object.
+    """
+    truth, detections = evaluation.truth, evaluation.detections
+    counts = {kind: int((errors.kinds == k).sum()) for k, kind in enumerate(FALSE_KINDS)}
+    counts["missed"] = int(errors.missed.sum())
+    objects = np.bincount(truth.categories[found.sought], minlength=len(truth.names))
+    if not objects.any():
+        return None, {kind: {"count": n, "cost": None} for kind, n in counts.items()}
+    kinds, categories, hit = errors.kinds[order], detections.categories[order], found.hit[order]
+    chosen, targets = _mended(found, errors, order)
+    base = _mean_ap(categories, hit, objects, objects > 0)
+    gains = {}
+    for k, kind in enumerate(FALSE_KINDS):
+        mended = chosen & (kinds == k)
+        stays = (kinds != k) | mended
+        classes = np.where(mended, truth.categories[targets], categories)
+        ap = _mean_ap(classes[stays], (hit | mended)[stays], objects, objects > 0)
+        gains[kind] = ap - base
+    forgiven = np.bincount(truth.categories[errors.missed], minlength=len(objects))
+    gains["missed"] = _mean_ap(categories, hit, objects - forgiven, objects > 0) - base
+    return base, {kind: {"count": counts[kind], "cost": gains[kind]} for kind in counts}
+
+
+def _mended(found: Statuses, errors: Errors, order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Which detections, in `order`, are made right: of those meaning one object the surest."""
+    targets = errors.targets[order]
+    means = np.flatnonzero(targets >= 0)
+    means = means[found.found_by[targets[means]] < 0]
+    _, first = np.unique(targets[means], return_index=True)
+    chosen = np.zeros(len(order), bool)
+    chosen[means[first]] = True
+    return chosen, targets
+
+
+def ranked(evaluation: Evaluation, found: Statuses) -> np.ndarray:
+    """Rows of the detections that count, from the surest on, as COCO ranks a class."""
+    detections = evaluation.detections
+    # Of equal scores the first image's goes first, then the first row.
+    order = np.lexsort((detections.images, -detections.scores))
+    return order[found.counted[order]]
+
+
+def average_precisions(groups: np.ndarray, right: np.ndarray, objects: np.ndarray) -> np.ndarray:
+    """COCO's AP at one threshold for each group of detections, of a class or of an image.
+
+    With nothing to find it is 1 where nothing was said, else 0.
+
+    Args:
+        groups: (N,) of detections, from the surest on.
+        right: (N,) whether each finds an object.
+        objects: (K,) how many there are to be found in each group.
+    """
+    by_group = np.argsort(groups, kind="stable")
+    ends = np.cumsum(np.bincount(groups, minlength=len(objects)))
+    rankings = np.split(right[by_group], ends[:-1])[: len(objects)]
+    return np.array([_ap(*each) for each in zip(rankings, objects.tolist(), strict=True)])
+
+
+def _mean_ap(
+    categories: np.ndarray, right: np.ndarray, objects: np.ndarray, classes: np.ndarray
+) -> float:
+    return float(average_precisions(categories, right, objects)[classes].mean())
+
+
+def _ap(right: np.ndarray, objects: int) -> float:
+    if not objects:
+        return float(not len(right))
+    hits = np.flatnonzero(right)
+    so_far = np.arange(1, len(hits) + 1)
+    precision = np.maximum.accumulate((so_far / (hits + 1))[::-1])[::-1]
+    reached = np.searchsorted(_RECALLS, so_far / objects, side="right")
+    return float((precision * np.diff(reached, prepend=0)).sum() / len(_RECALLS))

@@ -1,0 +1,51 @@
+"""RESULTS.md, its curves and its comparisons, from run folders."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from detnet.evaluation.results import write_whole
+from detnet.recipes.config import read_config
+from detnet.recipes.pages.origin import comparisons
+from detnet.report.published import Published
+from detnet.report.result_curves import write_curves
+from detnet.report.results import Result, read_result
+from detnet.report.results_page import read_comparison, results_page
+
+
+def write_results_page(
+    page: Path, runs: Sequence[Path], *, curves: Path | None, compared: Sequence[Path]
+) -> None:
+    """Writes the page about finished runs.
+
+    Args:
+        page: Markdown file.
+        curves: folder for one picture a data set, which the page shows; None for none.
+        compared: what `detnet compare --output` left.
+
+    Raises:
+        InputError: a folder that holds no finished, evaluated run, or no comparison.
+    """
+    results = [read_result(run) for run in runs]
+    published = {
+        result.name: _published(run, result) for run, result in zip(runs, results, strict=True)
+    }
+    pictures = write_curves(results, curves) if curves else {}
+    named = {
+        data: Path(os.path.relpath(path, page.parent)).as_posix() for data, path in pictures.items()
+    }
+    text = results_page(
+        results,
+        published=published,
+        comparisons=[read_comparison(path) for path in compared],
+        curves=named,
+    )
+    write_whole(page, text)
+
+
+def _published(run: Path, result: Result) -> list[Published]:
+    if result.classifier:
+        return []
+    config = read_config(run / "config.yaml")
+    command = [str(word) for word in result.environment.get("command", [])]
+    return [comparison.published for comparison in comparisons(config, command)]

@@ -1,0 +1,56 @@
+"""Which of the paper's numbers stand beside a run's, and what is said of the difference."""
+
+from typing import Any
+
+import pytest
+
+from detnet.recipes.config import TrainConfig, make_config
+from detnet.recipes.pages.origin import comparisons
+
+PRESET = "detnet59_faster_rcnn_fpn_2x"
+
+
+def config(source: str | None = PRESET, **changes: Any) -> TrainConfig:
+    return make_config(source, {"data": "/data/coco", **changes})
+
+
+def test_an_unchanged_preset_is_known_by_its_settings() -> None:
+    first, *_ = comparisons(config(seed=7, weights="/some/where.safetensors"))
+    assert first.published.headline[0] == 40.2
+    assert first.published.cell("AR", "small", "50") == pytest.approx(0.664)
+    assert PRESET in first.recipe and "changed" not in first.recipe
+    assert "begun from weights" in first.recipe and "coco val" in first.recipe
+
+
+def test_changes_are_told() -> None:
+    changed = config(batch_size=8, lr=0.01)
+    assert comparisons(changed) == []
+    for command in (["detnet", "train", "--config", PRESET], [f"--config={PRESET}", "--x"]):
+        recipe = comparisons(changed, command)[0].recipe
+        assert "batch_size 8 instead of 16" in recipe and "lr 0.01 instead of 0.02" in recipe
+        assert "begun without trained weights" in recipe
+
+
+def test_another_backbone_has_its_own_numbers() -> None:
+    (found,) = comparisons(config(backbone="resnet50"))
+    assert found.published.headline[0] == 37.9
+
+
+def test_masks_have_theirs() -> None:
+    (found,) = comparisons(config("detnet59_mask_rcnn_fpn_2x"))
+    assert found.published.iou_type == "segm" and found.published.headline[0] == 37.1
+
+
+@pytest.mark.parametrize(
+    ("source", "changes", "command"),
+    [
+        (None, {"width": 0.5}, []),
+        ("small", {}, ["--config", "small"]),
+        (PRESET, {"backbone": "detnet110"}, ["--config", PRESET]),
+        (PRESET, {"detector": "retinanet"}, ["--config", PRESET]),
+    ],
+)
+def test_what_the_paper_has_not_is_not_compared(
+    source: str | None, changes: dict[str, Any], command: list[str]
+) -> None:
+    assert comparisons(config(source, **changes), command) == []
