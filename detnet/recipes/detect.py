@@ -24,6 +24,7 @@ from detnet.recipes.material import (
 from detnet.recipes.run_state import Watch
 from detnet.recipes.running import run_task
 from detnet.recipes.task import Measured, Source, Task, require_metric
+from detnet.recipes.weights.carry import as_built
 
 
 def train(config: TrainConfig, output: Path, *, watch: Watch) -> bool:
@@ -69,7 +70,9 @@ class DetectionTask(Task):
         self.batches_per_epoch = len(self._batches)
 
     def make_model(self, *, carry: bool) -> tuple[nn.Module, list[str]]:
-        return make_model(self.config, self.material.train.categories, carry=carry)
+        model, notes = make_model(self.config, self.material.train.categories, carry=carry)
+        self.config = as_built(self.config, model)
+        return model, notes
 
     def stream(self, *, start: int, stop: int) -> Iterator[Batch]:
         return stream(

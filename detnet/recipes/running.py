@@ -77,7 +77,9 @@ def _prepare(
     torch.manual_seed(config.seed)
     task = make_task(process)
     plan = make_plan(config, task.batches_per_epoch)
-    model, notes = task.make_model(carry=not resume)
+    begins = not resume or not RunFolder.open(output).last.exists()
+    model, notes = task.make_model(carry=begins)
+    config = task.config  # with what the weights decided
     model.to(process.device).to(memory_format=torch.channels_last)
     lr, origin = learning_rate(config)
     for note in [*task.source.notes, *notes, origin]:

@@ -18,6 +18,9 @@ from detnet.tables import unknown_name
 
 Config = TypeVar("Config", bound="RunConfig")
 
+HUB = "hub:"  # begins the name of weights on a hub
+SHA256 = "#sha256="  # stands behind a path or name, with what the file must be
+
 _NOT_NEGATIVE = (
     "lr",
     "lr_batch",
@@ -231,12 +234,17 @@ def dump_config(config: RunConfig) -> str:
 
 def write_config(config: RunConfig, path: Path) -> None:
     """Writes the settings with absolute paths, so that a run can be resumed from anywhere."""
-    absolute: dict[str, Any] = {
-        name: str(Path(getattr(config, name)).resolve())
-        for name in config.places()
-        if getattr(config, name)
-    }
+    places = {name: getattr(config, name) for name in config.places()}
+    absolute: dict[str, Any] = {name: _absolute(text) for name, text in places.items() if text}
     path.write_text(dump_config(replace(config, **absolute)), encoding="utf-8")
+
+
+def _absolute(place: str) -> str:
+    """A path made absolute, a sha256 behind it kept; a name on a hub is none."""
+    if place.startswith(HUB):
+        return place
+    path, mark, digest = place.partition(SHA256)
+    return f"{Path(path).resolve()}{mark}{digest}"
 
 
 def _load_yaml(path: Path) -> dict[str, Any]:

@@ -62,7 +62,11 @@ class Task(ABC):
 
     @abstractmethod
     def make_model(self, *, carry: bool) -> tuple[nn.Module, list[str]]:
-        """Builds the model and says what it did; `carry` loads the weights it begins from."""
+        """Builds the model and says what it did; `carry` loads the weights it begins from.
+
+        Afterwards `config` says all that those weights decided, so that no file need be asked when
+        the run is resumed.
+        """
 
     @abstractmethod
     def stream(self, *, start: int, stop: int) -> Iterator[Batch]:

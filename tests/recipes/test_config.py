@@ -65,6 +65,24 @@ def test_places_are_written_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("start.pth", "HERE/start.pth"),
+        ("start.pth#sha256=ab", "HERE/start.pth#sha256=ab"),
+        ("hub:me/small", "hub:me/small"),
+        ("hub:me/small@main:a.safetensors#sha256=ab", "hub:me/small@main:a.safetensors#sha256=ab"),
+    ],
+)
+def test_weights_are_written_so_that_they_are_found_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str, kept: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_config(TrainConfig(weights=given), tmp_path / "run.yaml")
+    found = read_config(tmp_path / "run.yaml").weights
+    assert found == kept.replace("HERE", str(tmp_path))
+
+
+@pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"batchsize": 3}, "did you mean 'batch_size'"),

@@ -1,12 +1,13 @@
 """Which of the paper's numbers a run's settings were made for, and how it departs from them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from detnet.backbones.weights.opening import IMAGE_OPTIONS
 from detnet.recipes.config import TrainConfig, presets
 from detnet.report.published import FROM_SCRATCH, PUBLISHED, Published
 from detnet.report.score_tables import Comparison
@@ -54,7 +55,7 @@ def comparisons(config: TrainConfig, command: Sequence[str] = ()) -> list[Compar
         preset = _settings(name) if published else {}
         if "detector" not in preset:
             continue
-        changes = _changes(preset, config)
+        changes = _changes(preset, _unsettled(config, preset, command))
         if name == named or not changes:
             recipe = _words(name, changes, config, preset)
             return [Comparison(one, recipe) for one in published]
@@ -75,6 +76,24 @@ def _of_recipe(name: str, place: tuple[str, str]) -> tuple[Published, ...]:
     if name.endswith("_scratch"):
         return (FROM_SCRATCH[place],) if place in FROM_SCRATCH else ()
     return PUBLISHED.get(place, ()) if "_2x" in name else ()
+
+
+def _unsettled(
+    config: TrainConfig, preset: Mapping[str, Any], command: Sequence[str]
+) -> TrainConfig:
+    """The settings as they were before the weights decided what the preset leaves to them.
+
+    A run's config.yaml says what became of it, which is no departure from the recipe, unless the
+    command asked for it.
+    """
+    if not config.weights:
+        return config
+    words = [word.removeprefix("--detector-option=").lstrip("-") for word in command]
+    asked = {word.partition("=")[0].replace("-", "_") for word in words}
+    own = preset.get("detector_options") or {}
+    settled = [name for name in IMAGE_OPTIONS if name not in own and name not in asked]
+    options = {n: v for n, v in config.detector_options.items() if n not in settled}
+    return replace(config, detector_options=options)
 
 
 def _changes(preset: Mapping[str, Any], config: TrainConfig) -> dict[str, tuple[Any, Any]]:

@@ -21,6 +21,7 @@ from detnet.detectors.build import info_of
 from detnet.detectors.weights import fill_detector, open_weights
 from detnet.errors import InputError
 from detnet.recipes.config import TrainConfig
+from detnet.recipes.settings import SHA256
 from detnet.recipes.weights.hub import find_weights
 
 
@@ -92,7 +93,7 @@ def open_for(text: str) -> Source:
     Raises:
         InputError: see `find_weights` and `open_weights`.
     """
-    return open_weights(find_weights(text), place=text.partition("#")[0])
+    return open_weights(find_weights(text), place=text.partition(SHA256)[0])
 
 
 def carry_weights(model: nn.Module, source: Source) -> list[str]:

@@ -7,8 +7,8 @@ from types import ModuleType
 
 from detnet.errors import InputError
 from detnet.inference.predictor import find_model
+from detnet.recipes.settings import HUB, SHA256
 
-HUB = "hub:"
 MODEL_FILE = "model.safetensors"
 _HEX = re.compile(r"[0-9a-fA-F]{64}")
 _NAME = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+?)(?:@(?P<revision>[\w./-]+?))?(?::(?P<file>.+))?")
@@ -24,7 +24,7 @@ def find_weights(text: str) -> Path:
     Raises:
         InputError: there is none, it cannot be fetched, or its sha256 is another.
     """
-    name, mark, digest = text.partition("#sha256=")
+    name, mark, digest = text.partition(SHA256)
     if mark and not _HEX.fullmatch(digest):
         raise InputError(f"{text}: #sha256= takes 64 hexadecimal digits")
     path = pull(name) if name.startswith(HUB) else find_model(name)

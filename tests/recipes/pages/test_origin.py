@@ -8,6 +8,7 @@ from detnet.recipes.config import TrainConfig, make_config
 from detnet.recipes.pages.origin import comparisons
 
 PRESET = "detnet59_faster_rcnn_fpn_2x"
+NAMED = ["detnet", "train", "--config", PRESET]
 
 
 def config(source: str | None = PRESET, **changes: Any) -> TrainConfig:
@@ -29,6 +30,19 @@ def test_changes_are_told() -> None:
         recipe = comparisons(changed, command)[0].recipe
         assert "batch_size 8 instead of 16" in recipe and "lr 0.01 instead of 0.02" in recipe
         assert "begun without trained weights" in recipe
+
+
+def test_what_the_weights_decided_is_no_departure() -> None:
+    """A run's config.yaml says it; only what the command asked for departs from the preset."""
+    images = {"pixel_mean": [0.4, 0.5, 0.5], "pixel_std": [1.0, 1.0, 1.0], "channel_order": "bgr"}
+    settled = config(weights="w.pth", detector_options=images)
+    first, *_ = comparisons(settled)
+    assert first.published.headline[0] == 40.2 and "changed" not in first.recipe
+    option = "channel_order=bgr"
+    for words in (["--detector-option", option], [f"--detector-option={option}"]):
+        recipe = comparisons(settled, [*NAMED, *words])[0].recipe
+        assert "changed: detector_options {'channel_order': 'bgr'}" in recipe
+    assert comparisons(config(detector_options=images)) == []
 
 
 def test_another_backbone_has_its_own_numbers() -> None:
