@@ -1,24 +1,30 @@
-"""Scores a trained detector on a split: AP and AR by IoU threshold and object size, per class.
+"""Scores a trained model on a split: a detector's AP and AR, a classifier's top-1 and top-5 error.
 
     detnet evaluate runs/a --data DATA
     detnet evaluate model.safetensors --data DATA --split test --json
     detnet evaluate runs/a --annotations image_info_test-dev2017.json --images test2017 \
         --submission mine.zip
+    detnet evaluate runs/p --data imagenet
 
-Writes scores.json and results.json (COCO's results format) into RUN/evaluation, those of other data
-than the run's own validation split into a folder in that. docs/measures.md says what each number
-means.
+A detector's AP and AR are told by IoU threshold and object size, and per class. A classifier, as
+`detnet pretrain` makes it, takes a folder with images in class folders: DATA/val/CLASS/image.jpg.
+Writes scores.json and, for a detector, results.json (COCO's results format) into RUN/evaluation,
+those of other data than the run's own validation split into a folder in that. docs/measures.md says
+what each number means.
 """
 
 import argparse
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from detnet.cli.grids import add_grid_arguments, grid_options
 from detnet.cli.score import add_score_arguments
 from detnet.errors import InputError
+
+if TYPE_CHECKING:
+    from detnet.engine.distributed import Process
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,42 +58,43 @@ def run(args: argparse.Namespace) -> int:
     """Evaluates and prints the tables."""
     if bool(args.data) == bool(args.annotations):
         raise InputError("give either --data FOLDER, or --annotations FILE with --images DIR")
-
     measures = grid_options(args) | {
         "engine": args.engine,
         "class_agnostic_recall": args.class_agnostic_recall,
     }
-    from detnet.cli.progress import track
-    from detnet.data.folders import find_split
+    from detnet.backbones.model_file import kind_of
     from detnet.engine import distributed
     from detnet.evaluation.submission import check_submission
-    from detnet.evaluation.tables import format_scores
-    from detnet.recipes.evaluate import evaluate_file
-    from detnet.recipes.material import choose_precision
+    from detnet.inference.predictor import find_model
 
+    classifier = kind_of(find_model(args.model)) == "classifier"
+    if classifier:
+        _refuse_detection(args)
     if args.submission:
         check_submission(args.submission)
     process = distributed.setup(None if args.device == "auto" else args.device)
-    place = Path(args.data or args.annotations)
-    split = find_split(place, args.split, images=Path(args.images) if args.images else None)
-
-    def shown(batches: Iterable[Any], total: int) -> Iterable[Any]:
-        return track(batches, what="batches", total=total) if process.main else batches
-
     try:
-        scores = evaluate_file(
-            Path(args.model),
-            split,
-            process=process,
-            autocast=choose_precision(args.precision, process.device),
-            output=Path(args.output) if args.output else None,
-            workers=args.workers,
-            measures=measures,
-            submission=args.submission,
-            track=shown,
-        )
+        if classifier:
+            return _classifier(args, process)
+        return _detector(args, process, measures)
     finally:
         distributed.cleanup()
+
+
+def _detector(args: argparse.Namespace, process: "Process", measures: dict[str, Any]) -> int:
+    from detnet.data.folders import find_split
+    from detnet.evaluation.tables import format_scores
+    from detnet.recipes.evaluate import evaluate_file
+
+    place = Path(args.data or args.annotations)
+    split = find_split(place, args.split, images=Path(args.images) if args.images else None)
+    scores = evaluate_file(
+        Path(args.model),
+        split,
+        measures=measures,
+        submission=args.submission,
+        **_how(args, process),
+    )
     if not process.main:
         return 0
     if args.json:
@@ -99,3 +106,56 @@ def run(args: argparse.Namespace) -> int:
     if args.submission:
         print(f"\nwrote {args.submission}")
     return 0
+
+
+def _classifier(args: argparse.Namespace, process: "Process") -> int:
+    from detnet.evaluation.classification import format_errors
+    from detnet.recipes.classification.evaluate import evaluate_classifier
+
+    scores = evaluate_classifier(
+        Path(args.model), Path(args.data), split=args.split, **_how(args, process)
+    ).to_json()
+    if process.main:
+        print(json.dumps(scores) if args.json else format_errors(scores))
+    return 0
+
+
+def _how(args: argparse.Namespace, process: "Process") -> dict[str, Any]:
+    """What the evaluation of a detector and of a classifier have in common."""
+    from detnet.cli.progress import track
+    from detnet.engine.precision import choose_precision
+
+    def shown(batches: Iterable[Any], total: int) -> Iterable[Any]:
+        return track(batches, what="batches", total=total) if process.main else batches
+
+    return {
+        "process": process,
+        "autocast": choose_precision(args.precision, process.device),
+        "output": Path(args.output) if args.output else None,
+        "workers": args.workers,
+        "track": shown,
+    }
+
+
+def _refuse_detection(args: argparse.Namespace) -> None:
+    """Refuses what has no meaning for a classifier.
+
+    Raises:
+        InputError: naming the first.
+    """
+    given = {
+        "--annotations": args.annotations,
+        "--images": args.images,
+        "--iou-thresholds": args.iou_thresholds,
+        "--area": args.area,
+        "--max-dets": args.max_dets,
+        "--class-agnostic-recall": args.class_agnostic_recall,
+        "--submission": args.submission,
+        "--engine": args.engine != "hotcoco",
+    }
+    for option, value in given.items():
+        if value:
+            raise InputError(
+                f"{args.model}: holds a classifier, for which {option} has no meaning; give --data "
+                "FOLDER with images in class folders"
+            )

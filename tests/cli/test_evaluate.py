@@ -4,9 +4,14 @@ import json
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from detnet.backbones import BACKBONES
+from detnet.backbones.base import Classifier
+from detnet.backbones.files import ClassifierInfo, save_classifier
 from detnet.cli import main
 from detnet.data.folders import find_split
 from detnet.data.shapes import write_scenes
@@ -75,3 +80,60 @@ def test_mistakes_are_found_before_the_work(
         assert main([*words, *wrong]) == 2
         output, errors = capfd.readouterr()
         assert not output and errors.count("\n") == 1
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six pictures in class folders and a classifier that calls all of them cats, c.safetensors."""
+    folder = tmp_path_factory.mktemp("pictures")
+    for label, (name, count) in enumerate({"cat": 4, "dog": 2}.items()):
+        (folder / "val" / name).mkdir(parents=True)
+        for number in range(count):
+            random = np.random.default_rng((label, number))
+            pixels = random.integers(0, 256, (40, 52, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / "val" / name / f"{number}.png")
+    options = {"width": 0.125}
+    model = Classifier(BACKBONES["resnet50"](**options), 2)
+    torch.nn.init.zeros_(model.fc.weight)
+    model.fc.bias.data.copy_(torch.tensor([1.0, 0.0]))
+    info = ClassifierInfo("resnet50", ("cat", "dog"), options, 32, 37)
+    save_classifier(folder / "c.safetensors", info, model.state_dict())
+    return folder
+
+
+def test_a_classifiers_errors(
+    pictures: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    words = f"evaluate {pictures / 'c.safetensors'} --data {pictures} --workers 0 --precision fp32"
+    assert main([*words.split(), "--output", str(tmp_path), "--json"]) == 0
+    scores = json.loads(capfd.readouterr().out)
+    assert (scores["images"], scores["top1_error"]) == (6, pytest.approx(2 / 6))
+    assert scores["per_class"]["dog"]["top1_error"] == 1
+    assert scores == json.loads((tmp_path / "scores.json").read_text())
+    assert main(words.split()) == 0
+    output = capfd.readouterr().out
+    assert "top-1 error 33.33 %" in output and "6 images of 2 classes" in output
+
+
+def test_what_a_classifier_has_no_use_for_is_refused(
+    pictures: Path, scenes: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    model, data = str(pictures / "c.safetensors"), ["--data", str(pictures)]
+    wrong = {
+        "--annotations": ["--annotations", "a.json"],
+        "--images": [*data, "--images", "x"],
+        "--iou-thresholds": [*data, "--iou-thresholds", "0.55"],
+        "--area": [*data, "--area", "tiny=0-99"],
+        "--max-dets": [*data, "--max-dets", "300"],
+        "--class-agnostic-recall": [*data, "--class-agnostic-recall"],
+        "--submission": [*data, "--submission", "mine.zip"],
+        "--engine": [*data, "--engine", "pycocotools"],
+    }
+    for option, words in wrong.items():
+        assert main(["evaluate", model, *words]) == 2
+        output, errors = capfd.readouterr()
+        assert not output and errors.count("\n") == 1
+        assert f"holds a classifier, for which {option} has no meaning" in errors
+    for elsewhere in (scenes, pictures / "nowhere"):
+        assert main(["evaluate", model, "--data", str(elsewhere), "--split", "tests"]) == 2
+        assert "has no folder 'tests'" in capfd.readouterr().err
