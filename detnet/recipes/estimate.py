@@ -139,7 +139,7 @@ def _images_of(config: TrainConfig | PretrainConfig) -> float:
 
 
 def _classifier(config: PretrainConfig) -> nn.Module:
-    options = {"width": config.width, "stride_in": config.stride_in, "norm": config.norm}
+    options = {"width": config.width, "stride_in": config.stride_place, "norm": config.norm}
     info = ClassifierInfo(
         config.backbone, tuple(map(str, range(_IMAGENET_CLASSES))), options, config.image_size
     )

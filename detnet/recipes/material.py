@@ -156,7 +156,7 @@ def build_detector(config: TrainConfig, categories: Categories) -> nn.Module:
     """
     options = {
         "width": config.width,
-        "stride_in": config.stride_in,
+        "stride_in": config.stride_place,
         "norm": "sync" if config.norm == "auto" else config.norm,
         "frozen": tuple(config.frozen),
         "min_size": config.test_min_size or config.min_sizes[-1],

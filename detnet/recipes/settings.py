@@ -18,6 +18,7 @@ from detnet.tables import unknown_name
 
 Config = TypeVar("Config", bound="RunConfig")
 
+PAPERS_STRIDE: Literal["1x1"] = "1x1"
 HUB = "hub:"  # begins the name of weights on a hub
 SHA256 = "#sha256="  # stands behind a path or name, with what the file must be
 
@@ -47,8 +48,8 @@ class RunConfig:
         val_split: split to evaluate on; "none" for no evaluation.
         backbone: name of a backbone.
         width: factor on all channel counts, of pyramid and heads too.
-        stride_in: convolution that carries a block's stride, 1x1 by the papers, 3x3 for
-            torchvision's weights.
+        stride_in: convolution that carries a block's stride, 1x1 (the papers') or 3x3
+            (torchvision's); auto is that of the weights' network, 1x1 from scratch.
         flip: probability of a left-right mirror image.
         color_jitter: strength of brightness, contrast and saturation changes, 0 to 1.
         batch_size: images per step, of all processes and accumulated batches together.
@@ -88,7 +89,7 @@ class RunConfig:
     val_split: str = "val"
     backbone: str = "detnet59"
     width: float = 1.0
-    stride_in: Literal["1x1", "3x3"] = "1x1"
+    stride_in: Literal["auto", "1x1", "3x3"] = "auto"
     flip: float = 0.5
     color_jitter: float = 0.0
     batch_size: int = 16
@@ -147,6 +148,11 @@ class RunConfig:
         given = {"epochs": self.epochs, "iterations": self.iterations}
         found = {name: value for name, value in given.items() if value is not None}
         return found or self.default_length()
+
+    @property
+    def stride_place(self) -> Literal["1x1", "3x3"]:
+        """`stride_in` where no weights ask for another: the papers'."""
+        return PAPERS_STRIDE if self.stride_in == "auto" else self.stride_in
 
     def default_length(self) -> dict[str, float]:
         """The recipe's length."""

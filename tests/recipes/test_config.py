@@ -28,7 +28,7 @@ def test_defaults_are_the_papers_recipe() -> None:
 
 def test_every_field_is_explained() -> None:
     assert list(option_help()) == list(TrainConfig.__dataclass_fields__)
-    assert option_help()["stride_in"].endswith("3x3 for torchvision's weights.")
+    assert option_help()["stride_in"].endswith("network, 1x1 from scratch.")
 
 
 @pytest.mark.parametrize("name", presets())

@@ -69,7 +69,7 @@ class PretrainTask(Task):
         self.info = ClassifierInfo(
             config.backbone,
             self.train.classes,
-            {"width": config.width, "stride_in": config.stride_in, "norm": config.norm},
+            {"width": config.width, "stride_in": config.stride_place, "norm": config.norm},
             config.image_size,
             config.short_side,
         )

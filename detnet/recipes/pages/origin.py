@@ -9,6 +9,7 @@ import yaml
 
 from detnet.backbones.weights.opening import IMAGE_OPTIONS
 from detnet.recipes.config import TrainConfig, presets
+from detnet.recipes.settings import PAPERS_STRIDE
 from detnet.report.published import FROM_SCRATCH, PUBLISHED, Published
 from detnet.report.score_tables import Comparison
 
@@ -86,6 +87,9 @@ def _unsettled(
     A run's config.yaml says what became of it, which is no departure from the recipe, unless the
     command asked for it.
     """
+    by_default = preset["stride_in"] == "auto"
+    if by_default and config.stride_in == PAPERS_STRIDE:
+        config = replace(config, stride_in="auto")
     if not config.weights:
         return config
     words = [word.removeprefix("--detector-option=").lstrip("-") for word in command]
@@ -93,7 +97,8 @@ def _unsettled(
     own = preset.get("detector_options") or {}
     settled = [name for name in IMAGE_OPTIONS if name not in own and name not in asked]
     options = {n: v for n, v in config.detector_options.items() if n not in settled}
-    return replace(config, detector_options=options)
+    config = replace(config, detector_options=options)
+    return replace(config, stride_in="auto") if by_default and "stride_in" not in asked else config
 
 
 def _changes(preset: Mapping[str, Any], config: TrainConfig) -> dict[str, tuple[Any, Any]]:

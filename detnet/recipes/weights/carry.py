@@ -21,7 +21,7 @@ from detnet.detectors.build import info_of
 from detnet.detectors.weights import fill_detector, open_weights
 from detnet.errors import InputError
 from detnet.recipes.config import TrainConfig
-from detnet.recipes.settings import SHA256
+from detnet.recipes.settings import PAPERS_STRIDE, SHA256
 from detnet.recipes.weights.hub import find_weights
 
 
@@ -42,7 +42,7 @@ def settle(config: TrainConfig, source: Source) -> tuple[TrainConfig, list[str]]
     Raises:
         InputError: the weights are another network's, or something fresh would be held still.
     """
-    stride, notes = _settle_stride(config, source.options)
+    stride, notes = _settle_stride(config.stride_in, source.options)
     options, more = _settle_images(config.detector_options, source.options)
     notes += more
     config = replace(config, stride_in=stride, detector_options=options)
@@ -69,22 +69,19 @@ def settle(config: TrainConfig, source: Source) -> tuple[TrainConfig, list[str]]
 def is_settled(config: TrainConfig) -> bool:
     """Whether nothing is left that only the weights could tell, as in a run's own settings."""
     named = all(name in config.detector_options for name in IMAGE_OPTIONS)
-    return named and config.norm != "auto"
+    return named and "auto" not in (config.norm, config.stride_in)
 
 
 def as_built(config: TrainConfig, model: nn.Module) -> TrainConfig:
     """The settings with all that the weights decided: a run that keeps them needs no such file to
-    be resumed."""
+    be resumed, and what became of the stride is known from scratch, too."""
+    built = info_of(model).options
+    config = replace(config, stride_in=built["stride_in"])
     if not config.weights:
         return config
-    built = info_of(model).options
     images = {name: _plain(built[name]) for name in IMAGE_OPTIONS}
-    return replace(
-        config,
-        stride_in=built["stride_in"],
-        norm=built["norm"],
-        detector_options={**config.detector_options, **images},
-    )
+    options = {**config.detector_options, **images}
+    return replace(config, norm=built["norm"], detector_options=options)
 
 
 def open_for(text: str) -> Source:
@@ -110,14 +107,14 @@ def carry_weights(model: nn.Module, source: Source) -> list[str]:
 
 
 def settle_classifier(
-    info: ClassifierInfo, source: Source, *, stride_in: str | None = None
+    info: ClassifierInfo, source: Source, *, stride_in: str = "auto"
 ) -> tuple[ClassifierInfo, list[str]]:
     """Takes over what the weights ask of a classifier's network.
 
     Args:
         info: of the classifier to be built.
         source: its weights.
-        stride_in: what the user asked for; None takes the weights'.
+        stride_in: what the user asked for; auto takes the weights'.
 
     Returns:
         the description to build it by, and a line for each thing changed or in conflict.
@@ -127,8 +124,7 @@ def settle_classifier(
     """
     own = meta_state(info.backbone, info.options.get("width", 1.0))
     require_common(own, source, name=info.backbone)
-    config = TrainConfig(stride_in=stride_in or TrainConfig.stride_in)  # type: ignore[arg-type]
-    stride, notes = _settle_stride(config, source.options)
+    stride, notes = _settle_stride(stride_in, source.options)
     images, more = _settle_images({}, source.options)
     options = {**info.options, "stride_in": stride}
     changes: dict[str, Any] = {name: _as_tuple(value) for name, value in images.items()}
@@ -157,20 +153,17 @@ def report(source: Source, done: Import) -> list[str]:
     return [head, *(f"  {line}" for line in done.lines())]
 
 
-def _settle_stride(config: TrainConfig, asked: Mapping[str, Any]) -> tuple[Any, list[str]]:
-    default: str = TrainConfig.stride_in
+def _settle_stride(mine: Any, asked: Mapping[str, Any]) -> tuple[Any, list[str]]:
     theirs = asked.get("stride_in")
-    if config.stride_in == default:
-        mine = theirs or ("1x1" if default == "auto" else default)
-        changed = mine != "1x1"
-        return mine, [f"weights: stride_in {mine}, as these weights have it"] if changed else []
-    notes = []
-    if theirs not in (None, config.stride_in):
-        notes = [
-            f"warning: stride_in {config.stride_in} was asked for; these weights are of a network "
-            f"with {theirs}"
-        ]
-    return config.stride_in, notes
+    if mine == "auto":
+        place = theirs or PAPERS_STRIDE
+        changed = place != PAPERS_STRIDE
+        return place, [f"weights: stride_in {place}, as these weights have it"] if changed else []
+    if theirs in (None, mine):
+        return mine, []
+    return mine, [
+        f"warning: stride_in {mine} was asked for; these weights are of a network with {theirs}"
+    ]
 
 
 def _settle_images(

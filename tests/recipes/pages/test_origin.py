@@ -35,14 +35,18 @@ def test_changes_are_told() -> None:
 def test_what_the_weights_decided_is_no_departure() -> None:
     """A run's config.yaml says it; only what the command asked for departs from the preset."""
     images = {"pixel_mean": [0.4, 0.5, 0.5], "pixel_std": [1.0, 1.0, 1.0], "channel_order": "bgr"}
-    settled = config(weights="w.pth", detector_options=images)
+    settled = config(weights="w.pth", stride_in="3x3", detector_options=images)
     first, *_ = comparisons(settled)
     assert first.published.headline[0] == 40.2 and "changed" not in first.recipe
     option = "channel_order=bgr"
     for words in (["--detector-option", option], [f"--detector-option={option}"]):
         recipe = comparisons(settled, [*NAMED, *words])[0].recipe
         assert "changed: detector_options {'channel_order': 'bgr'}" in recipe
-    assert comparisons(config(detector_options=images)) == []
+    recipe = comparisons(settled, [*NAMED, "--stride-in=3x3"])[0].recipe
+    assert "changed: stride_in 3x3 instead of auto;" in recipe
+    assert comparisons(config(stride_in="1x1"))[0].recipe == comparisons(config())[0].recipe
+    for changes in ({"detector_options": images}, {"stride_in": "3x3"}):
+        assert comparisons(config(**changes)) == []
 
 
 def test_another_backbone_has_its_own_numbers() -> None:

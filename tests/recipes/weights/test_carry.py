@@ -128,6 +128,24 @@ def test_what_was_asked_for_stands_with_a_warning(resnet50: str) -> None:
     assert "channel_order bgr was asked for" in warning and "rgb" in warning
 
 
+@pytest.mark.parametrize(
+    ("asked", "placed", "said"),
+    [("auto", "3x3", "as these weights have it"), ("1x1", "1x1", "warning"), ("3x3", "3x3", "")],
+)
+def test_the_strides_place(resnet50: str, asked: str, placed: str, said: str) -> None:
+    """It is the weights', unless another is asked for; the papers' is one that can be asked for."""
+    model, notes = built(weights=resnet50, backbone="resnet50", stride_in=asked)
+    assert info_of(model).options["stride_in"] == placed
+    lines = [note for note in notes if "stride_in" in note]
+    assert len(lines) == bool(said) and all(said in line for line in lines)
+
+
+def test_from_scratch_the_stride_is_where_the_papers_have_it(tiny: TrainConfig) -> None:
+    model, _ = make_model(tiny, CATEGORIES)
+    assert tiny.stride_in == "auto" and info_of(model).options["stride_in"] == "1x1"
+    assert as_built(tiny, model) == replace(tiny, stride_in="1x1")
+
+
 def test_a_run_keeps_what_the_weights_decided(resnet50: str) -> None:
     config = make_config(None, {"weights": resnet50, "backbone": "detnet59"})
     model, _ = make_model(config, CATEGORIES)
