@@ -8,15 +8,16 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
-import torch
 from PIL import Image
-from torch import Tensor
 
 from detnet.data.image_files import orientation_of
 from detnet.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -29,11 +30,8 @@ _UPRIGHT = {
 }
 
 
-def read_image(path: Path) -> Tensor:
-    """Reads one image as RGB, turned upright as its EXIF orientation says.
-
-    Files are turned nowhere else, so sizes and boxes everywhere are those of the upright image.
-    Of an animation the first frame is taken; for the rest see `to_rgb`.
+def read_image(path: Path) -> "Tensor":
+    """Reads one image for a network, see `read_pixels`.
 
     Returns:
         (3, H, W) uint8, the channels last in memory, which is how resizing is fastest.
@@ -41,8 +39,25 @@ def read_image(path: Path) -> Tensor:
     Raises:
         InputError: the file is missing, no image, or cut.
     """
+    import torch  # takes seconds, and pages are made of pixels without it
+
+    return torch.from_numpy(read_pixels(path)).permute(2, 0, 1)
+
+
+def read_pixels(path: Path) -> np.ndarray:
+    """Reads one image as RGB, turned upright as its EXIF orientation says.
+
+    Files are turned nowhere else, so sizes and boxes everywhere are those of the upright image.
+    Of an animation the first frame is taken; for the rest see `to_rgb`.
+
+    Returns:
+        (H, W, 3) uint8, memory of its own.
+
+    Raises:
+        InputError: the file is missing, no image, or cut.
+    """
     with opened_image(path) as image:
-        return torch.from_numpy(to_rgb(image)).permute(2, 0, 1)
+        return to_rgb(image)
 
 
 @contextmanager

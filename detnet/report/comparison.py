@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from detnet.evaluation.comparison.compare import SCORE_OF_FOUND
 from detnet.evaluation.results import write_whole
 from detnet.report.comparison_text import found_and_missed, how_measured, letter
 from detnet.report.comparison_views import pair_view, size_tables
@@ -93,6 +94,7 @@ def render(comparison: Mapping[str, Any], pictures: Sequence[ComparisonPicture])
         pictures=pictures,
         selections=_selections(comparison, pictures),
         several_classes=len(comparison["scores"][0]["per_class"]) > 1,
+        threshold=SCORE_OF_FOUND,
         has_masks=any(mark.mask for mark in marks),
         notes=comparison.get("notes", []),
         sections=[(anchor, text) for anchor, text, there in sections if there],

@@ -27,6 +27,22 @@ TINTS: dict[str, Colour] = {
 
 
 @dataclass(frozen=True)
+class MaskPicture:
+    """A mask as a transparent picture; its place as fractions of what it is drawn over.
+
+    Args:
+        uri: the picture.
+        x, y, width, height: it begins and ends between pixels, unlike boxes.
+    """
+
+    uri: str
+    x: float
+    y: float
+    width: float
+    height: float
+
+
+@dataclass(frozen=True)
 class Mark:
     """One box drawn over a picture.
 
@@ -35,7 +51,7 @@ class Mark:
         x, y, width, height: fractions of the picture.
         name: class.
         score: a detection's own; of ground truth that of the detection that found it, -1 if none.
-        mask: URI of a transparent picture of the box's inside, empty where there are no masks.
+        mask: None where there are no masks, or nothing is in it.
     """
 
     kind: str
@@ -45,7 +61,7 @@ class Mark:
     height: float
     name: str
     score: float
-    mask: str = ""
+    mask: MaskPicture | None = None
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from detnet.data.images import read_image, to_rgb
+from detnet.data.images import read_image, read_pixels, to_rgb
 from detnet.errors import InputError
 
 DATA = Path(os.environ.get("DETNET_DATA", Path(__file__).parents[3] / "shared" / "data"))
@@ -27,6 +27,7 @@ def test_lossless_formats_come_back_exactly(
     assert image.dtype == torch.uint8
     assert image.shape == (3, 20, 30)
     assert np.array_equal(image.permute(1, 2, 0).numpy(), pixels)
+    assert np.array_equal(read_pixels(path), pixels)
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tiff", ".jpg"])

@@ -11,7 +11,7 @@ from PIL import Image
 
 from detnet.errors import InputError
 from detnet.report.page import Findings, write_page
-from detnet.report.pictures import TINTS, Mark, Picture, embed, embed_mask
+from detnet.report.pictures import TINTS, Mark, MaskPicture, Picture, embed, embed_mask
 
 IOUS = ("mean", "50", "60", "70", "80", "85")
 
@@ -94,7 +94,7 @@ def picture(name: str, score: float = 0.9) -> Picture:
     uri, size = embed(Image.new("RGB", (300, 200), "teal"))
     truth = Mark("truth", 0.1, 0.2, 0.3, 0.4, "<b>cat", score)
     missed = Mark("truth", 0.5, 0.2, 0.3, 0.4, "dog", -1.0)
-    mask = embed_mask(np.eye(20, 30) > 0, TINTS["right"])
+    mask = MaskPicture(embed_mask(np.eye(20, 30) > 0, TINTS["right"]), 0.12, 0.2, 0.25, 0.4)
     found = [
         Mark("right", 0.1, 0.2, 0.3, 0.4, "<b>cat", score, mask),
         Mark("false", 0.7, 0.0, 0.1, 0.2, "dog", 0.6),

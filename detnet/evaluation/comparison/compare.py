@@ -19,7 +19,7 @@ from detnet.evaluation.normalise import Truth, read_detections, read_truth
 RESAMPLES = (100, 20_000)  # fewest and most
 NOISE = "cannot be told from noise"
 
-_SCORE_OF_FOUND = 0.5  # below it a detection does not make a picture
+SCORE_OF_FOUND = 0.5  # below it a detection does not count as finding its object
 
 
 def compare(
@@ -255,7 +255,7 @@ def _pictures(first: Matches, other: Matches) -> dict[str, list[dict[str, Any]]]
 def _found(matches: Matches) -> np.ndarray:
     """(G,) objects, crowds left out, found at IoU 0.5 by a detection that is sure enough."""
     grid = matches.grid
-    sure = (matches.scores >= _SCORE_OF_FOUND) & (matches.ranks < grid.max_dets[grid.coco_most])
+    sure = (matches.scores >= SCORE_OF_FOUND) & (matches.ranks < grid.max_dets[grid.coco_most])
     objects = matches.matched[0, grid.threshold(0.5), sure]
     found = np.zeros(len(matches.truth.images), bool)
     found[objects[objects >= 0]] = True

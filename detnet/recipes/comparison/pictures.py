@@ -9,20 +9,17 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from detnet.data.images import read_image
-from detnet.data.masks import decode_masks
+from detnet.data.images import read_pixels
 from detnet.errors import InputError
+from detnet.evaluation.comparison.compare import SCORE_OF_FOUND
 from detnet.evaluation.comparison.matching import match
 from detnet.evaluation.grid import make_grid
 from detnet.evaluation.normalise import Detections, Truth
 from detnet.evaluation.results import write_whole
 from detnet.recipes.comparison.compare import Compared
+from detnet.recipes.pages.overlays import LOWEST, MOST, MOST_MASKS, make_mark
 from detnet.report.comparison import COLOURS, ComparisonPicture, kinds_of, write_page
-from detnet.report.pictures import TINTS, Colour, Mark, embed, embed_mask
-
-SCORE_OF_FOUND = 0.5  # as in `detnet.evaluation.comparison.compare`
-LOWEST = 0.05  # score from which on a detection is kept for the page
-_MOST = 100  # detections of one image and detector
+from detnet.report.pictures import Mark, embed
 
 
 def write_output(compared: Compared, folder: Path, *, count: int) -> Path:
@@ -99,9 +96,7 @@ def _draw(
         name = ground.file_names.get(image_id)
         if name is None or ground.images is None:
             raise InputError(f"{ground.path}: image {image_id} has no file_name")
-        images[image_id] = Image.fromarray(
-            read_image(ground.images / name).permute(1, 2, 0).numpy()
-        )
+        images[image_id] = Image.fromarray(read_pixels(ground.images / name))
     sides = {places[image_id]: image.size for image_id, image in images.items()}
     found = [
         _found(truth, compared.detections(index), sides, index, compared.comparison["iou_type"])
@@ -160,20 +155,23 @@ def _found(
     level = grid.threshold(0.5)
     objects, ignored = matches.matched[0, level], matches.ignored[0, level]
     marks: dict[int, list[tuple[Mark, int]]] = {}
-    for at in np.argsort(matches.scores, kind="stable").tolist():
+    for at in np.argsort(-matches.scores, kind="stable").tolist():  # the surest first
         row, image = int(matches.rows[at]), int(matches.images[at])
-        mark = _mark(
+        own = marks.setdefault(image, [])
+        if len(own) == MOST:
+            continue
+        mark = make_mark(
             "ignored" if ignored[at] else "right" if objects[at] >= 0 else "false",
             some.boxes[row],
             sides[image],
             name=truth.names[some.categories[row]],
             score=float(some.scores[row]),
-            mask=some.masks[row] if some.masks else None,
+            mask=some.masks[row] if some.masks and len(own) < MOST_MASKS else None,
             tint=COLOURS[index % len(COLOURS)],
         )
-        marks.setdefault(image, []).append((mark, int(objects[at])))
+        own.append((mark, int(objects[at])))
     sure = objects[(objects >= 0) & ~ignored & (matches.scores >= SCORE_OF_FOUND)]
-    return _Found({image: each[-_MOST:] for image, each in marks.items()}, set(sure.tolist()))
+    return _Found({image: own[::-1] for image, own in marks.items()}, set(sure.tolist()))
 
 
 def _rows_of(detections: Detections, rows: np.ndarray) -> Detections:
@@ -190,47 +188,11 @@ def _rows_of(detections: Detections, rows: np.ndarray) -> Detections:
 
 
 def _truth(truth: Truth, row: int, sides: tuple[int, int]) -> Mark:
-    return _mark(
+    return make_mark(
         "crowd" if truth.crowd[row] else "truth",
         truth.boxes[row],
         sides,
         name=truth.names[truth.categories[row]],
         score=-1.0,
         mask=truth.masks[row] if truth.masks else None,
-        tint=TINTS["truth"],
     )
-
-
-def _mark(
-    kind: str,
-    box: np.ndarray,
-    sides: tuple[int, int],
-    *,
-    name: str,
-    score: float,
-    mask: Mapping[str, Any] | None,
-    tint: Colour,
-) -> Mark:
-    x, y, width, height = (float(number) for number in box)
-    across, down = sides
-    return Mark(
-        kind=kind,
-        x=x / across,
-        y=y / down,
-        width=width / across,
-        height=height / down,
-        name=name,
-        score=score,
-        mask=_tinted(mask, (x, y, width, height), tint) if mask else "",
-    )
-
-
-def _tinted(mask: Mapping[str, Any], box: tuple[float, float, float, float], tint: Colour) -> str:
-    """The inside of the box, tinted where the mask is."""
-    counts, (height, width) = mask["counts"], mask["size"]
-    text = counts if isinstance(counts, bytes) else counts.encode("ascii")
-    pixels = decode_masks([text], height, width)[0]
-    left, top = max(0, int(box[0])), max(0, int(box[1]))
-    right, bottom = int(np.ceil(box[0] + box[2])), int(np.ceil(box[1] + box[3]))
-    inside = pixels[top : max(bottom, top + 1), left : max(right, left + 1)] > 0
-    return embed_mask(inside, tint) if inside.any() else ""

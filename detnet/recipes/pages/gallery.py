@@ -8,15 +8,12 @@ import numpy as np
 from PIL import Image
 
 from detnet.data.annotations import Annotations
-from detnet.data.images import read_image
-from detnet.data.masks import decode_masks
+from detnet.data.images import read_pixels
 from detnet.evaluation.coco import Evaluation
 from detnet.evaluation.diagnosis.diagnose import Statuses
-from detnet.report.pictures import TINTS, LabelError, Mark, Picture, embed, embed_mask
+from detnet.recipes.pages.overlays import LOWEST, MOST, MOST_MASKS, make_mark
+from detnet.report.pictures import LabelError, Mark, Picture, embed
 
-LOWEST = 0.05  # score from which on a detection is kept for the page
-_MOST = 100  # detections of one image
-_MASKS = 30  # of them, the surest; poor detectors draw a hundred ragged ones
 _CROP_SIDE = 260  # pixels
 _CONTEXT = 1.9  # side of a cut over that of its box
 
@@ -44,9 +41,7 @@ class Sight:
         return int(np.nonzero(self.annotations.image_ids == image_id)[0][0])
 
     def image(self, index: int) -> Image.Image:
-        return Image.fromarray(
-            read_image(self.annotations.image_path(index)).permute(1, 2, 0).numpy()
-        )
+        return Image.fromarray(read_pixels(self.annotations.image_path(index)))
 
     def truths(self, index: int) -> list[Mark]:
         """What is there; the score is that of the detection that found it."""
@@ -56,15 +51,15 @@ class Sight:
         for row in range(rows.start, rows.stop):
             found_by = int(self.statuses.found_by[row])
             kind = "truth" if self.statuses.sought[row] else "crowd"
-            counts = self.annotations.masks[row] if self.annotations.masks is not None else b""
+            masks = self.annotations.masks
             marks.append(
-                _mark(
+                make_mark(
                     kind,
                     self.annotations.boxes_xywh[row].tolist(),
                     sides,
                     name=self.annotations.categories.names[self.annotations.labels[row] - 1],
                     score=float(scores[found_by]) if found_by >= 0 else -1.0,
-                    counts=counts,
+                    mask={"size": sides[::-1], "counts": masks[row]} if masks else None,
                 )
             )
         return marks
@@ -76,19 +71,19 @@ class Sight:
             self.evaluation.truth.image_ids, self.annotations.image_ids[index]
         )
         rows = np.nonzero((detections.images == position) & (detections.scores >= LOWEST))[0]
-        rows = rows[np.argsort(detections.scores[rows], kind="stable")][-_MOST:]
+        rows = rows[np.argsort(detections.scores[rows], kind="stable")][-MOST:]
         names, sides = self.evaluation.truth.names, self.annotations.sizes[index].tolist()
         marks = []
         for rank, row in enumerate(rows[::-1].tolist()):
-            mask = self.records[row].get("segmentation") if rank < _MASKS else None
+            mask = self.records[row].get("segmentation") if rank < MOST_MASKS else None
             marks.append(
-                _mark(
+                make_mark(
                     self._kind(row),
                     detections.boxes[row].tolist(),
                     sides,
                     name=names[detections.categories[row]],
                     score=float(detections.scores[row]),
-                    counts=mask["counts"].encode() if mask else b"",
+                    mask=mask,
                 )
             )
         return marks[::-1]
@@ -184,13 +179,12 @@ def make_label_errors(sight: Sight, *, count: int = 12) -> list[LabelError]:
         image = sight.image(index)
         left, top, side = _window(suspect["box"], image.size)
         cut = image.crop((left, top, min(left + side, image.width), min(top + side, image.height)))
-        found = _mark(
+        found = make_mark(
             "false",
             suspect["box"],
             image.size,
             name=suspect["detected"],
             score=suspect["score"],
-            counts=b"",
         )
         frame = (left / image.width, top / image.height, cut.width, cut.height)
         marks = [_within(mark, frame, image.size) for mark in [*sight.truths(index), found]]
@@ -207,37 +201,6 @@ def make_label_errors(sight: Sight, *, count: int = 12) -> list[LabelError]:
             )
         )
     return cuts
-
-
-def _mark(
-    kind: str,
-    box: Sequence[float],
-    sides: Sequence[int],
-    *,
-    name: str,
-    score: float,
-    counts: bytes,
-) -> Mark:
-    x, y, width, height = box
-    return Mark(
-        kind=kind,
-        x=x / sides[0],
-        y=y / sides[1],
-        width=width / sides[0],
-        height=height / sides[1],
-        name=name,
-        score=score,
-        mask=_mask(counts, box, sides, kind) if counts else "",
-    )
-
-
-def _mask(counts: bytes, box: Sequence[float], sides: Sequence[int], kind: str) -> str:
-    """The inside of the box, tinted where the mask is."""
-    pixels = decode_masks([counts], sides[1], sides[0])[0]
-    left, top = int(box[0]), int(box[1])
-    right, bottom = int(np.ceil(box[0] + box[2])), int(np.ceil(box[1] + box[3]))
-    inside = pixels[top : max(bottom, top + 1), left : max(right, left + 1)] > 0
-    return embed_mask(inside, TINTS.get(kind, TINTS["ignored"])) if inside.any() else ""
 
 
 def _window(box: Sequence[float], size: tuple[int, int]) -> tuple[int, int, int]:

@@ -14,9 +14,10 @@ from detnet.errors import InputError
 from detnet.evaluation.coco import evaluate
 from detnet.evaluation.diagnosis.diagnose import diagnose, statuses
 from detnet.recipes.config import TrainConfig, read_config
-from detnet.recipes.material import MASK_DETECTORS, find_val
-from detnet.recipes.pages.gallery import LOWEST, Sight, make_label_errors, make_pictures
+from detnet.recipes.pages.gallery import Sight, make_label_errors, make_pictures
 from detnet.recipes.pages.origin import comparisons
+from detnet.recipes.pages.overlays import LOWEST
+from detnet.recipes.splits import MASK_DETECTORS, find_val
 from detnet.report.files import read_run
 from detnet.report.page import Findings, write_page
 from detnet.report.pictures import LabelError, Picture

@@ -61,7 +61,7 @@ def test_marks_are_where_the_file_has_them(run: Path, pictures: list[Picture]) -
             assert [*drawn, mark.height * sides[1]] == pytest.approx(box)
         scores = [mark.score for mark in picture.found]
         assert scores == sorted(scores), "the surest is drawn last"
-        assert all(mark.mask.startswith("data:image/png") for mark in picture.truths)
+        assert all(mark.mask is not None for mark in picture.truths)
     assert {LONG_NAME, ODD_NAME} <= {picture.name for picture in pictures}
 
 
