@@ -21,6 +21,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's options."""
     parser.add_argument("names", metavar="NAME", nargs="*", help="recipes to measure a step of")
     parser.add_argument(
+        "--measure", action="store_true", help="measure all that are listed; takes some minutes"
+    )
+    parser.add_argument(
         "--images", type=int, default=1, help="images of a measured step, at once (default: 1)"
     )
     parser.add_argument("--device", choices=("cpu", "cuda"), help="default: what is there")
@@ -40,16 +43,16 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"--images must be positive, got {args.images}")
     rows = {name: _facts(name, RECIPES[name]) for name in args.names or RECIPES}
     _add_macs(rows)
-    if args.names:
+    if args.names or args.measure:
         from detnet.cli.progress import track
 
-        for name in track(args.names, what="recipes", total=len(args.names)):
+        for name in track(list(rows), what="recipes", total=len(rows)):
             rows[name] |= _measured(name, images=args.images, device=args.device)
             if not args.json:
                 print(_page(name, rows[name]), flush=True)
     if args.json:
         print(json.dumps({"recipes": rows}))
-    elif not args.names:
+    elif not (args.names or args.measure):
         print(_table(rows))
     return 0
 
@@ -83,24 +86,34 @@ def _add_macs(rows: dict[str, dict[str, Any]]) -> None:
 
 
 def _measured(name: str, *, images: int, device: str | None) -> dict[str, Any]:
+    """Measures in a process of its own, whose largest memory is that of this recipe alone."""
+    import multiprocessing
+    from concurrent.futures import ProcessPoolExecutor
     from dataclasses import asdict
 
     from detnet.recipes.estimate import estimate
 
-    return {"measured": asdict(estimate(name, images=images, device=device))}
+    fresh = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=fresh) as pool:
+        found = pool.submit(estimate, name, images=images, device=device).result()
+    return {"measured": asdict(found)}
 
 
 def _table(rows: dict[str, dict[str, Any]]) -> str:
     from detnet.cli.info import aligned
 
-    cells = [("recipe", "published", "G MACs at 224", "steps", "source")]
+    cells = [("recipe", "published", "G MACs at 224", "length")]
     for name, row in rows.items():
         macs = f"{row['macs'] / 1e9:.2f}"
-        cells.append((name, _numbers(row["published"]), macs, _length(row["length"]), ""))
-    lines = aligned([line[:4] for line in cells])
-    width = max(map(len, lines))
-    sources = ["source", *(row["source"] for row in rows.values())]
-    body = [f"{line.ljust(width)}  {text}" for line, text in zip(lines, sources, strict=True)]
+        cells.append((name, _numbers(row["published"]), macs, _length(row["length"])))
+    kinds = [row["data"].partition(",")[0].partition(" train2017")[0] for row in rows.values()]
+    names = ["data", *kinds]
+    sources = ["paper", *(row["source"] for row in rows.values())]
+    lines, width = aligned(cells), max(map(len, names))
+    body = [
+        f"{line}  {kind.ljust(width)}  {source}"
+        for line, kind, source in zip(lines, names, sources, strict=True)
+    ]
     return "\n".join([*body, "", "`detnet recipes NAME` measures what one would take here."])
 
 
@@ -110,6 +123,7 @@ def _page(name: str, row: dict[str, Any]) -> str:
     cost = row["measured"]
     network = " on ".join(part for part in (row["detector"], row["backbone"]) if part)
     height, width = cost["image_size"]
+    plural = "" if cost["images"] == 1 else "s"
     where = f"{cost['images']} × {height}×{width} on {cost['device']}"
     facts = [
         ("stands for", row["source"]),
@@ -119,7 +133,10 @@ def _page(name: str, row: dict[str, Any]) -> str:
         ("network", f"{network}, {cost['params'] / 1e6:.1f} M parameters"),
         ("multiply-adds", f"{cost['macs'] / 1e9:.1f} G an image, {cost['counted']}"),
         ("a step here", f"{cost['step_s']:.2f} s for {where}"),
-        ("memory", f"{cost['peak_bytes'] / 2**30:.1f} GiB at {cost['images']} images at once"),
+        (
+            "memory",
+            f"{cost['peak_bytes'] / 2**30:.1f} GiB with {cost['images']} image{plural} at once",
+        ),
         ("the whole run", f"{_duration(cost['total_s'])} here, without reading and evaluation"),
         ("note", row["note"] or "-"),
     ]
