@@ -1,6 +1,6 @@
 """A comparison's differences as charts, tables and classes for the page."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -109,11 +109,12 @@ def _scaled(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Rows with the places of their dots and lines, percent of a common axis around 0.
 
     One wide interval would press all others together; those far beyond the middle one are cut off.
+    Rows where nothing was found by either, all 0, have no say in what is far.
     """
     values = [
         [row[key] for key in ("low", "high", "difference") if row[key] is not None] for row in rows
     ]
-    reach = [max(map(abs, three)) for three in values]
+    reach = [far for three in values if (far := max(map(abs, three)))]
     most = max(1e-3, min(max(reach), _ROOM * float(np.median(reach)))) if reach else 1e-3
     low = 1.1 * min(-0.05 * most, max(-most, min(map(min, values), default=0)))
     high = 1.1 * max(0.05 * most, min(most, max(map(max, values), default=0)))
@@ -126,9 +127,14 @@ def _scaled(rows: list[dict[str, Any]]) -> dict[str, Any]:
         row["at"] = place(row["difference"]) if low <= row["difference"] <= high else None
         row["span"] = [place(edge) for edge in edges]
         row["ends"] = [place(edge) for edge in edges if low <= edge <= high]
+    return {"rows": rows, "zero": place(0.0), "ticks": _ticks(low, high, place)}
+
+
+def _ticks(low: float, high: float, place: Callable[[float], float]) -> list[tuple[Any, ...]]:
+    """Of an axis: places, numbers, and whether narrow screens have no room for the number."""
     ticks = [tick for tick in nice_ticks(low, high, about=4) if low <= tick <= high]
-    return {
-        "rows": rows,
-        "zero": place(0.0),
-        "ticks": [(place(tick), minus(f"{100 * tick:+g}") if tick else "0") for tick in ticks],
-    }
+    kept = (ticks[0], 0.0, ticks[-1])
+    return [
+        (place(tick), minus(f"{100 * tick:+g}") if tick else "0", tick not in kept)
+        for tick in ticks
+    ]

@@ -18,7 +18,7 @@ def test_charts() -> None:
     assert view["other"] == "B" and 0 < view["told"] <= view["all"]
     for _, chart in view["charts"]:
         assert 0 < chart["zero"] < 100
-        assert any(text == "0" for _, text in chart["ticks"])
+        assert [minor for _, text, minor in chart["ticks"] if text == "0"] == [False]
         for row in chart["rows"]:
             assert row["span"][0] <= row["span"][1]
             if row["at"] is not None:
@@ -46,6 +46,20 @@ def test_far_intervals_are_cut_off() -> None:
     assert far["at"] is None and far["ends"] == [] and far["span"] == [0, 100]
     assert without["span"] == [] and without["interval"] == "–" and without["points"] == "0.0"
     assert len(rows) == 5
+
+
+def test_rows_without_anything_do_not_cut_the_others_off() -> None:
+    found = comparison(["exact", "shifted"])
+    headline = found["differences"][0]["headline"]
+    one = {"first": 0.5, "other": 0.5, "verdict": "cannot be told from noise"}
+    for key in headline:
+        headline[key] = {**one, "difference": 0.0, "low": 0.0, "high": 0.0}
+    for key in ("AP", "AP50"):
+        headline[key] = {**one, "difference": -0.1, "low": -0.15, "high": -0.05}
+    chart = pair_view(found, found["differences"][0])["charts"][0][1]
+    assert all(row["at"] is not None and len(row["ends"]) == 2 for row in chart["rows"])
+    shown = [(text, minor) for _, text, minor in chart["ticks"]]
+    assert shown == [("−15", False), ("−10", True), ("−5", True), ("0", False)]
 
 
 def test_tables() -> None:
