@@ -39,8 +39,6 @@ class TrainConfig(RunConfig):
             scratch.
         frozen: parts of the backbone held still, of stem, c2 …; the paper holds the stem when
             fine-tuning.
-        weights: model file or run folder to begin from; its class layers are left out where
-            categories differ.
         detector_options: further options of the detector, as box_head, proposals, roi_levels.
         min_sizes: short side of training images in pixels; one of several is drawn per image.
         max_size: limit of the long side in pixels.
@@ -60,7 +58,6 @@ class TrainConfig(RunConfig):
     detector: str = "faster_rcnn_fpn"
     norm: Literal["auto", "frozen", "batch", "sync"] = "auto"
     frozen: list[str] = field(default_factory=list)
-    weights: str | None = None
     detector_options: dict[str, Any] = field(default_factory=dict)
     min_sizes: list[int] = field(default_factory=lambda: [800])
     max_size: int = 1333

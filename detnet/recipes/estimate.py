@@ -23,7 +23,7 @@ from detnet.recipes import config as detection
 from detnet.recipes.catalogue import RECIPES
 from detnet.recipes.classification import config as pretraining
 from detnet.recipes.classification.config import PretrainConfig
-from detnet.recipes.classification.pretrain import TrainedClassifier
+from detnet.recipes.classification.network import TrainedClassifier
 from detnet.recipes.config import TrainConfig
 from detnet.recipes.material import MASK_DETECTORS, build_detector
 

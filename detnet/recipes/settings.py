@@ -50,6 +50,8 @@ class RunConfig:
         width: factor on all channel counts, of pyramid and heads too.
         stride_in: convolution that carries a block's stride, 1x1 (the papers') or 3x3
             (torchvision's); auto is that of the weights' network, 1x1 from scratch.
+        weights: what to begin from, a file, a run folder, or hub:OWNER/NAME, with #sha256=HEX at
+            the end to make sure of it; class layers are left out where the classes differ.
         flip: probability of a left-right mirror image.
         color_jitter: strength of brightness, contrast and saturation changes, 0 to 1.
         batch_size: images per step, of all processes and accumulated batches together.
@@ -90,6 +92,7 @@ class RunConfig:
     backbone: str = "detnet59"
     width: float = 1.0
     stride_in: Literal["auto", "1x1", "3x3"] = "auto"
+    weights: str | None = None
     flip: float = 0.5
     color_jitter: float = 0.0
     batch_size: int = 16
@@ -160,7 +163,7 @@ class RunConfig:
 
     def places(self) -> tuple[str, ...]:
         """The settings that are paths."""
-        return ("data",)
+        return ("data", "weights")
 
     def check_shares(self, *names: str) -> None:
         for name in names:

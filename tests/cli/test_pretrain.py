@@ -85,6 +85,8 @@ def test_a_run_tells_how_it_goes(
         (["--batch-size", "many"], "batch_size.*many"),
         (["--mixup", "-1"], "mixup must not be negative"),
         (["--best-metric", "AP"], "best_metric must be one of top1, top5"),
+        (["--weights", "a.pth#sha256=12"], "#sha256= takes 64 hexadecimal digits"),
+        (["--weights", "hub:nobody"], "write hub:OWNER/NAME"),
         (["--resume", "nowhere"], "--resume goes on with the run's own settings"),
     ],
 )

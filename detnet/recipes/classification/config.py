@@ -25,6 +25,10 @@ class PretrainConfig(RunConfig):
         image_size: side of the square that the network sees, pixels.
         test_short_side: the whole image's short side in evaluation, of which the middle is cut
             out; image_size / 0.875 by default, 256 for 224.
+        pixel_mean: taken off each channel, in channel_order, of values in 0 to 1; by default the
+            weights' own, ImageNet's from scratch.
+        pixel_std: what each channel is divided by, likewise.
+        channel_order: of the network's input, rgb or bgr; auto is the weights', rgb from scratch.
         min_area: smallest share of an image that training sees.
         lighting: strength of shifts along the colours' principal components.
         label_smoothing: share of the target that is spread over all classes.
@@ -35,6 +39,9 @@ class PretrainConfig(RunConfig):
     norm: Literal["batch", "sync"] = "batch"
     image_size: int = 224
     test_short_side: int | None = None
+    pixel_mean: list[float] = field(default_factory=list)
+    pixel_std: list[float] = field(default_factory=list)
+    channel_order: Literal["auto", "rgb", "bgr"] = "auto"
     min_area: float = 0.08
     lighting: float = 0.1
     label_smoothing: float = 0.0
@@ -56,6 +63,10 @@ class PretrainConfig(RunConfig):
                 f"test_short_side must be at least image_size {self.image_size}, got "
                 f"{self.test_short_side}"
             )
+        if len(self.pixel_mean) not in (0, 3):
+            raise InputError(f"pixel_mean takes three numbers, got {self.pixel_mean}")
+        if len(self.pixel_std) not in (0, 3) or not all(value > 0 for value in self.pixel_std):
+            raise InputError(f"pixel_std takes three positive numbers, got {self.pixel_std}")
         if not 0 <= self.label_smoothing < 1:
             raise InputError(f"label_smoothing must lie in [0, 1), got {self.label_smoothing}")
         if not 0 < self.min_area <= 1:

@@ -167,10 +167,11 @@ def measure(
 
 def network_input(pixels: Tensor, info: ClassifierInfo, draws: Any = ()) -> Tensor:
     """Turns (N, 3, H, W) uint8 into what the classifier takes; see `prepare`."""
-    if info.channel_order == "bgr" and draws:
-        raise ValueError("colours are changed in red, green, blue; draws need channel_order rgb")
-    pixels = pixels.flip(1) if info.channel_order == "bgr" else pixels
-    return prepare(pixels, draws, mean=info.pixel_mean, std=info.pixel_std)
+    if info.channel_order == "rgb":
+        return prepare(pixels, draws, mean=info.pixel_mean, std=info.pixel_std)
+    # Colours are changed in red, green, blue; the network's order comes last.
+    mean, std = info.pixel_mean[::-1], info.pixel_std[::-1]
+    return prepare(pixels, draws, mean=mean, std=std).flip(1)
 
 
 class _Found:

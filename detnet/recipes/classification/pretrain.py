@@ -7,12 +7,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from detnet.backbones import BACKBONES
 from detnet.backbones.base import Classifier
 from detnet.backbones.cost import count_macs
-from detnet.backbones.files import ClassifierInfo, save_classifier
+from detnet.backbones.files import save_classifier
 from detnet.data.classification.image_folder import ImageFolder, require_same_classes
 from detnet.data.classification.loaders import ClassificationDataset, ShuffledBatches, stream
 from detnet.data.classification.shards import ShardedImages, index_images
@@ -24,11 +23,11 @@ from detnet.errors import InputError
 from detnet.recipes.classification.config import PretrainConfig, read_config
 from detnet.recipes.classification.evaluate import (
     measure,
-    network_input,
     require_readable,
     split_folder,
     write_scores,
 )
+from detnet.recipes.classification.network import as_built, describe, make_classifier
 from detnet.recipes.plan import make_plan
 from detnet.recipes.run_state import Watch
 from detnet.recipes.running import run_task
@@ -66,13 +65,7 @@ class PretrainTask(Task):
             raise InputError("tensorboard is not installed: pip install 'detnet[track]'")
         self.config, self.process = config, process
         self.train, self.val = _read_folders(config)
-        self.info = ClassifierInfo(
-            config.backbone,
-            self.train.classes,
-            {"width": config.width, "stride_in": config.stride_place, "norm": config.norm},
-            config.image_size,
-            config.short_side,
-        )
+        self.info = describe(config, self.train.classes)
         self._dataset = ClassificationDataset(
             self.train, train_view(config), seed=config.seed, substitute=True
         )
@@ -96,11 +89,12 @@ class PretrainTask(Task):
         self._told: dict[int, str] = {}  # seen by any process
 
     def make_model(self, *, carry: bool) -> tuple[nn.Module, list[str]]:
-        backbone = BACKBONES[self.config.backbone](**self.info.options)
-        model = TrainedClassifier(backbone, self.info, self.config.label_smoothing)
-        return model, [self._cost(model)]
+        model, notes = make_classifier(self.config, self.info, carry=carry)
+        self.info = model.info
+        self.config = as_built(self.config, self.info)
+        return model, [self._cost(), *notes]
 
-    def _cost(self, model: nn.Module) -> str:
+    def _cost(self) -> str:
         side = self.config.image_size
         with torch.device("meta"):
             backbone = BACKBONES[self.config.backbone](**self.info.options).eval()
@@ -164,41 +158,6 @@ class PretrainTask(Task):
 
     def names_of(self, image_ids: Iterable[int]) -> list[str]:
         return [self.train.name(index) for index in image_ids]
-
-
-class TrainedClassifier(Classifier):
-    """A classifier that gives its loss in training, and takes 8-bit images then.
-
-    Args:
-        info: how the images become the network's input.
-        label_smoothing: share of the target that is spread over all classes.
-    """
-
-    def __init__(self, backbone: Any, info: ClassifierInfo, label_smoothing: float) -> None:
-        super().__init__(backbone, len(info.classes))
-        self.info, self.label_smoothing = info, label_smoothing
-
-    def forward(self, images: Tensor, targets: list[dict[str, Any]] | None = None) -> Any:
-        """Maps (N, 3, H, W) normalised images to logits, or uint8 images and targets to losses."""
-        if targets is None:
-            return super().forward(images)
-        inputs = network_input(images, self.info, targets)
-        labels = torch.tensor([target["label"] for target in targets], device=images.device)
-        shares = torch.tensor([target["share"] for target in targets], device=images.device)
-        if mixed := any(target["share"] < 1 for target in targets):
-            share = shares[:, None, None, None]
-            inputs = inputs * share + inputs.roll(1, 0) * (1 - share)
-        logits = super().forward(inputs).float()
-        loss = self._loss(logits, labels)
-        if mixed:
-            loss = loss * shares + self._loss(logits, labels.roll(1, 0)) * (1 - shares)
-        return {"loss_classifier": loss.mean()}
-
-    def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        with torch.autocast(logits.device.type, enabled=False):
-            return F.cross_entropy(
-                logits, labels, label_smoothing=self.label_smoothing, reduction="none"
-            )
 
 
 def train_view(config: PretrainConfig) -> TrainView:

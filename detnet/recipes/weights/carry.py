@@ -107,14 +107,15 @@ def carry_weights(model: nn.Module, source: Source) -> list[str]:
 
 
 def settle_classifier(
-    info: ClassifierInfo, source: Source, *, stride_in: str = "auto"
+    info: ClassifierInfo, source: Source, *, asked: Mapping[str, Any] | None = None
 ) -> tuple[ClassifierInfo, list[str]]:
     """Takes over what the weights ask of a classifier's network.
 
     Args:
         info: of the classifier to be built.
         source: its weights.
-        stride_in: what the user asked for; auto takes the weights'.
+        asked: what the user asked for of `stride_in`, `pixel_mean`, `pixel_std` and
+            `channel_order`; the weights' is taken of all else.
 
     Returns:
         the description to build it by, and a line for each thing changed or in conflict.
@@ -124,8 +125,10 @@ def settle_classifier(
     """
     own = meta_state(info.backbone, info.options.get("width", 1.0))
     require_common(own, source, name=info.backbone)
-    stride, notes = _settle_stride(stride_in, source.options)
-    images, more = _settle_images({}, source.options)
+    asked = asked or {}
+    stride, notes = _settle_stride(asked.get("stride_in", "auto"), source.options)
+    given = {name: asked[name] for name in IMAGE_OPTIONS if name in asked}
+    images, more = _settle_images(given, source.options)
     options = {**info.options, "stride_in": stride}
     changes: dict[str, Any] = {name: _as_tuple(value) for name, value in images.items()}
     return replace(info, options=options, **changes), notes + more

@@ -31,6 +31,14 @@ def test_defaults_are_the_resnext_recipe() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "changes", [{"pixel_mean": [0.5]}, {"pixel_std": [1, 2]}, {"pixel_std": [1, 1, 0]}]
+)
+def test_images_have_three_channels(changes: dict) -> None:
+    with pytest.raises(InputError, match="takes three"):
+        make_config(None, changes)
+
+
 def test_the_rate_follows_the_batch() -> None:
     lr, text = learning_rate(make_config(None, {"batch_size": 64}))
     assert lr == pytest.approx(0.025) and text.endswith("0.1 for 256 images, scaled to 64")

@@ -116,8 +116,23 @@ def test_channel_order_is_the_models() -> None:
     )
     pixels = torch.tensor([255, 51, 0], dtype=torch.uint8).reshape(1, 3, 1, 1)
     torch.testing.assert_close(network_input(pixels, info).flatten(), torch.tensor([0.0, 0.2, 1]))
-    with pytest.raises(ValueError, match="channel_order rgb"):
-        network_input(pixels, info, [{}])
+
+
+def test_colours_are_changed_before_the_channels_are_turned() -> None:
+    """A network that wants BGR gets the colours that one with RGB gets, and its own mean."""
+    pixels = torch.randint(0, 256, (2, 3, 5, 7), dtype=torch.uint8)
+    draws = [{"color": (1.2, 0.8, 0.6, order), "light": (0.03, -0.02, 0.05)} for order in range(2)]
+    order = {"rgb": (0.1, 0.2, 0.3), "bgr": (0.3, 0.2, 0.1)}
+    rgb, bgr = (
+        network_input(
+            pixels,
+            ClassifierInfo("resnet50", ("a",), pixel_mean=mean, pixel_std=mean, channel_order=name),  # type: ignore[arg-type]
+            draws,
+        )
+        for name, mean in order.items()
+    )
+    torch.testing.assert_close(bgr, rgb.flip(1))
+    assert bgr.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_how_many_may_be_unreadable() -> None:

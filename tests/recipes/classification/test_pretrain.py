@@ -22,7 +22,8 @@ from detnet.engine.runs import RunFolder
 from detnet.errors import InputError
 from detnet.inference.fuse import fuse
 from detnet.recipes.classification.config import PretrainConfig, make_config
-from detnet.recipes.classification.pretrain import PretrainTask, TrainedClassifier, pretrain, resume
+from detnet.recipes.classification.network import TrainedClassifier
+from detnet.recipes.classification.pretrain import PretrainTask, pretrain, resume
 
 CLOCKS = ("images_per_s", "data_s", "step_s", "seconds")
 TINY: dict[str, Any] = {
@@ -266,6 +267,7 @@ def test_no_validation_split(tiny: PretrainConfig, tmp_path: Path) -> None:
         ({"backbone": "resnet49"}, "unknown backbone 'resnet49'"),
         ({"accumulate": 3}, "batch_size 4 cannot be divided"),
         ({"width": 9}, "width must lie in"),
+        ({"weights": "gone.pth"}, "gone.pth: no such run folder or model file"),
     ],
 )
 def test_mistakes_are_one_line_and_leave_no_run(
