@@ -7,11 +7,13 @@ from typing import Any
 
 import yaml
 
-from detnet.backbones.weights.opening import IMAGE_OPTIONS
 from detnet.recipes.config import TrainConfig, presets
 from detnet.recipes.settings import PAPERS_STRIDE
 from detnet.report.published import FROM_SCRATCH, PUBLISHED, Published
 from detnet.report.score_tables import Comparison
+
+# The detector's options that weights decide; named here since their own module needs torch.
+IMAGE_OPTIONS = ("pixel_mean", "pixel_std", "channel_order")
 
 # What a run is free to choose without leaving the recipe.
 _FREE = {

@@ -1,11 +1,14 @@
 """Which of the paper's numbers stand beside a run's, and what is said of the difference."""
 
+import subprocess
+import sys
 from typing import Any
 
 import pytest
 
+from detnet.backbones.weights import opening
 from detnet.recipes.config import TrainConfig, make_config
-from detnet.recipes.pages.origin import comparisons
+from detnet.recipes.pages.origin import IMAGE_OPTIONS, comparisons
 
 PRESET = "detnet59_faster_rcnn_fpn_2x"
 NAMED = ["detnet", "train", "--config", PRESET]
@@ -47,6 +50,12 @@ def test_what_the_weights_decided_is_no_departure() -> None:
     assert comparisons(config(stride_in="1x1"))[0].recipe == comparisons(config())[0].recipe
     for changes in ({"detector_options": images}, {"stride_in": "3x3"}):
         assert comparisons(config(**changes)) == []
+
+
+def test_it_needs_no_torch_and_knows_what_weights_decide() -> None:
+    code = "import sys, detnet.recipes.pages.origin; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
+    assert IMAGE_OPTIONS == opening.IMAGE_OPTIONS
 
 
 def test_another_backbone_has_its_own_numbers() -> None:
