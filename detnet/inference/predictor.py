@@ -211,7 +211,7 @@ def find_model(path: str | Path) -> Path:
                 return path / name
         hint = ""
         if (path / "last.ckpt").is_file():
-            hint = f": not evaluated yet; go on with `detnet train --resume {path}`"
+            hint = f": not evaluated yet; go on with `--resume {path}`"
         raise InputError(f"{path}: holds no model ({' or '.join(MODEL_FILES)}){hint}")
     if not path.is_file():
         raise InputError(f"{path}: no such run folder or model file")

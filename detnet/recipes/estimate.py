@@ -25,7 +25,8 @@ from detnet.recipes.classification import config as pretraining
 from detnet.recipes.classification.config import PretrainConfig
 from detnet.recipes.classification.network import TrainedClassifier
 from detnet.recipes.config import TrainConfig
-from detnet.recipes.material import MASK_DETECTORS, build_detector
+from detnet.recipes.material import build_detector
+from detnet.recipes.splits import MASK_DETECTORS
 
 _OBJECTS = 7  # in a COCO image, on average
 _CLASSES = 80

@@ -27,7 +27,7 @@ from detnet.evaluation.submission import write_submission
 from detnet.inference.fuse import fuse
 from detnet.inference.predictor import find_model
 from detnet.recipes.config import read_config
-from detnet.recipes.material import find_val
+from detnet.recipes.splits import find_val
 
 Track = Callable[[Iterable[Any], int], Iterable[Any]]
 

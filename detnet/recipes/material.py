@@ -4,7 +4,6 @@ import hashlib
 import importlib.util
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 from torch import nn
 
@@ -12,30 +11,16 @@ from detnet.data.annotations import Annotations, require_images
 from detnet.data.batches import TrainBatches
 from detnet.data.categories import Categories
 from detnet.data.coco import load_annotations
-from detnet.data.folders import Split, find_split, find_splits
 from detnet.data.loaders import DetectionDataset
 from detnet.data.transforms import train_transform
 from detnet.detectors import create
 from detnet.detectors.build import info_of
 from detnet.engine.distributed import Process
-from detnet.engine.precision import choose_precision
 from detnet.errors import InputError
 from detnet.recipes.config import TrainConfig
+from detnet.recipes.splits import MASK_DETECTORS, find_train, find_val
 from detnet.recipes.task import batch_per_process
 from detnet.recipes.weights.carry import carry_weights, is_settled, open_for, settle
-
-__all__ = [
-    "MASK_DETECTORS",
-    "Material",
-    "choose_precision",
-    "find_val",
-    "load_material",
-    "make_batches",
-    "make_dataset",
-    "make_model",
-]
-
-MASK_DETECTORS = ("mask_rcnn_fpn",)
 
 
 @dataclass(frozen=True)
@@ -68,7 +53,7 @@ def load_material(config: TrainConfig) -> Material:
     if config.tensorboard and importlib.util.find_spec("tensorboard") is None:
         raise InputError("tensorboard is not installed: pip install 'detnet[track]'")
     masks = config.detector in MASK_DETECTORS
-    split = _split(config, config.train_split, config.train_annotations, config.train_images)
+    split = find_train(config)
     train, repairs = load_annotations(split, masks=masks, keep_empty=not config.skip_empty)
     if not len(train):
         with_objects = " with objects" if config.skip_empty else ""
@@ -180,24 +165,3 @@ def build_detector(config: TrainConfig, categories: Categories) -> nn.Module:
 
 def _held_still(config: TrainConfig) -> list[str]:
     return (["batch norm"] if config.norm == "frozen" else []) + config.frozen
-
-
-def find_val(config: TrainConfig) -> Split | None:
-    """Finds what a run is evaluated on; None where it asks for none, or by default has none.
-
-    Raises:
-        InputError: a split that was asked for by another name than "val" is not there.
-    """
-    if config.val_split == "none":
-        return None
-    if not config.val_annotations and config.val_split == "val":
-        return find_splits(Path(config.data)).get("val") if config.data else None
-    return _split(config, config.val_split, config.val_annotations, config.val_images)
-
-
-def _split(config: TrainConfig, name: str, annotations: str | None, images: str | None) -> Split:
-    if annotations:
-        return find_split(Path(annotations), name, images=Path(images) if images else None)
-    if not config.data:
-        raise InputError("no data: give --data FOLDER, or --train-annotations and --train-images")
-    return find_split(Path(config.data), name)

@@ -6,14 +6,11 @@ import pytest
 import torch
 
 from detnet.engine.distributed import Process
+from detnet.engine.precision import choose_precision
 from detnet.errors import InputError
 from detnet.recipes.config import TrainConfig
-from detnet.recipes.material import (
-    choose_precision,
-    find_val,
-    load_material,
-    make_batches,
-)
+from detnet.recipes.material import load_material, make_batches
+from detnet.recipes.splits import find_val
 
 CPU = torch.device("cpu")
 
