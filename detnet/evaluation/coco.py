@@ -16,6 +16,7 @@ from detnet.evaluation.normalise import (
     read_detections,
     read_truth,
 )
+from detnet.evaluation.records import no_collection
 
 # The benchmark's twelve numbers, in its order.
 HEADLINE = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
@@ -117,8 +118,9 @@ def evaluate(
     """
     grid = make_grid(iou_type, iou_thresholds=iou_thresholds, areas=areas, max_dets=max_dets)
     version = engine_version(engine)
-    truth = read_truth(annotations, iou_type=iou_type)
-    detections = read_detections(results, truth, iou_type=iou_type)
+    with no_collection():
+        truth = read_truth(annotations, iou_type=iou_type)
+        detections = read_detections(results, truth, iou_type=iou_type)
     tables, evaluator = run_engine(engine, truth, detections, grid)
     return Evaluation(truth, detections, grid, tables, version, evaluator)
 

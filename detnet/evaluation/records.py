@@ -120,7 +120,7 @@ def read_json(path: Path | str) -> Any:
     """
     try:
         text = Path(path).read_bytes()
-        with _no_collection():
+        with no_collection():
             return json.loads(text)
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
@@ -130,8 +130,11 @@ def read_json(path: Path | str) -> Any:
 
 
 @contextlib.contextmanager
-def _no_collection() -> Iterator[None]:
-    """Keeps the garbage collector away, which makes reading a million small dicts 3× slower."""
+def no_collection() -> Iterator[None]:
+    """Keeps the garbage collector away, which makes reading a million small dicts 3× slower.
+
+    Let them go before it comes back: it would look at each of them once more.
+    """
     enabled = gc.isenabled()
     gc.disable()
     try:
