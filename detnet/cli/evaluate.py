@@ -2,7 +2,7 @@
 
     detnet evaluate runs/a --data DATA
     detnet evaluate model.safetensors --data DATA --split test --json
-    detnet evaluate runs/a --annotations image_info_test-dev2017.json --images test2017 \
+    detnet evaluate runs/a --annotations image_info_test-dev2017.json --images test2017 \\
         --submission mine.zip
     detnet evaluate runs/p --data imagenet
 

@@ -5,7 +5,7 @@ import importlib.metadata
 import io
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -97,11 +97,16 @@ def _hotcoco(truth: Truth, detections: Detections, grid: Grid) -> tuple[Tables, 
     if detections.masks:
         found.update_anns(ids=np.arange(1, len(rows) + 1), area=detections.areas)
     evaluator = hotcoco.COCOeval(ground, found, grid.iou_type)
-    _set_grid(evaluator.params, grid)
+    # It finds a range by its edges: of two equal ones it would fill the last and leave the other.
+    ranges = list(grid.areas.values())
+    names = {limits: name for name, limits in reversed(grid.areas.items())}
+    distinct = list(dict.fromkeys(ranges))
+    place = [distinct.index(limits) for limits in ranges]
+    _set_grid(evaluator.params, replace(grid, areas={names[each]: each for each in distinct}))
     evaluator.evaluate()
     evaluator.accumulate()
     tables: Any = evaluator.eval
-    return Tables(tables["precision"], tables["recall"]), evaluator
+    return Tables(tables["precision"][:, :, :, place], tables["recall"][:, :, place]), evaluator
 
 
 def _pycocotools(truth: Truth, detections: Detections, grid: Grid) -> tuple[Tables, Any]:

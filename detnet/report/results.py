@@ -59,7 +59,7 @@ class Result:
         if gpus:
             return f"{len(gpus)} × {gpus[0]}"
         cores, name = (self.environment.get(key, "?") for key in ("cpu_cores", "cpu"))
-        return f"{cores} cores of {name}"
+        return f"{cores} {'core' if cores == 1 else 'cores'} of {name}"
 
 
 def read_result(run: Path) -> Result:

@@ -139,12 +139,18 @@ def _compared(comparisons: Sequence[Mapping[str, Any]]) -> str:
 def _difference(found: Mapping[str, Any] | None) -> str:
     if not found or found.get("difference") is None:
         return "–"
-    value = f"{100 * found['difference']:+.1f}"
+    value = _points(found["difference"])
     if found["verdict"] in ("higher", "lower"):
         value = f"**{value}**"
     if found["low"] is None:
         return value
-    return f"{value} ({100 * found['low']:+.1f} to {100 * found['high']:+.1f})"
+    return f"{value} ({_points(found['low'])} to {_points(found['high'])})"
+
+
+def _points(difference: float) -> str:
+    """In points of percent, with a second digit where the first would be 0."""
+    points = 100 * difference
+    return f"{points:+.1f}" if abs(points) >= 0.05 or points == 0 else f"{points:+.2f}"
 
 
 def _how(result: Result) -> str:

@@ -272,3 +272,19 @@ def test_the_other_kind_of_results_is_one_line(
         del annotation["segmentation"]
     with pytest.raises(InputError, match="the annotations hold boxes, but no masks"):
         score(truth, [], iou_type="segm", engine=engine)
+
+
+@pytest.mark.parametrize("engine", ["hotcoco", "pycocotools"])
+def test_own_areas_may_have_the_edges_of_others(engine: str) -> None:
+    box = {"image_id": 1, "category_id": 1, "bbox": [0, 0, 10, 10]}
+    truth = {
+        "images": [{"id": 1, "height": 30, "width": 50}],
+        "categories": [{"id": 1, "name": "a"}],
+        "annotations": [{"id": 1, "area": 100, "iscrowd": 0, **box}],
+    }
+    areas = {"whole": (0, 1e10), "little": (0, 32**2), "u": (0, 50), "v": (0, 50)}
+    scores = score(truth, [{**box, "score": 0.5}], engine=engine, areas=areas)
+    rows = {name: row["AP"]["50"] for name, row in scores["by_iou_and_size"].items()}
+    assert scores["AP"] == scores["APs"] == pytest.approx(1)
+    assert rows.pop("medium") is rows.pop("large") is rows.pop("u") is rows.pop("v") is None
+    assert rows == pytest.approx({"all": 1, "small": 1, "whole": 1, "little": 1})

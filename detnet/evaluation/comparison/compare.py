@@ -61,6 +61,8 @@ def compare(
         InputError: a file, a record or an argument cannot be used.
     """
     _check(results, names, resamples, confidence)
+    if seed < 0:
+        raise InputError(f"seed must not be negative, got {seed}")
     grid = make_grid(iou_type, iou_thresholds=iou_thresholds, areas=areas, max_dets=max_dets)
     truth = read_truth(annotations, iou_type=iou_type)
     if not len(truth.image_ids):

@@ -84,7 +84,14 @@ def _entry(place: Path, name: str) -> Entry:
         for each in (folder, *inside, place)
         if (each / "results.json").is_file()
     )
+    if not evaluations and _is_classifier(folder / "scores.json"):
+        raise InputError(f"{place}: holds a classifier; detectors are compared here")
     if not evaluations:
         raise InputError(f"{place}: not evaluated yet; do `detnet evaluate {place} --data DATA`")
     config = read_config(place / "config.yaml") if (place / "config.yaml").is_file() else None
     return Entry(name, place, evaluations, config)
+
+
+def _is_classifier(scores: Path) -> bool:
+    """Whether an evaluation told errors of classes, and has no detections to compare."""
+    return scores.is_file() and '"top1"' in scores.read_text(encoding="utf-8")

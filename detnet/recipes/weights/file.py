@@ -104,6 +104,8 @@ def _fits(source: Source, backbone: str, width: float) -> bool:
 
 
 def _write(state: Mapping[str, Tensor], path: Path) -> None:
+    if not path.parent.is_dir():
+        raise InputError(f"{path.parent}: no such folder to write {path.name} into")
     tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
     if path.suffix == ".safetensors":
         save_file(tensors, path)
