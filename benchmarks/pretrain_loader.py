@@ -11,11 +11,6 @@ those from tensors; the promise is 0.9. `processor_ratio` is the same in seconds
 other work on the machine moves less.
 """
 
-import os
-
-# As `detnet` itself does, before torch is loaded: waiting threads leave the cores to the workers.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
 import itertools
 import statistics
 import tempfile
