@@ -85,6 +85,22 @@ class Backbone(nn.Module):
         return self
 
 
+class StagedBackbone(Backbone):
+    """A stem and then stages, each of which puts out a level; subclasses build the two."""
+
+    stem: nn.Module
+    stages: nn.ModuleDict
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        x, features = self.stem(images), {}
+        for name, stage in self.stages.items():
+            features[name] = x = stage(x)
+        return features
+
+    def parts(self) -> dict[str, nn.Module]:
+        return {"stem": self.stem, **self.stages}
+
+
 class Classifier(nn.Module):
     """A backbone with its tail, global average pooling and one linear layer on its last level.
 

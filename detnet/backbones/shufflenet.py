@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from detnet.backbones.base import Backbone
+from detnet.backbones.base import StagedBackbone
 from detnet.backbones.blocks import Norm, StrideIn, initialise
 from detnet.backbones.depthwise import DepthwiseConv
 from detnet.backbones.norm import NormKind, make_norm
@@ -87,7 +87,7 @@ def conv_unit(
     return unit
 
 
-class ShuffleNet(Backbone):
+class ShuffleNet(StagedBackbone):
     """The network that a path picks from a space.
 
     Departs from the release: weights are drawn as in all networks here. The release draws depthwise
@@ -127,15 +127,6 @@ class ShuffleNet(Backbone):
         self.stages = nn.ModuleDict({name: nn.Sequential(*row) for name, row in stages.items()})
         self.feature_info = describe_path(self.space, self.path)
         initialise(self)
-
-    def forward(self, images: Tensor) -> dict[str, Tensor]:
-        x, features = self.stem(images), {}
-        for name, stage in self.stages.items():
-            features[name] = x = stage(x)
-        return features
-
-    def parts(self) -> dict[str, nn.Module]:
-        return {"stem": self.stem, **self.stages}
 
     def tail(self) -> tuple[nn.Module, int]:
         """A 1×1 convolution to `tail_channels`, and dropout of whole channels."""

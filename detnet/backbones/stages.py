@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypedDict
 
-from torch import Tensor, nn
+from torch import nn
 
-from detnet.backbones.base import Backbone, FeatureInfo
+from detnet.backbones.base import FeatureInfo, StagedBackbone
 from detnet.backbones.blocks import Bottleneck, StrideIn, initialise, scale_channels
 from detnet.backbones.norm import NormKind, make_norm
 from detnet.errors import InputError
@@ -50,7 +50,7 @@ class StagedOptions(TypedDict, total=False):
     norm: NormKind
 
 
-class StagedNet(Backbone):
+class StagedNet(StagedBackbone):
     """A stem and a row of stages, each a level.
 
     Args:
@@ -107,15 +107,6 @@ class StagedNet(Backbone):
             self.stages[row.name] = nn.Sequential(*blocks)
         self.feature_info = _describe(self.table, width, stride_in)
         initialise(self)
-
-    def forward(self, images: Tensor) -> dict[str, Tensor]:
-        x, features = self.stem(images), {}
-        for name, stage in self.stages.items():
-            features[name] = x = stage(x)
-        return features
-
-    def parts(self) -> dict[str, nn.Module]:
-        return {"stem": self.stem, **self.stages}
 
 
 def _describe(table: Sequence[Stage], width: float, stride_in: str) -> tuple[FeatureInfo, ...]:

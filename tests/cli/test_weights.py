@@ -109,3 +109,12 @@ def test_a_pickle_that_would_run_code(tmp_path: Path, capsys: pytest.CaptureFixt
     (tmp_path / "bad.pkl").write_bytes(b"cos\nsystem\n(S'true'\ntR.")
     assert main(["weights", str(tmp_path / "bad.pkl")]) == 2
     assert "asks for os.system, which could run code" in capsys.readouterr().err
+
+
+def test_a_file_that_is_there_is_not_overwritten(
+    resnet: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = resnet.read_bytes()
+    assert main(["weights", str(resnet), "--export", "detnet", str(resnet)]) == 2
+    assert "is there already" in capsys.readouterr().err
+    assert resnet.read_bytes() == before

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from detnet.errors import InputError
+from detnet.evaluation.records import read_json
 from detnet.recipes.config import TrainConfig, read_config
 
 
@@ -94,4 +95,4 @@ def _entry(place: Path, name: str) -> Entry:
 
 def _is_classifier(scores: Path) -> bool:
     """Whether an evaluation told errors of classes, and has no detections to compare."""
-    return scores.is_file() and '"top1"' in scores.read_text(encoding="utf-8")
+    return scores.is_file() and "top1" in read_json(scores)

@@ -72,11 +72,13 @@ def export(source: Source, layout: str, path: Path) -> list[str]:
         a line for each way in which that project's own network would take it amiss.
 
     Raises:
-        InputError: that project has no such network, or the ending is another.
+        InputError: that project has no such network, the ending is another, or the file is there.
         OSError: it could not be written.
     """
     if path.suffix not in _SUFFIXES:
         raise InputError(f"{path}: must end in one of {', '.join(_SUFFIXES)}")
+    if path.exists():
+        raise InputError(f"{path}: is there already; name another file, or remove it")
     if layout == "detnet":
         _write_own(source, path)
         return []

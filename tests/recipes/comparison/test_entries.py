@@ -32,3 +32,14 @@ def test_short_names(tmp_path: Path) -> None:
     assert short_names([tmp_path / "a.json", tmp_path / "b.v2.json"]) == ["a", "b.v2"]
     (tmp_path / "run.1").mkdir()
     assert short_names([tmp_path / "run.1", tmp_path / "run.json"]) == ["run.1", "run"]
+
+
+def test_a_classifier_s_run_is_named_as_one(place: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run" / "evaluation"
+    folder.mkdir(parents=True)
+    (folder / "scores.json").write_text('{"top1": 0.5, "top5": 1.0}')
+    with pytest.raises(InputError, match="run: holds a classifier; detectors are compared"):
+        find_entries([place / "a", tmp_path / "run"])
+    (folder / "scores.json").write_text('{"AP": 0.5, "per_class": {"top1": {"AP": 0.5}}}')
+    with pytest.raises(InputError, match="run: not evaluated yet"):
+        find_entries([place / "a", tmp_path / "run"])
