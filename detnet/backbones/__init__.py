@@ -1,6 +1,11 @@
 """Backbones: networks as tables, found by their published names in `BACKBONES`."""
 
-from detnet.tables import NameTable
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from detnet.errors import InputError
+from detnet.tables import NameTable, unknown_name
 
 BACKBONES = NameTable(
     "backbone",
@@ -21,5 +26,55 @@ BACKBONES = NameTable(
         "shufflenetv2_40": "detnet.backbones.detnas:shufflenetv2_40",
     },
 )
+# Those that are no network before a space is chosen; see `build_backbone`.
+OPEN_BACKBONES = NameTable(
+    "backbone",
+    {
+        "searched": "detnet.backbones.searched:searched",
+        "supernet": "detnet.backbones.searched:supernet",
+    },
+)
 
-__all__ = ["BACKBONES"]
+
+def require_backbone(name: str) -> None:
+    """Refuses a name that is no backbone's; no torch is imported.
+
+    Raises:
+        InputError: naming the nearest.
+    """
+    if name not in BACKBONES and name not in OPEN_BACKBONES:
+        raise InputError(unknown_name(BACKBONES.kind, name, [*BACKBONES, *OPEN_BACKBONES]))
+
+
+def build_backbone(name: str, **options: Any) -> Any:
+    """Builds a backbone.
+
+    Args:
+        name: of `BACKBONES`, or "searched" or "supernet", which ask for a `space`.
+        options: as its builder takes them: width, stride_in, norm.
+
+    Raises:
+        InputError: an unknown name, or options that do not fit.
+    """
+    require_backbone(name)
+    builder = (BACKBONES if name in BACKBONES else OPEN_BACKBONES)[name]
+    strange = [option for option in options if option not in _takes(builder)]
+    missing = [option for option in _asks(builder) if option not in options]
+    if strange:
+        raise InputError(unknown_name(f"option of {name}", strange[0], _takes(builder)))
+    if missing:
+        raise InputError(f"{name} asks for {missing[0]}: give it among backbone_options")
+    return builder(**options)
+
+
+def _takes(builder: Callable[..., Any]) -> list[str]:
+    own = [name for name in inspect.signature(builder).parameters if name != "options"]
+    return ["width", "stride_in", "norm", *own]
+
+
+def _asks(builder: Callable[..., Any]) -> list[str]:
+    parameters = inspect.signature(builder).parameters.values()
+    return [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is p.empty]
+
+
+__all__ = ["BACKBONES", "OPEN_BACKBONES", "build_backbone", "require_backbone"]

@@ -1,13 +1,13 @@
 """What a backbone costs: multiply-adds and parameters, and the page `detnet info` shows of it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from detnet.backbones import BACKBONES
+from detnet.backbones import build_backbone
 from detnet.backbones.base import Classifier
 from detnet.errors import InputError
 
@@ -34,16 +34,19 @@ def describe(
     image_size: tuple[int, int] = (224, 224),
     width: float = 1.0,
     num_classes: int = 1000,
+    options: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Tells a backbone's cost and levels, as `detnet info --json` prints them.
 
     Nothing is computed: the network lives on torch's meta device.
 
     Args:
-        name: of `BACKBONES`.
+        name: see `build_backbone`.
         image_size: height and width, pixels.
         width: the backbone's `width`.
         num_classes: of the classifier that `macs` and `params` include.
+        options: the backbone's other options; a supernet's cost is that of its first path, and all
+            of its parameters count.
 
     Returns:
         `macs` and `params` with the classifier, `backbone_macs` and `backbone_params` without it,
@@ -54,7 +57,7 @@ def describe(
     """
     height, width_px = image_size
     with torch.device("meta"):
-        backbone = BACKBONES[name](width=width).eval()
+        backbone = build_backbone(name, width=width, **(options or {})).eval()
         classifier = Classifier(backbone, num_classes).eval()
         images = torch.empty(1, 3, height, width_px)
     coarsest = max(info.stride for info in backbone.feature_info)

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from detnet.backbones import BACKBONES, model_file
+from detnet.backbones import build_backbone, model_file
 from detnet.backbones.base import Classifier
 from detnet.errors import InputError
 
@@ -19,9 +19,9 @@ class ClassifierInfo:
     """All that is needed to build a classifier again and to understand what it says.
 
     Args:
-        backbone: of `BACKBONES`.
+        backbone: see `build_backbone`.
         classes: names, in the order of the labels.
-        options: of the backbone, all that were given: width, stride_in, norm.
+        options: of the backbone, all that were given: width, stride_in, norm, space, path.
         input_size: side in pixels of the images it was trained on.
         short_side: of the whole image when its middle is cut out for evaluation.
         pixel_mean: per channel in `channel_order`, of values in [0, 1].
@@ -77,7 +77,7 @@ def load_classifier(path: Path) -> tuple[Classifier, ClassifierInfo]:
         InputError: as `read_classifier`, and when the weights do not fit what the file says.
     """
     info, state = load_classifier_weights(path)
-    model = Classifier(BACKBONES[info.backbone](**info.options), len(info.classes))
+    model = Classifier(build_backbone(info.backbone, **info.options), len(info.classes))
     try:
         model.load_state_dict(state)
     except RuntimeError as error:

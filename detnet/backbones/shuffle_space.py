@@ -1,11 +1,19 @@
-"""Spaces of networks: a table of stages in which the kind of each block is left open."""
+"""DetNAS's spaces: a table of stages in which the kind of each block is left open."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Unpack
 
 from detnet.backbones.base import FeatureInfo
 from detnet.backbones.blocks import scale_channels
+from detnet.backbones.space import Gene, Space
+from detnet.backbones.stages import StagedOptions
 from detnet.errors import InputError
+
+if TYPE_CHECKING:
+    from detnet.backbones.shuffle_supernet import ShuffleSupernet
+    from detnet.backbones.shufflenet import ShuffleNet
 
 
 @dataclass(frozen=True)
@@ -60,10 +68,10 @@ class Position:
 
 
 @dataclass(frozen=True)
-class ShuffleSpace:
+class ShuffleSpace(Space):
     """A table of stages in which the kind of every block is left open.
 
-    A network is a space and a path: for each position, input to output, an index into `choices`.
+    A path has for each position, input to output, an index into `choices`.
 
     Args:
         stem_channels: of the first convolution, which halves the resolution.
@@ -105,30 +113,72 @@ class ShuffleSpace:
                 yield Position(row.name, index, channels, row.channels, 1 if index else 2)
                 channels = row.channels
 
+    @cached_property
+    def genes(self) -> tuple[Gene, ...]:
+        """The kind of every block."""
+        kinds = tuple(choice.name for choice in self.choices)
+        return tuple(Gene(at.stage, f"block {at.index}", kinds) for at in self.positions())
+
     def chosen(self, path: Sequence[int]) -> Iterator[tuple[Position, Choice]]:
         """Pairs every position with its choice.
 
         Raises:
-            InputError: `path` has another length, or an index beyond the choices.
+            InputError: `path` does not fit.
         """
-        positions = list(self.positions())
-        if len(path) != len(positions):
-            raise InputError(
-                f"a path through this space has {len(positions)} entries, got {len(path)}"
+        for position, index in zip(self.positions(), self.check(path), strict=True):
+            yield position, self.choices[index]
+
+    def network(self, path: Sequence[int], **options: Unpack[StagedOptions]) -> "ShuffleNet":
+        from detnet.backbones.shufflenet import ShuffleNet
+
+        return ShuffleNet(self, path, **options)
+
+    def supernet(self, **options: Unpack[StagedOptions]) -> "ShuffleSupernet":
+        from detnet.backbones.shuffle_supernet import ShuffleSupernet
+
+        return ShuffleSupernet(self, **options)
+
+    def to_json(self) -> dict[str, Any]:
+        table = asdict(self)
+        for choice in table["choices"]:
+            choice["kernels"] = list(choice["kernels"])
+        lists = {name: list(table[name]) for name in ("rows", "choices")}
+        return {"kind": "shuffle", **table, **lists}
+
+    @classmethod
+    def from_json(cls, table: Mapping[str, Any]) -> "ShuffleSpace":
+        """Reads what `to_json` wrote; without `choices` they are DetNAS's four."""
+        values = dict(table)
+        rows = tuple(Row(**row) for row in values.pop("rows"))
+        if "choices" in values:
+            values["choices"] = tuple(
+                Choice(**{**choice, "kernels": tuple(choice["kernels"])})
+                for choice in values["choices"]
             )
-        for number, gene in enumerate(path):
-            if not 0 <= gene < len(self.choices):
+        space = cls(rows=rows, **values)
+        space._require_buildable()
+        return space
+
+    def _require_buildable(self) -> None:
+        if not self.rows or not self.choices:
+            raise InputError("it has no rows or no choices")
+        if len(self.choices) > 10:
+            raise InputError(f"a block has at most 10 choices, got {len(self.choices)}")
+        channels = self.stem_channels
+        for row in self.rows:
+            if not (row.name[:1] == "c" and row.name[1:].isdigit()):
+                raise InputError(f"rows are named c2, c3 …, got {row.name!r}")
+            if row.blocks < 1:
+                raise InputError(f"{row.name}: at least one block, got {row.blocks}")
+            if row.channels <= channels or row.channels % 2:
                 raise InputError(
-                    f"entry {number} of the path is {gene}; "
-                    f"the choices are 0 to {len(self.choices) - 1}"
+                    f"{row.name}: its channels must be even and more than the {channels} before "
+                    f"it, got {row.channels}"
                 )
-        for position, gene in zip(positions, path, strict=True):
-            yield position, self.choices[gene]
-
-
-def parse_path(text: str) -> tuple[int, ...]:
-    """Reads a path as the tables write it: one digit a block, blanks between stages."""
-    return tuple(int(digit) for digit in text if digit != " ")
+            channels = row.channels
+        for choice in self.choices:
+            if not choice.kernels or any(k < 1 or k % 2 == 0 for k in choice.kernels):
+                raise InputError(f"{choice.name}: kernels must be odd, got {choice.kernels}")
 
 
 def describe_path(space: ShuffleSpace, path: Sequence[int]) -> tuple[FeatureInfo, ...]:

@@ -130,8 +130,12 @@ class ShuffleNet(StagedBackbone):
 
     def tail(self) -> tuple[nn.Module, int]:
         """A 1×1 convolution to `tail_channels`, and dropout of whole channels."""
-        channels = self.space.rows[-1].channels
-        tail = conv_unit(channels, self.space.tail_channels, make_norm(self.norm), 1, 1)
-        initialise(tail)
-        tail.add_module("dropout", nn.Dropout2d(_DROPOUT))
-        return tail, self.space.tail_channels
+        return shuffle_tail(self.space, make_norm(self.norm))
+
+
+def shuffle_tail(space: ShuffleSpace, norm: Norm) -> tuple[nn.Module, int]:
+    """What a classifier puts behind the last stage of a space's networks, and its width."""
+    tail = conv_unit(space.rows[-1].channels, space.tail_channels, norm, 1, 1)
+    initialise(tail)
+    tail.add_module("dropout", nn.Dropout2d(_DROPOUT))
+    return tail, space.tail_channels

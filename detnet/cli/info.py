@@ -34,12 +34,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prints what `detnet.backbones.cost.describe` says."""
-    from detnet.backbones import BACKBONES
+    from detnet.backbones import require_backbone
     from detnet.errors import InputError
-    from detnet.tables import unknown_name
 
-    if args.name not in BACKBONES:  # before torch is imported: a mistake is answered at once
-        raise InputError(unknown_name("backbone", args.name, BACKBONES))
+    require_backbone(args.name)  # before torch is imported: a mistake is answered at once
     if min(args.image_size) < 1:
         raise InputError("--image-size must be positive")
 

@@ -12,8 +12,6 @@ For several devices: torchrun --nproc-per-node 2 -m detnet pretrain …
 import argparse
 
 from detnet.cli.settings import add_run_arguments, given_settings, refuse_changes, require_place
-from detnet.errors import InputError
-from detnet.tables import unknown_name
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Trains, and tells how it went."""
-    from detnet.backbones import BACKBONES
+    from detnet.backbones import require_backbone
     from detnet.engine.runs import RunFolder
     from detnet.recipes.classification.config import PretrainConfig, make_config, read_config
     from detnet.recipes.settings import dump_config
@@ -40,8 +38,7 @@ def run(args: argparse.Namespace) -> int:
         print(dump_config(config), end="")
         return 0
     place = require_place(args)
-    if config.backbone not in BACKBONES:  # before torch is imported: a mistake is answered at once
-        raise InputError(unknown_name(BACKBONES.kind, config.backbone, BACKBONES))
+    require_backbone(config.backbone)  # before torch is imported: a mistake is answered at once
 
     from detnet.cli.training import Watch, follow
     from detnet.recipes.classification.pretrain import pretrain, resume

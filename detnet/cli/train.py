@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Trains, and tells how it went."""
-    from detnet.backbones import BACKBONES
+    from detnet.backbones import require_backbone
     from detnet.detectors import DETECTORS
     from detnet.engine.runs import RunFolder
     from detnet.recipes.config import dump_config, make_config, read_config
@@ -53,9 +53,9 @@ def run(args: argparse.Namespace) -> int:
         print(dump_config(config), end="")
         return 0
     place = require_place(args)
-    for name, table in ((config.backbone, BACKBONES), (config.detector, DETECTORS)):
-        if name not in table:  # before torch is imported: a mistake is answered at once
-            raise InputError(unknown_name(table.kind, name, table))
+    require_backbone(config.backbone)  # before torch is imported: a mistake is answered at once
+    if config.detector not in DETECTORS:
+        raise InputError(unknown_name(DETECTORS.kind, config.detector, DETECTORS))
 
     from detnet.cli.training import Watch, follow
     from detnet.recipes.detect import resume, train

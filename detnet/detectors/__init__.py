@@ -24,9 +24,10 @@ def create(
 
     Args:
         detector: of `DETECTORS`.
-        backbone: of `BACKBONES`.
+        backbone: of `BACKBONES`, or "searched" or "supernet", see `backbone_options`.
         num_classes: background counted (torchvision's convention): labels are 1 … num_classes − 1.
-        options: the backbone's (`width`, `stride_in`, `norm`, `frozen`), the image's (`min_size`,
+        options: the backbone's (`width`, `stride_in`, `norm`, `frozen`, and in `backbone_options`
+            the `space` and `path` of a searched one), the image's (`min_size`,
             `max_size`, `pixel_mean`, `pixel_std`, `channel_order`) and the detector's own, see its
             builder.
 

@@ -7,12 +7,14 @@ from typing import Any, get_type_hints
 
 from torch import nn
 
-from detnet.backbones import BACKBONES
+from detnet.backbones import build_backbone
 from detnet.detectors import DETECTORS
 from detnet.errors import InputError
 from detnet.tables import unknown_name
 
 _BACKBONE_OPTIONS: dict[str, Any] = {"width": 1.0, "stride_in": "1x1", "norm": "batch"}
+# Beyond those that all backbones have: a searched one's space and path.
+_OWN_OPTIONS: dict[str, Any] = {"backbone_options": {}}
 
 
 @dataclass
@@ -21,7 +23,7 @@ class ModelInfo:
 
     Args:
         detector: of `DETECTORS`.
-        backbone: of `BACKBONES`.
+        backbone: see `build_backbone`.
         num_classes: background counted.
         options: as `create` takes them, all of them, defaults too.
         categories: the data set's, `{"id", "name"}` in the order of the labels 1 …; empty if
@@ -56,7 +58,7 @@ def build(
             known = [*defaults, "frozen"]
             raise InputError(unknown_name(f"option of {detector}", name, known))
     full = defaults | options
-    body = BACKBONES[backbone](**_pick(full, _BACKBONE_OPTIONS))
+    body = build_backbone(backbone, **_pick(full, _BACKBONE_OPTIONS), **full["backbone_options"])
     body.freeze(frozen := tuple(frozen))
     groups, alone = _arguments(builder)
     model = builder(
@@ -73,7 +75,7 @@ def build(
 def option_defaults(detector: str) -> dict[str, Any]:
     """What `create` takes for a detector besides `backbone`, `num_classes` and `frozen`."""
     groups, alone = _arguments(DETECTORS[detector])
-    defaults = _BACKBONE_OPTIONS | alone
+    defaults = _BACKBONE_OPTIONS | _OWN_OPTIONS | alone
     for group in groups.values():
         defaults |= vars(group())
     return defaults

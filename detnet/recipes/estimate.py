@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from detnet.backbones import BACKBONES
+from detnet.backbones import build_backbone
 from detnet.backbones.cost import count_macs, count_params
 from detnet.backbones.files import ClassifierInfo
 from detnet.data.categories import Categories
@@ -141,10 +141,11 @@ def _images_of(config: TrainConfig | PretrainConfig) -> float:
 
 def _classifier(config: PretrainConfig) -> nn.Module:
     options = {"width": config.width, "stride_in": config.stride_place, "norm": config.norm}
+    options |= config.backbone_options
     info = ClassifierInfo(
         config.backbone, tuple(map(str, range(_IMAGENET_CLASSES))), options, config.image_size
     )
-    backbone = BACKBONES[config.backbone](**options)
+    backbone = build_backbone(config.backbone, **options)
     return TrainedClassifier(backbone, info, config.label_smoothing)
 
 

@@ -146,6 +146,7 @@ def build_detector(config: TrainConfig, categories: Categories) -> nn.Module:
         "frozen": tuple(config.frozen),
         "min_size": config.test_min_size or config.min_sizes[-1],
         "max_size": config.max_size,
+        "backbone_options": config.backbone_options,
         **config.detector_options,
     }
     try:

@@ -47,6 +47,8 @@ class RunConfig:
         train_split: split to train on.
         val_split: split to evaluate on; "none" for no evaluation.
         backbone: name of a backbone.
+        backbone_options: of a backbone that has any beyond width, stride_in and norm: the space
+            and path of "searched", the space of "supernet".
         width: factor on all channel counts, of pyramid and heads too.
         stride_in: convolution that carries a block's stride, 1x1 (the papers') or 3x3
             (torchvision's); auto is that of the weights' network, 1x1 from scratch.
@@ -90,6 +92,7 @@ class RunConfig:
     train_split: str = "train"
     val_split: str = "val"
     backbone: str = "detnet59"
+    backbone_options: dict[str, Any] = field(default_factory=dict)
     width: float = 1.0
     stride_in: Literal["auto", "1x1", "3x3"] = "auto"
     weights: str | None = None

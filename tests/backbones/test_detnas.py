@@ -11,7 +11,8 @@ from detnet.backbones import BACKBONES
 from detnet.backbones.base import Classifier
 from detnet.backbones.cost import count_macs, count_params, describe
 from detnet.backbones.detnas import DETNASNET_1_3G, LARGE, LARGE_WIDENED, SMALL
-from detnet.backbones.shuffle_space import ShuffleSpace, parse_path
+from detnet.backbones.shuffle_space import ShuffleSpace
+from detnet.backbones.space import parse_path
 from detnet.backbones.shufflenet import ShuffleNet
 from detnet.cli import main
 

@@ -3,7 +3,8 @@ import dataclasses
 import pytest
 
 from detnet.backbones.detnas import LARGE, LARGE_WIDENED, SMALL
-from detnet.backbones.shuffle_space import CHOICES, Row, ShuffleSpace, describe_path, parse_path
+from detnet.backbones.shuffle_space import CHOICES, Row, ShuffleSpace, describe_path
+from detnet.backbones.space import parse_path
 from detnet.errors import InputError
 
 TINY = ShuffleSpace(stem_channels=8, rows=(Row("c2", 1, 24), Row("c3", 2, 48)))
@@ -47,7 +48,9 @@ def test_levels_of_a_path() -> None:
 def test_other_choices_can_be_given() -> None:
     narrow = dataclasses.replace(TINY, choices=CHOICES[:2])
     assert len(list(narrow.chosen((0, 1, 1)))) == 3
-    with pytest.raises(InputError, match="entry 2 of the path is 3; the choices are 0 to 1"):
+    with pytest.raises(
+        InputError, match="entry 2 of the path is 3; the choices of c3's block 1 are 0 to 1"
+    ):
         list(narrow.chosen((0, 1, 3)))
 
 
@@ -55,7 +58,7 @@ def test_other_choices_can_be_given() -> None:
     ("path", "message"),
     [
         ((0, 1), "a path through this space has 3 entries, got 2"),
-        ((0, 4, 0), "entry 1 of the path is 4; the choices are 0 to 3"),
+        ((0, 4, 0), "entry 1 of the path is 4; the choices of c3's block 0 are 0 to 3"),
         ((-1, 0, 0), "entry 0 of the path is -1"),
     ],
 )

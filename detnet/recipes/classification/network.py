@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from detnet.backbones import BACKBONES
+from detnet.backbones import build_backbone
 from detnet.backbones.base import Classifier
 from detnet.backbones.files import ClassifierInfo
 from detnet.recipes.classification.config import PretrainConfig
@@ -56,7 +56,12 @@ def describe(config: PretrainConfig, classes: Sequence[str]) -> ClassifierInfo:
     return ClassifierInfo(
         config.backbone,
         tuple(classes),
-        {"width": config.width, "stride_in": config.stride_place, "norm": config.norm},
+        {
+            "width": config.width,
+            "stride_in": config.stride_place,
+            "norm": config.norm,
+            **config.backbone_options,
+        },
         config.image_size,
         config.short_side,
         **_images(config),
@@ -81,7 +86,7 @@ def make_classifier(
         source = open_for(config.weights)
         stride = {} if config.stride_in == "auto" else {"stride_in": config.stride_in}
         info, notes = settle_classifier(info, source, asked=stride | _images(config))
-    backbone = BACKBONES[config.backbone](**info.options)
+    backbone = build_backbone(config.backbone, **info.options)
     model = TrainedClassifier(backbone, info, config.label_smoothing)
     if source is not None:
         notes += carry_classifier(model, info, source)

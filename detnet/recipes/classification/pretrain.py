@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from detnet.backbones import BACKBONES
+from detnet.backbones import build_backbone
 from detnet.backbones.base import Classifier
 from detnet.backbones.cost import count_macs
 from detnet.backbones.files import save_classifier
@@ -97,7 +97,7 @@ class PretrainTask(Task):
     def _cost(self) -> str:
         side = self.config.image_size
         with torch.device("meta"):
-            backbone = BACKBONES[self.config.backbone](**self.info.options).eval()
+            backbone = build_backbone(self.config.backbone, **self.info.options).eval()
             classifier = Classifier(backbone, len(self.info.classes)).eval()
             macs = count_macs(lambda: classifier(torch.empty(1, 3, side, side)))
         plan = make_plan(self.config, self.batches_per_epoch)

@@ -123,7 +123,9 @@ def settle_classifier(
     Raises:
         InputError: the weights are another network's.
     """
-    own = meta_state(info.backbone, info.options.get("width", 1.0))
+    general = ("width", "stride_in", "norm")
+    own_options = {name: value for name, value in info.options.items() if name not in general}
+    own = meta_state(info.backbone, info.options.get("width", 1.0), own_options)
     require_common(own, source, name=info.backbone)
     asked = asked or {}
     stride, notes = _settle_stride(asked.get("stride_in", "auto"), source.options)
@@ -194,7 +196,7 @@ def _settle_images(
 
 def _fresh_parts(config: TrainConfig, source: Source) -> list[str]:
     """The parts of the backbone that have a batch norm which is not in the file."""
-    own = meta_state(config.backbone, config.width)
+    own = meta_state(config.backbone, config.width, config.backbone_options)
     require_common(own, source, name=config.backbone)
     fresh = compare(own, source.backbone).fresh
     return list(dict.fromkeys(part_of(n) for n in fresh if n.endswith("running_var")))
