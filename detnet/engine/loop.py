@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import islice
@@ -83,6 +83,7 @@ def train_steps(
     autocast: torch.dtype | None = None,
     ema: Ema | None = None,
     interrupt: Interrupt | None = None,
+    prepare: Callable[[int], None] | None = None,
 ) -> Iterator[Step]:
     """Trains from step `start` to step `iterations`, yielding after each.
 
@@ -101,6 +102,8 @@ def train_steps(
         ema: averages the bare model's weights after each step.
         interrupt: ends the iteration early, on all processes after the same step, once its flag
             is set on one of them; the flag is then set on all.
+        prepare: called before each step with the number of steps taken until then; what it changes
+            of the model must follow from that number alone.
 
     Raises:
         NonFiniteLoss: on all processes, before the optimizer takes the bad step.
@@ -122,6 +125,8 @@ def train_steps(
         last_good.keep()
         optimizer.zero_grad(set_to_none=True)
         model.train()
+        if prepare is not None:
+            prepare(iteration - 1)
         losses = _backward(model, group, device, autocast)
         norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
         means, grad_norm, images = _report(losses, norm, sum(len(batch[0]) for batch in group))

@@ -142,6 +142,7 @@ def _take_steps(run: Run, interrupt: Interrupt) -> None:
         autocast=run.autocast,
         ema=run.ema,
         interrupt=interrupt,
+        prepare=lambda iteration: run.task.prepare(run.model, iteration),
     )
     with tensorboard(run) as board:
         clock = time.perf_counter()
@@ -247,5 +248,8 @@ def _wrapped(run: Run) -> nn.Module:
         return run.model
     devices = [run.process.device.index] if run.process.device.type == "cuda" else None
     return DistributedDataParallel(
-        run.model, device_ids=devices, broadcast_buffers=run.buffers_differ
+        run.model,
+        device_ids=devices,
+        broadcast_buffers=run.buffers_differ,
+        find_unused_parameters=run.task.partial,
     )

@@ -59,6 +59,7 @@ class Task(ABC):
     process: Process
     source: Source
     batches_per_epoch: int
+    partial: bool = False  # whether a step uses a part of the model only, the same on all processes
 
     @abstractmethod
     def make_model(self, *, carry: bool) -> tuple[nn.Module, list[str]]:
@@ -71,6 +72,9 @@ class Task(ABC):
     @abstractmethod
     def stream(self, *, start: int, stop: int) -> Iterator[Batch]:
         """This process's batches number `start` … `stop` - 1 of the run."""
+
+    def prepare(self, model: nn.Module, iteration: int) -> None:
+        """Readies the model for the step after `iteration` others, by that number alone."""
 
     @abstractmethod
     def evaluate(self, model: nn.Module, autocast: torch.dtype | None) -> Measured:

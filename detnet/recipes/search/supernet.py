@@ -1,0 +1,80 @@
+"""Trains a supernet, as a classifier and then under a detector: one path a step."""
+
+from pathlib import Path
+
+from torch import nn
+
+from detnet.detectors.paths import take_path
+from detnet.engine.distributed import Process
+from detnet.recipes.classification.config import PretrainConfig
+from detnet.recipes.classification.pretrain import PretrainTask
+from detnet.recipes.config import TrainConfig
+from detnet.recipes.detect import DetectionTask
+from detnet.recipes.run_state import Watch
+from detnet.recipes.running import run_task
+from detnet.recipes.search.paths import PathSampler
+from detnet.recipes.task import Task
+
+
+def pretrain_supernet(
+    config: PretrainConfig, run: Path, sampler: PathSampler, *, resume: bool, watch: Watch
+) -> bool:
+    """Trains a supernet on classes of images.
+
+    Args:
+        config: an ordinary classification run's, its backbone "supernet".
+        run: the run's folder; new unless resumed.
+
+    Returns:
+        True when the run is complete, False when it was interrupted and can be resumed.
+
+    Paper: Chen et al. 2019, arXiv:1903.10979, Section 3.1, step 1.
+    """
+
+    def make_task(process: Process) -> Task:
+        return _SupernetPretraining(config, process, sampler)
+
+    return run_task(config, run, make_task, resume=resume, watch=watch)
+
+
+def finetune_supernet(
+    config: TrainConfig, run: Path, sampler: PathSampler, *, resume: bool, watch: Watch
+) -> bool:
+    """Trains a supernet under a detector.
+
+    Args:
+        config: an ordinary detection run's, its backbone "supernet".
+        run: the run's folder; new unless resumed.
+
+    Returns:
+        True when the run is complete, False when it was interrupted and can be resumed.
+
+    Paper: Chen et al. 2019, arXiv:1903.10979, Section 3.1, step 2.
+    """
+
+    def make_task(process: Process) -> Task:
+        return _SupernetFinetuning(config, process, sampler)
+
+    return run_task(config, run, make_task, resume=resume, watch=watch)
+
+
+class _SupernetPretraining(PretrainTask):
+    partial = True
+
+    def __init__(self, config: PretrainConfig, process: Process, sampler: PathSampler) -> None:
+        super().__init__(config, process)
+        self._sampler = sampler
+
+    def prepare(self, model: nn.Module, iteration: int) -> None:
+        take_path(model, self._sampler.path(iteration))
+
+
+class _SupernetFinetuning(DetectionTask):
+    partial = True
+
+    def __init__(self, config: TrainConfig, process: Process, sampler: PathSampler) -> None:
+        super().__init__(config, process)
+        self._sampler = sampler
+
+    def prepare(self, model: nn.Module, iteration: int) -> None:
+        take_path(model, self._sampler.path(iteration))
