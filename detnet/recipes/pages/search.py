@@ -1,0 +1,216 @@
+"""A search's page: what its folder, its study and its space tell, put together for the report."""
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from detnet.backbones.detnas import (
+    DETNASNET_1_3G,
+    DETNASNET_300M,
+    DETNASNET_300M_RETINANET,
+    DETNASNET_VOC_300M,
+    DETNASNET_VOC_300M_RETINANET,
+)
+from detnet.backbones.shuffle_space import Choice, ShuffleSpace
+from detnet.backbones.space import SPACES, Space, parse_path, read_space
+from detnet.errors import InputError
+from detnet.report.files import read_run
+from detnet.report.search_page import write_search_page
+from detnet.report.search_records import (
+    CandidateRow,
+    GeneRow,
+    KnownNetwork,
+    PhaseRow,
+    SearchRecord,
+)
+from detnet.report.search_summary import summarise
+from detnet.search.cost import Costs
+
+_PHASES = (
+    ("Supernet: pre-training", "pretrain"),
+    ("Supernet: fine-tuning", "finetune"),
+    ("Winner: pre-training", "winner/pretrain"),
+    ("Winner: training", "winner/train"),
+)
+_PUBLISHED: dict[str, dict[str, tuple[int, ...]]] = {
+    "detnas_small": {
+        "detnasnet_300m": DETNASNET_300M,
+        "detnasnet_300m_retinanet": DETNASNET_300M_RETINANET,
+        "detnasnet_voc_300m": DETNASNET_VOC_300M,
+        "detnasnet_voc_300m_retinanet": DETNASNET_VOC_300M_RETINANET,
+        "shufflenetv2_20": (0,) * 20,
+    },
+    "detnas_large": {"detnasnet_1_3g": DETNASNET_1_3G, "shufflenetv2_40": (0,) * 40},
+}
+
+
+def make_search_page(
+    run: Path, *, output: Path | None = None, storage: str | None = None
+) -> tuple[Path, dict[str, Any]]:
+    """Writes a search's page, complete or of a search that goes on.
+
+    Args:
+        run: its folder.
+        output: the page; `search.html` in the folder by default.
+        storage: where the study is, if not in the folder.
+
+    Returns:
+        The page's path, and what it shows as one JSON object.
+
+    Raises:
+        InputError: there is no search, one of its files is damaged, or the storage does not answer.
+    """
+    record = read_search(run, storage=storage)
+    page = write_search_page(output or run / "search.html", record)
+    return page, summarise(record)
+
+
+def read_search(run: Path, *, storage: str | None = None) -> SearchRecord:
+    """Reads all that a search's folder and its study tell.
+
+    Args:
+        run: its folder.
+        storage: where the study is, if not in the folder.
+
+    Raises:
+        InputError: there is no search, one of its files is damaged, or the storage does not answer.
+    """
+    folder = read_run(run)
+    if "space" not in folder.config:
+        raise InputError(f"{run}: holds no search (no config.yaml of one in it)")
+    space = _read_space(run, folder.config)
+    config = folder.config
+    winner = _read_json(run / "winner.json")
+    return SearchRecord(
+        name=folder.name,
+        config=config,
+        environment=folder.environment,
+        genes=gene_rows(space, float(config.get("width") or 1.0)),
+        stage_notes=_stage_notes(space, float(config.get("width") or 1.0)),
+        candidates=_candidates(run, config, space, storage),
+        winner=winner,
+        winner_path=_path(winner.get("path")),
+        known=_known(space, config),
+        phases=_phases(run, config),
+        validation=_read_json(run / "validate" / "validation.json"),
+        baselines=_read_json(run / "baselines" / "baselines.json"),
+    )
+
+
+def gene_rows(space: Space, width: float) -> list[GeneRow]:
+    """A space's genes with short labels and, for blocks, their channels and stride."""
+    if not isinstance(space, ShuffleSpace):
+        return [GeneRow(g.stage, g.name, g.choices, g.choices) for g in space.genes]
+    labels = _labels(space.choices)
+    rows = []
+    for gene, at in zip(space.genes, space.scaled(width).positions(), strict=True):
+        note = f"{at.out_channels}" + (" /2" if at.stride == 2 else "")
+        rows.append(GeneRow(gene.stage, gene.name, gene.choices, labels, note))
+    return rows
+
+
+def _labels(choices: Sequence[Choice]) -> tuple[str, ...]:
+    """S7 for shufflenet_7x7, X3 for xception_3x3; the index behind those that are alike."""
+    short = [f"{choice.name[:1].upper()}{choice.kernels[0]}" for choice in choices]
+    alike = Counter(short)
+    return tuple(
+        f"{label}·{index}" if alike[label] > 1 else label for index, label in enumerate(short)
+    )
+
+
+def _stage_notes(space: Space, width: float) -> dict[str, str]:
+    if not isinstance(space, ShuffleSpace):
+        return {}
+    notes, stride = {}, 2
+    for row in space.scaled(width).rows:
+        stride *= 2
+        notes[row.name] = f"{row.channels} ch, 1/{stride}"
+    return notes
+
+
+def _read_space(run: Path, config: Mapping[str, Any]) -> Space:
+    """The run's own copy of the table, which outlives the file or name it came from."""
+    copy = run / "space.json"
+    return read_space(_read_json(copy) if copy.is_file() else config["space"])
+
+
+def _candidates(
+    run: Path, config: Mapping[str, Any], space: Space, storage: str | None
+) -> list[CandidateRow]:
+    """The study's candidates; none where there is no study yet."""
+    database = run / "study.db"
+    where = storage or config.get("storage")
+    if where is None:
+        if not database.is_file():
+            return []
+        where = f"sqlite:///{database.resolve()}"
+    from detnet.search.study import open_study, read_candidates
+
+    study = open_study(where, objectives=("score",), heartbeat_s=60.0)
+    return [
+        CandidateRow(
+            generation=one.generation,
+            slot=one.slot,
+            path=tuple(one.path),
+            text=space.format_path(one.path),
+            state=one.state,
+            score=one.values[0] if one.values else None,
+            costs=one.costs,
+            seconds=one.seconds,
+            worker=one.worker,
+            error=one.error,
+            attempts=one.attempts,
+        )
+        for one in read_candidates(study)
+    ]
+
+
+def _known(space: Space, config: Mapping[str, Any]) -> list[KnownNetwork]:
+    """The published networks of this very space, that of the search's own detector first."""
+    table = space.to_json()
+    name = next((name for name in _PUBLISHED if SPACES[name].to_json() == table), None)
+    if name is None:
+        return []
+    size = config.get("cost_image_size") or (224, 224)
+    costs = Costs(space, width=float(config.get("width") or 1.0), image_size=tuple(size))
+    found = [
+        KnownNetwork(
+            known,
+            path,
+            space.format_path(path),
+            {"macs": costs.macs(path), "params": costs.params(path)},
+        )
+        for known, path in _PUBLISHED[name].items()
+    ]
+    retinanet = config.get("detector") == "retinanet"
+    return sorted(found, key=lambda one: one.name.endswith("_retinanet") != retinanet)
+
+
+def _phases(run: Path, config: Mapping[str, Any]) -> list[PhaseRow]:
+    """The trainings that the search is made of; a search from scratch has no pre-training."""
+    skipped = ("pretrain", "winner/pretrain") if config.get("from_scratch") else ()
+    return [
+        PhaseRow(title, folder, read_run(run / folder) if (run / folder).is_dir() else None)
+        for title, folder in _PHASES
+        if folder not in skipped
+    ]
+
+
+def _path(value: Any) -> tuple[int, ...]:
+    """A path as a file has it: text or a list."""
+    if isinstance(value, str):
+        return parse_path(value)
+    return tuple(int(index) for index in value or ())
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """A small file that may not be there yet."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (ValueError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: is not JSON or was cut ({error})") from error
+    return content if isinstance(content, dict) else {}
