@@ -1,26 +1,21 @@
-"""Pascal VOC's XML files: read and written.
-
-VOC counts pixels from 1 and its boxes end on their last pixel: a box from 1 to 60 covers all of an
-image 60 pixels wide, and is 0 … 60 in COCO.
-"""
+"""Folders of Pascal VOC's XML files, read for conversion and written."""
 
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
-from detnet.data.image_files import ImageFile
 from detnet.data.interchange import (
     LabelledBox,
     Picture,
     PictureSet,
     Progress,
     clipped,
-    finite,
     image_files,
     measure,
     place_image,
     plain,
     unique_names,
 )
+from detnet.data.voc_xml import annotated_size, parse_annotation, read_objects
 from detnet.errors import InputError
 
 _SPLIT_FOLDERS = {
@@ -59,7 +54,7 @@ def read_voc(
         found[split] = []
         for place in members:
             xml = place if place.suffix == ".xml" else None
-            root = _parse(xml) if xml else ElementTree.Element("annotation")
+            root = parse_annotation(xml) if xml else ElementTree.Element("annotation")
             image = images.of(place, root.findtext("filename") or "") if xml else place
             if image is None:
                 raise InputError(f"{xml}: {folder} has no image that belongs to it")
@@ -69,12 +64,13 @@ def read_voc(
     for split, rows in found.items():
         names = unique_names(image for _, image, _ in rows)
         for xml, image, root in rows:
-            width, height = _size(root, files[image])
-            boxes = _boxes(root, xml, keep_difficult=keep_difficult, zero_based=zero_based)
+            width, height = annotated_size(root) or files[image].upright_size
+            boxes = read_objects(root, xml, keep_difficult=keep_difficult, zero_based=zero_based)
             picture = Picture(image, names[image], width, height, boxes)
             splits.setdefault(split, []).append(picture)
     result = PictureSet([], splits, notes)
-    result.classes = _classes(folder, result)
+    used = {box.name for picture in result.pictures for box in picture.boxes}
+    result.classes = class_names(folder, used)
     _note(result, keep_difficult=keep_difficult)
     return result
 
@@ -215,50 +211,8 @@ def _listed(listing: Path, xmls: dict[str, Path], images: _Images) -> dict[str, 
     return splits
 
 
-def _parse(path: Path) -> ElementTree.Element:
-    try:
-        root = ElementTree.fromstring(path.read_bytes())
-    except (ElementTree.ParseError, ValueError, LookupError) as error:
-        raise InputError(f"{path}: not a whole XML file: {error}") from None
-    if root.tag != "annotation":
-        raise InputError(f"{path}: not a VOC annotation: starts with <{root.tag}>")
-    return root
-
-
-def _size(root: ElementTree.Element, facts: ImageFile) -> tuple[int, int]:
-    """The size annotated; the image's own where the XML has none, as tools write 0 for unknown."""
-    sides = [root.findtext(f"size/{side}", "").strip() for side in ("width", "height")]
-    if all(side.isdecimal() and int(side) > 0 for side in sides):
-        return int(sides[0]), int(sides[1])
-    return facts.upright_size
-
-
-def _boxes(
-    root: ElementTree.Element, path: Path | None, *, keep_difficult: bool, zero_based: bool
-) -> list[LabelledBox]:
-    boxes = []
-    for number, node in enumerate(root.findall("object"), start=1):
-        where = f"{path}: object {number}"
-        name = (node.findtext("name") or "").strip()
-        if not name:
-            raise InputError(f"{where}: has no <name>")
-        corners = []
-        for key in ("xmin", "ymin", "xmax", "ymax"):
-            text = node.findtext(f"bndbox/{key}")
-            if text is None:
-                raise InputError(f"{where} ({name}): has no <{key}> in <bndbox>")
-            corners.append(finite(text, f"{where} ({name})"))
-        left, top, right, bottom = corners
-        if not zero_based:
-            left, top = left - 1, top - 1
-        difficult = (node.findtext("difficult") or "0").strip() not in ("0", "")
-        box = (left, top, right - left, bottom - top)
-        boxes.append(LabelledBox(name, box, crowd=difficult and not keep_difficult))
-    return boxes
-
-
-def _classes(folder: Path, pictures: PictureSet) -> list[str]:
-    used = {box.name for picture in pictures.pictures for box in picture.boxes}
+def class_names(folder: Path, used: set[str]) -> list[str]:
+    """The classes in the order of labels.txt or classes.txt, others and else alphabetical."""
     for name in ("labels.txt", "classes.txt"):
         path = folder / name
         if path.is_file():
