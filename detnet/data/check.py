@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from detnet.data.columns import SEVERITIES, Findings, Problem
+from detnet.data.contents import read_content
 from detnet.data.folders import SPLITS, Split, find_split, find_splits, names_start
 from detnet.data.image_files import IMAGE_SUFFIXES, ImageFile, inspect_images
 from detnet.data.statistics import statistics
-from detnet.data.validate import find_problems, read_json
+from detnet.data.validate import find_problems
 from detnet.errors import InputError
 
 _NAMED = 5  # how many names a message lists
@@ -58,7 +59,7 @@ def check(
     """Checks the annotations and images of a data set.
 
     Args:
-        data: a folder in COCO or Roboflow layout.
+        data: a folder in COCO, Roboflow or VOC layout.
         splits: the splits to check; all that are there if None.
         images: whether to read the images too.
         progress: called with (images done, images in all).
@@ -113,10 +114,10 @@ def check_splits(
     named: list[_Named] = []
     for split in splits:
         try:
-            raw = read_json(split.annotations)
+            raw = read_content(split)
         except InputError as error:
             message = str(error).removeprefix(f"{split.annotations}: ")
-            code = "unreadable-json"
+            code = "unreadable-xml" if split.lists else "unreadable-json"
             problems.append(Problem("error", code, str(split.annotations), "", message))
             continue
         problems += find_problems(raw, file=str(split.annotations))
@@ -129,7 +130,9 @@ def check_splits(
         problems += _image_problems(named, files)
         problems += _duplicates(named, files)
         if len(numbers) == len(splits):
-            problems += _unlisted({s.images for s in splits}, {p for p in files if files[p].digest})
+            problems += _unlisted(
+                {s.images for s in splits if not s.lists}, {p for p in files if files[p].digest}
+            )
     problems.sort(key=lambda problem: SEVERITIES.index(problem.severity))
     return Report(problems, {"splits": numbers})
 

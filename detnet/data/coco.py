@@ -1,4 +1,4 @@
-"""Reads COCO annotation files into arrays, repairing what is safe and refusing what is not."""
+"""Reads a split's annotations into arrays, repairing what is safe and refusing what is not."""
 
 from typing import Any
 
@@ -6,6 +6,7 @@ import numpy as np
 
 from detnet.data.annotations import Annotations, require_images, to_coco_dict
 from detnet.data.categories import Categories
+from detnet.data.contents import read_content
 from detnet.data.flat import FlatBytes
 from detnet.data.folders import Split, names_start
 from detnet.data.mask_areas import pixel_area, polygon_areas
@@ -27,7 +28,7 @@ def load_annotations(
     categories_of: str = "the model",
     unlabelled: bool = False,
 ) -> tuple[Annotations, list[str]]:
-    """Reads a COCO file, repairs what is safe and refuses what is not. Opens no image.
+    """Reads a split, repairs what is safe and refuses what is not. Opens no image.
 
     Args:
         masks: keep the masks; an annotation without a usable one gets its box as mask.
@@ -42,7 +43,10 @@ def load_annotations(
     Raises:
         InputError: the file cannot be read, holds errors, or has other categories.
     """
-    raw = read_sound(split.annotations, unlabelled=unlabelled)
+    if split.lists:
+        raw = read_content(split)
+    else:
+        raw = read_sound(split.annotations, unlabelled=unlabelled)
     own = Categories.from_json(raw["categories"])
     if categories is not None:
         categories.require_same(own, mine=categories_of, theirs=str(split.annotations))

@@ -106,8 +106,7 @@ def recognise(source: Path) -> str:
     if not source.is_dir():
         raise InputError(f"{source}: no such folder; give the folder of a data set")
     try:
-        find_splits(source)
-        return "coco"
+        return "voc" if any(split.lists for split in find_splits(source).values()) else "coco"
     except InputError:
         pass
     if next(source.rglob("*.xml"), None) is not None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+from detnet.data.voc_lists import find_lists, find_standard, find_years, names_root
 from detnet.errors import InputError
 
 SPLITS = ("train", "val", "test")
@@ -13,7 +14,8 @@ _LOOKED_UP = 100  # file names; where none of so many is found, the others are n
 _SPELLINGS = {"val": ("val", "valid", "validation")}
 _TRIED = (
     "annotations/instances_SPLIT*.json with images in SPLIT*/ or images/ (COCO), "
-    "or SPLIT/_annotations.coco.json (Roboflow)"
+    "SPLIT/_annotations.coco.json (Roboflow), or ImageSets/Main/*.txt, also in VOC2007/, VOC2012/ "
+    "… (VOC)"
 )
 
 
@@ -23,21 +25,30 @@ class Split:
 
     Args:
         name: "train", "val", "test", or as asked for.
-        annotations: the COCO JSON file.
+        annotations: the COCO JSON file; of VOC's data the first of the lists.
         images: the folder that holds them; `names_start` tells where the JSON's file names begin.
+        lists: the files of VOC's ImageSets/Main that make up the split; none of COCO's data.
     """
 
     name: str
     annotations: Path
     images: Path
+    lists: tuple[Path, ...] = ()
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """What tells this split from others: its annotation file, or its lists."""
+        return tuple(path.resolve() for path in self.lists or (self.annotations,))
 
 
 def find_split(data: Path, split: str, *, images: Path | None = None) -> Split:
     """Finds one split of a data set.
 
     Args:
-        data: a folder in COCO or Roboflow layout, or an annotation file, which then is the split.
-        split: "train", "val" (also "valid"), "test", or any name used in the layouts.
+        data: a folder in COCO, Roboflow or VOC layout, or an annotation file, which then is the
+            split.
+        split: "train", "val" (also "valid"), "test", or any name used in the layouts; of VOC's
+            also lists by year, "VOC2007/trainval+VOC2012/trainval".
         images: the folder of images, where it is not beside the annotations.
 
     Raises:
@@ -52,6 +63,10 @@ def find_split(data: Path, split: str, *, images: Path | None = None) -> Split:
     found = _find(data, name)
     if found is None:
         present = [other for other in SPLITS if _find(data, other, strict=False)]
+        if not present and (years := find_years(data)):
+            if images is not None:
+                raise InputError(f"{data}: a VOC data set has its own images; leave out {images}")
+            return _of_voc(data, name, years)
         has = f"it has {', '.join(present)}" if present else f"looked for {_TRIED}"
         raise InputError(f"{data}: no annotations of the split {split!r}; {has}")
     return Split(name, found, Path(images) if images else _images_of(data, found, name))
@@ -68,6 +83,8 @@ def find_splits(data: Path) -> dict[str, Split]:
         raise InputError(f"{data}: is a file; give the folder of the data set")
     _require_folder(data)
     names = [name for name in SPLITS if _find(data, name) is not None]
+    if not names:
+        names = list(find_standard(find_years(data)))
     if not names:
         raise InputError(f"{data}: no data set found; looked for {_TRIED}")
     return {name: find_split(data, name) for name in names}
@@ -94,11 +111,22 @@ def _canonical(split: str) -> str:
     return next((name for name, known in _SPELLINGS.items() if split in known), split)
 
 
+def _of_voc(data: Path, name: str, years: dict[str, Path]) -> Split:
+    lists = find_lists(years, name)
+    if not lists:
+        present = ", ".join(find_standard(years)) or "none of train, val and test"
+        raise InputError(
+            f"{data}: no list of the split {name!r}; it has {present}, and lists by year, as "
+            f"{next(iter(years))}/trainval"
+        )
+    return Split(name, lists[0], names_root(years, data), lists)
+
+
 def _require_folder(data: Path) -> None:
     if not data.is_dir():
         if data.suffix == ".json":
             raise InputError(f"{data}: no such annotation file")
-        raise InputError(f"{data}: no such folder; give the folder of a COCO-format data set")
+        raise InputError(f"{data}: no such folder; give the folder of a data set")
 
 
 def _find(data: Path, name: str, *, strict: bool = True) -> Path | None:
