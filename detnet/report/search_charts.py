@@ -30,11 +30,19 @@ def cost_text(name: str, value: float | None) -> str:
         return "–"
     if name == "latency_ms":
         return f"{value:.3g} ms" if value < 100 else f"{value:,.0f} ms"
-    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if abs(value) >= size:
-            number = value / size
-            return f"{number:.1f} {letter}" if number >= 10 else f"{number:.2f} {letter}"
-    return f"{value:g}"
+    size, letter = _unit(name, value)
+    if size == 1:
+        return f"{value:g}"
+    number = value / size
+    return f"{number:.1f} {letter}" if number >= 10 else f"{number:.2f} {letter}"
+
+
+def _unit(name: str, largest: float) -> tuple[float, str]:
+    """What to divide a cost by, and the letter for it."""
+    if name == "latency_ms":
+        return 1.0, "ms"
+    sizes = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
+    return next(((size, letter) for size, letter in sizes if largest >= size), (1.0, ""))
 
 
 def progress_chart(
@@ -95,9 +103,11 @@ def front_chart(
     if not placed:
         return ""
     limit = record.limits.get(cost)
-    xs = [one.costs[cost] for _, one in placed]
-    x_ticks = nice_ticks(min(xs), max([*xs, limit] if limit and limit < 2 * max(xs) else xs))
+    xs = [float(one.costs[cost]) for _, one in placed]
+    near = [limit] if limit is not None and limit < 2 * max(xs) else []
+    x_ticks = nice_ticks(min(xs), max([*xs, *near]))
     y_ticks = score_ticks([one.score or 0.0 for _, one in placed])
+    unit, letter = _unit(cost, x_ticks[-1])
     frame = Frame(x_ticks[0], x_ticks[-1], y_ticks[0], y_ticks[-1])
     best = {(one.generation, one.slot) for one in front(record.scored, costs or [cost])}
     content = _limit(frame, limit)
@@ -115,9 +125,9 @@ def front_chart(
     return plot(
         content,
         frame,
-        [(tick, cost_text(cost, tick) if tick else "0") for tick in x_ticks],
+        [(tick, f"{tick / unit:g}") for tick in x_ticks],
         [(tick, percent(tick, y_ticks)) for tick in y_ticks],
-        x_name=cost_name(cost),
+        x_name=f"{cost_name(cost)}, {letter}" if letter else cost_name(cost),
         label=f"score against {cost_name(cost)}",
     )
 
@@ -126,7 +136,7 @@ def pairs_chart(pairs: Sequence[tuple[float, float, str]], *, x_name: str, label
     """Real scores against those of the supernet; each pair with what to say of it."""
     if not pairs:
         return ""
-    x_ticks, y_ticks = (score_ticks([pair[axis] for pair in pairs]) for axis in (0, 1))
+    x_ticks, y_ticks = score_ticks([x for x, _, _ in pairs]), score_ticks([y for _, y, _ in pairs])
     frame = Frame(x_ticks[0], x_ticks[-1], y_ticks[0], y_ticks[-1])
     content = [
         f'<path class="dot pt front" d="M{_xy(frame.place(x, y))}h0" data-tip="{escape(tip)}"/>'
@@ -165,7 +175,9 @@ def plot(
     """
     low, wide = frame.x_low, frame.x_high - frame.x_low
     grid = "".join(
-        '<line class="grid" x1="0" x2="{0}" y1="{1}" y2="{1}"/>'.format(WIDTH, frame.place(low, y)[1])
+        '<line class="grid" x1="0" x2="{0}" y1="{1}" y2="{1}"/>'.format(
+            WIDTH, frame.place(low, y)[1]
+        )
         for y, _ in y_ticks
     )
     return (
@@ -215,7 +227,10 @@ def _band(frame: Frame, generations: Sequence[Mapping[str, Any]]) -> list[str]:
     upper = [frame.place(row["generation"], row["quantiles"]["0.75"]) for row in rows]
     lower = [frame.place(row["generation"], row["quantiles"]["0.25"]) for row in rows]
     if len(rows) == 1:  # a band of one generation would have no width
-        return [f'<line class="middle" x1="{x}" x2="{x}" y1="{y}" y2="{lower[0][1]}"/>' for x, y in upper]
+        return [
+            f'<line class="middle" x1="{x}" x2="{x}" y1="{y}" y2="{lower[0][1]}"/>'
+            for x, y in upper
+        ]
     return [f'<polygon class="middle" points="{path([*upper, *lower[::-1]])}"/>']
 
 

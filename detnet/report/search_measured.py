@@ -1,6 +1,6 @@
 """Networks of a search that were trained alone: how well it ranks, and the baselines."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 

@@ -10,6 +10,7 @@ from detnet.report.rendering import render_template
 from detnet.report.search_charts import cost_name, cost_text, front_chart, progress_chart
 from detnet.report.search_measured import baselines_view, validation_view
 from detnet.report.search_records import CandidateRow, SearchRecord
+from detnet.report.search_settings import flat_settings
 from detnet.report.search_summary import best, front, summarise
 from detnet.report.search_views import (
     candidate_rows,
@@ -21,7 +22,6 @@ from detnet.report.search_views import (
     preference_view,
     score_text,
 )
-from detnet.report.search_settings import flat_settings
 
 _STATE = {
     "not begun": "The search has not begun.",
@@ -185,9 +185,7 @@ def _phase(one: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _phase_charts(record: SearchRecord) -> list[tuple[str, list[Chart]]]:
-    found = [
-        (row.title, training_charts(row.record.events)) for row in record.phases if row.record
-    ]
+    found = [(row.title, training_charts(row.record.events)) for row in record.phases if row.record]
     return [(title, charts) for title, charts in found if charts]
 
 

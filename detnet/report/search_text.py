@@ -10,7 +10,7 @@ _MOST_ROWS = 12
 
 
 def format_search(summary: Mapping[str, Any]) -> str:
-    """Lays out what `summarise` found, in at most 100 columns but for long paths."""
+    """Lays out what `summarise` found, in at most 120 columns but for long paths."""
     blocks = [
         _heading(summary),
         _phases(summary["phases"]),
@@ -27,9 +27,7 @@ def _heading(summary: Mapping[str, Any]) -> str:
     count = summary["count"]
     planned = f" of {count['planned']:,}" if count["planned"] else ""
     parts = [f"{count['done']:,}{planned} candidates scored"]
-    parts += [
-        f"{count[name]:,} {name}" for name in ("failed", "running", "waiting") if count[name]
-    ]
+    parts += [f"{count[name]:,} {name}" for name in ("failed", "running", "waiting") if count[name]]
     cost = summary["cost"]
     if cost["median_s"] is not None:
         parts.append(f"{duration(cost['median_s'])} each, {duration(cost['seconds'])} in all")
@@ -57,10 +55,9 @@ def _best(summary: Mapping[str, Any]) -> str:
         f"  {summary['score']} {score_text(one['score'])} with shared weights{costs}; "
         f"generation {one['generation']}, slot {one['slot']}",
     ]
-    lines += [
-        f"  {other['name']}: {other['path']}, {other['alike']} choices alike{_costs(other['costs'])}"
-        for other in summary["published"][:1]
-    ]
+    for other in summary["published"][:1]:
+        alike = f"{other['alike']} choices alike{_costs(other['costs'])}"
+        lines.append(f"  {other['name']}: {other['path']}, {alike}")
     return "\n".join(lines)
 
 

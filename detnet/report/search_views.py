@@ -67,8 +67,6 @@ def preference_view(preferences: Mapping[str, Any] | None) -> dict[str, Any] | N
         "all": preferences["all"],
         "stages": [_heat_row(row, row["stage"], "") for row in preferences["stages"]],
         "genes": [_heat_row(row, row["stage"], row["name"]) for row in preferences["genes"]],
-        "choices": preferences["stages"][0]["choices"] if preferences["stages"] else [],
-        "columns": max((len(row["choices"]) for row in preferences["genes"]), default=0),
     }
 
 
@@ -107,8 +105,10 @@ def candidate_rows(
             "indices": "".join(map(str, one.path)),
             "score": _value(one.score),
             "score_text": score_text(one.score),
-            "costs": [(_value(one.costs.get(n)), cost_text(n, one.costs.get(n)))
-                      for n in record.cost_names],
+            "costs": [
+                (_value(one.costs.get(n)), cost_text(n, one.costs.get(n)))
+                for n in record.cost_names
+            ],
             "state": one.state,
             "state_order": STATES.index(one.state) if one.state in STATES else len(STATES),
             "seconds": _value(one.seconds),
