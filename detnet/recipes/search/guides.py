@@ -1,0 +1,136 @@
+"""What guides a search: how one network of a supernet is calibrated and measured on a task."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+# Purposes of the random streams that are drawn from a search's seed.
+_ORDER, _MIRROR, _SAMPLING, _SUBSET = 11, 12, 13, 14
+
+
+class NonFinite(RuntimeError):
+    """A network gave NaN or infinity: it has no score."""
+
+
+@dataclass(frozen=True)
+class Way:
+    """How thoroughly a candidate is measured.
+
+    Args:
+        recalibration_images: that its batch norms' statistics come from, in whole batches.
+        batch: images of each of these batches.
+        momentum: see `recalibrate`.
+        score_images: of the search split, None for all of them.
+        proposals: regions that a two-stage detector looks at in an image, None for as many as it
+            was built with.
+    """
+
+    recalibration_images: int
+    batch: int = 8
+    momentum: float | None = 0.1
+    score_images: int | None = None
+    proposals: int | None = None
+
+
+class Guide(ABC):
+    """A supernet and the data by which its networks are measured, in one process.
+
+    Attributes:
+        train_images: how many there are to recalibrate on.
+        search_images: how many there are to score on.
+    """
+
+    train_images: int
+    search_images: int
+
+    @abstractmethod
+    def candidate(self, path: Sequence[int], way: Way) -> nn.Module:
+        """One network with statistics of its own; see `alone`."""
+
+    @abstractmethod
+    def recalibrate(
+        self, candidate: nn.Module, batches: Sequence[Sequence[tuple[int, bool]]], way: Way
+    ) -> None:
+        """Takes the statistics anew from batches of training images, (index, mirrored) each.
+
+        Raises:
+            NonFinite: on the way.
+        """
+
+    @abstractmethod
+    def score(self, candidate: nn.Module, indices: Sequence[int]) -> float:
+        """Measures a recalibrated network on these images of the search split.
+
+        Raises:
+            NonFinite: on the way.
+        """
+
+    @abstractmethod
+    def subset(self, count: int, seed: int) -> list[int]:
+        """Chooses images of the search split that stand for all, by the seed alone; ascending."""
+
+
+def recalibration_batches(
+    images: int, way: Way, *, seed: int, flip: float
+) -> list[list[tuple[int, bool]]]:
+    """Chooses the images of a recalibration by the seed alone: all once before any again.
+
+    Args:
+        images: how many there are.
+        flip: probability of a mirror image.
+    """
+    batches = max(1, way.recalibration_images // way.batch)
+    wanted = min(way.recalibration_images, batches * way.batch)
+    order: list[int] = []
+    for epoch in range(-(-wanted // images)):
+        order += generator(seed, _ORDER, epoch).permutation(images).tolist()
+    mirrored = generator(seed, _MIRROR).random(wanted) < flip
+    keys = list(zip(order[:wanted], mirrored.tolist(), strict=True))
+    return [keys[first : first + way.batch] for first in range(0, wanted, way.batch)]
+
+
+def generator(seed: int, *purpose: int) -> np.random.Generator:
+    """The stream of random numbers for one purpose."""
+    return np.random.default_rng(np.random.SeedSequence((seed, *purpose)))
+
+
+def subset_generator(seed: int) -> np.random.Generator:
+    """The stream by which a subset of the search split is chosen."""
+    return generator(seed, _SUBSET)
+
+
+@contextmanager
+def own_randomness(seed: int, device: torch.device) -> Iterator[None]:
+    """Lets torch's samplers draw the same numbers for every candidate, and leaves others theirs."""
+    state = int(np.random.SeedSequence((seed, _SAMPLING)).generate_state(1)[0])
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(state)
+        yield
+
+
+def refuse_non_finite(module: nn.Module) -> None:
+    """Lets a module raise `NonFinite` as soon as its output holds NaN or infinity."""
+
+    def look(module: nn.Module, inputs: Any, output: Any) -> None:
+        if not all(bool(tensor.isfinite().all()) for tensor in _tensors(output)):
+            raise NonFinite(f"{type(module).__name__} gave NaN or infinity")
+
+    module.register_forward_hook(look)
+
+
+def _tensors(output: Any) -> Iterator[Tensor]:
+    if isinstance(output, Tensor):
+        yield output
+    elif isinstance(output, dict):
+        for value in output.values():
+            yield from _tensors(value)
+    elif isinstance(output, list | tuple):
+        for value in output:
+            yield from _tensors(value)
