@@ -1,12 +1,116 @@
 """Networks of a search that were trained alone: how well it ranks, and the baselines."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from detnet.report.search_charts import cost_name, cost_text, pairs_chart
+
+_COSTS = ("macs", "params", "latency_ms")
 
 
 def validation_view(found: Mapping[str, Any], score_name: str) -> dict[str, Any] | None:
-    return None
+    """Kendall's tau with its interval, the pairs as a chart and a table; None where not measured.
+
+    Args:
+        found: validation.json, "networks" with "path", "score" (of the supernet) and "AP" (alone).
+        score_name: what the supernet's score is.
+    """
+    networks = _rows(found)
+    if not networks:
+        return None
+    pairs = [
+        (float(one["score"]), float(one["AP"]), _tip(one, score_name))
+        for one in networks
+        if _number(one.get("score")) and _number(one.get("AP"))
+    ]
+    return {
+        "tau": _decimal(found.get("tau")),
+        "interval": _interval(found.get("interval"), 1.0, 2),
+        "sure": _sure(found),
+        "trained": sum(_number(one.get("AP")) for one in networks),
+        "count": len(networks),
+        "drawing": pairs_chart(
+            pairs, x_name=f"{score_name} with shared weights", label="trained alone against shared"
+        ),
+        "costs": _costs(networks),
+        "rows": sorted(map(_row, networks), key=lambda row: -row["order"]),
+    }
 
 
 def baselines_view(found: Mapping[str, Any], score_name: str) -> dict[str, Any] | None:
-    return None
+    """The winner and the baselines, each trained alone; None where not measured.
+
+    Args:
+        found: baselines.json, "networks" with "name", "path", costs and "AP".
+        score_name: what the supernet's score is.
+    """
+    networks = _rows(found)
+    if not networks:
+        return None
+    return {
+        "sure": _sure(found),
+        "costs": _costs(networks),
+        "rows": [_row(one) for one in networks],
+    }
+
+
+def _rows(found: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    networks = found.get("networks") or []
+    return [one for one in networks if isinstance(one, Mapping)]
+
+
+def _row(one: Mapping[str, Any]) -> dict[str, Any]:
+    real = one.get("AP")
+    return {
+        "name": one.get("name") or one.get("kind") or "",
+        "path": _path(one.get("path")),
+        "score": _percent(one.get("score"), 2),
+        "real": _percent(real, 1),
+        "order": float(real) if isinstance(real, int | float) else -1.0,
+        "interval": _interval(one.get("interval"), 100.0, 1),
+        "values": ", ".join(_percent(value, 1) for value in one.get("values") or ()),
+        "costs": [cost_text(name, one.get(name)) for name in _COSTS if name in one],
+        "error": one.get("error") or "",
+    }
+
+
+def _costs(networks: Sequence[Mapping[str, Any]]) -> list[str]:
+    return [cost_name(name) for name in _COSTS if name in networks[0]]
+
+
+def _tip(one: Mapping[str, Any], score_name: str) -> str:
+    lines = [
+        _path(one.get("path")),
+        f"{score_name} with shared weights {_percent(one['score'], 2)}",
+        f"AP trained alone {_percent(one['AP'], 1)}",
+    ]
+    lines += [f"{cost_name(name)} {cost_text(name, one[name])}" for name in _COSTS if name in one]
+    return "\n".join(lines)
+
+
+def _path(value: Any) -> str:
+    return value if isinstance(value, str) else "".join(map(str, value or ()))
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float)
+
+
+def _percent(value: Any, digits: int) -> str:
+    return f"{100 * value:.{digits}f}" if isinstance(value, int | float) else "–"
+
+
+def _decimal(value: Any) -> str:
+    return f"{value:.2f}" if isinstance(value, int | float) else "–"
+
+
+def _interval(value: Any, factor: float, digits: int) -> str:
+    """From what to what; empty where there is none."""
+    if isinstance(value, Sequence) and len(value) == 2 and all(map(_number, value)):
+        low, high = (f"{factor * end:.{digits}f}".replace("-", "−") for end in value)
+        return f"{low} to {high}"
+    return ""
+
+
+def _sure(found: Mapping[str, Any]) -> str:
+    return f"{100 * float(found.get('confidence') or 0.95):g} %"

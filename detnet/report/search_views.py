@@ -80,7 +80,7 @@ def _heat_row(row: Mapping[str, Any], stage: str, name: str) -> dict[str, Any]:
                 "best": f"{100 * best:.0f}",
                 "all": f"{100 * everyone:.0f}",
                 "kind": "more" if more >= 0 else "less",
-                "strength": f"{min(100.0, 160 * abs(more)):.0f}",
+                "strength": f"{min(50.0, 110 * abs(more)):.0f}",
                 "most": best > 0 and best == max(row["best"]),
             }
         )

@@ -4,7 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from detnet.backbones.detnas import (
     DETNASNET_1_3G,
@@ -27,6 +27,9 @@ from detnet.report.search_records import (
 )
 from detnet.report.search_summary import summarise
 from detnet.search.cost import Costs
+
+if TYPE_CHECKING:
+    from detnet.search.study import Record
 
 _PHASES = (
     ("Supernet: pre-training", "pretrain"),
@@ -149,22 +152,28 @@ def _candidates(
     from detnet.search.study import open_study, read_candidates
 
     study = open_study(where, objectives=("score",), heartbeat_s=60.0)
-    return [
-        CandidateRow(
-            generation=one.generation,
-            slot=one.slot,
-            path=tuple(one.path),
-            text=space.format_path(one.path),
-            state=one.state,
-            score=one.values[0] if one.values else None,
-            costs=one.costs,
-            seconds=one.seconds,
-            worker=one.worker,
-            error=one.error,
-            attempts=one.attempts,
-        )
-        for one in read_candidates(study)
-    ]
+    return [_candidate(run, space, one) for one in read_candidates(study)]
+
+
+def _candidate(run: Path, space: Space, one: "Record") -> CandidateRow:
+    try:
+        path = space.check(one.path)
+    except InputError as error:
+        where = f"generation {one.generation}, slot {one.slot}"
+        raise InputError(f"{run}: the study is of another space: {where}: {error}") from error
+    return CandidateRow(
+        generation=one.generation,
+        slot=one.slot,
+        path=path,
+        text=space.format_path(path),
+        state=one.state,
+        score=one.values[0] if one.values else None,
+        costs=one.costs,
+        seconds=one.seconds,
+        worker=one.worker,
+        error=one.error,
+        attempts=one.attempts,
+    )
 
 
 def _known(space: Space, config: Mapping[str, Any]) -> list[KnownNetwork]:
