@@ -5,12 +5,14 @@
     detnet evaluate runs/a --annotations image_info_test-dev2017.json --images test2017 \\
         --submission mine.zip
     detnet evaluate runs/p --data imagenet
+    detnet evaluate runs/v --data VOCdevkit --metric voc07
 
 A detector's AP and AR are told by IoU threshold and object size, and per class. A classifier, as
 `detnet pretrain` makes it, takes a folder with images in class folders: DATA/val/CLASS/image.jpg.
 Writes scores.json and, for a detector, results.json (COCO's results format) into RUN/evaluation,
-those of other data than the run's own validation split into a folder in that. docs/measures.md says
-what each number means.
+those of other data than the run's own validation split into a folder in that. With --metric voc07
+or voc12 VOC's average precision is told instead, and scores_voc07.json or scores_voc12.json written
+as well. docs/measures.md and docs/voc.md say what each number means.
 """
 
 import argparse
@@ -84,6 +86,7 @@ def run(args: argparse.Namespace) -> int:
 def _detector(args: argparse.Namespace, process: "Process", measures: dict[str, Any]) -> int:
     from detnet.data.folders import find_split
     from detnet.evaluation.tables import format_scores
+    from detnet.evaluation.voc import format_voc_scores
     from detnet.recipes.evaluate import evaluate_file
 
     place = Path(args.data or args.annotations)
@@ -93,9 +96,13 @@ def _detector(args: argparse.Namespace, process: "Process", measures: dict[str, 
         split,
         measures=measures,
         submission=args.submission,
+        metric=args.metric,
         **_how(args, process),
     )
     if not process.main:
+        return 0
+    if scores.voc is not None:
+        print(json.dumps(scores.voc) if args.json else format_voc_scores(scores.voc))
         return 0
     if args.json:
         print(json.dumps(scores.to_json()))
@@ -152,6 +159,7 @@ def _refuse_detection(args: argparse.Namespace) -> None:
         "--class-agnostic-recall": args.class_agnostic_recall,
         "--submission": args.submission,
         "--engine": args.engine != "hotcoco",
+        "--metric": args.metric != "coco",
     }
     for option, value in given.items():
         if value:

@@ -6,10 +6,11 @@
     detnet score --annotations instances_val.json --results results.json --diagnose
     detnet score --annotations image_info_test-dev2017.json --results results.json \\
         --submission mine.zip
+    detnet score --annotations voc_test.json --results results.json --metric voc07
 
 The results are COCO's: a list of {"image_id", "category_id", "bbox" [x, y, width, height] or
 "segmentation", "score"}. docs/measures.md says what each number means, docs/diagnosis.md
-what the kinds of errors are.
+what the kinds of errors are, docs/voc.md how VOC's average precision is measured.
 """
 
 import argparse
@@ -17,6 +18,13 @@ import json
 from pathlib import Path
 
 from detnet.cli.grids import add_grid_arguments, grid_options
+from detnet.errors import InputError
+
+_METRICS = {
+    "coco": "COCO's AP and AR",
+    "voc07": "VOC's average precision of 2007, from 11 recalls",
+    "voc12": "that of 2010 and later, the area under the curve",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,11 +54,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="also tell the kinds of errors and what they cost, confusions and calibration",
     )
+    parser.add_argument(
+        "--add-pixel",
+        action="store_true",
+        help="with --metric voc07 or voc12: both files hold widths as xmax - xmin of VOC's boxes, "
+        "which leaves out a pixel",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object, nothing else")
 
 
 def add_score_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what `score` and `evaluate` have in common beside the grid."""
+    parser.add_argument(
+        "--metric",
+        choices=tuple(_METRICS),
+        default="coco",
+        help="; ".join(f"{name}: {text}" for name, text in _METRICS.items()) + " (default: coco)",
+    )
     parser.add_argument(
         "--class-agnostic-recall",
         action="store_true",
@@ -73,6 +93,10 @@ def run(args: argparse.Namespace) -> int:
     from detnet.evaluation.tables import format_scores
 
     options = grid_options(args)
+    if args.metric != "coco":
+        return _voc(args)
+    if args.add_pixel:
+        raise InputError("--add-pixel goes with --metric voc07 or voc12")
     if args.submission:
         check_submission(args.submission)
     evaluation = evaluate(
@@ -92,4 +116,25 @@ def run(args: argparse.Namespace) -> int:
         print(f"\n\n{format_diagnosis(diagnosis)}")
     if args.submission:
         print(f"\nwrote {args.submission} ({name})")
+    return 0
+
+
+def _voc(args: argparse.Namespace) -> int:
+    from detnet.evaluation.voc import format_voc_scores, score_voc
+
+    of_coco = {
+        "--iou-type segm": args.iou_type == "segm",
+        "--engine": args.engine != "hotcoco",
+        "--iou-thresholds": args.iou_thresholds,
+        "--area": args.area,
+        "--max-dets": args.max_dets,
+        "--class-agnostic-recall": args.class_agnostic_recall,
+        "--submission": args.submission,
+        "--diagnose": args.diagnose,
+    }
+    for option, given in of_coco.items():
+        if given:
+            raise InputError(f"{option} goes with --metric coco, not with {args.metric}")
+    scores = score_voc(args.annotations, args.results, metric=args.metric, add_pixel=args.add_pixel)
+    print(json.dumps(scores, allow_nan=False) if args.json else format_voc_scores(scores))
     return 0

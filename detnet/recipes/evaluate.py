@@ -3,7 +3,7 @@
 import contextlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from detnet.evaluation.coco import HEADLINE, score
 from detnet.evaluation.normalise import read_detections, read_truth
 from detnet.evaluation.results import to_results, write_results, write_whole
 from detnet.evaluation.submission import write_submission
+from detnet.evaluation.voc import score_voc
 from detnet.inference.fuse import fuse
 from detnet.inference.predictor import find_model
 from detnet.recipes.config import read_config
@@ -40,11 +41,13 @@ class Scores:
         bbox: the scores JSON for boxes.
         segm: that for masks, or None where the detector has none.
         results: detections in COCO's results format.
+        voc: VOC's average precision as `score_voc` gives it, where it was asked for.
     """
 
     bbox: dict[str, Any]
     segm: dict[str, Any] | None
     results: list[dict[str, Any]]
+    voc: dict[str, Any] | None = None
 
     @property
     def headline(self) -> dict[str, float | None]:
@@ -69,6 +72,7 @@ def evaluate_file(
     workers: int = 2,
     measures: Mapping[str, Any] | None = None,
     submission: Path | None = None,
+    metric: str = "coco",
     track: Track | None = None,
 ) -> Scores:
     """Evaluates a model file or run folder and writes scores.json and results.json.
@@ -81,6 +85,7 @@ def evaluate_file(
         measures: keyword arguments of `score`: the engine, own thresholds, sizes ….
         submission: zip of the detections for COCO's test-dev server; those with masks get a
             second one beside it, NAME-segm.zip, since the server takes one kind at a time.
+        metric: "coco", or "voc07" or "voc12" for VOC's average precision as well.
         track: wraps the batches to show progress.
 
     Raises:
@@ -103,6 +108,10 @@ def evaluate_file(
         measures=measures,
         track=track,
     )
+    if metric != "coco":
+        scores = replace(
+            scores, voc=score_voc(to_coco_dict(annotations), scores.results, metric=metric)
+        )
     folder = output or (_place(model_path, split) if model_path.is_dir() else None)
     if folder is not None and process.main:
         write_scores(scores, folder)
@@ -112,10 +121,13 @@ def evaluate_file(
 
 
 def write_scores(scores: Scores, folder: Path) -> None:
-    """Writes scores.json and results.json."""
+    """Writes scores.json and results.json, and scores_voc07.json where that was measured."""
     folder.mkdir(parents=True, exist_ok=True)
     write_results(folder / "results.json", scores.results)
     write_whole(folder / "scores.json", json.dumps(scores.to_json(), indent=1) + "\n")
+    if scores.voc is not None:
+        place = folder / f"scores_{scores.voc['metric']}.json"
+        write_whole(place, json.dumps(scores.voc, indent=1) + "\n")
 
 
 def write_submissions(scores: Scores, annotations: Annotations, path: Path) -> list[Path]:
@@ -134,8 +146,11 @@ def _place(run: Path, split: Split) -> Path:
     """Where a run keeps scores: its own validation split's at the top, others' in a folder."""
     config = read_config(run / "config.yaml") if (run / "config.yaml").exists() else None
     own = find_val(config) if config else None
-    if own is not None and own.annotations.resolve() == split.annotations.resolve():
+    if own is not None and own.files == split.files:
         return run / "evaluation"
+    if split.lists:
+        parts = [f"{path.parents[2].name}_{path.stem}" for path in split.files]
+        return run / "evaluation" / "+".join(parts)
     data = split.annotations.resolve().parent
     data = data.parent if data.name in ("annotations", split.name, "valid") else data
     # A file given by its own name may stand beside others of the same data set.
