@@ -4,6 +4,7 @@ Difficult objects become crowds, which are neither trained on nor counted. Boxes
 `detnet convert` does: what VOC counts from 1 to 60 is 0 … 60 here.
 """
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Iterable, Sequence
@@ -124,7 +125,7 @@ def _classes(root: Path, used: set[str], known: Iterable[Path]) -> list[str]:
     lists = [year / LISTS / f"{name}.txt" for year in years.values() for name in STANDARD]
     everything = _places([path for path in lists if path.is_file()])
     for path in everything.keys() - set(known):
-        if path.is_file():
+        with contextlib.suppress(InputError):  # what is wrong there is told when it is asked for
             used = used | {box.name for box in read_objects(parse_annotation(path), path)}
     return sorted(used)
 
