@@ -29,7 +29,7 @@ def cost_text(name: str, value: float | None) -> str:
     if value is None:
         return "–"
     if name == "latency_ms":
-        return f"{value:.3g} ms" if value < 100 else f"{value:,.0f} ms"
+        return f"{value:,.{2 if value < 10 else 1 if value < 100 else 0}f} ms"
     size, letter = _unit(name, value)
     if size == 1:
         return f"{value:g}"

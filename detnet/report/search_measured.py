@@ -12,28 +12,43 @@ def validation_view(found: Mapping[str, Any], score_name: str) -> dict[str, Any]
     """Kendall's tau with its interval, the pairs as a chart and a table; None where not measured.
 
     Args:
-        found: validation.json, "networks" with "path", "score" (of the supernet) and "AP" (alone).
+        found: validation.json: "networks" with "path", "AP" (trained alone) and "scores" (of the
+            supernet, by the way of scoring), and "rankings" by the way.
         score_name: what the supernet's score is.
     """
     networks = _rows(found)
     if not networks:
         return None
-    pairs = [
-        (float(one["score"]), float(one["AP"]), _tip(one, score_name))
-        for one in networks
-        if _number(one.get("score")) and _number(one.get("AP"))
-    ]
+    ways = list(found.get("rankings") or {})
     return {
-        "tau": _decimal(found.get("tau")),
-        "interval": _interval(found.get("interval"), 1.0, 2),
         "sure": _sure(found),
         "trained": sum(_number(one.get("AP")) for one in networks),
         "count": len(networks),
-        "drawing": pairs_chart(
-            pairs, x_name=f"{score_name} with shared weights", label="trained alone against shared"
-        ),
+        "ways": [_ranking(found["rankings"][way], way, networks, score_name) for way in ways],
         "costs": _costs(networks),
-        "rows": sorted(map(_row, networks), key=lambda row: -row["order"]),
+        "rows": sorted((_row(one, ways) for one in networks), key=lambda row: -row["order"]),
+    }
+
+
+def _ranking(
+    ranking: Mapping[str, Any], way: str, networks: Sequence[Mapping[str, Any]], score_name: str
+) -> dict[str, Any]:
+    """How one way of scoring ranks."""
+    pairs = []
+    for one in networks:
+        score, real = _score(one, way), one.get("AP")
+        if isinstance(score, int | float) and isinstance(real, int | float):
+            pairs.append((float(score), float(real), _tip(one, score, score_name)))
+    drawing = pairs_chart(
+        pairs, x_name=f"{score_name} with shared weights", label=f"trained alone against {way}"
+    )
+    return {
+        "way": way,
+        "tau": _decimal(ranking.get("tau")),
+        "interval": _interval(ranking.get("interval"), 1.0, 2),
+        "compared": ranking.get("compared", len(pairs)),
+        "undefined": ranking.get("undefined") or "",
+        "drawing": drawing,
     }
 
 
@@ -59,12 +74,16 @@ def _rows(found: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return [one for one in networks if isinstance(one, Mapping)]
 
 
-def _row(one: Mapping[str, Any]) -> dict[str, Any]:
+def _score(one: Mapping[str, Any], way: str) -> Any:
+    return (one.get("scores") or {}).get(way)
+
+
+def _row(one: Mapping[str, Any], ways: Sequence[str] = ()) -> dict[str, Any]:
     real = one.get("AP")
     return {
         "name": one.get("name") or one.get("kind") or "",
         "path": _path(one.get("path")),
-        "score": _percent(one.get("score"), 2),
+        "scores": [_percent(_score(one, way), 2) for way in ways],
         "real": _percent(real, 1),
         "order": float(real) if isinstance(real, int | float) else -1.0,
         "interval": _interval(one.get("interval"), 100.0, 1),
@@ -78,10 +97,10 @@ def _costs(networks: Sequence[Mapping[str, Any]]) -> list[str]:
     return [cost_name(name) for name in _COSTS if name in networks[0]]
 
 
-def _tip(one: Mapping[str, Any], score_name: str) -> str:
+def _tip(one: Mapping[str, Any], score: float, score_name: str) -> str:
     lines = [
         _path(one.get("path")),
-        f"{score_name} with shared weights {_percent(one['score'], 2)}",
+        f"{score_name} with shared weights {_percent(score, 2)}",
         f"AP trained alone {_percent(one['AP'], 1)}",
     ]
     lines += [f"{cost_name(name)} {cost_text(name, one[name])}" for name in _COSTS if name in one]

@@ -1,6 +1,7 @@
 """A search's page: what its folder, its study and its space tell, put together for the report."""
 
 import json
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -167,7 +168,7 @@ def _candidate(run: Path, space: Space, one: "Record") -> CandidateRow:
         path=path,
         text=space.format_path(path),
         state=one.state,
-        score=one.values[0] if one.values else None,
+        score=one.values[0] if one.values and math.isfinite(one.values[0]) else None,
         costs=one.costs,
         seconds=one.seconds,
         worker=one.worker,
