@@ -50,8 +50,10 @@ def find_lists(years: Mapping[str, Path], split: str) -> tuple[Path, ...]:
 
 
 def find_standard(years: Mapping[str, Path]) -> tuple[str, ...]:
-    """Those of train, val and test that are there, each list in one of them."""
-    return tuple(_plan(years))
+    """Those of train, val and test that are there; not test where it is val."""
+    plan = _plan(years)
+    same = plan.get("test") == plan.get("val")
+    return tuple(name for name in plan if not (same and name == "test"))
 
 
 def read_list(path: Path) -> list[str]:
@@ -81,7 +83,7 @@ def _plan(years: Mapping[str, Path]) -> dict[str, tuple[Path, ...]]:
     tests = tuple(path for path in _all(years, "test") if _annotated(path))
     trainval = _all(years, "trainval")
     if tests and trainval:
-        return {"train": trainval, "val": tests}
+        return {"train": trainval, "val": tests, "test": tests}
     plan = {name: _all(years, name) for name in ("train", "val")} | {"test": tests}
     plan["train"] = plan["train"] or trainval
     return {name: lists for name, lists in plan.items() if lists}

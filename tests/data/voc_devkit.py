@@ -43,11 +43,12 @@ def write_year(
     """
     for part in ("Annotations", "JPEGImages", "ImageSets/Main"):
         (folder / part).mkdir(parents=True)
-    for number, (stem, objects) in enumerate(images.items()):
+    for stem, objects in images.items():
         text = annotation(stem, objects, size)
         (folder / "Annotations" / f"{stem}.xml").write_text(text, encoding="utf-8")
         width, height = size
-        pixels = np.random.default_rng(number).integers(0, 256, (height, width, 3), np.uint8)
+        stream = np.random.default_rng(list(f"{folder.name}/{stem}".encode()))  # no two alike
+        pixels = stream.integers(0, 256, (height, width, 3), np.uint8)
         Image.fromarray(pixels).save(folder / "JPEGImages" / f"{stem}.jpg")
     for name, stems in lists.items():
         text = "".join(f"{stem}\n" for stem in stems.split())
