@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from detnet.report.rendering import points
 from detnet.report.search_charts import cost_name, cost_text, pairs_chart
 
 _COSTS = ("macs", "params", "latency_ms")
@@ -56,16 +57,29 @@ def baselines_view(found: Mapping[str, Any], score_name: str) -> dict[str, Any] 
     """The winner and the baselines, each trained alone; None where not measured.
 
     Args:
-        found: baselines.json, "networks" with "name", "path", costs and "AP".
+        found: baselines.json: "networks" with "name", "path", costs, "AP" (the mean over seeds),
+            "values" and "interval"; "random" for the random ones together; "differences".
         score_name: what the supernet's score is.
     """
     networks = _rows(found)
     if not networks:
         return None
+    together = found.get("random") or {}
+    rows = [_row(one) for one in networks]
+    if len(together.get("values") or ()) > 1:
+        rows.append({**_row({**together, "AP": together.get("mean")}), "together": True})
     return {
         "sure": _sure(found),
         "costs": _costs(networks),
-        "rows": [_row(one) for one in networks],
+        "rows": rows,
+        "differences": [
+            {
+                "name": one.get("name"),
+                "points": points(one.get("difference")),
+                "interval": _interval(one.get("interval"), 100.0, 1),
+            }
+            for one in found.get("differences") or ()
+        ],
     }
 
 
@@ -89,7 +103,8 @@ def _row(one: Mapping[str, Any], ways: Sequence[str] = ()) -> dict[str, Any]:
         "interval": _interval(one.get("interval"), 100.0, 1),
         "values": ", ".join(_percent(value, 1) for value in one.get("values") or ()),
         "costs": [cost_text(name, one.get(name)) for name in _COSTS if name in one],
-        "error": one.get("error") or "",
+        "notes": "; ".join(filter(None, [*(one.get("notes") or ()), one.get("error")])),
+        "together": False,
     }
 
 

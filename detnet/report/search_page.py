@@ -53,7 +53,7 @@ def render(record: SearchRecord, summary: Mapping[str, Any]) -> str:
     """
     winner = best(record)
     front_costs = summary["front"]["costs"]
-    on_front = front(record.scored, front_costs)
+    on_front = front(record.comparable, front_costs)
     rows = candidate_rows(record, winner=winner, on_front=on_front)
     values: dict[str, Any] = {
         "progress": progress_chart(summary["generations"], record.candidates),
@@ -75,6 +75,7 @@ def render(record: SearchRecord, summary: Mapping[str, Any]) -> str:
         notes=record.notes,
         figures=_figures(record, summary, winner),
         failed=_failed(summary),
+        errors=any(one.error for one in record.candidates),
         score_name=record.score_name,
         score_text=score_text,
         limits=[f"{cost_name(n)} {cost_text(n, v)}" for n, v in record.limits.items()],
@@ -124,12 +125,15 @@ def _figures(
 
 
 def _failed(summary: Mapping[str, Any]) -> str:
-    """Which generations lost candidates, in words."""
+    """Which generations lost candidates, and how many were given up, in words."""
     lost = [(row["generation"], row["failed"]) for row in summary["generations"] if row["failed"]]
-    if not lost:
-        return ""
-    where = ", ".join(f"{number} ({count})" for number, count in lost)
-    return f"{summary['count']['failed']} failed, in generation {where}; the table tells why."
+    pruned = sum(row["pruned"] for row in summary["generations"])
+    said = [f"{pruned} were given up early and are not drawn"] if pruned else []
+    if lost:
+        where = ", ".join(f"{number} ({count})" for number, count in lost)
+        failed = summary["count"]["failed"]
+        said.append(f"{failed} failed, in generation {where}; the table tells why")
+    return "; ".join(said) + "." if said else ""
 
 
 def _fronts(record: SearchRecord, winner: CandidateRow | None) -> list[dict[str, Any]]:

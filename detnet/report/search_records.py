@@ -44,6 +44,7 @@ class CandidateRow:
         worker: who scored it.
         error: why it failed.
         attempts: how often it was begun.
+        pruned: given up early: its score is that of a part, and not to be held against others.
     """
 
     generation: int
@@ -57,6 +58,7 @@ class CandidateRow:
     worker: str | None = None
     error: str | None = None
     attempts: int = 1
+    pruned: bool = False
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,7 @@ class SearchRecord:
         environment: its environment.json.
         genes: input to output, a stage's genes together.
         stage_notes: what to say of a stage, by its name.
+        fixed: what else there is to a stage and is not open: stage -> question -> answer.
         candidates: ordered by generation and slot.
         winner: winner.json, once the search has ended.
         winner_path: its path, as indices.
@@ -103,6 +106,7 @@ class SearchRecord:
     environment: Mapping[str, Any] = field(default_factory=dict)
     genes: Sequence[GeneRow] = ()
     stage_notes: Mapping[str, str] = field(default_factory=dict)
+    fixed: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     candidates: Sequence[CandidateRow] = ()
     winner: Mapping[str, Any] = field(default_factory=dict)
     winner_path: tuple[int, ...] = ()
@@ -116,6 +120,11 @@ class SearchRecord:
     def scored(self) -> list[CandidateRow]:
         """The candidates that have a score."""
         return [one for one in self.candidates if one.score is not None]
+
+    @property
+    def comparable(self) -> list[CandidateRow]:
+        """The scored ones that were scored as a whole."""
+        return [one for one in self.scored if not one.pruned]
 
     @property
     def planned(self) -> int | None:

@@ -17,12 +17,13 @@ def network_view(
         path: the network.
         beside: another one; where the two differ is marked.
     """
-    rows: list[dict[str, Any]] = []
+    stages = dict.fromkeys([*record.fixed, *(gene.stage for gene in record.genes)])
+    rows: dict[str, dict[str, Any]] = {
+        stage: {"stage": stage, "note": record.stage_notes.get(stage, ""), "cells": []}
+        for stage in stages
+    }
     for index, (gene, choice) in enumerate(zip(record.genes, path, strict=True)):
-        if not rows or rows[-1]["stage"] != gene.stage:
-            note = record.stage_notes.get(gene.stage, "")
-            rows.append({"stage": gene.stage, "note": note, "cells": []})
-        rows[-1]["cells"].append(
+        rows[gene.stage]["cells"].append(
             {
                 "gene": index,
                 "name": gene.name,
@@ -33,12 +34,25 @@ def network_view(
                 "differs": bool(beside) and beside[index] != choice,
             }
         )
-    columns = list(dict.fromkeys(gene.name for gene in record.genes))
+    columns = _columns(record)
     if not record.alike:
-        for row in rows:  # a table: the same gene of all stages under one head
+        for stage, row in rows.items():  # a table: the same question of all stages under one head
             there = {cell["name"]: cell for cell in row["cells"]}
-            row["cells"] = [there.get(name) for name in columns]
-    return {"alike": record.alike, "columns": columns, "rows": rows}
+            fixed = record.fixed.get(stage, {})
+            row["cells"] = [there.get(name) or {"fixed": fixed.get(name, "")} for name in columns]
+            row["absent"] = there.get("depth", {}).get("label") == "0"
+    return {"alike": record.alike, "columns": columns, "rows": list(rows.values())}
+
+
+def _columns(record: SearchRecord) -> list[str]:
+    """The questions, in the order of the stage that has most."""
+    named = [gene.name for gene in record.genes]
+    whole: dict[str, list[str]] = {}
+    for gene in record.genes:
+        whole.setdefault(gene.stage, []).append(gene.name)
+    longest = max(whole.values(), key=len, default=[])
+    fixed = [name for answers in record.fixed.values() for name in answers]
+    return list(dict.fromkeys([*longest, *named, *fixed]))
 
 
 def kinds_legend(record: SearchRecord) -> list[tuple[int, str, str]]:
@@ -117,6 +131,7 @@ def candidate_rows(
             "worker_order": workers.index(one.worker) if one.worker else "",
             "attempts": one.attempts,
             "error": one.error or "",
+            "pruned": one.pruned,
             "winner": one is winner,
             "front": (one.generation, one.slot) in front,
         }

@@ -1,11 +1,12 @@
 """A search's page: what its folder, its study and its space tell, put together for the report."""
 
+import contextlib
 import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from detnet.backbones.detnas import (
     DETNASNET_1_3G,
@@ -14,6 +15,9 @@ from detnet.backbones.detnas import (
     DETNASNET_VOC_300M,
     DETNASNET_VOC_300M_RETINANET,
 )
+from detnet.backbones.detnet import DETNET59, DETNET59_NOPROJ
+from detnet.backbones.detnet_space import DetNetSpace
+from detnet.backbones.resnet import RESNET50, RESNET50_DILATED
 from detnet.backbones.shuffle_space import Choice, ShuffleSpace
 from detnet.backbones.space import SPACES, Space, parse_path, read_space
 from detnet.errors import InputError
@@ -28,9 +32,8 @@ from detnet.report.search_records import (
 )
 from detnet.report.search_summary import summarise
 from detnet.search.cost import Costs
-
-if TYPE_CHECKING:
-    from detnet.search.study import Record
+from detnet.search.storage import quiet, reaching
+from detnet.search.study import Record, load_study, read_candidates
 
 _PHASES = (
     ("Supernet: pre-training", "pretrain"),
@@ -38,7 +41,7 @@ _PHASES = (
     ("Winner: pre-training", "winner/pretrain"),
     ("Winner: training", "winner/train"),
 )
-_PUBLISHED: dict[str, dict[str, tuple[int, ...]]] = {
+_PATHS: dict[str, dict[str, tuple[int, ...]]] = {
     "detnas_small": {
         "detnasnet_300m": DETNASNET_300M,
         "detnasnet_300m_retinanet": DETNASNET_300M_RETINANET,
@@ -47,6 +50,16 @@ _PUBLISHED: dict[str, dict[str, tuple[int, ...]]] = {
         "shufflenetv2_20": (0,) * 20,
     },
     "detnas_large": {"detnasnet_1_3g": DETNASNET_1_3G, "shufflenetv2_40": (0,) * 40},
+}
+_TABLES = {
+    "detnet59": DETNET59,
+    "detnet59_noproj": DETNET59_NOPROJ,
+    "resnet50": RESNET50,
+    "resnet50_dilated": RESNET50_DILATED,
+}
+_WORDS: dict[str, dict[Any, str]] = {
+    "resolution": {1: "hold", 2: "halve"},
+    "shortcut": {True: "projection", False: "identity"},
 }
 
 
@@ -87,13 +100,16 @@ def read_search(run: Path, *, storage: str | None = None) -> SearchRecord:
     space = _read_space(run, folder.config)
     config = folder.config
     winner = _read_json(run / "winner.json")
+    candidates, notes = _candidates(run, space, storage or config.get("storage"))
     return SearchRecord(
         name=folder.name,
         config=config,
         environment=folder.environment,
         genes=gene_rows(space, float(config.get("width") or 1.0)),
         stage_notes=_stage_notes(space, float(config.get("width") or 1.0)),
-        candidates=_candidates(run, config, space, storage),
+        fixed=_fixed(space),
+        candidates=candidates,
+        notes=notes,
         winner=winner,
         winner_path=_path(winner.get("path")),
         known=_known(space, config),
@@ -134,6 +150,20 @@ def _stage_notes(space: Space, width: float) -> dict[str, str]:
     return notes
 
 
+def _fixed(space: Space) -> dict[str, dict[str, str]]:
+    """What a row of DetNet's space does not leave open."""
+    if not isinstance(space, DetNetSpace):
+        return {}
+    return {
+        row.name: {
+            question: _WORDS.get(question, {}).get(answers[0], str(answers[0]))
+            for question, answers in row.options()
+            if len(answers) == 1
+        }
+        for row in space.rows
+    }
+
+
 def _read_space(run: Path, config: Mapping[str, Any]) -> Space:
     """The run's own copy of the table, which outlives the file or name it came from."""
     copy = run / "space.json"
@@ -141,22 +171,25 @@ def _read_space(run: Path, config: Mapping[str, Any]) -> Space:
 
 
 def _candidates(
-    run: Path, config: Mapping[str, Any], space: Space, storage: str | None
-) -> list[CandidateRow]:
-    """The study's candidates; none where there is no study yet."""
-    database = run / "study.db"
-    where = storage or config.get("storage")
-    if where is None:
-        if not database.is_file():
-            return []
-        where = f"sqlite:///{database.resolve()}"
-    from detnet.search.study import open_study, read_candidates
+    run: Path, space: Space, storage: str | None
+) -> tuple[list[CandidateRow], list[str]]:
+    """The study's candidates as they are now, others may be writing them; and what is to be said.
 
-    study = open_study(where, objectives=("score",), heartbeat_s=60.0)
-    return [_candidate(run, space, one) for one in read_candidates(study)]
+    A storage that was asked for must answer; the folder's own may not be there yet.
+    """
+    where = storage or str(run / "study.db")
+    if storage is None and not Path(where).is_file():
+        return [], []
+    try:
+        with load_study(where) as study, quiet(), reaching(study.url):
+            return [_candidate(run, space, one) for one in read_candidates(study)], []
+    except InputError as error:
+        if storage is not None or "has not begun" not in str(error):
+            raise
+        return [], [str(error)]
 
 
-def _candidate(run: Path, space: Space, one: "Record") -> CandidateRow:
+def _candidate(run: Path, space: Space, one: Record) -> CandidateRow:
     try:
         path = space.check(one.path)
     except InputError as error:
@@ -172,30 +205,41 @@ def _candidate(run: Path, space: Space, one: "Record") -> CandidateRow:
         costs=one.costs,
         seconds=one.seconds,
         worker=one.worker,
-        error=one.error,
+        error=None if one.state == "done" else one.error,
         attempts=one.attempts,
+        pruned=one.pruned,
     )
 
 
 def _known(space: Space, config: Mapping[str, Any]) -> list[KnownNetwork]:
     """The published networks of this very space, that of the search's own detector first."""
-    table = space.to_json()
-    name = next((name for name in _PUBLISHED if SPACES[name].to_json() == table), None)
-    if name is None:
+    paths = _published(space)
+    if not paths:
         return []
-    size = config.get("cost_image_size") or (224, 224)
-    costs = Costs(space, width=float(config.get("width") or 1.0), image_size=tuple(size))
+    height, width = config.get("cost_image_size") or (224, 224)
+    costs = Costs(space, width=float(config.get("width") or 1.0), image_size=(height, width))
     found = [
         KnownNetwork(
-            known,
+            name,
             path,
             space.format_path(path),
             {"macs": costs.macs(path), "params": costs.params(path)},
         )
-        for known, path in _PUBLISHED[name].items()
+        for name, path in paths.items()
     ]
     retinanet = config.get("detector") == "retinanet"
     return sorted(found, key=lambda one: one.name.endswith("_retinanet") != retinanet)
+
+
+def _published(space: Space) -> dict[str, tuple[int, ...]]:
+    if isinstance(space, DetNetSpace):
+        found = {}
+        for name, table in _TABLES.items():
+            with contextlib.suppress(InputError):  # not in every such space
+                found[name] = space.path_of(table)
+        return found
+    table = space.to_json()
+    return next((_PATHS[name] for name in _PATHS if SPACES[name].to_json() == table), {})
 
 
 def _phases(run: Path, config: Mapping[str, Any]) -> list[PhaseRow]:

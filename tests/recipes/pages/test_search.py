@@ -9,9 +9,14 @@ import yaml
 
 from detnet.backbones.detnas import DETNASNET_300M, SMALL
 from detnet.backbones.shuffle_space import Choice, Row, ShuffleSpace
-from detnet.backbones.space import Space, read_space
+from detnet.backbones.space import SPACES, Space, read_space
 from detnet.errors import InputError
 from detnet.recipes.pages.search import gene_rows, make_search_page, read_search
+from detnet.report.search_views import network_view
+from detnet.search.cost import Costs, Legality, Limits
+from detnet.search.methods import make_method
+from detnet.search.study import Candidate, load_study, open_study
+from detnet.search.worker import work
 from tests.report.test_page import Checker
 
 TINY = ShuffleSpace(8, (Row("c2", 1, 16), Row("c3", 2, 32)), tail_channels=64)
@@ -60,6 +65,83 @@ def test_before_the_first_candidate(tmp_path: Path) -> None:
     assert states["winner/train"] == "not begun"
     text = Checker(page.read_text(encoding="utf-8")).text
     assert "The search has not begun" in text and "under way (50%)" in text
+
+
+def score_all(run: Path, *, stop_after: int | None = None) -> None:
+    """Lets a worker score candidates; every fifth fails."""
+    seen: list[Candidate] = []
+
+    def score(candidate: Candidate, report: Any) -> tuple[float]:
+        seen.append(candidate)
+        if sum(candidate.path) % 5 == 4:
+            raise RuntimeError("no luck")
+        return (0.2 + sum(candidate.path) / 1000,)
+
+    legality = Legality(TINY, Costs(TINY), Limits(None, None, None), None)
+    method = make_method("random", legality, seed=0, population=4, generations=2)
+    with open_study(str(run / "study.db")) as study:
+        work(
+            study,
+            method,
+            score,
+            legality=legality,
+            retries=1,
+            stop=lambda: stop_after is not None and len(seen) >= stop_after,
+            watch=lambda event: None,
+            worker="w1",
+        )
+
+
+def test_while_candidates_are_scored_and_after(tmp_path: Path) -> None:
+    run = write_search(tmp_path / "run", TINY)
+    score_all(run, stop_after=2)
+    with load_study(str(run / "study.db")):  # as another process at work on it has it open
+        page, early = make_search_page(run)
+    assert early["state"] == "going on" and early["count"]["waiting"] >= 1
+    assert "the state so far" in Checker(page.read_text(encoding="utf-8")).text
+    score_all(run)
+    page, late = make_search_page(run, output=tmp_path / "elsewhere.html")
+    assert page == tmp_path / "elsewhere.html" and late["state"] == "ended"
+    assert late["count"]["done"] + late["count"]["failed"] == 8
+    failed = [one for one in late["candidates"] if one["state"] == "failed"]
+    assert all("no luck" in one["error"] and one["attempts"] == 2 for one in failed)
+    done = [one for one in late["candidates"] if one["state"] == "done"]
+    assert late["best"]["score"] == max(one["score"] for one in done)
+    assert all(one["worker"] == "w1" and one["costs"]["macs"] > 0 for one in done)
+    (run / "winner.json").write_text(json.dumps({"path": done[-1]["path"]}))
+    assert make_search_page(run)[1]["best"]["path"] == done[-1]["path"]
+
+
+def test_studies_that_do_not_fit(tmp_path: Path) -> None:
+    run = write_search(tmp_path / "run")
+    score_all(run)
+    with pytest.raises(InputError, match="the study is of another space: generation 0, slot 0"):
+        make_search_page(run)
+    (run / "study.db").unlink()
+    (run / "study.db").touch()
+    assert "has not begun" in make_search_page(run)[1]["notes"][0]
+    with pytest.raises(InputError, match="gone.db: no such file"):
+        make_search_page(run, storage=str(tmp_path / "gone.db"))
+
+
+def test_detnets_space_is_drawn_with_what_it_does_not_leave_open(tmp_path: Path) -> None:
+    record = read_search(write_search(tmp_path / "run", SPACES["detnet"]))
+    assert [one.name for one in record.known] == [
+        "detnet59",
+        "detnet59_noproj",
+        "resnet50",
+        "resnet50_dilated",
+    ]
+    assert set(record.known[0].path) == {0}
+    assert record.fixed["c2"]["width"] == "256" and "depth" not in record.fixed["c2"]
+    drawn = network_view(record, record.known[2].path, beside=record.known[0].path)
+    assert drawn["columns"] == ["depth", "width", "resolution", "dilation", "shortcut"]
+    c2, *_, c5, c6 = drawn["rows"]
+    assert [cell.get("label") or cell["fixed"] for cell in c2["cells"]] == [
+        *("3", "256", "hold", "1", "projection")
+    ]
+    assert [cell["label"] for cell in c5["cells"]][:4] == ["3", "2048", "halve", "1"]
+    assert c6["absent"] and not c5["absent"]
 
 
 def test_a_search_from_scratch_has_no_pre_training(tmp_path: Path) -> None:
