@@ -238,8 +238,8 @@ def _published(space: Space) -> dict[str, tuple[int, ...]]:
             with contextlib.suppress(InputError):  # not in every such space
                 found[name] = space.path_of(table)
         return found
-    table = space.to_json()
-    return next((_PATHS[name] for name in _PATHS if SPACES[name].to_json() == table), {})
+    own = space.to_json()
+    return next((_PATHS[name] for name in _PATHS if SPACES[name].to_json() == own), {})
 
 
 def _phases(run: Path, config: Mapping[str, Any]) -> list[PhaseRow]:
