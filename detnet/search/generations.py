@@ -57,6 +57,7 @@ class Generations:
         self._watch = watch
         self._plans: dict[int, Plan] = {}
         self._announced = -1
+        self._slots: Attempts = {}
         with study.lock():
             if RETRIES not in study.user_attrs:
                 study.set_user_attr(RETRIES, retries)
@@ -68,7 +69,7 @@ class Generations:
         Raises:
             InputError: no candidate of a generation could be scored.
         """
-        slots = read_attempts(self._study)
+        slots = self._read()
         index = self._current(slots)
         if index >= self._method.generations:
             return True
@@ -77,18 +78,25 @@ class Generations:
             return True
         if self._lacking(index, plan, slots):
             with self._study.lock():
-                slots = read_attempts(self._study)  # another may have been faster
+                slots = self._read()  # another may have been faster
                 for slot in self._lacking(index, plan, slots):
                     self._enqueue(index, slot, *plan[slot], slots.get((index, slot), []))
+            self._read()
         self._announce(index, plan)
         return False
 
     def records(self, index: int) -> list[Record]:
-        """What is known of one generation's candidates."""
-        slots = read_attempts(self._study)
-        return [
-            make_record(slots[slot], self.retries) for slot in sorted(slots) if slot[0] == index
+        """What was known of one generation's candidates when `advance` last looked."""
+        slots = sorted(slot for slot in self._slots if slot[0] == index)
+        return [make_record(self._slots[slot], self.retries) for slot in slots]
+
+    def _read(self) -> Attempts:
+        self._slots = slots = read_attempts(self._study)
+        waiting = (slots[slot][-1] for slot in sorted(slots))
+        self._study.queue = [
+            trial._trial_id for trial in waiting if trial.state == TrialState.WAITING
         ]
+        return slots
 
     def _current(self, slots: Attempts) -> int:
         """The first generation that is not settled."""

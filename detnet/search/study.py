@@ -13,7 +13,7 @@ from optuna.trial import TrialState
 from sqlalchemy.engine import URL
 
 from detnet.errors import InputError
-from detnet.search.records import Candidate, Record, read_attempts, read_candidates
+from detnet.search.records import Candidate, Record, read_candidates
 from detnet.search.storage import (
     Lock,
     SearchStorage,
@@ -54,20 +54,20 @@ class SearchStudy(optuna.Study):
         sampler = optuna.samplers.RandomSampler(seed=0)
         super().__init__(name, storage, sampler=sampler, pruner=optuna.pruners.NopPruner())
         self.url = url
+        self.queue: list[int] = []  # ids of the trials that waited when the storage was last read
         self._engine = storage.engine
         self._lock = Lock(url, name)
 
     def ask(self, fixed_distributions: dict[str, Any] | None = None) -> optuna.Trial:
-        """Claims the first candidate that waits.
+        """Claims the first trial of `queue` that still waits.
 
         Raises:
-            NothingWaiting: there is none.
+            NothingWaiting: none does.
         """
-        slots = read_attempts(self)
-        for slot in sorted(slots):
-            trial = slots[slot][-1]
-            if trial.state == TrialState.WAITING and self._claim(trial._trial_id):
-                return optuna.Trial(self, trial._trial_id)
+        while self.queue:
+            trial_id = self.queue.pop(0)
+            if self._claim(trial_id):
+                return optuna.Trial(self, trial_id)
         raise NothingWaiting
 
     def _claim(self, trial_id: int) -> bool:

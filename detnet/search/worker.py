@@ -79,17 +79,16 @@ def work(
     with quiet(), reaching(study.url):
         generations = Generations(study, method, legality, retries=retries, watch=watch)
         one = _Worker(study, generations, score, stop=stop, watch=watch, name=worker, prune=prune)
-        pause = _STOP_EVERY_S
-        while not stop():
-            if generations.advance():
-                return True
+        pause, over = _STOP_EVERY_S, generations.advance()
+        while not over and not stop():
             if one.take():
-                pause = _STOP_EVERY_S
+                pause, over = _STOP_EVERY_S, generations.advance()
+                one.tell()
                 continue
             _fail_stale(study)
             _sleep(pause, stop)
-            pause = min(1.5 * pause, _LONGEST_PAUSE_S)
-        return False
+            pause, over = min(1.5 * pause, _LONGEST_PAUSE_S), generations.advance()
+        return over
 
 
 class _Worker:
@@ -111,10 +110,11 @@ class _Worker:
         self._objectives = len(objectives_of(study))
         self._candidate: Candidate | None = None
         self._ended_by: BaseException | None = None
+        self._lost = False
 
     def take(self) -> bool:
         """Scores the next candidate; False if none was waiting."""
-        self._ended_by = self._candidate = None
+        self._ended_by, self._lost = None, False
         try:
             self._study.optimize(self._objective, n_trials=1)
         except NothingWaiting:
@@ -122,22 +122,22 @@ class _Worker:
         except (ValueError, UpdateFinishedTrialError):
             # Optuna refuses the result: this machine slept or hung for so long that the candidate
             # was given to another worker. The objective itself lets nothing of these out.
-            self._note("was given to another worker meanwhile")
-            self._end()
-            return True
-        self._end()
-        if self._ended_by is None:
-            self._tell()
+            self._lost = True
         return True
 
-    def _end(self) -> None:
-        """Sees to it that a candidate handed back waits again at once, and ends the worker."""
-        if self._ended_by is None:
-            return
-        self._generations.advance()
-        if not isinstance(self._ended_by, _Stopped):
+    def tell(self) -> None:
+        """Tells the watcher what became of the candidate, or raises what ended the worker."""
+        candidate = self._candidate
+        assert candidate is not None
+        if self._ended_by is not None and not isinstance(self._ended_by, _Stopped):
             raise self._ended_by
-        self._note("was handed back")
+        if self._ended_by is not None or self._lost:
+            what = "was given to another worker meanwhile" if self._lost else "was handed back"
+            where = f"candidate {candidate.slot} of generation {candidate.generation}"
+            self._watch({"event": "note", "text": f"{where} {what}"})
+            return
+        records = self._generations.records(candidate.generation)
+        self._watch(_candidate_event(records[candidate.slot], records))
 
     def _objective(self, trial: optuna.Trial) -> Sequence[float]:
         """Scores a candidate for Optuna; no values means that it failed."""
@@ -173,17 +173,6 @@ class _Worker:
         if not all(map(math.isfinite, numbers)):
             raise ArithmeticError(f"score is not finite: {', '.join(map(str, numbers))}")
         return numbers
-
-    def _tell(self) -> None:
-        assert self._candidate is not None
-        records = self._generations.records(self._candidate.generation)
-        record = next(one for one in records if one.slot == self._candidate.slot)
-        self._watch(_candidate_event(record, records))
-
-    def _note(self, what: str) -> None:
-        if self._candidate is not None:
-            where = f"candidate {self._candidate.slot} of generation {self._candidate.generation}"
-            self._watch({"event": "note", "text": f"{where} {what}"})
 
 
 class _Reporter:
