@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from detnet.backbones.base import Backbone
 from detnet.backbones.supernet import find_supernet
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -91,7 +92,5 @@ def finite_statistics(model: nn.Module) -> bool:
 
 def _held(model: nn.Module) -> list[nn.Module]:
     """The parts that some backbone in the model holds still."""
-    from detnet.backbones.base import Backbone
-
     backbones = [module for module in model.modules() if isinstance(module, Backbone)]
     return [backbone.parts()[name] for backbone in backbones for name in backbone.frozen]

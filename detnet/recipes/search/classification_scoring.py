@@ -1,6 +1,6 @@
 """Classification as the guide of a search, the paper's comparison: top-1 on images kept apart."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -98,18 +98,24 @@ class ClassificationGuide(Guide):
         if not finite_statistics(candidate):
             raise NonFinite("its batch norms have no finite statistics")
 
-    @torch.no_grad()
-    def score(self, candidate: nn.Module, indices: Sequence[int]) -> float:
+    def scores(self, candidate: nn.Module, parts: Sequence[Sequence[int]]) -> Iterator[float]:
         """The share of the images whose class came first."""
         fused = fuse(candidate, dtype=self.autocast)
-        chosen = [self._search[index] for index in indices]
+        right = seen = 0
+        for part in parts:
+            right += self._right(fused, [self._search[index] for index in part])
+            seen += len(part)
+            yield right / seen
+
+    @torch.no_grad()
+    def _right(self, fused: nn.Module, chosen: list[int]) -> int:
         rows = [chosen[at : at + _SCORE_BATCH] for at in range(0, len(chosen), _SCORE_BATCH)]
         right = 0
         for batch in self._cache.batches(rows):
             logits = self._run(fused, [image for image, _ in batch]).float().cpu()
             labels = torch.tensor([target["label"] for _, target in batch])
             right += int((ranks(logits, labels) == 0).sum())
-        return right / len(chosen)
+        return right
 
     def subset(self, count: int, seed: int) -> list[int]:
         """As many of each class, as far as that goes."""

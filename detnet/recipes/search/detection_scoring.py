@@ -1,6 +1,6 @@
 """Detection as the guide of a search: a candidate's AP on the search split."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -96,16 +96,21 @@ class DetectionGuide(Guide):
         if not finite_statistics(candidate):
             raise NonFinite("its batch norms have no finite statistics")
 
-    def score(self, candidate: nn.Module, indices: Sequence[int]) -> float:
-        truth = self._truth(indices)
-        value = score(truth, self.detect(candidate, indices))["AP"]
-        return float(value) if value is not None else 0.0
-
-    @torch.no_grad()
-    def detect(self, candidate: nn.Module, indices: Sequence[int]) -> list[dict[str, Any]]:
-        """Detects on images of the search split, in COCO's results format."""
+    def scores(self, candidate: nn.Module, parts: Sequence[Sequence[int]]) -> Iterator[float]:
+        """AP, the mean over IoU thresholds, as `detnet evaluate` tells it."""
         fused: Any = fuse(candidate, dtype=self.autocast)
         fused.transform.train()  # the images come resized, and the boxes are scaled back here
+        seen: list[int] = []
+        records: list[dict[str, Any]] = []
+        for part in parts:
+            records += self._detect(fused, part)
+            seen += part
+            value = score(self._truth(tuple(sorted(seen))), records)["AP"]
+            yield 0.0 if value is None else float(value)  # None where no image has an object
+
+    @torch.no_grad()
+    def _detect(self, fused: nn.Module, indices: Sequence[int]) -> list[dict[str, Any]]:
+        """Detects on images of the search split, in COCO's results format."""
         notes = self.annotations
         records: list[dict[str, Any]] = []
         rows = [indices[at : at + _SCORE_BATCH] for at in range(0, len(indices), _SCORE_BATCH)]
@@ -115,18 +120,17 @@ class DetectionGuide(Guide):
             for prediction, (image, target) in zip(found, batch, strict=True):
                 prediction["boxes"] = prediction["boxes"].cpu() * _scale(image, target)
             records += to_results(found, notes.image_ids[list(row)], notes.categories.ids)
-        if not all(np.isfinite(record["score"]) for record in records):
-            raise NonFinite("its detections have no finite scores")
+        if not all(np.isfinite([*record["bbox"], record["score"]]).all() for record in records):
+            raise NonFinite("its detections are no numbers")
         return records
 
     def subset(self, count: int, seed: int) -> list[int]:
         return stratified(self.annotations, count, subset_generator(seed))
 
-    def _truth(self, indices: Sequence[int]) -> dict[str, Any]:
-        key = tuple(indices)
-        if key not in self._truths:
-            self._truths[key] = to_coco_dict(self.annotations, key)
-        return self._truths[key]
+    def _truth(self, indices: tuple[int, ...]) -> dict[str, Any]:
+        if indices not in self._truths:
+            self._truths[indices] = to_coco_dict(self.annotations, indices)
+        return self._truths[indices]
 
     def _reader(self, annotations: Annotations) -> Any:
         detector: Any = self.model

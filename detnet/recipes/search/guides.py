@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 # Purposes of the random streams that are drawn from a search's seed.
-_ORDER, _MIRROR, _SAMPLING, _SUBSET = 11, 12, 13, 14
+_ORDER, _MIRROR, _SAMPLING, _SUBSET, _PARTS = 11, 12, 13, 14, 15
 
 
 class NonFinite(RuntimeError):
@@ -64,8 +64,11 @@ class Guide(ABC):
         """
 
     @abstractmethod
-    def score(self, candidate: nn.Module, indices: Sequence[int]) -> float:
-        """Measures a recalibrated network on these images of the search split.
+    def scores(self, candidate: nn.Module, parts: Sequence[Sequence[int]]) -> Iterator[float]:
+        """Measures a recalibrated network on images of the search split, part by part.
+
+        Yields:
+            after each part, the score on all images up to there.
 
         Raises:
             NonFinite: on the way.
@@ -73,7 +76,7 @@ class Guide(ABC):
 
     @abstractmethod
     def subset(self, count: int, seed: int) -> list[int]:
-        """Chooses images of the search split that stand for all, by the seed alone; ascending."""
+        """Chooses images of the search split that stand for all, by the seed alone."""
 
 
 def recalibration_batches(
@@ -103,6 +106,12 @@ def generator(seed: int, *purpose: int) -> np.random.Generator:
 def subset_generator(seed: int) -> np.random.Generator:
     """The stream by which a subset of the search split is chosen."""
     return generator(seed, _SUBSET)
+
+
+def part_order(count: int, seed: int) -> list[int]:
+    """The order in which images are scored: mixed, so that a part of them stands for all."""
+    order: list[int] = generator(seed, _PARTS).permutation(count).tolist()
+    return order
 
 
 @contextmanager

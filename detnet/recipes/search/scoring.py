@@ -32,11 +32,14 @@ from detnet.recipes.search.guides import (
     NonFinite,
     Way,
     own_randomness,
+    part_order,
     recalibration_batches,
 )
 from detnet.recipes.splits import find_train
 
 CARVED_CLASSES = "classes.json"  # in RUN/data, where classification is the guide
+
+_PARTS = (4, 2)  # a score is reported after a quarter and a half of the images
 
 Report = Callable[[float, int], bool]
 
@@ -97,7 +100,7 @@ class Scorer:
     device: torch.device
     seed: int = 0
     flip: float = 0.5
-    _subsets: dict[tuple[int, int], list[int]] = field(default_factory=dict, repr=False)
+    _parts: dict[int, list[list[int]]] = field(default_factory=dict, repr=False)
 
     def full(self, path: Sequence[int], seed: int | None = None) -> float:
         """Scores as DetNAS does, on the whole search split; NaN where the network gives any.
@@ -111,21 +114,39 @@ class Scorer:
         """Scores with few images; NaN where the network gives any."""
         return self.score(path, self.options.cheap_way(), seed=seed)
 
-    def score(self, path: Sequence[int], way: Way, *, seed: int | None = None) -> float:
-        """Scores by any way, see `full`."""
+    def score(
+        self,
+        path: Sequence[int],
+        way: Way,
+        *,
+        seed: int | None = None,
+        report: Report | None = None,
+    ) -> float:
+        """Scores by any way, see `full`.
+
+        Args:
+            report: told the score on a growing part of the images and how many they are; where it
+                says so, the candidate is given up with that score.
+        """
         seed = self.seed if seed is None else seed
         batches = recalibration_batches(self.guide.train_images, way, seed=seed, flip=self.flip)
+        parts = self.parts_of(way)
         candidate = self.guide.candidate(path, way)
         try:
             with own_randomness(seed, self.device):
                 self.guide.recalibrate(candidate, batches, way)
-                return self.guide.score(candidate, self.images_of(way))
+                images = 0
+                for part, value in zip(parts, self.guide.scores(candidate, parts), strict=True):
+                    images += len(part)
+                    if report is not None and report(value, images):
+                        break
+                return value
         except NonFinite:
             return float("nan")
 
     def __call__(self, candidate: HasPath, report: Report) -> tuple[float]:
         """Scores a candidate of a search the way its settings ask for."""
-        return (self.score(candidate.path, self.way),)
+        return (self.score(candidate.path, self.way, report=report),)
 
     @property
     def way(self) -> Way:
@@ -144,12 +165,21 @@ class Scorer:
         recalibration = min(way.recalibration_images, batches * way.batch)
         return recalibration + min(way.score_images or 10**9, self.guide.search_images)
 
-    def images_of(self, way: Way) -> list[int]:
-        """The images of the search split that a way scores on, the same for all candidates."""
+    def parts_of(self, way: Way) -> list[list[int]]:
+        """The images of the search split that a way scores on, the same for all candidates.
+
+        Returns:
+            indices in parts, each as large as those before it together.
+        """
         count = min(way.score_images or self.guide.search_images, self.guide.search_images)
-        if (count, self.seed) not in self._subsets:
-            self._subsets[count, self.seed] = self.guide.subset(count, self.seed)
-        return self._subsets[count, self.seed]
+        if count not in self._parts:
+            chosen = self.guide.subset(count, self.seed)
+            mixed = [chosen[at] for at in part_order(count, self.seed)]
+            edges = [0, *(count // parts for parts in _PARTS if count // parts), count]
+            self._parts[count] = [
+                sorted(mixed[low:high]) for low, high in zip(edges, edges[1:], strict=False)
+            ]
+        return self._parts[count]
 
 
 def make_scorer(config: Any, run: Path, process: Process) -> Scorer:
