@@ -41,18 +41,17 @@ class Alone:
         folder: of its fine-tuning, `train/` in it; one process at a time works there.
         pretrain_folder: the run folder of its pre-training, in `folder` or shared by several seeds.
         result: file for what it reaches.
-        pretrain: settings of its pre-training, None from scratch.
-        train: those of its fine-tuning, which begins from `pretrain_folder`.
         about: goes into the result: path, seed, costs.
+        settings: tells those of its pre-training, None from scratch, and of its fine-tuning, which
+            begins from `pretrain_folder`.
     """
 
     name: str
     folder: Path
     pretrain_folder: Path
     result: Path
-    pretrain: PretrainConfig | None
-    train: TrainConfig
     about: dict[str, Any]
+    settings: Callable[[], tuple[PretrainConfig | None, TrainConfig]]
 
     @property
     def train_folder(self) -> Path:
@@ -75,10 +74,11 @@ def train_alone(network: Alone, *, stop: Callable[[], bool], watch: Watch) -> bo
         Busy: another process is at the pre-training that several seeds share.
         InputError: the settings cannot be used.
     """
+    pretraining, training = network.settings()
     try:
-        if network.pretrain is not None and not _pretrained(network, network.pretrain, watch):
+        if pretraining is not None and not _pretrained(network, pretraining, watch):
             return False
-        if not _carry_out(network.train_folder, network.train, train, resume_training, watch):
+        if not _carry_out(network.train_folder, training, train, resume_training, watch):
             return False
     except NonFiniteLoss as error:
         scores = dict.fromkeys(SCORES)
@@ -88,7 +88,7 @@ def train_alone(network: Alone, *, stop: Callable[[], bool], watch: Watch) -> bo
         watch({"event": "note", "text": text})
         return True
     try:
-        measured = _measured(network, stop)
+        measured = _measured(network, training, stop)
     except Stopped:
         return False
     _write(network, measured)
@@ -143,8 +143,7 @@ def _carry_out(
     return start(config, folder, watch=watch)
 
 
-def _measured(network: Alone, stop: Callable[[], bool]) -> dict[str, Any]:
-    config = network.train
+def _measured(network: Alone, config: TrainConfig, stop: Callable[[], bool]) -> dict[str, Any]:
     split = find_val(config)
     if split is None:
         raise InputError(f"{config.data}: no split {config.val_split!r} to measure networks on")
@@ -170,7 +169,7 @@ def _measured(network: Alone, stop: Callable[[], bool]) -> dict[str, Any]:
     finally:
         distributed.cleanup()
     seconds = {
-        "pretrain": seconds_of(network.pretrain_folder) if network.pretrain else 0.0,
+        "pretrain": seconds_of(network.pretrain_folder),
         "train": seconds_of(network.train_folder),
         "evaluation": time.perf_counter() - began,
     }

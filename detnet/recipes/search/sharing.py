@@ -99,6 +99,30 @@ def claimed(folder: Path) -> Iterator[bool]:
         lock.unlock()
 
 
+@contextmanager
+def in_turn(folder: Path, *, poll_s: float = 0.2) -> Iterator[None]:
+    """Keeps a folder to this process for a moment, after others have had their turn."""
+    while True:
+        with claimed(folder) as mine:
+            if mine:
+                yield
+                return
+        time.sleep(poll_s)
+
+
+def require_one_process(command: str) -> None:
+    """Refuses torchrun, whose processes would take one piece of work together.
+
+    Raises:
+        InputError: it started several.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise InputError(
+            f"{command} is not for torchrun: start it by itself once for each device; these "
+            "processes share the work"
+        )
+
+
 def write_json(path: Path, value: Any) -> None:
     """Writes a file whole or not at all; several processes may do so at once."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -88,9 +88,8 @@ def make(data: Path, tmp_path: Path) -> Callable[..., Alone]:
             folder,
             weights,
             folder / "result.json",
-            pretrain if pretrained else None,
-            train,
             about,
+            lambda: (pretrain if pretrained else None, train),
         )
 
     return make
@@ -159,7 +158,8 @@ def test_from_scratch_there_is_no_pretraining(make: Callable[..., Alone]) -> Non
 
 def test_a_loss_that_is_not_finite_is_recorded(make: Callable[..., Alone]) -> None:
     network = make(pretrained=False)
-    network = replace(network, train=replace(network.train, lr=1e30))
+    train = replace(network.settings()[1], lr=1e30)
+    network = replace(network, settings=lambda: (None, train))
     notes = list[str]()
     assert train_alone(network, stop=never, watch=lambda event: notes.append(str(event)))
     found = json.loads(network.result.read_text())
