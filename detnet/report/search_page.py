@@ -11,7 +11,7 @@ from detnet.report.search_charts import cost_name, cost_text, front_chart, progr
 from detnet.report.search_measured import baselines_view, validation_view
 from detnet.report.search_records import CandidateRow, SearchRecord
 from detnet.report.search_settings import flat_settings
-from detnet.report.search_summary import best, front, summarise
+from detnet.report.search_summary import best, front
 from detnet.report.search_views import (
     candidate_rows,
     cost_heads,
@@ -30,17 +30,18 @@ _STATE = {
 }
 
 
-def write_search_page(path: Path, record: SearchRecord) -> Path:
+def write_search_page(path: Path, record: SearchRecord, summary: Mapping[str, Any]) -> Path:
     """Writes the page of a search.
 
     Args:
         path: the file.
         record: what the search's folder tells.
+        summary: `summarise(record)`.
 
     Returns:
         The page's path.
     """
-    write_whole(path, render(record, summarise(record)))
+    write_whole(path, render(record, summary))
     return path
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from detnet.report.search_page import write_search_page
+from detnet.report.search_summary import summarise
 from tests.report.browser import Browser, find_browser
 from tests.report.test_browser import visible
 from tests.report.test_search_page import detnet_search, full_search
@@ -27,7 +28,9 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_search_page(tmp_path_factory.mktemp("search") / "search.html", full_search())
+    record = full_search()
+    path = tmp_path_factory.mktemp("search") / "search.html"
+    return write_search_page(path, record, summarise(record))
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
@@ -106,7 +109,8 @@ def test_states_published_networks_and_heads(chromium: Browser, page: Path) -> N
 
 
 def test_a_table_of_genes_fits_a_telephone(chromium: Browser, tmp_path: Path) -> None:
-    page = write_search_page(tmp_path / "search.html", detnet_search())
+    record = detnet_search()
+    page = write_search_page(tmp_path / "search.html", record, summarise(record))
     chromium.open(page, width=390)
     chromium.run("document.querySelector('#c0 button.path').click()")
     cells = f"[...{DIALOG}.querySelectorAll('.place .gene b')].map(e => e.textContent)"

@@ -52,7 +52,8 @@ def detnet_search() -> SearchRecord:
 
 
 def test_everything_is_on_the_page(tmp_path: Path) -> None:
-    page = write_search_page(tmp_path / "search.html", full_search())
+    record = full_search()
+    page = write_search_page(tmp_path / "search.html", record, summarise(record))
     text = Checker(page.read_text(encoding="utf-8")).text
     for words in (
         "Progress",
@@ -136,7 +137,7 @@ def test_little_is_shown_as_little(record: SearchRecord) -> None:
 def test_a_thousand_candidates_are_no_burden(tmp_path: Path) -> None:
     record = full_search(candidates=a_thousand())
     begun = time.process_time()
-    page = write_search_page(tmp_path / "search.html", record)
+    page = write_search_page(tmp_path / "search.html", record, summarise(record))
     assert time.process_time() - begun < 3
     assert page.stat().st_size < 2_000_000
     assert page.read_text(encoding="utf-8").count('<tr id="c') == 1000

@@ -80,8 +80,8 @@ def make_search_page(
         InputError: there is no search, one of its files is damaged, or the storage does not answer.
     """
     record = read_search(run, storage=storage)
-    page = write_search_page(output or run / "search.html", record)
-    return page, summarise(record)
+    summary = summarise(record)
+    return write_search_page(output or run / "search.html", record, summary), summary
 
 
 def read_search(run: Path, *, storage: str | None = None) -> SearchRecord:
