@@ -119,9 +119,10 @@ class _Worker:
             self._study.optimize(self._objective, n_trials=1)
         except NothingWaiting:
             return False
-        except (ValueError, UpdateFinishedTrialError):
+        except (ValueError, AssertionError, UpdateFinishedTrialError):
             # Optuna refuses the result: this machine slept or hung for so long that the candidate
-            # was given to another worker. The objective itself lets nothing of these out.
+            # was given to another worker. The objective itself lets out nothing of the kind, so
+            # any of what Optuna says then (it does not expect this case) means that.
             self._lost = True
         return True
 

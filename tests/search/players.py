@@ -1,15 +1,15 @@
-"""Searches whose scores are known beforehand, and workers as processes that can be killed.
+"""Searches whose scores are known beforehand, and workers as processes that can be killed."""
 
-    python players.py STORAGE WORKER GENERATIONS SECONDS
-
-takes part in the search, sleeping for SECONDS in each score. Where the environment names a file
-in DETNET_TEST_SCORED, each finished score adds a line to it.
-"""
-
-import sys
+import multiprocessing
+import os
+import random
+import signal
 import time
 from collections.abc import Callable
+from multiprocessing.process import BaseProcess
 from typing import Any
+
+import sqlalchemy
 
 from detnet.search.cost import Legality, Limits
 from detnet.search.evolution import Evolution
@@ -84,20 +84,64 @@ def outcome(study: SearchStudy) -> list[tuple[Any, ...]]:
     ]
 
 
-if __name__ == "__main__":
-    storage, name, generations, seconds = sys.argv[1:]
+def take_part(
+    storage: str, name: str, generations: int, seconds: float, die_at: int | None = None
+) -> None:
+    """Works as a process of its own, which may kill itself before its `die_at`-th statement."""
 
     def slow(candidate: Candidate, report: Report) -> tuple[float, ...]:
-        time.sleep(float(seconds))
+        time.sleep(seconds)
         return score(candidate, report)
 
+    left = die_at
+
+    def count(*_: object) -> None:
+        nonlocal left
+        if left is not None:
+            left -= 1
+            if left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    sqlalchemy.event.listen(sqlalchemy.Engine, "before_cursor_execute", count)
     with open_study(storage, heartbeat_s=1, identity={"seed": 3}) as study:
         work(
             study,
-            method(int(generations)),
+            method(generations),
             slow,
             legality=Known(),
             stop=lambda: False,
             watch=lambda event: None,
             worker=name,
         )
+
+
+def start(*arguments: Any) -> BaseProcess:
+    """Starts `take_part` with these arguments; from a server that has everything imported."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.search.players"])
+    process = context.Process(target=take_part, args=arguments, daemon=True)
+    process.start()
+    return process
+
+
+def kill_at_random(storage: str, *, kills: int, generations: int, seed: int) -> int:
+    """Has three workers search, killing one after the other, until the search is over.
+
+    Returns:
+        how many were killed, and did not end by themselves before.
+    """
+    rng = random.Random(seed)
+    names = iter(range(1000))
+    workers = [start(storage, f"w{next(names)}", generations, 0.05) for _ in range(3)]
+    killed = 0
+    for _ in range(kills):
+        time.sleep(rng.uniform(0.0, 0.8))
+        victim = workers.pop(0)
+        victim.kill()
+        victim.join()
+        killed += victim.exitcode == -signal.SIGKILL
+        workers.append(start(storage, f"w{next(names)}", generations, 0.05))
+    for worker in workers:
+        worker.join(120)
+        assert worker.exitcode == 0
+    return killed
