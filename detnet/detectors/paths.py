@@ -1,12 +1,12 @@
 """Sets the path of the supernet within a classifier or detector."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from torch import nn
 
 from detnet.backbones.base import FeatureInfo
-from detnet.backbones.supernet import find_supernet
+from detnet.backbones.supernet import Supernet, find_supernet
 from detnet.detectors.pyramid import PyramidNet
 from detnet.detectors.roi import LevelPooler
 
@@ -31,13 +31,21 @@ def take_path(model: nn.Module, path: Sequence[int]) -> None:
         raise ValueError(f"a {type(model).__name__} without a supernet has no path")
     supernet.take(path)
     strides = {f"p{info.name[1:]}": info.stride for info in supernet.feature_info}
-    modules = list(model.modules())
-    for body in modules:
+    around = list(_around(model))
+    for body in around:
         if isinstance(body, PyramidNet):
             strides |= _restride(body, strides)
-    for pooler in modules:
+    for pooler in around:
         if isinstance(pooler, LevelPooler):
             pooler.scales = [1 / strides[name] for name in pooler.featmap_names]
+
+
+def _around(module: nn.Module) -> Iterator[nn.Module]:
+    """Every module outside of the supernet, whose thousands would take a millisecond a step."""
+    yield module
+    for child in module.children():
+        if not isinstance(child, Supernet):
+            yield from _around(child)
 
 
 def _restride(body: PyramidNet, strides: dict[str, int]) -> dict[str, int]:
