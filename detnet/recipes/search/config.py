@@ -48,6 +48,8 @@ class SearchConfig:
         bin_low: where the bins begin, multiply-adds with tail and a classifier of 1,000.
         bin_high: where they end.
         bin_width: of each.
+        single_steps: how many of the supernet's first steps take one path, the first choices, whose
+            weights then begin all others; not in the paper, for short trainings.
         pretrain: settings of the supernet's pre-training, as those of detnet pretrain.
         finetune: settings of the supernet's fine-tuning, as those of detnet train.
         search_images: how many images are kept apart from training to score candidates on; at most
@@ -99,6 +101,7 @@ class SearchConfig:
     bin_low: float = 290e6
     bin_high: float = 360e6
     bin_width: float = 10e6
+    single_steps: int = 0
     pretrain: dict[str, Any] = field(default_factory=dict)
     finetune: dict[str, Any] = field(default_factory=dict)
     search_images: int = 5000
@@ -133,7 +136,7 @@ class SearchConfig:
         for name in _POSITIVE:
             if not getattr(self, name) > 0:
                 raise InputError(f"{name} must be positive, got {getattr(self, name)}")
-        for name in ("retries", "seed", "workers"):
+        for name in ("retries", "seed", "workers", "single_steps"):
             if getattr(self, name) < 0:
                 raise InputError(f"{name} must not be negative, got {getattr(self, name)}")
         for name in _LIMITS:
