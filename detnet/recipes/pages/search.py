@@ -100,7 +100,7 @@ def read_search(run: Path, *, storage: str | None = None) -> SearchRecord:
     space = _read_space(run, folder.config)
     config = folder.config
     winner = _read_json(run / "winner.json")
-    candidates, notes = _candidates(run, space, storage or config.get("storage"))
+    candidates, notes = _candidates(run, space, storage, config.get("storage"))
     return SearchRecord(
         name=folder.name,
         config=config,
@@ -171,20 +171,20 @@ def _read_space(run: Path, config: Mapping[str, Any]) -> Space:
 
 
 def _candidates(
-    run: Path, space: Space, storage: str | None
+    run: Path, space: Space, asked: str | None, settled: str | None
 ) -> tuple[list[CandidateRow], list[str]]:
     """The study's candidates as they are now, others may be writing them; and what is to be said.
 
-    A storage that was asked for must answer; the folder's own may not be there yet.
+    A study that was asked for must be there; that of the settings may not have begun.
     """
-    where = storage or str(run / "study.db")
-    if storage is None and not Path(where).is_file():
+    where = asked or settled or str(run / "study.db")
+    if not (asked or settled or Path(where).is_file()):
         return [], []
     try:
         with load_study(where) as study, quiet(), reaching(study.url):
             return [_candidate(run, space, one) for one in read_candidates(study)], []
     except InputError as error:
-        if storage is not None or "has not begun" not in str(error):
+        if asked or "has not begun" not in str(error):
             raise
         return [], [str(error)]
 

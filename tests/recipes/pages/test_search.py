@@ -115,7 +115,7 @@ def test_while_candidates_are_scored_and_after(tmp_path: Path) -> None:
 
 def test_studies_that_do_not_fit(tmp_path: Path) -> None:
     run = write_search(tmp_path / "run")
-    score_all(run)
+    score_all(run, stop_after=1)
     with pytest.raises(InputError, match="the study is of another space: generation 0, slot 0"):
         make_search_page(run)
     (run / "study.db").unlink()
@@ -123,6 +123,8 @@ def test_studies_that_do_not_fit(tmp_path: Path) -> None:
     assert "has not begun" in make_search_page(run)[1]["notes"][0]
     with pytest.raises(InputError, match="gone.db: no such file"):
         make_search_page(run, storage=str(tmp_path / "gone.db"))
+    own = write_search(tmp_path / "own", storage=str(tmp_path / "later.db"))
+    assert "later.db" in make_search_page(own)[1]["notes"][0]
 
 
 def test_detnets_space_is_drawn_with_what_it_does_not_leave_open(tmp_path: Path) -> None:
