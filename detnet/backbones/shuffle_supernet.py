@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from detnet.backbones.base import FeatureInfo
 from detnet.backbones.blocks import StrideIn, initialise
 from detnet.backbones.norm import NormKind, make_norm
+from detnet.backbones.shuffle_copy import copy_block
 from detnet.backbones.shuffle_space import ShuffleSpace, describe_path
 from detnet.backbones.shufflenet import ShuffleBlock, conv_unit, shuffle_tail
 from detnet.backbones.supernet import Supernet, renamed
@@ -71,6 +72,17 @@ class ShuffleSupernet(Supernet):
             for index in range(len(self._stage(name))):
                 places[f"stages.{name}.{index}.{next(kinds)}"] = f"stages.{name}.{index}"
         return renamed(self.state_dict(), places)
+
+    def spread(self) -> None:
+        """Smaller kernels stand in the middle of larger ones, and what is left over is Dirac's."""
+        kinds = iter(self.path)
+        for name in self.stages:
+            for block in self._stage(name):
+                assert isinstance(block, nn.ModuleList)
+                taken = block[next(kinds)]
+                for other in block:
+                    if other is not taken:
+                        copy_block(taken, other)  # type: ignore[arg-type]
 
     def _stage(self, name: str) -> nn.ModuleList:
         stage = self.stages[name]

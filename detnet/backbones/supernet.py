@@ -44,6 +44,13 @@ class Supernet(Backbone):
     def weights_of(self, path: Sequence[int]) -> dict[str, Tensor]:
         """The weights of one network: they fit `space.network(path)`, and are not copied."""
 
+    def spread(self) -> None:
+        """Gives every choice that is off the path the weights of the one on it, as far as they fit.
+
+        A supernet whose first steps all went along one path begins from there, its choices nearly
+        interchangeable. Where choices share their weights anyway there is nothing to do.
+        """
+
 
 def find_supernet(model: nn.Module) -> Supernet | None:
     """Finds the supernet within a classifier or detector, None where there is none."""

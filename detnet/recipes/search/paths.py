@@ -57,6 +57,9 @@ class PathSampler:
         seed: of the run.
         bins: by ranges of cost, as DetNAS pre-trains; None draws every gene uniformly, as it
             fine-tunes.
+        single: the first steps, all of which take the first choices, after which those give their
+            weights to all others. Not in the paper: where steps are few, 20 open blocks learn
+            nothing together before each has learnt something (LOG.md has the measurement).
 
     Paper: Chen et al. 2019, arXiv:1903.10979, Section 3; the ranges are the release's.
     """
@@ -64,12 +67,15 @@ class PathSampler:
     space: Space
     seed: int
     bins: MacBins | None = None
+    single: int = 0
 
     def path(self, iteration: int) -> tuple[int, ...]:
         """The path of the step after `iteration` others.
 
         Where 500 draws miss the range, which happens at the ends of a space, the nearest is taken.
         """
+        if iteration < self.single:
+            return self.space.check([0] * len(self.space.genes))
         rng = np.random.default_rng(np.random.SeedSequence((self.seed, _PURPOSE, iteration)))
         if self.bins is None:
             return self._draw(rng)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from torch import nn
 
+from detnet.backbones.supernet import find_supernet
 from detnet.detectors.paths import take_path
 from detnet.engine.distributed import Process
 from detnet.recipes.classification.config import PretrainConfig
@@ -66,7 +67,7 @@ class _SupernetPretraining(PretrainTask):
         self._sampler = sampler
 
     def prepare(self, model: nn.Module, iteration: int) -> None:
-        take_path(model, self._sampler.path(iteration))
+        _walk(model, self._sampler, iteration)
 
 
 class _SupernetFinetuning(DetectionTask):
@@ -77,4 +78,12 @@ class _SupernetFinetuning(DetectionTask):
         self._sampler = sampler
 
     def prepare(self, model: nn.Module, iteration: int) -> None:
-        take_path(model, self._sampler.path(iteration))
+        _walk(model, self._sampler, iteration)
+
+
+def _walk(model: nn.Module, sampler: PathSampler, iteration: int) -> None:
+    if sampler.single and iteration == sampler.single:
+        supernet = find_supernet(model)
+        assert supernet is not None  # or there was no path to take until now
+        supernet.spread()
+    take_path(model, sampler.path(iteration))
