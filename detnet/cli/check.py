@@ -5,9 +5,9 @@
     detnet check --annotations boxes.json --images photos
 
 DATA is a folder in COCO layout (annotations/instances_SPLIT*.json with images in SPLIT*/ or
-images/) or in Roboflow's (SPLIT/_annotations.coco.json). Errors stop training; warnings are
-repaired or tolerated by it; the rest is only said. The exit code is 1 when there are errors, and 2
-when there is no data to check.
+images/), in Roboflow's (SPLIT/_annotations.coco.json) or in VOC's (a VOCdevkit, or one year of it).
+Errors stop training; warnings are repaired or tolerated by it; the rest is only said. The exit code
+is 1 when there are errors, and 2 when there is no data to check.
 """
 
 import argparse

@@ -8,7 +8,7 @@ from detnet.report.published import FROM_SCRATCH, PUBLISHED
 
 _COCO = "COCO train2017, val2017"
 _IMAGENET = "ImageNet, 1.28 M images in class folders"
-_VOC = "VOC 2007 + 2012 trainval, 2007 test, in COCO's format"
+_VOC = "VOC 2007 + 2012 trainval, 2007 test: a VOCdevkit"
 _DETNAS = "DetNAS (arXiv 1903.10979), its release"
 _ZOO = "Detectron's model zoo, which equals the DetNet paper's ResNet rows"
 

@@ -1,6 +1,5 @@
 """What a detection run works on: its data, its model, and the weights it begins from."""
 
-import hashlib
 import importlib.util
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from detnet.data.annotations import Annotations, require_images
 from detnet.data.batches import TrainBatches
 from detnet.data.categories import Categories
 from detnet.data.coco import load_annotations
+from detnet.data.contents import fingerprint_files
 from detnet.data.loaders import DetectionDataset
 from detnet.data.transforms import train_transform
 from detnet.detectors import create
@@ -72,9 +72,7 @@ def load_material(config: TrainConfig) -> Material:
         notes += [f"{split_val.name}: {repair}" for repair in repairs]
     else:
         notes.append("no validation split: nothing is evaluated, no best model is kept")
-    with split.annotations.open("rb") as file:
-        fingerprint = hashlib.file_digest(file, "sha256").hexdigest()
-    return Material(train, val, notes, fingerprint)
+    return Material(train, val, notes, fingerprint_files(split))
 
 
 def make_dataset(config: TrainConfig, annotations: Annotations) -> DetectionDataset:

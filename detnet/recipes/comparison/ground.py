@@ -7,6 +7,7 @@ from typing import Any, NoReturn
 
 from detnet.data.annotations import to_coco_dict
 from detnet.data.coco import load_annotations
+from detnet.data.contents import read_content
 from detnet.data.folders import Split, find_split, names_start
 from detnet.errors import InputError
 from detnet.evaluation.normalise import Truth, fingerprint, read_truth
@@ -76,10 +77,11 @@ def find_ground(
 
 def _readings(split: Split, iou_type: str, *, repaired: bool) -> list[GroundTruth]:
     """The annotation file as runs read it, repaired where needed, and as it is written."""
-    names = _file_names(split.annotations)
-    folder = names_start(split.images, names.values()) if split.images.is_dir() else None
     path = split.annotations
-    grounds = [GroundTruth(path, path, read_truth(path, iou_type=iou_type), folder, names)]
+    written = read_content(split) if split.lists else path
+    names = _file_names(written)
+    folder = names_start(split.images, names.values()) if split.images.is_dir() else None
+    grounds = [GroundTruth(path, written, read_truth(written, iou_type=iou_type), folder, names)]
     if repaired:
         read, _ = load_annotations(split, masks=iou_type == "segm")
         content = to_coco_dict(read)
@@ -121,10 +123,10 @@ def _refuse(
         problem = f"evaluated on {own}, not on {asked}"
     else:
         problem = f"not evaluated on what is now in {asked}"
-    raise InputError(
-        f"{lacking.place}: {problem}; do `detnet evaluate {lacking.place} "
-        f"--annotations {split.annotations} --images {split.images}`"
-    )
+    where = f"--annotations {split.annotations} --images {split.images}"
+    if split.lists:
+        where = f"--data {split.images} --split {split.name}"
+    raise InputError(f"{lacking.place}: {problem}; do `detnet evaluate {lacking.place} {where}`")
 
 
 def _with_fingerprints(run: Entry, iou_type: str) -> list[Evaluated]:
@@ -189,9 +191,9 @@ def _split_of(annotations: Path, images: Path | None) -> Split:
         return Split("val", annotations, annotations.parent)
 
 
-def _file_names(annotations: Path) -> dict[int, str]:
+def _file_names(annotations: Path | dict[str, Any]) -> dict[int, str]:
     """By image id; those that the file does not tell are left out."""
-    content = read_json(annotations)
+    content = annotations if isinstance(annotations, dict) else read_json(annotations)
     images = content.get("images") if isinstance(content, dict) else None
     records = [one for one in images or () if isinstance(one, dict)]
     return {
