@@ -28,6 +28,7 @@ COMMANDS = {
     "convert": "detnet.cli.convert",
     "pretrain": "detnet.cli.pretrain",
     "train": "detnet.cli.train",
+    "search": "detnet.cli.search",
     "evaluate": "detnet.cli.evaluate",
     "predict": "detnet.cli.predict",
     "score": "detnet.cli.score",

@@ -14,6 +14,7 @@ from detnet.errors import InputError
 from detnet.recipes import settings
 from detnet.recipes.settings import combine, option_help, read_source, typed
 
+PHASES = ("pretrain", "finetune", "search", "retrain")
 GROUPS = ("pretrain", "finetune", "retrain_pretrain", "retrain", "validate")
 OBJECTIVES = ("macs", "params", "latency_ms")
 

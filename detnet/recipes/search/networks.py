@@ -5,17 +5,18 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from detnet.backbones.space import Space, parse_path, read_space
-from detnet.engine.runs import RunFolder
+import torch
+
+from detnet.backbones.space import Space, parse_path
 from detnet.errors import InputError
 from detnet.recipes.classification.config import PretrainConfig
 from detnet.recipes.config import TrainConfig
 from detnet.recipes.search.alone import Alone
-from detnet.recipes.search.config import SearchConfig, merge, read_config
-from detnet.recipes.search.phases import retrain_config, retrain_pretrain_config
-from detnet.recipes.search.sharing import read_json
+from detnet.recipes.search.config import SearchConfig, merge
+from detnet.recipes.search.run_files import SearchRun, open_config
+from detnet.recipes.search.trainings import retrain_config, retrain_pretrain_config
 from detnet.recipes.settings import typed
-from detnet.search.cost import Costs, Legality, Limits, path_latency
+from detnet.search.cost import Costs, Legality
 
 # What may differ between two trainings of the same budget.
 _PLACES = {"data", "weights", "backbone_options", "seed", "device", "workers"}
@@ -99,16 +100,12 @@ def open_search(run: Path) -> Search:
     Raises:
         InputError: it is none, or cannot be used.
     """
-    config = read_config(RunFolder.open(run).config)
-    table = run / "space.json"
-    space = read_space(read_json(table) if table.exists() else config.space)
-    height, width = config.cost_image_size
-    costs = Costs(space, width=config.width, image_size=(height, width))
-    limits = Limits(config.max_macs, config.max_params, config.max_latency_ms)
-    latency = None
-    if limits.latency_ms is not None:
-        latency = path_latency(space, width=config.width, image_size=(height, width))
-    return Search(run, config, space, costs, Legality(space, costs, limits, latency))
+    config = open_config(run)
+    ground = SearchRun(config, run, lambda event: None)
+    device = config.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    return Search(run, config, ground.space, ground.costs, ground.legality(device))
 
 
 def _changed(config: Any, changes: Mapping[str, Any] | None) -> Any:

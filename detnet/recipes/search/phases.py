@@ -15,7 +15,7 @@ from detnet.recipes.detect import train
 from detnet.recipes.run_state import Watch
 from detnet.recipes.search.alone import is_complete
 from detnet.recipes.search.checks import check
-from detnet.recipes.search.config import SearchConfig, absolute
+from detnet.recipes.search.config import PHASES, SearchConfig, absolute
 from detnet.recipes.search.guided import pretrain_guide
 from detnet.recipes.search.run_files import SearchRun, begin, open_config
 from detnet.recipes.search.searching import search
@@ -40,9 +40,6 @@ __all__ = [
     "retrain_pretrain_config",
     "run_phases",
 ]
-
-PHASES = ("pretrain", "finetune", "search", "retrain")
-
 
 def run_phases(
     config: SearchConfig | None,

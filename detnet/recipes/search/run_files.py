@@ -83,8 +83,8 @@ class SearchRun:
         ends = [self._total_macs(path) for path in (self.costs.smallest(), self.costs.largest())]
         if high <= ends[0] or low >= ends[1]:
             raise InputError(
-                f"bins from {low / 1e6:g} M to {high / 1e6:g} M multiply-adds miss the space, whose "
-                f"networks have {ends[0] / 1e6:.4g} M to {ends[1] / 1e6:.4g} M with tail and "
+                f"bins from {low / 1e6:g} M to {high / 1e6:g} M multiply-adds miss the space, "
+                f"whose networks have {ends[0] / 1e6:.4g} M to {ends[1] / 1e6:.4g} M with tail and "
                 "classifier; set bin_low and bin_high, or pretrain_sampling to uniform"
             )
         return PathSampler(self.space, self.config.seed, found, **more)
