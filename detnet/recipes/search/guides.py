@@ -42,10 +42,12 @@ class Guide(ABC):
     """A supernet and the data by which its networks are measured, in one process.
 
     Attributes:
+        model: the supernet's, never changed.
         train_images: how many there are to recalibrate on.
         search_images: how many there are to score on.
     """
 
+    model: nn.Module
     train_images: int
     search_images: int
 

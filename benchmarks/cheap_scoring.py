@@ -1,0 +1,185 @@
+"""Says how well the cheap way of scoring candidates ranks them, and what it saves.
+
+    python benchmarks/cheap_scoring.py RUN --count 40
+
+RUN is the folder of a search whose supernet is trained. Legal candidates are drawn at random before
+any is scored. Each is scored on the whole search split under two seeds of the recalibration, and
+the cheap way. r is Kendall's τ of the full way with itself under the other seed; the cheap way is
+good enough where its τ with the full way is at least min(0.9, r - 0.05). What is scored goes into
+RUN/cheap_scoring.jsonl at once, so that the script can be stopped and started again.
+"""
+
+import argparse
+import hashlib
+import json
+import statistics
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from harness import keep
+
+from detnet.backbones.space import Space, read_space
+from detnet.engine import distributed
+from detnet.recipes.search.config import SearchConfig, read_config
+from detnet.recipes.search.guides import generator
+from detnet.recipes.search.scoring import ScoringOptions, make_scorer
+from detnet.search.cost import Costs, Legality, Limits
+from detnet.search.drawing import Drawer
+from detnet.search.ranking import kendall_tau, tau_interval
+
+WAYS = ("full", "other seed", "cheap")
+_PURPOSE = 91  # of the draws of candidates
+
+
+def main() -> None:
+    arguments = _arguments()
+    torch.set_num_threads(arguments.threads)
+    config = read_config(arguments.run / "config.yaml")
+    names = ScoringOptions.__dataclass_fields__
+    changes = {name: value for name, value in vars(arguments).items() if value and name in names}
+    config = replace(config, **changes)
+    paths = draw(config, arguments.count, arguments.seed)
+    process = distributed.setup(None if config.device == "auto" else config.device)
+    scorer = make_scorer(config, arguments.run, process)
+    score = {
+        "full": scorer.full,
+        "other seed": lambda path: scorer.full(path, seed=scorer.seed + 1),
+        "cheap": scorer.cheap,
+    }
+    supernet = _hash(scorer.guide.model)
+    places = {
+        way: Journal(
+            arguments.run / "cheap_scoring.jsonl",
+            {**_settings(scorer.options, way), "seed": scorer.seed, "supernet": supernet},
+        )
+        for way in WAYS
+    }
+    scorer.full(paths[0]), scorer.cheap(paths[0])  # reads the images
+    for number, path in enumerate(paths, start=1):
+        row = [places[way].once(path, lambda p, way=way: score[way](p)) for way in WAYS]
+        print(f"{number}/{len(paths)}", *(f"{entry['score']:.4f}" for entry in row), flush=True)
+    found = {way: [places[way].known[path] for path in paths] for way in WAYS}
+    images = {
+        "full": scorer.images_by(scorer.options.full_way()),
+        "cheap": scorer.images_by(scorer.options.cheap_way()),
+    }
+    line = keep("cheap_scoring", **asdict(scorer.options), **summary(found, images))
+    for name in ("r", "tau", "tau_interval", "threshold", "passes", "images", "seconds", "saved"):
+        print(f"{name}: {line[name]}")
+
+
+def draw(config: SearchConfig, count: int, seed: int) -> list[tuple[int, ...]]:
+    """Draws legal candidates, all different, every one equally likely."""
+    space: Space = read_space(config.space)
+    height, width = config.cost_image_size
+    costs = Costs(space, width=config.width, image_size=(height, width))
+    limits = Limits(config.max_macs, config.max_params)
+    drawer = Drawer(Legality(space, costs, limits), generator(seed, _PURPOSE), ())
+    drawer.draw_random(count)
+    return drawer.chosen
+
+
+def summary(found: dict[str, list[dict[str, Any]]], images: dict[str, int]) -> dict[str, Any]:
+    """Compares the rankings; candidates that gave no number by some way are left out and counted.
+
+    Args:
+        found: for each way an entry {"score", "seconds"} per candidate.
+        images: of each way, per candidate.
+    """
+    scores = {way: [entry["score"] for entry in entries] for way, entries in found.items()}
+    whole = [row for row in zip(*(scores[way] for way in WAYS), strict=True) if None not in row]
+    full, other, cheap = (list(column) for column in zip(*whole, strict=True))
+    r, tau = kendall_tau(full, other), kendall_tau(cheap, full)
+    threshold = min(0.9, r - 0.05)
+    seconds = {
+        way: round(statistics.median(entry["seconds"] for entry in found[way]), 3)
+        for way in ("full", "cheap")
+    }
+    return {
+        "candidates": len(whole),
+        "failed": len(found["full"]) - len(whole),
+        "r": round(r, 4),
+        "r_interval": [round(end, 4) for end in tau_interval(full, other)],
+        "tau": round(tau, 4),
+        "tau_interval": [round(end, 4) for end in tau_interval(cheap, full)],
+        "threshold": round(threshold, 4),
+        "passes": tau >= threshold,
+        "images": images,
+        "seconds": seconds,
+        "saved": {
+            "images": round(images["full"] / images["cheap"], 2),
+            "seconds": round(seconds["full"] / seconds["cheap"], 2),
+        },
+        "score_range": [round(min(full), 4), round(max(full), 4)],
+    }
+
+
+class Journal:
+    """Scores that were found by one way, kept in a file of JSON lines with others.
+
+    Args:
+        settings: what the scores depend on beside the path; those of other settings are not taken.
+    """
+
+    def __init__(self, path: Path, settings: dict[str, Any]) -> None:
+        self._path, self._settings = path, settings
+        self.known: dict[tuple[int, ...], dict[str, Any]] = {}
+        lines = path.read_text().splitlines() if path.exists() else []
+        for line in lines:
+            entry = json.loads(line)
+            if entry["settings"] == settings:
+                self.known[tuple(entry["path"])] = entry
+
+    def once(self, path: tuple[int, ...], score: Any) -> dict[str, Any]:
+        """Scores a path, unless it is known."""
+        if path not in self.known:
+            start = time.perf_counter()
+            value = score(path)
+            entry = {
+                "path": list(path),
+                "score": value if value == value else None,
+                "seconds": time.perf_counter() - start,
+                "settings": self._settings,
+            }
+            with self._path.open("a") as file:
+                file.write(json.dumps(entry) + "\n")
+            self.known[path] = entry
+        return self.known[path]
+
+
+def _hash(model: torch.nn.Module) -> str:
+    """By which a supernet that was trained further is told from the one before."""
+    digest = hashlib.sha256()
+    for value in model.state_dict().values():
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _settings(options: ScoringOptions, way: str) -> dict[str, Any]:
+    cheap = way == "cheap"
+    used = {
+        name: value
+        for name, value in asdict(options).items()
+        if name != "scoring" and (name.startswith("cheap_") == cheap or name.endswith("batch"))
+    }
+    return {"way": way, **used}
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("run", type=Path, metavar="RUN")
+    parser.add_argument("--count", type=int, default=40, help="candidates, %(default)s")
+    parser.add_argument("--seed", type=int, default=0, help="of their draws, %(default)s")
+    parser.add_argument("--threads", type=int, default=1, help="of torch, %(default)s")
+    for name, kind in ScoringOptions.__annotations__.items():
+        if kind is int:
+            option = f"--{name.replace('_', '-')}"
+            parser.add_argument(option, type=int, help="instead of the search's own")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
