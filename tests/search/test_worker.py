@@ -32,7 +32,7 @@ def expected(generations: int, population: int = 6) -> list[tuple[Any, ...]]:
     rows: list[tuple[Any, ...]] = []
     for index in range(generations):
         for slot, path in enumerate(method(generations, population).generation(index, history)):
-            values, costs = score(Candidate(index, slot, path), lambda *_: False), {}
+            values = score(Candidate(index, slot, path), lambda *_: False)
             costs = Known().costs_of(path)
             rows.append((index, slot, path, values, tuple(costs.items())))
         history = [Scored(row[2], row[3], dict(row[4])) for row in rows]
@@ -249,7 +249,7 @@ def _killed_at(statement: int, folder: Path) -> bool:
     return worker.exitcode == -signal.SIGKILL
 
 
-@pytest.mark.parametrize("statement", [1, 20, 45, 90, 130, 160, 190, 230])
+@pytest.mark.parametrize("statement", [45, 130, 160, 230])
 def test_a_worker_killed_at_a_statement(tmp_path: Path, statement: int) -> None:
     assert _killed_at(statement, tmp_path / "run")
 
@@ -264,7 +264,7 @@ def test_a_worker_killed_before_any_statement(tmp_path: Path) -> None:
 
 def test_workers_killed_at_random(tmp_path: Path) -> None:
     storage = str(tmp_path / "s.db")
-    killed = kill_at_random(storage, kills=3, generations=2, seed=1)
+    killed = kill_at_random(storage, kills=2, generations=2, seed=1)
     assert killed > 0
     with open_study(storage) as study:
         assert outcome(study) == expected(2)
