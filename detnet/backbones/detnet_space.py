@@ -20,6 +20,7 @@ _QUESTIONS = {
     "strides": "resolution",
     "dilations": "dilation",
     "project": "shortcut",
+    "inner": "inner width",
 }
 
 
@@ -30,11 +31,12 @@ class Row:
     Args:
         name: of the level that the stage puts out, c2, c3 …
         depths: numbers of bottlenecks; 0 in the last row is a network without that stage.
-        channels: output widths; the 3×3s inside are a quarter as wide.
+        channels: output widths.
         strides: of the first block, 1 to hold the resolution, 2 to halve it.
         dilations: of every 3×3 in the stage.
         project: whether the first block's shortcut is a 1×1 convolution. Where the block changes
             the shape it is, whatever is chosen here.
+        inner: widths of the 3×3s inside; 0 is a quarter of the output width.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Row:
     strides: tuple[int, ...] = (1,)
     dilations: tuple[int, ...] = (1,)
     project: tuple[bool, ...] = (True,)
+    inner: tuple[int, ...] = (0,)
 
     def options(self) -> Iterator[tuple[str, tuple[Any, ...]]]:
         """Every question's name with its answers, those with a single one too."""
@@ -55,9 +58,9 @@ class DetNetSpace(Space):
     """Tables of stages that differ in what their rows leave open.
 
     A path has for each row, input to output, an index for every question with several answers:
-    depth, width, resolution, dilation, shortcut. Some answers have no meaning beside others: an
-    identity where the shape changes is a projection, and of an absent stage nothing else counts;
-    `check` spells all of those in one way.
+    depth, width, resolution, dilation, shortcut, inner width. Some answers have no meaning beside
+    others: an identity where the shape changes is a projection, and of an absent stage nothing else
+    counts; `check` spells all of those in one way.
 
     Args:
         rows: the stages; the first has a stem of stride 4 before it.
@@ -113,7 +116,8 @@ class DetNetSpace(Space):
             stage = Stage(row.name, *answers)
             if stage.blocks:
                 changes = stage.channels != channels or stage.stride != 1
-                stages.append(replace(stage, project=stage.project or changes))
+                inner = 0 if stage.inner * 4 == stage.channels else stage.inner
+                stages.append(replace(stage, project=stage.project or changes, inner=inner))
             channels = stage.channels
         return tuple(stages)
 
@@ -177,7 +181,10 @@ def _spell(question: str, answer: Any) -> str:
 
 def _indices(row: Row, stage: Stage) -> Iterator[int]:
     """The index of every open question's answer; zeros after the depth of an absent stage."""
-    values = (stage.blocks, stage.channels, stage.stride, stage.dilation, stage.project)
+    quarter = stage.channels // 4
+    # A quarter may be written as 0 or as what it is.
+    inner = quarter if quarter in row.inner and not stage.inner else stage.inner
+    values = (stage.blocks, stage.channels, stage.stride, stage.dilation, stage.project, inner)
     for (question, answers), value in zip(row.options(), values, strict=True):
         if not stage.blocks and question != "depth":
             value = answers[0]
@@ -212,6 +219,8 @@ def _require_row(row: Row, *, last: bool) -> None:
         )
     if min(row.channels) < 4 or any(count % 4 for count in row.channels):
         raise InputError(f"{row.name}: channels must be multiples of 4, got {row.channels}")
+    if min(row.inner) < 0:
+        raise InputError(f"{row.name}: inner widths must not be negative, got {row.inner}")
     if not set(row.strides) <= {1, 2}:
         raise InputError(f"{row.name}: strides are 1 (hold) or 2 (halve), got {row.strides}")
     if min(row.dilations) < 1:
@@ -238,6 +247,7 @@ DETNET = DetNetSpace(
             strides=(1, 2),
             dilations=(2, 1, 3),
             project=(True, False),
+            inner=(256, 512),
         ),
         Row(
             "c6",
@@ -246,6 +256,7 @@ DETNET = DetNetSpace(
             strides=(1, 2),
             dilations=(2, 1, 3),
             project=(True, False),
+            inner=(256, 512),
         ),
     )
 )

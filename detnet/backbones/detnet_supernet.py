@@ -29,13 +29,14 @@ class Projection(nn.Sequential):
 
 
 class WideStage(nn.Module):
-    """All forms of one stage that have the same output width.
+    """All forms of one stage that have the same widths.
 
     Args:
         row: the stage.
         in_widths: what the stages before may put out, channels as in the table.
         channels: what this one puts out, likewise.
-        width: scales both.
+        inner: of its 3×3s, likewise.
+        width: scales all three.
         norm: makes a normalisation layer for a channel count.
         stride_in: see `Bottleneck`.
     """
@@ -45,6 +46,7 @@ class WideStage(nn.Module):
         row: Row,
         in_widths: Sequence[int],
         channels: int,
+        inner: int,
         *,
         width: float,
         norm: Norm,
@@ -53,7 +55,7 @@ class WideStage(nn.Module):
         super().__init__()
         self.stride_in = stride_in
         out_channels = scale_channels(channels, width)
-        mid_channels = scale_channels(channels // 4, width)
+        mid_channels = scale_channels(inner, width)
 
         def make(in_channels: int, project: bool) -> Bottleneck:
             return Bottleneck(in_channels, mid_channels, out_channels, norm=norm, project=project)
@@ -135,10 +137,11 @@ class DetNetSupernet(Supernet):
         before: tuple[int, ...] = (_STEM_CHANNELS,)
         for row in space.rows:
             forms = {
-                str(channels): WideStage(
-                    row, before, channels, width=width, norm=make, stride_in=stride_in
+                f"{channels}x{inner}": WideStage(
+                    row, before, channels, inner, width=width, norm=make, stride_in=stride_in
                 )
                 for channels in row.channels
+                for inner in sorted({inner or channels // 4 for inner in row.inner})
             }
             self.stages[row.name] = nn.ModuleDict(forms)
             stand_in = before if 0 in row.depths else ()
@@ -177,7 +180,7 @@ class DetNetSupernet(Supernet):
         places = {"stem": "stem"}
         left_out = []
         for before, stage, _ in self._forms(self.space.table(path)):
-            here = f"stages.{stage.name}.{stage.channels}"
+            here = f"stages.{stage.name}.{_widths(stage)}"
             places[f"{here}.opening.{before}"] = f"stages.{stage.name}.0"
             for index in range(stage.blocks - 1):
                 places[f"{here}.blocks.{index}"] = f"stages.{stage.name}.{index + 1}"
@@ -192,9 +195,13 @@ class DetNetSupernet(Supernet):
         """Every stage of a table with the width before it and the modules of its own width."""
         before = _STEM_CHANNELS
         for stage in table:
-            form = self.stages[stage.name][str(stage.channels)]  # type: ignore[index]
+            form = self.stages[stage.name][_widths(stage)]  # type: ignore[index]
             yield before, stage, form
             before = stage.channels
+
+
+def _widths(stage: Stage) -> str:
+    return f"{stage.channels}x{stage.inner or stage.channels // 4}"
 
 
 def _filled(level: Tensor, channels: int) -> Tensor:

@@ -27,6 +27,7 @@ class Stage:
         stride: of the first block.
         dilation: of every 3×3 in the stage.
         project: whether the first block's shortcut is a 1×1 convolution.
+        inner: width of the 3×3s; 0 is a quarter of `channels`.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Stage:
     stride: int = 1
     dilation: int = 1
     project: bool = True
+    inner: int = 0
 
 
 class StagedOptions(TypedDict, total=False):
@@ -94,7 +96,7 @@ class StagedNet(StagedBackbone):
                 blocks.append(
                     Bottleneck(
                         channels,
-                        scale_channels(row.channels // _EXPANSION, width),
+                        scale_channels(row.inner or row.channels // _EXPANSION, width),
                         out_channels,
                         norm=norm_layer,
                         stride=row.stride if first else 1,

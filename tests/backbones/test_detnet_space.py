@@ -17,10 +17,10 @@ from detnet.backbones.stages import Stage
 from detnet.errors import InputError
 
 POINTS = {
-    "detnet59": (DETNET59, "0 0 00 00000 00000"),
-    "detnet59_noproj": (DETNET59_NOPROJ, "0 0 00 00000 00001"),
-    "resnet50": (RESNET50, "0 0 00 01110 20000"),
-    "resnet50_dilated": (RESNET50_DILATED, "0 0 00 01000 20000"),
+    "detnet59": (DETNET59, "0 0 00 000000 000000"),
+    "detnet59_noproj": (DETNET59_NOPROJ, "0 0 00 000000 000010"),
+    "resnet50": (RESNET50, "0 0 00 011101 200000"),
+    "resnet50_dilated": (RESNET50_DILATED, "0 0 00 010001 200000"),
 }
 TINY = DetNetSpace(
     rows=(
@@ -100,6 +100,16 @@ def test_what_has_no_meaning_is_spelled_in_one_way(path: str, canonical: str) ->
     assert TINY.format_path(TINY.check(parse_path(path))) == canonical
 
 
+def test_a_quarter_inside_is_one_network_however_it_is_written() -> None:
+    space = DetNetSpace(rows=(Row("c2", (1,), (32, 64), inner=(0, 8, 16)),))
+    assert len({space.check(path) for path in _paths(space)}) == 4
+    assert space.table((0, 1)) == space.table((0, 0)) == (Stage("c2", 1, 32),)
+    assert space.table((0, 2)) == (Stage("c2", 1, 32, inner=16),)
+    block = space.network((0, 2)).stages["c2"][0]
+    assert (block.conv2.in_channels, block.conv3.out_channels) == (16, 32)
+    assert space.check((1, 0)) == (1, 2)
+
+
 def test_an_absent_stage_is_no_level() -> None:
     assert [info.name for info in TINY.network(parse_path("0 00000")).feature_info] == ["c2"]
     assert TINY.table(parse_path("1 11110")) == (
@@ -147,6 +157,7 @@ def test_a_path_that_does_not_fit() -> None:
         ({"depths": (1, 2.5)}, "c3: a depth is int"),
         ({"channels": (30, 32)}, "multiples of 4"),
         ({"strides": (1, 3)}, r"1 \(hold\) or 2 \(halve\)"),
+        ({"inner": (-1, 0)}, "c3: inner widths must not be negative"),
         ({"dilations": (0, 1)}, "dilations must be 1 or more"),
         ({"project": (1, 0)}, "c3: a shortcut is bool"),
         ({"project": (False,)}, "c3: its first block can change the shape"),

@@ -18,7 +18,7 @@ from tests.contracts import check_freezing
 WIDTH = 0.125
 IMAGES = torch.rand(2, 3, 64, 128, generator=torch.Generator().manual_seed(0))
 RESNET = DETNET.path_of(RESNET50)
-ABSENT = parse_path("0 0 00 00000 20000")
+ABSENT = parse_path("0 0 00 000000 200000")
 
 
 def draws(space: DetNetSpace, count: int, seed: int = 1) -> list[tuple[int, ...]]:

@@ -23,9 +23,9 @@ HALVED = tuple(
 PATHS = {
     "detnet59": DETNET.path_of(DETNET59),
     "four halvings": DETNET.path_of(HALVED),
-    "c5 halves": parse_path("1 0 12 01111 10021"),
-    "c6 halves": parse_path("0 1 20 10021 10120"),
-    "c6 halves, wide": parse_path("0 0 01 21010 01110"),
+    "c5 halves": parse_path("1 0 12 011110 100210"),
+    "c6 halves": parse_path("0 1 20 100210 101201"),
+    "c6 halves, wide": parse_path("0 0 01 210101 011100"),
 }
 STRIDES = {
     "detnet59": (4, 8, 16, 16, 16),
@@ -119,7 +119,7 @@ def test_everything_knows_the_strides(shared: nn.Module, name: str) -> None:
 
 
 def test_an_absent_stage_still_detects(shared: nn.Module) -> None:
-    take_path(shared, parse_path("0 0 00 01110 20000"))  # ResNet-50
+    take_path(shared, parse_path("0 0 00 011101 200000"))  # ResNet-50
     assert [i.stride for i in shared.backbone.backbone.feature_info] == [4, 8, 16, 32, 64]
     with torch.no_grad():
         assert all(len(found["boxes"]) > 20 for found in shared(_images()))
