@@ -2,9 +2,10 @@
 
 from torch import Tensor, nn
 
-from detnet.backbones.base import Backbone
+from detnet.backbones.base import Backbone, FeatureInfo
 from detnet.backbones.blocks import scale_channels
 from detnet.backbones.norm import NormKind
+from detnet.errors import InputError
 from detnet.necks.fpn import FPN, Extra
 
 
@@ -17,6 +18,9 @@ class PyramidNet(nn.Module):
         coarsest: number of the coarsest level; those the backbone lacks are made by `extra`.
         extra: see `FPN`.
         norm: of the pyramid's convolutions, none by default.
+
+    Raises:
+        InputError: the backbone lacks level `finest` or one after it, or goes on after `coarsest`.
     """
 
     def __init__(
@@ -31,6 +35,7 @@ class PyramidNet(nn.Module):
         super().__init__()
         self.backbone = backbone
         used = [info for info in backbone.feature_info if int(info.name[1:]) >= finest]
+        _require_levels(backbone, used, finest, coarsest)
         self.out_channels = scale_channels(256, backbone.width)
         self.neck = FPN(
             used,
@@ -44,3 +49,17 @@ class PyramidNet(nn.Module):
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Maps (N, 3, H, W) to {name: (N, out_channels, H / stride, W / stride)}."""
         return self.neck(self.backbone(images))
+
+
+def _require_levels(
+    backbone: Backbone, used: list[FeatureInfo], finest: int, coarsest: int
+) -> None:
+    wanted = [f"c{finest + index}" for index in range(max(1, len(used)))]
+    beyond = coarsest and finest + len(used) - 1 > coarsest
+    if [info.name for info in used] != wanted or beyond:
+        found = ", ".join(info.name for info in backbone.feature_info)
+        end = f" and none after c{coarsest}" if coarsest else ""
+        raise InputError(
+            f"this detector's pyramid takes the levels from c{finest} on, none left out{end}; "
+            f"the backbone has {found}"
+        )

@@ -2,7 +2,9 @@ import pytest
 import torch
 
 from detnet.backbones import BACKBONES
+from detnet.backbones.shuffle_space import Row, ShuffleSpace
 from detnet.detectors.pyramid import PyramidNet
+from detnet.errors import InputError
 
 
 @pytest.mark.parametrize(
@@ -26,3 +28,14 @@ def test_levels(backbone: str, finest: int, coarsest: int, levels: dict[str, int
 def test_levels_below_the_finest_are_not_used() -> None:
     net = PyramidNet(BACKBONES["detnet59"](width=0.125), finest=3, coarsest=6)
     assert net.neck.in_names == ("c3", "c4", "c5", "c6")
+
+
+@pytest.mark.parametrize(
+    "levels", [("c3", "c4"), ("c2", "c4"), ("c2", "c3", "c4", "c5", "c6", "c7")]
+)
+def test_levels_that_do_not_fit_are_refused(levels: tuple[str, ...]) -> None:
+    rows = tuple(Row(name, 1, 16 * (index + 2)) for index, name in enumerate(levels))
+    backbone = ShuffleSpace(stem_channels=8, rows=rows).network([0] * len(levels))
+    message = "takes the levels from c2 on, none left out and none after c6; the backbone has "
+    with pytest.raises(InputError, match=message + ", ".join(levels)):
+        PyramidNet(backbone, finest=2, coarsest=6)
