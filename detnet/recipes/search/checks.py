@@ -1,5 +1,6 @@
 """Looks at everything that a search will need before any of its phases begins."""
 
+import math
 import os
 from dataclasses import asdict
 from pathlib import Path
@@ -124,12 +125,10 @@ def _build(config: PretrainConfig | TrainConfig) -> None:
 
 
 def _about(run: SearchRun) -> str:
-    ends = [run.costs.macs(path) for path in (run.costs.smallest(), run.costs.largest())]
     height, width = run.costs.image_size
-    networks = 1
-    for gene in run.space.genes:
-        networks *= len(gene.choices)
-    return (
-        f"{networks:.3g} networks of {ends[0] / 1e6:.4g} M to {ends[1] / 1e6:.4g} M multiply-adds "
-        f"(body, width {run.config.width:g}, {height}×{width})"
-    )
+    paths = math.prod(len(gene.choices) for gene in run.space.genes)
+    text = f"{paths:.3g} paths, width {run.config.width:g}"
+    if run.ends:
+        low, high = (run.costs.macs(path) / 1e6 for path in run.ends)
+        text += f", {low:.4g} M to {high:.4g} M multiply-adds at {height}×{width} (body)"
+    return f"the space: {text}"

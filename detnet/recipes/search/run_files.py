@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from detnet.backbones.shuffle_space import ShuffleSpace
 from detnet.backbones.space import Space, read_space
 from detnet.engine.precision import choose_precision
 from detnet.engine.runs import RunFolder
@@ -41,6 +42,13 @@ class SearchRun:
     def costs(self) -> Costs:
         height, width = self.config.cost_image_size
         return Costs(self.space, width=self.config.width, image_size=(height, width))
+
+    @cached_property
+    def ends(self) -> tuple[tuple[int, ...], ...]:
+        """The networks of least and most multiply-adds; () where finding them takes long."""
+        if not isinstance(self.space, ShuffleSpace):
+            return ()
+        return self.costs.smallest(), self.costs.largest()
 
     def legality(self, device: str = "cpu", known: Any = None) -> Legality:
         """What the search may take; time is measured on `device` as networks run there.
@@ -80,8 +88,8 @@ class SearchRun:
             return PathSampler(self.space, self.config.seed, **more)
         low, high = self.config.bin_low, self.config.bin_high
         found = MacBins(low, high, self.config.bin_width, self._total_macs)
-        ends = [self._total_macs(path) for path in (self.costs.smallest(), self.costs.largest())]
-        if high <= ends[0] or low >= ends[1]:
+        ends = [self._total_macs(path) for path in self.ends]
+        if ends and (high <= ends[0] or low >= ends[1]):
             raise InputError(
                 f"bins from {low / 1e6:g} M to {high / 1e6:g} M multiply-adds miss the space, "
                 f"whose networks have {ends[0] / 1e6:.4g} M to {ends[1] / 1e6:.4g} M with tail and "
