@@ -27,8 +27,7 @@ from detnet.recipes.search.guides import (
 from detnet.search.recalibrate import alone, finite_statistics, recalibrate
 
 _SCORE_BATCH = 4
-_CANDIDATES_PER_PROPOSAL = 5  # boxes before suppression for each proposal after it
-_REGIONS_PER_PROPOSAL = 0.5  # regions sampled for an image's losses for each proposal
+_BEFORE_SUPPRESSION = 6  # boxes for each proposal that is left, as in DetNet's 6000 and 1000
 
 
 class DetectionGuide(Guide):
@@ -177,14 +176,14 @@ def _distinct(places: np.ndarray, limit: int) -> np.ndarray:
 
 
 def _limit_proposals(detector: Any, proposals: int) -> None:
-    """Lets both stages work on fewer boxes, in training and in evaluation."""
-    rpn, heads = detector.rpn, detector.roi_heads
-    before, after = proposals * _CANDIDATES_PER_PROPOSAL, proposals
-    rpn._pre_nms_top_n = {k: min(v, before) for k, v in rpn._pre_nms_top_n.items()}
-    rpn._post_nms_top_n = {k: min(v, after) for k, v in rpn._post_nms_top_n.items()}
-    sampler = heads.fg_bg_sampler
-    regions = max(8, int(proposals * _REGIONS_PER_PROPOSAL))
-    sampler.batch_size_per_image = min(sampler.batch_size_per_image, regions)
+    """Lets the second stage look at fewer boxes in evaluation; training is left as it is."""
+    rpn = detector.rpn
+    limits = (
+        (rpn._pre_nms_top_n, proposals * _BEFORE_SUPPRESSION),
+        (rpn._post_nms_top_n, proposals),
+    )
+    for numbers, limit in limits:
+        numbers["testing"] = min(numbers["testing"], limit)
 
 
 def _scale(image: Tensor, target: dict[str, Any]) -> Tensor:

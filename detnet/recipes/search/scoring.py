@@ -57,7 +57,9 @@ class ScoringOptions:
 
     Args:
         scoring: full (the paper's) or cheap.
-        recalibration_images: of the full way.
+        recalibration_images: of the full way. Its moving average forgets the variance of 1 that it
+            begins with by a tenth per batch; below about 100 batches what is left of that spoils
+            every score.
         recalibration_batch: images of a batch, of both ways.
         cheap_recalibration_images: of the cheap way, which takes the plain mean over its batches.
         cheap_score_images: of the search split, in the cheap way.
@@ -68,8 +70,8 @@ class ScoringOptions:
     recalibration_images: int = 4000
     recalibration_batch: int = 8
     cheap_recalibration_images: int = 200
-    cheap_score_images: int = 1000
-    cheap_proposals: int = 200
+    cheap_score_images: int = 1500
+    cheap_proposals: int = 1000
 
     def full_way(self) -> Way:
         return Way(self.recalibration_images, self.recalibration_batch)

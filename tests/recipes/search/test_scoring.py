@@ -111,10 +111,10 @@ def test_a_search_is_told_the_way_s_score_and_images(scored_run: Path) -> None:
 def test_the_cheap_way_looks_at_fewer_boxes(scorer: Scorer) -> None:
     way = scorer.options.cheap_way()
     cheap, full = (scorer.guide.candidate(PATH, w) for w in (way, scorer.options.full_way()))
-    assert cheap.rpn._post_nms_top_n == {"training": 60, "testing": 60}
+    assert cheap.rpn._post_nms_top_n == {"training": 200, "testing": 60}
+    assert cheap.rpn._pre_nms_top_n == {"training": 600, "testing": 360}
     assert full.rpn._post_nms_top_n == {"training": 200, "testing": 200}
-    assert cheap.roi_heads.fg_bg_sampler.batch_size_per_image == 16
-    assert full.roi_heads.fg_bg_sampler.batch_size_per_image == 16
+    assert scorer.guide.model.rpn._post_nms_top_n == {"training": 200, "testing": 200}
 
 
 def test_a_run_without_a_trained_supernet_is_refused(scored_run: Path, tmp_path: Path) -> None:
