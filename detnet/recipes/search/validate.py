@@ -1,5 +1,7 @@
 """Measures how well a supernet ranks: random networks scored by it, and trained alone."""
 
+import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +14,7 @@ from detnet.recipes.run_state import Watch
 from detnet.recipes.search.alone import Alone, train_alone
 from detnet.recipes.search.expectation import expectation
 from detnet.recipes.search.networks import Search, budget_of, open_search, require_same_budget
-from detnet.recipes.search.scoring import Scorer, make_scorer
+from detnet.recipes.search.scoring import Scorer, ScoringOptions, make_scorer
 from detnet.recipes.search.sharing import (
     Job,
     in_turn,
@@ -67,7 +69,7 @@ def validate(
     folder = run / "validate"
     plan = _settle_plan(search, folder, count, seed)
     networks = _networks(search, folder, plan)
-    require_same_budget(plan, budget_of(networks[0]), folder / "plan.json")
+    require_same_budget(plan, _budget(search, networks), folder / "plan.json")
     watch({"event": "note", "text": expectation(networks, run)})
     with Interrupt() as interrupt:
         work = _Work(search, networks, lambda: interrupt.set, watch)
@@ -114,23 +116,30 @@ class _Work:
         result = network.folder / f"score_{way}.json"
 
         def work() -> bool:
-            score = self._score(network, way)
-            write_json(result, {**network.about, "way": way, "score": score})
-            said = "no number" if score is None else f"{100 * score:.2f}"
-            text = f"scored by the supernet ({way}): {number} of {total}, {said}"
+            scorer, began = self._scorer_of(way, total), time.perf_counter()
+            path = self.search.read_path(network.about["path"], network.folder)
+            score = scorer.full(path) if way == "full" else scorer.cheap(path)
+            found = score if math.isfinite(score) else None  # the supernet cannot score it
+            seconds = time.perf_counter() - began
+            write_json(result, {**network.about, "way": way, "score": found, "seconds": seconds})
+            said = "no number" if found is None else f"{100 * found:.2f}"
+            text = f"{network.name}, {number} of {total}: {way} score {said}, {seconds:.1f} s"
             self.watch({"event": "note", "text": text})
             return True
 
         return Job(f"score of {network.name}", network.folder, result, work)
 
-    def _score(self, network: Alone, way: Way) -> float | None:
+    def _scorer_of(self, way: Way, total: int) -> Scorer:
+        """The supernet, loaded by the first who needs it."""
         if self._scorer is None:
             device = self.search.config.device
             process = distributed.setup(None if device == "auto" else device)
-            self._scorer = make_scorer(self.search.config, self.search.folder, process)
-        indices = self.search.read_path(network.about["path"], network.folder)
-        score = self._scorer.full(indices) if way == "full" else self._scorer.cheap(indices)
-        return score if score == score else None  # NaN: the supernet cannot score it
+            self._scorer = scorer = make_scorer(self.search.config, self.search.folder, process)
+            options = scorer.options
+            images = scorer.images_by(options.full_way() if way == "full" else options.cheap_way())
+            text = f"{total} networks to score by the supernet, each on {images:,} images ({way})"
+            self.watch({"event": "note", "text": text})
+        return self._scorer
 
 
 def training_jobs(networks: Sequence[Alone], stop: Callable[[], bool], watch: Watch) -> list[Job]:
@@ -167,9 +176,16 @@ def _settle_plan(
         networks = _draw(search, planned, count, seed, place)
         plan = {"seed": seed, **(plan or {}), "networks": networks}
         if "budget" not in plan:
-            plan["budget"] = budget_of(_networks(search, folder, plan)[0])
+            plan["budget"] = _budget(search, _networks(search, folder, plan))
         write_json(place, plan)
         return plan
+
+
+def _budget(search: Search, networks: Sequence[Alone]) -> dict[str, Any]:
+    """What all networks must have in common: how they are scored, and trained."""
+    names = [name for name in ScoringOptions.__dataclass_fields__ if name != "scoring"]
+    scoring = {name: getattr(search.config, name) for name in names}
+    return {"scoring": scoring, **budget_of(networks[0])}
 
 
 def _settle_count(count: int | None, planned: int) -> int:

@@ -92,13 +92,16 @@ def test_torchrun_is_refused(run: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_networks_are_scored_trained_and_ranked(run: Path) -> None:
-    """Nine networks have been trained by others, who measured anything; one is left."""
+    """Most were scored and trained by others, who measured anything; two and one are left."""
     with pytest.raises(Kill):
-        validate(run, watch=killing("training 1 of 10"))
+        validate(run, watch=killing("trainings of networks alone"))
     plan = plan_of(run)["networks"]
     real = [0.1, 0.3, 0.2, 0.5, 0.4, 0.6, 0.8, 0.7, 0.9]
-    for network, score in zip(plan[:9], real, strict=True):
-        write_json(run / "validate" / network["name"] / "result.json", {"AP": score})
+    for number, (network, score) in enumerate(zip(plan[:9], real, strict=True)):
+        folder = run / "validate" / network["name"]
+        write_json(folder / "result.json", {"AP": score})
+        if number < 8:
+            write_json(folder / "score_full.json", {"score": 0.01 * number})
     events: list[dict[str, Any]] = []
     found = validate(run, watch=events.append)
     assert found is not None
@@ -109,7 +112,7 @@ def test_networks_are_scored_trained_and_ranked(run: Path) -> None:
     assert [row["AP"] for row in rows[:9]] == real
     assert rows[9]["seconds_of"]["train"] > 0 and 0 <= rows[9]["AP"] <= 1
     assert all(0 <= row["score"] <= 1 for row in rows)
-    assert len({row["score"] for row in rows}) > 2
+    assert (run / "validate" / "10" / "score_full.json").exists()
     scores = [row["score"] for row in rows]
     assert found["tau"] == kendall_tau(scores, [row["AP"] for row in rows])
     assert (run / "validate" / "ranking_full.svg").exists()
