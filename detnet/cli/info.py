@@ -2,6 +2,7 @@
 
     detnet info detnet59
     detnet info resnet50 --image-size 800 1344 --json
+    detnet info searched --backbone-option space=detnas_small --backbone-option "path=2120 2112 …"
 
 Multiply-adds are those of convolutions and linear layers for one image, 1 for a multiply and an
 add together, which is what the papers call FLOPs.
@@ -11,6 +12,8 @@ import argparse
 import json
 from collections.abc import Sequence
 from typing import Any
+
+from detnet.cli.settings import add_options_argument, given_options
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--width", type=float, default=1.0, help="factor on every channel count (default: 1.0)"
     )
+    add_options_argument(parser, "backbone_options", help="space or path of searched and supernet")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
@@ -43,7 +47,12 @@ def run(args: argparse.Namespace) -> int:
 
     from detnet.backbones.cost import describe
 
-    facts = describe(args.name, image_size=tuple(args.image_size), width=args.width)
+    facts = describe(
+        args.name,
+        image_size=tuple(args.image_size),
+        width=args.width,
+        options=given_options(args, "backbone_options").get("backbone_options"),
+    )
     print(json.dumps(facts) if args.json else format_info(args.name, facts))
     return 0
 

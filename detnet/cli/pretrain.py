@@ -11,14 +11,22 @@ For several devices: torchrun --nproc-per-node 2 -m detnet pretrain …
 
 import argparse
 
-from detnet.cli.settings import add_run_arguments, given_settings, refuse_changes, require_place
+from detnet.cli.settings import (
+    add_options_argument,
+    add_run_arguments,
+    given_options,
+    given_settings,
+    refuse_changes,
+    require_place,
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the run's place and one option for each setting."""
     from detnet.recipes.classification.config import PretrainConfig, presets
 
-    add_run_arguments(parser, PretrainConfig, presets())
+    add_run_arguments(parser, PretrainConfig, presets(), leave_out=("backbone_options",))
+    add_options_argument(parser, "backbone_options")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -28,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     from detnet.recipes.classification.config import PretrainConfig, make_config, read_config
     from detnet.recipes.settings import dump_config
 
-    changes = given_settings(args, PretrainConfig)
+    changes = {**given_settings(args, PretrainConfig), **given_options(args, "backbone_options")}
     if args.resume:
         refuse_changes(args, changes)
         config = read_config(RunFolder.open(args.resume).config)

@@ -46,6 +46,39 @@ def add_run_arguments(
         )
 
 
+def add_options_argument(parser: argparse.ArgumentParser, setting: str, *, help: str = "") -> None:
+    """Adds the option for single entries of a setting that holds several, by their names.
+
+    Args:
+        setting: whose name ends in "options", as detector_options.
+    """
+    text = help or f"one of {setting}; may be given several times"
+    parser.add_argument(
+        f"--{setting.removesuffix('s').replace('_', '-')}",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help=text,
+    )
+
+
+def given_options(args: argparse.Namespace, *settings: str) -> dict[str, dict[str, Any]]:
+    """What was given of `add_options_argument`, by setting; without those of which nothing was.
+
+    Raises:
+        InputError: an entry without its value.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for setting in settings:
+        name = setting.removesuffix("s")
+        for item in getattr(args, name):
+            key, equals, text = item.partition("=")
+            if not equals:
+                raise InputError(f"--{name.replace('_', '-')} {item}: write NAME=VALUE")
+            found.setdefault(setting, {})[key] = from_yaml(text)
+    return found
+
+
 def given_settings(args: argparse.Namespace, kind: type[RunConfig]) -> dict[str, Any]:
     """The settings given on the command line, their values read as YAML."""
     return {

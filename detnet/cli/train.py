@@ -12,8 +12,9 @@ import argparse
 from typing import Any
 
 from detnet.cli.settings import (
+    add_options_argument,
     add_run_arguments,
-    from_yaml,
+    given_options,
     given_settings,
     refuse_changes,
     require_place,
@@ -21,19 +22,16 @@ from detnet.cli.settings import (
 from detnet.errors import InputError
 from detnet.tables import unknown_name
 
+_GROUPS = ("detector_options", "backbone_options")
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the run's place and one option for each setting."""
     from detnet.recipes.config import TrainConfig, presets
 
-    add_run_arguments(parser, TrainConfig, presets(), leave_out=("detector_options",))
-    parser.add_argument(
-        "--detector-option",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="one of detector_options; may be given several times",
-    )
+    add_run_arguments(parser, TrainConfig, presets(), leave_out=_GROUPS)
+    for group in _GROUPS:
+        add_options_argument(parser, group)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -67,16 +65,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _changes(args: argparse.Namespace) -> dict[str, Any]:
-    """The settings given on the command line, --detector-option's together."""
+    """The settings given on the command line, those of each group together."""
     from detnet.recipes.config import TrainConfig
 
-    given = given_settings(args, TrainConfig)
-    options = {}
-    for item in args.detector_option:
-        name, equals, text = item.partition("=")
-        if not equals:
-            raise InputError(f"--detector-option {item}: write NAME=VALUE")
-        options[name] = from_yaml(text)
-    if options:
-        given["detector_options"] = options
-    return given
+    return {**given_settings(args, TrainConfig), **given_options(args, *_GROUPS)}
