@@ -35,7 +35,7 @@ class Known(Legality):
         return {"macs": float(sum(path)), "params": 7.0}
 
 
-def method(generations: int = 3, population: int = 6, **options: Any) -> Method:
+def method(generations: int = 2, population: int = 6, **options: Any) -> Method:
     return Evolution(
         Known(),
         seed=3,
@@ -57,7 +57,7 @@ def play(
     study: SearchStudy,
     scoring: Callable[[Candidate, Report], Any] = score,
     *,
-    generations: int = 3,
+    generations: int = 2,
     stop: Callable[[], bool] = lambda: False,
     events: list[dict[str, Any]] | None = None,
     **options: Any,

@@ -94,8 +94,8 @@ def storage(server: str, request: pytest.FixtureRequest) -> str:
 def test_one_worker(storage: str) -> None:
     with open_study(storage, heartbeat_s=1, identity={"seed": 3}) as study:
         assert play(study)
-        assert outcome(study) == expected(3)
-        assert len(study.get_trials()) == 18
+        assert outcome(study) == expected(2)
+        assert len(study.get_trials()) == 12
 
 
 def test_three_workers_that_start_at_once(storage: str) -> None:
