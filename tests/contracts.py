@@ -1,11 +1,14 @@
-"""What every backbone and every detector must do; each new entry is tested on arrival."""
+"""What every backbone, space and detector must do; each new entry is tested on arrival."""
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from detnet.backbones.base import Backbone
+from detnet.backbones.space import Space, read_space
+from detnet.backbones.supernet import Supernet
 
 
 def check_backbone(build: Callable[[], Backbone]) -> None:
@@ -40,11 +43,11 @@ def check_freezing(model: Backbone, names: tuple[str, ...]) -> None:
                 assert torch.equal(value, before[f"{prefix}.{key}"]) == frozen, (part, key)
 
 
-def check_detector(build: Callable[[], nn.Module], *, masks: bool) -> None:
+def check_detector(build: Callable[[], nn.Module], *, masks: bool, keypoints: bool = False) -> None:
     """Trains on images of two sizes, one without objects, and detects inside each image's frame."""
     torch.manual_seed(0)
     model = build()
-    images, targets = scene(masks=masks)
+    images, targets = scene(masks=masks, keypoints=keypoints)
     losses = model.train()(images, targets)
     assert all(name.startswith("loss_") for name in losses)
     assert all(value.ndim == 0 and value.dtype == torch.float32 for value in losses.values())
@@ -54,7 +57,7 @@ def check_detector(build: Callable[[], nn.Module], *, masks: bool) -> None:
     missing = [name for name, parameter in model.named_parameters() if parameter.grad is None]
     assert not missing, missing
     check_without_objects(model, images, targets)
-    check_detections(model.eval(), images, masks=masks)
+    check_detections(model.eval(), images, masks=masks, keypoints=keypoints)
 
 
 def check_without_objects(
@@ -71,7 +74,9 @@ def check_without_objects(
 
 
 @torch.no_grad()
-def check_detections(model: nn.Module, images: list[Tensor], *, masks: bool) -> None:
+def check_detections(
+    model: nn.Module, images: list[Tensor], *, masks: bool, keypoints: bool = False
+) -> None:
     """Boxes lie in their image, labels in 1 … K, and bytes give what floats give."""
     found = model(images)
     assert len(found) == len(images)
@@ -85,11 +90,16 @@ def check_detections(model: nn.Module, images: list[Tensor], *, masks: bool) -> 
         assert (scores[:-1] >= scores[1:]).all()
         if masks:
             assert detection["masks"].shape == (len(scores), 1, height, width)
+        if keypoints:
+            assert detection["keypoints_scores"].shape == (len(scores), 17)
+            places = detection["keypoints"]
+            assert places.shape == (len(scores), 17, 3)
+            assert (places[..., :2] >= 0).all() and (places[..., :2] <= limit[:2]).all()
     in_bytes = model([(image * 255).round().to(torch.uint8) for image in images])
     assert [len(d["boxes"]) for d in in_bytes] == [len(d["boxes"]) for d in found]
 
 
-def scene(*, masks: bool) -> tuple[list[Tensor], list[dict[str, Tensor]]]:
+def scene(*, masks: bool, keypoints: bool = False) -> tuple[list[Tensor], list[dict[str, Tensor]]]:
     """Two images of different shapes with values k / 255, the second without objects."""
     images = [torch.randint(0, 256, (3, *size)) / 255 for size in ((96, 160), (128, 96))]
     boxes = torch.tensor([[10.0, 20.0, 90.0, 80.0], [100.0, 5.0, 150.0, 60.0]])
@@ -103,4 +113,52 @@ def scene(*, masks: bool) -> tuple[list[Tensor], list[dict[str, Tensor]]]:
         drawn[1, 5:60, 100:150] = 1
         targets[0]["masks"] = drawn
         targets[1]["masks"] = torch.zeros(0, 128, 96, dtype=torch.uint8)
+    if keypoints:  # of the first object every other one; the second is a box only
+        places = torch.zeros(2, 17, 3)
+        places[0, :, 0], places[0, :, 1] = torch.linspace(12, 88, 17), torch.linspace(78, 22, 17)
+        places[0, ::2, 2] = 2
+        targets[0]["keypoints"] = places
+        targets[1]["keypoints"] = torch.zeros(0, 17, 3)
     return images, targets
+
+
+def check_space(space: Space, *, seed: int) -> None:
+    """Paths have one spelling; a supernet's path is its network, and nothing else learns."""
+    rng = np.random.default_rng(seed)
+    counts = [len(gene.choices) for gene in space.genes]
+    path = space.check(rng.integers(counts).tolist())
+    assert space.check(path) == path
+    assert read_space(space.to_json()) == space
+    torch.manual_seed(seed)
+    supernet = space.supernet(width=0.125)
+    supernet.take(path)
+    check_levels(supernet.train())
+    alone = space.network(path, width=0.125)
+    alone.load_state_dict(supernet.weights_of(path))
+    check_same_levels(supernet.eval(), alone.eval())
+    images = torch.rand(2, 3, 64, 96)
+    sum(level.sum() for level in supernet.train()(images).values()).backward()
+    own = {id(parameter): name for name, parameter in supernet.named_parameters()}
+    learning = {own[id(p)] for p in supernet.parameters() if p.grad is not None}
+    on_path = {value.data_ptr() for value in supernet.weights_of(path).values()}
+    expected = {name for name, p in supernet.named_parameters() if p.data_ptr() in on_path}
+    assert learning == expected
+
+
+def check_levels(supernet: Supernet) -> None:
+    """Levels are as announced."""
+    features = supernet(torch.rand(2, 3, 64, 96))
+    assert list(features) == [info.name for info in supernet.feature_info]
+    for info in supernet.feature_info:
+        height, width = -(-64 // info.stride), -(-96 // info.stride)
+        assert features[info.name].shape == (2, info.channels, height, width), info
+
+
+def check_same_levels(supernet: Supernet, alone: Backbone) -> None:
+    """What the network alone has of levels and channels is the same in the supernet."""
+    images = torch.rand(2, 3, 64, 96)
+    with torch.no_grad():
+        found, expected = supernet(images), alone(images)
+    for info in alone.feature_info:
+        assert torch.equal(found[info.name][:, : info.channels], expected[info.name])
+        assert not found[info.name][:, info.channels :].any()
