@@ -71,6 +71,7 @@ class _Screen:
     def close(self) -> None:
         if self._bar is not None:
             self._bar.stop()
+            self._bar = None
 
     def _note(self, event: dict[str, Any]) -> None:
         self._say(event["text"])
@@ -86,6 +87,8 @@ class _Screen:
             f"{processes}; iterations {event['iteration']} to {event['iterations']}, "
             f"{event['per_epoch']} an epoch; run folder {event['folder']}"
         )
+        self._clock = time.monotonic()
+        self.close()  # of the training before, where one command has several
         if sys.stderr.isatty():
             self._open_bar(event)
 
