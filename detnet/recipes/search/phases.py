@@ -41,6 +41,7 @@ __all__ = [
     "run_phases",
 ]
 
+
 def run_phases(
     config: SearchConfig | None,
     folder: Path,
@@ -77,6 +78,8 @@ def run_phases(
     if estimate and left and _main():
         from detnet.recipes.search.forecast import forecast
 
+        text = "measuring a few steps to say what it will take (--no-estimate leaves it out)"
+        run.watch({"event": "note", "text": text})
         for line in forecast(run, left):
             run.watch({"event": "note", "text": line})
     for phase in due:

@@ -10,6 +10,7 @@ from typing import Any
 from detnet.engine import distributed
 from detnet.engine.interrupt import Interrupt
 from detnet.errors import InputError
+from detnet.recipes.search.racing import racing
 from detnet.recipes.search.run_files import SearchRun, objectives
 from detnet.recipes.search.scoring import Scorer, make_scorer
 from detnet.recipes.search.sharing import write_json
@@ -46,7 +47,6 @@ def search(run: SearchRun, *, storage: str | None = None) -> bool:
                 device = str(process.device)
                 known = {one.path: one.costs for one in read_candidates(study)}
                 legality = run.legality(device, known)
-                legality.require_possible()
                 over = work(
                     study,
                     make_search_method(run, legality),
@@ -55,6 +55,7 @@ def search(run: SearchRun, *, storage: str | None = None) -> bool:
                     retries=config.retries,
                     stop=lambda: interrupt.set,
                     watch=run.watch,
+                    prune=racing(config.parents) if config.racing else None,
                     worker=f"{socket.gethostname()}-{os.getpid()}",
                 )
                 if over and process.main:

@@ -51,9 +51,15 @@ def carve(config: SearchConfig, run: Path) -> list[str]:
     if record.exists():
         _require_same(read_json(record), fingerprint, run)
         return []
-    notes = part(config, run / "data")
-    write_json(record, {**fingerprint, "notes": notes})
+    counts, notes = part(config, run / "data")
+    write_json(record, {**fingerprint, "counts": counts, "notes": notes})
     return notes
+
+
+def counts_of(run: Path) -> dict[str, int]:
+    """Images of the parts, "train" and "search", and "detection", all to train detectors on."""
+    counts: dict[str, int] = read_json(run / "data" / _RECORD)["counts"]
+    return counts
 
 
 def find_own(config: SearchConfig) -> Split | None:
@@ -74,7 +80,7 @@ def carved_out(run: Path) -> list[int]:
     return [int(index) for index in read_json(run / "data" / CARVED_CLASSES)["search"]]
 
 
-def _part_annotations(config: SearchConfig, folder: Path) -> list[str]:
+def _part_annotations(config: SearchConfig, folder: Path) -> tuple[dict[str, int], list[str]]:
     split = find_split(Path(config.data), config.train_split)
     train, repairs = load_annotations(split)
     require_images(train)
@@ -100,10 +106,11 @@ def _part_annotations(config: SearchConfig, folder: Path) -> list[str]:
         notes += _say(len(chosen), len(train), config.search_images, skipped)
     for name, (annotations, images) in parts.items():
         write_whole(folder / f"{name}.json", json.dumps(to_coco_dict(annotations, images)))
-    return notes
+    counts = {name: len(images) for name, (_, images) in parts.items()}
+    return {**counts, "detection": len(train)}, notes
 
 
-def _part_classes(config: SearchConfig, folder: Path) -> list[str]:
+def _part_classes(config: SearchConfig, folder: Path) -> tuple[dict[str, int], list[str]]:
     data = Path(config.pretrain_data)
     images = index_images(_class_folder(config))
     wanted = min(config.search_images, len(images) // 2)
@@ -117,7 +124,10 @@ def _part_classes(config: SearchConfig, folder: Path) -> list[str]:
         chosen, skipped = choose(mine, theirs, wanted=wanted, seed=config.seed)
     _require_some(chosen, str(images.path))
     write_json(folder / CARVED_CLASSES, {"search": chosen})
-    return _say(len(chosen), len(images), config.search_images, skipped)
+    split = find_split(Path(config.data), config.train_split)
+    counts = {"train": len(images) - len(chosen), "search": len(chosen)}
+    counts["detection"] = len(load_annotations(split)[0])
+    return counts, _say(len(chosen), len(images), config.search_images, skipped)
 
 
 def choose(
