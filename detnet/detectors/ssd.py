@@ -1,0 +1,221 @@
+"""SSD: one stage, default boxes of one size a level, no pyramid."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torchvision.models.detection.ssd import SSD, SSDHead
+
+from detnet.backbones.base import Backbone, FeatureInfo
+from detnet.backbones.blocks import scale_channels
+from detnet.backbones.norm import NormKind, make_norm
+from detnet.detectors.build import ModelInfo
+from detnet.detectors.default_boxes import LevelBoxes
+from detnet.detectors.images import ImageOptions, full_precision
+from detnet.detectors.square import Resize, make_transform
+from detnet.errors import InputError
+
+_EXTRA_CHANNELS = (512, 256)  # of the first level added, and of all later ones
+
+
+@dataclass(frozen=True)
+class MultiBoxOptions:
+    """Which levels SSD looks at, and for what; the defaults are SSD300's.
+
+    Args:
+        finest: number of the first backbone level, 3 for c3 at stride 8.
+        levels: how many in all; those that the backbone lacks are added behind its last one.
+        first_scale: side of the first level's boxes, as a share of the image's; null for the rule
+            of the other levels.
+        min_scale, max_scale: of the levels after it, evenly spaced.
+        resize: "aspect" keeps an image's aspect, "square" squeezes it to min_size × min_size.
+        extra_norm: of the added levels' convolutions; the paper has none.
+        negatives: hardest background boxes per matched box that the loss is taken over.
+        score_threshold, nms_threshold, max_detections: of the detections given out, per image.
+        max_candidates: per class, before suppression.
+
+    Paper: Liu et al. 2016, arXiv:1512.02325, Sections 2.2 and 3.1.
+    """
+
+    finest: int = 3
+    levels: int = 6
+    first_scale: float | None = 0.1
+    min_scale: float = 0.2
+    max_scale: float = 0.9
+    resize: Resize = "aspect"
+    extra_norm: NormKind | None = None
+    negatives: float = 3.0
+    score_threshold: float = 0.01
+    nms_threshold: float = 0.45
+    max_detections: int = 200
+    max_candidates: int = 400
+
+    def __post_init__(self) -> None:
+        first = self.min_scale if self.first_scale is None else self.first_scale
+        if not 0 < first <= self.min_scale <= self.max_scale <= 1:
+            raise InputError(
+                "need 0 < first_scale <= min_scale <= max_scale <= 1, got "
+                f"{self.first_scale}, {self.min_scale} and {self.max_scale}"
+            )
+        if self.negatives <= 0:
+            raise InputError(f"negatives must be positive, got {self.negatives}")
+
+
+class MultiBoxNet(nn.Module):
+    """Maps a batch of images to SSD's levels: the backbone's, and extra ones at half the size.
+
+    An extra level is a 1×1 convolution that narrows and a 3×3 one at stride 2, each with a ReLU.
+
+    Args:
+        backbone: used from level `finest` on.
+        options: see `MultiBoxOptions`.
+
+    Raises:
+        InputError: the backbone lacks level `finest` or one after it, or has more levels than
+            asked for.
+    """
+
+    def __init__(self, backbone: Backbone, options: MultiBoxOptions) -> None:
+        super().__init__()
+        self.backbone = backbone
+        levels = [info for info in backbone.feature_info if int(info.name[1:]) >= options.finest]
+        _require_levels(backbone, levels, options)
+        self.used = tuple(info.name for info in levels)
+        self.extras = nn.ModuleDict()
+        for index in range(options.levels - len(self.used)):
+            last = levels[-1]
+            name = f"c{int(last.name[1:]) + 1}"
+            wide = _EXTRA_CHANNELS[min(index, len(_EXTRA_CHANNELS) - 1)]
+            channels = scale_channels(wide, backbone.width)
+            middle = scale_channels(wide // 2, backbone.width)
+            self.extras[name] = nn.Sequential(
+                *_conv(last.channels, middle, 1, options.extra_norm),
+                *_conv(middle, channels, 3, options.extra_norm),
+            )
+            levels.append(FeatureInfo(name, channels, last.stride * 2))
+        self.feature_info = tuple(levels)
+        self.out_channels = [level.channels for level in levels]
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Maps (N, 3, H, W) to {name: (N, C, H / stride, W / stride)}, rounded up."""
+        found = self.backbone(images)
+        features = {name: found[name] for name in self.used}
+        last = features[self.used[-1]]
+        for name, extra in self.extras.items():
+            features[name] = last = extra(last)
+        return features
+
+
+class Float32SSDHead(SSDHead):
+    """torchvision's head, whose outputs stay fp32 under autocast."""
+
+    def forward(self, x: list[Tensor]) -> dict[str, Tensor]:
+        return {name: full_precision(output) for name, output in super().forward(x).items()}
+
+
+class MultiBoxDetector(SSD):
+    """torchvision's SSD with the names of losses that all our detectors have."""
+
+    info: ModelInfo
+
+    def compute_loss(
+        self,
+        targets: list[dict[str, Tensor]],
+        head_outputs: dict[str, Tensor],
+        anchors: list[Tensor],
+        matched_idxs: list[Tensor],
+    ) -> dict[str, Tensor]:
+        """Gives `loss_classifier` and `loss_box_reg`, divided by the number of matched boxes."""
+        losses = super().compute_loss(targets, head_outputs, anchors, matched_idxs)
+        return {
+            "loss_classifier": losses["classification"],
+            "loss_box_reg": losses["bbox_regression"],
+        }
+
+
+def ssd(
+    backbone: Backbone,
+    num_classes: int,
+    *,
+    images: ImageOptions,
+    multibox: MultiBoxOptions,
+) -> MultiBoxDetector:
+    """Builds SSD on the backbone's levels and extra ones behind them.
+
+    Six levels on every backbone: C3 … C5 of a ResNet and three extra ones at strides 64, 128 and
+    256; C3 … C6 of a DetNet and two extra ones at strides 32 and 64. A level's boxes are as large
+    as its place in the order says, also where levels have the same stride: DetNet's C4, C5 and C6
+    have equal cells, and boxes of 0.2, 0.375 and 0.55 of the image. Larger boxes belong to deeper
+    levels, which see more of the image; by stride all three would have the same ones.
+
+    Args:
+        backbone: with levels from `c3` on, or what `finest` says.
+        num_classes: background counted.
+        images: what the network expects of its input.
+        multibox: see `MultiBoxOptions`.
+
+    Paper: Liu et al. 2016, arXiv:1512.02325. Departs from it: extra levels halve the resolution
+    with padding to the end, so that images of any size can be used, and the first level is not
+    normalised to a length, since it comes out of a batch norm.
+    """
+    body = MultiBoxNet(backbone, multibox)
+    boxes = LevelBoxes(
+        _aspect_ratios(multibox.levels), box_scales(multibox), measured=len(body.used)
+    )
+    model = MultiBoxDetector(
+        body,
+        boxes,
+        (images.min_size, images.min_size),
+        num_classes,
+        head=Float32SSDHead(body.out_channels, boxes.num_anchors_per_location(), num_classes),
+        score_thresh=multibox.score_threshold,
+        nms_thresh=multibox.nms_threshold,
+        detections_per_img=multibox.max_detections,
+        topk_candidates=multibox.max_candidates,
+        positive_fraction=1 / (1 + multibox.negatives),
+    )
+    model.transform = make_transform(images, multibox.resize)
+    return model
+
+
+def box_scales(options: MultiBoxOptions) -> list[float]:
+    """Gives each level's share of the image, fine to coarse, and 1 for after the last.
+
+    Paper: Liu et al. 2016, arXiv:1512.02325, Equation 4.
+    """
+    first = [] if options.first_scale is None else [options.first_scale]
+    others = options.levels - len(first)
+    spaced = torch.linspace(options.min_scale, options.max_scale, others, dtype=torch.float64)
+    return [*first, *spaced.tolist(), 1.0]
+
+
+def _aspect_ratios(levels: int) -> list[list[int]]:
+    """The first and the last two levels go without 3 and 1/3."""
+    full = range(1, levels - 2)
+    return [[2, 3] if index in full else [2] for index in range(levels)]
+
+
+def _conv(in_channels: int, out_channels: int, size: int, norm: NormKind | None) -> list[nn.Module]:
+    """A convolution, 3×3 at stride 2, its norm if any and a ReLU."""
+    stride = 2 if size == 3 else 1
+    conv = nn.Conv2d(in_channels, out_channels, size, stride, size // 2, bias=norm is None)
+    nn.init.xavier_uniform_(conv.weight)
+    if conv.bias is not None:
+        nn.init.zeros_(conv.bias)
+    norms = [] if norm is None else [make_norm(norm)(out_channels)]
+    return [conv, *norms, nn.ReLU(inplace=True)]
+
+
+def _require_levels(backbone: Backbone, used: list[FeatureInfo], options: MultiBoxOptions) -> None:
+    wanted = [f"c{options.finest + index}" for index in range(max(1, len(used)))]
+    found = ", ".join(info.name for info in backbone.feature_info)
+    if [info.name for info in used] != wanted:
+        raise InputError(
+            f"ssd takes the levels from c{options.finest} on, none left out; "
+            f"the backbone has {found}"
+        )
+    if not len(used) <= options.levels or options.levels < 2:
+        raise InputError(
+            f"levels must be 2 or more and hold the backbone's {len(used)} from "
+            f"c{options.finest} on, got {options.levels}"
+        )
