@@ -18,8 +18,10 @@ PHASES = ("pretrain", "finetune", "search", "retrain")
 GROUPS = ("pretrain", "finetune", "retrain_pretrain", "retrain", "validate")
 OBJECTIVES = ("macs", "params", "latency_ms")
 
-_POSITIVE = ("search_images", "recalibration_images", "recalibration_batch", "cheap_score_images")
-_POSITIVE += ("cheap_recalibration_images", "cheap_proposals", "heartbeat_s")
+_POSITIVE = (
+    *("search_images", "recalibration_images", "recalibration_batch", "heartbeat_s"),
+    *("cheap_recalibration_images", "cheap_score_images", "cheap_proposals"),
+)
 _LIMITS = ("max_macs", "max_params", "max_latency_ms")
 _PLACES = ("data", "pretrain_data", "search_annotations", "search_images_folder")
 

@@ -82,10 +82,9 @@ class SearchRun:
         Raises:
             InputError: the bins lie outside of the space.
         """
-        # Only where it is asked for does the first phase begin with a single path.
-        more = {"single": self.config.single_steps} if first and self.config.single_steps else {}
+        single = self.config.single_steps if first else 0
         if not bins:
-            return PathSampler(self.space, self.config.seed, **more)
+            return PathSampler(self.space, self.config.seed, single=single)
         low, high = self.config.bin_low, self.config.bin_high
         found = MacBins(low, high, self.config.bin_width, self._total_macs)
         ends = [self._total_macs(path) for path in self.ends]
@@ -95,7 +94,7 @@ class SearchRun:
                 f"whose networks have {ends[0] / 1e6:.4g} M to {ends[1] / 1e6:.4g} M with tail and "
                 "classifier; set bin_low and bin_high, or pretrain_sampling to uniform"
             )
-        return PathSampler(self.space, self.config.seed, found, **more)
+        return PathSampler(self.space, self.config.seed, found, single=single)
 
     def _total_macs(self, path: tuple[int, ...]) -> int:
         return self.costs.total_macs(path, num_classes=_BINS_CLASSES)

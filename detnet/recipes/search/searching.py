@@ -20,10 +20,12 @@ from detnet.search.study import SearchStudy, open_study
 from detnet.search.worker import Report, work
 
 # Beside space and supernet: what decides the candidates and their scores.
-_DECISIVE = ("seed", "width", "guide", "detector", "method", "population", "parents", "mutations")
-_DECISIVE += ("crossovers", "mutation_rate", "max_macs", "max_params", "max_latency_ms")
-_DECISIVE += ("cost_image_size", "scoring", "recalibration_images", "recalibration_batch")
-_DECISIVE += ("cheap_recalibration_images", "cheap_score_images", "cheap_proposals")
+_DECISIVE = (
+    *("seed", "width", "guide", "detector", "method", "population", "parents", "mutations"),
+    *("crossovers", "mutation_rate", "max_macs", "max_params", "max_latency_ms"),
+    *("cost_image_size", "scoring", "recalibration_images", "recalibration_batch"),
+    *("cheap_recalibration_images", "cheap_score_images", "cheap_proposals", "racing"),
+)
 
 
 def search(run: SearchRun, *, storage: str | None = None) -> bool:

@@ -86,7 +86,7 @@ def _part_annotations(config: SearchConfig, folder: Path) -> tuple[dict[str, int
     require_images(train)
     val, own = _load_val(config, train), find_own(config)
     notes = [f"{split.name}: {repair}" for repair in repairs]
-    everything = range(len(train))
+    everything = list(range(len(train)))
     if own is not None:
         search, repairs = load_annotations(
             own, categories=train.categories, categories_of=str(split.annotations)
@@ -96,7 +96,7 @@ def _part_annotations(config: SearchConfig, folder: Path) -> tuple[dict[str, int
         _require_apart(search, val, "validation")
         notes += [f"search: {repair}" for repair in repairs]
         notes.append(f"candidates are scored on the {len(search)} images of {own.annotations}")
-        parts = {"train": (train, everything), "search": (search, range(len(search)))}
+        parts = {"train": (train, everything), "search": (search, list(range(len(search))))}
     else:
         wanted = min(config.search_images, len(train) // 2)
         chosen, skipped = choose(_paths(train), _paths(val), wanted=wanted, seed=config.seed)

@@ -13,8 +13,10 @@ from detnet.recipes.search.split import training_images
 from detnet.recipes.settings import typed
 
 # What the search itself says, the same for all its trainings.
-_OURS = ("data", "backbone", "backbone_options", "width", "seed", "device", "detector")
-_OURS += ("train_annotations", "train_images", "val_annotations", "val_images")
+_OURS = (
+    *("data", "backbone", "backbone_options", "width", "seed", "device", "detector"),
+    *("train_annotations", "train_images", "val_annotations", "val_images"),
+)
 
 
 def pretrain_config(config: SearchConfig, run: Path) -> PretrainConfig:
