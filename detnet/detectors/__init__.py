@@ -10,9 +10,12 @@ if TYPE_CHECKING:
 DETECTORS = NameTable(
     "detector",
     {
+        "cascade_rcnn_fpn": "detnet.detectors.cascade_rcnn_fpn:cascade_rcnn_fpn",
+        "faster_rcnn": "detnet.detectors.faster_rcnn:faster_rcnn",
         "faster_rcnn_fpn": "detnet.detectors.faster_rcnn_fpn:faster_rcnn_fpn",
         "mask_rcnn_fpn": "detnet.detectors.mask_rcnn_fpn:mask_rcnn_fpn",
         "retinanet": "detnet.detectors.retinanet:retinanet",
+        "rfcn": "detnet.detectors.rfcn:rfcn",
     },
 )
 

@@ -1,0 +1,178 @@
+"""Position-sensitive score maps: what R-FCN has instead of a network for each region."""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.ops import ps_roi_align, ps_roi_pool
+
+from detnet.backbones.base import FeatureInfo
+from detnet.detectors.heads import RegionHeads
+from detnet.detectors.images import full_precision
+from detnet.detectors.roi import LevelPooler
+from detnet.detectors.roi_align import as_rois
+
+Pooling = Literal["align", "pool"]
+_SAMPLING_RATIO = 2
+
+
+class ScoreMaps(nn.Module):
+    """Two 1×1 convolutions: for each of bins × bins places within a region, maps of the scores of
+    all classes, and maps of the four offsets that all classes share.
+
+    Args:
+        channels: of the input.
+        num_classes: background counted.
+        bins: places across a region, the paper's k.
+    """
+
+    def __init__(self, channels: int, num_classes: int, bins: int) -> None:
+        super().__init__()
+        self.cls_score = nn.Conv2d(channels, bins**2 * num_classes, 1)
+        self.bbox_pred = nn.Conv2d(channels, bins**2 * 4, 1)
+        for conv in (self.cls_score, self.bbox_pred):
+            nn.init.normal_(conv.weight, std=0.01)
+            nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Maps (N, C, H, W) to maps of scores and of offsets, in fp32.
+
+        Channel (class × bins + row) × bins + column belongs to the bin at (row, column).
+        """
+        return full_precision(self.cls_score(x)), full_precision(self.bbox_pred(x))
+
+
+class PositionSensitivePooler(LevelPooler):
+    """Pools every bin of a region from its own map, and lets the bins vote by their average.
+
+    Args:
+        info: the level that the maps are of.
+        bins: bins down and across.
+        pooling: "align" samples four points a bin, "pool" averages whole pixels, as the paper.
+
+    Paper: Dai et al. 2016, arXiv:1605.06409, Equation 1.
+    """
+
+    def __init__(self, info: FeatureInfo, *, bins: int, pooling: Pooling) -> None:
+        super().__init__([info.name], [info.stride], output_size=bins)
+        self.bins, self.pooling = bins, pooling
+
+    def vote(self, maps: Tensor, boxes: list[Tensor]) -> Tensor:
+        """Maps (N, bins² K, H, W) and (L, 4) xyxy boxes of each image to (R, K) averages."""
+        rois = as_rois(boxes).to(maps.dtype)
+        (scale,) = self.scales
+        if self.pooling == "align":
+            pooled = ps_roi_align(maps, rois, self.bins, scale, _SAMPLING_RATIO)
+        else:
+            pooled = ps_roi_pool(maps, rois, self.bins, scale)
+        return pooled.mean((2, 3))
+
+
+class PositionSensitiveHeads(RegionHeads):
+    """Region heads that look regions up in score maps, with online hard example mining.
+
+    Args:
+        level: name of the level that the maps are computed on.
+        hard_examples: take the losses of every proposal, and learn from the regions with the
+            highest; else regions are drawn as elsewhere.
+        parts: what `RegionHeads` takes; `box_head` works on the whole level, `box_predictor` is
+            `ScoreMaps`, and `batch_size_per_image` says how many regions are learnt from.
+
+    Paper: Dai et al. 2016, arXiv:1605.06409, Section 2; Shrivastava et al. 2016, arXiv:1604.03540.
+    """
+
+    def __init__(self, *, level: str, hard_examples: bool, **parts: Any) -> None:
+        super().__init__(**parts)
+        self.level, self.hard_examples = level, hard_examples
+        self.roi_batch = int(parts["batch_size_per_image"])
+
+    def forward(
+        self,
+        features: dict[str, Tensor],
+        proposals: list[Tensor],
+        image_shapes: list[tuple[int, int]],
+        targets: list[dict[str, Tensor]] | None = None,
+    ) -> tuple[list[dict[str, Tensor]], dict[str, Tensor]]:
+        """Gives (detections, {}) in eval mode and ([], losses) in train mode."""
+        if not self.training:
+            return self._detect(features, proposals, image_shapes), {}
+        proposals, _, labels, deltas = self.select_training_samples(proposals, targets)
+        logits, predicted = self.judge(features, proposals)
+        classes, boxes = region_losses(
+            logits, predicted, torch.cat(labels), torch.cat(deltas), beta=self.box_loss_beta
+        )
+        if self.hard_examples:
+            chosen = hardest(
+                (classes + boxes).detach(), [len(b) for b in proposals], self.roi_batch
+            )
+            classes, boxes = classes[chosen], boxes[chosen]
+        count = max(1, len(classes))
+        return [], {"loss_classifier": classes.sum() / count, "loss_box_reg": boxes.sum() / count}
+
+    def judge(self, features: dict[str, Tensor], proposals: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """Gives logits (R, K), background first, and offsets (R, 4) of all images' proposals."""
+        scores, offsets = self.box_predictor(self.box_head(features[self.level]))
+        pooler = self.box_roi_pool
+        assert isinstance(pooler, PositionSensitivePooler)
+        return pooler.vote(scores, proposals), pooler.vote(offsets, proposals)
+
+    def subsample(self, labels: list[Tensor]) -> list[Tensor]:
+        """Chooses the regions whose losses are computed: with hard examples, all of them."""
+        if self.hard_examples:
+            return [torch.arange(len(kinds), device=kinds.device) for kinds in labels]
+        return super().subsample(labels)
+
+    def _detect(
+        self, features: dict[str, Tensor], proposals: list[Tensor], shapes: list[tuple[int, int]]
+    ) -> list[dict[str, Tensor]]:
+        logits, deltas = self.judge(features, proposals)
+        every_class = deltas.repeat(1, logits.shape[1])
+        boxes, scores, labels = self.postprocess_detections(logits, every_class, proposals, shapes)
+        return [
+            {"boxes": b, "labels": k, "scores": s}
+            for b, k, s in zip(boxes, labels, scores, strict=True)
+        ]
+
+
+def region_losses(
+    logits: Tensor, deltas: Tensor, labels: Tensor, targets: Tensor, *, beta: float
+) -> tuple[Tensor, Tensor]:
+    """Every region's own losses: cross-entropy, and smooth L1 where there is an object.
+
+    Args:
+        logits: (R, K), background first.
+        deltas: (R, 4), the same for all classes.
+        labels: (R,), 0 for background.
+        targets: (R, 4), offsets to the matched object; may be infinite for background.
+        beta: below it the box loss is quadratic.
+
+    Returns:
+        Two tensors (R,).
+
+    Paper: Dai et al. 2016, arXiv:1605.06409, Section 2, Training.
+    """
+    classes = F.cross_entropy(logits, labels, reduction="none")
+    positive = (labels > 0).nonzero().squeeze(1)
+    errors = F.smooth_l1_loss(deltas[positive], targets[positive], beta=beta, reduction="none")
+    boxes = torch.zeros_like(classes).index_add(0, positive, errors.sum(1).to(classes.dtype))
+    return classes, boxes
+
+
+def hardest(losses: Tensor, counts: Sequence[int], number: int) -> Tensor:
+    """Picks each image's regions with the highest losses.
+
+    Args:
+        losses: (R,), image after image.
+        counts: regions of each image.
+        number: at most so many are taken of an image.
+
+    Returns:
+        Indices into `losses`, image after image, the hardest first.
+    """
+    picked, first = [], 0
+    for part in losses.split(list(counts)):
+        picked.append(part.topk(min(number, len(part))).indices + first)
+        first += len(part)
+    return torch.cat(picked)
