@@ -94,7 +94,8 @@ def check_detections(
             assert detection["keypoints_scores"].shape == (len(scores), 17)
             places = detection["keypoints"]
             assert places.shape == (len(scores), 17, 3)
-            assert (places[..., :2] >= 0).all() and (places[..., :2] <= limit[:2]).all()
+            # A box thinner than a pixel at the edge has its points up to half a pixel beyond.
+            assert (places[..., :2] >= 0).all() and (places[..., :2] <= limit[:2] + 0.5).all()
     in_bytes = model([(image * 255).round().to(torch.uint8) for image in images])
     assert [len(d["boxes"]) for d in in_bytes] == [len(d["boxes"]) for d in found]
 

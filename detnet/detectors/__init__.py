@@ -13,9 +13,11 @@ DETECTORS = NameTable(
         "cascade_rcnn_fpn": "detnet.detectors.cascade_rcnn_fpn:cascade_rcnn_fpn",
         "faster_rcnn": "detnet.detectors.faster_rcnn:faster_rcnn",
         "faster_rcnn_fpn": "detnet.detectors.faster_rcnn_fpn:faster_rcnn_fpn",
+        "keypoint_rcnn_fpn": "detnet.detectors.keypoint_rcnn_fpn:keypoint_rcnn_fpn",
         "mask_rcnn_fpn": "detnet.detectors.mask_rcnn_fpn:mask_rcnn_fpn",
         "retinanet": "detnet.detectors.retinanet:retinanet",
         "rfcn": "detnet.detectors.rfcn:rfcn",
+        "ssd": "detnet.detectors.ssd:ssd",
     },
 )
 
@@ -36,9 +38,10 @@ def create(
 
     Returns:
         A torchvision-style detector. In train mode it maps a list of (3, H, W) images, floats in
-        [0, 1] or uint8, and a list of targets (`boxes` (N, 4) xyxy, `labels`, `masks`) to a dict
-        of losses; in eval mode images to a list of dicts `boxes`, `labels`, `scores` (and
-        `masks`), in pixels of the images given. `model.info` says how to build it again.
+        [0, 1] or uint8, and a list of targets (`boxes` (N, 4) xyxy, `labels`, `masks`,
+        `keypoints`) to a dict of losses; in eval mode images to a list of dicts `boxes`, `labels`,
+        `scores` (and `masks` or `keypoints`), in pixels of the images given. `model.info` says how
+        to build it again.
 
     Raises:
         InputError: an unknown name or option.

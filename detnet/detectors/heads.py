@@ -12,7 +12,13 @@ from torchvision.models.detection.faster_rcnn import (
     FastRCNNPredictor,
     TwoMLPHead,
 )
-from torchvision.models.detection.roi_heads import RoIHeads, maskrcnn_inference, maskrcnn_loss
+from torchvision.models.detection.roi_heads import (
+    RoIHeads,
+    keypointrcnn_inference,
+    keypointrcnn_loss,
+    maskrcnn_inference,
+    maskrcnn_loss,
+)
 
 from detnet.backbones.norm import NormKind, make_norm
 from detnet.detectors.images import full_precision
@@ -95,6 +101,8 @@ class RegionHeads(RoIHeads):
             detections = self._detect(features, proposals, image_shapes)
             if self.has_mask():
                 self._add_masks(features, detections, image_shapes)
+            if self.has_keypoint():
+                self._add_keypoints(features, detections, image_shapes)
             return detections, {}
         proposals, matches, labels, deltas = self.select_training_samples(proposals, targets)
         pooled = self.box_roi_pool(features, proposals, image_shapes)
@@ -103,6 +111,11 @@ class RegionHeads(RoIHeads):
         if self.has_mask():
             assert targets is not None  # select_training_samples has refused None
             losses["loss_mask"] = self._mask_loss(
+                features, proposals, matches, labels, image_shapes, targets
+            )
+        if self.has_keypoint():
+            assert targets is not None
+            losses["loss_keypoint"] = self._keypoint_loss(
                 features, proposals, matches, labels, image_shapes, targets
             )
         return [], losses
@@ -144,12 +157,51 @@ class RegionHeads(RoIHeads):
         shapes: list[tuple[int, int]],
         targets: list[dict[str, Tensor]],
     ) -> Tensor:
-        positive = [(kinds > 0).nonzero().squeeze(1) for kinds in labels]
-        boxes = [b[index] for b, index in zip(proposals, positive, strict=True)]
-        matched = [m[index] for m, index in zip(matches, positive, strict=True)]
+        boxes, matched = _positive(proposals, matches, labels)
         logits = self._mask_logits(features, boxes, shapes)
         masks, kinds = [t["masks"] for t in targets], [t["labels"] for t in targets]
         return maskrcnn_loss(logits, boxes, masks, kinds, matched)
+
+    def _keypoint_logits(
+        self, features: dict[str, Tensor], boxes: list[Tensor], shapes: list[tuple[int, int]]
+    ) -> Tensor:
+        pooled = self.keypoint_roi_pool(features, boxes, shapes)
+        # torchvision's loss takes a view of what channels_last does not lay out side by side.
+        return full_precision(self.keypoint_predictor(self.keypoint_head(pooled))).contiguous()
+
+    def _add_keypoints(
+        self,
+        features: dict[str, Tensor],
+        detections: list[dict[str, Tensor]],
+        shapes: list[tuple[int, int]],
+    ) -> None:
+        boxes = [detection["boxes"] for detection in detections]
+        logits = self._keypoint_logits(features, boxes, shapes)
+        places, scores = keypointrcnn_inference(logits, boxes)
+        for detection, place, score in zip(detections, places, scores, strict=True):
+            detection["keypoints"], detection["keypoints_scores"] = place, score
+
+    def _keypoint_loss(
+        self,
+        features: dict[str, Tensor],
+        proposals: list[Tensor],
+        matches: list[Tensor],
+        labels: list[Tensor],
+        shapes: list[tuple[int, int]],
+        targets: list[dict[str, Tensor]],
+    ) -> Tensor:
+        boxes, matched = _positive(proposals, matches, labels)
+        logits = self._keypoint_logits(features, boxes, shapes)
+        return keypointrcnn_loss(logits, boxes, [t["keypoints"] for t in targets], matched)
+
+
+def _positive(
+    proposals: list[Tensor], matches: list[Tensor], labels: list[Tensor]
+) -> tuple[list[Tensor], list[Tensor]]:
+    """The regions on an object, and which of its image's objects each is on."""
+    positive = [(kinds > 0).nonzero().squeeze(1) for kinds in labels]
+    boxes = [b[index] for b, index in zip(proposals, positive, strict=True)]
+    return boxes, [m[index] for m, index in zip(matches, positive, strict=True)]
 
 
 def box_losses(

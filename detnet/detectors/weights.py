@@ -65,6 +65,7 @@ def is_class_layer(name: str) -> bool:
     predictors = (
         "box_predictor.",
         "mask_predictor.mask_fcn_logits",
+        "keypoint_predictor.",  # which keypoints there are is the categories' to say
         "classification_head.cls_logits",
     )
     return any(part in name for part in predictors)
@@ -73,11 +74,12 @@ def is_class_layer(name: str) -> bool:
 def from_torchvision(state: Mapping[str, Tensor], *, finest: int = 2) -> State:
     """Renames a state dict of torchvision's ResNet FPN detectors to our names.
 
-    It fits `faster_rcnn_fpn`, `mask_rcnn_fpn` (finest level 2) and `retinanet` (finest level 3,
-    with `coarse_from="p"`) on a ResNet with `stride_in="3x3"`.
+    It fits `faster_rcnn_fpn`, `mask_rcnn_fpn`, `keypoint_rcnn_fpn` (finest level 2) and `retinanet`
+    (finest level 3, with `coarse_from="p"`) on a ResNet with `stride_in="3x3"`.
 
     Args:
-        state: of `fasterrcnn_resnet50_fpn`, `maskrcnn_resnet50_fpn` or `retinanet_resnet50_fpn`.
+        state: of `fasterrcnn_resnet50_fpn`, `maskrcnn_resnet50_fpn`, `keypointrcnn_resnet50_fpn` or
+            `retinanet_resnet50_fpn`.
         finest: number of the pyramid's finest level.
     """
     renamed = {}

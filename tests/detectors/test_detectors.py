@@ -18,6 +18,7 @@ def test_contract(detector: str, backbone: str) -> None:
     check_detector(
         lambda: create(detector, backbone=backbone, num_classes=4, **SMALL),
         masks=detector == "mask_rcnn_fpn",
+        keypoints=detector == "keypoint_rcnn_fpn",
     )
 
 

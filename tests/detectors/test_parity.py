@@ -39,6 +39,8 @@ TWO_STAGE: dict[str, Any] = {
     "pre_nms_test": 1000,
     "box_loss_beta": 1 / 9,
 }
+SLOW = pytest.param("keypoint_rcnn_fpn", marks=pytest.mark.slow)  # eight wide layers, in fp64
+NAMES = ["faster_rcnn_fpn", "mask_rcnn_fpn", SLOW, "retinanet"]
 RENAMED = {"classification": "loss_classifier", "bbox_regression": "loss_box_reg"}
 
 
@@ -52,8 +54,12 @@ def pair(name: str) -> tuple[nn.Module, nn.Module]:
         ours = create(name, **OURS, coarse_from="p")
     else:
         builder = name.replace("_rcnn_fpn", "rcnn_resnet50_fpn")
-        theirs = getattr(torchvision.models.detection, builder)(**THEIRS, box_score_thresh=0.0)
-        ours = create(name, **OURS, **TWO_STAGE)
+        # Every detection of the keypoint branch costs as much as a whole small network.
+        most = {"keypoint_rcnn_fpn": 30}.get(name, 100)
+        theirs = getattr(torchvision.models.detection, builder)(
+            **THEIRS, box_score_thresh=0.0, box_detections_per_img=most
+        )
+        ours = create(name, **{**OURS, **TWO_STAGE, "max_detections": most})
     with torch.no_grad():  # random heads hardly say anything: make boxes move and classes differ
         for key, parameter in theirs.named_parameters():
             if "bbox_pred" in key or "cls_logits" in key or "cls_score" in key:
@@ -71,12 +77,22 @@ def batch() -> tuple[list[Tensor], list[dict[str, Tensor]]]:
     masks = torch.zeros(2, *SIZE, dtype=torch.uint8)
     masks[0, 20:150, 10:130] = 1
     masks[1, 5:60, 100:150] = 1
-    target = {"boxes": boxes, "labels": torch.tensor([1, 3]), "masks": masks}
-    other = {"boxes": boxes[:1], "labels": torch.tensor([2]), "masks": masks[:1]}
+    places = torch.rand(2, 17, 3, generator=generator)
+    places[..., :2] = boxes[:, None, :2] + places[..., :2] * (
+        boxes[:, None, 2:] - boxes[:, None, :2]
+    )
+    places[..., 2] = (places[..., 2] > 0.3) * 2
+    target = {"boxes": boxes, "labels": torch.tensor([1, 3]), "masks": masks, "keypoints": places}
+    other = {
+        "boxes": boxes[:1],
+        "labels": torch.tensor([2]),
+        "masks": masks[:1],
+        "keypoints": places[:1],
+    }
     return images, [target, other]
 
 
-@pytest.mark.parametrize("name", ["faster_rcnn_fpn", "mask_rcnn_fpn", "retinanet"])
+@pytest.mark.parametrize("name", NAMES)
 def test_same_losses_and_gradients(name: str) -> None:
     theirs, ours = pair(name)
     images, targets = batch()
@@ -101,7 +117,7 @@ def test_same_losses_and_gradients(name: str) -> None:
     )
 
 
-@pytest.mark.parametrize("name", ["faster_rcnn_fpn", "mask_rcnn_fpn", "retinanet"])
+@pytest.mark.parametrize("name", NAMES)
 def test_same_detections(name: str) -> None:
     theirs, ours = pair(name)
     images, _ = batch()
@@ -115,5 +131,10 @@ def test_same_detections(name: str) -> None:
         torch.testing.assert_close(b["boxes"], a["boxes"], rtol=0, atol=1e-4)
         if name == "mask_rcnn_fpn":
             torch.testing.assert_close(b["masks"], a["masks"], rtol=0, atol=1e-5)
+        if name == "keypoint_rcnn_fpn":
+            torch.testing.assert_close(b["keypoints"], a["keypoints"], rtol=0, atol=1e-4)
+            key = "keypoints_scores"
+            torch.testing.assert_close(b[key], a[key], rtol=0, atol=1e-5)
+            assert a[key].std() > 0.01  # heatmaps that say something
         compared += len(a["boxes"])
     assert compared >= 50

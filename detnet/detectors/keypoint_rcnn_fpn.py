@@ -1,0 +1,64 @@
+"""Keypoint R-CNN on a feature pyramid: boxes, and where in them the named points of an object lie."""
+
+from torchvision.models.detection.keypoint_rcnn import KeypointRCNNHeads, KeypointRCNNPredictor
+
+from detnet.backbones.base import Backbone
+from detnet.backbones.blocks import scale_channels
+from detnet.backbones.norm import NormKind
+from detnet.detectors.faster_rcnn_fpn import RegionDetector, faster_rcnn_fpn, level_pooler
+from detnet.detectors.heads import BoxOptions
+from detnet.detectors.images import ImageOptions
+from detnet.detectors.proposals import ProposalOptions
+from detnet.errors import InputError
+
+_CONVS = 8
+
+
+def keypoint_rcnn_fpn(
+    backbone: Backbone,
+    num_classes: int,
+    *,
+    images: ImageOptions,
+    proposals: ProposalOptions,
+    boxes: BoxOptions,
+    pyramid_norm: NormKind | None = None,
+    num_keypoints: int = 17,
+) -> RegionDetector:
+    """Builds `faster_rcnn_fpn` with a keypoint branch: eight 3×3 convolutions, up-sampling, one
+    heatmap of 56×56 a keypoint.
+
+    In training a target holds `keypoints` (N, num_keypoints, 3) as well: x and y in pixels of the
+    image, measured as boxes are, and the visibility, above 0 where the place is known; objects
+    whose places are all unknown count as boxes only. Detections gain `keypoints` of that form, their
+    visibility always 1, and `keypoints_scores` (N, num_keypoints), the heatmaps' logits there.
+    Regions are pooled from the levels that boxes are pooled from, chosen by size and order, so that
+    DetNet's P4 and P5 of one stride stay apart.
+
+    Args:
+        backbone: with levels from `c2` on.
+        num_classes: background counted; all classes share the heatmaps.
+        images: what the network expects of its input.
+        proposals: of the first stage.
+        boxes: of the second stage.
+        pyramid_norm: of the pyramid's convolutions.
+        num_keypoints: how many heatmaps; training takes what the data set names.
+
+    Paper: He et al. 2017, arXiv:1703.06870, Section 5; Li et al. 2018, arXiv:1804.06215, names the
+    task and measures none of it.
+    """
+    if num_keypoints < 1:
+        raise InputError(f"num_keypoints must be 1 or more, got {num_keypoints}")
+    model = faster_rcnn_fpn(
+        backbone,
+        num_classes,
+        images=images,
+        proposals=proposals,
+        boxes=boxes,
+        pyramid_norm=pyramid_norm,
+    )
+    body, heads = model.backbone, model.roi_heads
+    channels = scale_channels(512, backbone.width)
+    heads.keypoint_roi_pool = level_pooler(body.feature_info[: boxes.roi_levels], output_size=14)
+    heads.keypoint_head = KeypointRCNNHeads(body.out_channels, [channels] * _CONVS)
+    heads.keypoint_predictor = KeypointRCNNPredictor(channels, num_keypoints)
+    return model
