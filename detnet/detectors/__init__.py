@@ -18,6 +18,7 @@ DETECTORS = NameTable(
         "retinanet": "detnet.detectors.retinanet:retinanet",
         "rfcn": "detnet.detectors.rfcn:rfcn",
         "ssd": "detnet.detectors.ssd:ssd",
+        "yolo": "detnet.detectors.yolo:yolo",
     },
 )
 

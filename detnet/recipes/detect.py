@@ -12,6 +12,7 @@ from detnet.engine.distributed import Process
 from detnet.engine.loop import Batch
 from detnet.engine.runs import RunFolder
 from detnet.evaluation.coco import HEADLINE
+from detnet.recipes.anchors import with_anchors
 from detnet.recipes.config import TrainConfig, read_config
 from detnet.recipes.evaluate import evaluate_model, validation_losses, write_scores
 from detnet.recipes.material import load_material, make_batches, make_dataset, make_model
@@ -50,15 +51,16 @@ class DetectionTask(Task):
         if config.detector in MASK_DETECTORS:
             known += [f"segm_{name}" for name in HEADLINE]
         require_metric(config.best_metric, known)
-        self.config, self.process = config, process
         self.material = material = load_material(config)
+        config, notes = with_anchors(config, material.train)
+        self.config, self.process = config, process
         self.source = Source(
             material.train.path,
             "annotations",
             len(material.train),
             len(material.val) if material.val else 0,
             material.fingerprint,
-            material.notes,
+            [*material.notes, *notes],
         )
         self._dataset = make_dataset(config, material.train)
         self._batches = make_batches(config, material.train, process)

@@ -1,0 +1,267 @@
+"""YOLOv2: one stage, a grid of anchors on the last level, found among the training boxes."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.ops import batched_nms, clip_boxes_to_image, remove_small_boxes
+
+from detnet.backbones.base import Backbone, FeatureInfo
+from detnet.backbones.blocks import scale_channels
+from detnet.backbones.norm import NormKind, make_norm
+from detnet.detectors.build import ModelInfo
+from detnet.detectors.grid import GridOutput, GridWeights, decode, grid_losses
+from detnet.detectors.images import ImageOptions, full_precision
+from detnet.detectors.square import Resize, make_transform
+from detnet.errors import InputError
+
+# Of the authors' release for VOC, in pixels of a 416×416 image: 32 times its numbers.
+_VOC_ANCHORS = (
+    (42.31, 55.41),
+    (102.17, 128.3),
+    (161.79, 259.17),
+    (303.08, 154.9),
+    (359.56, 320.23),
+)
+_SLOPE = 0.1  # of the leaky ReLU
+
+
+@dataclass(frozen=True)
+class GridOptions:
+    """What YOLO looks for, and how it learns; weights are those of the authors' release.
+
+    Args:
+        anchors: width and height in pixels of the network's input; `detnet train` finds them
+            among the training boxes unless they are given.
+        passthrough: whether the next finer level is laid beside the last one.
+        resize: "aspect" keeps an image's aspect, "square" squeezes it to min_size × min_size.
+        head_norm: of the head's convolutions.
+        object_weight, noobject_weight, box_weight, class_weight: of the parts of the loss.
+        ignore_threshold: a box that overlaps an object more is not taught to be none.
+        score_threshold, nms_threshold, max_detections: of the detections given out, per image.
+        max_candidates: before suppression, per image.
+
+    Paper: Redmon & Farhadi 2017, arXiv:1612.08242, Section 2.
+    """
+
+    anchors: tuple[tuple[float, float], ...] = _VOC_ANCHORS
+    passthrough: bool = True
+    resize: Resize = "aspect"
+    head_norm: NormKind = "sync"
+    object_weight: float = 5.0
+    noobject_weight: float = 1.0
+    box_weight: float = 1.0
+    class_weight: float = 1.0
+    ignore_threshold: float = 0.6
+    score_threshold: float = 0.005
+    nms_threshold: float = 0.45
+    max_detections: int = 100
+    max_candidates: int = 1000
+
+    def __post_init__(self) -> None:
+        try:
+            table = torch.tensor([tuple(pair) for pair in self.anchors], dtype=torch.float64)
+        except (TypeError, ValueError):
+            table = torch.zeros(0)
+        if table.ndim != 2 or table.shape[1] != 2 or not (table > 0).all():
+            raise InputError(
+                "anchors must be pairs of a width and a height in pixels, as [[30, 60], [120, "
+                f"90]], got {self.anchors!r}"
+            )
+
+
+class GridNet(nn.Module):
+    """Maps a batch of images to the one level that boxes are read from.
+
+    Two 3×3 convolutions on the backbone's last level, beside it the next finer level with each
+    2×2 cells laid behind one another, and a third 3×3 convolution over both.
+
+    Args:
+        backbone: any; of its levels the last is used, and the last that is finer.
+        options: see `GridOptions`.
+
+    Raises:
+        InputError: a finer level is asked for and the backbone has none.
+    """
+
+    def __init__(self, backbone: Backbone, options: GridOptions) -> None:
+        super().__init__()
+        self.backbone = backbone
+        last = backbone.feature_info[-1]
+        wide, narrow = (scale_channels(number, backbone.width) for number in (1024, 64))
+        norm = options.head_norm
+        self.coarse = nn.Sequential(_conv(last.channels, wide, 3, norm), _conv(wide, wide, 3, norm))
+        self.fine_name = ""
+        if options.passthrough:
+            fine = _finer_level(backbone)
+            self.fine_name = fine.name
+            self.fine = _conv(fine.channels, narrow, 1, norm)
+        self.joint = _conv(wide + 4 * narrow * options.passthrough, wide, 3, norm)
+        self.out_channels = wide
+        self.feature_info = (FeatureInfo(last.name, wide, last.stride),)
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Maps (N, 3, H, W) to {name: (N, out_channels, H / stride, W / stride)}."""
+        features = self.backbone(images)
+        name = self.feature_info[0].name
+        x = self.coarse(features[name])
+        if self.fine_name:
+            fine = self.fine(features[self.fine_name])
+            size = (2 * x.shape[-2], 2 * x.shape[-1])
+            if fine.shape[-2:] != size:  # a supernet's path may hold or halve the resolution
+                fine = F.interpolate(fine, size=size, mode="nearest")
+            x = torch.cat([F.pixel_unshuffle(fine, 2), x], dim=1)
+        return {name: self.joint(x)}
+
+
+class GridHead(nn.Module):
+    """A 1×1 convolution for places and one for classes, whose outputs stay fp32 under autocast.
+
+    Args:
+        channels: of the level.
+        anchors: how many a cell has.
+        classes: without background.
+    """
+
+    def __init__(self, channels: int, anchors: int, classes: int) -> None:
+        super().__init__()
+        self.anchors = anchors
+        self.place_head = nn.Conv2d(channels, anchors * 5, 1)
+        self.classification_head = nn.ModuleDict(
+            {"cls_logits": nn.Conv2d(channels, anchors * classes, 1)}
+        )
+        for layer in self.modules():
+            if isinstance(layer, nn.Conv2d):
+                nn.init.normal_(layer.weight, std=0.01)
+                if layer.bias is not None:
+                    nn.init.zeros_(layer.bias)
+
+    def forward(self, x: Tensor) -> GridOutput:
+        places = self._by_anchor(self.place_head(x))
+        classes = self._by_anchor(self.classification_head["cls_logits"](x))
+        return GridOutput(places[..., :4], places[..., 4], classes)
+
+    def _by_anchor(self, values: Tensor) -> Tensor:
+        """(N, A · V, H, W) to (N, H, W, A, V)."""
+        values = full_precision(values).permute(0, 2, 3, 1)
+        return values.unflatten(3, (self.anchors, -1))
+
+
+class GridDetector(nn.Module):
+    """YOLOv2 in the form of torchvision's detectors.
+
+    Args:
+        backbone: gives one level.
+        images: what the network expects of its input.
+        num_classes: background counted.
+        options: see `GridOptions`.
+    """
+
+    info: ModelInfo
+    anchors: Tensor
+
+    def __init__(
+        self, backbone: GridNet, images: ImageOptions, num_classes: int, options: GridOptions
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.transform = make_transform(images, options.resize)
+        anchors = torch.tensor([tuple(pair) for pair in options.anchors], dtype=torch.float32)
+        # Not among the weights: the model's options say what they are.
+        self.register_buffer("anchors", anchors, persistent=False)
+        self.head = GridHead(backbone.out_channels, len(anchors), num_classes - 1)
+        self.weights = GridWeights(
+            options.object_weight,
+            options.noobject_weight,
+            options.box_weight,
+            options.class_weight,
+            options.ignore_threshold,
+        )
+        self.score_thresh = options.score_threshold
+        self.nms_thresh = options.nms_threshold
+        self.detections_per_img = options.max_detections
+        self.topk_candidates = options.max_candidates
+
+    def forward(
+        self, images: list[Tensor], targets: list[dict[str, Tensor]] | None = None
+    ) -> dict[str, Tensor] | list[dict[str, Tensor]]:
+        """Gives losses in train mode and detections in eval mode, as `detnet.create` says."""
+        given = [(int(image.shape[-2]), int(image.shape[-1])) for image in images]
+        batch, targets = self.transform(images, targets)
+        (features,) = self.backbone(batch.tensors).values()
+        output = self.head(features)
+        height, width = batch.tensors.shape[-2:]
+        step = (height / features.shape[-2], width / features.shape[-1])
+        if self.training:
+            if targets is None:
+                raise ValueError("targets are needed in training")
+            return grid_losses(
+                output,
+                targets,
+                self.anchors,
+                step=step,
+                image_sizes=batch.image_sizes,
+                weights=self.weights,
+            )
+        found = self._detect(output, step, batch.image_sizes)
+        return self.transform.postprocess(found, batch.image_sizes, given)
+
+    def _detect(
+        self, output: GridOutput, step: tuple[float, float], sizes: list[tuple[int, int]]
+    ) -> list[dict[str, Tensor]]:
+        boxes = decode(output.offsets, self.anchors, step)
+        scores = output.objectness.sigmoid()[..., None] * output.classes.softmax(dim=-1)
+        return [
+            self._choose(clip_boxes_to_image(b.reshape(-1, 4), size), s.flatten(0, 2))
+            for b, s, size in zip(boxes, scores, sizes, strict=True)
+        ]
+
+    def _choose(self, boxes: Tensor, scores: Tensor) -> dict[str, Tensor]:
+        """Keeps the best of (P, 4) boxes with (P, K) scores, suppressed within each class."""
+        real = remove_small_boxes(boxes, 1e-2)  # those in the padding are clipped to nothing
+        boxes, scores = boxes[real], scores[real]
+        index, label = (scores > self.score_thresh).nonzero(as_tuple=True)
+        sure, order = scores[index, label].sort(descending=True, stable=True)
+        order = order[: self.topk_candidates]
+        sure, index, label = sure[: self.topk_candidates], index[order], label[order]
+        keep = batched_nms(boxes[index], sure, label, self.nms_thresh)[: self.detections_per_img]
+        return {"boxes": boxes[index[keep]], "scores": sure[keep], "labels": label[keep] + 1}
+
+
+def yolo(
+    backbone: Backbone, num_classes: int, *, images: ImageOptions, grid: GridOptions
+) -> GridDetector:
+    """Builds YOLOv2 on the backbone's last level.
+
+    A ResNet's C5 has cells of 32 pixels, as the paper's network, and C4 is laid beside it; a
+    DetNet's C6 has cells of 16 pixels, four times as many, and C3 is laid beside it: C4 and C5,
+    of the same size, would be no finer. Anchors are in pixels and so the same for both.
+
+    Args:
+        backbone: any.
+        num_classes: background counted.
+        images: what the network expects of its input.
+        grid: see `GridOptions`.
+
+    Paper: Redmon & Farhadi 2017, arXiv:1612.08242, Section 2. The paper tells no loss; this one is
+    the authors' release's, without what it does for the first 12,800 images.
+    """
+    return GridDetector(GridNet(backbone, grid), images, num_classes, grid)
+
+
+def _finer_level(backbone: Backbone) -> FeatureInfo:
+    *others, last = backbone.feature_info
+    finer = [info for info in others if info.stride < last.stride]
+    if not finer:
+        raise InputError(
+            f"passthrough takes a level finer than {last.name}, and the backbone has none; give "
+            "passthrough=false"
+        )
+    return finer[-1]
+
+
+def _conv(in_channels: int, out_channels: int, size: int, norm: NormKind) -> nn.Sequential:
+    conv = nn.Conv2d(in_channels, out_channels, size, padding=size // 2, bias=False)
+    nn.init.kaiming_normal_(conv.weight, a=_SLOPE)
+    return nn.Sequential(conv, make_norm(norm)(out_channels), nn.LeakyReLU(_SLOPE, inplace=True))
