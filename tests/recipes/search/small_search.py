@@ -54,7 +54,7 @@ def settings(data: Path, classes: Path) -> dict[str, Any]:
         "precision": "fp32",
         "workers": 0,
         "pretrain_sampling": "uniform",
-        "max_macs": 0.7e6,
+        "max_macs": 1.1e6,
         "cost_image_size": [64, 96],
         "search_images": 4,
         "population": 4,
