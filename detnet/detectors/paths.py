@@ -30,7 +30,8 @@ def take_path(model: nn.Module, path: Sequence[int]) -> None:
     if supernet is None:
         raise ValueError(f"a {type(model).__name__} without a supernet has no path")
     supernet.take(path)
-    strides = {f"p{info.name[1:]}": info.stride for info in supernet.feature_info}
+    strides = {info.name: info.stride for info in supernet.feature_info}
+    strides |= {f"p{name[1:]}": stride for name, stride in strides.items()}
     around = list(_around(model))
     for body in around:
         if isinstance(body, PyramidNet):

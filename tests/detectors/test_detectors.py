@@ -77,7 +77,7 @@ def test_num_classes_counts_the_background() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"detector": "faster_rcnn"}, "did you mean 'faster_rcnn_fpn'"),
+        ({"detector": "fastr_rcnn_fpn"}, "did you mean 'faster_rcnn_fpn'"),
         ({"detector": "retinanet", "backbone": "detnet95"}, "did you mean 'detnet59'"),
         ({"detector": "retinanet", "widht": 2}, "did you mean 'width'"),
         ({"detector": "retinanet", "proposals": "pooled"}, "unknown option of retinanet"),

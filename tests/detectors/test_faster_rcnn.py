@@ -1,0 +1,152 @@
+"""Faster R-CNN on one level; with torchvision's weights and class it is torchvision's."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.faster_rcnn import FasterRCNN, FastRCNNPredictor, TwoMLPHead
+from torchvision.models.detection.rpn import RPNHead
+from torchvision.ops import MultiScaleRoIAlign
+
+from detnet.detectors import create
+from detnet.detectors.files import load_model, save_model
+from detnet.errors import InputError
+
+SMALL: dict[str, Any] = {"num_classes": 5, "width": 0.125, "min_size": 96, "max_size": 128}
+FEW: dict[str, Any] = {"pre_nms_train": 200, "post_nms_train": 50, "post_nms_test": 20}
+SIZE = (96, 128)
+
+
+class OneMap(nn.Module):
+    """A body in the form that torchvision's class asks for."""
+
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__()
+        self.body = body
+        self.out_channels: int = body.out_channels  # type: ignore[assignment]
+
+    def forward(self, images: Tensor) -> Tensor:
+        (found,) = self.body(images).values()
+        return found
+
+
+def pair() -> tuple[nn.Module, nn.Module]:
+    """Ours, and torchvision's class around the same body with the same weights, in fp64."""
+    torch.manual_seed(3)
+    ours = create(
+        "faster_rcnn",
+        backbone="detnet59",
+        **SMALL,
+        score_threshold=0.0,
+        proposals="per_level",
+        pre_nms_train=2000,
+        pre_nms_test=1000,
+        box_loss_beta=1 / 9,
+    )
+    with torch.no_grad():  # random heads hardly say anything: make boxes move and classes differ
+        for key, parameter in ours.named_parameters():
+            if "bbox_pred" in key or "cls_logits" in key or "cls_score" in key:
+                parameter.normal_(0, 0.05)
+    channels = 128
+    theirs = FasterRCNN(
+        OneMap(ours.backbone),
+        min_size=SIZE[0],
+        max_size=SIZE[1],
+        rpn_anchor_generator=AnchorGenerator(((32, 64, 128, 256, 512),), ((0.5, 1.0, 2.0),)),
+        rpn_head=RPNHead(channels, 15),
+        box_roi_pool=MultiScaleRoIAlign(["0"], output_size=7, sampling_ratio=2),
+        box_head=TwoMLPHead(channels * 49, 128),
+        box_predictor=FastRCNNPredictor(128, 5),
+        box_score_thresh=0.0,
+        _skip_resize=True,
+    )
+    for part in ("rpn.head", "roi_heads.box_head", "roi_heads.box_predictor"):
+        theirs.get_submodule(part).load_state_dict(ours.get_submodule(part).state_dict())
+    return theirs.double(), ours.double()
+
+
+def batch() -> tuple[list[Tensor], list[dict[str, Tensor]]]:
+    generator = torch.Generator().manual_seed(7)
+    images = [torch.rand(3, *SIZE, generator=generator, dtype=torch.float64) for _ in range(2)]
+    boxes = torch.tensor([[10.0, 20.0, 90.0, 80.0], [70.0, 5.0, 120.0, 60.0]])
+    return images, [
+        {"boxes": boxes, "labels": torch.tensor([1, 3])},
+        {"boxes": boxes[:1], "labels": torch.tensor([2])},
+    ]
+
+
+def test_torchvision_s_class_with_the_same_weights_does_the_same() -> None:
+    theirs, ours = pair()
+    images, targets = batch()
+    losses = []
+    for model in (theirs, ours):
+        torch.manual_seed(11)  # the samplers draw from the global generator
+        losses.append({name: v.item() for name, v in model.train()(images, targets).items()})
+    assert losses[1] == pytest.approx(losses[0], rel=1e-6)
+    with torch.no_grad():
+        expected, found = theirs.eval()(images), ours.eval()(images)
+    for a, b in zip(expected, found, strict=True):
+        assert torch.equal(a["labels"], b["labels"])
+        torch.testing.assert_close(b["scores"], a["scores"], rtol=0, atol=1e-6)
+        torch.testing.assert_close(b["boxes"], a["boxes"], rtol=0, atol=1e-4)
+    assert sum(len(a["boxes"]) for a in expected) >= 50
+
+
+@pytest.mark.parametrize(
+    ("backbone", "options", "level", "head"),
+    [
+        ("detnet59", {"box_head": "4conv1fc"}, "c6", ["Conv2d"] * 4 + ["Linear"]),
+        ("resnet50", {"dilate": True}, "c5", ["Linear"] * 2),
+        ("resnet50", {"box_head": "stages"}, "c4", []),
+        ("shufflenetv2_20", {"box_head": "stages"}, "c4", []),
+        ("detnet59", {"box_head": "stages", "level": "c4"}, "c4", []),
+    ],
+)
+def test_forms(backbone: str, options: dict[str, Any], level: str, head: list[str]) -> None:
+    """Every form learns with all of its parameters, the stages of a head under the backbone."""
+    torch.manual_seed(0)
+    model = create("faster_rcnn", backbone=backbone, **SMALL, **FEW, **options, roi_batch=8)
+    assert [info.name for info in model.backbone.feature_info] == [level]
+    kinds = [type(m).__name__ for m in model.roi_heads.box_head.modules()]
+    assert [kind for kind in kinds if kind in ("Conv2d", "Linear")] == head
+    images, targets = batch()
+    losses = model([image.float() for image in images], targets)
+    torch.stack(list(losses.values())).sum().backward()
+    assert all(p.grad is not None for p in model.parameters())
+    last = list(model.backbone.backbone.parts())[-1]
+    assert (last == level) == (options.get("box_head") != "stages")
+
+
+def test_the_head_of_stages_sees_seven_bins_at_its_end() -> None:
+    resnet = create("faster_rcnn", backbone="resnet50", **SMALL, box_head="stages")
+    detnet = create("faster_rcnn", **SMALL, box_head="stages", level="c4")
+    for model, bins in ((resnet, 14), (detnet, 7)):
+        heads = model.roi_heads.eval()
+        pooled = heads.box_roi_pool(
+            {"c4": torch.rand(1, 128, 6, 8)}, [torch.tensor([[0.0, 0, 64, 64]])], [SIZE]
+        )
+        assert pooled.shape == (1, 128, bins, bins)
+        assert heads.box_head(pooled).shape == (
+            1,
+            model.backbone.backbone.feature_info[-1].channels,
+        )
+    with pytest.raises(InputError, match="asks for stages after c6.*c2, c3, c4, c5, c6"):
+        create("faster_rcnn", **SMALL, box_head="stages")
+    with pytest.raises(InputError, match="'2fc', '4conv1fc' or 'stages', got '3fc'"):
+        create("faster_rcnn", **SMALL, box_head="3fc")
+
+
+@pytest.mark.parametrize("options", [{"box_head": "stages"}, {"anchor_sizes": (16, 64)}])
+def test_a_model_file_holds_it_all(options: dict[str, Any], tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = create("faster_rcnn", backbone="resnet50", **SMALL, **FEW, **options).eval()
+    save_model(tmp_path / "a.safetensors", model)
+    loaded = load_model(tmp_path / "a.safetensors")
+    assert loaded.info == model.info
+    with torch.no_grad():
+        image = torch.rand(3, 80, 120)
+        expected, found = model([image])[0], loaded([image])[0]
+    assert all(torch.equal(expected[key], found[key]) for key in expected)
