@@ -17,6 +17,7 @@ from detnet.data.loaders import DetectionDataset, stream
 from detnet.data.shapes import write_scenes
 from detnet.data.transforms import train_transform
 from detnet.detectors import DETECTORS, create
+from detnet.detectors.build import option_defaults
 from detnet.engine.loop import Batch, train_steps
 from detnet.engine.optim import Schedule, sgd
 
@@ -46,7 +47,8 @@ def losses_of(detector: str, folder: Path) -> list[float]:
     dataset = DetectionDataset(annotations, train_transform(min_sizes=(96,)), seed=0, masks=masks)
     batches = TrainBatches(annotations, batch_size=2)
     few = {"pre_nms_train": 200, "post_nms_train": 50, "roi_batch": 16, "rpn_batch": 32}
-    options = {} if detector == "retinanet" else few
+    known = option_defaults(detector)
+    options = {name: value for name, value in few.items() if name in known}
     model = create(detector, num_classes=4, width=0.125, **options).double()
     steps = train_steps(
         model,
