@@ -12,6 +12,7 @@ from detnet.report.files import RunRecord, read_run
 from detnet.report.pictures import LabelError, Picture
 from detnet.report.rendering import render_template
 from detnet.report.score_tables import Comparison, score_view
+from detnet.report.search_settings import flat_settings
 
 THRESHOLD = 0.5  # score from which on a detection is shown at first
 _KINDS = (("best", "Best"), ("worst", "Worst"), ("missed", "Missed"), ("false", "False alarms"))
@@ -76,8 +77,8 @@ def render(
         "diagnoses": views,
         "label_errors": findings.label_errors,
         "charts": charts,
-        "config": _flat(record.config),
-        "environment": _flat(record.environment),
+        "config": flat_settings(record.config),
+        "environment": flat_settings(record.environment),
     }
     return render_template(
         "run.html.j2",
@@ -139,19 +140,3 @@ def _sections(values: dict[str, Any]) -> list[tuple[str, str]]:
         ("settings", "Settings", values["config"] or values["environment"]),
     ]
     return [(anchor, title) for anchor, title, content in there if content]
-
-
-def _flat(values: Any, prefix: str = "") -> list[tuple[str, str]]:
-    """Nested settings as (dotted name, text)."""
-    if isinstance(values, dict) and values:
-        return [
-            pair
-            for key, value in values.items()
-            for pair in _flat(value, f"{prefix}.{key}" if prefix else str(key))
-        ]
-    if not prefix:
-        return []
-    if isinstance(values, list):
-        separator = " " if prefix.endswith("command") else ", "
-        return [(prefix, separator.join(map(str, values)) or "–")]
-    return [(prefix, "–" if values in (None, {}) else str(values))]
