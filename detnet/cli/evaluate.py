@@ -63,6 +63,7 @@ def run(args: argparse.Namespace) -> int:
     measures = grid_options(args) | {
         "engine": args.engine,
         "class_agnostic_recall": args.class_agnostic_recall,
+        "sigmas": tuple(args.sigmas),
     }
     from detnet.backbones.model_file import kind_of
     from detnet.engine import distributed
@@ -110,6 +111,8 @@ def _detector(args: argparse.Namespace, process: "Process", measures: dict[str, 
     print(format_scores(scores.bbox))
     if scores.segm is not None:
         print(f"\n\n{format_scores(scores.segm)}")
+    if scores.keypoints is not None:
+        print(f"\n\n{format_scores(scores.keypoints)}")
     if args.submission:
         print(f"\nwrote {args.submission}")
     return 0
@@ -157,6 +160,7 @@ def _refuse_detection(args: argparse.Namespace) -> None:
         "--area": args.area,
         "--max-dets": args.max_dets,
         "--class-agnostic-recall": args.class_agnostic_recall,
+        "--sigmas": args.sigmas,
         "--submission": args.submission,
         "--engine": args.engine != "hotcoco",
         "--metric": args.metric != "coco",

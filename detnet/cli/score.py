@@ -8,9 +8,10 @@
         --submission mine.zip
     detnet score --annotations voc_test.json --results results.json --metric voc07
 
-The results are COCO's: a list of {"image_id", "category_id", "bbox" [x, y, width, height] or
-"segmentation", "score"}. docs/measures.md says what each number means, docs/diagnosis.md
-what the kinds of errors are, docs/voc.md how VOC's average precision is measured.
+The results are COCO's: a list of {"image_id", "category_id", "bbox" [x, y, width, height],
+"segmentation" or "keypoints" [x, y, 1, x, y, 1 …], "score"}. docs/measures.md says what each
+number means, docs/diagnosis.md what the kinds of errors are, docs/voc.md how VOC's average
+precision is measured.
 """
 
 import argparse
@@ -37,9 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--iou-type",
-        choices=("bbox", "segm"),
+        choices=("bbox", "segm", "keypoints"),
         default="bbox",
-        help="compare boxes or masks (default: bbox)",
+        help="compare boxes, masks or keypoints (default: bbox)",
     )
     parser.add_argument(
         "--engine",
@@ -77,6 +78,15 @@ def add_score_arguments(parser: argparse.ArgumentParser) -> None:
         help="also tell the recall with all classes taken as one",
     )
     parser.add_argument(
+        "--sigmas",
+        nargs="+",
+        type=float,
+        default=[],
+        metavar="S",
+        help="for keypoints: how far off each may be, relative to the object's size, one for all "
+        "or one for each (default: COCO's for 17 keypoints, else 0.05)",
+    )
+    parser.add_argument(
         "--submission",
         type=Path,
         metavar="FILE.zip",
@@ -100,7 +110,12 @@ def run(args: argparse.Namespace) -> int:
     if args.submission:
         check_submission(args.submission)
     evaluation = evaluate(
-        args.annotations, args.results, iou_type=args.iou_type, engine=args.engine, **options
+        args.annotations,
+        args.results,
+        iou_type=args.iou_type,
+        engine=args.engine,
+        sigmas=args.sigmas,
+        **options,
     )
     scores = evaluation.scores(class_agnostic_recall=args.class_agnostic_recall)
     if args.submission:
@@ -123,12 +138,13 @@ def _voc(args: argparse.Namespace) -> int:
     from detnet.evaluation.voc import format_voc_scores, score_voc
 
     of_coco = {
-        "--iou-type segm": args.iou_type == "segm",
+        f"--iou-type {args.iou_type}": args.iou_type != "bbox",
         "--engine": args.engine != "hotcoco",
         "--iou-thresholds": args.iou_thresholds,
         "--area": args.area,
         "--max-dets": args.max_dets,
         "--class-agnostic-recall": args.class_agnostic_recall,
+        "--sigmas": args.sigmas,
         "--submission": args.submission,
         "--diagnose": args.diagnose,
     }

@@ -9,6 +9,7 @@ import numpy as np
 
 from detnet.data.categories import Categories
 from detnet.data.flat import FlatBytes
+from detnet.data.keypoints import KeypointLayout
 from detnet.data.masks import segmentation_of
 from detnet.errors import InputError
 
@@ -32,6 +33,9 @@ class Annotations:
         annotation_ids: (A,) int64, as in the file, not necessarily unique.
         masks: compressed run lengths per annotation, or None where they were not asked for.
         categories: what the labels mean.
+        keypoints: (A, K, 3) float64, x and y as in the file and visibility, 0 for what is not
+            labelled; or None where they were not asked for.
+        keypoint_layout: what the K are; with `keypoints` alone.
     """
 
     path: Path
@@ -48,6 +52,8 @@ class Annotations:
     annotation_ids: np.ndarray
     masks: FlatBytes | None
     categories: Categories
+    keypoints: np.ndarray | None = None
+    keypoint_layout: KeypointLayout | None = None
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -92,7 +98,8 @@ def to_coco_dict(
     """Writes annotations as a COCO ground truth that every evaluator takes.
 
     Annotation ids count from 1, since pycocotools loses id 0; areas and crowd flags are always
-    there; masks, where they were loaded, are compressed RLE.
+    there; masks, where they were loaded, are compressed RLE; keypoints, where they were loaded, are
+    those of the annotation's own category, with "num_keypoints".
 
     Args:
         image_indices: which images, all by default.
@@ -125,10 +132,31 @@ def to_coco_dict(
             }
             if annotations.masks is not None:
                 record["segmentation"] = segmentation_of(annotations.masks[row], height, width)
+            record |= _keypoints_of(annotations, row, label)
             records.append(record)
     return {
         "info": {},
         "images": images,
         "annotations": records,
-        "categories": annotations.categories.to_json(),
+        "categories": categories_to_json(annotations),
+    }
+
+
+def categories_to_json(annotations: Annotations) -> list[dict[str, Any]]:
+    """COCO's list of categories, with the keypoints where those were loaded."""
+    layout = annotations.keypoint_layout
+    return layout.to_json(annotations.categories) if layout else annotations.categories.to_json()
+
+
+def _keypoints_of(annotations: Annotations, row: int, label: int) -> dict[str, Any]:
+    """An annotation's keypoints as its category has them; nothing where that has none."""
+    if annotations.keypoints is None or annotations.keypoint_layout is None:
+        return {}
+    own = list(annotations.keypoint_layout.of_label[label - 1])
+    if not own:
+        return {}
+    points = annotations.keypoints[row, own]
+    return {
+        "keypoints": points.ravel().tolist(),
+        "num_keypoints": int((points[:, 2] > 0).sum()),
     }

@@ -9,6 +9,7 @@ from detnet.data.categories import Categories
 from detnet.data.contents import read_content
 from detnet.data.flat import FlatBytes
 from detnet.data.folders import Split, names_start
+from detnet.data.keypoints import KeypointLayout, place_keypoints, require_keypoints
 from detnet.data.mask_areas import pixel_area, polygon_areas
 from detnet.data.masks import encode_box, encode_segmentation
 from detnet.data.validate import read_sound
@@ -23,8 +24,10 @@ def load_annotations(
     split: Split,
     *,
     masks: bool = False,
+    keypoints: bool = False,
     keep_empty: bool = True,
     categories: Categories | None = None,
+    layout: KeypointLayout | None = None,
     categories_of: str = "the model",
     unlabelled: bool = False,
 ) -> tuple[Annotations, list[str]]:
@@ -32,8 +35,11 @@ def load_annotations(
 
     Args:
         masks: keep the masks; an annotation without a usable one gets its box as mask.
+        keypoints: keep the keypoints; an annotation without usable ones is a box only.
         keep_empty: keep images on which there is nothing (but crowds).
         categories: what the file's categories must be, a trained model's for instance.
+        layout: what the file's keypoints must be, likewise; a file without annotations need not
+            name them.
         categories_of: who has them, for the message.
         unlabelled: a file may lack the list "annotations", as that of COCO's test images does.
 
@@ -41,7 +47,8 @@ def load_annotations(
         the annotations, and one line for each kind of repair: "clipped 12 boxes to their image".
 
     Raises:
-        InputError: the file cannot be read, holds errors, or has other categories.
+        InputError: the file cannot be read, holds errors, has other categories, or has no masks
+            or keypoints where they are asked for.
     """
     if split.lists:
         raw = read_content(split)
@@ -55,7 +62,24 @@ def load_annotations(
             f"{split.annotations}: has no masks (no annotation has a segmentation); "
             "choose a detector that needs boxes only"
         )
-    return _Builder(raw, split, own).build(masks=masks, keep_empty=keep_empty)
+    points = None
+    if keypoints:
+        points = _layout(raw, file=str(split.annotations), known=layout, known_of=categories_of)
+    return _Builder(raw, split, own).build(masks=masks, layout=points, keep_empty=keep_empty)
+
+
+def _layout(
+    raw: dict[str, Any], *, file: str, known: KeypointLayout | None, known_of: str
+) -> KeypointLayout:
+    """Which keypoints a file has; those that are known, where it has no annotations to tell."""
+    own = KeypointLayout.from_json(raw["categories"], file=file)
+    if own is None and known is not None and not raw["annotations"]:
+        return known
+    require_keypoints(raw, own, file=file)
+    assert own is not None  # just required
+    if known is not None:
+        known.require_same(own, mine=known_of, theirs=file)
+    return own
 
 
 class _Builder:
@@ -73,7 +97,9 @@ class _Builder:
         wanted = _column(self.records, "image_id", np.int64)
         self.image_of = by_id[np.searchsorted(self.image_ids[by_id], wanted)]
 
-    def build(self, *, masks: bool, keep_empty: bool) -> tuple[Annotations, list[str]]:
+    def build(
+        self, *, masks: bool, layout: KeypointLayout | None, keep_empty: bool
+    ) -> tuple[Annotations, list[str]]:
         xyxy, clipped = self._boxes()
         crowd = np.array([record.get("iscrowd") == 1 for record in self.records], dtype=bool)
         images, rows, offsets = self._select(xyxy, crowd, keep_empty)
@@ -100,6 +126,8 @@ class _Builder:
             annotation_ids=_column(self.records, "id", np.int64)[rows],
             masks=self._masks(rows, boxes) if masks else None,
             categories=self.categories,
+            keypoints=self._keypoints(rows, labels, layout) if layout else None,
+            keypoint_layout=layout,
         )
         return annotations, self.repairs
 
@@ -166,6 +194,16 @@ class _Builder:
             masks.append(counts)
         self._repair(absent, "took the box as mask of {} without a usable one", "object", "objects")
         return FlatBytes.of(masks)
+
+    def _keypoints(
+        self, rows: np.ndarray, labels: np.ndarray, layout: KeypointLayout
+    ) -> np.ndarray:
+        records = [self.records[row] for row in rows]
+        sizes = self.sizes[self.image_of[rows]]
+        points, unusable, outside = place_keypoints(records, labels, sizes, layout)
+        self._repair(unusable, "left out unusable keypoints of {}", "object", "objects")
+        self._repair(outside, "left out {} outside their image", "keypoint", "keypoints")
+        return points
 
     def _repair(self, count: int, text: str, one: str, many: str) -> None:
         if count:

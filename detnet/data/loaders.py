@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 from detnet.data.annotations import Annotations
 from detnet.data.batches import Key, TrainBatches
 from detnet.data.images import read_image
+from detnet.data.keypoints import to_pixels
 from detnet.data.loading import KeySampler, WorkerInputError, make_loader
 from detnet.data.masks import decode_masks
 from detnet.data.transforms import Target, Transform
@@ -32,10 +33,11 @@ class DetectionDataset(Dataset[Sample]):
     often the epoch had this image before; a plain index means epoch 0.
 
     Args:
-        annotations: from `load_annotations`, with masks if `masks`.
+        annotations: from `load_annotations`, with masks if `masks`, with keypoints if `keypoints`.
         transform: from `train_transform` or `eval_transform`.
         seed: of the augmentation; its stream is keyed by (seed, epoch, index, occurrence).
         masks: give masks, too.
+        keypoints: give keypoints, too.
         crowds: give crowd boxes, too; training must not take them for objects.
     """
 
@@ -46,12 +48,14 @@ class DetectionDataset(Dataset[Sample]):
         *,
         seed: int,
         masks: bool = False,
+        keypoints: bool = False,
         crowds: bool = False,
     ) -> None:
-        if masks and annotations.masks is None:
-            raise ValueError("masks were asked for, but the annotations were loaded without")
+        for what, wanted in (("masks", masks), ("keypoints", keypoints)):
+            if wanted and getattr(annotations, what) is None:
+                raise ValueError(f"{what} were asked for, but the annotations were loaded without")
         self.annotations, self.transform, self.seed = annotations, transform, seed
-        self.masks, self.crowds = masks, crowds
+        self.masks, self.keypoints, self.crowds = masks, keypoints, crowds
 
     def __len__(self) -> int:
         return len(self.annotations)
@@ -62,6 +66,8 @@ class DetectionDataset(Dataset[Sample]):
         Returns:
             (3, H, W) uint8 image, and its target: boxes (N, 4) float32 xyxy pixels, labels (N,)
             int64, area (N,) float32, iscrowd (N,) int64, masks (N, H, W) uint8 if asked for,
+            keypoints (N, K, 3) float32 if asked for, x and y in pixels as boxes have them, and
+            keypoint_mirror (K,) int64, which each becomes in a mirror,
             image_id and index (int), original_size (height, width before the transform).
 
         Raises:
@@ -110,6 +116,9 @@ class DetectionDataset(Dataset[Sample]):
         if self.masks and notes.masks is not None:
             counts = [notes.masks[int(row)] for row in rows]
             target["masks"] = torch.from_numpy(decode_masks(counts, height, width))
+        if self.keypoints and notes.keypoints is not None and notes.keypoint_layout is not None:
+            target["keypoints"] = torch.from_numpy(to_pixels(notes.keypoints[rows]))
+            target["keypoint_mirror"] = torch.from_numpy(notes.keypoint_layout.mirrored)
         return target
 
 
@@ -190,5 +199,5 @@ def _without_slivers(target: Target) -> Target:
     kept = (boxes[:, 2:] - boxes[:, :2] >= _THINNEST).all(dim=1)
     if bool(kept.all()):
         return target
-    columns = ("boxes", "labels", "area", "iscrowd", "masks")
+    columns = ("boxes", "labels", "area", "iscrowd", "masks", "keypoints")
     return {**target, **{name: target[name][kept] for name in columns if name in target}}

@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from detnet.data.masks import encode_pixels
+from detnet.data.shape_keypoints import corner_keypoints, named_corners
 
 NAMES = ("disk", "square", "triangle")
 # Areas in COCO's sense: small below 32², large from 96². The gaps leave room for what is hidden.
@@ -28,7 +29,13 @@ _SMOOTH = 3  # shapes are drawn this many times too large, for soft edges
 
 
 def write_scenes(
-    folder: Path, *, train: int, val: int, size: tuple[int, int] = (320, 240), seed: int = 0
+    folder: Path,
+    *,
+    train: int,
+    val: int,
+    size: tuple[int, int] = (320, 240),
+    seed: int = 0,
+    keypoints: bool = False,
 ) -> None:
     """Writes a data set in COCO layout: train/, val/ and annotations/instances_{train,val}.json.
 
@@ -41,6 +48,8 @@ def write_scenes(
         train: how many scenes to learn from.
         val: how many to be tested on, made from another seed.
         size: width and height in pixels; much below 320 by 240 leaves no room for large objects.
+        keypoints: write the corners of squares and triangles, too, named by their place in the
+            picture: "left_top", "right_foot" …; disks have none. The scenes stay the same.
     """
     folder = Path(folder)
     (folder / "annotations").mkdir(parents=True, exist_ok=True)
@@ -50,17 +59,21 @@ def write_scenes(
         records: list[dict[str, Any]] = []
         for index in range(count):
             generator = np.random.default_rng(np.random.SeedSequence((seed, number, index)))
-            pixels, objects = draw_scene(generator, size)
+            pixels, objects = _draw(generator, size)
             name = f"{split}_{index:05d}.jpg"
             Image.fromarray(pixels).save(folder / split / name, quality=90)
             images.append({"id": index + 1, "file_name": name, "width": size[0], "height": size[1]})
-            for label, mask in objects:
-                records.append(_record(len(records) + 1, index + 1, label, mask))
+            for item in objects:
+                record = _record(len(records) + 1, index + 1, item.label, item.mask)
+                records.append(record | (_keypoints(item) if keypoints else {}))
         content = {
             "info": {"description": f"scenes made by DetNet, seed {seed}"},
             "images": images,
             "annotations": records,
-            "categories": [{"id": i, "name": name} for i, name in enumerate(NAMES, start=1)],
+            "categories": [
+                {"id": i, "name": name} | (named_corners(name) if keypoints else {})
+                for i, name in enumerate(NAMES, start=1)
+            ],
         }
         path = folder / "annotations" / f"instances_{split}.json"
         path.write_text(json.dumps(content), encoding="utf-8")
@@ -78,6 +91,13 @@ def draw_scene(
         (H, W, 3) uint8, and of each object its label, 1 for a disk, and its visible part as a
         boolean (H, W) array.
     """
+    pixels, objects = _draw(generator, size)
+    return pixels, [(item.label, item.mask) for item in objects]
+
+
+def _draw(
+    generator: np.random.Generator, size: tuple[int, int]
+) -> tuple[np.ndarray, list["_Object"]]:
     width, height = size
     canvas = _background(generator, width, height)
     objects: list[_Object] = []
@@ -94,17 +114,20 @@ def draw_scene(
             item.mask &= ~solid
         _paint(canvas, alpha, shape, generator)
         if shape.kind in NAMES:
-            objects.append(_Object(NAMES.index(shape.kind) + 1, solid, int(solid.sum())))
+            objects.append(_Object(shape, solid, int(solid.sum())))
     canvas += 5 * generator.standard_normal(canvas.shape, dtype=np.float32)
-    pixels = canvas.clip(0, 255).astype(np.uint8)
-    return pixels, [(item.label, item.mask) for item in objects]
+    return canvas.clip(0, 255).astype(np.uint8), objects
 
 
 @dataclass
 class _Object:
-    label: int
+    shape: "_Shape"
     mask: np.ndarray
     area: int  # before anything was laid over it
+
+    @property
+    def label(self) -> int:
+        return NAMES.index(self.shape.kind) + 1
 
     def bears(self, cover: np.ndarray) -> bool:
         """Whether enough of it can still be seen under one more shape."""
@@ -270,6 +293,12 @@ def _smooth_noise(
     smooth = Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
     noise: np.ndarray = np.asarray(smooth, dtype=np.float32) / 127.5 - 1
     return noise
+
+
+def _keypoints(item: _Object) -> dict[str, Any]:
+    shape = item.shape
+    corners = [(shape.x + shape.radius * u, shape.y + shape.radius * v) for u, v in _outline(shape)]
+    return corner_keypoints(shape.kind, corners, shape.radius, item.mask)
 
 
 def _record(number: int, image_id: int, label: int, mask: np.ndarray) -> dict[str, Any]:

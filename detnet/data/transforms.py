@@ -1,4 +1,4 @@
-"""What is done to an image and its boxes and masks before the network, in 8 bits.
+"""What is done to an image, its boxes, masks and keypoints before the network, in 8 bits.
 
 Every random number comes from the generator that is handed in, so a sample depends on its key
 alone and never on which worker made it or what came before.
@@ -107,6 +107,8 @@ def resize(image: Tensor, target: Target, *, min_size: int, max_size: int) -> tu
         changed["area"] = target["area"] * (horizontal * vertical)
     if "masks" in target:
         changed["masks"] = _resize_masks(target["masks"], new)
+    if "keypoints" in target:
+        changed["keypoints"] = target["keypoints"] * torch.tensor([horizontal, vertical, 1.0])
     return image, {**target, **changed}
 
 
@@ -115,7 +117,7 @@ def flip_horizontal(image: Tensor, target: Target) -> tuple[Tensor, Target]:
     flipped = torch.stack(
         [width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]], dim=1
     )
-    return image.flip(-1), _with_flipped(target, flipped, -1)
+    return image.flip(-1), _with_flipped(target, flipped, -1, width)
 
 
 def flip_vertical(image: Tensor, target: Target) -> tuple[Tensor, Target]:
@@ -123,13 +125,20 @@ def flip_vertical(image: Tensor, target: Target) -> tuple[Tensor, Target]:
     flipped = torch.stack(
         [boxes[:, 0], height - boxes[:, 3], boxes[:, 2], height - boxes[:, 1]], dim=1
     )
-    return image.flip(-2), _with_flipped(target, flipped, -2)
+    return image.flip(-2), _with_flipped(target, flipped, -2, height)
 
 
-def _with_flipped(target: Target, boxes: Tensor, dim: int) -> Target:
+def _with_flipped(target: Target, boxes: Tensor, dim: int, side: int) -> Target:
+    """The target in a mirror across image dimension `dim`, `side` pixels long."""
     changed: Target = {"boxes": boxes}
     if "masks" in target:
         changed["masks"] = target["masks"].flip(dim)
+    if "keypoints" in target:
+        # Upside down is a mirror, too: a left hand becomes a right one either way.
+        points = target["keypoints"][:, target["keypoint_mirror"]].clone()
+        axis = 0 if dim == -1 else 1
+        points[..., axis] = side - points[..., axis]
+        changed["keypoints"] = points
     return {**target, **changed}
 
 

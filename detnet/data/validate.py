@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from detnet.data.columns import SEVERITIES, Bools, Findings, Floats, Ints, Problem, Severity, Table
+from detnet.data.keypoint_problems import check_keypoints
 from detnet.data.mask_areas import MAX_SIDE, pixel_area, polygon_areas, unreadable
 from detnet.errors import InputError
 
@@ -96,7 +97,8 @@ def find_problems(raw: dict[str, Any], *, file: str) -> list[Problem]:
     Codes, by severity. error: bad-type, missing-field, missing-size, orphan-annotation,
     unknown-category, duplicate-image-id, duplicate-category-id, duplicate-category-name.
     warning: box-degenerate, box-outside, box-subpixel, area-missing, area-wrong, id-zero,
-    duplicate-annotation-id, duplicate-file-name, bad-segmentation.
+    duplicate-annotation-id, duplicate-file-name, bad-segmentation, bad-keypoint-names,
+    keypoints-length, keypoints-visibility, keypoints-unnamed, keypoints-outside, keypoints-number.
     info: image-without-annotations, few-boxes, unused-category, crowd, id-zero (of an image or
     a category, where 0 is harmless).
 
@@ -123,6 +125,7 @@ def _check(raw: dict[str, Any], findings: Findings) -> None:
     boxes = _check_boxes(annotations, sizes)
     _check_areas(annotations, boxes, sizes)
     _check_crowds(annotations)
+    check_keypoints(categories, annotations, sizes)
 
 
 def _check_categories(table: Table) -> tuple[Ints, Bools]:

@@ -1,4 +1,4 @@
-"""Keypoint R-CNN on a feature pyramid: boxes, and where in them the named points of an object lie."""
+"""Keypoint R-CNN on a feature pyramid: boxes, and where each object has its named points."""
 
 from torchvision.models.detection.keypoint_rcnn import KeypointRCNNHeads, KeypointRCNNPredictor
 
@@ -29,7 +29,7 @@ def keypoint_rcnn_fpn(
 
     In training a target holds `keypoints` (N, num_keypoints, 3) as well: x and y in pixels of the
     image, measured as boxes are, and the visibility, above 0 where the place is known; objects
-    whose places are all unknown count as boxes only. Detections gain `keypoints` of that form, their
+    whose places are all unknown count as boxes only. Detections gain `keypoints` of that form,
     visibility always 1, and `keypoints_scores` (N, num_keypoints), the heatmaps' logits there.
     Regions are pooled from the levels that boxes are pooled from, chosen by size and order, so that
     DetNet's P4 and P5 of one stride stay apart.

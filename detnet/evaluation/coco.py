@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from detnet.evaluation.engines import Tables, engine_version, run_engine
+from detnet.evaluation.engines import Tables, engine_version, run_engine, sigmas_of
 from detnet.evaluation.grid import Grid, make_grid
 from detnet.evaluation.normalise import (
     Detections,
@@ -20,6 +20,8 @@ from detnet.evaluation.records import no_collection
 
 # The benchmark's twelve numbers, in its order.
 HEADLINE = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
+# Those of keypoints, which have no small objects and one number of results, 20.
+KEYPOINT_HEADLINE = ("AP", "AP50", "AP75", "APm", "APl", "AR", "AR50", "AR75", "ARm", "ARl")
 
 _FEW_IMAGES = 0.5  # share of annotated images, below which results may be of another data set
 
@@ -75,6 +77,8 @@ class Evaluation:
             "per_class": _per_class(tables, grid, self.truth),
             "ground_truth": fingerprint(self.truth),
         }
+        if grid.iou_type == "keypoints":
+            scores["sigmas"] = list(sigmas_of(grid, self.truth))
         if not grid.is_coco:
             scores["parameters"] = {
                 "iou_thresholds": list(grid.iou_thresholds),
@@ -101,22 +105,28 @@ def evaluate(
     iou_thresholds: Iterable[float] = (),
     areas: Mapping[str, tuple[float, float]] | None = None,
     max_dets: Iterable[int] = (),
+    sigmas: Iterable[float] = (),
 ) -> Evaluation:
     """Matches detections to ground truth as the COCO benchmark does.
 
     Args:
         annotations: COCO ground truth, a file or its content.
         results: COCO results, a file or its records; both are left as they are.
-        iou_type: "bbox" or "segm".
+        iou_type: "bbox", "segm" or "keypoints"; for keypoints OKS stands for IoU.
         engine: "hotcoco", or "pycocotools", the slow original; both give the same numbers.
         iou_thresholds: added to COCO's 0.50, 0.55 … 0.95, over which alone means are taken.
         areas: ranges of area in pixels by name, both ends included, added to COCO's four.
-        max_dets: numbers of best-scored results per image and category, added to 1, 10, 100.
+        max_dets: numbers of best-scored results per image and category, added to 1, 10, 100, or to
+            keypoints' 20.
+        sigmas: for keypoints, how far off each may be in OKS, relative to the object's size: one
+            for all, or one for each; by default COCO's for 17 keypoints, else 0.05.
 
     Raises:
         InputError: a file, a record or an argument cannot be used.
     """
-    grid = make_grid(iou_type, iou_thresholds=iou_thresholds, areas=areas, max_dets=max_dets)
+    grid = make_grid(
+        iou_type, iou_thresholds=iou_thresholds, areas=areas, max_dets=max_dets, sigmas=sigmas
+    )
     version = engine_version(engine)
     with no_collection():
         truth = read_truth(annotations, iou_type=iou_type)
@@ -134,6 +144,7 @@ def score(
     iou_thresholds: Iterable[float] = (),
     areas: Mapping[str, tuple[float, float]] | None = None,
     max_dets: Iterable[int] = (),
+    sigmas: Iterable[float] = (),
     class_agnostic_recall: bool = False,
 ) -> dict[str, Any]:
     """Scores detections against ground truth as the COCO benchmark does.
@@ -142,7 +153,8 @@ def score(
     allows 100 results per image and category unless its key tells another number.
 
     Args:
-        annotations, results, iou_type, engine, iou_thresholds, areas, max_dets: as `evaluate`.
+        annotations, results, iou_type, engine, iou_thresholds, areas, max_dets, sigmas: as
+            `evaluate`.
         class_agnostic_recall: adds "class_agnostic_recall", AR with all categories taken as one.
 
     Returns:
@@ -164,6 +176,7 @@ def score(
         iou_thresholds=iou_thresholds,
         areas=areas,
         max_dets=max_dets,
+        sigmas=sigmas,
     )
     return evaluation.scores(class_agnostic_recall=class_agnostic_recall)
 
@@ -175,6 +188,8 @@ def _mean(values: np.ndarray) -> float | None:
 
 def _headline(tables: Tables, grid: Grid) -> dict[str, float | None]:
     """The benchmark's twelve numbers, and AR at other numbers of results that were asked for."""
+    if grid.iou_type == "keypoints":
+        return _keypoint_headline(tables, grid)
     sizes, ten, most = list(grid.areas), grid.coco_thresholds, grid.coco_most
     precision, recall = tables.precision[..., most], tables.recall[ten]
     whole = sizes.index("all")
@@ -189,6 +204,24 @@ def _headline(tables: Tables, grid: Grid) -> dict[str, float | None]:
         **{key: value for key, value in recalls.items() if key not in further},
         **{f"AR{s}": _mean(recall[..., at, most]) for s, at in of_size.items()},
         **{key: recalls[key] for key in further},
+    }
+
+
+def _keypoint_headline(tables: Tables, grid: Grid) -> dict[str, float | None]:
+    """The ten numbers of COCO's keypoints, and AR at other numbers of results."""
+    sizes, ten = list(grid.areas), grid.coco_thresholds
+    measures = {}
+    for measure, table in (("AP", tables.precision), ("AR", tables.recall)):
+        values = table[..., grid.coco_most]
+        whole = values[..., sizes.index("all")]
+        measures[measure] = _mean(whole[ten])
+        measures[f"{measure}50"] = _mean(whole[grid.threshold(0.5)])
+        measures[f"{measure}75"] = _mean(whole[grid.threshold(0.75)])
+        for size in ("medium", "large"):
+            measures[f"{measure}{size[0]}"] = _mean(values[ten][..., sizes.index(size)])
+    recall = tables.recall[ten][:, :, sizes.index("all")]
+    return measures | {
+        f"AR@{number}": _mean(recall[..., at]) for number, at in grid.further_max_dets.items()
     }
 
 
@@ -224,12 +257,13 @@ def _per_class(
 ) -> dict[str, dict[str, float | int | None]]:
     whole, most, ten = list(grid.areas).index("all"), grid.coco_most, grid.coco_thresholds
     precision, recall = tables.precision[..., whole, most], tables.recall[..., whole, most]
+    recall_name = "AR" if grid.iou_type == "keypoints" else "AR100"
     counts = np.bincount(truth.categories, minlength=len(truth.names)).tolist()
     return {
         name: {
             "AP": _mean(precision[ten, :, k]),
             "AP50": _mean(precision[grid.threshold(0.5), :, k]),
-            "AR100": _mean(recall[ten, k]),
+            recall_name: _mean(recall[ten, k]),
             "annotations": counts[k],
         }
         for k, name in enumerate(truth.names)
@@ -253,11 +287,15 @@ def _as_one_category(truth: Truth, detections: Detections) -> tuple[Truth, Detec
 
 
 def _reordered(columns: Truth | Detections, order: np.ndarray) -> dict[str, Any]:
-    masks = columns.masks
-    return {
+    masks, points = columns.masks, columns.keypoints
+    more = {}
+    if isinstance(columns, Truth) and columns.labelled is not None:
+        more["labelled"] = columns.labelled[order]
+    return more | {
         "images": columns.images[order],
         "categories": np.zeros(len(order), np.int64),
         "boxes": columns.boxes[order],
         "areas": columns.areas[order],
         "masks": None if masks is None else [masks[i] for i in order],
+        "keypoints": None if points is None else points[order],
     }

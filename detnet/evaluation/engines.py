@@ -12,6 +12,7 @@ import numpy as np
 
 from detnet.errors import InputError
 from detnet.evaluation.grid import Grid
+from detnet.evaluation.keypoints import default_sigmas
 from detnet.evaluation.normalise import Detections, Truth
 from detnet.tables import unknown_name
 
@@ -78,6 +79,8 @@ def _not_usable(engine: str, error: ImportError) -> str:
 def _hotcoco(truth: Truth, detections: Detections, grid: Grid) -> tuple[Tables, Any]:
     import hotcoco
 
+    if truth.keypoints is not None:
+        return _hotcoco_keypoints(truth, detections, grid)
     ids = np.arange(1, len(truth.images) + 1)
     ground = hotcoco.COCO.from_arrays(
         _images(truth),
@@ -96,7 +99,25 @@ def _hotcoco(truth: Truth, detections: Detections, grid: Grid) -> tuple[Tables, 
     found = ground.load_res(rows, segmentation=detections.masks)
     if detections.masks:
         found.update_anns(ids=np.arange(1, len(rows) + 1), area=detections.areas)
+    return _run_hotcoco(ground, found, truth, grid)
+
+
+def _hotcoco_keypoints(truth: Truth, detections: Detections, grid: Grid) -> tuple[Tables, Any]:
+    """The same by records: it takes no columns of keypoints."""
+    import hotcoco
+
+    common = {"images": _images(truth), "categories": _categories(truth)}
+    ground = hotcoco.COCO({**common, "annotations": _records(truth)})
+    found = hotcoco.COCO({**common, "annotations": _records(detections)})
+    return _run_hotcoco(ground, found, truth, grid)
+
+
+def _run_hotcoco(ground: Any, found: Any, truth: Truth, grid: Grid) -> tuple[Tables, Any]:
+    import hotcoco
+
     evaluator = hotcoco.COCOeval(ground, found, grid.iou_type)
+    if truth.keypoints is not None:
+        evaluator.params.kpt_oks_sigmas = list(sigmas_of(grid, truth))
     # It finds a range by its edges: of two equal ones it would fill the last and leave the other.
     ranges = list(grid.areas.values())
     names = {limits: name for name, limits in reversed(grid.areas.items())}
@@ -123,9 +144,29 @@ def _pycocotools(truth: Truth, detections: Detections, grid: Grid) -> tuple[Tabl
         coco.createIndex()
     evaluator = COCOeval(ground, found, grid.iou_type)
     _set_grid(evaluator.params, grid)
+    if truth.keypoints is not None:
+        evaluator.params.kpt_oks_sigmas = np.array(sigmas_of(grid, truth))
     evaluator.evaluate()
     evaluator.accumulate()
     return Tables(evaluator.eval["precision"], evaluator.eval["recall"]), None
+
+
+def sigmas_of(grid: Grid, truth: Truth) -> tuple[float, ...]:
+    """How far off each keypoint may be: as the grid says, else as `default_sigmas`.
+
+    Raises:
+        InputError: the grid has neither one for all nor one for each.
+    """
+    assert truth.keypoints is not None  # read for keypoints
+    count = truth.keypoints.shape[1]
+    if not grid.sigmas:
+        return default_sigmas(count)
+    if len(grid.sigmas) not in (1, count):
+        raise InputError(
+            f"sigmas: {len(grid.sigmas)} are given for {count} keypoints; give one for all, or one "
+            "for each"
+        )
+    return grid.sigmas * (count if len(grid.sigmas) == 1 else 1)
 
 
 ENGINES: dict[str, Callable[[Truth, Detections, Grid], tuple[Tables, Any]]] = {
@@ -171,4 +212,13 @@ def _records(columns: Truth | Detections) -> list[dict[str, Any]]:
         strict=True,
     )
     names = ("image_id", "category_id", "bbox", "area", "iscrowd", "score", "segmentation")
-    return [{"id": i, **dict(zip(names, row, strict=True))} for i, row in enumerate(rows, 1)]
+    records = [{"id": i, **dict(zip(names, row, strict=True))} for i, row in enumerate(rows, 1)]
+    if columns.keypoints is not None:
+        points = columns.keypoints
+        labelled = columns.labelled if isinstance(columns, Truth) else (points[..., 2] > 0).sum(1)
+        assert labelled is not None  # comes with the keypoints
+        flat = points.reshape(count, -1).tolist()
+        for record, values, number in zip(records, flat, labelled.tolist(), strict=True):
+            del record["segmentation"]
+            record |= {"keypoints": values, "num_keypoints": int(number)}
+    return records

@@ -9,7 +9,7 @@ import numpy as np
 from detnet.errors import InputError
 from detnet.tables import unknown_name
 
-IOU_TYPES = ("bbox", "segm")
+IOU_TYPES = ("bbox", "segm", "keypoints")
 IOU_THRESHOLDS = tuple(np.linspace(0.5, 0.95, 10).tolist())
 AREAS = {
     "all": (0.0, 1e10),
@@ -18,6 +18,7 @@ AREAS = {
     "large": (96.0**2, 1e10),
 }
 MAX_DETS = (1, 10, 100)
+KEYPOINT_MAX_DETS = (20,)  # COCO's keypoints have one number of results, and no small objects
 
 _TABLE_THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.85)  # of the paper's Tables 3 and 4
 _TOLERANCE = 1e-6  # linspace has no exact 0.9
@@ -28,11 +29,12 @@ class Grid:
     """Where precision and recall are taken; what `make_grid` makes holds all of COCO's grid.
 
     Args:
-        iou_type: "bbox" or "segm".
+        iou_type: "bbox", "segm" or "keypoints", where OKS stands for IoU everywhere.
         iou_thresholds: T of them, ascending.
         areas: A ranges by name, lowest and highest area in pixels, both included; COCO's first.
         max_dets: M of them, ascending: best-scored results per image and category.
         own_thresholds: those a user asked for by name, which may be COCO's, too.
+        sigmas: how far off keypoints may be, one for all or one for each; empty for the defaults.
     """
 
     iou_type: str
@@ -40,6 +42,7 @@ class Grid:
     areas: dict[str, tuple[float, float]]
     max_dets: tuple[int, ...]
     own_thresholds: tuple[float, ...] = ()
+    sigmas: tuple[float, ...] = ()
 
     @property
     def is_coco(self) -> bool:
@@ -59,13 +62,16 @@ class Grid:
 
     @property
     def coco_most(self) -> int:
-        """Position of 100 among `max_dets`, the number of results that every AP allows."""
-        return self.max_dets.index(MAX_DETS[-1])
+        """Position of 100 among `max_dets`, the number of results that every AP allows; of 20 for
+        keypoints.
+        """
+        return self.max_dets.index(_max_dets(self.iou_type)[-1])
 
     @property
     def further_max_dets(self) -> dict[int, int]:
         """Positions of the numbers of results that are not COCO's, by number."""
-        return {m: i for i, m in enumerate(self.max_dets) if m not in MAX_DETS}
+        own = _max_dets(self.iou_type)
+        return {m: i for i, m in enumerate(self.max_dets) if m not in own}
 
     def threshold(self, value: float) -> int:
         """Position of an IoU threshold.
@@ -85,6 +91,7 @@ def make_grid(
     iou_thresholds: Iterable[float] = (),
     areas: Mapping[str, tuple[float, float]] | None = None,
     max_dets: Iterable[int] = (),
+    sigmas: Iterable[float] = (),
 ) -> Grid:
     """COCO's grid with a user's own thresholds, areas and numbers of results added.
 
@@ -97,13 +104,24 @@ def make_grid(
     numbers = list(max_dets)
     if not all(_is_number(m) and m == int(m) and m > 0 for m in numbers):
         raise InputError(f"max_dets {numbers} must be whole numbers above 0")
+    offs = tuple(sigmas)
+    if not all(_is_number(sigma) and sigma > 0 for sigma in offs):
+        raise InputError(f"sigmas {list(offs)} must be numbers above 0")
+    if offs and iou_type != "keypoints":
+        raise InputError(f"sigmas are for iou_type keypoints, not {iou_type}")
+    sizes = {name: AREAS[name] for name in AREAS if iou_type != "keypoints" or name != "small"}
     return Grid(
         iou_type,
         tuple(sorted({*IOU_THRESHOLDS, *own})),
-        AREAS | {name: _area(name, limits) for name, limits in (areas or {}).items()},
-        tuple(sorted({*MAX_DETS, *(int(m) for m in numbers)})),
+        sizes | {name: _area(name, limits) for name, limits in (areas or {}).items()},
+        tuple(sorted({*_max_dets(iou_type), *(int(m) for m in numbers)})),
         own,
+        tuple(float(sigma) for sigma in offs),
     )
+
+
+def _max_dets(iou_type: str) -> tuple[int, ...]:
+    return KEYPOINT_MAX_DETS if iou_type == "keypoints" else MAX_DETS
 
 
 def _snapped(value: float) -> float:

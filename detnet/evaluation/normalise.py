@@ -13,8 +13,16 @@ from typing import Any
 import numpy as np
 
 from detnet.errors import InputError
+from detnet.evaluation.keypoints import count_keypoints, keypoint_boxes, read_keypoints
 from detnet.evaluation.masks import checked_masks, mask_boxes
 from detnet.evaluation.records import Records, kind_of, read_json
+
+# What can be compared: its field, its name, and the kind of evaluation.
+_FIELDS = {
+    "bbox": ("boxes", "bbox"),
+    "segmentation": ("masks", "segm"),
+    "keypoints": ("keypoints", "keypoints"),
+}
 
 
 @dataclass(frozen=True)
@@ -29,6 +37,11 @@ class Truth:
         boxes: (A, 4) xywh pixels.
         areas: (A,) pixels, by which sizes are told apart.
         masks: one COCO segmentation per annotation, None where boxes are scored.
+        keypoints: (A, K, 3) x, y and visibility, where those are scored; zeros beyond the number
+            that an annotation's category has.
+        labelled: (A,) how many of them the file says are labelled; where none is, the annotation
+            counts neither for nor against a result. With `keypoints` alone, as the next.
+        keypoint_counts: (C,) how many each category has.
     """
 
     sizes: np.ndarray
@@ -41,11 +54,16 @@ class Truth:
     areas: np.ndarray
     crowd: np.ndarray
     masks: list[Any] | None
+    keypoints: np.ndarray | None = None
+    labelled: np.ndarray | None = None
+    keypoint_counts: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
 class Detections:
-    """What was found, as positions, boxes and masks like those of `Truth`, in the file's order."""
+    """What was found, as positions, boxes, masks and keypoints like those of `Truth`, in the file's
+    order.
+    """
 
     images: np.ndarray
     categories: np.ndarray
@@ -53,6 +71,7 @@ class Detections:
     areas: np.ndarray
     scores: np.ndarray
     masks: list[Any] | None
+    keypoints: np.ndarray | None = None
 
 
 def read_truth(annotations: Path | str | dict[str, Any], *, iou_type: str = "bbox") -> Truth:
@@ -86,17 +105,28 @@ def read_truth(annotations: Path | str | dict[str, Any], *, iou_type: str = "bbo
         sizes = _sizes(tables["images"])[image_order]
         _require(found, "segmentation")
         masks, _ = checked_masks(found, sizes[images])
+    categories = _positions(found, "category_id", category_ids, "categories")
+    more: dict[str, Any] = {}
+    if iou_type == "keypoints":
+        _require(found, "keypoints")
+        kinds = [tables["categories"].records[i] for i in category_order]
+        counts = count_keypoints(kinds, found, categories)
+        points = read_keypoints(found, categories, counts, all_have_them=False)
+        seen = (points[..., 2] > 0).sum(axis=1).astype(float)
+        labelled = found.numbers("num_keypoints", default=seen)
+        more = {"keypoints": points, "labelled": labelled, "keypoint_counts": counts}
     return Truth(
         sizes=sizes,
         names=_names(tables["categories"], category_order, category_ids),
         image_ids=image_ids,
         category_ids=category_ids,
         images=images,
-        categories=_positions(found, "category_id", category_ids, "categories"),
+        categories=categories,
         boxes=boxes,
         areas=areas,
         crowd=crowd.astype(bool),
         masks=masks,
+        **more,
     )
 
 
@@ -106,7 +136,7 @@ def read_detections(
     """Reads and checks COCO results against the ground truth they answer.
 
     As in pycocotools, a result's size is that of its box where the results carry boxes, else that
-    of its mask.
+    of its mask, or of the box around its keypoints.
 
     Raises:
         InputError: the file or a record cannot be scored; the message names it.
@@ -118,15 +148,17 @@ def read_detections(
     if not isinstance(raw, list):
         raise InputError(
             f"{file}: results are a list of "
-            '{"image_id", "category_id", "bbox" or "segmentation", "score"}, '
+            '{"image_id", "category_id", "bbox", "segmentation" or "keypoints", "score"}, '
             f"this is {kind_of(raw)}"
         )
     found = Records(raw, file, "results")
-    _require(found, "bbox" if iou_type == "bbox" else "segmentation")
+    _require(found, next(f for f, (_, kind) in _FIELDS.items() if kind == iou_type))
     images = _positions(found, "image_id", truth.image_ids, "images")
     categories = _positions(found, "category_id", truth.category_ids, "categories")
     scores = found.numbers("score")
     masks = None
+    if iou_type == "keypoints":
+        return _with_keypoints(found, truth, images, categories, scores)
     if iou_type == "bbox":
         boxes = found.boxes("bbox")
     else:
@@ -138,17 +170,33 @@ def read_detections(
     return Detections(images, categories, boxes, boxes[:, 2] * boxes[:, 3], scores, masks)
 
 
+def _with_keypoints(
+    found: Records, truth: Truth, images: np.ndarray, categories: np.ndarray, scores: np.ndarray
+) -> Detections:
+    assert truth.keypoint_counts is not None  # truth has been read for keypoints
+    counts = truth.keypoint_counts
+    points = read_keypoints(found, categories, counts, all_have_them=True)
+    if len(found) and found.records[0].get("bbox"):
+        boxes = found.boxes("bbox")
+    else:
+        boxes = keypoint_boxes(points, counts[categories])
+    areas = boxes[:, 2] * boxes[:, 3]
+    return Detections(images, categories, boxes, areas, scores, None, points)
+
+
 def fingerprint(truth: Truth) -> str:
     """SHA-256 of what is to be found, the same for every file that says the same.
 
     Neither names of files, nor the order of keys and records, nor ids of annotations count;
-    areas that are left out count as those they are scored by. Truth read for masks has another
-    fingerprint than the same file read for boxes.
+    areas that are left out count as those they are scored by. Truth read for masks or keypoints has
+    another fingerprint than the same file read for boxes.
     """
     masks = np.array([_digest_of_mask(mask) for mask in truth.masks or ()], np.uint64)
     # Adding 0 makes -0.0, which equals 0.0, the same bytes.
     columns = [truth.images, truth.categories, *(truth.boxes.T + 0.0), truth.areas + 0.0]
     columns += [truth.crowd, *([] if truth.masks is None else [masks])]
+    if truth.keypoints is not None and truth.labelled is not None:
+        columns += [truth.labelled, *(truth.keypoints.reshape(len(truth.images), -1).T + 0.0)]
     order = np.lexsort(columns[::-1])
     digest = hashlib.sha256(repr(truth.names).encode())
     for column in [truth.image_ids, truth.category_ids, *(column[order] for column in columns)]:
@@ -178,13 +226,12 @@ def _require(table: Records, field: str) -> None:
     """Refuses records none of which holds what is to be compared, and says what they do hold."""
     if any(record.get(field) for record in table.records):
         return
-    other, iou_type = ("bbox", "bbox") if field == "segmentation" else ("segmentation", "segm")
-    if any(record.get(other) for record in table.records):
-        kinds = {"bbox": "boxes", "segmentation": "masks"}
-        raise InputError(
-            f"{table.file}: the {table.name} hold {kinds[other]}, but no {kinds[field]} "
-            f"({field!r}); score them with --iou-type {iou_type}"
-        )
+    for other, (kind, iou_type) in _FIELDS.items():
+        if any(record.get(other) for record in table.records):
+            raise InputError(
+                f"{table.file}: the {table.name} hold {kind}, but no {_FIELDS[field][0]} "
+                f"({field!r}); score them with --iou-type {iou_type}"
+            )
 
 
 def _unique_ids(table: Records) -> tuple[np.ndarray, np.ndarray]:

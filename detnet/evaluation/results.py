@@ -1,4 +1,4 @@
-"""Predictions as COCO results: one JSON record per box, masks as compressed run lengths."""
+"""Predictions as COCO results: one JSON record per box, with its mask or its keypoints."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,12 +11,14 @@ import pycocotools.mask
 from detnet.errors import InputError
 
 _MASK_THRESHOLD = 0.5
+_HALF = 0.5  # from a pixel's edge to its centre, where COCO's keypoints have it
 
 
 def to_results(
     predictions: Iterable[Mapping[str, Any]],
     image_ids: Iterable[int],
     category_ids: Sequence[int] | np.ndarray,
+    keypoints_of: Sequence[Sequence[int]] | None = None,
 ) -> list[dict[str, Any]]:
     """Turns the detections of many images into COCO results, in their order.
 
@@ -26,9 +28,12 @@ def to_results(
     Args:
         predictions: per image tensors or arrays `boxes` (N, 4) xyxy pixels of the image itself,
             `labels` (N,) 1…K, `scores` (N,) and, where there are masks, `masks` (N, H, W) or
-            (N, 1, H, W), true or above 0.5 inside, as large as the image.
+            (N, 1, H, W), true or above 0.5 inside, as large as the image, or `keypoints` (N, K, 3)
+            in pixels as boxes are. COCO's keypoints are indices of pixels, half a pixel less.
         image_ids: COCO's id of each image.
-        category_ids: (K,), that of label k at k - 1.
+        category_ids: that of label k at k - 1.
+        keypoints_of: which of the K keypoints those of label k are, at k - 1, in the data set's
+            order; all of them by default. Objects of a label without any get none.
 
     Raises:
         ValueError: there are not as many ids as predictions, or a label is not in 1…K.
@@ -36,7 +41,7 @@ def to_results(
     ids = np.asarray(category_ids)
     records: list[dict[str, Any]] = []
     for prediction, image_id in zip(predictions, image_ids, strict=True):
-        records.extend(_of_image(prediction, int(image_id), ids))
+        records.extend(_of_image(prediction, int(image_id), ids, keypoints_of))
     return records
 
 
@@ -91,7 +96,10 @@ def write_whole(path: Path, text: str) -> None:
 
 
 def _of_image(
-    prediction: Mapping[str, Any], image_id: int, category_ids: np.ndarray
+    prediction: Mapping[str, Any],
+    image_id: int,
+    category_ids: np.ndarray,
+    keypoints_of: Sequence[Sequence[int]] | None,
 ) -> list[dict[str, Any]]:
     boxes = _array(prediction["boxes"]).astype(np.float64).reshape(-1, 4)
     labels = _array(prediction["labels"]).astype(np.int64)
@@ -112,6 +120,14 @@ def _of_image(
     if masks is not None:
         for record, mask in zip(records, encode_masks(masks), strict=True):
             record["segmentation"] = mask
+    keypoints = prediction.get("keypoints")
+    if keypoints is not None:
+        points = _array(keypoints).astype(np.float64)
+        points[..., :2] = (points[..., :2] - _HALF).round(2)
+        for record, own, label in zip(records, points, labels, strict=True):
+            chosen = own if keypoints_of is None else own[list(keypoints_of[label - 1])]
+            if len(chosen):
+                record["keypoints"] = chosen.ravel().tolist()
     return records
 
 
@@ -126,4 +142,5 @@ def _array(values: Any) -> np.ndarray:
 
 
 def _finite(record: dict[str, Any]) -> bool:
-    return bool(np.isfinite([*record["bbox"], record["score"]]).all())
+    numbers = [*record["bbox"], record["score"], *record.get("keypoints", ())]
+    return bool(np.isfinite(numbers).all())

@@ -14,16 +14,17 @@ from detnet.errors import InputError
 from detnet.evaluation.normalise import Detections, Truth
 
 TEST_SET = "test-dev2017"
-_SERVER_NAME = re.compile(r"detections_[^_]+_.+_results")
+_SERVER_NAME = re.compile(r"(detections|person_keypoints)_[^_]+_.+_results")
 
 
 def write_submission(path: Path | str, truth: Truth, detections: Detections) -> str:
     """Writes the zip that COCO's test-dev server takes, whole or not at all.
 
     It holds one file, detections_test-dev2017_ALGORITHM_results.json, ALGORITHM being the zip's
-    own name without its ending; a zip that is itself named like that gives the file its name. The
-    records carry the ids of the ground truth's file, and masks instead of boxes where `detections`
-    has masks: the server takes an object's size from the box where there is one.
+    own name without its ending; a zip that is itself named like that gives the file its name. That
+    of keypoints begins with person_keypoints. The records carry the ids of the ground truth's file,
+    and masks or keypoints instead of boxes where `detections` has those: the server takes an
+    object's size from the box where there is one.
 
     Returns:
         The name of the file in the zip.
@@ -34,7 +35,7 @@ def write_submission(path: Path | str, truth: Truth, detections: Detections) -> 
     """
     path = Path(path)
     check_submission(path)
-    name = _name_inside(path)
+    name = _name_inside(path, "detections" if detections.keypoints is None else "person_keypoints")
     beside = path.with_name(f".{path.name}.part")
     text = json.dumps(_records(truth, detections), separators=(",", ":"), allow_nan=False)
     try:
@@ -62,18 +63,22 @@ def check_submission(path: Path | str) -> None:
         raise InputError(f"{path}: is a folder, not a file to write the submission to")
 
 
-def _name_inside(path: Path) -> str:
+def _name_inside(path: Path, kind: str) -> str:
     if _SERVER_NAME.fullmatch(path.stem):
         return f"{path.stem}.json"
     algorithm = re.sub(r"[^A-Za-z0-9.-]+", "-", path.stem).strip("-") or "detnet"
-    return f"detections_{TEST_SET}_{algorithm}_results.json"
+    return f"{kind}_{TEST_SET}_{algorithm}_results.json"
 
 
 def _records(truth: Truth, detections: Detections) -> list[dict[str, Any]]:
     """COCO results in the order of their images, the best-scored first."""
     order = np.lexsort([-detections.scores, detections.images])
     found: list[Any]
-    if detections.masks is None:
+    if detections.keypoints is not None and truth.keypoint_counts is not None:
+        counts = truth.keypoint_counts[detections.categories]
+        points = detections.keypoints
+        field, found = "keypoints", [points[i, : counts[i]].ravel().tolist() for i in order]
+    elif detections.masks is None:
         field, found = "bbox", detections.boxes[order].tolist()
     else:
         field, found = "segmentation", [_text(detections.masks[i]) for i in order]

@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-_AVERAGES = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 _MEASURES = {"AP": "Average precision", "AR": "Average recall"}
 _COCO_SIZES = ("all", "small", "medium", "large")
 _POOLED = "class_agnostic_recall"
@@ -14,6 +13,7 @@ def format_scores(scores: Mapping[str, Any]) -> str:
 
     Where there are no annotations there is nothing to lay out, only a note that says so.
     """
+    averages = [key for key in scores if key.startswith("AP")]
     recalls = [key for key in scores if key.startswith("AR")]
     kind = {"bbox": "boxes", "segm": "masks"}.get(scores["iou_type"], scores["iou_type"])
     title = f"COCO scores of {kind}, percent ({scores['engine']})"
@@ -23,7 +23,7 @@ def format_scores(scores: Mapping[str, Any]) -> str:
     return "\n\n".join(
         [
             title,
-            _lay_out([list(_AVERAGES), [_percent(scores[key]) for key in _AVERAGES]]),
+            _lay_out([averages, [_percent(scores[key]) for key in averages]]),
             _lay_out([recalls, [_percent(scores[key]) for key in recalls]]),
             *_by_iou_and_size(scores),
             *_own_sizes(scores),
@@ -40,7 +40,8 @@ def _by_iou_and_size(scores: Mapping[str, Any]) -> Iterable[str]:
         name, _, most = measure.partition("@")
         limit = f", {most} results per image and class" if most else ""
         rows = {size: row[measure] for size, row in by_size.items()}
-        title = f"{_MEASURES[name]} by IoU threshold and object size{limit}"
+        overlap = "OKS" if scores["iou_type"] == "keypoints" else "IoU"
+        title = f"{_MEASURES[name]} by {overlap} threshold and object size{limit}"
         yield f"{title}\n{_of_rows('', rows)}"
     for key in scores:
         name, _, most = key.partition("@")

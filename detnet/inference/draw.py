@@ -1,4 +1,4 @@
-"""Draws boxes, names, scores and masks onto a picture so that a person can read them."""
+"""Draws boxes, names, scores, masks and skeletons onto a picture so that a person can read them."""
 
 import colorsys
 import zlib
@@ -75,6 +75,8 @@ def draw(
     labels: Sequence[int] | Tensor | None = None,
     scores: ArrayLike | Tensor | None = None,
     masks: ArrayLike | Tensor | None = None,
+    keypoints: ArrayLike | Tensor | None = None,
+    skeletons: Sequence[Sequence[tuple[int, int]]] | None = None,
 ) -> Image.Image:
     """Draws objects onto a copy of the picture, the surest on top, each with its name and score.
 
@@ -88,6 +90,8 @@ def draw(
         labels: N class numbers, which choose the colours; without them the names do.
         scores: (N,) in [0, 1], shown as percent.
         masks: (N, H, W), above 0.5 is the object.
+        keypoints: (N, K, 3), x, y, and above 0 where there is one to be drawn.
+        skeletons: of each object the pairs of its keypoints, from 0, that a line joins.
     """
     picture = to_picture(image)
     rectangles = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
@@ -107,6 +111,11 @@ def draw(
     pen = ImageDraw.Draw(picture)
     for index in order:
         pen.rectangle(_inside(rectangles[index], picture.size), outline=colours[index], width=line)
+    if keypoints is not None:
+        points = np.asarray(keypoints, dtype=np.float64)
+        for index in order:
+            edges = skeletons[index] if skeletons is not None else ()
+            _draw_skeleton(pen, points[index], edges, colours[index], line)
 
     texts = [
         _label(names[i] if names is not None else None, sureness[i] if scores is not None else None)
@@ -143,6 +152,25 @@ def side_by_side(pictures: Sequence[tuple[str, Image.Image]]) -> Image.Image:
         sheet.paste(picture, (left, bar))
         left += picture.width + gap
     return sheet
+
+
+def _draw_skeleton(
+    pen: ImageDraw.ImageDraw,
+    points: NDArray[np.float64],
+    edges: Sequence[tuple[int, int]],
+    colour: Colour,
+    line: int,
+) -> None:
+    """Lines between keypoints, then the keypoints as dots with a rim that shows on any ground."""
+    shown = (points[:, 2] > 0) & np.isfinite(points).all(axis=1)
+    places = [(float(x), float(y)) for x, y in points[:, :2]]
+    for start, end in edges:
+        if shown[start] and shown[end]:
+            pen.line([places[start], places[end]], fill=colour, width=line + 1)
+    radius = line + 1.5
+    for x, y in (places[index] for index in np.flatnonzero(shown)):
+        dot = (x - radius, y - radius, x + radius, y + radius)
+        pen.ellipse(dot, fill=colour, outline=_contrasting(colour))
 
 
 def _label(name: str | None, score: float | None) -> str:

@@ -18,6 +18,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from detnet.data.images import read_image
+from detnet.data.keypoints import KeypointLayout
 from detnet.detectors.files import load_model
 from detnet.errors import InputError
 from detnet.evaluation.results import to_results
@@ -43,6 +44,10 @@ class Prediction:
         category_ids: N ids of the data set that the model was trained on.
         size: width and height of the image, pixels.
         masks: (N, H, W) bool, or None from a detector of boxes.
+        keypoints: (N, K, 3) float32, x and y in pixels as boxes have them and 1; all that the data
+            set knows, of which `layout` tells which are a class's own; None likewise.
+        keypoint_scores: (N, K) float32, the larger the surer; their scale is the network's own.
+        layout: what the keypoints are.
     """
 
     boxes: Tensor
@@ -52,6 +57,9 @@ class Prediction:
     category_ids: tuple[int, ...]
     size: tuple[int, int]
     masks: Tensor | None = None
+    keypoints: Tensor | None = None
+    keypoint_scores: Tensor | None = None
+    layout: KeypointLayout | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -75,6 +83,7 @@ class Prediction:
             labels=self.labels,
             scores=self.scores,
             masks=self.masks,
+            **self._skeletons(),
         )
 
     def to_coco(self, image_id: int) -> list[dict[str, Any]]:
@@ -84,8 +93,25 @@ class Prediction:
             "labels": range(1, len(self) + 1),  # each object has its category id at its own place
             "scores": self.scores,
             "masks": self.masks,
+            "keypoints": self.keypoints,
         }
-        return to_results([found], [image_id], self.category_ids)
+        own = self._own(self.layout.of_label) if self.layout else None
+        return to_results([found], [image_id], self.category_ids, own)
+
+    def _skeletons(self) -> dict[str, Any]:
+        """What `draw` takes of keypoints: those of each object's own class."""
+        if self.keypoints is None or self.layout is None:
+            return {}
+        places = self.keypoints.clone()
+        for points, own in zip(places, self._own(self.layout.of_label), strict=True):
+            others = torch.ones(len(points), dtype=torch.bool)
+            others[list(own)] = False
+            points[others, 2] = 0
+        return {"keypoints": places, "skeletons": self._own(self.layout.edges)}
+
+    def _own(self, by_label: Sequence[Any]) -> list[Any]:
+        """What each object has by its label."""
+        return [by_label[label - 1] for label in self.labels.tolist()]
 
 
 class Predictor:
@@ -124,6 +150,7 @@ class Predictor:
         ]
         self.category_ids = tuple(int(category["id"]) for category in known)
         self.class_names = tuple(str(category["name"]) for category in known)
+        self.layout = KeypointLayout.from_json(known, file="the model")
 
     @property
     def dtype(self) -> torch.dtype | None:
@@ -164,7 +191,16 @@ class Predictor:
         scores, order = output["scores"].float().sort(descending=True, stable=True)
         order = order[scores >= self.score_threshold]
         labels = output["labels"][order].cpu()
-        masks = output.get("masks")
+        masks, keypoints = output.get("masks"), output.get("keypoints")
+        more: dict[str, Any] = {}
+        if keypoints is not None:
+            # A model that was not trained on named keypoints shows them as points without lines.
+            layout = self.layout or _unnamed(len(self.class_names), keypoints.shape[1])
+            more = {
+                "keypoints": keypoints[order].float().cpu(),
+                "keypoint_scores": output["keypoints_scores"][order].float().cpu(),
+                "layout": layout,
+            }
         return Prediction(
             boxes=output["boxes"][order].float().cpu(),
             labels=labels,
@@ -173,6 +209,7 @@ class Predictor:
             category_ids=tuple(self.category_ids[label - 1] for label in labels.tolist()),
             size=size,
             masks=None if masks is None else (masks[order, 0] > 0.5).cpu(),
+            **more,
         )
 
 
@@ -231,6 +268,11 @@ def usable_device(name: str | torch.device) -> torch.device:
         reason = str(error).partition("\n")[0]
         raise InputError(f"device {str(name)!r} cannot be used: {reason}") from error
     return device
+
+
+def _unnamed(classes: int, keypoints: int) -> KeypointLayout:
+    names = tuple(f"keypoint {number}" for number in range(1, keypoints + 1))
+    return KeypointLayout(names, (tuple(range(keypoints)),) * classes, ((),) * classes)
 
 
 def _pixels(image: ImageLike) -> Tensor | NDArray[np.uint8] | Image.Image:

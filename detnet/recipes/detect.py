@@ -11,14 +11,14 @@ from detnet.detectors.files import save_model
 from detnet.engine.distributed import Process
 from detnet.engine.loop import Batch
 from detnet.engine.runs import RunFolder
-from detnet.evaluation.coco import HEADLINE
+from detnet.evaluation.coco import HEADLINE, KEYPOINT_HEADLINE
 from detnet.recipes.anchors import with_anchors
 from detnet.recipes.config import TrainConfig, read_config
 from detnet.recipes.evaluate import evaluate_model, validation_losses, write_scores
 from detnet.recipes.material import load_material, make_batches, make_dataset, make_model
 from detnet.recipes.run_state import Watch
 from detnet.recipes.running import run_task
-from detnet.recipes.splits import MASK_DETECTORS
+from detnet.recipes.splits import KEYPOINT_DETECTORS, MASK_DETECTORS
 from detnet.recipes.task import Measured, Source, Task, require_metric
 from detnet.recipes.weights.carry import as_built
 
@@ -50,6 +50,8 @@ class DetectionTask(Task):
         known = [*HEADLINE]
         if config.detector in MASK_DETECTORS:
             known += [f"segm_{name}" for name in HEADLINE]
+        if config.detector in KEYPOINT_DETECTORS:
+            known += [f"keypoints_{name}" for name in KEYPOINT_HEADLINE]
         require_metric(config.best_metric, known)
         self.material = material = load_material(config)
         config, notes = with_anchors(config, material.train)
@@ -67,7 +69,10 @@ class DetectionTask(Task):
         self.batches_per_epoch = len(self._batches)
 
     def make_model(self, *, carry: bool) -> tuple[nn.Module, list[str]]:
-        model, notes = make_model(self.config, self.material.train.categories, carry=carry)
+        train = self.material.train
+        model, notes = make_model(
+            self.config, train.categories, layout=train.keypoint_layout, carry=carry
+        )
         self.config = as_built(self.config, model)
         return model, notes
 

@@ -26,10 +26,11 @@ from detnet.recipes.classification.config import PretrainConfig
 from detnet.recipes.classification.network import TrainedClassifier
 from detnet.recipes.config import TrainConfig
 from detnet.recipes.material import build_detector
-from detnet.recipes.splits import MASK_DETECTORS
+from detnet.recipes.splits import KEYPOINT_DETECTORS, MASK_DETECTORS
 
 _OBJECTS = 7  # in a COCO image, on average
 _CLASSES = 80
+_KEYPOINTS = 17  # of COCO's persons
 _ASPECT = 4 / 3  # of most COCO images
 _IMAGENET = 1_281_167  # training images
 _IMAGENET_CLASSES = 1000
@@ -173,6 +174,10 @@ def _scenes(config: TrainConfig, size: tuple[int, int], images: int) -> Batch:
         }
         if config.detector in MASK_DETECTORS:
             target["masks"] = torch.ones(_OBJECTS, height, width, dtype=torch.uint8)
+        if config.detector in KEYPOINT_DETECTORS:
+            corner, side = target["boxes"][:, None, :2], (sides * scale[:2])[:, None]
+            places = corner + side * torch.rand(_OBJECTS, _KEYPOINTS, 2, generator=generator)
+            target["keypoints"] = torch.cat([places, torch.full_like(places[..., :1], 2)], 2)
         targets.append(target)
     return pictures, targets
 

@@ -14,13 +14,15 @@ from detnet.data.annotations import Annotations, to_coco_dict
 from detnet.data.categories import Categories
 from detnet.data.coco import load_annotations
 from detnet.data.folders import Split
+from detnet.data.keypoints import KeypointLayout
 from detnet.data.loaders import DetectionDataset, eval_loader
 from detnet.data.transforms import eval_transform, train_transform
 from detnet.detectors.build import info_of
 from detnet.detectors.files import load_model
 from detnet.engine.distributed import Process, all_gather, same_on_all
 from detnet.engine.memory import keep_freed_memory
-from detnet.evaluation.coco import HEADLINE, score
+from detnet.errors import InputError
+from detnet.evaluation.coco import HEADLINE, KEYPOINT_HEADLINE, score
 from detnet.evaluation.normalise import read_detections, read_truth
 from detnet.evaluation.results import to_results, write_results, write_whole
 from detnet.evaluation.submission import write_submission
@@ -28,7 +30,7 @@ from detnet.evaluation.voc import score_voc
 from detnet.inference.fuse import fuse
 from detnet.inference.predictor import find_model
 from detnet.recipes.config import read_config
-from detnet.recipes.splits import find_val
+from detnet.recipes.splits import find_val, with_keypoints
 
 Track = Callable[[Iterable[Any], int], Iterable[Any]]
 
@@ -41,6 +43,7 @@ class Scores:
         bbox: the scores JSON for boxes.
         segm: that for masks, or None where the detector has none.
         results: detections in COCO's results format.
+        keypoints: likewise for keypoints.
         voc: VOC's average precision as `score_voc` gives it, where it was asked for.
     """
 
@@ -48,18 +51,26 @@ class Scores:
     segm: dict[str, Any] | None
     results: list[dict[str, Any]]
     voc: dict[str, Any] | None = None
+    keypoints: dict[str, Any] | None = None
 
     @property
     def headline(self) -> dict[str, float | None]:
-        """The twelve COCO numbers for boxes, and those for masks as `segm_AP` …"""
+        """The twelve COCO numbers for boxes, and those for masks as `segm_AP` …, the ten for
+        keypoints as `keypoints_AP` …
+        """
         numbers = {name: self.bbox[name] for name in HEADLINE}
         if self.segm is not None:
             numbers |= {f"segm_{name}": self.segm[name] for name in HEADLINE}
+        if self.keypoints is not None:
+            numbers |= {f"keypoints_{name}": self.keypoints[name] for name in KEYPOINT_HEADLINE}
         return numbers
 
     def to_json(self) -> dict[str, Any]:
-        """One object: the scores for boxes, and those for masks under "segm"."""
-        return self.bbox if self.segm is None else {**self.bbox, "segm": self.segm}
+        """One object: the scores for boxes, those for masks under "segm", for keypoints under
+        "keypoints".
+        """
+        more = {"segm": self.segm, "keypoints": self.keypoints}
+        return self.bbox | {name: scores for name, scores in more.items() if scores is not None}
 
 
 def evaluate_file(
@@ -83,8 +94,9 @@ def evaluate_file(
         output: folder for the two files; None for the run's `evaluation` folder, if it is a run,
             and for other data than it was trained with a folder in that.
         measures: keyword arguments of `score`: the engine, own thresholds, sizes ….
-        submission: zip of the detections for COCO's test-dev server; those with masks get a
-            second one beside it, NAME-segm.zip, since the server takes one kind at a time.
+        submission: zip of the detections for COCO's test-dev server; those with masks or keypoints
+            get a second one beside it, NAME-segm.zip or NAME-keypoints.zip, since the server takes
+            one kind at a time.
         metric: "coco", or "voc07" or "voc12" for VOC's average precision as well.
         track: wraps the batches to show progress.
 
@@ -95,9 +107,15 @@ def evaluate_file(
     path = find_model(model_path)
     model = load_model(path).to(process.device).to(memory_format=torch.channels_last)
     categories = Categories.from_json(info_of(model).categories)
-    masks = _has_masks(model)
+    layout = KeypointLayout.from_json(info_of(model).categories, file=str(path))
     annotations, _ = load_annotations(
-        split, masks=masks, categories=categories, categories_of=str(path), unlabelled=True
+        with_keypoints(split) if layout else split,
+        masks=_has_masks(model),
+        keypoints=layout is not None,
+        categories=categories,
+        layout=layout,
+        categories_of=str(path),
+        unlabelled=True,
     )
     scores = evaluate_model(
         model,
@@ -131,14 +149,20 @@ def write_scores(scores: Scores, folder: Path) -> None:
 
 
 def write_submissions(scores: Scores, annotations: Annotations, path: Path) -> list[Path]:
-    """Writes the zip for boxes and, where there are masks, NAME-segm.zip; returns their paths."""
+    """Writes the zip for boxes and, where there are masks or keypoints, NAME-segm.zip or
+    NAME-keypoints.zip; returns their paths.
+    """
     kinds = {"bbox": path}
-    if scores.segm is not None:
-        kinds["segm"] = path.with_name(f"{path.stem}-segm{path.suffix}")
+    for kind, more in (("segm", scores.segm), ("keypoints", scores.keypoints)):
+        if more is not None:
+            kinds[kind] = path.with_name(f"{path.stem}-{kind}{path.suffix}")
     truth_dict = to_coco_dict(annotations)
     for iou_type, place in kinds.items():
         truth = read_truth(truth_dict, iou_type=iou_type)
-        write_submission(place, truth, read_detections(scores.results, truth, iou_type=iou_type))
+        results = scores.results
+        if iou_type == "keypoints":  # objects of a category without any are none of the server's
+            results = [record for record in results if "keypoints" in record]
+        write_submission(place, truth, read_detections(results, truth, iou_type=iou_type))
     return list(kinds.values())
 
 
@@ -188,12 +212,14 @@ def evaluate_model(
         pin_memory=process.device.type == "cuda",
     )
     batches: Iterable[Any] = track(loader, len(loader)) if track else loader
+    layout = annotations.keypoint_layout
+    of_label = layout.of_label if layout else None
     records: list[dict[str, Any]] = []
     for images, targets in batches:
         with _autocast(process.device, autocast):
             found = fused([image.to(process.device, non_blocking=True) for image in images])
         ids = [target["image_id"] for target in targets]
-        records += to_results(found, ids, annotations.categories.ids)
+        records += to_results(found, ids, annotations.categories.ids, of_label)
     everything = all_gather(records)
     scores = same_on_all(_score(everything, annotations, measures or {}) if process.main else None)
     assert scores is not None  # the main process has made them
@@ -206,13 +232,22 @@ def _score(
     results = [record for part in parts for record in part]
     results.sort(key=lambda record: record["image_id"])
     truth = to_coco_dict(annotations)
-    masks = annotations.masks is not None
-    segm = score(truth, _masks_only(results), iou_type="segm", **measures) if masks else None
-    return Scores(score(truth, results, **measures), segm, results)
+    own = {name: value for name, value in measures.items() if name != "sigmas"}
+    segm = keypoints = None
+    if annotations.masks is not None:
+        segm = score(truth, _without_boxes(results), iou_type="segm", **own)
+    if annotations.keypoints is not None:
+        found = [record for record in _without_boxes(results) if "keypoints" in record]
+        keypoints = score(truth, found, iou_type="keypoints", **measures)
+    elif measures.get("sigmas"):
+        raise InputError("sigmas are for keypoints, which this detector does not find")
+    return Scores(score(truth, results, **own), segm, results, keypoints=keypoints)
 
 
-def _masks_only(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Leaves the boxes out, so that a detection's size is its mask's area, as in the truth."""
+def _without_boxes(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Leaves the boxes out, so that a detection's size is that of its mask, as in the truth, or of
+    its keypoints, as in COCO's own results.
+    """
     return [{k: v for k, v in record.items() if k != "bbox"} for record in results]
 
 
@@ -236,8 +271,13 @@ def validation_losses(
     detector: Any = model
     images = detector.transform.options
     transform = train_transform(min_sizes=(images.min_size,), max_size=images.max_size, flip_h=0.0)
-    masks = annotations.masks is not None
-    dataset = DetectionDataset(annotations, transform, seed=seed, masks=masks)
+    dataset = DetectionDataset(
+        annotations,
+        transform,
+        seed=seed,
+        masks=annotations.masks is not None,
+        keypoints=annotations.keypoints is not None,
+    )
     loader = eval_loader(
         dataset,
         batch_size=max(1, batch_size),

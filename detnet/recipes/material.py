@@ -11,6 +11,7 @@ from detnet.data.batches import TrainBatches
 from detnet.data.categories import Categories
 from detnet.data.coco import load_annotations
 from detnet.data.contents import fingerprint_files
+from detnet.data.keypoints import KeypointLayout
 from detnet.data.loaders import DetectionDataset
 from detnet.data.transforms import train_transform
 from detnet.detectors import create
@@ -18,7 +19,7 @@ from detnet.detectors.build import info_of
 from detnet.engine.distributed import Process
 from detnet.errors import InputError
 from detnet.recipes.config import TrainConfig
-from detnet.recipes.splits import MASK_DETECTORS, find_train, find_val
+from detnet.recipes.splits import KEYPOINT_DETECTORS, MASK_DETECTORS, find_train, find_val
 from detnet.recipes.task import batch_per_process
 from detnet.recipes.weights.carry import carry_weights, is_settled, open_for, settle
 
@@ -52,9 +53,11 @@ def load_material(config: TrainConfig) -> Material:
     """
     if config.tensorboard and importlib.util.find_spec("tensorboard") is None:
         raise InputError("tensorboard is not installed: pip install 'detnet[track]'")
-    masks = config.detector in MASK_DETECTORS
+    masks, keypoints = (config.detector in those for those in (MASK_DETECTORS, KEYPOINT_DETECTORS))
     split = find_train(config)
-    train, repairs = load_annotations(split, masks=masks, keep_empty=not config.skip_empty)
+    train, repairs = load_annotations(
+        split, masks=masks, keypoints=keypoints, keep_empty=not config.skip_empty
+    )
     if not len(train):
         with_objects = " with objects" if config.skip_empty else ""
         raise InputError(f"{split.annotations}: has no images{with_objects} to train on")
@@ -65,7 +68,9 @@ def load_material(config: TrainConfig) -> Material:
         val, repairs = load_annotations(
             split_val,
             masks=masks,
+            keypoints=keypoints,
             categories=train.categories,
+            layout=train.keypoint_layout,
             categories_of=str(split.annotations),
         )
         require_images(val)
@@ -84,8 +89,13 @@ def make_dataset(config: TrainConfig, annotations: Annotations) -> DetectionData
         flip_v=config.flip_vertical,
         color_jitter=config.color_jitter,
     )
-    masks = annotations.masks is not None
-    return DetectionDataset(annotations, transform, seed=config.seed, masks=masks)
+    return DetectionDataset(
+        annotations,
+        transform,
+        seed=config.seed,
+        masks=annotations.masks is not None,
+        keypoints=annotations.keypoints is not None,
+    )
 
 
 def make_batches(config: TrainConfig, annotations: Annotations, process: Process) -> TrainBatches:
@@ -106,11 +116,16 @@ def make_batches(config: TrainConfig, annotations: Annotations, process: Process
 
 
 def make_model(
-    config: TrainConfig, categories: Categories, *, carry: bool = True
+    config: TrainConfig,
+    categories: Categories,
+    *,
+    layout: KeypointLayout | None = None,
+    carry: bool = True,
 ) -> tuple[nn.Module, list[str]]:
     """Builds the run's detector, loads the weights it begins from, and says what it did.
 
     Args:
+        layout: which keypoints it is to find, for a detector of those.
         carry: load the weights; a resumed run has them in its checkpoint.
 
     Raises:
@@ -125,13 +140,15 @@ def make_model(
     if config.weights and (carry or not is_settled(config)):
         source = open_for(config.weights)
         config, notes = settle(config, source)
-    model = build_detector(config, categories)
+    model = build_detector(config, categories, layout)
     if source is not None and carry:
         notes += carry_weights(model, source)
     return model, notes
 
 
-def build_detector(config: TrainConfig, categories: Categories) -> nn.Module:
+def build_detector(
+    config: TrainConfig, categories: Categories, layout: KeypointLayout | None = None
+) -> nn.Module:
     """Builds the detector that the settings describe, its weights drawn at random.
 
     Raises:
@@ -147,6 +164,8 @@ def build_detector(config: TrainConfig, categories: Categories) -> nn.Module:
         "backbone_options": config.backbone_options,
         **config.detector_options,
     }
+    if layout is not None:
+        options["num_keypoints"] = len(layout)
     try:
         model = create(
             config.detector,
@@ -158,7 +177,7 @@ def build_detector(config: TrainConfig, categories: Categories) -> nn.Module:
         if isinstance(error, InputError):
             raise
         raise InputError(f"detector_options: {error}") from error
-    info_of(model).categories = categories.to_json()
+    info_of(model).categories = layout.to_json(categories) if layout else categories.to_json()
     return model
 
 

@@ -1,5 +1,6 @@
 """What a detection run is trained and evaluated on, as its settings say. Needs no torch."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from detnet.data.folders import Split, find_split, find_splits
@@ -7,6 +8,9 @@ from detnet.errors import InputError
 from detnet.recipes.config import TrainConfig
 
 MASK_DETECTORS = ("mask_rcnn_fpn",)  # their data are read with the masks
+KEYPOINT_DETECTORS = ("keypoint_rcnn_fpn",)  # and theirs with the keypoints
+
+_INSTANCES, _PERSONS = "instances_", "person_keypoints_"  # COCO's files of one split
 
 
 def find_train(config: TrainConfig) -> Split:
@@ -27,8 +31,26 @@ def find_val(config: TrainConfig) -> Split | None:
     if config.val_split == "none":
         return None
     if not config.val_annotations and config.val_split == "val":
-        return find_splits(Path(config.data)).get("val") if config.data else None
+        found = find_splits(Path(config.data)).get("val") if config.data else None
+        return _fitting(config, found) if found else None
     return _split(config, config.val_split, config.val_annotations, config.val_images)
+
+
+def with_keypoints(split: Split) -> Split:
+    """The split with the annotation file that has its keypoints, where that is another one.
+
+    COCO keeps them in files of their own: beside instances_val2017.json, which has all categories,
+    lies person_keypoints_val2017.json.
+    """
+    name = split.annotations.name
+    beside = split.annotations.with_name(name.replace(_INSTANCES, _PERSONS, 1))
+    if name.startswith(_INSTANCES) and not split.lists and beside.is_file():
+        return replace(split, annotations=beside)
+    return split
+
+
+def _fitting(config: TrainConfig, split: Split) -> Split:
+    return with_keypoints(split) if config.detector in KEYPOINT_DETECTORS else split
 
 
 def _split(config: TrainConfig, name: str, annotations: str | None, images: str | None) -> Split:
@@ -36,4 +58,4 @@ def _split(config: TrainConfig, name: str, annotations: str | None, images: str 
         return find_split(Path(annotations), name, images=Path(images) if images else None)
     if not config.data:
         raise InputError("no data: give --data FOLDER, or --train-annotations and --train-images")
-    return find_split(Path(config.data), name)
+    return _fitting(config, find_split(Path(config.data), name))

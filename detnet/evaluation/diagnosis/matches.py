@@ -82,6 +82,8 @@ def check_threshold(evaluation: Evaluation, iou_threshold: float) -> float:
     Raises:
         InputError: see `statuses`.
     """
+    if evaluation.grid.iou_type == "keypoints":
+        raise InputError("a diagnosis is of boxes or masks, not of keypoints; take --iou-type bbox")
     if not evaluation.engine.startswith("hotcoco"):
         raise InputError(
             f"engine {evaluation.engine} does not tell which detections it matched; "

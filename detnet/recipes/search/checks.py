@@ -27,7 +27,7 @@ from detnet.recipes.search.trainings import (
     retrain_pretrain_config,
 )
 from detnet.recipes.settings import combine, typed
-from detnet.recipes.splits import MASK_DETECTORS
+from detnet.recipes.splits import KEYPOINT_DETECTORS, MASK_DETECTORS
 from detnet.recipes.task import batch_per_process, require_metric
 from detnet.tables import unknown_name
 
@@ -47,7 +47,7 @@ def check(run: SearchRun) -> list[str]:
         raise InputError("guide classification needs the pre-training that from_scratch leaves out")
     if config.detector not in DETECTORS:
         raise InputError(unknown_name(DETECTORS.kind, config.detector, DETECTORS))
-    if config.detector in MASK_DETECTORS:
+    if config.detector in (*MASK_DETECTORS, *KEYPOINT_DETECTORS):
         raise InputError(f"detector {config.detector}: a search is guided by boxes; choose another")
     _require_data(run)
     legality = run.legality("cpu")
