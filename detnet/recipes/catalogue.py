@@ -10,6 +10,11 @@ _COCO = "COCO train2017, val2017"
 _IMAGENET = "ImageNet, 1.28 M images in class folders"
 _VOC = "VOC 2007 + 2012 trainval, 2007 test: a VOCdevkit"
 _DETNAS = "DetNAS (arXiv 1903.10979), its release"
+_C4 = "ResNet (arXiv 1512.03385), Table 8, Faster R-CNN on C4"
+_RFCN = "R-FCN (arXiv 1605.06409)"
+_CASCADE = "Cascade R-CNN (arXiv 1712.00726)"
+_TOGETHER = "proposals and regions are trained together"
+_COCO_2014 = f"COCO 2014's train and val in the paper; {_TOGETHER}"
 _ZOO = "Detectron's model zoo, which equals the DetNet paper's ResNet rows"
 
 
@@ -60,6 +65,13 @@ def _voc(ap50: float) -> Recipe:
     return Recipe(_DETNAS, {"AP50": ap50}, _VOC, note)
 
 
+def _one_stage(paper: str, where: str, published: dict[str, float], *, voc: bool) -> Recipe:
+    """A recipe of SSD's or YOLOv2's own paper, whose numbers are of another backbone."""
+    body = {"SSD": "VGG-16", "YOLOv2": "Darknet-19"}[paper]
+    note = f"published with {body}, and with random crops, which are not here"
+    return Recipe(f"{paper}, {where}", published, _VOC if voc else _COCO, note)
+
+
 _LITERAL = {
     f"{backbone}_{detector}_2x": _of_table(detector, backbone) for detector, backbone in PUBLISHED
 }
@@ -89,6 +101,17 @@ RECIPES: dict[str, Recipe] = {
         {"AP": 39.1, "AP50": 59.1},
         note="scales 640 to 800 and 135,000 iterations, as RetinaNet's paper",
     ),
+    "detnet59_ssd300_voc": _one_stage("SSD", "Table 1", {"AP50": 74.3}, voc=True),
+    "detnet59_ssd300_coco": _one_stage(
+        "SSD", "Table 5, COCO test-dev", {"AP": 23.2, "AP50": 41.2}, voc=False
+    ),
+    "detnet59_ssd512_coco": _one_stage(
+        "SSD", "Table 5, COCO test-dev", {"AP": 26.8, "AP50": 46.5}, voc=False
+    ),
+    "detnet59_yolo416_voc": _one_stage("YOLOv2", "Table 3, 416×416", {"AP50": 76.8}, voc=True),
+    "detnet59_yolo416_coco": _one_stage(
+        "YOLOv2", "Table 5, COCO test-dev", {"AP": 21.6, "AP50": 44.0}, voc=False
+    ),
     "detnasnet_300m_faster_rcnn_fpn_1x": _detnas(36.6),
     "detnasnet_1_3g_faster_rcnn_fpn_1x": _detnas(
         40.3, "its published script names a 2x schedule that the release lacks"
@@ -101,6 +124,14 @@ RECIPES: dict[str, Recipe] = {
     "resnet101_faster_rcnn_fpn_4conv1fc_1x": _detnas(40.0, "its ResNet baseline"),
     "detnasnet_voc_300m_faster_rcnn_fpn_1x": _voc(81.5),
     "detnasnet_voc_300m_retinanet_1x": _voc(80.1),
+    "resnet101_faster_rcnn": Recipe(_C4, {"AP": 27.2, "AP50": 48.4}, note=_COCO_2014),
+    "detnet59_faster_rcnn": Recipe("DetNet, Section 4.1, its settings", {}),
+    "resnet101_rfcn": Recipe(f"{_RFCN}, Table 6", {"AP": 27.6, "AP50": 48.9}, note=_COCO_2014),
+    "resnet101_rfcn_voc": Recipe(f"{_RFCN}, Table 4", {"AP50": 80.5}, _VOC, note=_TOGETHER),
+    "detnet59_rfcn": Recipe(f"{_RFCN}, its settings", {}, note=_TOGETHER),
+    "resnet50_cascade_rcnn_fpn": Recipe(f"{_CASCADE}, Table 6", {"AP": 40.3, "AP50": 59.4}),
+    "resnet101_cascade_rcnn_fpn": Recipe(f"{_CASCADE}, Table 6", {"AP": 42.7, "AP50": 61.6}),
+    "detnet59_cascade_rcnn_fpn": Recipe(f"{_CASCADE}, its settings", {}),
     **{
         f"{backbone}_imagenet": Recipe(
             f"DetNet, {table}", {"top-1 error": error}, _IMAGENET, command="pretrain"

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from detnet.detectors.build import option_defaults
 from detnet.detectors.files import save_model
 from detnet.recipes import config as detection
 from detnet.recipes import detect
@@ -79,12 +80,15 @@ def calm(model: nn.Module) -> nn.Module:
 @pytest.mark.parametrize("name", TRAINED)
 def test_a_detection_recipe_takes_a_step(name: str, scenes: Path, tmp_path: Path) -> None:
     fewer = {"pre_nms_train": 200, "post_nms_train": 50, "pre_nms_test": 50, "post_nms_test": 10}
+    fewer |= {"roi_batch": 16}
+    known = option_defaults(detection.make_config(name, {}).detector)
     changes = {
         **ONE_STEP,
         "data": str(scenes),
         "min_sizes": [96],
+        "test_min_size": 96,
         "max_size": 128,
-        "detector_options": {} if "retinanet" in name else {**fewer, "roi_batch": 16},
+        "detector_options": {key: value for key, value in fewer.items() if key in known},
     }
     config = detection.make_config(name, changes)
     if config.norm == "frozen":
