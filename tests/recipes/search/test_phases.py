@@ -161,7 +161,7 @@ def test_an_interrupted_pretraining_is_gone_on_with(values: dict[str, Any], tmp_
     done, events = go(config, tmp_path / "whole", only="pretrain")
     assert done and losses(events) and not (tmp_path / "whole" / "finetune").exists()
     parts = tmp_path / "parts"
-    first, before = go(config, parts, only="pretrain", watch=interrupting(at("progress", 3)))
+    first, before = go(config, parts, only="pretrain", watch=interrupting(at("pretrain", 3)))
     assert first is False
     second, after = go(None, parts, only="pretrain")
     assert second is True
@@ -178,16 +178,10 @@ def test_the_whole_road_killed_everywhere(values: dict[str, Any], tmp_path: Path
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     config = configured(values)
     assert go(config, whole, estimate=True)[0]
-    for when in (
-        at("progress", 3),  # of pre-training
-        at("progress", 2, after="end"),  # of fine-tuning
-        at("candidate", 2),
-        at("progress", 3, after="candidate"),  # of the winner's pre-training
-        at("progress", 2, after="end"),  # of its training
-    ):
-        assert go(config, parts, watch=interrupting(when))[0] is False
+    for place in ("pretrain", "finetune", "search", "winner/pretrain", "winner/train"):
+        assert go(config, parts, watch=interrupting(at(place, 1)))[0] is False
         with pytest.raises(_Killed):  # a kill loses what came after the last checkpoint
-            go(None, parts, watch=killing(when))
+            go(None, parts, watch=killing(at(place, 3)))
     assert go(None, parts)[0]
     assert outcome(whole) == outcome(parts)
     assert (parts / "winner" / "train" / "evaluation" / "scores.json").is_file()
@@ -238,29 +232,23 @@ class _Killed(Exception):
     """Stands for a kill: nothing is saved on the way out."""
 
 
-def at(
-    event: str, count: int, *, after: str | None = None
-) -> Callable[[], Callable[[Event], bool]]:
-    """Makes what says True at the count-th event of a kind since the first one of another."""
+def at(place: str, number: int) -> Callable[[Event], bool]:
+    """Makes what says True after a step of the training in a folder, or after some candidates."""
+    folder, candidates = "", 0
 
-    def make() -> Callable[[Event], bool]:
-        seen = 0
-        begun = after is None
+    def now(event: Event) -> bool:
+        nonlocal folder, candidates
+        folder = event.get("folder", folder)
+        candidates += event["event"] == "candidate"
+        if place == "search":
+            return event["event"] == "candidate" and candidates == number
+        training = event["event"] == "progress" and folder.endswith(f"/{place}")
+        return training and event["iteration"] == number
 
-        def now(found: Event) -> bool:
-            nonlocal seen, begun
-            begun = begun or found["event"] == after
-            seen += begun and found["event"] == event
-            return begun and found["event"] == event and seen == count
-
-        return now
-
-    return make
+    return now
 
 
-def interrupting(when: Callable[[], Callable[[Event], bool]]) -> Callable[[Event], None]:
-    now = when()
-
+def interrupting(now: Callable[[Event], bool]) -> Callable[[Event], None]:
     def watch(event: Event) -> None:
         if now(event):
             os.kill(os.getpid(), signal.SIGINT)
@@ -268,9 +256,7 @@ def interrupting(when: Callable[[], Callable[[Event], bool]]) -> Callable[[Event
     return watch
 
 
-def killing(when: Callable[[], Callable[[Event], bool]]) -> Callable[[Event], None]:
-    now = when()
-
+def killing(now: Callable[[Event], bool]) -> Callable[[Event], None]:
     def watch(event: Event) -> None:
         if now(event):
             raise _Killed
