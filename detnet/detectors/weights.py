@@ -67,6 +67,7 @@ def is_class_layer(name: str) -> bool:
         "mask_predictor.mask_fcn_logits",
         "keypoint_predictor.",  # which keypoints there are is the categories' to say
         "classification_head.cls_logits",
+        "classification_head.module_list.",  # SSD's, a layer a level
     )
     return any(part in name for part in predictors)
 

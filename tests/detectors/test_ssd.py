@@ -10,6 +10,7 @@ from torchvision.models.detection.ssd import SSD, SSDHead
 from detnet.detectors import create
 from detnet.detectors.files import load_model, save_model
 from detnet.detectors.ssd import MultiBoxOptions, box_scales
+from detnet.detectors.weights import is_class_layer
 from detnet.errors import InputError
 from detnet.inference.fuse import fuse
 from tests.contracts import scene
@@ -220,6 +221,14 @@ def test_a_file_needs_nothing_else(tmp_path) -> None:
     with torch.no_grad():
         expected, found = model(images)[0], loaded(images)[0]
     assert len(expected["boxes"]) and all(torch.equal(expected[k], found[k]) for k in expected)
+
+
+def test_class_layers_are_known_as_such() -> None:
+    """They stay fresh when weights of other categories are taken over."""
+    names = [name for name, _ in make().named_parameters()]
+    known = {name for name in names if is_class_layer(name)}
+    assert known == {name for name in names if name.startswith("head.classification_head.")}
+    assert len(known) == 2 * 6
 
 
 def test_a_tiny_image_and_a_crowd() -> None:
