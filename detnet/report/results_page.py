@@ -9,6 +9,7 @@ from typing import Any
 from detnet.errors import InputError
 from detnet.report.published import COLUMNS, Published
 from detnet.report.results import Result
+from detnet.report.search_results import SearchResult, search_section
 
 _HEAD = """# Results
 
@@ -26,6 +27,7 @@ def results_page(
     published: Mapping[str, Sequence[Published]] | None = None,
     comparisons: Sequence[Mapping[str, Any]] = (),
     curves: Mapping[str, str] | None = None,
+    searches: Sequence[SearchResult] = (),
 ) -> str:
     """Writes the page: a table for each data set, comparisons, then how to get each row again.
 
@@ -33,6 +35,7 @@ def results_page(
         published: by a run's name, the paper's rows that its recipe stands for.
         comparisons: as `detnet compare --output` leaves them in comparison.json.
         curves: picture of the curves by data set, paths as the page is to name them.
+        searches: each gets a section of its own.
     """
     parts = [_HEAD]
     for data, kind in dict.fromkeys((result.data, result.classifier) for result in results):
@@ -42,6 +45,7 @@ def results_page(
             parts.append(f"![scores by epoch on {data}]({curves[data]})")
     if comparisons:
         parts.append(_compared(comparisons))
+    parts += [search_section(search) for search in searches]
     parts.append(
         "## How\n\n| run | command | commit | versions | hardware |\n|---|---|---|---|---|\n"
         + "\n".join(_how(result) for result in results)

@@ -11,6 +11,7 @@ from detnet.report.published import Published
 from detnet.report.result_curves import write_curves
 from detnet.report.results import Result, read_result
 from detnet.report.results_page import read_comparison, results_page
+from detnet.report.search_results import is_search, read_search_result
 
 
 def write_results_page(
@@ -20,12 +21,15 @@ def write_results_page(
 
     Args:
         page: Markdown file.
+        runs: of detectors and classifiers, and of searches.
         curves: folder for one picture a data set, which the page shows; None for none.
         compared: what `detnet compare --output` left.
 
     Raises:
         InputError: a folder that holds no finished, evaluated run, or no comparison.
     """
+    searches = [read_search_result(run) for run in runs if is_search(run)]
+    runs = [run for run in runs if not is_search(run)]
     results = [read_result(run) for run in runs]
     published = {
         result.name: _published(run, result) for run, result in zip(runs, results, strict=True)
@@ -39,6 +43,7 @@ def write_results_page(
         published=published,
         comparisons=[read_comparison(path) for path in compared],
         curves=named,
+        searches=searches,
     )
     write_whole(page, text)
 
