@@ -9,8 +9,11 @@ import pytest
 from PIL import Image
 
 from detnet.errors import InputError
+from detnet.recipes.material import load_material
 from detnet.recipes.search.config import make_config
 from detnet.recipes.search.split import carve, carved_out, choose, counts_of
+from detnet.recipes.search.trainings import finetune_config
+from tests.data.voc_devkit import write_devkit
 
 from .small_search import write_classes, write_data
 
@@ -151,3 +154,16 @@ def test_classes_are_parted_where_they_guide(data: Path, tmp_path: Path) -> None
     Image.new("RGB", (40, 52)).save(classes / "train" / "cat" / "more.png")
     with pytest.raises(InputError, match="began with another training data"):
         carved(run, data, **changes)
+
+
+def test_a_voc_devkit(tmp_path: Path) -> None:
+    write_devkit(tmp_path / "kit")
+    notes = carved(tmp_path / "run", tmp_path / "kit")
+    train, search = (files_of(tmp_path / "run", name) for name in ("train", "search"))
+    assert search and not set(train) & set(search)
+    counts = counts_of(tmp_path / "run")
+    assert len(train) + len(search) == counts["detection"] and notes
+    config = make_config(None, {"data": str(tmp_path / "kit"), "from_scratch": True})
+    finetuning = finetune_config(config, tmp_path / "run")
+    material = load_material(finetuning)  # finds every image
+    assert len(material.train) == len(train) and material.val is None
