@@ -217,7 +217,7 @@ def _records(columns: Truth | Detections) -> list[dict[str, Any]]:
         points = columns.keypoints
         labelled = columns.labelled if isinstance(columns, Truth) else (points[..., 2] > 0).sum(1)
         assert labelled is not None  # comes with the keypoints
-        flat = points.reshape(count, -1).tolist()
+        flat = points.reshape(count, 3 * points.shape[1]).tolist()
         for record, values, number in zip(records, flat, labelled.tolist(), strict=True):
             del record["segmentation"]
             record |= {"keypoints": values, "num_keypoints": int(number)}

@@ -196,7 +196,8 @@ def fingerprint(truth: Truth) -> str:
     columns = [truth.images, truth.categories, *(truth.boxes.T + 0.0), truth.areas + 0.0]
     columns += [truth.crowd, *([] if truth.masks is None else [masks])]
     if truth.keypoints is not None and truth.labelled is not None:
-        columns += [truth.labelled, *(truth.keypoints.reshape(len(truth.images), -1).T + 0.0)]
+        flat = truth.keypoints.reshape(len(truth.images), 3 * truth.keypoints.shape[1])
+        columns += [truth.labelled, *(flat.T + 0.0)]
     order = np.lexsort(columns[::-1])
     digest = hashlib.sha256(repr(truth.names).encode())
     for column in [truth.image_ids, truth.category_ids, *(column[order] for column in columns)]:
