@@ -13,6 +13,7 @@ DETECTORS = NameTable(
         "cascade_rcnn_fpn": "detnet.detectors.cascade_rcnn_fpn:cascade_rcnn_fpn",
         "faster_rcnn": "detnet.detectors.faster_rcnn:faster_rcnn",
         "faster_rcnn_fpn": "detnet.detectors.faster_rcnn_fpn:faster_rcnn_fpn",
+        "fcos": "detnet.detectors.fcos:fcos",
         "keypoint_rcnn_fpn": "detnet.detectors.keypoint_rcnn_fpn:keypoint_rcnn_fpn",
         "mask_rcnn_fpn": "detnet.detectors.mask_rcnn_fpn:mask_rcnn_fpn",
         "retinanet": "detnet.detectors.retinanet:retinanet",

@@ -75,15 +75,16 @@ def is_class_layer(name: str) -> bool:
 def from_torchvision(state: Mapping[str, Tensor], *, finest: int = 2) -> State:
     """Renames a state dict of torchvision's ResNet FPN detectors to our names.
 
-    It fits `faster_rcnn_fpn`, `mask_rcnn_fpn`, `keypoint_rcnn_fpn` (finest level 2) and `retinanet`
-    (finest level 3, with `coarse_from="p"`) on a ResNet with `stride_in="3x3"`.
+    It fits `faster_rcnn_fpn`, `mask_rcnn_fpn`, `keypoint_rcnn_fpn` (finest level 2), `fcos` and
+    `retinanet` (finest level 3, with `coarse_from="p"`) on a ResNet with `stride_in="3x3"`.
 
     Args:
-        state: of `fasterrcnn_resnet50_fpn`, `maskrcnn_resnet50_fpn`, `keypointrcnn_resnet50_fpn` or
-            `retinanet_resnet50_fpn`.
+        state: of `fasterrcnn_resnet50_fpn`, `maskrcnn_resnet50_fpn`, `keypointrcnn_resnet50_fpn`,
+            `retinanet_resnet50_fpn` or `fcos_resnet50_fpn`.
         finest: number of the pyramid's finest level.
     """
     renamed = {}
+    points = any(".bbox_ctrness." in name for name in state)  # FCOS's layers are named as they are
     for name, value in state.items():
         if name.startswith("backbone.body."):
             short = name.removeprefix("backbone.body.")
@@ -96,7 +97,7 @@ def from_torchvision(state: Mapping[str, Tensor], *, finest: int = 2) -> State:
             name = name.replace("backbone.fpn.extra_blocks.", "backbone.neck.extra_convs.")
         elif match := _OLD_RPN.fullmatch(name):
             name = f"{match[1]}.0.0.{match[2]}"
-        elif match := _OLD_RETINANET.fullmatch(name):
+        elif not points and (match := _OLD_RETINANET.fullmatch(name)):
             name = f"{match[1]}.{int(match[2]) // 2}.0.{match[3]}"
         renamed[name] = value
     return renamed

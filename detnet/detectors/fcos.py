@@ -1,0 +1,207 @@
+"""FCOS: one stage without anchors, every cell of P3 … P7 looks for the object that it lies in."""
+
+import math
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torchvision.models.detection._utils import BoxLinearCoder
+from torchvision.models.detection.fcos import (
+    FCOS,
+    FCOSClassificationHead,
+    FCOSHead,
+    FCOSRegressionHead,
+)
+
+from detnet.backbones.base import Backbone
+from detnet.backbones.norm import NormKind
+from detnet.detectors.anchors import ExactAnchors
+from detnet.detectors.build import ModelInfo
+from detnet.detectors.images import ImageOptions, ImageTransform, full_precision
+from detnet.detectors.pyramid import PyramidNet
+from detnet.detectors.retinanet import DenseOptions
+from detnet.errors import InputError
+
+# Pixels to the farthest side of the object, where one level ends and the next begins.
+RANGES = (64.0, 128.0, 256.0, 512.0)
+_UNIT = 8  # pixels that the first level's offsets are told in, twice that on each next one
+_CHUNK = 256  # objects compared with all cells at once, which bounds the memory
+
+
+@dataclass(frozen=True)
+class PointOptions(DenseOptions):
+    """As `DenseOptions`, with torchvision's numbers and what else FCOS knows.
+
+    Scores are the square root of class score times centre-ness, so that a threshold of 0.2 is 0.04
+    of the product.
+
+    Args:
+        coarse_from: as there; the paper's is "p".
+        score_threshold, nms_threshold: as there.
+        center_radius: cells up to this many strides from an object's centre learn it.
+    """
+
+    coarse_from: Literal["c", "p"] = "p"
+    score_threshold: float = 0.2
+    nms_threshold: float = 0.6
+    center_radius: float = 1.5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.center_radius <= 0:
+            raise InputError(f"center_radius must be positive, got {self.center_radius}")
+
+
+class Float32FCOSHead(FCOSHead):
+    """torchvision's head, whose outputs stay fp32 under autocast, at any width.
+
+    Args:
+        channels: of the pyramid.
+        classes: without background.
+    """
+
+    def __init__(self, channels: int, classes: int) -> None:
+        nn.Module.__init__(self)
+        # 32 groups at full width. Of two channels or more: torch refuses to normalise one value.
+        norm = partial(nn.GroupNorm, math.gcd(32, channels // 2))
+        self.box_coder = BoxLinearCoder(normalize_by_size=True)
+        self.classification_head = FCOSClassificationHead(channels, 1, classes, norm_layer=norm)
+        self.regression_head = FCOSRegressionHead(channels, 1, norm_layer=norm)
+
+    def forward(self, x: list[Tensor]) -> dict[str, Tensor]:
+        return {name: full_precision(output) for name, output in super().forward(x).items()}
+
+
+class PointDetector(FCOS):
+    """torchvision's FCOS with levels told apart by their place, and labels 1 … K.
+
+    torchvision takes a level's range, the unit of its offsets and the reach of its centre sampling
+    all from the size of an anchor, and that is the stride. Here range and unit go by the level's
+    place and the reach by its own stride.
+    """
+
+    info: ModelInfo
+
+    def compute_loss(
+        self,
+        targets: list[dict[str, Tensor]],
+        head_outputs: dict[str, Tensor],
+        anchors: list[Tensor],
+        num_anchors_per_level: list[int],
+    ) -> dict[str, Tensor]:
+        """Gives `loss_classifier`, `loss_box_reg` and `loss_centerness`, per matched cell."""
+        matches = [
+            self.match_cells(target["boxes"], points, num_anchors_per_level)
+            for target, points in zip(targets, anchors, strict=True)
+        ]
+        shifted = [{**target, "labels": target["labels"] - 1} for target in targets]
+        losses = self.head.compute_loss(shifted, head_outputs, anchors, matches)
+        return {
+            "loss_classifier": losses["classification"],
+            "loss_box_reg": losses["bbox_regression"],
+            "loss_centerness": losses["bbox_ctrness"],
+        }
+
+    def match_cells(self, boxes: Tensor, anchors: Tensor, cells: list[int]) -> Tensor:
+        """Chooses the object that each cell is to find: the smallest of those it may.
+
+        A cell may find an object that it lies in, whose centre is near enough on both axes, and
+        whose farthest side is within its level's range.
+
+        Args:
+            boxes: (M, 4) xyxy, pixels of the network's input.
+            anchors: (N, 4), around the cells' points, level after level.
+            cells: of each level.
+
+        Returns:
+            (N,) indices into `boxes`, -1 for none.
+
+        Paper: Tian et al. 2019, arXiv:1904.01355, Sections 3.1 and 3.2.
+        """
+        points = (anchors[:, :2] + anchors[:, 2:]) / 2
+        # Asked of the pyramid at every call: a supernet's path may have changed its strides.
+        strides = [float(level.stride) for level in self.backbone.feature_info]
+        lower, upper = (0.0, *RANGES), (*RANGES, math.inf)
+        reach, low, high = (
+            torch.cat([points.new_full((n,), value) for n, value in zip(cells, each, strict=True)])
+            for each in ([self.center_sampling_radius * stride for stride in strides], lower, upper)
+        )
+        match = torch.full((len(points),), -1, dtype=torch.int64, device=points.device)
+        smallest = points.new_full((len(points),), math.inf)
+        for start in range(0, len(boxes), _CHUNK):
+            some = boxes[start : start + _CHUNK].to(points.dtype)
+            centres = (some[:, :2] + some[:, 2:]) / 2
+            off = (points[:, None] - centres).abs().amax(2)
+            sides = torch.cat([points[:, None] - some[:, :2], some[:, 2:] - points[:, None]], 2)
+            nearest, farthest = sides.amin(2), sides.amax(2)
+            fits = (off < reach[:, None]) & (nearest > 0)
+            fits &= (farthest > low[:, None]) & (farthest < high[:, None])
+            areas = (some[:, 2:] - some[:, :2]).prod(1)
+            area, index = torch.where(fits, areas, math.inf).min(1)
+            better = area < smallest
+            match = torch.where(better, index + start, match)
+            smallest = torch.minimum(area, smallest)
+        return match
+
+    def postprocess_detections(
+        self,
+        head_outputs: dict[str, list[Tensor]],
+        anchors: list[list[Tensor]],
+        image_shapes: list[tuple[int, int]],
+    ) -> list[dict[str, Tensor]]:
+        """Gives the kept `boxes`, `scores` and `labels` 1 … K of each image."""
+        detections = super().postprocess_detections(head_outputs, anchors, image_shapes)
+        return [{**found, "labels": found["labels"] + 1} for found in detections]
+
+
+def fcos(
+    backbone: Backbone,
+    num_classes: int,
+    *,
+    images: ImageOptions,
+    points: PointOptions,
+    pyramid_norm: NormKind | None = None,
+) -> PointDetector:
+    """Builds FCOS on P3 … P7, the same levels as `retinanet`.
+
+    The five levels find objects whose farthest side is up to 64, 128, 256, 512 and any number of
+    pixels away, in their order, also where they have the same stride (DetNet's P4, P5 and P6), and
+    tell the four sides in units of 8, 16, 32, 64 and 128 pixels, so that the one head they share
+    sees the same numbers on each. Centre sampling reaches 1.5 of the level's own strides: the
+    number of cells that learn an object does not depend on its level, as on a ResNet. With a
+    ResNet all three are torchvision's.
+
+    Args:
+        backbone: with levels from `c3` on.
+        num_classes: background counted.
+        images: what the network expects of its input.
+        points: see `PointOptions`.
+        pyramid_norm: of the pyramid's convolutions.
+
+    Paper: Tian et al. 2019, arXiv:1904.01355. Departs from it as torchvision does: with the paper's
+    later improvements (Table 3), a ReLU instead of the exponential, and points at the corners of
+    cells.
+    """
+    body = PyramidNet(
+        backbone,
+        finest=3,
+        coarsest=7,
+        extra="conv_from_c" if points.coarse_from == "c" else "conv_from_p",
+        norm=pyramid_norm,
+    )
+    sizes = tuple((_UNIT * 2**level,) for level in range(len(body.feature_info)))
+    model = PointDetector(
+        body,
+        num_classes - 1,
+        anchor_generator=ExactAnchors(sizes, ((1.0,),) * len(sizes)),
+        head=Float32FCOSHead(body.out_channels, num_classes - 1),
+        center_sampling_radius=points.center_radius,
+        score_thresh=points.score_threshold,
+        nms_thresh=points.nms_threshold,
+        detections_per_img=points.max_detections,
+        topk_candidates=points.max_candidates,
+    )
+    model.transform = ImageTransform(images)
+    return model
