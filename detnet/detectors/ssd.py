@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 from torchvision.models.detection.ssd import SSD, SSDHead
 
@@ -185,8 +184,8 @@ def box_scales(options: MultiBoxOptions) -> list[float]:
     """
     first = [] if options.first_scale is None else [options.first_scale]
     others = options.levels - len(first)
-    spaced = torch.linspace(options.min_scale, options.max_scale, others, dtype=torch.float64)
-    return [*first, *spaced.tolist(), 1.0]
+    pitch = (options.max_scale - options.min_scale) / max(1, others - 1)
+    return [*first, *(options.min_scale + index * pitch for index in range(others)), 1.0]
 
 
 def _aspect_ratios(levels: int) -> list[list[int]]:

@@ -60,11 +60,7 @@ class GridOptions:
     max_candidates: int = 1000
 
     def __post_init__(self) -> None:
-        try:
-            table = torch.tensor([tuple(pair) for pair in self.anchors], dtype=torch.float64)
-        except (TypeError, ValueError):
-            table = torch.zeros(0)
-        if table.ndim != 2 or table.shape[1] != 2 or not (table > 0).all():
+        if not _are_sizes(self.anchors):
             raise InputError(
                 "anchors must be pairs of a width and a height in pixels, as [[30, 60], [120, "
                 f"90]], got {self.anchors!r}"
@@ -248,6 +244,16 @@ def yolo(
     the authors' release's, without what it does for the first 12,800 images.
     """
     return GridDetector(GridNet(backbone, grid), images, num_classes, grid)
+
+
+def _are_sizes(anchors: object) -> bool:
+    if not isinstance(anchors, list | tuple) or not anchors:
+        return False
+    pairs = [pair for pair in anchors if isinstance(pair, list | tuple) and len(pair) == 2]
+    sides = [side for pair in pairs for side in pair]
+    return len(pairs) == len(anchors) and all(
+        isinstance(side, int | float) and 0 < side < float("inf") for side in sides
+    )
 
 
 def _finer_level(backbone: Backbone) -> FeatureInfo:
