@@ -9,6 +9,8 @@ from detnet.report.published import FROM_SCRATCH, PUBLISHED
 _COCO = "COCO train2017, val2017"
 _IMAGENET = "ImageNet, 1.28 M images in class folders"
 _VOC = "VOC 2007 + 2012 trainval, 2007 test: a VOCdevkit"
+_PERSONS = "COCO train2017, val2017: person_keypoints_*.json"
+_KEYPOINTS = "Mask R-CNN (arXiv 1703.06870), Section 5"
 _DETNAS = "DetNAS (arXiv 1903.10979), its release"
 _C4 = "ResNet (arXiv 1512.03385), Table 8, Faster R-CNN on C4"
 _RFCN = "R-FCN (arXiv 1605.06409)"
@@ -96,6 +98,15 @@ RECIPES: dict[str, Recipe] = {
         f"{backbone}_{detector}_scratch": _of_table(detector, backbone, scratch=True)
         for detector, backbone in FROM_SCRATCH
     },
+    "resnet50_keypoint_rcnn_fpn": Recipe(
+        f"{_KEYPOINTS}, Table 6",
+        {"keypoints_AP": 64.2, "keypoints_AP50": 86.6},
+        _PERSONS,
+        "short sides of 640 to 800, 90,000 iterations",
+    ),
+    "detnet59_keypoint_rcnn_fpn": Recipe(
+        f"{_KEYPOINTS}, its settings", {}, _PERSONS, "the DetNet paper measures no keypoints"
+    ),
     "resnet101_retinanet": Recipe(
         "DetNet, Table 7, COCO test-dev (RetinaNet's own paper)",
         {"AP": 39.1, "AP50": 59.1},

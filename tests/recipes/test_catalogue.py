@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from detnet.data.shapes import write_scenes
 from detnet.detectors.build import option_defaults
 from detnet.detectors.files import save_model
 from detnet.recipes import config as detection
@@ -16,6 +17,7 @@ from detnet.recipes.catalogue import RECIPES
 from detnet.recipes.classification import config as pretraining
 from detnet.recipes.classification import pretrain
 from detnet.recipes.material import build_detector, load_material
+from detnet.recipes.splits import KEYPOINT_DETECTORS
 
 OURS = ("demo", "small")
 TRAINED = [name for name, row in RECIPES.items() if row.command == "train" and name not in OURS]
@@ -90,10 +92,14 @@ def test_a_detection_recipe_takes_a_step(name: str, scenes: Path, tmp_path: Path
         "max_size": 128,
         "detector_options": {key: value for key, value in fewer.items() if key in known},
     }
+    if detection.make_config(name, {}).detector in KEYPOINT_DETECTORS:
+        write_scenes(tmp_path / "scenes", train=4, val=2, size=(160, 120), keypoints=True)
+        changes["data"] = str(tmp_path / "scenes")
     config = detection.make_config(name, changes)
     if config.norm == "frozen":
-        categories = load_material(config).train.categories
-        save_model(tmp_path / "begin.safetensors", calm(build_detector(config, categories)))
+        train = load_material(config).train
+        model = build_detector(config, train.categories, train.keypoint_layout)
+        save_model(tmp_path / "begin.safetensors", calm(model))
         changes["weights"] = str(tmp_path / "begin.safetensors")
         config = detection.make_config(name, changes)
     assert detect.train(config, tmp_path / "run", watch=lambda event: None)
