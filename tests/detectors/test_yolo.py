@@ -7,9 +7,12 @@ import torch
 from torch import nn
 
 from detnet.backbones import build_backbone
+from detnet.backbones.space import parse_path
 from detnet.detectors import create
 from detnet.detectors.files import load_model, save_model
+from detnet.detectors.paths import take_path
 from detnet.detectors.weights import is_class_layer
+from detnet.detectors.yolo import GridNet, GridOptions
 from detnet.errors import InputError
 from detnet.inference.fuse import fuse
 from tests.contracts import scene
@@ -149,10 +152,20 @@ def test_mistakes_are_one_line(options: dict, message: str) -> None:
 
 
 def test_a_backbone_of_one_level_has_no_finer_one() -> None:
-    from detnet.detectors.yolo import GridNet, GridOptions
-
     backbone = build_backbone("resnet50", width=0.125)
     backbone.feature_info = backbone.feature_info[-1:]
     with pytest.raises(InputError, match="finer than c5, and the backbone has none"):
         GridNet(backbone, GridOptions())
     assert GridNet(backbone, GridOptions(passthrough=False)).fine_name == ""
+
+
+@pytest.mark.parametrize("detector", ["yolo", "ssd"])
+def test_a_supernet_s_strides_are_followed(detector: str) -> None:
+    """Paths that halve C6, and C5 as well, change cells and never a weight's shape."""
+    torch.manual_seed(0)
+    options = {**SMALL, "num_classes": 4, "backbone_options": {"space": "detnet"}}
+    model = create(detector, backbone="supernet", **options).train()
+    for text in ("0 1 20 100210 101201", "1 0 12 011110 100210", "0 0 00 011101 200000"):
+        take_path(model, parse_path(text))
+        losses = model(*scene(masks=False))
+        assert torch.stack(list(losses.values())).isfinite().all()
