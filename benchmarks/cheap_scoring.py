@@ -24,10 +24,10 @@ from harness import keep
 from detnet.backbones.space import Space, read_space
 from detnet.engine import distributed
 from detnet.recipes.search.config import SearchConfig, read_config
-from detnet.recipes.search.guides import generator
-from detnet.recipes.search.scoring import ScoringOptions, make_scorer
-from detnet.search.cost import Costs, Legality, Limits
-from detnet.search.drawing import Drawer
+from detnet.recipes.search.scoring.guides import generator
+from detnet.recipes.search.scoring.scoring import ScoringOptions, make_scorer
+from detnet.search.costs.limits import Costs, Legality, Limits
+from detnet.search.methods.drawing import Drawer
 from detnet.search.ranking import kendall_tau, tau_interval
 
 WAYS = ("full", "other seed", "cheap")

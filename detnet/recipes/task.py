@@ -73,7 +73,7 @@ class Task(ABC):
     def stream(self, *, start: int, stop: int) -> Iterator[Batch]:
         """This process's batches number `start` … `stop` - 1 of the run."""
 
-    def prepare(self, model: nn.Module, iteration: int) -> None:
+    def prepare(self, model: nn.Module, iteration: int) -> None:  # noqa: B027  most need nothing
         """Readies the model for the step after `iteration` others, by that number alone."""
 
     @abstractmethod

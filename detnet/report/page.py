@@ -12,7 +12,7 @@ from detnet.report.files import RunRecord, read_run
 from detnet.report.pictures import LabelError, Picture
 from detnet.report.rendering import render_template
 from detnet.report.score_tables import Comparison, score_view
-from detnet.report.search_settings import flat_settings
+from detnet.report.search.settings import flat_settings
 
 THRESHOLD = 0.5  # score from which on a detection is shown at first
 _KINDS = (("best", "Best"), ("worst", "Worst"), ("missed", "Missed"), ("false", "False alarms"))

@@ -9,7 +9,7 @@ from typing import Any
 from detnet.errors import InputError
 from detnet.report.published import COLUMNS, Published
 from detnet.report.results import Result
-from detnet.report.search_results import SearchResult, search_section
+from detnet.report.search.results import SearchResult, search_section
 
 _HEAD = """# Results
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from detnet.backbones.shuffle_space import ShuffleSpace
 from detnet.backbones.space import Space
 from detnet.errors import InputError
-from detnet.search.extremes import Path
+from detnet.search.costs.extremes import Path
 
 Allows = Callable[[Path], bool]
 

@@ -135,3 +135,16 @@ def test_side_by_side_gives_equal_heights_and_a_bar_for_titles() -> None:
     assert sheet.width > 400 and 120 < sheet.height < 160
     assert sheet.getpixel((100, sheet.height - 20)) == (128, 128, 128)
     assert sheet.getpixel((sheet.width - 100, sheet.height - 20)) == (128, 128, 128)
+
+
+def test_skeletons_are_lines_between_the_points_that_are_there() -> None:
+    grey = np.full((60, 90, 3), 128, dtype=np.uint8)
+    points = np.array([[[20.0, 30, 1], [60, 30, 1], [60, 10, 0], [np.nan, 5, 1]]])
+    edges = [[(0, 1), (1, 2), (0, 3)]]
+    drawn = np.asarray(draw(grey, [[5, 5, 80, 55]], labels=[1], keypoints=points, skeletons=edges))
+    inside = drawn[8:52, 8:78]  # within the box's own lines
+    assert (inside[30 - 8, 40 - 8] == class_colour(1)).all()  # half way between the two
+    assert (inside[20 - 8, 60 - 8] == 128).all()  # no line to what is not there
+    assert (drawn[30, 20] == class_colour(1)).all() and (drawn[10, 60] == 128).all()
+    without = np.asarray(draw(grey, [[5, 5, 80, 55]], labels=[1], keypoints=points))
+    assert (without[30, 40] == 128).all() and (without[30, 20] == class_colour(1)).all()

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from detnet.report.search_page import write_search_page
-from detnet.report.search_summary import summarise
+from detnet.report.search.page import write_search_page
+from detnet.report.search.summary import summarise
 from tests.report.browser import Browser, find_browser
+from tests.report.search.test_page import detnet_search, full_search
 from tests.report.test_browser import visible
-from tests.report.test_search_page import detnet_search, full_search
 
 pytestmark = pytest.mark.slow
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from detnet.backbones.space import Space
-from detnet.search.methods import Method, Path, Scored
+from detnet.search.methods.method import Method, Path, Scored
 
 
 def additive(space: Space, seed: int) -> Callable[[Path], float]:

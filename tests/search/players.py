@@ -11,12 +11,12 @@ from typing import Any
 
 import sqlalchemy
 
-from detnet.search.cost import Legality, Limits
-from detnet.search.evolution import Evolution
-from detnet.search.methods import Method
-from detnet.search.records import Candidate, read_candidates
-from detnet.search.study import SearchStudy, open_study
-from detnet.search.worker import Report, work
+from detnet.search.costs.limits import Legality, Limits
+from detnet.search.methods.evolution import Evolution
+from detnet.search.methods.method import Method
+from detnet.search.study.records import Candidate, read_candidates
+from detnet.search.study.study import SearchStudy, open_study
+from detnet.search.study.worker import Report, work
 
 
 class Known(Legality):

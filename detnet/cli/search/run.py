@@ -117,7 +117,7 @@ def _dest(group: str) -> str:
 
 def _tell(place: Path, *, as_json: bool) -> None:
     """Says what there is now."""
-    from detnet.recipes.search.sharing import read_json
+    from detnet.recipes.search.alone.sharing import read_json
 
     winner = place / "winner.json"
     found = read_json(winner) if winner.is_file() else None

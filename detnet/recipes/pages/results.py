@@ -11,7 +11,7 @@ from detnet.report.published import Published
 from detnet.report.result_curves import write_curves
 from detnet.report.results import Result, read_result
 from detnet.report.results_page import read_comparison, results_page
-from detnet.report.search_results import is_search, read_search_result
+from detnet.report.search.results import is_search, read_search_result
 
 
 def write_results_page(

@@ -22,18 +22,18 @@ from detnet.backbones.shuffle_space import Choice, ShuffleSpace
 from detnet.backbones.space import SPACES, Space, parse_path, read_space
 from detnet.errors import InputError
 from detnet.report.files import read_run
-from detnet.report.search_page import write_search_page
-from detnet.report.search_records import (
+from detnet.report.search.page import write_search_page
+from detnet.report.search.records import (
     CandidateRow,
     GeneRow,
     KnownNetwork,
     PhaseRow,
     SearchRecord,
 )
-from detnet.report.search_summary import summarise
-from detnet.search.cost import Costs
-from detnet.search.storage import quiet, reaching
-from detnet.search.study import Record, load_study, read_candidates
+from detnet.report.search.summary import summarise
+from detnet.search.costs.limits import Costs
+from detnet.search.study.storage import quiet, reaching
+from detnet.search.study.study import Record, load_study, read_candidates
 
 _PHASES = (
     ("Supernet: pre-training", "pretrain"),

@@ -14,7 +14,7 @@ from detnet.recipes.classification.config import PretrainConfig
 from detnet.recipes.classification.evaluate import split_folder
 from detnet.recipes.config import TrainConfig
 from detnet.recipes.search.run_files import SearchRun
-from detnet.recipes.search.scoring import ScoringOptions
+from detnet.recipes.search.scoring.scoring import ScoringOptions
 from detnet.recipes.search.split import counts_of
 from detnet.recipes.search.trainings import (
     finetune_config,

@@ -13,13 +13,13 @@ from detnet.recipes.config import read_config as read_train_config
 from detnet.recipes.detect import resume as resume_training
 from detnet.recipes.detect import train
 from detnet.recipes.run_state import Watch
-from detnet.recipes.search.alone import is_complete
+from detnet.recipes.search.alone.alone import is_complete
+from detnet.recipes.search.alone.sharing import read_json
 from detnet.recipes.search.checks import check
 from detnet.recipes.search.config import PHASES, SearchConfig, absolute
 from detnet.recipes.search.guided import pretrain_guide
 from detnet.recipes.search.run_files import SearchRun, begin, open_config
 from detnet.recipes.search.searching import search
-from detnet.recipes.search.sharing import read_json
 from detnet.recipes.search.split import carve, carved_out
 from detnet.recipes.search.supernet import finetune_supernet, pretrain_supernet
 from detnet.recipes.search.trainings import (

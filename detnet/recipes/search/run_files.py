@@ -12,10 +12,10 @@ from detnet.engine.precision import choose_precision
 from detnet.engine.runs import RunFolder
 from detnet.errors import InputError
 from detnet.recipes.run_state import Watch
+from detnet.recipes.search.alone.sharing import read_json, write_json
 from detnet.recipes.search.config import SearchConfig, absolute, read_config, write_config
 from detnet.recipes.search.paths import MacBins, PathSampler
-from detnet.recipes.search.sharing import read_json, write_json
-from detnet.search.cost import Costs, Legality, Limits, path_latency
+from detnet.search.costs.limits import Costs, Legality, Limits, path_latency
 
 _BINS_CLASSES = 1000  # the release counts the classifier of ImageNet, whatever the data
 

@@ -10,14 +10,14 @@ from typing import Any
 from detnet.engine import distributed
 from detnet.engine.interrupt import Interrupt
 from detnet.errors import InputError
-from detnet.recipes.search.racing import racing
+from detnet.recipes.search.alone.sharing import write_json
 from detnet.recipes.search.run_files import SearchRun, objectives
-from detnet.recipes.search.scoring import Scorer, make_scorer
-from detnet.recipes.search.sharing import write_json
-from detnet.search.methods import make_method
-from detnet.search.records import Candidate, Record, read_candidates
-from detnet.search.study import SearchStudy, open_study
-from detnet.search.worker import Report, work
+from detnet.recipes.search.scoring.racing import racing
+from detnet.recipes.search.scoring.scoring import Scorer, make_scorer
+from detnet.search.methods.method import make_method
+from detnet.search.study.records import Candidate, Record, read_candidates
+from detnet.search.study.study import SearchStudy, open_study
+from detnet.search.study.worker import Report, work
 
 # Beside space and supernet: what decides the candidates and their scores.
 _DECISIVE = (

@@ -16,9 +16,9 @@ from detnet.data.folders import Split, find_split, find_splits
 from detnet.errors import InputError
 from detnet.evaluation.results import write_whole
 from detnet.recipes.classification.evaluate import split_folder
+from detnet.recipes.search.alone.sharing import read_json, write_json
 from detnet.recipes.search.config import SearchConfig
-from detnet.recipes.search.scoring import CARVED_CLASSES
-from detnet.recipes.search.sharing import read_json, write_json
+from detnet.recipes.search.scoring.scoring import CARVED_CLASSES
 
 _PURPOSE = 16  # keeps this draw apart from others of the same seed
 _RECORD = "source.json"  # what was carved; written last

@@ -11,7 +11,7 @@ import pytest
 
 from detnet.cli import main
 from detnet.data.shapes import write_scenes
-from detnet.recipes.search.sharing import write_json
+from detnet.recipes.search.alone.sharing import write_json
 from tests.recipes.search.settings_of_search import make_run
 
 

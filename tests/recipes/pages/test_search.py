@@ -12,11 +12,11 @@ from detnet.backbones.shuffle_space import Choice, Row, ShuffleSpace
 from detnet.backbones.space import SPACES, Space, read_space
 from detnet.errors import InputError
 from detnet.recipes.pages.search import gene_rows, make_search_page, read_search
-from detnet.report.search_views import network_view
-from detnet.search.cost import Costs, Legality, Limits
-from detnet.search.methods import make_method
-from detnet.search.study import Candidate, load_study, open_study
-from detnet.search.worker import work
+from detnet.report.search.views import network_view
+from detnet.search.costs.limits import Costs, Legality, Limits
+from detnet.search.methods.method import make_method
+from detnet.search.study.study import Candidate, load_study, open_study
+from detnet.search.study.worker import work
 from tests.report.test_page import Checker
 
 TINY = ShuffleSpace(8, (Row("c2", 1, 16), Row("c3", 2, 32)), tail_channels=64)

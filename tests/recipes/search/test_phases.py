@@ -24,7 +24,7 @@ from detnet.recipes.search.config import SearchConfig, make_config
 from detnet.recipes.search.phases import join, phases_of, run_phases
 from detnet.recipes.search.run_files import SearchRun, begin
 from detnet.recipes.search.searching import winner_of
-from detnet.search.records import Record
+from detnet.search.study.records import Record
 
 from .small_search import SPACE, settings, write_classes, write_data
 
@@ -284,8 +284,8 @@ def finished(study: Path) -> int:
 
 def outcome(run: Path) -> dict[str, Any]:
     """All that a search must reach again: weights, scores, the winner."""
-    from detnet.search.records import read_candidates
-    from detnet.search.study import load_study
+    from detnet.search.study.records import read_candidates
+    from detnet.search.study.study import load_study
 
     with load_study(str(run / "study.db")) as study:
         scores = [(one.path, one.values) for one in read_candidates(study)]

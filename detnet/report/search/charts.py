@@ -1,0 +1,289 @@
+"""The charts of a search: its progress by generation, its front, scores against real ones.
+
+Points are zero-long strokes with round ends, so that they stay round in a drawing that is
+stretched; `data-c` is the candidate's number in the table, by which the page's script tells more.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from typing import Any
+
+from detnet.report.charts import HEIGHT, WIDTH, Frame, nice_ticks, path
+from detnet.report.search.records import CandidateRow, SearchRecord
+from detnet.report.search.summary import front
+
+COST_NAMES = {
+    "macs": "multiply-adds",
+    "params": "parameters",
+    "latency_ms": "latency",
+}
+
+
+def cost_name(name: str) -> str:
+    """A cost in words."""
+    return COST_NAMES.get(name, name)
+
+
+def cost_text(name: str, value: float | None) -> str:
+    """A cost with its unit, short: 288.1 M, 1.85 M, 12.3 ms."""
+    if value is None:
+        return "–"
+    if name == "latency_ms":
+        return f"{value:,.{2 if value < 10 else 1 if value < 100 else 0}f} ms"
+    size, letter = _unit(name, value)
+    if size == 1:
+        return f"{value:g}"
+    number = value / size
+    return f"{number:.1f} {letter}" if number >= 10 else f"{number:.2f} {letter}"
+
+
+def _unit(name: str, largest: float) -> tuple[float, str]:
+    """What to divide a cost by, and the letter for it."""
+    if name == "latency_ms":
+        return 1.0, "ms"
+    sizes = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
+    return next(((size, letter) for size, letter in sizes if largest >= size), (1.0, ""))
+
+
+def progress_chart(
+    generations: Sequence[Mapping[str, Any]], candidates: Sequence[CandidateRow]
+) -> str:
+    """The best so far, each generation's median and middle half, every candidate faintly.
+
+    Under it, on the same axis, how many of each generation are done, failed, running and waiting.
+    """
+    scored = [
+        (number, one)
+        for number, one in enumerate(candidates)
+        if one.score is not None and not one.pruned
+    ]
+    if not scored:
+        return ""
+    frame, y_ticks = _frame(generations, [one.score or 0.0 for _, one in scored])
+    content = _band(frame, generations)
+    for number, one in scored:
+        content.append(_dot(frame, one.generation, one.score or 0.0, "faint", number))
+    for style, values in (
+        ("two", [(row["generation"], row["quantiles"]["0.5"]) for row in generations]),
+        ("one", [(row["generation"], row["best_so_far"]) for row in generations]),
+    ):
+        placed = [frame.place(x, y) for x, y in values if y is not None]
+        content.append(f'<polyline class="{style}" points="{path(placed)}"/>')
+        if len(placed) == 1:
+            content.append(f'<path class="dot {style}" d="M{_xy(placed[0])}h0"/>')
+    x_ticks = [
+        (tick, f"{tick:g}")
+        for tick in nice_ticks(frame.x_low + 0.5, frame.x_high - 0.5)
+        if tick == int(tick) and frame.x_low <= tick <= frame.x_high
+    ]
+    y_texts = [(tick, percent(tick, y_ticks)) for tick in y_ticks]
+    return plot(
+        content,
+        frame,
+        x_ticks,
+        y_texts,
+        x_name="generation",
+        label="score by generation",
+        below=_tally(frame, generations),
+    )
+
+
+def front_chart(
+    record: SearchRecord, cost: str, *, winner: CandidateRow | None, costs: Sequence[str] = ()
+) -> str:
+    """Every candidate's score against one cost; the front stands out, and so does the winner.
+
+    Args:
+        record: the search.
+        cost: the horizontal axis.
+        winner: to mark.
+        costs: those the front is of; `cost` alone by default.
+    """
+    placed = [
+        (number, one)
+        for number, one in enumerate(record.candidates)
+        if one.score is not None and not one.pruned and cost in one.costs
+    ]
+    if not placed:
+        return ""
+    limit = record.limits.get(cost)
+    xs = [float(one.costs[cost]) for _, one in placed]
+    near = [limit] if limit is not None and limit < 2 * max(xs) else []
+    x_ticks = nice_ticks(min(xs), max([*xs, *near]))
+    y_ticks = score_ticks([one.score or 0.0 for _, one in placed])
+    unit, letter = _unit(cost, x_ticks[-1])
+    frame = Frame(x_ticks[0], x_ticks[-1], y_ticks[0], y_ticks[-1])
+    best = {(one.generation, one.slot) for one in front(record.comparable, costs or [cost])}
+    content = _limit(frame, limit)
+    on_front = [each for each in placed if (each[1].generation, each[1].slot) in best]
+    if set(costs) <= {cost}:
+        content.append(_steps(frame, [(one.costs[cost], one.score or 0.0) for _, one in on_front]))
+    for style, some in (("faint", placed), ("front", on_front)):
+        for number, one in some:
+            if style == "front" or (one.generation, one.slot) not in best:
+                content.append(_dot(frame, one.costs[cost], one.score or 0.0, style, number))
+    for number, one in placed:
+        if one is winner:
+            for style in ("winner", "winner-core"):
+                content.append(_dot(frame, one.costs[cost], one.score or 0.0, style, number))
+    return plot(
+        content,
+        frame,
+        [(tick, f"{tick / unit:g}") for tick in x_ticks],
+        [(tick, percent(tick, y_ticks)) for tick in y_ticks],
+        x_name=f"{cost_name(cost)}, {letter}" if letter else cost_name(cost),
+        label=f"score against {cost_name(cost)}",
+    )
+
+
+def pairs_chart(pairs: Sequence[tuple[float, float, str]], *, x_name: str, label: str) -> str:
+    """Real scores against those of the supernet; each pair with what to say of it."""
+    if not pairs:
+        return ""
+    x_ticks, y_ticks = score_ticks([x for x, _, _ in pairs]), score_ticks([y for _, y, _ in pairs])
+    frame = Frame(x_ticks[0], x_ticks[-1], y_ticks[0], y_ticks[-1])
+    content = [
+        f'<path class="dot pt front" d="M{_xy(frame.place(x, y))}h0" data-tip="{escape(tip)}"/>'
+        for x, y, tip in pairs
+    ]
+    return plot(
+        content,
+        frame,
+        [(tick, percent(tick, x_ticks)) for tick in x_ticks],
+        [(tick, percent(tick, y_ticks)) for tick in y_ticks],
+        x_name=x_name,
+        label=label,
+    )
+
+
+def plot(
+    content: Iterable[str],
+    frame: Frame,
+    x_ticks: Sequence[tuple[float, str]],
+    y_ticks: Sequence[tuple[float, str]],
+    *,
+    x_name: str,
+    label: str,
+    below: str = "",
+) -> str:
+    """Puts a drawing between its axes, as the page's other charts are.
+
+    Args:
+        content: SVG, within `WIDTH` by `HEIGHT`.
+        frame: what values the edges are.
+        x_ticks: value and text.
+        y_ticks: the same, upwards.
+        x_name: under the horizontal axis.
+        label: for those who cannot see it.
+        below: HTML between the drawing and its horizontal axis.
+    """
+    low, wide = frame.x_low, frame.x_high - frame.x_low
+    grid = "".join(
+        '<line class="grid" x1="0" x2="{0}" y1="{1}" y2="{1}"/>'.format(
+            WIDTH, frame.place(low, y)[1]
+        )
+        for y, _ in y_ticks
+    )
+    return (
+        '<div class="chart dots"><div class="ticks-y" aria-hidden="true">'
+        + "".join(
+            f'<span style="top:{100 * frame.place(low, y)[1] / HEIGHT:.2f}%">{escape(text)}</span>'
+            for y, text in y_ticks
+        )
+        + f'</div><div class="plot"><svg viewBox="0 0 {WIDTH} {HEIGHT}" preserveAspectRatio="none" '
+        f'role="img" aria-label="{escape(label)}">{grid}{"".join(content)}</svg></div>{below}'
+        '<div class="ticks-x" aria-hidden="true">'
+        + "".join(
+            f'<span style="left:{100 * (x - low) / wide:.2f}%">{escape(text)}</span>'
+            for x, text in x_ticks
+        )
+        + f'</div><div class="x-name">{escape(x_name)}</div></div>'
+    )
+
+
+def score_ticks(scores: Sequence[float]) -> list[float]:
+    """Round numbers around the scores, not down to 0: what matters here are differences."""
+    low, high = min(scores), max(scores)
+    if high - low < 1e-3:
+        low, high = low - 5e-4, high + 5e-4
+    return nice_ticks(low, high)
+
+
+def percent(value: float, ticks: Sequence[float]) -> str:
+    """A tick as percent, with as many decimals as the ticks need to differ."""
+    step = abs(ticks[1] - ticks[0]) * 100
+    digits = next((n for n in range(4) if abs(step * 10**n - round(step * 10**n)) < 1e-6), 4)
+    return f"{100 * value:.{digits}f} %"
+
+
+def _frame(
+    generations: Sequence[Mapping[str, Any]], scores: Sequence[float]
+) -> tuple[Frame, list[float]]:
+    """Half a generation of room on both sides."""
+    ticks = score_ticks(scores)
+    numbers = [row["generation"] for row in generations]
+    return Frame(min(numbers) - 0.5, max(numbers) + 0.5, ticks[0], ticks[-1]), ticks
+
+
+def _band(frame: Frame, generations: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The middle half of each generation."""
+    rows = [row for row in generations if row["quantiles"]["0.5"] is not None]
+    upper = [frame.place(row["generation"], row["quantiles"]["0.75"]) for row in rows]
+    lower = [frame.place(row["generation"], row["quantiles"]["0.25"]) for row in rows]
+    if len(rows) == 1:  # a band of one generation would have no width
+        return [
+            f'<line class="middle" x1="{x}" x2="{x}" y1="{y}" y2="{lower[0][1]}"/>'
+            for x, y in upper
+        ]
+    return [f'<polygon class="middle" points="{path([*upper, *lower[::-1]])}"/>']
+
+
+def _tally(frame: Frame, generations: Sequence[Mapping[str, Any]]) -> str:
+    """How many candidates of each generation are in which state, as stacked bars."""
+    states = ("done", "failed", "running", "waiting")
+    most = max(sum(row[state] for state in states) for row in generations)
+    bar = 0.7 * WIDTH / (frame.x_high - frame.x_low)
+    parts = []
+    for row in generations:
+        x, top = frame.place(row["generation"], frame.y_low)[0] - bar / 2, 100.0
+        told = ", ".join(f"{row[state]} {state}" for state in states if row[state])
+        for state in states:
+            height = 100 * row[state] / most
+            top -= height
+            if height:
+                parts.append(
+                    f'<rect class="state-{state}" x="{x:.1f}" y="{top:.1f}" width="{bar:.1f}" '
+                    f'height="{height:.1f}" data-tip="generation {row["generation"]}: {told}"/>'
+                )
+    return (
+        f'<div class="tally"><svg viewBox="0 0 {WIDTH} 100" preserveAspectRatio="none" role="img" '
+        f'aria-label="candidates by generation and state">{"".join(parts)}</svg></div>'
+    )
+
+
+def _limit(frame: Frame, limit: float | None) -> list[str]:
+    if limit is None or not frame.x_low <= limit <= frame.x_high:
+        return []
+    x, _ = frame.place(limit, frame.y_low)
+    return [f'<line class="limit" x1="{x}" x2="{x}" y1="0" y2="{HEIGHT}"/>']
+
+
+def _steps(frame: Frame, points: Sequence[tuple[float, float]]) -> str:
+    """The best score that each cost buys."""
+    corners: list[tuple[float, float]] = []
+    for x, y in sorted(points):
+        if corners:
+            corners.append((x, corners[-1][1]))
+        corners.append((x, y))
+    if corners:
+        corners.append((frame.x_high, corners[-1][1]))
+    placed = [frame.place(x, y) for x, y in corners]
+    return f'<polyline class="front-line" points="{path(placed)}"/>'
+
+
+def _dot(frame: Frame, x: float, y: float, style: str, number: int) -> str:
+    return f'<path class="dot pt {style}" d="M{_xy(frame.place(x, y))}h0" data-c="{number}"/>'
+
+
+def _xy(placed: tuple[float, float]) -> str:
+    return f"{placed[0]:g} {placed[1]:g}"

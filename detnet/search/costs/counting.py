@@ -1,0 +1,180 @@
+"""Multiply-adds and parameters of every network of a space, without building the networks."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from detnet.backbones.base import Classifier
+from detnet.backbones.cost import count_macs, count_params
+from detnet.backbones.norm import make_norm
+from detnet.backbones.shuffle_space import ShuffleSpace
+from detnet.backbones.shufflenet import ShuffleBlock, conv_unit
+from detnet.backbones.space import Space
+from detnet.errors import InputError
+from detnet.search.costs.extremes import Path, descend, within_both
+
+CostName = Literal["macs", "params"]
+
+
+class Costs:
+    """Multiply-adds and parameters of the networks of a space.
+
+    Both are of the body, which is what a detector takes and what DetNAS's limit means: no tail, no
+    classifier. Batch 1. They equal what `count_macs` and `count_params` say of the built network.
+    In a shuffle space they are sums over the blocks, each kind measured once, and `smallest` and
+    `largest` are exact. In other spaces each network is built on torch's meta device when it is
+    first asked for, and `smallest` and `largest` change one gene at a time from two starts, the
+    first and the last choice of every gene.
+
+    Args:
+        space: the table.
+        width: of the networks.
+        image_size: height and width, pixels.
+
+    Raises:
+        InputError: the image is smaller than the coarsest stride.
+
+    Paper: Chen et al. 2019, arXiv:1903.10979.
+    """
+
+    def __init__(
+        self, space: Space, *, width: float = 1.0, image_size: tuple[int, int] = (224, 224)
+    ) -> None:
+        self.space, self.width, self.image_size = space, width, image_size
+        self._require_large_enough()
+        self._known: dict[Path, tuple[int, int]] = {}
+        self._tails: dict[tuple[Path, int], int] = {}
+        self._table = _measure(space, width, image_size) if type(space) is ShuffleSpace else None
+
+    def macs(self, path: Sequence[int]) -> int:
+        """Multiply-adds of the body, the definition of DetNAS's limit."""
+        if self._table is None:
+            return self._built(path)[0]
+        return self._table.total("macs", self.space.check(path))
+
+    def params(self, path: Sequence[int]) -> int:
+        """Parameters of the body."""
+        if self._table is None:
+            return self._built(path)[1]
+        return self._table.total("params", self.space.check(path))
+
+    def total_macs(self, path: Sequence[int], *, num_classes: int = 1000) -> int:
+        """Multiply-adds with tail and classifier, by which DetNAS's pre-training draws paths."""
+        path = self.space.check(path)
+        # What follows the last level is the same for every path of a shuffle space.
+        key = (() if self._table is not None else path, num_classes)
+        if key not in self._tails:
+            with torch.device("meta"):
+                model = Classifier(self.space.network(path, width=self.width), num_classes).eval()
+            total = count_macs(lambda: model(self._images()))
+            self._tails[key] = total - self.macs(path)
+        return self.macs(path) + self._tails[key]
+
+    def smallest(self, cost: CostName = "macs", *, enough: float = -math.inf) -> Path:
+        """Finds the path of least cost.
+
+        Args:
+            cost: which.
+            enough: outside shuffle spaces the search ends at the first path of at most this cost.
+        """
+        if self._table is not None:
+            return self.space.check(self._table.best(cost, min))
+        value = self.macs if cost == "macs" else self.params
+        return descend(self.space, value, self._ends(), enough=enough)
+
+    def largest(self, cost: CostName = "macs") -> Path:
+        """Finds the path of most cost."""
+        if self._table is not None:
+            return self.space.check(self._table.best(cost, max))
+        value = self.macs if cost == "macs" else self.params
+        return descend(self.space, lambda path: -value(path), self._ends())
+
+    def within(self, macs: float, params: float) -> Path | None:
+        """Finds a path of at most so many multiply-adds and parameters, None if there is none.
+
+        Exact in a shuffle space; in others None means that none was found.
+        """
+        if self._table is not None:
+            bounds = (macs - self._table.stem[0], params - self._table.stem[1])
+            return within_both(self._table.rows, bounds) or None
+
+        def excess(path: Path) -> float:
+            return max(self.macs(path) / macs, self.params(path) / params)
+
+        starts = [self.smallest("macs"), self.smallest("params")]
+        path = descend(self.space, excess, starts, enough=1.0)
+        return path if excess(path) <= 1 else None
+
+    def _built(self, path: Sequence[int]) -> tuple[int, int]:
+        path = self.space.check(path)
+        if path not in self._known:
+            with torch.device("meta"):
+                network = self.space.network(path, width=self.width).eval()
+            macs = count_macs(lambda: network(self._images()))
+            self._known[path] = (macs, count_params(network))
+        return self._known[path]
+
+    def _images(self) -> Tensor:
+        return torch.empty(1, 3, *self.image_size, device="meta")
+
+    def _ends(self) -> list[Path]:
+        genes = self.space.genes
+        return [(0,) * len(genes), tuple(len(gene.choices) - 1 for gene in genes)]
+
+    def _require_large_enough(self) -> None:
+        with torch.device("meta"):
+            network = self.space.network(self._ends()[0], width=self.width)
+        coarsest = max(info.stride for info in network.feature_info)
+        if min(self.image_size) < coarsest:
+            height, width = self.image_size
+            raise InputError(
+                f"costs cannot be counted at {height}×{width}: the space's coarsest stride is "
+                f"{coarsest}"
+            )
+
+
+@dataclass(frozen=True)
+class _Table:
+    """Multiply-adds and parameters: of the stem, and of each choice of each block."""
+
+    stem: tuple[int, int]
+    rows: tuple[tuple[tuple[int, int], ...], ...]
+
+    def total(self, cost: CostName, path: Path) -> int:
+        column = 0 if cost == "macs" else 1
+        chosen = zip(self.rows, path, strict=True)
+        return self.stem[column] + sum(row[index][column] for row, index in chosen)
+
+    def best(self, cost: CostName, better: Callable[[Sequence[int]], int]) -> Path:
+        column = 0 if cost == "macs" else 1
+        columns = [[pair[column] for pair in row] for row in self.rows]
+        return tuple(values.index(better(values)) for values in columns)
+
+
+def _measure(space: ShuffleSpace, width: float, image_size: tuple[int, int]) -> _Table:
+    space, norm = space.scaled(width), make_norm("batch")
+    known: dict[tuple[int, ...], tuple[tuple[int, int], ...]] = {}
+    rows = []
+    with torch.device("meta"):
+        features = torch.empty(1, 3, *image_size)
+        stem, features = _run(conv_unit(3, space.stem_channels, norm, 3, 2), features)
+        for at in space.positions():
+            key = (at.in_channels, at.out_channels, at.stride)
+            if key not in known:  # a stage's blocks are alike after the first
+                blocks = [ShuffleBlock(at, choice, norm=norm) for choice in space.choices]
+                runs = [_run(block, features) for block in blocks]
+                known[key] = tuple(cost for cost, _ in runs)
+                features = runs[0][1]
+            rows.append(known[key])
+    return _Table(stem, tuple(rows))
+
+
+def _run(module: nn.Module, features: Tensor) -> tuple[tuple[int, int], Tensor]:
+    module.eval()
+    outputs: list[Tensor] = []
+    macs = count_macs(lambda: outputs.append(module(features)))
+    return (macs, count_params(module)), outputs[0]

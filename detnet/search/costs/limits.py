@@ -1,0 +1,158 @@
+"""What candidates cost, and which of them the limits of a search allow."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+
+from detnet.backbones.space import Space
+from detnet.errors import InputError
+from detnet.search.costs.counting import CostName, Costs
+from detnet.search.costs.extremes import Path, descend
+from detnet.search.costs.latency import latency_ms, path_latency
+
+__all__ = ["Costs", "Legality", "Limits", "latency_ms", "path_latency"]
+
+_NOUNS: dict[CostName, str] = {"macs": "multiply-adds", "params": "parameters"}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The most that a candidate may cost; None allows everything.
+
+    Args:
+        macs: multiply-adds of the body.
+        params: parameters of the body.
+        latency_ms: measured time of the body on the machine that searches.
+
+    Raises:
+        InputError: a limit that is not a number above 0.
+    """
+
+    macs: float | None = None
+    params: float | None = None
+    latency_ms: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if value is not None and not value > 0:  # NaN too
+                raise InputError(f"a limit on {name} must be above 0, got {value}")
+
+
+class Legality:
+    """Decides which paths a search may score, and tells what they cost.
+
+    A limit on latency makes the search depend on the machine and its moment: the same seed gives
+    the same candidates only as far as the measurements agree. So each path is measured once, and
+    what an interrupted search has recorded is taken from `known`.
+
+    Args:
+        space: whose paths.
+        costs: of the same space.
+        limits: the most that is allowed.
+        latency: measures a path, milliseconds; see `path_latency`. Where it is given, `costs_of`
+            tells it, limit or no.
+        known: costs recorded earlier by path, of which "latency_ms" is used.
+
+    Raises:
+        InputError: a limit on latency without `latency`.
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        costs: Costs,
+        limits: Limits | None = None,
+        latency: Callable[[Path], float] | None = None,
+        *,
+        known: Mapping[Path, Mapping[str, float]] | None = None,
+    ) -> None:
+        self.space, self.costs, self.limits = space, costs, limits or Limits()
+        self.latency = latency
+        if self.limits.latency_ms is not None and latency is None:
+            raise InputError("a limit on latency needs a way to measure it")
+        self._measured: dict[Path, float] = {}
+        for path, values in (known or {}).items():
+            if "latency_ms" in values:
+                self._measured[space.check(path)] = values["latency_ms"]
+
+    def allows(self, path: Path) -> bool:
+        """Tells whether a path is within all limits; latency is measured last."""
+        return self._excess(path) <= 1
+
+    def costs_of(self, path: Path) -> dict[str, float]:
+        """Tells "macs" and "params", and "latency_ms" where it can be measured."""
+        found: dict[str, float] = {"macs": self.costs.macs(path), "params": self.costs.params(path)}
+        if self.latency is not None:
+            found["latency_ms"] = self._latency_ms(path)
+        return found
+
+    def require_possible(self) -> Path:
+        """Finds a path that is allowed, so that a search never starts in vain.
+
+        Exact for multiply-adds and parameters in a shuffle space. In other spaces, and for latency,
+        paths are tried as `descend` says.
+
+        Raises:
+            InputError: none is; the message names the smallest possible cost.
+        """
+        macs, params = self.limits.macs, self.limits.params
+        if macs is not None:
+            self._require("macs", macs)
+        if params is not None:
+            self._require("params", params)
+        path = self.costs.within(macs or math.inf, params or math.inf)
+        if path is None:
+            raise InputError(
+                f"no network of this space has at most {_millions(macs or 0)} multiply-adds and at "
+                f"most {_millions(params or 0)} parameters at once, though each is possible by "
+                "itself; raise one of the two"
+            )
+        return self._require_fast(path)
+
+    def _require(self, name: CostName, limit: float) -> None:
+        count = self.costs.macs if name == "macs" else self.costs.params
+        least = count(self.costs.smallest(name, enough=limit))
+        if least > limit:
+            raise InputError(
+                f"no network of this space has at most {_millions(limit, least)} {_NOUNS[name]}: "
+                f"the smallest has {_millions(least, limit)}"
+            )
+
+    def _require_fast(self, path: Path) -> Path:
+        limit = self.limits.latency_ms
+        if limit is None or self.allows(path):
+            return path
+        starts = [path, self.costs.smallest("macs")]
+        path = descend(self.space, self._excess, starts, enough=1.0, sweeps=1)
+        if not self.allows(path):
+            raise InputError(
+                f"no network of this space that takes at most {limit:g} ms was found: the fastest "
+                f"of those within the other limits takes {self._latency_ms(path):.4g} ms here"
+            )
+        return path
+
+    def _excess(self, path: Path) -> float:
+        """The largest ratio of a cost to its limit; latency is left out if another is over 1."""
+        ratios = [0.0]
+        if self.limits.macs is not None:
+            ratios.append(self.costs.macs(path) / self.limits.macs)
+        if self.limits.params is not None:
+            ratios.append(self.costs.params(path) / self.limits.params)
+        if self.limits.latency_ms is None:
+            return max(ratios)
+        if max(ratios) > 1:
+            return math.inf
+        return self._latency_ms(path) / self.limits.latency_ms
+
+    def _latency_ms(self, path: Path) -> float:
+        assert self.latency is not None
+        path = self.space.check(path)
+        if path not in self._measured:
+            self._measured[path] = self.latency(path)
+        return self._measured[path]
+
+
+def _millions(value: float, other: float = 0.0) -> str:
+    """Writes a count in millions, with as many digits as set it apart from another."""
+    digits = next(n for n in range(4, 18) if n == 17 or f"{value:.{n}g}" != f"{other:.{n}g}")
+    return f"{value / 1e6:.{digits}g} M"

@@ -1,0 +1,191 @@
+"""Fills a study with candidates, one generation at a time, whoever is alive to do it.
+
+Every worker looks at what the storage lacks and supplies it, so that nothing hangs on the one that
+began: a generation is planned once, by whoever writes its plan first, and each slot of the plan
+that has no attempt waiting, running or settled gets a new one.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from detnet.errors import InputError
+from detnet.search.methods.method import Method, Scored
+from detnet.search.study.records import (
+    RETRIES,
+    Record,
+    Slot,
+    failure,
+    is_open,
+    is_settled,
+    make_record,
+    read_attempts,
+)
+from detnet.search.study.study import SearchStudy
+
+if TYPE_CHECKING:
+    from detnet.search.costs.limits import Legality
+
+Attempts = dict[Slot, list[FrozenTrial]]
+Plan = list[tuple[tuple[int, ...], dict[str, float]]]  # path and costs of each slot
+
+
+class Generations:
+    """The generations of a study, as one worker sees them.
+
+    Args:
+        study: which all workers share.
+        method: chooses the candidates of a generation from those before.
+        legality: tells their costs.
+        retries: how often a candidate that failed is tried again; the first worker's number holds
+            for the whole search.
+        watch: called with "generation" and "note" events.
+    """
+
+    def __init__(
+        self,
+        study: SearchStudy,
+        method: Method,
+        legality: "Legality",
+        *,
+        retries: int,
+        watch: Callable[[dict[str, Any]], None],
+    ) -> None:
+        self._study, self._method, self._legality = study, method, legality
+        self._watch = watch
+        self._plans: dict[int, Plan] = {}
+        self._announced = -1
+        self._slots: Attempts = {}
+        with study.lock():
+            if RETRIES not in study.user_attrs:
+                study.set_user_attr(RETRIES, retries)
+        self.retries = int(study.user_attrs[RETRIES])
+
+    def advance(self) -> bool:
+        """Enqueues what is missing now; True when the search is over.
+
+        Raises:
+            InputError: no candidate of a generation could be scored.
+        """
+        slots = self._read()
+        index = self._current(slots)
+        if index >= self._method.generations:
+            return True
+        plan = self._plan(index, slots)
+        if not plan:
+            return True
+        if self._lacking(index, plan, slots):
+            with self._study.lock():
+                slots = self._read()  # another may have been faster
+                for slot in self._lacking(index, plan, slots):
+                    self._enqueue(index, slot, *plan[slot], slots.get((index, slot), []))
+            self._read()
+        self._announce(index, plan)
+        return False
+
+    def records(self, index: int) -> list[Record]:
+        """What was known of one generation's candidates when `advance` last looked."""
+        slots = sorted(slot for slot in self._slots if slot[0] == index)
+        return [make_record(self._slots[slot], self.retries) for slot in slots]
+
+    def _read(self) -> Attempts:
+        self._slots = slots = read_attempts(self._study)
+        waiting = (slots[slot][-1] for slot in sorted(slots))
+        self._study.queue = [
+            trial._trial_id for trial in waiting if trial.state == TrialState.WAITING
+        ]
+        return slots
+
+    def _current(self, slots: Attempts) -> int:
+        """The first generation that is not settled."""
+        index = max((generation for generation, _ in slots), default=-1)
+        if index < 0:
+            return 0
+        plan = self._plan(index, slots)
+        if not all(
+            (index, slot) in slots and is_settled(slots[index, slot], self.retries)
+            for slot in range(len(plan))
+        ):
+            return index
+        self._require_a_value([slots[index, slot] for slot in range(len(plan))])
+        return index + 1
+
+    def _plan(self, index: int, slots: Attempts) -> Plan:
+        """A generation's candidates; the plan written first holds, should two workers differ.
+
+        They do where the limit is on a latency that each measures.
+        """
+        if index not in self._plans:
+            key = f"generation {index}"
+            stored = self._study.user_attrs.get(key)
+            if stored is None:
+                paths = self._method.generation(index, self._history(index, slots))
+                plan = [(list(path), self._legality.costs_of(path)) for path in paths]
+                with self._study.lock():
+                    if key not in self._study.user_attrs:
+                        self._study.set_user_attr(key, plan)
+                stored = self._study.user_attrs[key]
+            self._plans[index] = [(tuple(path), costs) for path, costs in stored]
+        return self._plans[index]
+
+    def _history(self, index: int, slots: Attempts) -> list[Scored]:
+        records = [make_record(slots[one], self.retries) for one in sorted(slots) if one[0] < index]
+        return [Scored(one.path, one.values, one.costs) for one in records]
+
+    def _lacking(self, index: int, plan: Plan, slots: Attempts) -> list[int]:
+        return [
+            slot
+            for slot in range(len(plan))
+            if (index, slot) not in slots
+            or not (is_open(slots[index, slot]) or is_settled(slots[index, slot], self.retries))
+        ]
+
+    def _enqueue(
+        self,
+        index: int,
+        slot: int,
+        path: tuple[int, ...],
+        costs: dict[str, float],
+        before: list[FrozenTrial],
+    ) -> None:
+        trial = optuna.trial.create_trial(
+            state=TrialState.WAITING,
+            user_attrs={
+                "generation": index,
+                "slot": slot,
+                "attempt": before[-1].user_attrs["attempt"] + 1 if before else 0,
+                "path": list(path),
+                "costs": costs,
+            },
+        )
+        if hasattr(trial, "set_constraint"):  # Optuna 5; only for its dashboard
+            for name, cost in costs.items():
+                limit = getattr(self._legality.limits, name, None)
+                if limit is not None:
+                    trial.set_constraint(name, cost - limit)
+        self._study.add_trial(trial)
+        if before and failure(before[-1]) is not None:
+            text = f"candidate {slot} of generation {index} is tried again: {failure(before[-1])}"
+            self._watch({"event": "note", "text": text})
+
+    def _require_a_value(self, candidates: Sequence[list[FrozenTrial]]) -> None:
+        if candidates and all(one[-1].state != TrialState.COMPLETE for one in candidates):
+            raise InputError(
+                f"study {self._study.study_name!r}: all {len(candidates)} candidates of a "
+                f"generation failed, the last with {failure(candidates[-1][-1])!r}; mend the cause "
+                "and search again in a new run folder"
+            )
+
+    def _announce(self, index: int, plan: Plan) -> None:
+        if index > self._announced:
+            self._announced = index
+            self._watch(
+                {
+                    "event": "generation",
+                    "generation": index,
+                    "generations": self._method.generations,
+                    "candidates": len(plan),
+                }
+            )

@@ -1,0 +1,195 @@
+"""A search is an Optuna study: candidates wait in it, and any number of workers take them."""
+
+import contextlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.study import StudyDirection
+from optuna.trial import TrialState
+from sqlalchemy.engine import URL
+
+from detnet.errors import InputError
+from detnet.search.study.records import Candidate, Record, read_candidates
+from detnet.search.study.storage import (
+    Lock,
+    SearchStorage,
+    open_storage,
+    parse_storage,
+    quiet,
+    reaching,
+    shown,
+)
+
+__all__ = [
+    "Candidate",
+    "NothingWaiting",
+    "Record",
+    "SearchStudy",
+    "load_study",
+    "objectives_of",
+    "open_study",
+    "read_candidates",
+]
+
+_IDENTITY = "identity"
+_OBJECTIVES = "objectives"
+
+
+class NothingWaiting(Exception):
+    """No candidate is waiting for a worker now."""
+
+
+class SearchStudy(optuna.Study):
+    """A study whose trials are all planned: asked for one more, it makes none up.
+
+    Close it when it is no longer needed; it is a context manager, too.
+    """
+
+    def __init__(self, name: str, storage: SearchStorage, url: URL) -> None:
+        # Neither is ever asked; the default sampler is slow to make.
+        sampler = optuna.samplers.RandomSampler(seed=0)
+        super().__init__(name, storage, sampler=sampler, pruner=optuna.pruners.NopPruner())
+        self.url = url
+        self.queue: list[int] = []  # ids of the trials that waited when the storage was last read
+        self._engine = storage.engine
+        self._lock = Lock(url, name)
+
+    def ask(self, fixed_distributions: dict[str, Any] | None = None) -> optuna.Trial:
+        """Claims the first trial of `queue` that still waits.
+
+        Raises:
+            NothingWaiting: none does.
+        """
+        while self.queue:
+            trial_id = self.queue.pop(0)
+            if self._claim(trial_id):
+                return optuna.Trial(self, trial_id)
+        raise NothingWaiting
+
+    def _claim(self, trial_id: int) -> bool:
+        # A trial without any heartbeat is never found stale, so a worker killed between its claim
+        # and its first heartbeat would keep the candidate for ever: the heartbeat comes first.
+        self._storage.record_heartbeat(trial_id)  # type: ignore[attr-defined]
+        try:
+            return self._storage.set_trial_state_values(trial_id, state=TrialState.RUNNING)
+        except UpdateFinishedTrialError:
+            return False
+
+    def report(self, trial: optuna.Trial, value: float, step: int) -> None:
+        """Stores an intermediate value, where there are several objectives too."""
+        self._storage.set_trial_intermediate_value(trial._trial_id, step, value)
+
+    def lock(self) -> contextlib.AbstractContextManager[None]:
+        """Held by one worker at a time, to enqueue without doubles."""
+        return self._lock()
+
+    def close(self) -> None:
+        """Closes the connections to the database."""
+        self._storage.remove_session()
+        self._engine.dispose()
+
+    def __enter__(self) -> "SearchStudy":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def open_study(
+    storage: str,
+    name: str = "search",
+    *,
+    objectives: Sequence[str] = ("score",),
+    heartbeat_s: float = 60,
+    identity: Mapping[str, Any] | None = None,
+) -> SearchStudy:
+    """Opens a study, or makes it where there is none.
+
+    Args:
+        storage: `sqlite:///FILE`, the path of an SQLite file, or `postgresql://…`.
+        name: the study's, unique in the database.
+        objectives: the first is maximised, the others are minimised.
+        heartbeat_s: how often a worker shows that it is alive; after two missed ones its candidate
+            goes to another. Counted in whole seconds, at least one.
+        identity: what the study belongs to, of values JSON can hold. The first to open it writes
+            it down, and the study refuses another.
+
+    Raises:
+        InputError: the storage cannot be reached, or the study is another search's.
+    """
+    url = parse_storage(storage)
+    with _opening(url), Lock(url, name)():
+        database = open_storage(url, heartbeat_s)
+        directions: list[StudyDirection] = [StudyDirection.MAXIMIZE]
+        directions += [StudyDirection.MINIMIZE] * (len(objectives) - 1)
+        optuna.create_study(
+            storage=database, study_name=name, directions=directions, load_if_exists=True
+        )
+        study = SearchStudy(name, database, url)
+        try:
+            _recognise(study, _OBJECTIVES, {"objectives": list(objectives)})
+            if identity is not None:
+                _recognise(study, _IDENTITY, identity)
+        except InputError:
+            study.close()
+            raise
+    return study
+
+
+def load_study(storage: str, name: str = "search") -> SearchStudy:
+    """Opens a study that is there, to look at it.
+
+    Raises:
+        InputError: there is none, or the storage cannot be reached.
+    """
+    url = parse_storage(storage)
+    if url.drivername == "sqlite" and not Path(str(url.database)).is_file():
+        raise InputError(f"{url.database}: no such file; the search has not begun")
+    with _opening(url), Lock(url, name)():
+        database = open_storage(url, heartbeat_s=60)
+        try:
+            return SearchStudy(name, database, url)
+        except KeyError as error:
+            database.engine.dispose()
+            raise InputError(
+                f"storage {shown(url)}: no study {name!r}; the search has not begun"
+            ) from error
+
+
+def objectives_of(study: optuna.Study) -> tuple[str, ...]:
+    """The names of a study's objectives, the first maximised, the others minimised."""
+    return tuple(study.user_attrs[_OBJECTIVES]["objectives"])
+
+
+@contextlib.contextmanager
+def _opening(url: URL) -> Iterator[None]:
+    with quiet(), reaching(url):
+        try:
+            yield
+        except RuntimeError as error:  # Optuna's, of a database of another version
+            if "optuna" not in str(error):
+                raise
+            raise InputError(f"storage {shown(url)}: {' '.join(str(error).split())}") from error
+
+
+def _recognise(study: SearchStudy, key: str, given: Mapping[str, Any]) -> None:
+    """Writes down what the study belongs to, or compares it with what is written there."""
+    wanted = json.loads(json.dumps(given))
+    known = study.user_attrs.get(key)
+    if known is None:
+        study.set_user_attr(key, wanted)
+        return
+    differing = [
+        f"{item} is {json.dumps(known.get(item))} there and {json.dumps(wanted.get(item))} here"
+        for item in sorted({*known, *wanted})
+        if known.get(item) != wanted.get(item)
+    ]
+    if differing:
+        raise InputError(
+            f"storage {shown(study.url)}: study {study.study_name!r} belongs to another search "
+            f"({'; '.join(differing)}); give another storage, or the search it belongs to"
+        )

@@ -1,0 +1,248 @@
+"""A worker takes candidates of a search and scores them, until the search is over."""
+
+import contextlib
+import math
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import optuna
+from optuna.exceptions import ExperimentalWarning, StorageInternalError, UpdateFinishedTrialError
+
+from detnet.errors import InputError
+from detnet.search.methods.method import Method
+from detnet.search.study.generations import Generations
+from detnet.search.study.records import Candidate, Record, read_attempts
+from detnet.search.study.storage import quiet, reaching
+from detnet.search.study.study import NothingWaiting, SearchStudy, objectives_of
+
+if TYPE_CHECKING:
+    from detnet.search.costs.limits import Legality
+
+Report = Callable[[float, int], bool]
+Score = Callable[[Candidate, Report], Sequence[float]]
+Prune = Callable[[Sequence[Mapping[int, float]], int, float], bool]
+Watch = Callable[[dict[str, Any]], None]
+
+_LONGEST_PAUSE_S = 2.0
+_STOP_EVERY_S = 0.05  # how often a waiting worker looks whether it shall end
+_LONGEST_ERROR = 500
+
+
+class _Stopped(BaseException):
+    """Ends a score from within; no Exception, so that a scorer's own `except` lets it pass."""
+
+
+def work(
+    study: SearchStudy,
+    method: Method,
+    score: Score,
+    *,
+    legality: "Legality",
+    retries: int = 2,
+    stop: Callable[[], bool],
+    watch: Watch,
+    worker: str,
+    prune: Prune | None = None,
+) -> bool:
+    """Scores candidates until the search is over, together with any number of other workers.
+
+    Workers may join, be stopped or be killed at any time: with the same method and the same
+    scores, the candidates are the same. (Not so with `prune`: which candidates are given up
+    depends on the ones scored before, and with several workers on chance.)
+
+    Args:
+        study: from `open_study`.
+        method: chooses the candidates of each generation.
+        score: gives a candidate's values, one per objective. Its second argument is to be called
+            with an intermediate value and a step from time to time; it answers whether to give
+            the candidate up, and return the values so far. Anything raised, and any value that is
+            not finite, is a failure; an `InputError` is the user's mistake and ends the worker.
+        legality: tells the costs to record.
+        retries: how often a candidate that failed is tried again before it is left out.
+        stop: asked between candidates and at each report; once it says True the candidate goes
+            back to the study, and the worker ends.
+        watch: called with each event: "generation", "candidate" and "note".
+        worker: this worker's name, recorded with its candidates.
+        prune: says of a reported value whether to give the candidate up, from what the others of
+            its generation reported ({step: value} of each), the step and the value.
+
+    Returns:
+        True when the search is over, False when it was stopped.
+
+    Raises:
+        InputError: of the scorer, or the storage was lost, or nothing could be scored.
+        KeyboardInterrupt: and whatever else ends the process, after handing the candidate back.
+    """
+    with quiet(), reaching(study.url):
+        generations = Generations(study, method, legality, retries=retries, watch=watch)
+        one = _Worker(study, generations, score, stop=stop, watch=watch, name=worker, prune=prune)
+        pause, over = _STOP_EVERY_S, generations.advance()
+        while not over and not stop():
+            if one.take():
+                pause, over = _STOP_EVERY_S, generations.advance()
+                one.tell()
+                continue
+            _fail_stale(study)
+            _sleep(pause, stop)
+            pause, over = min(1.5 * pause, _LONGEST_PAUSE_S), generations.advance()
+        return over
+
+
+class _Worker:
+    """Takes and scores one candidate at a time."""
+
+    def __init__(
+        self,
+        study: SearchStudy,
+        generations: Generations,
+        score: Score,
+        *,
+        stop: Callable[[], bool],
+        watch: Watch,
+        name: str,
+        prune: Prune | None,
+    ) -> None:
+        self._study, self._generations, self._score = study, generations, score
+        self._stop, self._watch, self._name, self._prune = stop, watch, name, prune
+        self._objectives = len(objectives_of(study))
+        self._candidate: Candidate | None = None
+        self._ended_by: BaseException | None = None
+        self._lost = False
+
+    def take(self) -> bool:
+        """Scores the next candidate; False if none was waiting."""
+        self._ended_by, self._lost = None, False
+        try:
+            self._study.optimize(self._objective, n_trials=1)
+        except NothingWaiting:
+            return False
+        except (ValueError, AssertionError, UpdateFinishedTrialError):
+            # Optuna refuses the result: this machine slept or hung for so long that the candidate
+            # was given to another worker. The objective itself lets out nothing of the kind, so
+            # any of what Optuna says then (it does not expect this case) means that.
+            self._lost = True
+        return True
+
+    def tell(self) -> None:
+        """Tells the watcher what became of the candidate, or raises what ended the worker."""
+        candidate = self._candidate
+        assert candidate is not None
+        if self._ended_by is not None and not isinstance(self._ended_by, _Stopped):
+            raise self._ended_by
+        if self._ended_by is not None or self._lost:
+            what = "was given to another worker meanwhile" if self._lost else "was handed back"
+            where = f"candidate {candidate.slot} of generation {candidate.generation}"
+            self._watch({"event": "note", "text": f"{where} {what}"})
+            return
+        records = self._generations.records(candidate.generation)
+        self._watch(_candidate_event(records[candidate.slot], records))
+
+    def _objective(self, trial: optuna.Trial) -> Sequence[float]:
+        """Scores a candidate for Optuna; no values means that it failed."""
+        attrs = trial.user_attrs
+        candidate = Candidate(attrs["generation"], attrs["slot"], tuple(attrs["path"]))
+        self._candidate = candidate
+        try:
+            trial.set_user_attr("worker", self._name)
+            reporter = _Reporter(self._study, trial, candidate, self._stop, self._prune)
+            values = self._checked(self._score(candidate, reporter))
+            if reporter.pruned:
+                trial.set_user_attr("pruned", True)
+            return values
+        except (UpdateFinishedTrialError, StorageInternalError):
+            raise
+        except InputError as error:
+            self._hand_back(trial, error)
+        except Exception as error:
+            trial.set_user_attr("error", _describe(error))
+        except BaseException as error:
+            self._hand_back(trial, error)
+        return ()
+
+    def _hand_back(self, trial: optuna.Trial, error: BaseException) -> None:
+        self._ended_by = error
+        with contextlib.suppress(UpdateFinishedTrialError):
+            trial.set_user_attr("handed_back", True)
+
+    def _checked(self, values: Sequence[float]) -> list[float]:
+        numbers = [float(value) for value in values]
+        if len(numbers) != self._objectives:
+            raise ValueError(f"{len(numbers)} values for {self._objectives} objectives")
+        if not all(map(math.isfinite, numbers)):
+            raise ArithmeticError(f"score is not finite: {', '.join(map(str, numbers))}")
+        return numbers
+
+
+class _Reporter:
+    """What a scorer reports to: stores the value, and says whether to give the candidate up."""
+
+    def __init__(
+        self,
+        study: SearchStudy,
+        trial: optuna.Trial,
+        candidate: Candidate,
+        stop: Callable[[], bool],
+        prune: Prune | None,
+    ) -> None:
+        self._study, self._trial, self._candidate = study, trial, candidate
+        self._stop, self._prune = stop, prune
+        self.pruned = False
+
+    def __call__(self, value: float, step: int) -> bool:
+        if self._stop():
+            raise _Stopped
+        self._study.report(self._trial, float(value), step)
+        if self._prune is not None and self._prune(self._others(), step, float(value)):
+            self.pruned = True
+        return self.pruned
+
+    def _others(self) -> list[dict[int, float]]:
+        mine = (self._candidate.generation, self._candidate.slot)
+        return [
+            dict(attempts[-1].intermediate_values)
+            for slot, attempts in sorted(read_attempts(self._study).items())
+            if slot[0] == mine[0] and slot != mine and attempts[-1].intermediate_values
+        ]
+
+
+def _candidate_event(record: Record, generation: Sequence[Record]) -> dict[str, Any]:
+    """An attempt's end, as told to a watcher."""
+    scores = [one.values[0] for one in generation if one.values is not None]
+    return {
+        "event": "candidate",
+        "generation": record.generation,
+        "slot": record.slot,
+        "path": record.path,
+        "state": record.state,  # "waiting": failed, and will be tried again
+        "values": record.values,
+        "costs": record.costs,
+        "seconds": record.seconds,
+        "error": None if record.state == "done" else record.error,
+        "pruned": record.pruned,
+        "settled": sum(one.state in ("done", "failed") for one in generation),
+        "candidates": len(generation),
+        "best": max(scores, default=None),  # of this generation
+    }
+
+
+def _describe(error: Exception) -> str:
+    """An error in one line, with the place it came from."""
+    text = " ".join(str(error).split())[:_LONGEST_ERROR]
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {text}{place}"
+
+
+def _fail_stale(study: SearchStudy) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        optuna.storages.fail_stale_trials(study)
+
+
+def _sleep(seconds: float, stop: Callable[[], bool]) -> None:
+    end = time.monotonic() + seconds
+    while not stop() and time.monotonic() < end:
+        time.sleep(_STOP_EVERY_S)
