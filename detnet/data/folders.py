@@ -10,6 +10,7 @@ from detnet.data.voc_lists import find_lists, find_standard, find_years, names_r
 from detnet.errors import InputError
 
 SPLITS = ("train", "val", "test")
+_PREFIXES = ("instances_", "person_keypoints_")  # of COCO's files; the second where it is alone
 _LOOKED_UP = 100  # file names; where none of so many is found, the others are not either
 _SPELLINGS = {"val": ("val", "valid", "validation")}
 _TRIED = (
@@ -137,7 +138,9 @@ def _find(data: Path, name: str, *, strict: bool = True) -> Path | None:
     for path in exact:
         if path.is_file():
             return path
-    matches = sorted((data / "annotations").glob(f"instances_{name}*.json"))
+    folder, matches = data / "annotations", list[Path]()
+    for prefix in _PREFIXES:
+        matches = matches or sorted(folder.glob(f"{prefix}{name}*.json"))
     if len(matches) > 1 and strict:
         raise InputError(
             f"{data}: {' and '.join(m.name for m in matches)} both fit the split {name!r}; "
@@ -149,7 +152,7 @@ def _find(data: Path, name: str, *, strict: bool = True) -> Path | None:
 def _images_of(data: Path, annotations: Path, name: str) -> Path:
     if annotations.parent.name != "annotations":
         return annotations.parent  # Roboflow keeps a split's images beside its JSON
-    stem = annotations.stem.removeprefix("instances_")
+    stem = _plain_stem(annotations)
     candidates = [data / stem, data / "images" / stem]
     for spelling in _SPELLINGS.get(name, (name,)):
         candidates += sorted(data.glob(f"{spelling}*")) + sorted(
@@ -164,10 +167,18 @@ def _images_of(data: Path, annotations: Path, name: str) -> Path:
     )
 
 
+def _plain_stem(annotations: Path) -> str:
+    """What an annotation file's name says of its split: "val2017"."""
+    stem = annotations.stem
+    for prefix in _PREFIXES:
+        stem = stem.removeprefix(prefix)
+    return stem
+
+
 def _images_beside(annotations: Path) -> Path:
     """The images of an annotation file given by itself, by the habits of the layouts."""
     if annotations.parent.name == "annotations":
-        stem = annotations.stem.removeprefix("instances_")
+        stem = _plain_stem(annotations)
         return _images_of(annotations.parent.parent, annotations, stem)
     beside = annotations.parent / "images"
     return beside if beside.is_dir() else annotations.parent

@@ -100,3 +100,13 @@ def test_what_is_missing_is_said_in_one_line(tmp_path: Path) -> None:
         with pytest.raises(InputError, match=message) as caught:
             attempt()
         assert "\n" not in str(caught.value)
+
+
+def test_cocos_keypoints_alone_are_a_split(tmp_path: Path) -> None:
+    alone = tmp_path / "annotations" / "person_keypoints_val2017.json"
+    touch(alone, tmp_path / "val2017" / "a.jpg")
+    assert find_split(tmp_path, "val").annotations == alone
+    for split in (find_split(tmp_path, "val"), find_split(alone, "val")):
+        assert split.images == tmp_path / "val2017"
+    touch(tmp_path / "annotations" / "instances_val2017.json")
+    assert find_split(tmp_path, "val").annotations.name == "instances_val2017.json"
