@@ -128,8 +128,8 @@ class SearchConfig:
     recalibration_images: int = 4000
     recalibration_batch: int = 8
     cheap_recalibration_images: int = 200
-    cheap_score_images: int = 1000
-    cheap_proposals: int = 200
+    cheap_score_images: int = 1500
+    cheap_proposals: int = 1000
     racing: bool = False
     retries: int = 2
     heartbeat_s: float = 60.0
