@@ -33,7 +33,8 @@ class ScoreMaps(nn.Module):
         self.cls_score = nn.Conv2d(channels, bins**2 * num_classes, 1)
         self.bbox_pred = nn.Conv2d(channels, bins**2 * 4, 1)
         for conv in (self.cls_score, self.bbox_pred):
-            nn.init.normal_(conv.weight, std=0.01)
+            # 0.01 at the paper's 1024; a narrower network's maps begin as large.
+            nn.init.normal_(conv.weight, std=0.01 * (1024 / channels) ** 0.5)
             nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -77,15 +78,18 @@ class PositionSensitiveHeads(RegionHeads):
         level: name of the level that the maps are computed on.
         hard_examples: take the losses of every proposal, and learn from the regions with the
             highest; else regions are drawn as elsewhere.
+        vote_scale: what the bins' average is multiplied with.
         parts: what `RegionHeads` takes; `box_head` works on the whole level, `box_predictor` is
             `ScoreMaps`, and `batch_size_per_image` says how many regions are learnt from.
 
     Paper: Dai et al. 2016, arXiv:1605.06409, Section 2; Shrivastava et al. 2016, arXiv:1604.03540.
     """
 
-    def __init__(self, *, level: str, hard_examples: bool, **parts: Any) -> None:
+    def __init__(
+        self, *, level: str, hard_examples: bool, vote_scale: float = 1.0, **parts: Any
+    ) -> None:
         super().__init__(**parts)
-        self.level, self.hard_examples = level, hard_examples
+        self.level, self.hard_examples, self.vote_scale = level, hard_examples, vote_scale
         self.roi_batch = int(parts["batch_size_per_image"])
 
     def forward(
@@ -116,7 +120,8 @@ class PositionSensitiveHeads(RegionHeads):
         scores, offsets = self.box_predictor(self.box_head(features[self.level]))
         pooler = self.box_roi_pool
         assert isinstance(pooler, PositionSensitivePooler)
-        return pooler.vote(scores, proposals), pooler.vote(offsets, proposals)
+        logits, deltas = pooler.vote(scores, proposals), pooler.vote(offsets, proposals)
+        return logits * self.vote_scale, deltas * self.vote_scale
 
     def subsample(self, labels: list[Tensor]) -> list[Tensor]:
         """Chooses the regions whose losses are computed: with hard examples, all of them."""

@@ -148,3 +148,7 @@ def test_classes_share_their_boxes() -> None:
     for detection in found:
         assert detection["labels"].tolist() == [2]
         torch.testing.assert_close(detection["boxes"], torch.tensor([[24.0, 20, 64, 50]]))
+    plain = net.judge(features, [region, region])
+    net.vote_scale = 3
+    for before, after in zip(plain, net.judge(features, [region, region]), strict=True):
+        torch.testing.assert_close(after, 3 * before)

@@ -40,12 +40,15 @@ def test_the_paper_s_numbers() -> None:
     with torch.device("meta"):
         model = create("rfcn", backbone="resnet101", num_classes=81)
     heads = model.roi_heads
+    assert heads.vote_scale == 7
     assert heads.box_head[0].weight.shape == (1024, 2048, 1, 1)
     assert heads.box_predictor.cls_score.out_channels == 7 * 7 * 81
     assert heads.box_predictor.bbox_pred.out_channels == 7 * 7 * 4
 
 
-@pytest.mark.parametrize("options", [{"ohem": False}, {"pooling": "pool", "bins": 3}])
+@pytest.mark.parametrize(
+    "options", [{"ohem": False}, {"pooling": "pool", "bins": 3, "vote": "mean"}]
+)
 def test_options(options: dict[str, Any], tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = create("rfcn", backbone="resnet50", **SMALL, **options)
@@ -65,6 +68,7 @@ def test_options(options: dict[str, Any], tmp_path: Path) -> None:
     ("options", "message"),
     [
         ({"pooling": "max"}, "'align' or 'pool', got 'max'"),
+        ({"vote": "sum"}, "'scaled' or 'mean', got 'sum'"),
         ({"bins": 0}, "1 or more, got 0 and 128"),
         ({"level": "c6"}, "one level, c6, at stride 16; the backbone has c2 at 4"),
         ({"proposal_level": "c3"}, "one level, c3, at stride 16"),
