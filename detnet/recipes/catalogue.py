@@ -85,6 +85,9 @@ _LITERAL.setdefault("resnet50_mask_rcnn_fpn_2x", _MASK_R50)
 RECIPES: dict[str, Recipe] = {
     "demo": Recipe("ours", {}, "made-up scenes", "what `make demo` trains"),
     "small": Recipe("ours", {}, "a few hundred images", "half width, from scratch, two cores"),
+    "small_keypoints": Recipe(
+        "ours", {}, "made-up scenes with keypoints", "an eighth of the width, from scratch, minutes"
+    ),
     **_LITERAL,
     **{
         f"{name}_detectron": Recipe(

@@ -19,7 +19,7 @@ from detnet.recipes.classification import pretrain
 from detnet.recipes.material import build_detector, load_material
 from detnet.recipes.splits import KEYPOINT_DETECTORS
 
-OURS = ("demo", "small")
+OURS = ("demo", "small", "small_keypoints")
 TRAINED = [name for name, row in RECIPES.items() if row.command == "train" and name not in OURS]
 PRETRAINED = [name for name, row in RECIPES.items() if row.command == "pretrain"]
 ONE_STEP: dict[str, Any] = {
