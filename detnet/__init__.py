@@ -9,13 +9,15 @@ if TYPE_CHECKING:
     from detnet.backbones import BACKBONES
     from detnet.detectors import DETECTORS, create
     from detnet.evaluation.coco import score
+    from detnet.inference.augmentation import PredictionOptions
     from detnet.inference.predictor import load
 
-__all__ = ["BACKBONES", "DETECTORS", "__version__", "create", "load", "score"]
+__all__ = ["BACKBONES", "DETECTORS", "PredictionOptions", "__version__", "create", "load", "score"]
 
 _HOMES = {
     "BACKBONES": "detnet.backbones",
     "DETECTORS": "detnet.detectors",
+    "PredictionOptions": "detnet.inference.augmentation",
     "create": "detnet.detectors",
     "load": "detnet.inference.predictor",
     "score": "detnet.evaluation.coco",

@@ -10,7 +10,8 @@
 A detector's AP and AR are told by IoU threshold and object size, and per class. A classifier, as
 `detnet pretrain` makes it, takes a folder with images in class folders: DATA/val/CLASS/image.jpg.
 Writes scores.json and, for a detector, results.json (COCO's results format) into RUN/evaluation,
-those of other data than the run's own validation split into a folder in that. With --metric voc07
+those of other data than the run's own validation split, and those with --soft-nms, --tta-scales or
+--tta-flip, into a folder in that. With --metric voc07
 or voc12 VOC's average precision is told instead, and scores_voc07.json or scores_voc12.json written
 as well. docs/measures.md and docs/voc.md say what each number means.
 """
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from detnet.cli.grids import add_grid_arguments, grid_options
+from detnet.cli.prediction import add_prediction_arguments, prediction_options
 from detnet.cli.score import add_score_arguments
 from detnet.errors import InputError
 
@@ -45,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_grid_arguments(parser)
     add_score_arguments(parser)
+    add_prediction_arguments(parser)
     parser.add_argument(
         "--precision",
         default="auto",
@@ -98,6 +101,7 @@ def _detector(args: argparse.Namespace, process: "Process", measures: dict[str, 
         measures=measures,
         submission=args.submission,
         metric=args.metric,
+        options=prediction_options(args),
         **_how(args, process),
     )
     if not process.main:
@@ -164,6 +168,9 @@ def _refuse_detection(args: argparse.Namespace) -> None:
         "--submission": args.submission,
         "--engine": args.engine != "hotcoco",
         "--metric": args.metric != "coco",
+        "--soft-nms": args.soft_nms,
+        "--tta-scales": args.tta_scales,
+        "--tta-flip": args.tta_flip,
     }
     for option, value in given.items():
         if value:

@@ -2,6 +2,8 @@
 
     detnet predict runs/a image.jpg holiday/ --output found
     detnet predict model.safetensors film.mp4 --output found --score-threshold 0.7
+    detnet predict runs/a image.jpg --output found --soft-nms gaussian \\
+        --tta-scales 640 800 960 --tta-flip
 
 MODEL is a run folder or a .safetensors file. Folders are searched with all that is below them.
 Below the output folder there are then the drawn copies, predictions.json (COCO results format)
@@ -18,6 +20,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from detnet.cli.prediction import add_prediction_arguments, prediction_options
 from detnet.errors import InputError
 
 if TYPE_CHECKING:
@@ -55,6 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="auto is bf16 where the device is fast at it (default: auto)",
     )
+    add_prediction_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
@@ -96,7 +100,13 @@ def _load(args: argparse.Namespace) -> "Predictor":
     device = usable_device(args.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     bf16 = args.precision == "bf16" or (args.precision == "auto" and fast_bf16(device))
     dtype = torch.bfloat16 if bf16 else None
-    return load(args.model, score_threshold=args.score_threshold, device=device, dtype=dtype)
+    return load(
+        args.model,
+        score_threshold=args.score_threshold,
+        device=device,
+        dtype=dtype,
+        options=prediction_options(args),
+    )
 
 
 def _summarise(outcomes: "Iterable[Outcome]", total: int | None) -> dict[str, Any]:

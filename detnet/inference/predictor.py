@@ -22,8 +22,10 @@ from detnet.data.keypoints import KeypointLayout
 from detnet.detectors.files import load_model
 from detnet.errors import InputError
 from detnet.evaluation.results import to_results
+from detnet.inference.augmentation import PredictionOptions, detect
 from detnet.inference.draw import draw, to_picture
 from detnet.inference.fuse import fuse
+from detnet.inference.soft_nms import decider
 
 Item = TypeVar("Item")
 ImageLike = str | Path | Image.Image | NDArray[np.uint8] | Tensor
@@ -122,6 +124,8 @@ class Predictor:
         score_threshold: objects below it are not reported.
         device: where it runs; None is the model's own.
         dtype: `torch.bfloat16` computes in it where autocast allows; None is the model's own.
+        options: soft suppression, and several views of each image; none by default. The attribute
+            of that name may be set later.
 
     `model` stays as it was given; what runs is a copy with its batch norms folded into the
     convolutions, which is faster and differs by rounding only.
@@ -134,10 +138,12 @@ class Predictor:
         score_threshold: float = 0.5,
         device: str | torch.device | None = None,
         dtype: torch.dtype | None = None,
+        options: PredictionOptions | None = None,
     ) -> None:
         if not 0 <= score_threshold <= 1:
             raise InputError(f"the score threshold must be in 0 … 1, got {score_threshold}")
         self.score_threshold = score_threshold
+        self.options = options or PredictionOptions()
         own = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
         self.device = own if device is None else usable_device(device)
         self._dtype = dtype
@@ -157,31 +163,33 @@ class Predictor:
         """What it computes in; given when it is made, since its weights are cast once."""
         return self._dtype
 
-    def predict(self, image: ImageLike) -> Prediction:
+    def predict(self, image: ImageLike, *, options: PredictionOptions | None = None) -> Prediction:
         """Finds the objects in one image.
 
         Args:
             image: a path, a pillow image, a uint8 array (H, W, 3) in RGB, or a tensor (3, H, W),
                 uint8 or floats in [0, 1]. Files and pillow images are turned upright by their EXIF.
+            options: for this call instead of the predictor's own.
 
         Raises:
             InputError: no image, or one of another shape.
         """
-        return self.predict_batch([image])[0]
+        return self.predict_batch([image], options=options)[0]
 
     @torch.inference_mode()
-    def predict_batch(self, images: Sequence[ImageLike]) -> list[Prediction]:
+    def predict_batch(
+        self, images: Sequence[ImageLike], *, options: PredictionOptions | None = None
+    ) -> list[Prediction]:
         """Finds the objects in several images at once, which may differ in size."""
         if not images:
             return []
         # The detector itself leaves out what is not sure enough, before it pastes a mask into a
         # whole picture for each object.
-        owner: Any = getattr(self._network, "roi_heads", self._network)
-        owner.score_thresh = self.score_threshold
+        decider(self._network).score_thresh = self.score_threshold
         tensors = [_tensor(image) for image in images]
         inputs = [tensor.to(self.device) for tensor in tensors]
         with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype is not None):
-            outputs = self._network(inputs)
+            outputs = detect(self._network, inputs, options or self.options)
         return [
             self._prediction(output, (tensor.shape[2], tensor.shape[1]))
             for output, tensor in zip(outputs, tensors, strict=True)
@@ -219,6 +227,7 @@ def load(
     score_threshold: float = 0.5,
     device: str | torch.device | None = None,
     dtype: torch.dtype | None = None,
+    options: PredictionOptions | None = None,
 ) -> Predictor:
     """Loads a trained detector, running no code of the file's.
 
@@ -227,12 +236,15 @@ def load(
         score_threshold: see `Predictor`.
         device: see `Predictor`.
         dtype: see `Predictor`.
+        options: see `Predictor`.
 
     Raises:
         InputError: no model there, or a file that is cut or a pickle.
     """
     model = load_model(find_model(path))
-    return Predictor(model, score_threshold=score_threshold, device=device, dtype=dtype)
+    return Predictor(
+        model, score_threshold=score_threshold, device=device, dtype=dtype, options=options
+    )
 
 
 def find_model(path: str | Path) -> Path:

@@ -27,6 +27,7 @@ from detnet.evaluation.normalise import read_detections, read_truth
 from detnet.evaluation.results import to_results, write_results, write_whole
 from detnet.evaluation.submission import write_submission
 from detnet.evaluation.voc import score_voc
+from detnet.inference.augmentation import PredictionOptions, detect
 from detnet.inference.fuse import fuse
 from detnet.inference.predictor import find_model
 from detnet.recipes.config import read_config
@@ -84,6 +85,7 @@ def evaluate_file(
     measures: Mapping[str, Any] | None = None,
     submission: Path | None = None,
     metric: str = "coco",
+    options: PredictionOptions | None = None,
     track: Track | None = None,
 ) -> Scores:
     """Evaluates a model file or run folder and writes scores.json and results.json.
@@ -92,12 +94,13 @@ def evaluate_file(
         model_path: a run folder (its best model) or a `.safetensors` file.
         split: what to evaluate on; its categories must be the model's.
         output: folder for the two files; None for the run's `evaluation` folder, if it is a run,
-            and for other data than it was trained with a folder in that.
+            and for other data than it was trained with, and with `options`, a folder in that.
         measures: keyword arguments of `score`: the engine, own thresholds, sizes ….
         submission: zip of the detections for COCO's test-dev server; those with masks or keypoints
             get a second one beside it, NAME-segm.zip or NAME-keypoints.zip, since the server takes
             one kind at a time.
         metric: "coco", or "voc07" or "voc12" for VOC's average precision as well.
+        options: soft suppression, and several views of each image; none by default.
         track: wraps the batches to show progress.
 
     Raises:
@@ -124,6 +127,7 @@ def evaluate_file(
         autocast=autocast,
         workers=workers,
         measures=measures,
+        options=options,
         track=track,
     )
     if metric != "coco":
@@ -131,6 +135,8 @@ def evaluate_file(
             scores, voc=score_voc(to_coco_dict(annotations), scores.results, metric=metric)
         )
     folder = output or (_place(model_path, split) if model_path.is_dir() else None)
+    if options and not output and folder:
+        folder /= options.name  # those of the run as it is stay where reports look for them
     if folder is not None and process.main:
         write_scores(scores, folder)
     if submission is not None and process.main:
@@ -193,13 +199,14 @@ def evaluate_model(
     workers: int = 2,
     batch_size: int = 4,
     measures: Mapping[str, Any] | None = None,
+    options: PredictionOptions | None = None,
     track: Track | None = None,
 ) -> Scores:
     """Detects on every image of a split and scores it; several processes share the images.
 
     The model is left as it is: a copy with its batch norms folded into the convolutions does the
     work, which is faster and differs from it only by rounding. `measures` are keyword arguments
-    of `score`.
+    of `score`; `options` are those of prediction, none by default.
     """
     fused = fuse(model.eval(), dtype=autocast)
     dataset = DetectionDataset(annotations, eval_transform(), seed=0)
@@ -217,7 +224,8 @@ def evaluate_model(
     records: list[dict[str, Any]] = []
     for images, targets in batches:
         with _autocast(process.device, autocast):
-            found = fused([image.to(process.device, non_blocking=True) for image in images])
+            inputs = [image.to(process.device, non_blocking=True) for image in images]
+            found = detect(fused, inputs, options or PredictionOptions())
         ids = [target["image_id"] for target in targets]
         records += to_results(found, ids, annotations.categories.ids, of_label)
     everything = all_gather(records)

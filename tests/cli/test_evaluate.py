@@ -137,3 +137,21 @@ def test_what_a_classifier_has_no_use_for_is_refused(
     for elsewhere in (scenes, pictures / "nowhere"):
         assert main(["evaluate", model, "--data", str(elsewhere), "--split", "tests"]) == 2
         assert "has no folder 'tests'" in capfd.readouterr().err
+
+
+def test_views_are_scored_in_a_folder_of_their_own(
+    scenes: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "best.safetensors").write_bytes((scenes / "model.safetensors").read_bytes())
+    words = f"evaluate {run} --data {scenes} --workers 0 --precision fp32"
+    for options in ("", " --soft-nms linear", " --tta-scales 96 64 --tta-flip"):
+        assert main((words + options).split()) == 0
+    found = [path.parent for path in run.rglob("results.json")]
+    (plain,) = [path for path in found if "soft" not in path.name and "flip" not in path.name]
+    assert {path.name for path in found} == {plain.name, "soft-linear", "scales-96-64+flip"}
+    texts = {(path / "results.json").read_text() for path in found}
+    assert len(texts) == 3
+    assert main([*words.split(), "--soft-nms", "linear", "--tta-flip"]) == 2
+    assert "finds masks: give either soft-NMS or several views" in capfd.readouterr().err

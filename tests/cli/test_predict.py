@@ -162,3 +162,17 @@ def test_a_missing_model_is_one_line(
     assert main(argv) == 2
     assert "holds no model (best.safetensors or model.safetensors)" in capsys.readouterr().err
     assert not (tmp_path / "o").exists()
+
+
+def test_views_and_soft_suppression(
+    run_folder: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["predict", str(run_folder), str(pictures / "a.jpg"), "--score-threshold", "0.1"]
+    found = []
+    for options in ([], ["--soft-nms", "gaussian", "--tta-scales", "48", "64", "--tta-flip"]):
+        output = tmp_path / f"out{len(options)}"
+        assert main([*argv, "--output", str(output), "--precision", "fp32", *options]) == 0
+        found.append(json.loads((output / "predictions.json").read_text()))
+    assert found[0] != found[1] and found[1]
+    assert main([*argv, "--output", str(tmp_path / "bad"), "--tta-scales", "0"]) == 2
+    assert "--tta-scales must be 1 pixel or more, got 0" in capsys.readouterr().err

@@ -1,0 +1,197 @@
+"""Detects on several views of an image, mirrored and at several sizes, and merges the results."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchvision.ops import batched_nms
+
+from detnet.data.keypoints import KeypointLayout
+from detnet.errors import InputError
+from detnet.inference.soft_nms import DECAYS, Choose, Decay, decider, handing_over, soft_nms
+
+Found = dict[str, Tensor]
+
+CANDIDATES = 1000  # of a view, the surest, where all views are suppressed together
+
+
+@dataclass(frozen=True)
+class PredictionOptions:
+    """What is done at prediction beyond one look at the image; nothing by default.
+
+    Args:
+        soft_nms: suppress softly, "linear" or "gaussian"; the detector's own overlap is the linear
+            one's threshold. None is the detector's own hard suppression.
+        tta_scales: short sides in pixels at which each image is looked at, the long side's limit
+            in proportion; none is the detector's own size.
+        tta_flip: look at each view's mirror image, too.
+    """
+
+    soft_nms: Decay | None = None
+    tta_scales: tuple[int, ...] = ()
+    tta_flip: bool = False
+
+    def __post_init__(self) -> None:
+        if self.soft_nms not in (None, *DECAYS):
+            raise InputError(f"soft_nms must be 'linear' or 'gaussian', got {self.soft_nms!r}")
+        if any(size < 1 for size in self.tta_scales):
+            raise InputError(
+                f"tta_scales must be positive numbers of pixels, got {list(self.tta_scales)}"
+            )
+        if len(set(self.tta_scales)) < len(self.tta_scales):
+            raise InputError(f"tta_scales names a size twice: {list(self.tta_scales)}")
+
+    @property
+    def name(self) -> str:
+        """Tells these options from others, as a folder's name; nothing for none."""
+        sizes = "-".join(map(str, self.tta_scales))
+        parts = [f"soft-{self.soft_nms}" * bool(self.soft_nms), f"scales-{sizes}" * bool(sizes)]
+        return "+".join(part for part in [*parts, "flip" * self.tta_flip] if part)
+
+    @property
+    def views(self) -> list[tuple[int, bool]]:
+        """Each view's short side, 0 for the detector's own, and whether it is mirrored."""
+        mirrors = (False, True) if self.tta_flip else (False,)
+        return [(size, mirror) for size in self.tta_scales or (0,) for mirror in mirrors]
+
+
+def detect(network: nn.Module, images: Sequence[Tensor], options: PredictionOptions) -> list[Found]:
+    """Runs a detector with these options; without any it is the detector's own call.
+
+    The views' boxes are mapped back to the image and suppressed together, within each class, by the
+    detector's own overlap or softly; masks and keypoints go with their boxes. Masks of several
+    views are bool.
+
+    Args:
+        network: in eval mode, with `info` as `detnet.create` gives it.
+        images: (3, H, W) each, on the network's device.
+        options: see `PredictionOptions`.
+
+    Raises:
+        InputError: soft suppression of several views by a detector of masks or keypoints; mirrored
+            views of keypoints of which it is not known which are left and right.
+    """
+    if options == PredictionOptions():
+        return network(list(images))
+    owner = decider(network)
+    iou, most = owner.nms_thresh, owner.detections_per_img
+    if options.views == [(0, False)]:
+        with handing_over(network, _suppression(options, iou, most)):
+            return network(list(images))
+    mirror = _mirror_of_keypoints(network, options)
+    views = [
+        _look(network, images, size, mirrored=mirrored, mirror=mirror, options=options)
+        for size, mirrored in options.views
+    ]
+    choose = _suppression(options, iou, most)
+    return [_merge(found, choose) for found in zip(*views, strict=True)]
+
+
+def _look(
+    network: nn.Module,
+    images: Sequence[Tensor],
+    size: int,
+    *,
+    mirrored: bool,
+    mirror: Tensor | None,
+    options: PredictionOptions,
+) -> list[Found]:
+    """What one view gives, in pixels of the images as they are."""
+    given = [image.flip(-1) for image in images] if mirrored else list(images)
+    with _at_size(network, size):
+        if options.soft_nms:  # on all candidates, for a neighbour may not be suppressed already
+            with handing_over(network, _surest):
+                found = network(given)
+        else:
+            found = network(given)
+    if mirrored:
+        found = [
+            _mirrored(each, image.shape[-1], mirror)
+            for each, image in zip(found, images, strict=True)
+        ]
+    return [
+        {**each, "masks": each["masks"] > 0.5} if "masks" in each else each  # a quarter of the size
+        for each in found
+    ]
+
+
+@contextmanager
+def _at_size(network: Any, size: int) -> Iterator[None]:
+    """Scales images to this short side; 0 leaves the detector's own."""
+    transform = network.transform
+    before = transform.min_size, transform.max_size
+    if size:
+        longest = round(transform.max_size * size / transform.min_size[-1])
+        transform.min_size, transform.max_size = (size,), longest
+    try:
+        yield
+    finally:
+        transform.min_size, transform.max_size = before
+
+
+def _mirrored(found: Found, width: int, mirror: Tensor | None) -> Found:
+    """Maps what was found in an image's mirror image back, `width` in pixels."""
+    boxes = found["boxes"].clone()
+    boxes[:, [0, 2]] = width - boxes[:, [2, 0]]
+    changed = {"boxes": boxes}
+    if "masks" in found:
+        changed["masks"] = found["masks"].flip(-1)
+    if "keypoints" in found and mirror is not None:
+        points = found["keypoints"][:, mirror]
+        points[..., 0] = width - points[..., 0]
+        changed |= {
+            "keypoints": points,
+            "keypoints_scores": found["keypoints_scores"][:, mirror],
+        }
+    return {**found, **changed}
+
+
+def _merge(found: Sequence[Found], choose: Choose) -> Found:
+    together = {key: torch.cat([each[key] for each in found]) for key in found[0]}
+    keep, scores = choose(together["boxes"], together["scores"], together["labels"])
+    return {key: value[keep] for key, value in together.items()} | {"scores": scores}
+
+
+def _suppression(options: PredictionOptions, iou: float, most: int) -> Choose:
+    if options.soft_nms is None:
+        return lambda boxes, scores, labels: _hard(boxes, scores, labels, iou, most)
+    decay = options.soft_nms
+    return lambda boxes, scores, labels: soft_nms(
+        boxes, scores, labels, decay=decay, iou_threshold=iou, most=most
+    )
+
+
+def _hard(
+    boxes: Tensor, scores: Tensor, labels: Tensor, iou: float, most: int
+) -> tuple[Tensor, Tensor]:
+    keep = batched_nms(boxes, scores, labels, iou)[:most]
+    return keep, scores[keep]
+
+
+def _surest(boxes: Tensor, scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    best, index = scores.topk(min(CANDIDATES, len(scores)))
+    return index, best
+
+
+def _mirror_of_keypoints(network: Any, options: PredictionOptions) -> Tensor | None:
+    """Which keypoint each becomes in the mirror; refuses views that cannot be merged."""
+    heads = decider(network)
+    masks = heads is not network and heads.has_mask()
+    keypoints = heads is not network and heads.has_keypoint()
+    if options.soft_nms and (masks or keypoints):
+        what = "masks" if masks else "keypoints"
+        raise InputError(
+            f"this detector finds {what}: give either soft-NMS or several views, not both"
+        )
+    if not (keypoints and options.tta_flip):
+        return None
+    layout = KeypointLayout.from_json(network.info.categories, file="the model")
+    if layout is None:
+        raise InputError(
+            "mirrored views need names of the keypoints, to tell left from right, and this model "
+            "was not trained with any; leave tta_flip out"
+        )
+    return torch.from_numpy(layout.mirrored)

@@ -1,0 +1,161 @@
+"""Soft suppression: a box that overlaps a surer one of its class loses score instead of its place.
+
+A detector has a hard suppression of its own. `handing_over` takes it off and lets a function choose
+among the candidates instead, in one way for all detectors.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+Decay = Literal["linear", "gaussian"]
+# Of (N, 4) boxes, (N,) scores and (N,) labels, those to keep, surest first, and their scores.
+Choose = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+
+DECAYS = ("linear", "gaussian")
+SIGMA = 0.5  # the paper's
+FLOOR = 0.001  # a box that has lost more is dropped, as in the authors' release
+_NEVER = 2.0  # an overlap that no two boxes have
+_ALL = 10**9
+
+
+def soft_nms(
+    boxes: Tensor,
+    scores: Tensor,
+    labels: Tensor,
+    *,
+    decay: Decay,
+    iou_threshold: float = 0.3,
+    sigma: float = SIGMA,
+    floor: float = FLOOR,
+    most: int = _ALL,
+) -> tuple[Tensor, Tensor]:
+    """Takes the surest box of a class again and again, and lowers the scores of those it overlaps.
+
+    Args:
+        boxes: (N, 4) xyxy.
+        scores: (N,) in [0, 1].
+        labels: (N,); boxes of different labels leave each other alone.
+        decay: "linear" multiplies with 1 - IoU where that is `iou_threshold` or more, "gaussian"
+            with exp(-IoU² / sigma) everywhere.
+        iou_threshold: of the linear decay.
+        sigma: of the Gaussian decay.
+        floor: boxes whose score has come down to this are dropped.
+        most: how many boxes to keep.
+
+    Returns:
+        Indices of the boxes kept, surest first, and their scores.
+
+    Paper: Bodla et al. 2017, arXiv:1704.04503, Figure 2 and Section 3.
+    """
+    corners = boxes.detach().cpu().double().numpy()
+    sureness = scores.detach().cpu().double().numpy()
+    kinds = labels.cpu().numpy()
+    kept: list[NDArray[np.int64]] = [np.zeros(0, np.int64)]
+    left: list[NDArray[np.float64]] = [np.zeros(0)]
+    for kind in np.unique(kinds):
+        index = np.flatnonzero(kinds == kind)
+        order, lowered = _of_class(
+            np.ascontiguousarray(corners[index].T),
+            sureness[index],
+            lambda iou: _factor(iou, decay, iou_threshold, sigma),
+            floor,
+            most,
+        )
+        kept.append(index[order])
+        left.append(np.array(lowered))
+    chosen, decayed = np.concatenate(kept), np.concatenate(left)
+    best = np.argsort(-decayed, kind="stable")[:most]
+    return (
+        torch.from_numpy(chosen[best]).to(boxes.device),
+        torch.from_numpy(decayed[best]).to(scores),
+    )
+
+
+def _factor(iou: NDArray[np.float64], decay: Decay, threshold: float, sigma: float) -> Any:
+    if decay == "linear":
+        return np.where(iou >= threshold, 1 - iou, 1.0)
+    return np.exp(-(iou**2) / sigma)
+
+
+def _of_class(
+    corners: NDArray[np.float64],
+    scores: NDArray[np.float64],
+    factor: Callable[[NDArray[np.float64]], Any],
+    floor: float,
+    most: int,
+) -> tuple[list[int], list[float]]:
+    """Boxes (4, N) in the order they are taken, and the scores they then have."""
+    x1, y1, x2, y2 = corners
+    areas = (x2 - x1) * (y2 - y1)
+    scores = scores.copy()
+    order: list[int] = []
+    taken: list[float] = []
+    for _ in range(min(most, len(scores))):
+        best = int(scores.argmax())
+        if scores[best] <= floor:
+            break
+        order.append(best)
+        taken.append(float(scores[best]))
+        width = np.minimum(x2, x2[best]) - np.maximum(x1, x1[best])
+        height = np.minimum(y2, y2[best]) - np.maximum(y1, y1[best])
+        common = np.maximum(width, 0) * np.maximum(height, 0)
+        # Boxes without an area overlap nothing.
+        scores *= factor(common / np.maximum(areas + areas[best] - common, 1e-12))
+        scores[best] = -1.0  # below every floor, whatever is multiplied with it
+    return order, taken
+
+
+def decider(network: nn.Module) -> Any:
+    """The part of a detector that holds `score_thresh`, `nms_thresh` and `detections_per_img`."""
+    return getattr(network, "roi_heads", network)
+
+
+@contextmanager
+def handing_over(network: nn.Module, choose: Choose) -> Iterator[None]:
+    """Lets `choose` decide among a detector's candidates instead of its own suppression.
+
+    A one-stage detector's candidates are taken where its boxes go back to the image's size, a
+    two-stage one's before masks and keypoints are looked for, so that these are of the boxes chosen
+    only.
+
+    Args:
+        network: any detector in eval mode.
+        choose: sees boxes in pixels of the network's input.
+    """
+    owner = decider(network)
+    one_stage = owner is network
+    place, name = (
+        (owner.transform, "postprocess") if one_stage else (owner, "postprocess_detections")
+    )
+    inner = getattr(place, name)
+
+    def of_one_stage(found: list[dict[str, Tensor]], *sizes: Any) -> Any:
+        return inner([_choose_among(each, choose) for each in found], *sizes)
+
+    def of_regions(*arguments: Any) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+        boxes, scores, labels = inner(*arguments)
+        found = [
+            _choose_among({"boxes": b, "scores": s, "labels": k}, choose)
+            for b, s, k in zip(boxes, scores, labels, strict=True)
+        ]
+        return tuple([each[key] for each in found] for key in ("boxes", "scores", "labels"))  # type: ignore[return-value]
+
+    before = owner.nms_thresh, owner.detections_per_img
+    owner.nms_thresh, owner.detections_per_img = _NEVER, _ALL
+    setattr(place, name, of_one_stage if one_stage else of_regions)
+    try:
+        yield
+    finally:
+        owner.nms_thresh, owner.detections_per_img = before
+        delattr(place, name)  # the class's own is there again
+
+
+def _choose_among(found: dict[str, Tensor], choose: Choose) -> dict[str, Tensor]:
+    keep, scores = choose(found["boxes"], found["scores"], found["labels"])
+    return {"boxes": found["boxes"][keep], "scores": scores, "labels": found["labels"][keep]}
