@@ -1,6 +1,8 @@
 """Every detector of `DETECTORS` on every backbone through the contract."""
 
 import itertools
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +15,15 @@ from tests.contracts import check_detector, scene
 SMALL = {"width": 0.125, "min_size": 96, "max_size": 160}
 
 
-@pytest.mark.parametrize(("detector", "backbone"), list(itertools.product(DETECTORS, BACKBONES)))
+def pairs() -> Iterator[Any]:
+    """All detectors on all backbones; without `make test-all` each on one of every family."""
+    families = ("resnet50", "detnet59", "detnasnet_300m")
+    for detector, backbone in itertools.product(DETECTORS, BACKBONES):
+        usual = detector == "faster_rcnn_fpn" or backbone in families
+        yield pytest.param(detector, backbone, marks=[] if usual else pytest.mark.slow)
+
+
+@pytest.mark.parametrize(("detector", "backbone"), pairs())
 def test_contract(detector: str, backbone: str) -> None:
     check_detector(
         lambda: create(detector, backbone=backbone, num_classes=4, **SMALL),
