@@ -115,6 +115,10 @@ RECIPES: dict[str, Recipe] = {
         {"AP": 39.1, "AP50": 59.1},
         note="scales 640 to 800 and 135,000 iterations, as RetinaNet's paper",
     ),
+    "resnet50_fcos": Recipe(
+        "FCOS (arXiv 1904.01355), Table 3, with its improvements", {"AP": 38.6, "AP50": 57.4}
+    ),
+    "detnet59_fcos": Recipe("FCOS (arXiv 1904.01355), Section 4, its settings", {}),
     "detnet59_ssd300_voc": _one_stage("SSD", "Table 1", {"AP50": 74.3}, voc=True),
     "detnet59_ssd300_coco": _one_stage(
         "SSD", "Table 5, COCO test-dev", {"AP": 23.2, "AP50": 41.2}, voc=False
