@@ -79,12 +79,13 @@ def estimate(name: str, *, images: int = 1, device: str | None = None, steps: in
     place = distributed.setup(device).device
     detect = RECIPES[name].command == "train"
     config = detection.make_config(name, {}) if detect else pretraining.make_config(name, {})
-    return _measure(config, place, images=images, steps=steps)
+    return measure_steps(config, place, images=images, steps=steps)
 
 
-def _measure(
+def measure_steps(
     config: TrainConfig | PretrainConfig, place: torch.device, *, images: int, steps: int
 ) -> Estimate:
+    """Measures a training of any settings as `estimate` does that of a recipe."""
     if isinstance(config, TrainConfig):
         size = _image_size(config)
         categories = Categories(tuple(range(1, _CLASSES + 1)), tuple(map(str, range(_CLASSES))))

@@ -9,10 +9,10 @@ import torch
 
 from detnet.data.classification.shards import index_images
 from detnet.engine.memory import keep_freed_memory
-from detnet.recipes import estimate as measuring
 from detnet.recipes.classification.config import PretrainConfig
 from detnet.recipes.classification.evaluate import split_folder
 from detnet.recipes.config import TrainConfig
+from detnet.recipes.estimate import measure_steps
 from detnet.recipes.search.run_files import SearchRun
 from detnet.recipes.search.scoring.scoring import ScoringOptions
 from detnet.recipes.search.split import counts_of
@@ -103,7 +103,7 @@ def _measure(
     options = {**training.backbone_options, "path": run.space.format_path(path)}
     alone: Any = replace(training, backbone="searched", backbone_options=options)
     images = min(training.batch_size, _AT_ONCE[type(training)])
-    found = measuring._measure(alone, place, images=images, steps=2)
+    found = measure_steps(alone, place, images=images, steps=2)
     return _Pace(found.macs, found.counted, found.step_s / images)
 
 
