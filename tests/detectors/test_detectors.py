@@ -23,7 +23,7 @@ def pairs() -> Iterator[Any]:
         yield pytest.param(detector, backbone, marks=[] if usual else pytest.mark.slow)
 
 
-@pytest.mark.parametrize(("detector", "backbone"), pairs())
+@pytest.mark.parametrize(("detector", "backbone"), list(pairs()))
 def test_contract(detector: str, backbone: str) -> None:
     check_detector(
         lambda: create(detector, backbone=backbone, num_classes=4, **SMALL),
