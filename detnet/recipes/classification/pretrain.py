@@ -64,7 +64,7 @@ class PretrainTask(Task):
         if config.tensorboard and importlib.util.find_spec("tensorboard") is None:
             raise InputError("tensorboard is not installed: pip install 'detnet[track]'")
         self.config, self.process = config, process
-        self.train, self.val = _read_folders(config)
+        self.train, self.val = self.read_folders()
         self.info = describe(config, self.train.classes)
         self._dataset = ClassificationDataset(
             self.train, train_view(config), seed=config.seed, substitute=True
@@ -87,6 +87,10 @@ class PretrainTask(Task):
         )
         self._unreadable: dict[int, str] = {}  # seen by this process
         self._told: dict[int, str] = {}  # seen by any process
+
+    def read_folders(self) -> tuple[Split, Split | None]:
+        """The images to train and to evaluate on."""
+        return _read_folders(self.config)
 
     def make_model(self, *, carry: bool) -> tuple[nn.Module, list[str]]:
         model, notes = make_classifier(self.config, self.info, carry=carry)

@@ -7,17 +7,14 @@ from pathlib import Path
 import numpy as np
 
 from detnet.data.classification.image_folder import ImageFolder
-from detnet.data.classification.loaders import ClassificationDataset, ShuffledBatches
-from detnet.data.classification.shards import ShardedImages
 from detnet.data.flat import FlatBytes
 from detnet.engine.distributed import Process
 from detnet.recipes.classification.config import PretrainConfig
-from detnet.recipes.classification.pretrain import train_view
+from detnet.recipes.classification.pretrain import Split
 from detnet.recipes.run_state import Watch
 from detnet.recipes.running import run_task
 from detnet.recipes.search.paths import PathSampler
-from detnet.recipes.search.supernet import _SupernetPretraining
-from detnet.recipes.task import Task, batch_per_process
+from detnet.recipes.search.supernet import SupernetPretraining
 
 
 def pretrain_guide(
@@ -34,14 +31,16 @@ def pretrain_guide(
     Args:
         left_out: indices of images in the folder's listing.
     """
+    return run_task(
+        config,
+        run,
+        lambda process: _GuidePretraining(config, process, sampler, left_out),
+        resume=resume,
+        watch=watch,
+    )
 
-    def make_task(process: Process) -> Task:
-        return _GuidePretraining(config, process, sampler, left_out)
 
-    return run_task(config, run, make_task, resume=resume, watch=watch)
-
-
-class _GuidePretraining(_SupernetPretraining):
+class _GuidePretraining(SupernetPretraining):
     def __init__(
         self,
         config: PretrainConfig,
@@ -49,27 +48,15 @@ class _GuidePretraining(_SupernetPretraining):
         sampler: PathSampler,
         left_out: Collection[int],
     ) -> None:
+        self._left_out = left_out  # asked for by what follows
         super().__init__(config, process, sampler)
-        self.train = without(self.train, left_out)
-        self._dataset = ClassificationDataset(
-            self.train, train_view(config), seed=config.seed, substitute=True
-        )
-        self._batches = ShuffledBatches(
-            len(self.train),
-            batch_size=batch_per_process(config, process),
-            seed=config.seed,
-            rank=process.rank,
-            world_size=process.world_size,
-        )
-        self.batches_per_epoch = len(self._batches)
-        self.source = replace(
-            self.source, images=len(self.train), fingerprint=self.train.fingerprint()
-        )
+
+    def read_folders(self) -> tuple[Split, Split | None]:
+        train, val = super().read_folders()
+        return without(train, self._left_out), val
 
 
-def without(
-    images: ImageFolder | ShardedImages, left_out: Collection[int]
-) -> ImageFolder | ShardedImages:
+def without(images: Split, left_out: Collection[int]) -> Split:
     """The same listing but for some of its images."""
     kept = np.setdiff1d(np.arange(len(images)), np.array(sorted(left_out), dtype=np.int64))
     names = FlatBytes.of(images.names[int(index)] for index in kept)

@@ -14,7 +14,6 @@ from detnet.recipes.detect import DetectionTask
 from detnet.recipes.run_state import Watch
 from detnet.recipes.running import run_task
 from detnet.recipes.search.paths import PathSampler
-from detnet.recipes.task import Task
 
 
 def pretrain_supernet(
@@ -31,11 +30,9 @@ def pretrain_supernet(
 
     Paper: Chen et al. 2019, arXiv:1903.10979, Section 3.1, step 1.
     """
-
-    def make_task(process: Process) -> Task:
-        return _SupernetPretraining(config, process, sampler)
-
-    return run_task(config, run, make_task, resume=resume, watch=watch)
+    return run_task(
+        config, run, lambda p: SupernetPretraining(config, p, sampler), resume=resume, watch=watch
+    )
 
 
 def finetune_supernet(
@@ -52,14 +49,14 @@ def finetune_supernet(
 
     Paper: Chen et al. 2019, arXiv:1903.10979, Section 3.1, step 2.
     """
-
-    def make_task(process: Process) -> Task:
-        return _SupernetFinetuning(config, process, sampler)
-
-    return run_task(config, run, make_task, resume=resume, watch=watch)
+    return run_task(
+        config, run, lambda p: SupernetFinetuning(config, p, sampler), resume=resume, watch=watch
+    )
 
 
-class _SupernetPretraining(PretrainTask):
+class SupernetPretraining(PretrainTask):
+    """A supernet on images in class folders."""
+
     partial = True
 
     def __init__(self, config: PretrainConfig, process: Process, sampler: PathSampler) -> None:
@@ -70,7 +67,9 @@ class _SupernetPretraining(PretrainTask):
         _walk(model, self._sampler, iteration)
 
 
-class _SupernetFinetuning(DetectionTask):
+class SupernetFinetuning(DetectionTask):
+    """A supernet under a detector."""
+
     partial = True
 
     def __init__(self, config: TrainConfig, process: Process, sampler: PathSampler) -> None:
