@@ -105,6 +105,11 @@ class Costs:
         def excess(path: Path) -> float:
             return max(self.macs(path) / macs, self.params(path) / params)
 
+        # A network is built for each path that is tried: what is enough is enough.
+        limits: dict[CostName, float] = {"macs": macs, "params": params}
+        for cost, limit in limits.items():
+            if excess(path := self.smallest(cost, enough=limit)) <= 1:
+                return path
         starts = [self.smallest("macs"), self.smallest("params")]
         path = descend(self.space, excess, starts, enough=1.0)
         return path if excess(path) <= 1 else None

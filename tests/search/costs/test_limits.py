@@ -84,6 +84,15 @@ def test_limits_of_a_space_of_another_kind() -> None:
     assert Legality(space, costs, Limits(least, fewest)).require_possible() == (0, 0, 0)
 
 
+def test_no_network_is_built_beyond_the_first_that_meets_the_limits() -> None:
+    space = DepthSpace()
+    first = (0,) * len(space.genes)
+    costs = Costs(space, image_size=(32, 48))
+    legality = Legality(space, costs, Limits(costs.macs(first), costs.params(first)))
+    assert legality.require_possible() == first
+    assert set(space.built) == {first}
+
+
 @pytest.mark.parametrize("limit", [0, -3.0, float("nan")])
 def test_a_limit_that_is_none(limit: float) -> None:
     with pytest.raises(InputError, match="a limit on params must be above 0, got"):
