@@ -25,13 +25,13 @@ def _generation(event: dict[str, Any]) -> str:
 
 def _candidate(event: dict[str, Any]) -> str:
     where = f"candidate {event['settled']} of {event['candidates']}"
-    path = "".join(map(str, event["path"]))
     costs = f"{event['costs']['macs'] / 1e6:.1f} M multiply-adds"
     if event["state"] == "done":
         early = ", given up early" if event["pruned"] else ""
-        how = f"score {100 * event['values'][0]:.2f}{early} (best {100 * event['best']:.2f})"
+        best = f" (best so far {100 * event['best']:.2f})" if event["best"] is not None else ""
+        how = f"score {100 * event['values'][0]:.2f}{early}{best}"
     else:
         again = "; tried again" if event["state"] == "waiting" else "; left out"
         how = f"failed: {event['error']}{again}"
     took = f", {event['seconds']:.1f} s" if event["seconds"] is not None else ""
-    return f"  {where}: {path}, {costs}{took}: {how}"
+    return f"  {where}: {event['text']}, {costs}{took}: {how}"

@@ -5,7 +5,7 @@ began: a generation is planned once, by whoever writes its plan first, and each 
 that has no attempt waiting, running or settled gets a new one.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import optuna
@@ -57,6 +57,7 @@ class Generations:
         self._watch = watch
         self._plans: dict[int, Plan] = {}
         self._announced = -1
+        self._best_before: dict[int, float | None] = {}
         self._slots: Attempts = {}
         with study.lock():
             if RETRIES not in study.user_attrs:
@@ -89,6 +90,17 @@ class Generations:
         """What was known of one generation's candidates when `advance` last looked."""
         slots = sorted(slot for slot in self._slots if slot[0] == index)
         return [make_record(self._slots[slot], self.retries) for slot in slots]
+
+    def best(self, index: int) -> float | None:
+        """The best score up to a generation, when `advance` last looked; None before the first."""
+        if index not in self._best_before:  # those before are settled: read once
+            self._best_before[index] = _best(one for i in range(index) for one in self.records(i))
+        now = _best(self.records(index))
+        return max((s for s in (self._best_before[index], now) if s is not None), default=None)
+
+    def format_path(self, path: tuple[int, ...]) -> str:
+        """A path as it is written for people."""
+        return self._legality.space.format_path(path)
 
     def _read(self) -> Attempts:
         self._slots = slots = read_attempts(self._study)
@@ -189,3 +201,9 @@ class Generations:
                     "candidates": len(plan),
                 }
             )
+
+
+def _best(records: Iterable[Record]) -> float | None:
+    """The best score of the candidates that were scored whole, as the winner is."""
+    scores = (one.values[0] for one in records if one.values is not None and not one.pruned)
+    return max(scores, default=None)

@@ -138,7 +138,10 @@ class _Worker:
             self._watch({"event": "note", "text": f"{where} {what}"})
             return
         records = self._generations.records(candidate.generation)
-        self._watch(_candidate_event(records[candidate.slot], records))
+        event = _candidate_event(records[candidate.slot], records)
+        event["text"] = self._generations.format_path(candidate.path)
+        event["best"] = self._generations.best(candidate.generation)
+        self._watch(event)
 
     def _objective(self, trial: optuna.Trial) -> Sequence[float]:
         """Scores a candidate for Optuna; no values means that it failed."""
@@ -210,7 +213,6 @@ class _Reporter:
 
 def _candidate_event(record: Record, generation: Sequence[Record]) -> dict[str, Any]:
     """An attempt's end, as told to a watcher."""
-    scores = [one.values[0] for one in generation if one.values is not None]
     return {
         "event": "candidate",
         "generation": record.generation,
@@ -224,7 +226,6 @@ def _candidate_event(record: Record, generation: Sequence[Record]) -> dict[str, 
         "pruned": record.pruned,
         "settled": sum(one.state in ("done", "failed") for one in generation),
         "candidates": len(generation),
-        "best": max(scores, default=None),  # of this generation
     }
 
 
