@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from detnet.errors import InputError
-from detnet.recipes.settings import RunConfig, option_help
+from detnet.recipes.settings import Settings, option_help
 
 
 def add_run_arguments(
     parser: argparse.ArgumentParser,
-    kind: type[RunConfig],
+    kind: type[Settings],
     presets: Mapping[str, Path],
     *,
     leave_out: Collection[str] = (),
@@ -79,7 +79,7 @@ def given_options(args: argparse.Namespace, *settings: str) -> dict[str, dict[st
     return found
 
 
-def given_settings(args: argparse.Namespace, kind: type[RunConfig]) -> dict[str, Any]:
+def given_settings(args: argparse.Namespace, kind: type[Settings]) -> dict[str, Any]:
     """The settings given on the command line, their values read as YAML."""
     return {
         entry.name: _value(getattr(args, entry.name), entry.type)

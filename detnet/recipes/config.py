@@ -16,6 +16,7 @@ from detnet.tables import unknown_name
 __all__ = [
     "TrainConfig",
     "dump_config",
+    "fitting_options",
     "make_config",
     "option_help",
     "presets",
@@ -103,14 +104,18 @@ def make_config(source: str | None, changes: Mapping[str, Any]) -> TrainConfig:
     values = settings.read_source(source, presets()) if source else {}
     inherited = values.get("detector_options") or {}
     if changes.get("detector", values.get("detector")) != values.get("detector"):
-        inherited = _fitting(inherited, str(changes["detector"]))
+        inherited = fitting_options(inherited, str(changes["detector"]))
     merged = {**inherited, **changes.get("detector_options", {})}
     together = settings.combine(values, {**changes, "detector_options": merged})
     return settings.typed(TrainConfig, together, where=source or "options")
 
 
-def _fitting(options: Mapping[str, Any], detector: str) -> dict[str, Any]:
-    """Those of a file's options that another detector than the file's has, too."""
+def fitting_options(options: Mapping[str, Any], detector: str) -> dict[str, Any]:
+    """Those of a file's options that another detector than the file's has, too.
+
+    Raises:
+        InputError: an unknown detector, with the nearest.
+    """
     from detnet.detectors import DETECTORS  # needs torch; only where a file's detector is changed
     from detnet.detectors.build import option_defaults
 

@@ -9,14 +9,21 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, ClassVar, Literal, Protocol, TypeVar
 
 import yaml
 
 from detnet.errors import InputError
 from detnet.tables import unknown_name
 
-Config = TypeVar("Config", bound="RunConfig")
+
+class Settings(Protocol):
+    """Any dataclass of settings; those of trainings are `RunConfig`s."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+
+Config = TypeVar("Config", bound=Settings)
 
 PAPERS_STRIDE: Literal["1x1"] = "1x1"
 HUB = "hub:"  # begins the name of weights on a hub
@@ -180,7 +187,7 @@ class RunConfig:
                 raise InputError(f"{name} must not be negative, got {value}")
 
 
-def option_help(kind: type[RunConfig]) -> dict[str, str]:
+def option_help(kind: type[Settings]) -> dict[str, str]:
     """What each field means, read from the docstrings of the class and its bases."""
     found: dict[str, str] = {}
     for base in reversed(kind.__mro__):

@@ -19,8 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the run's place, the phase, and one option for each setting."""
     from detnet.recipes.search.config import GROUPS, PHASES, SearchConfig, presets, setting_help
 
-    kind: Any = SearchConfig
-    add_run_arguments(parser, kind, presets(), leave_out=GROUPS)
+    add_run_arguments(parser, SearchConfig, presets(), leave_out=GROUPS)
     parser.add_argument(
         "--phase", choices=PHASES, help="this phase alone; by default all that are left"
     )
@@ -96,8 +95,7 @@ def _changes(args: argparse.Namespace) -> dict[str, Any]:
     """The settings given on the command line, those of each group together."""
     from detnet.recipes.search.config import GROUPS, SearchConfig
 
-    kind: Any = SearchConfig
-    given = given_settings(args, kind)
+    given = given_settings(args, SearchConfig)
     for group in GROUPS:
         for item in getattr(args, _dest(group)):
             name, equals, text = item.partition("=")

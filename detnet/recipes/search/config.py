@@ -12,6 +12,7 @@ import yaml
 
 from detnet.errors import InputError
 from detnet.recipes import settings
+from detnet.recipes.config import fitting_options
 from detnet.recipes.settings import combine, option_help, read_source, typed
 
 PHASES = ("pretrain", "finetune", "search", "retrain")
@@ -168,9 +169,6 @@ class SearchConfig:
         return self.guide == "classification"
 
 
-_KIND: Any = SearchConfig  # the settings of other kinds of run share a base
-
-
 def presets() -> dict[str, Path]:
     """The searches that come with the package, by name."""
     return settings.presets("search")
@@ -178,7 +176,7 @@ def presets() -> dict[str, Path]:
 
 def setting_help() -> dict[str, str]:
     """What each field of `SearchConfig` means."""
-    return option_help(_KIND)
+    return option_help(SearchConfig)
 
 
 def make_config(source: str | None, changes: Mapping[str, Any]) -> SearchConfig:
@@ -200,8 +198,7 @@ def make_config(source: str | None, changes: Mapping[str, Any]) -> SearchConfig:
             inherited = _fitting(inherited, str(changes["detector"]))
         if group in values or group in changes:
             together[group] = merge(inherited, changes.get(group) or {})
-    config: SearchConfig = typed(_KIND, together, where=source or "options")
-    return config
+    return typed(SearchConfig, together, where=source or "options")
 
 
 def merge(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -223,8 +220,7 @@ def read_config(path: Path) -> SearchConfig:
     values = read_source(str(path), {})
     if "space" not in values:
         raise InputError(f"{path}: the settings of another kind of run; searches have a space")
-    config: SearchConfig = typed(_KIND, values, where=str(path))
-    return config
+    return typed(SearchConfig, values, where=str(path))
 
 
 def dump_config(config: SearchConfig) -> str:
@@ -251,12 +247,7 @@ def _is_file(space: str | dict[str, Any]) -> bool:
 
 def _fitting(group: Mapping[str, Any], detector: str) -> dict[str, Any]:
     """A file's group without the options that another detector than the file's has not."""
-    from detnet.detectors import DETECTORS  # needs torch; only where a file's detector is changed
-    from detnet.detectors.build import option_defaults
-
     options = group.get("detector_options") or {}
-    if detector not in DETECTORS or not options:
-        return dict(group)
-    known = option_defaults(detector)
-    fit = {name: value for name, value in options.items() if name in known}
-    return {**group, "detector_options": fit}
+    return (
+        {**group, "detector_options": fitting_options(options, detector)} if options else {**group}
+    )
