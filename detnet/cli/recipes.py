@@ -4,16 +4,19 @@
     detnet recipes detnet59_faster_rcnn_fpn_2x resnet50_faster_rcnn_fpn_2x
     detnet train --config detnet59_faster_rcnn_fpn_2x --data COCO --output RUN --weights FILE
 
-With names, a training step of each is taken on made-up images and timed.
+With names, a training step of each is taken on made-up images and timed. A search, search/NAME, is
+run by `detnet search --config NAME`, which says at its start what it will take.
 """
 
 import argparse
 import json
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from detnet.recipes.catalogue import Recipe
 
+_SEARCHES = "`detnet search` says at its start what each phase will take"
 _UNITS = ((86_400, "days"), (3_600, "hours"), (60, "minutes"))
 
 
@@ -21,7 +24,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's options."""
     parser.add_argument("names", metavar="NAME", nargs="*", help="recipes to measure a step of")
     parser.add_argument(
-        "--measure", action="store_true", help="measure all that are listed; takes some minutes"
+        "--measure",
+        action="store_true",
+        help="measure all that are listed but searches; takes some minutes",
     )
     parser.add_argument(
         "--images", type=int, default=1, help="images of a measured step, at once (default: 1)"
@@ -47,9 +52,15 @@ def run(args: argparse.Namespace) -> int:
         from detnet.cli.progress import track
 
         for name in track(list(rows), what="recipes", total=len(rows)):
-            rows[name] |= _measured(name, images=args.images, device=args.device)
+            if rows[name]["command"] != "search":
+                rows[name] |= _measured(name, images=args.images, device=args.device)
+            elif not args.names:
+                continue
             if not args.json:
                 print(_page(name, rows[name]), flush=True)
+        left_out = sum(row["command"] == "search" for row in rows.values())
+        if left_out:
+            print(f"searches are not measured ({left_out}): {_SEARCHES}", file=sys.stderr)
     if args.json:
         print(json.dumps({"recipes": rows}))
     elif not (args.names or args.measure):
@@ -60,6 +71,8 @@ def run(args: argparse.Namespace) -> int:
 def _facts(name: str, recipe: "Recipe") -> dict[str, Any]:
     """What the preset and the paper say, without torch."""
     settings = recipe.settings(name)
+    search = recipe.command == "search"
+    training = settings["retrain"] if search else settings  # of a search: the winner's
     return {
         "command": recipe.command,
         "source": recipe.source,
@@ -67,18 +80,24 @@ def _facts(name: str, recipe: "Recipe") -> dict[str, Any]:
         "data": recipe.data,
         "note": recipe.note,
         "detector": settings.get("detector"),
-        "backbone": settings.get("backbone", "detnet59"),
-        "length": {key: settings[key] for key in ("iterations", "epochs") if key in settings},
-        "batch_size": settings.get("batch_size"),
+        "backbone": settings["space"] if search else settings.get("backbone", "detnet59"),
+        "length": {key: training[key] for key in ("iterations", "epochs") if key in training},
+        "batch_size": training.get("batch_size"),
+        **({"max_macs": settings.get("max_macs")} if search else {}),
     }
 
 
 def _add_macs(rows: dict[str, dict[str, Any]]) -> None:
-    """Multiply-adds of each backbone as the papers give them: at 224×224, with classifier."""
+    """Multiply-adds of each backbone as the papers give them: at 224×224, with classifier.
+
+    A search has none, but a limit on its networks' bodies.
+    """
     from detnet.backbones.cost import describe
 
     found: dict[str, int] = {}
     for row in rows.values():
+        if row["command"] == "search":
+            continue
         backbone = row["backbone"]
         if backbone not in found:
             found[backbone] = describe(backbone)["macs"]
@@ -104,7 +123,7 @@ def _table(rows: dict[str, dict[str, Any]]) -> str:
 
     cells = [("recipe", "published", "G MACs at 224", "length")]
     for name, row in rows.items():
-        macs = f"{row['macs'] / 1e9:.2f}"
+        macs = f"{row['macs'] / 1e9:.2f}" if "macs" in row else f"≤ {row['max_macs'] / 1e9:.2f}"
         cells.append((name, _numbers(row["published"]), macs, _length(row["length"])))
     kinds = [row["data"].partition(",")[0].partition(" train2017")[0] for row in rows.values()]
     names = ["data", *kinds]
@@ -120,16 +139,26 @@ def _table(rows: dict[str, dict[str, Any]]) -> str:
 def _page(name: str, row: dict[str, Any]) -> str:
     from detnet.cli.info import aligned
 
-    cost = row["measured"]
-    network = " on ".join(part for part in (row["detector"], row["backbone"]) if part)
-    height, width = cost["image_size"]
-    plural = "" if cost["images"] == 1 else "s"
-    where = f"{cost['images']} × {height}×{width} on {cost['device']}"
+    measured = _measured_facts(row) if "measured" in row else [("what it takes", _SEARCHES)]
     facts = [
         ("stands for", row["source"]),
         ("published", _numbers(row["published"])),
         ("data", row["data"]),
         ("length", f"{_length(row['length'])} of {row['batch_size']} images"),
+        *measured,
+        ("note", row["note"] or "-"),
+    ]
+    lines = [f"  {what.ljust(13)}  {text}" for what, text in facts]
+    return "\n".join([*aligned([(name,)]), *lines, ""])
+
+
+def _measured_facts(row: dict[str, Any]) -> list[tuple[str, str]]:
+    cost = row["measured"]
+    network = " on ".join(part for part in (row["detector"], row["backbone"]) if part)
+    height, width = cost["image_size"]
+    plural = "" if cost["images"] == 1 else "s"
+    where = f"{cost['images']} × {height}×{width} on {cost['device']}"
+    return [
         ("network", f"{network}, {cost['params'] / 1e6:.1f} M parameters"),
         ("multiply-adds", f"{cost['macs'] / 1e9:.1f} G an image, {cost['counted']}"),
         ("a step here", f"{cost['step_s']:.2f} s for {where}"),
@@ -138,10 +167,7 @@ def _page(name: str, row: dict[str, Any]) -> str:
             f"{cost['peak_bytes'] / 2**30:.1f} GiB with {cost['images']} image{plural} at once",
         ),
         ("the whole run", f"{_duration(cost['total_s'])} here, without reading and evaluation"),
-        ("note", row["note"] or "-"),
     ]
-    lines = [f"  {what.ljust(13)}  {text}" for what, text in facts]
-    return "\n".join([*aligned([(name,)]), *lines, ""])
 
 
 def _numbers(published: dict[str, float]) -> str:

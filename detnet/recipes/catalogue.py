@@ -6,12 +6,16 @@ from typing import Any, Literal
 from detnet.recipes.settings import presets, read_source
 from detnet.report.published import FROM_SCRATCH, PUBLISHED
 
+SEARCH = "search/"  # begins the names of searches: "small" is a detector's recipe, too
+
 _COCO = "COCO train2017, val2017"
 _IMAGENET = "ImageNet, 1.28 M images in class folders"
 _VOC = "VOC 2007 + 2012 trainval, 2007 test: a VOCdevkit"
 _PERSONS = "COCO train2017, val2017: person_keypoints_*.json"
 _KEYPOINTS = "Mask R-CNN (arXiv 1703.06870), Section 5"
 _DETNAS = "DetNAS (arXiv 1903.10979), its release"
+_NOT_RELEASED = "the paper's comparison, without a recipe in the release"
+_VOC_SEARCH = "the release tells neither schedule nor limit for VOC"
 _C4 = "ResNet (arXiv 1512.03385), Table 8, Faster R-CNN on C4"
 _RFCN = "R-FCN (arXiv 1605.06409)"
 _CASCADE = "Cascade R-CNN (arXiv 1712.00726)"
@@ -36,11 +40,12 @@ class Recipe:
     published: dict[str, float]
     data: str = _COCO
     note: str = ""
-    command: Literal["train", "pretrain"] = "train"
+    command: Literal["train", "pretrain", "search"] = "train"
 
     def settings(self, name: str) -> dict[str, Any]:
         """What its preset of that name says; all else is the command's default."""
-        return read_source(name, presets("" if self.command == "train" else "pretrain"))
+        folder = "" if self.command == "train" else self.command
+        return read_source(name.removeprefix(SEARCH), presets(folder))
 
 
 def _of_table(detector: str, backbone: str, *, scratch: bool = False) -> Recipe:
@@ -65,6 +70,13 @@ def _detnas(ap: float | None, note: str = "") -> Recipe:
 def _voc(ap50: float) -> Recipe:
     note = "VOC's own measure; the release does not tell the schedule, this is a quarter of 1x"
     return Recipe(_DETNAS, {"AP50": ap50}, _VOC, note)
+
+
+def _search(ap: float | None, note: str = "", *, voc: bool = False) -> Recipe:
+    """A search of DetNAS's; the number is that of the network it found, trained alone."""
+    published = {} if ap is None else {"AP50" if voc else "AP": ap}
+    data = f"{_VOC if voc else _COCO}; ImageNet"
+    return Recipe(_DETNAS, published, data, note, "search")
 
 
 def _one_stage(paper: str, where: str, published: dict[str, float], *, voc: bool) -> Recipe:
@@ -187,4 +199,29 @@ RECIPES: dict[str, Recipe] = {
     "modern": Recipe(
         "ours", {}, _IMAGENET, "cosine, smoothed targets, mixup, averaged weights", "pretrain"
     ),
+    **{
+        f"{SEARCH}{name}": recipe
+        for name, recipe in {
+            "detnas_fpn_300m": _search(36.6),
+            "detnas_fpn_300m_scratch": _search(None, f"{_NOT_RELEASED}; 2x is ours"),
+            "detnas_retinanet_300m": _search(34.1, "the release searches under FPN alone"),
+            "detnas_retinanet_300m_scratch": _search(None, f"{_NOT_RELEASED}; 2x is ours"),
+            "detnas_voc_fpn_300m": _search(81.5, _VOC_SEARCH, voc=True),
+            "detnas_voc_retinanet_300m": _search(80.1, _VOC_SEARCH, voc=True),
+            "detnas_fpn_1_3g": _search(
+                40.3, "the release cannot search this space; limit and bins are ours"
+            ),
+            "clsnas_300m": _search(None, f"{_NOT_RELEASED}; candidates are scored as classifiers"),
+            "detnet_space": Recipe(
+                "ours", {}, f"{_COCO}; ImageNet", "DetNet's design questions as a space", "search"
+            ),
+            "small": Recipe(
+                "ours",
+                {},
+                "a few hundred images; some thousand small ones in class folders",
+                "half width, two cores",
+                "search",
+            ),
+        }.items()
+    },
 }

@@ -15,6 +15,10 @@ def test_the_list_names_every_recipe_with_its_row(capsys: pytest.CaptureFixture[
     assert row["published"]["AP"] == 40.2
     assert (row["length"], row["batch_size"]) == ({"iterations": 180_000}, 16)
     assert rows["resnet101_imagenet"]["command"] == "pretrain"
+    search = rows["search/detnas_fpn_300m"]
+    assert (search["command"], search["published"]) == ("search", {"AP": 36.6})
+    assert (search["backbone"], search["max_macs"]) == ("detnas_small", 300_000_000)
+    assert (search["length"], search["batch_size"]) == ({"iterations": 90_000}, 16)
 
 
 def test_the_list_is_a_table(capsys: pytest.CaptureFixture[str]) -> None:
@@ -24,6 +28,15 @@ def test_the_list_is_a_table(capsys: pytest.CaptureFixture[str]) -> None:
     assert "AP 39.0" in line
     assert "6.05" in line
     assert "Table 6" in line
+    line = next(line for line in lines if line.startswith("search/detnas_voc_fpn_300m "))
+    assert "AP50 81.5" in line and "≤ 0.33" in line
+
+
+def test_a_search_is_shown_but_not_measured(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["recipes", "search/small"]) == 0
+    told = capsys.readouterr()
+    assert "half width, two cores" in told.out and "a step here" not in told.out
+    assert "searches are not measured (1)" in told.err
 
 
 @pytest.mark.slow

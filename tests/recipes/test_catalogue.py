@@ -17,6 +17,7 @@ from detnet.recipes.catalogue import RECIPES
 from detnet.recipes.classification import config as pretraining
 from detnet.recipes.classification import pretrain
 from detnet.recipes.material import build_detector, load_material
+from detnet.recipes.search import config as searching
 from detnet.recipes.splits import KEYPOINT_DETECTORS
 
 OURS = ("demo", "small", "small_keypoints")
@@ -37,6 +38,8 @@ ONE_STEP: dict[str, Any] = {
 def test_every_preset_is_in_the_list_and_the_other_way_round() -> None:
     assert set(detection.presets()) == {*TRAINED, *OURS}
     assert set(pretraining.presets()) == set(PRETRAINED)
+    searches = {name for name, row in RECIPES.items() if row.command == "search"}
+    assert {f"search/{name}" for name in searching.presets()} == searches
 
 
 def test_the_paper_s_rows_are_there() -> None:
