@@ -15,7 +15,7 @@ from detnet.recipes.pages.search import gene_rows, make_search_page, read_search
 from detnet.report.search.views import network_view
 from detnet.search.costs.limits import Costs, Legality, Limits
 from detnet.search.methods.method import make_method
-from detnet.search.study.study import Candidate, load_study, open_study
+from detnet.search.study.study import Candidate, load_study, objectives_of, open_study
 from detnet.search.study.worker import work
 from tests.report.test_page import Checker
 
@@ -67,19 +67,27 @@ def test_before_the_first_candidate(tmp_path: Path) -> None:
     assert "The search has not begun" in text and "under way (50%)" in text
 
 
-def score_all(run: Path, *, stop_after: int | None = None) -> None:
+def score_all(
+    run: Path,
+    *,
+    stop_after: int | None = None,
+    name: str = "random",
+    objectives: tuple[str, ...] = (),
+) -> None:
     """Lets a worker score candidates; some fail."""
     seen: list[Candidate] = []
 
-    def score(candidate: Candidate, report: Any) -> tuple[float]:
+    def score(candidate: Candidate, report: Any) -> tuple[float, ...]:
         seen.append(candidate)
         if sum(candidate.path) % 3 == 1:
             raise RuntimeError("no luck")
-        return (0.2 + sum(candidate.path) / 1000,)
+        costs = legality.costs_of(candidate.path)
+        return (0.2 + sum(candidate.path) / 1000, *(costs[one] for one in objectives))
 
     legality = Legality(TINY, Costs(TINY), Limits(None, None, None), None)
-    method = make_method("random", legality, seed=0, population=4, generations=2)
-    with open_study(str(run / "study.db")) as study:
+    sizes = {"population": 4, "generations": 2, "mutations": 2, "crossovers": 2}
+    method = make_method(name, legality, seed=0, objectives=objectives, **sizes)
+    with open_study(str(run / "study.db"), objectives=("score", *objectives)) as study:
         work(
             study,
             method,
@@ -113,6 +121,17 @@ def test_while_candidates_are_scored_and_after(tmp_path: Path) -> None:
     assert make_search_page(run)[1]["best"]["path"] == done[-1]["path"]
 
 
+def test_a_search_for_a_front_opens(tmp_path: Path) -> None:
+    run = write_search(tmp_path / "run", TINY, method="nsga2", objectives=["macs"])
+    score_all(run, name="nsga2", objectives=("macs",))
+    with load_study(str(run / "study.db")) as study:
+        assert objectives_of(study) == ("score", "macs")
+    _, summary = make_search_page(run)
+    done = [one for one in summary["candidates"] if one["state"] == "done"]
+    assert summary["state"] == "ended" and len(done) >= 2
+    assert summary["best"]["score"] == max(one["score"] for one in done)
+
+
 def test_studies_that_do_not_fit(tmp_path: Path) -> None:
     run = write_search(tmp_path / "run")
     score_all(run, stop_after=1)
@@ -138,7 +157,14 @@ def test_detnets_space_is_drawn_with_what_it_does_not_leave_open(tmp_path: Path)
     assert set(record.known[0].path) == {0}
     assert record.fixed["c2"]["width"] == "256" and "depth" not in record.fixed["c2"]
     drawn = network_view(record, record.known[2].path, beside=record.known[0].path)
-    assert drawn["columns"] == ["depth", "width", "resolution", "dilation", "shortcut"]
+    assert drawn["columns"] == [
+        "depth",
+        "width",
+        "inner width",
+        "resolution",
+        "dilation",
+        "shortcut",
+    ]
     c2, *_, c5, c6 = drawn["rows"]
     assert [cell.get("label") or cell["fixed"] for cell in c2["cells"]] == [
         *("3", "256", "hold", "1", "projection")
