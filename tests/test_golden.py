@@ -1,9 +1,10 @@
 """Ten losses of a seeded toy run for each detector: a refactoring may not move them.
 
 In fp64 and with small steps: otherwise rounding grows a hundredfold a step and turns decisions.
-A change that should move them writes the files anew: python -m tests.test_golden
+A change that should move them writes the files anew: python -m tests.test_golden [DETECTOR…]
 """
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -40,15 +41,18 @@ def in_double(batches: Iterator[Batch]) -> Iterator[Batch]:
 
 def losses_of(detector: str, folder: Path) -> list[float]:
     """Trains DetNet-59 at an eighth of its width on eight scenes."""
-    write_scenes(folder, train=8, val=1, size=(160, 120))
+    masks, keypoints = detector == "mask_rcnn_fpn", detector == "keypoint_rcnn_fpn"
+    write_scenes(folder, train=8, val=1, size=(160, 120), keypoints=keypoints)
     torch.manual_seed(0)
-    masks = detector == "mask_rcnn_fpn"
-    annotations, _ = load_annotations(find_split(folder, "train"), masks=masks)
-    dataset = DetectionDataset(annotations, train_transform(min_sizes=(96,)), seed=0, masks=masks)
+    kinds = {"masks": masks, "keypoints": keypoints}
+    annotations, _ = load_annotations(find_split(folder, "train"), **kinds)
+    dataset = DetectionDataset(annotations, train_transform(min_sizes=(96,)), seed=0, **kinds)
     batches = TrainBatches(annotations, batch_size=2)
     few = {"pre_nms_train": 200, "post_nms_train": 50, "roi_batch": 16, "rpn_batch": 32}
     known = option_defaults(detector)
     options = {name: value for name, value in few.items() if name in known}
+    if annotations.keypoint_layout is not None and keypoints:
+        options["num_keypoints"] = len(annotations.keypoint_layout)
     model = create(detector, num_classes=4, width=0.125, **options).double()
     steps = train_steps(
         model,
@@ -72,7 +76,7 @@ def test_losses_stay_where_they_were(detector: str, tmp_path: Path) -> None:
 def write_golden_files() -> None:
     import tempfile
 
-    for detector in DETECTORS:
+    for detector in sys.argv[1:] or DETECTORS:
         with tempfile.TemporaryDirectory() as folder:
             losses = losses_of(detector, Path(folder))
         (GOLDEN / f"{detector}.txt").write_text("".join(f"{loss:.8f}\n" for loss in losses))

@@ -93,7 +93,7 @@ class DetNetSpace(Space):
     def genes(self) -> tuple[Gene, ...]:
         """Every question that has several answers."""
         return tuple(
-            Gene(row.name, question, tuple(_spell(question, answer) for answer in answers))
+            Gene(row.name, question, tuple(spell(question, answer) for answer in answers))
             for row in self.rows
             for question, answers in row.options()
             if len(answers) > 1
@@ -171,10 +171,12 @@ class DetNetSpace(Space):
         return cls(rows=tuple(rows), **values)
 
 
-def _spell(question: str, answer: Any) -> str:
+def spell(question: str, answer: Any) -> str:
+    """Writes an answer to one of a row's questions as a gene's choices are named."""
     words: dict[str, dict[Any, str]] = {
         "resolution": {1: "hold", 2: "halve"},
         "shortcut": {True: "projection", False: "identity"},
+        "inner width": {0: "a quarter"},
     }
     return words.get(question, {}).get(answer, str(answer))
 
@@ -189,9 +191,9 @@ def _indices(row: Row, stage: Stage) -> Iterator[int]:
         if not stage.blocks and question != "depth":
             value = answers[0]
         if value not in answers:
-            offered = ", ".join(_spell(question, answer) for answer in answers)
+            offered = ", ".join(spell(question, answer) for answer in answers)
             raise InputError(
-                f"{row.name}: the {question} is {_spell(question, value)}, this space has {offered}"
+                f"{row.name}: the {question} is {spell(question, value)}, this space has {offered}"
             )
         if len(answers) > 1:
             yield answers.index(value)

@@ -126,7 +126,7 @@ def test_predict_from_a_run(trained: Path, scenes: Path, tmp_path: Path) -> None
     [
         (["--data", "nowhere"], "nowhere"),
         (["--backbone", "detnet-59"], "did you mean 'detnet59'"),
-        (["--detector", "fasterrcnn"], "did you mean 'faster_rcnn_fpn'"),
+        (["--detector", "fasterrcnn"], "did you mean 'faster_rcnn'"),
         (["--config", "smal"], "did you mean 'small'"),
         (["--config", "my.yaml"], "my.yaml: no such settings file"),
         (["--epocs", "3"], "did you mean '--epochs'"),

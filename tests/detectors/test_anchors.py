@@ -31,6 +31,7 @@ def test_a_thin_object_far_right_has_finite_losses_in_bf16(name: str) -> None:
     detector = create(name, backbone="detnet59", num_classes=3, **options).train()
     box = torch.tensor([[325.3, 20.0, 326.5, 22.2]])
     target = {"boxes": box, "labels": torch.tensor([1]), "masks": torch.ones(1, 96, 384).byte()}
+    target["keypoints"] = torch.tensor([325.9, 21.0, 2.0]).expand(1, 17, 3)
     with torch.autocast("cpu", torch.bfloat16):
         losses = detector([torch.rand(3, 96, 384)], [target])
     assert all(torch.isfinite(loss) for loss in losses.values()), losses

@@ -16,7 +16,7 @@ from detnet.backbones.detnas import (
     DETNASNET_VOC_300M_RETINANET,
 )
 from detnet.backbones.detnet import DETNET59, DETNET59_NOPROJ
-from detnet.backbones.detnet_space import DetNetSpace
+from detnet.backbones.detnet_space import DetNetSpace, spell
 from detnet.backbones.resnet import RESNET50, RESNET50_DILATED
 from detnet.backbones.shuffle_space import Choice, ShuffleSpace
 from detnet.backbones.space import SPACES, Space, parse_path, read_space
@@ -56,10 +56,6 @@ _TABLES = {
     "detnet59_noproj": DETNET59_NOPROJ,
     "resnet50": RESNET50,
     "resnet50_dilated": RESNET50_DILATED,
-}
-_WORDS: dict[str, dict[Any, str]] = {
-    "resolution": {1: "hold", 2: "halve"},
-    "shortcut": {True: "projection", False: "identity"},
 }
 
 
@@ -156,7 +152,7 @@ def _fixed(space: Space) -> dict[str, dict[str, str]]:
         return {}
     return {
         row.name: {
-            question: _WORDS.get(question, {}).get(answers[0], str(answers[0]))
+            question: spell(question, answers[0])
             for question, answers in row.options()
             if len(answers) == 1
         }

@@ -18,8 +18,7 @@ from detnet.recipes.search.config import (
     setting_help,
     write_config,
 )
-
-from .small_search import SPACE
+from tests.recipes.search.small_search import SPACE
 
 
 def test_every_setting_is_explained() -> None:

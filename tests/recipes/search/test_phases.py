@@ -25,8 +25,7 @@ from detnet.recipes.search.phases import join, phases_of, run_phases
 from detnet.recipes.search.run_files import SearchRun, begin
 from detnet.recipes.search.searching import winner_of
 from detnet.search.study.records import Record
-
-from .small_search import SPACE, settings, write_classes, write_data
+from tests.recipes.search.small_search import SPACE, settings, write_classes, write_data
 
 Event = dict[str, Any]
 

@@ -14,8 +14,7 @@ from detnet.recipes.search.config import make_config
 from detnet.recipes.search.split import carve, carved_out, choose, counts_of
 from detnet.recipes.search.trainings import finetune_config
 from tests.data.voc_devkit import write_devkit
-
-from .small_search import write_classes, write_data
+from tests.recipes.search.small_search import write_classes, write_data
 
 
 @pytest.fixture

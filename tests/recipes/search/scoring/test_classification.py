@@ -14,8 +14,7 @@ from detnet.engine.distributed import Process
 from detnet.recipes.classification.config import make_config
 from detnet.recipes.search.scoring.scoring import CARVED_CLASSES, Scorer, make_scorer
 from detnet.recipes.settings import write_config
-
-from .conftest import SPACE, SearchSettings
+from tests.recipes.search.conftest import SPACE, SearchSettings
 
 PATH = (2, 1, 3, 0)
 

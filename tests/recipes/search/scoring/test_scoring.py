@@ -16,8 +16,7 @@ from detnet.errors import InputError
 from detnet.recipes.evaluate import evaluate_model
 from detnet.recipes.search.scoring.guides import own_randomness, recalibration_batches
 from detnet.recipes.search.scoring.scoring import Scorer, carved_classes, make_scorer
-
-from .conftest import SearchSettings
+from tests.recipes.search.conftest import SearchSettings
 
 ONE = Process(0, 1, 0, torch.device("cpu"))
 PATH, OTHER = (2, 1, 3, 0), (0, 3, 1, 2)
@@ -52,7 +51,7 @@ def test_a_score_is_the_path_s_and_the_seed_s_alone(scorer: Scorer) -> None:
 
 
 def test_another_process_gives_the_same_bits(scorer: Scorer, scored_run: Path) -> None:
-    arguments = [str(scored_run), str(Path(__file__).parent), str(torch.get_num_threads())]
+    arguments = [str(scored_run), str(Path(__file__).parents[1]), str(torch.get_num_threads())]
     command = [sys.executable, "-c", IN_ANOTHER_PROCESS, *arguments]
     scorer.full(OTHER)
     told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
