@@ -16,8 +16,8 @@ from detnet.cli.settings import (
     add_run_arguments,
     given_options,
     given_settings,
-    refuse_changes,
     require_place,
+    settle_config,
 )
 
 
@@ -32,18 +32,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Trains, and tells how it went."""
     from detnet.backbones import require_backbone
-    from detnet.engine.runs import RunFolder
     from detnet.recipes.classification.config import PretrainConfig, make_config, read_config
     from detnet.recipes.settings import dump_config
 
     changes = {**given_settings(args, PretrainConfig), **given_options(args, "backbone_options")}
-    if args.resume:
-        refuse_changes(args, changes)
-        config = read_config(RunFolder.open(args.resume).config)
-    else:
-        config = make_config(args.config, changes)
-    if args.print_config:
-        print(dump_config(config), end="")
+    config = settle_config(args, changes, make=make_config, read=read_config, dump=dump_config)
+    if config is None:
         return 0
     place = require_place(args)
     require_backbone(config.backbone)  # before torch is imported: a mistake is answered at once

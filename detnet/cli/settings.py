@@ -1,13 +1,13 @@
 """The settings of a run as options of the command line, whatever the kind of run."""
 
 import argparse
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from detnet.errors import InputError
-from detnet.recipes.settings import Settings, option_help
+from detnet.recipes.settings import Config, Settings, option_help
 
 
 def add_run_arguments(
@@ -100,6 +100,39 @@ def refuse_changes(args: argparse.Namespace, changes: Mapping[str, Any]) -> None
         raise InputError(
             f"--resume goes on with the run's own settings; --{option} cannot be changed"
         )
+
+
+def settle_config(
+    args: argparse.Namespace,
+    changes: Mapping[str, Any],
+    *,
+    make: Callable[[str | None, Mapping[str, Any]], Config],
+    read: Callable[[Path], Config],
+    dump: Callable[[Config], str],
+) -> Config | None:
+    """Puts a run's settings together, or reads those of the run that is resumed.
+
+    Args:
+        changes: what the options say.
+        make, read, dump: of the kind of run.
+
+    Returns:
+        the settings; None where --print-config asks for no more than to see them.
+
+    Raises:
+        InputError: no such run, options beside --resume, or settings that cannot be.
+    """
+    if args.resume:
+        from detnet.engine.runs import RunFolder
+
+        refuse_changes(args, changes)
+        config = read(RunFolder.open(args.resume).config)
+    else:
+        config = make(args.config, changes)
+    if args.print_config:
+        print(dump(config), end="")
+        return None
+    return config
 
 
 def require_place(args: argparse.Namespace) -> Path:

@@ -16,8 +16,8 @@ from detnet.cli.settings import (
     add_run_arguments,
     given_options,
     given_settings,
-    refuse_changes,
     require_place,
+    settle_config,
 )
 from detnet.errors import InputError
 from detnet.tables import unknown_name
@@ -38,17 +38,11 @@ def run(args: argparse.Namespace) -> int:
     """Trains, and tells how it went."""
     from detnet.backbones import require_backbone
     from detnet.detectors import DETECTORS
-    from detnet.engine.runs import RunFolder
     from detnet.recipes.config import dump_config, make_config, read_config
 
     changes = _changes(args)
-    if args.resume:
-        refuse_changes(args, changes)
-        config = read_config(RunFolder.open(args.resume).config)
-    else:
-        config = make_config(args.config, changes)
-    if args.print_config:
-        print(dump_config(config), end="")
+    config = settle_config(args, changes, make=make_config, read=read_config, dump=dump_config)
+    if config is None:
         return 0
     place = require_place(args)
     require_backbone(config.backbone)  # before torch is imported: a mistake is answered at once

@@ -20,6 +20,7 @@ from detnet.backbones.norm import NormKind
 from detnet.detectors.anchors import ExactAnchors
 from detnet.detectors.build import ModelInfo
 from detnet.detectors.images import ImageOptions, ImageTransform, full_precision
+from detnet.detectors.labels import LabelsFromOne
 from detnet.detectors.pyramid import PyramidNet
 from detnet.detectors.retinanet import DenseOptions
 from detnet.errors import InputError
@@ -74,7 +75,7 @@ class Float32FCOSHead(FCOSHead):
         return {name: full_precision(output) for name, output in super().forward(x).items()}
 
 
-class PointDetector(FCOS):
+class PointDetector(LabelsFromOne, FCOS):
     """torchvision's FCOS with levels told apart by their place, and labels 1 … K.
 
     torchvision takes a level's range, the unit of its offsets and the reach of its centre sampling
@@ -96,8 +97,7 @@ class PointDetector(FCOS):
             self.match_cells(target["boxes"], points, num_anchors_per_level)
             for target, points in zip(targets, anchors, strict=True)
         ]
-        shifted = [{**target, "labels": target["labels"] - 1} for target in targets]
-        losses = self.head.compute_loss(shifted, head_outputs, anchors, matches)
+        losses = self.head.compute_loss(self.as_channels(targets), head_outputs, anchors, matches)
         return {
             "loss_classifier": losses["classification"],
             "loss_box_reg": losses["bbox_regression"],
@@ -144,16 +144,6 @@ class PointDetector(FCOS):
             match = torch.where(better, index + start, match)
             smallest = torch.minimum(area, smallest)
         return match
-
-    def postprocess_detections(
-        self,
-        head_outputs: dict[str, list[Tensor]],
-        anchors: list[list[Tensor]],
-        image_shapes: list[tuple[int, int]],
-    ) -> list[dict[str, Tensor]]:
-        """Gives the kept `boxes`, `scores` and `labels` 1 … K of each image."""
-        detections = super().postprocess_detections(head_outputs, anchors, image_shapes)
-        return [{**found, "labels": found["labels"] + 1} for found in detections]
 
 
 def fcos(

@@ -11,6 +11,7 @@ from detnet.backbones.norm import NormKind
 from detnet.detectors.anchors import ExactAnchors
 from detnet.detectors.build import ModelInfo
 from detnet.detectors.images import ImageOptions, ImageTransform, full_precision
+from detnet.detectors.labels import LabelsFromOne
 from detnet.detectors.pyramid import PyramidNet
 from detnet.errors import InputError
 
@@ -47,12 +48,8 @@ class Float32RetinaNetHead(RetinaNetHead):
         return {name: full_precision(output) for name, output in super().forward(x).items()}
 
 
-class DenseDetector(RetinaNet):
-    """torchvision's RetinaNet with labels 1 … K, as all our detectors have, and no background
-    channel.
-
-    torchvision takes a label as the index of its channel; here channel 0 is label 1.
-    """
+class DenseDetector(LabelsFromOne, RetinaNet):
+    """torchvision's RetinaNet with labels 1 … K, as all our detectors have."""
 
     info: ModelInfo
 
@@ -63,22 +60,11 @@ class DenseDetector(RetinaNet):
         anchors: list[Tensor],
     ) -> dict[str, Tensor]:
         """Gives `classification` and `bbox_regression` as `loss_classifier` and `loss_box_reg`."""
-        shifted = [{**target, "labels": target["labels"] - 1} for target in targets]
-        losses = super().compute_loss(shifted, head_outputs, anchors)
+        losses = super().compute_loss(self.as_channels(targets), head_outputs, anchors)
         return {
             "loss_classifier": losses["classification"],
             "loss_box_reg": losses["bbox_regression"],
         }
-
-    def postprocess_detections(
-        self,
-        head_outputs: dict[str, list[Tensor]],
-        anchors: list[list[Tensor]],
-        image_shapes: list[tuple[int, int]],
-    ) -> list[dict[str, Tensor]]:
-        """Gives the kept `boxes`, `scores` and `labels` 1 … K of each image."""
-        detections = super().postprocess_detections(head_outputs, anchors, image_shapes)
-        return [{**found, "labels": found["labels"] + 1} for found in detections]
 
 
 def retinanet(

@@ -9,8 +9,8 @@ from detnet.cli.settings import (
     add_run_arguments,
     from_yaml,
     given_settings,
-    refuse_changes,
     require_place,
+    settle_config,
 )
 from detnet.errors import InputError
 
@@ -41,17 +41,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Searches, and tells how it went."""
-    from detnet.engine.runs import RunFolder
     from detnet.recipes.search.config import dump_config, make_config, read_config
 
     changes = _changes(args)
-    if args.resume:
-        refuse_changes(args, changes)
-        config = read_config(RunFolder.open(args.resume).config)
-    else:
-        config = make_config(args.config, changes)
-    if args.print_config:
-        print(dump_config(config), end="")
+    config = settle_config(args, changes, make=make_config, read=read_config, dump=dump_config)
+    if config is None:
         return 0
     place = require_place(args)
 

@@ -1,5 +1,6 @@
 """Carries a search out, phase by phase; it can be interrupted anywhere and resumed."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -165,8 +166,6 @@ def _open(config: SearchConfig | None, folder: Path, *, resume: bool, watch: Wat
 
 
 def _main() -> bool:
-    import os
-
     return os.environ.get("RANK", "0") == "0"
 
 
