@@ -43,6 +43,11 @@ class Result:
         return "detector" not in self.config
 
     @property
+    def images_seen(self) -> int:
+        """In training, those seen several times counted as often."""
+        return self.iterations * int(self.config["batch_size"])
+
+    @property
     def model(self) -> str:
         """Detector, backbone and width, and whose weights it began with."""
         parts = [] if self.classifier else [str(self.config["detector"])]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from detnet.errors import InputError
+from detnet.report.detector_table import detector_table
 from detnet.report.published import COLUMNS, Published
 from detnet.report.results import Result
 from detnet.report.search.results import SearchResult, search_section
@@ -41,6 +42,8 @@ def results_page(
     for data, kind in dict.fromkeys((result.data, result.classifier) for result in results):
         alike = [one for one in results if (one.data, one.classifier) == (data, kind)]
         parts.append(f"## {data}\n\n{_table(alike, published or {})}")
+        if table := detector_table(alike, comparisons):
+            parts.append(table)
         if curves and data in curves:
             parts.append(f"![scores by epoch on {data}]({curves[data]})")
     if comparisons:
@@ -114,9 +117,8 @@ def _detection_rows(
 def _line(
     result: Result, numbers: Sequence[str], *, model: str | None = None, name: str | None = None
 ) -> str:
-    seen = f"{result.iterations * result.config['batch_size']:,}"
     begin = [result.name if name is None else name, result.model if model is None else model]
-    ending = [seen, f"{result.seconds:,.0f}", str(result.config["seed"])]
+    ending = [f"{result.images_seen:,}", f"{result.seconds:,.0f}", str(result.config["seed"])]
     return "| " + " | ".join([*begin, *numbers, *ending]) + " |"
 
 

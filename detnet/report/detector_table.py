@@ -1,0 +1,89 @@
+"""Detectors and backbones side by side, for RESULTS.md."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from detnet.report.results import Result
+
+_HEAD = ("detector", "backbone", "AP", "AP50", "AP85", "APl", "lowest class", "params", "images/s")
+
+
+def detector_table(results: Sequence[Result], comparisons: Sequence[Mapping[str, Any]]) -> str:
+    """Lays out the detectors that were trained on each of several backbones with one budget.
+
+    Args:
+        results: on one data set.
+        comparisons: as `detnet compare` leaves them; parameters and images per second are those
+            that it measured, of a run in several of them the last.
+
+    Returns:
+        a heading and a table; "" unless two detectors stand on two backbones each.
+    """
+    budgets: dict[tuple[Any, ...], list[Result]] = {}
+    for result in results:
+        if not result.classifier:
+            budgets.setdefault(_budget(result), []).append(result)
+    costs = _costs(comparisons)
+    return "\n\n".join(
+        _table(group, costs)
+        for alike in budgets.values()
+        if len(_detectors(group := _on_several(alike))) > 1
+    )
+
+
+def _budget(result: Result) -> tuple[Any, ...]:
+    """What two runs must share to stand in one table."""
+    config = result.config
+    sizes = (str(config.get("min_sizes")), config.get("max_size"), config.get("width", 1.0))
+    return (result.images_seen, *sizes, bool(config.get("weights")))
+
+
+def _on_several(results: Sequence[Result]) -> list[Result]:
+    """The last run of each pair of detector and backbone, of detectors with two backbones."""
+    last = {(result.config["detector"], result.config["backbone"]): result for result in results}
+    often = [detector for detector, _ in last]
+    return [one for (detector, _), one in sorted(last.items()) if often.count(detector) > 1]
+
+
+def _detectors(results: Sequence[Result]) -> set[str]:
+    return {result.config["detector"] for result in results}
+
+
+def _table(results: Sequence[Result], costs: Mapping[str, Mapping[str, Any]]) -> str:
+    rows = ["| " + " | ".join(_HEAD) + " |", "|" + "---|" * len(_HEAD)]
+    for result in results:
+        scores, cost = result.scores, costs.get(result.name, {})
+        by_iou = scores["by_iou_and_size"]["all"].get("AP", {})
+        classes = [(row["AP"], name) for name, row in scores["per_class"].items()]
+        lowest = min((pair for pair in classes if pair[0] is not None), default=None)
+        cells = [
+            result.config["detector"],
+            result.config["backbone"],
+            *(_percent(scores[name]) for name in ("AP", "AP50")),
+            _percent(by_iou.get("85")),
+            _percent(scores["APl"]),
+            f"{_percent(lowest[0])} ({lowest[1]})" if lowest else "–",
+            f"{cost['params'] / 1e6:.1f} M" if cost else "–",
+            f"{cost['images_per_s']:.1f}" if cost else "–",
+        ]
+        rows.append("| " + " | ".join(cells) + " |")
+    first = results[0]
+    width = first.config.get("width", 1.0)
+    begin = f"{first.images_seen:,} images seen by each, width {width:g}"
+    began = "from pre-trained weights" if first.config.get("weights") else "from scratch"
+    note = "AP of the lowest class; images per second as `detnet compare` found, one at a time."
+    return f"### Detectors and backbones\n\n{begin}, {began}. {note}\n\n" + "\n".join(rows)
+
+
+def _costs(comparisons: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    found = {}
+    for comparison in comparisons:
+        models = comparison.get("cost", {}).get("models", [])
+        for name, cost in zip(comparison["names"], models, strict=False):
+            if cost is not None:
+                found[name] = cost
+    return found
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.1f}"
