@@ -17,6 +17,7 @@ from detnet.engine.checkpoint import restore_rng_state, rng_state
 from detnet.engine.distributed import all_gather, any_process
 from detnet.engine.interrupt import Interrupt
 from detnet.engine.optim import Ema, Schedule
+from detnet.engine.precision import autocast_to
 
 __all__ = ["Batch", "Interrupt", "NonFiniteLoss", "Step", "train_steps"]
 
@@ -196,7 +197,7 @@ def _backward(
     for number, batch in enumerate(group, 1):
         images, targets = _to_device(batch, device)
         with _without_sync(model) if number < len(group) else nullcontext():
-            with torch.autocast(device.type, dtype=autocast, enabled=autocast is not None):
+            with autocast_to(device, autocast):
                 losses = model(images, targets)
             total = torch.stack(list(losses.values())).sum()
             (total / len(group) if len(group) > 1 else total).backward()

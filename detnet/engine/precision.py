@@ -1,5 +1,6 @@
 """Where bfloat16 pays."""
 
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from pathlib import Path
 
@@ -28,6 +29,11 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype | None:
     if name == "auto":
         return torch.bfloat16 if fast_bf16(device) else None
     return torch.bfloat16 if name == "bf16" else None
+
+
+def autocast_to(device: torch.device, dtype: torch.dtype | None) -> AbstractContextManager[object]:
+    """Computes what is inside in `dtype`, as `choose_precision` gives it."""
+    return nullcontext() if dtype is None else torch.autocast(device.type, dtype)
 
 
 @cache

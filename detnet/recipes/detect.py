@@ -14,12 +14,14 @@ from detnet.engine.runs import RunFolder
 from detnet.evaluation.coco import HEADLINE, KEYPOINT_HEADLINE
 from detnet.recipes.anchors import with_anchors
 from detnet.recipes.config import TrainConfig, read_config
-from detnet.recipes.evaluate import evaluate_model, validation_losses, write_scores
+from detnet.recipes.evaluate import evaluate_model
 from detnet.recipes.material import load_material, make_batches, make_dataset, make_model
 from detnet.recipes.run_state import Watch
 from detnet.recipes.running import run_task
+from detnet.recipes.scores import write_scores
 from detnet.recipes.splits import KEYPOINT_DETECTORS, MASK_DETECTORS
 from detnet.recipes.task import Measured, Source, Task, require_metric
+from detnet.recipes.validation import validation_losses
 from detnet.recipes.weights.carry import as_built
 
 

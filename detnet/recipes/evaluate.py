@@ -1,9 +1,7 @@
 """Measures a detector on a split: COCO scores, the files they come from, and validation losses."""
 
-import contextlib
-import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,62 +14,23 @@ from detnet.data.coco import load_annotations
 from detnet.data.folders import Split
 from detnet.data.keypoints import KeypointLayout
 from detnet.data.loaders import DetectionDataset, eval_loader
-from detnet.data.transforms import eval_transform, train_transform
+from detnet.data.transforms import eval_transform
 from detnet.detectors.build import info_of
 from detnet.detectors.files import load_model
 from detnet.engine.distributed import Process, all_gather, same_on_all
 from detnet.engine.memory import keep_freed_memory
+from detnet.engine.precision import autocast_to
 from detnet.errors import InputError
-from detnet.evaluation.coco import HEADLINE, KEYPOINT_HEADLINE, score
-from detnet.evaluation.normalise import read_detections, read_truth
-from detnet.evaluation.results import to_results, write_results, write_whole
-from detnet.evaluation.submission import write_submission
+from detnet.evaluation.coco import score
+from detnet.evaluation.results import to_results
 from detnet.evaluation.voc import score_voc
 from detnet.inference.augmentation import PredictionOptions, detect
 from detnet.inference.fuse import fuse
 from detnet.inference.predictor import find_model
-from detnet.recipes.config import read_config
-from detnet.recipes.splits import find_val, with_keypoints
+from detnet.recipes.scores import Scores, place_of_scores, write_scores, write_submissions
+from detnet.recipes.splits import with_keypoints
 
 Track = Callable[[Iterable[Any], int], Iterable[Any]]
-
-
-@dataclass(frozen=True)
-class Scores:
-    """What one evaluation found.
-
-    Args:
-        bbox: the scores JSON for boxes.
-        segm: that for masks, or None where the detector has none.
-        results: detections in COCO's results format.
-        keypoints: likewise for keypoints.
-        voc: VOC's average precision as `score_voc` gives it, where it was asked for.
-    """
-
-    bbox: dict[str, Any]
-    segm: dict[str, Any] | None
-    results: list[dict[str, Any]]
-    voc: dict[str, Any] | None = None
-    keypoints: dict[str, Any] | None = None
-
-    @property
-    def headline(self) -> dict[str, float | None]:
-        """The twelve COCO numbers for boxes, and those for masks as `segm_AP` …, the ten for
-        keypoints as `keypoints_AP` …
-        """
-        numbers = {name: self.bbox[name] for name in HEADLINE}
-        if self.segm is not None:
-            numbers |= {f"segm_{name}": self.segm[name] for name in HEADLINE}
-        if self.keypoints is not None:
-            numbers |= {f"keypoints_{name}": self.keypoints[name] for name in KEYPOINT_HEADLINE}
-        return numbers
-
-    def to_json(self) -> dict[str, Any]:
-        """One object: the scores for boxes, those for masks under "segm", for keypoints under
-        "keypoints".
-        """
-        more = {"segm": self.segm, "keypoints": self.keypoints}
-        return self.bbox | {name: scores for name, scores in more.items() if scores is not None}
 
 
 def evaluate_file(
@@ -134,7 +93,7 @@ def evaluate_file(
         scores = replace(
             scores, voc=score_voc(to_coco_dict(annotations), scores.results, metric=metric)
         )
-    folder = output or (_place(model_path, split) if model_path.is_dir() else None)
+    folder = output or (place_of_scores(model_path, split) if model_path.is_dir() else None)
     if options and not output and folder:
         folder /= options.name  # those of the run as it is stay where reports look for them
     if folder is not None and process.main:
@@ -142,51 +101,6 @@ def evaluate_file(
     if submission is not None and process.main:
         write_submissions(scores, annotations, submission)
     return scores
-
-
-def write_scores(scores: Scores, folder: Path) -> None:
-    """Writes scores.json and results.json, and scores_voc07.json where that was measured."""
-    folder.mkdir(parents=True, exist_ok=True)
-    write_results(folder / "results.json", scores.results)
-    write_whole(folder / "scores.json", json.dumps(scores.to_json(), indent=1) + "\n")
-    if scores.voc is not None:
-        place = folder / f"scores_{scores.voc['metric']}.json"
-        write_whole(place, json.dumps(scores.voc, indent=1) + "\n")
-
-
-def write_submissions(scores: Scores, annotations: Annotations, path: Path) -> list[Path]:
-    """Writes the zip for boxes and, where there are masks or keypoints, NAME-segm.zip or
-    NAME-keypoints.zip; returns their paths.
-    """
-    kinds = {"bbox": path}
-    for kind, more in (("segm", scores.segm), ("keypoints", scores.keypoints)):
-        if more is not None:
-            kinds[kind] = path.with_name(f"{path.stem}-{kind}{path.suffix}")
-    truth_dict = to_coco_dict(annotations)
-    for iou_type, place in kinds.items():
-        truth = read_truth(truth_dict, iou_type=iou_type)
-        results = scores.results
-        if iou_type == "keypoints":  # objects of a category without any are none of the server's
-            results = [record for record in results if "keypoints" in record]
-        write_submission(place, truth, read_detections(results, truth, iou_type=iou_type))
-    return list(kinds.values())
-
-
-def _place(run: Path, split: Split) -> Path:
-    """Where a run keeps scores: its own validation split's at the top, others' in a folder."""
-    config = read_config(run / "config.yaml") if (run / "config.yaml").exists() else None
-    own = find_val(config) if config else None
-    if own is not None and own.files == split.files:
-        return run / "evaluation"
-    if split.lists:
-        parts = [f"{path.parents[2].name}_{path.stem}" for path in split.files]
-        return run / "evaluation" / "+".join(parts)
-    data = split.annotations.resolve().parent
-    data = data.parent if data.name in ("annotations", split.name, "valid") else data
-    # A file given by its own name may stand beside others of the same data set.
-    stem = split.annotations.stem
-    named = split.name in stem or stem == "_annotations.coco"
-    return run / "evaluation" / f"{data.name}-{split.name if named else stem}"
 
 
 @torch.no_grad()
@@ -223,7 +137,7 @@ def evaluate_model(
     of_label = layout.of_label if layout else None
     records: list[dict[str, Any]] = []
     for images, targets in batches:
-        with _autocast(process.device, autocast):
+        with autocast_to(process.device, autocast):
             inputs = [image.to(process.device, non_blocking=True) for image in images]
             found = detect(fused, inputs, options or PredictionOptions())
         ids = [target["image_id"] for target in targets]
@@ -257,85 +171,6 @@ def _without_boxes(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
     its keypoints, as in COCO's own results.
     """
     return [{k: v for k, v in record.items() if k != "bbox"} for record in results]
-
-
-@torch.no_grad()
-def validation_losses(
-    model: nn.Module,
-    annotations: Annotations,
-    batch_size: int,
-    *,
-    process: Process,
-    autocast: torch.dtype | None,
-    workers: int,
-    seed: int,
-) -> dict[str, float]:
-    """Averages the training losses over a split, as `loss`, `loss_classifier` …
-
-    The losses are those of training, their random samples of anchors and regions included, drawn
-    from a
-    stream of their own: the run's is left where it was. Batch norm goes by its running statistics.
-    """
-    detector: Any = model
-    images = detector.transform.options
-    transform = train_transform(min_sizes=(images.min_size,), max_size=images.max_size, flip_h=0.0)
-    dataset = DetectionDataset(
-        annotations,
-        transform,
-        seed=seed,
-        masks=annotations.masks is not None,
-        keypoints=annotations.keypoints is not None,
-    )
-    loader = eval_loader(
-        dataset,
-        batch_size=max(1, batch_size),
-        workers=workers,
-        rank=process.rank,
-        world_size=process.world_size,
-    )
-    sums: dict[str, float] = {}
-    count = 0
-    cuda = [process.device] if process.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=cuda), _losses_without_learning(model):
-        torch.manual_seed(seed)
-        for images, targets in loader:
-            inputs = [image.to(process.device) for image in images]
-            aims = [
-                {k: v.to(process.device) if hasattr(v, "to") else v for k, v in target.items()}
-                for target in targets
-            ]
-            with _autocast(process.device, autocast):
-                losses = model(inputs, aims)
-            for name, value in losses.items():
-                sums[name] = sums.get(name, 0.0) + float(value) * len(images)
-            count += len(images)
-    parts = all_gather((sums, count))
-    images_seen = max(1, sum(part[1] for part in parts))
-    names = {name for part in parts for name in part[0]}
-    means = {
-        name: sum(part[0].get(name, 0.0) for part in parts) / images_seen for name in sorted(names)
-    }
-    return {"loss": sum(means.values()), **means}
-
-
-@contextlib.contextmanager
-def _losses_without_learning(model: nn.Module) -> Iterator[None]:
-    """Train mode for the losses, but normalisation and dropout as in evaluation."""
-    still = (nn.modules.batchnorm._NormBase, nn.modules.dropout._DropoutNd)
-    model.train()
-    for layer in model.modules():
-        if isinstance(layer, still):
-            layer.eval()
-    try:
-        yield
-    finally:
-        model.eval()
-
-
-def _autocast(device: torch.device, dtype: torch.dtype | None) -> Any:
-    if dtype is None:
-        return contextlib.nullcontext()
-    return torch.autocast(device.type, dtype)
 
 
 def _has_masks(model: nn.Module) -> bool:

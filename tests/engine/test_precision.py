@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from detnet.engine.precision import _cpu_flags, fast_bf16
+from detnet.engine.precision import _cpu_flags, autocast_to, fast_bf16
 
 
 @pytest.mark.skipif(not Path("/proc/cpuinfo").is_file(), reason="the system has no /proc/cpuinfo")
@@ -36,3 +36,12 @@ def test_other_devices_stay_in_fp32() -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_cuda_follows_compute_capability() -> None:
     assert fast_bf16("cuda") == (torch.cuda.get_device_capability()[0] >= 8)
+
+
+def test_computes_in_what_was_chosen() -> None:
+    a = torch.ones(2, 3)
+    place = torch.device("cpu")
+    with autocast_to(place, torch.bfloat16):
+        assert (a @ a.T).dtype is torch.bfloat16
+    with autocast_to(place, None):
+        assert (a @ a.T).dtype is torch.float32

@@ -9,7 +9,7 @@ from detnet.data.folders import find_split
 from detnet.detectors import create
 from detnet.detectors.files import save_model
 from detnet.engine.distributed import Process
-from detnet.recipes.evaluate import evaluate_file, evaluate_model, validation_losses
+from detnet.recipes.evaluate import evaluate_file, evaluate_model
 
 ALONE = Process(0, 1, 0, torch.device("cpu"))
 
@@ -93,25 +93,6 @@ def test_other_data_does_not_replace_a_runs_own_scores(scenes: Path, tmp_path: P
     assert (run / "evaluation" / "run-image_info_test-dev2017" / "results.json").exists()
     own = json.loads((run / "evaluation" / "results.json").read_text())
     assert {record["image_id"] for record in own} <= {1, 2, 3}
-
-
-def test_validation_losses_leave_everything_as_it_was(scenes: Path) -> None:
-    annotations, _ = load_annotations(find_split(scenes, "val"))
-    model = detector().eval()
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    torch.manual_seed(5)
-    state = torch.get_rng_state()
-    losses = [
-        validation_losses(model, annotations, 2, process=ALONE, autocast=None, workers=0, seed=1)
-        for _ in range(2)
-    ]
-    assert torch.equal(state, torch.get_rng_state())
-    assert losses[0] == losses[1]
-    assert losses[0]["loss"] == pytest.approx(
-        sum(value for name, value in losses[0].items() if name != "loss")
-    )
-    assert not model.training
-    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
 
 
 def _names(scenes: Path) -> list[str]:

@@ -17,6 +17,7 @@ from detnet.data.classification.shards import index_images
 from detnet.data.classification.transforms import TestView, prepare
 from detnet.engine.distributed import Process, all_gather
 from detnet.engine.memory import keep_freed_memory
+from detnet.engine.precision import autocast_to
 from detnet.errors import InputError
 from detnet.evaluation.classification import ranks, summarise
 from detnet.evaluation.results import write_whole
@@ -159,7 +160,7 @@ def measure(
     batches: Iterable[Any] = track(loader, len(loader)) if track else loader
     for pixels, targets in batches:
         inputs = network_input(pixels.to(process.device).permute(0, 3, 1, 2), info)
-        with torch.autocast(process.device.type, dtype=autocast, enabled=autocast is not None):
+        with autocast_to(process.device, autocast):
             logits = fused(inputs)
         found.add(logits.float().cpu(), targets)
     return _together(all_gather(found), images, info)

@@ -13,7 +13,7 @@ from detnet.backbones.cost import count_macs, count_params
 from detnet.data.images import read_image
 from detnet.detectors.files import load_model
 from detnet.engine.memory import keep_freed_memory
-from detnet.engine.precision import choose_precision
+from detnet.engine.precision import autocast_to, choose_precision
 from detnet.inference.fuse import fuse
 from detnet.inference.predictor import MODEL_FILES, find_model, usable_device
 from detnet.recipes.comparison.compare import Compared
@@ -148,7 +148,7 @@ def _take_turns(
     def run(network: nn.Module, picture: Tensor) -> float:
         cuda = picture.device.type == "cuda"
         began = clock()
-        with torch.autocast(picture.device.type, dtype=dtype, enabled=dtype is not None):
+        with autocast_to(picture.device, dtype):
             network([picture])
         if cuda:
             torch.cuda.synchronize(picture.device)

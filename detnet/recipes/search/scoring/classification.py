@@ -12,6 +12,7 @@ from detnet.backbones.files import ClassifierInfo
 from detnet.backbones.supernet import find_supernet
 from detnet.data.classification.loaders import Images
 from detnet.data.classification.transforms import TestView
+from detnet.engine.precision import autocast_to
 from detnet.errors import InputError
 from detnet.evaluation.classification import ranks
 from detnet.inference.fuse import fuse
@@ -134,9 +135,7 @@ class ClassificationGuide(Guide):
 
     def _run(self, model: nn.Module, pixels: list[torch.Tensor]) -> torch.Tensor:
         inputs = network_input(torch.stack(pixels).to(self.device), self.info)
-        with torch.autocast(
-            self.device.type, dtype=self.autocast, enabled=self.autocast is not None
-        ):
+        with autocast_to(self.device, self.autocast):
             logits: torch.Tensor = model(inputs)
         return logits
 

@@ -12,6 +12,7 @@ from detnet.data.loaders import DetectionDataset
 from detnet.data.transforms import eval_transform, flip_horizontal
 from detnet.detectors.build import info_of
 from detnet.detectors.paths import take_path
+from detnet.engine.precision import autocast_to
 from detnet.errors import InputError
 from detnet.evaluation.coco import score
 from detnet.evaluation.results import to_results
@@ -83,7 +84,7 @@ class DetectionGuide(Guide):
         def step(batch: list[Sample]) -> None:
             images = [image.to(self.device) for image, _ in batch]
             targets = [_to(target, self.device) for _, target in batch]
-            with self._precision():
+            with autocast_to(self.device, self.autocast):
                 candidate(images, targets)
 
         samples = self._train.batches([[index for index, _ in batch] for batch in batches])
@@ -114,7 +115,7 @@ class DetectionGuide(Guide):
         records: list[dict[str, Any]] = []
         rows = [indices[at : at + _SCORE_BATCH] for at in range(0, len(indices), _SCORE_BATCH)]
         for row, batch in zip(rows, self._search.batches(rows), strict=True):
-            with self._precision():
+            with autocast_to(self.device, self.autocast):
                 found = fused([image.to(self.device) for image, _ in batch])
             for prediction, (image, target) in zip(found, batch, strict=True):
                 prediction["boxes"] = prediction["boxes"].cpu() * _scale(image, target)
@@ -137,10 +138,6 @@ class DetectionGuide(Guide):
         transform = eval_transform(min_size=options.min_size, max_size=options.max_size)
         dataset = DetectionDataset(annotations, transform, seed=0)
         return dataset.__getitem__
-
-    def _precision(self) -> Any:
-        enabled = self.autocast is not None
-        return torch.autocast(self.device.type, dtype=self.autocast, enabled=enabled)
 
 
 def stratified(annotations: Annotations, count: int, draws: np.random.Generator) -> list[int]:
