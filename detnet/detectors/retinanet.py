@@ -1,9 +1,10 @@
 """RetinaNet: one stage, focal loss, on the pyramid P3 … P7."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.models.detection.retinanet import RetinaNet, RetinaNetHead
 
 from detnet.backbones.base import Backbone
@@ -74,6 +75,8 @@ def retinanet(
     images: ImageOptions,
     dense: DenseOptions,
     pyramid_norm: NormKind | None = None,
+    head_norm: Literal["group"] | None = None,
+    smallest_anchor: int = 32,
 ) -> DenseDetector:
     """Builds RetinaNet on P3 … P7.
 
@@ -89,10 +92,21 @@ def retinanet(
         images: what the network expects of its input.
         dense: see `DenseOptions`.
         pyramid_norm: of the pyramid's convolutions.
+        head_norm: "group" normalises the head's convolutions, in 32 groups of channels; the paper
+            does not, and then a training from scratch, or a short one, hardly begins.
+        smallest_anchor: side in pixels of P3's first anchor, doubled from level to level; the
+            paper's 32 misses objects that a small input makes smaller than about 20.
+
+    Raises:
+        InputError: another norm, or an anchor below one pixel.
 
     Paper: Lin et al. 2017, arXiv:1708.02002, Section 4. Departs from it as torchvision does: the
     box loss is plain L1.
     """
+    if head_norm not in (None, "group"):
+        raise InputError(f"head_norm must be 'group' or None, got {head_norm!r}")
+    if smallest_anchor < 1:
+        raise InputError(f"smallest_anchor must be 1 pixel or more, got {smallest_anchor}")
     body = PyramidNet(
         backbone,
         finest=3,
@@ -102,13 +116,19 @@ def retinanet(
     )
     levels = len(body.feature_info)
     sizes = tuple(
-        tuple(int(2 ** (5 + level) * octave) for octave in _OCTAVES) for level in range(levels)
+        tuple(int(smallest_anchor * 2**level * octave) for octave in _OCTAVES)
+        for level in range(levels)
     )
     model = DenseDetector(
         body,
         num_classes - 1,
         anchor_generator=ExactAnchors(sizes, ((0.5, 1.0, 2.0),) * levels),
-        head=Float32RetinaNetHead(body.out_channels, _ANCHORS_PER_CELL, num_classes - 1),
+        head=Float32RetinaNetHead(
+            body.out_channels,
+            _ANCHORS_PER_CELL,
+            num_classes - 1,
+            norm_layer=_group_norm if head_norm else None,
+        ),
         score_thresh=dense.score_threshold,
         nms_thresh=dense.nms_threshold,
         detections_per_img=dense.max_detections,
@@ -116,3 +136,7 @@ def retinanet(
     )
     model.transform = ImageTransform(images)
     return model
+
+
+def _group_norm(channels: int) -> nn.GroupNorm:
+    return nn.GroupNorm(math.gcd(32, channels), channels)

@@ -43,3 +43,25 @@ def test_coarse_levels_begin_where_asked() -> None:
     assert channels == [256, 32]
     with pytest.raises(InputError, match="'c' or 'p', got 'q'"):
         create("retinanet", num_classes=4, coarse_from="q")
+
+
+def test_anchors_and_norm_for_small_images() -> None:
+    model = create(
+        "retinanet", num_classes=4, width=0.125, min_size=64, smallest_anchor=16, head_norm="group"
+    )
+    assert [level[0] for level in model.anchor_generator.sizes] == [16, 32, 64, 128, 256]
+    norms = [m for m in model.head.modules() if isinstance(m, torch.nn.GroupNorm)]
+    assert [(norm.num_groups, norm.num_channels) for norm in norms] == [(32, 32)] * 8
+    targets = [{"boxes": torch.tensor([[8.0, 8.0, 22.0, 22.0]]), "labels": torch.tensor([2])}]
+    losses = model.train()([torch.rand(3, 64, 96)], targets)
+    sum(losses.values()).backward()
+    assert all(norm.weight.grad.abs().sum() > 0 for norm in norms)
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [({"head_norm": "sync"}, "'group' or None, got 'sync'"), ({"smallest_anchor": 0}, "got 0")],
+)
+def test_options_that_cannot_be(option: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        create("retinanet", num_classes=4, width=0.125, **option)
