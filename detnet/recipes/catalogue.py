@@ -117,7 +117,7 @@ RECIPES: dict[str, Recipe] = {
         f"{_KEYPOINTS}, Table 6",
         {"keypoints_AP": 64.2, "keypoints_AP50": 86.6},
         _PERSONS,
-        "short sides of 640 to 800, 90,000 iterations",
+        f"short sides of 640 to 800, 90,000 iterations; {_TOGETHER}",
     ),
     "detnet59_keypoint_rcnn_fpn": Recipe(
         f"{_KEYPOINTS}, its settings", {}, _PERSONS, "the DetNet paper measures no keypoints"
