@@ -100,6 +100,33 @@ def check_detections(
     assert [len(d["boxes"]) for d in in_bytes] == [len(d["boxes"]) for d in found]
 
 
+@torch.no_grad()
+def check_extremes(
+    build: Callable[..., nn.Module], *, masks: bool, keypoints: bool = False
+) -> None:
+    """An image smaller than any cell and one of 2,500 objects, each in training and evaluation.
+
+    Args:
+        build: takes `min_size` and `max_size`.
+    """
+    for height, width, count in ((9, 14, 1), (96, 128, 2500)):
+        torch.manual_seed(0)
+        model = build(min_size=height, max_size=width)
+        corners = torch.rand(count, 2) * torch.tensor([width - 9, height - 8])
+        target = {"boxes": torch.cat([corners, corners + 8], 1), "labels": torch.ones(count).long()}
+        if masks:
+            target["masks"] = torch.ones(count, height, width, dtype=torch.uint8)
+        if keypoints:
+            target["keypoints"] = torch.cat([corners + 4, corners.new_full((count, 1), 2)], 1)
+            target["keypoints"] = target["keypoints"][:, None].repeat(1, 17, 1)
+        images = [torch.rand(3, height, width) for _ in range(2)]
+        losses = model.train()(images, [target, target])
+        assert all(loss.isfinite() for loss in losses.values()), losses
+        for image, found in zip(images, model.eval()(images), strict=True):
+            limit = torch.tensor([*image.shape[:0:-1]] * 2) + 1e-3
+            assert (found["boxes"] >= 0).all() and (found["boxes"] <= limit).all()
+
+
 def scene(*, masks: bool, keypoints: bool = False) -> tuple[list[Tensor], list[dict[str, Tensor]]]:
     """Two images of different shapes with values k / 255, the second without objects."""
     images = [torch.randint(0, 256, (3, *size)) / 255 for size in ((96, 160), (128, 96))]

@@ -1,5 +1,6 @@
 """Every detector of `DETECTORS` on every backbone through the contract."""
 
+import functools
 import itertools
 from collections.abc import Iterator
 from typing import Any
@@ -10,7 +11,7 @@ import torch
 from detnet.backbones import BACKBONES
 from detnet.detectors import DETECTORS, create
 from detnet.errors import InputError
-from tests.contracts import check_detector, scene
+from tests.contracts import check_detector, check_extremes, scene
 
 SMALL = {"width": 0.125, "min_size": 96, "max_size": 160}
 
@@ -27,6 +28,21 @@ def pairs() -> Iterator[Any]:
 def test_contract(detector: str, backbone: str) -> None:
     check_detector(
         lambda: create(detector, backbone=backbone, num_classes=4, **SMALL),
+        masks=detector == "mask_rcnn_fpn",
+        keypoints=detector == "keypoint_rcnn_fpn",
+    )
+
+
+@pytest.mark.parametrize(
+    ("detector", "backbone"),
+    [
+        pytest.param(detector, backbone, marks=[] if backbone == "resnet50" else pytest.mark.slow)
+        for detector, backbone in itertools.product(DETECTORS, ("resnet50", "detnet59"))
+    ],
+)
+def test_tiny_images_and_crowded_ones_work(detector: str, backbone: str) -> None:
+    check_extremes(
+        functools.partial(create, detector, backbone=backbone, num_classes=4, width=0.125),
         masks=detector == "mask_rcnn_fpn",
         keypoints=detector == "keypoint_rcnn_fpn",
     )

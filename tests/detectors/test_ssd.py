@@ -231,18 +231,6 @@ def test_class_layers_are_known_as_such() -> None:
     assert len(known) == 2 * 6
 
 
-def test_a_tiny_image_and_a_crowd() -> None:
-    """An image smaller than the coarsest cell, and 2,500 objects in one."""
-    model = make("resnet50")
-    with torch.no_grad():
-        assert model.eval()([torch.rand(3, 9, 14)])[0]["boxes"].shape[1] == 4
-    corners = torch.rand(2500, 2) * torch.tensor([110.0, 80.0])
-    target = {"boxes": torch.cat([corners, corners + 9], 1), "labels": torch.ones(2500).long()}
-    images = [torch.rand(3, 96, 128), torch.rand(3, 96, 128)]
-    with torch.no_grad():
-        assert sum(model.train()(images, [target, target]).values()).isfinite()
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
