@@ -12,7 +12,7 @@ import argparse
 import json
 from pathlib import Path
 
-from detnet.cli.grids import add_grid_arguments, grid_options
+from detnet.cli.grids import add_grid_arguments, add_sigmas, grid_options
 from detnet.errors import InputError
 
 _PICTURES = 12
@@ -33,9 +33,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--split", default="val", help="split of the runs' data (default: val)")
     parser.add_argument(
         "--iou-type",
-        choices=("bbox", "segm"),
+        choices=("bbox", "segm", "keypoints"),
         default="bbox",
-        help="compare boxes or masks (default: bbox)",
+        help="compare boxes, masks or keypoints (default: bbox)",
     )
     parser.add_argument(
         "--resamples", type=int, default=2000, help="of the bootstrap (default: 2000)"
@@ -45,6 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--confidence", type=float, default=0.95, help="of the intervals (default: 0.95)"
     )
     add_grid_arguments(parser)
+    add_sigmas(parser)
     parser.add_argument(
         "--models",
         nargs="+",
@@ -100,6 +101,7 @@ def run(args: argparse.Namespace) -> int:
             seed=args.seed,
             confidence=args.confidence,
             progress=tell,
+            sigmas=args.sigmas,
             **options,
         )
     comparison = compared.comparison

@@ -33,6 +33,19 @@ def add_grid_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_sigmas(parser: argparse.ArgumentParser) -> None:
+    """Adds the option of how far off keypoints may be."""
+    parser.add_argument(
+        "--sigmas",
+        nargs="+",
+        type=float,
+        default=[],
+        metavar="S",
+        help="for keypoints: how far off each may be, relative to the object's size, one for all "
+        "or one for each (default: COCO's for 17 keypoints, else 0.05)",
+    )
+
+
 def grid_options(args: argparse.Namespace) -> dict[str, Any]:
     """Keyword arguments of `score`, `evaluate` and `compare`, checked before any work is done.
 

@@ -18,7 +18,7 @@ import argparse
 import json
 from pathlib import Path
 
-from detnet.cli.grids import add_grid_arguments, grid_options
+from detnet.cli.grids import add_grid_arguments, add_sigmas, grid_options
 from detnet.errors import InputError
 
 _METRICS = {
@@ -77,15 +77,7 @@ def add_score_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="also tell the recall with all classes taken as one",
     )
-    parser.add_argument(
-        "--sigmas",
-        nargs="+",
-        type=float,
-        default=[],
-        metavar="S",
-        help="for keypoints: how far off each may be, relative to the object's size, one for all "
-        "or one for each (default: COCO's for 17 keypoints, else 0.05)",
-    )
+    add_sigmas(parser)
     parser.add_argument(
         "--submission",
         type=Path,

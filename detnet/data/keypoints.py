@@ -63,12 +63,16 @@ class KeypointLayout:
     def to_json(self, categories: Categories) -> list[dict[str, Any]]:
         """COCO's list of categories, with the keypoints of those that have them."""
         records = categories.to_json()
-        for record, own, lines in zip(records, self.of_label, self.edges, strict=True):
+        for label, (record, own) in enumerate(zip(records, self.of_label, strict=True), 1):
             if own:
-                place = {position: number for number, position in enumerate(own, 1)}
                 record["keypoints"] = [self.names[position] for position in own]
-                record["skeleton"] = [[place[a], place[b]] for a, b in lines]
+                record["skeleton"] = [[a + 1, b + 1] for a, b in self.own_edges(label)]
         return records
+
+    def own_edges(self, label: int) -> list[tuple[int, int]]:
+        """A label's lines as places, from 0, among its own keypoints."""
+        place = {position: at for at, position in enumerate(self.of_label[label - 1])}
+        return [(place[a], place[b]) for a, b in self.edges[label - 1]]
 
     @property
     def mirrored(self) -> np.ndarray:

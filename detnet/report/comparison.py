@@ -7,15 +7,14 @@ from typing import Any
 
 from detnet.evaluation.comparison.compare import SCORE_OF_FOUND
 from detnet.evaluation.results import write_whole
-from detnet.report.comparison_text import found_and_missed, how_measured, letter
+from detnet.report.comparison_text import found_and_missed, how_measured, how_scored, letter
 from detnet.report.comparison_views import pair_view, size_tables
 from detnet.report.pictures import Colour, Mark
 from detnet.report.rendering import render_template
+from detnet.report.score_tables import KINDS, overlap_name
 
 # Of the detectors in pictures, in turn; told apart by most colour-blind eyes.
 COLOURS: tuple[Colour, ...] = ((86, 180, 233), (245, 130, 32), (62, 207, 159), (240, 228, 66))
-
-_KINDS = {"bbox": "Boxes", "segm": "Masks"}
 
 
 @dataclass(frozen=True)
@@ -83,7 +82,9 @@ def render(comparison: Mapping[str, Any], pictures: Sequence[ComparisonPicture])
     return render_template(
         "comparison.html.j2",
         title=" and ".join(names) if len(names) == 2 else ", ".join(names),
-        kind=_KINDS.get(comparison["iou_type"], comparison["iou_type"]),
+        kind=KINDS[comparison["iou_type"]],
+        overlap=overlap_name(comparison["iou_type"]),
+        measured=how_scored(comparison),
         comparison=comparison,
         sure=f"{100 * comparison['confidence']:g} %",
         colours=["rgb({} {} {})".format(*COLOURS[i % len(COLOURS)]) for i in range(len(names))],
@@ -96,6 +97,7 @@ def render(comparison: Mapping[str, Any], pictures: Sequence[ComparisonPicture])
         several_classes=len(comparison["scores"][0]["per_class"]) > 1,
         threshold=SCORE_OF_FOUND,
         has_masks=any(mark.mask for mark in marks),
+        has_keypoints=any(mark.skeleton for mark in marks),
         notes=comparison.get("notes", []),
         sections=[(anchor, text) for anchor, text, there in sections if there],
     )

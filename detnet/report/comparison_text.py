@@ -4,7 +4,7 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from detnet.report.score_tables import column_title
+from detnet.report.score_tables import KINDS, column_title, overlap_name, sigmas_in_words
 
 WIDTH = 120
 WORDS = {"higher": "higher", "lower": "lower", "cannot be told from noise": "noise"}
@@ -13,7 +13,6 @@ _LABEL = 26  # columns of the names
 _CELL = 15  # columns of "-12.3 to +12.3" and the space before it
 _MOST_FILES = 3
 _MEASURES = {"AP": "Average precision", "AR": "Average recall"}
-_KINDS = {"bbox": "boxes", "segm": "masks"}
 
 
 def format_comparison(comparison: Mapping[str, Any]) -> str:
@@ -52,14 +51,22 @@ def interval(difference: Mapping[str, Any] | None) -> str:
 
 
 def _heading(comparison: Mapping[str, Any]) -> str:
-    kind = _KINDS.get(comparison["iou_type"], comparison["iou_type"])
+    kind = KINDS[comparison["iou_type"]].lower()
     lines = [f"Comparison of {kind} on {comparison['images']:,} images, percent"]
     for index, (name, source) in enumerate(
         zip(comparison["names"], comparison["sources"], strict=True)
     ):
         lines.append(f"  {letter(index)}  {name}  ({source})")
     lines.append(f"  ground truth: {comparison['annotations']}")
+    if how := how_scored(comparison):
+        lines.append(f"  {how}")
     return "\n".join(lines)
+
+
+def how_scored(comparison: Mapping[str, Any]) -> str:
+    """By which sigmas keypoints were compared; "" for boxes and masks."""
+    sigmas = comparison["scores"][0].get("sigmas")
+    return f"OKS by {sigmas_in_words(sigmas)}" if sigmas else ""
 
 
 def _legend(comparison: Mapping[str, Any]) -> str:
@@ -107,11 +114,12 @@ def _numbers(one: Mapping[str, Any]) -> list[str]:
 def _by_iou_and_size(comparison: Mapping[str, Any]) -> Iterator[str]:
     """Tables 3 and 4: a block for each size, models down, IoU thresholds across."""
     by_size = comparison["scores"][0]["by_iou_and_size"]
+    overlap = overlap_name(comparison["iou_type"])
     for measure in next(iter(by_size.values())):
         name, _, most = measure.partition("@")
         limit = f", {most} results per image and class" if most else ""
         columns = list(next(iter(by_size.values()))[measure])
-        title = f"{_MEASURES[name]} by IoU threshold and object size{limit}"
+        title = f"{_MEASURES[name]} by {overlap} threshold and object size{limit}"
         many = (WIDTH - _LABEL) // _CELL
         for begin in range(0, len(columns), many):
             some = columns[begin : begin + many]
@@ -215,7 +223,8 @@ def _pictures(comparison: Mapping[str, Any]) -> str:
             ("only_other", letter(index), "A"),
         ):
             lines.append(found_and_missed(pair[kind], finds, misses) + _files(pair[kind]))
-    head = "Objects found by one and missed by the other (IoU .50, score .50, right class)"
+    overlap = overlap_name(comparison["iou_type"])
+    head = f"Objects found by one and missed by the other ({overlap} .50, score .50, right class)"
     wrapped = [
         textwrap.fill(
             line,

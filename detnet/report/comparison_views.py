@@ -7,7 +7,7 @@ import numpy as np
 
 from detnet.report.charts import nice_ticks
 from detnet.report.comparison_text import WORDS, interval, letter, percent
-from detnet.report.score_tables import column_title
+from detnet.report.score_tables import column_title, overlap_name
 
 _TITLES = {"AP": "Average precision", "AR": "Average recall"}
 _ROOM = 3.0  # times the middle interval, beyond which a chart cuts intervals off
@@ -19,7 +19,7 @@ def pair_view(comparison: Mapping[str, Any], pair: Mapping[str, Any]) -> dict[st
     for kind, title in _TITLES.items():
         rows = [_row(key, one) for key, one in pair["headline"].items() if one and key[:2] == kind]
         charts.append((f"{title}, COCO's numbers", _scaled(rows)))
-    by_size = pair["by_iou_and_size"]
+    by_size, overlap = pair["by_iou_and_size"], overlap_name(comparison["iou_type"])
     told: list[bool] = []
     for measure in next(iter(by_size.values())):
         rows = [
@@ -29,7 +29,7 @@ def pair_view(comparison: Mapping[str, Any], pair: Mapping[str, Any]) -> dict[st
             if one
         ]
         told += [row["word"] != "noise" for row in rows]
-        charts.append((f"{_title(measure)}, by size and IoU", _scaled(rows)))
+        charts.append((f"{_title(measure)}, by size and {overlap}", _scaled(rows)))
     counts = comparison["scores"][0]["per_class"]
     classes = [
         {**_row(name, one["AP"]), "objects": counts[name]["annotations"]}

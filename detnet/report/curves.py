@@ -57,7 +57,7 @@ def _charts(events: Sequence[dict[str, Any]]) -> Iterator[Chart]:
         chart("Loss", total, x_name="iteration"),
         chart("Its parts", parts, note="moving means", x_name="iteration"),
     ]
-    for prefix, kind in (("", ""), ("segm_", " of masks")):
+    for prefix, kind in (("", ""), ("segm_", " of masks"), ("keypoints_", " of keypoints")):
         scores = [
             Line(score, _points(evaluations, prefix + score), style)
             for score, style in zip(_SCORES, STYLES, strict=False)

@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from detnet.errors import InputError
+from detnet.evaluation.grid import IOU_TYPES
 
 _SIGNS = {"AP", "top1"}  # of scores: a detector's or a classifier's
 
@@ -21,7 +22,7 @@ class RunRecord:
         config: config.yaml.
         environment: environment.json.
         events: the lines of metrics.jsonl.
-        scores: of the boxes and, where there are any, of the masks behind them.
+        scores: of the boxes and, where there are any, of the masks and keypoints behind them.
     """
 
     name: str
@@ -69,16 +70,23 @@ def read_events(path: Path) -> list[dict[str, Any]]:
 
 
 def _read_scores(folder: Path) -> list[dict[str, Any]]:
-    """The scores of boxes and, where there are any, of masks.
+    """The scores of boxes and, where there are any, of masks and keypoints.
 
-    Those of masks stand in the boxes' file under `segm`, beside them, or in a file of their own.
+    Those stand in the boxes' file under `segm` and `keypoints`, beside them, or in a file of their
+    own.
     """
     found: list[Any] = []
     for path in sorted(folder.glob("scores*.json")):
         content = _read_json(path)
-        found += [content, content.get("bbox"), content.get("segm")]
+        found += [content, *(content.get(kind) for kind in IOU_TYPES)]
     found = [scores for scores in found if isinstance(scores, dict) and _SIGNS & scores.keys()]
-    return sorted(found, key=lambda scores: scores.get("iou_type") == "segm")
+    return sorted(found, key=_rank)
+
+
+def _rank(scores: dict[str, Any]) -> int:
+    """Where a kind of scores stands on the page."""
+    kind = scores.get("iou_type")
+    return IOU_TYPES.index(kind) if kind in IOU_TYPES else 0
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -69,8 +69,8 @@ def render(
     results = [score_view(one, findings.comparisons) for one in record.scores]
     charts = training_charts(record.events)
     views = [(kind, diagnosis_view(diagnosis)) for kind, diagnosis in findings.diagnoses]
-    names = {mark.name for picture in findings.pictures for mark in picture.truths}
-    names |= {mark.name for picture in findings.pictures for mark in picture.found}
+    marks = [mark for picture in findings.pictures for mark in (*picture.truths, *picture.found)]
+    names = {mark.name for mark in marks}
     values = {
         "results": results,
         "pictures": findings.pictures,
@@ -89,7 +89,8 @@ def render(
         sections=_sections(values),
         kinds=_kinds(findings.pictures),
         curves=[view["curves"]["lines"] for _, view in views],
-        has_masks=any(m.mask for p in findings.pictures for m in [*p.truths, *p.found]),
+        has_masks=any(mark.mask for mark in marks),
+        has_keypoints=any(mark.skeleton for mark in marks),
         several_classes=len(names) > 1,
         threshold=THRESHOLD,
         lowest=findings.lowest,

@@ -17,6 +17,7 @@ _MASK_SIDE = 500  # masks are tints, half the sharpness does
 _OPACITY = 115  # of 255
 
 Colour = tuple[int, int, int]
+Place = tuple[float, float]
 # The same colours as the style sheet's, told apart by most colour-blind eyes.
 TINTS: dict[str, Colour] = {
     "truth": (255, 255, 255),
@@ -43,6 +44,33 @@ class MaskPicture:
 
 
 @dataclass(frozen=True)
+class Skeleton:
+    """Keypoints and the lines between them, in fractions of what they are drawn over.
+
+    Args:
+        points: x and y of those that there are.
+        lines: pairs of such places.
+    """
+
+    points: Sequence[Place]
+    lines: Sequence[tuple[Place, Place]]
+
+    @property
+    def dots(self) -> str:
+        """The points as an SVG path in thousandths: lines without length, which have round ends."""
+        return "".join(f"M{_thousandths(point)}h0" for point in self.points)
+
+    @property
+    def bones(self) -> str:
+        """The lines as an SVG path in thousandths."""
+        return "".join(f"M{_thousandths(a)}L{_thousandths(b)}" for a, b in self.lines)
+
+
+def _thousandths(place: Place) -> str:
+    return f"{1000 * place[0]:.1f} {1000 * place[1]:.1f}"
+
+
+@dataclass(frozen=True)
 class Mark:
     """One box drawn over a picture.
 
@@ -52,6 +80,7 @@ class Mark:
         name: class.
         score: a detection's own; of ground truth that of the detection that found it, -1 if none.
         mask: None where there are no masks, or nothing is in it.
+        skeleton: None where there are no keypoints.
     """
 
     kind: str
@@ -62,6 +91,7 @@ class Mark:
     name: str
     score: float
     mask: MaskPicture | None = None
+    skeleton: Skeleton | None = None
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from detnet.evaluation.coco import HEADLINE
+from detnet.evaluation.coco import HEADLINE, KEYPOINT_HEADLINE
+from detnet.evaluation.keypoints import COCO_SIGMAS
 from detnet.report.published import SIZES, Published
 
+KINDS = {"bbox": "Boxes", "segm": "Masks", "keypoints": "Keypoints"}
 LONG_NAMES = {"s": "small", "m": "medium", "l": "large"}
 
 
@@ -31,13 +33,12 @@ def score_view(scores: dict[str, Any], comparisons: Sequence[Comparison]) -> dic
     fitting = [one for one in comparisons if one.published.iou_type == iou_type]
     paper = fitting[0] if fitting else None
     return {
-        "kind": "Masks" if iou_type == "segm" else "Boxes",
-        "iou_type": iou_type,
-        "engine": scores.get("engine"),
+        "kind": KINDS.get(iou_type, "Boxes"),
+        "overlap": overlap_name(iou_type),
+        "note": _note(scores, iou_type),
         "headline": [
-            (key, _long(key), scores[key], paper.published.score(key) if paper else None)
-            for key in [*HEADLINE, *_own_recalls(scores)]
-            if key in scores
+            (key, _long(key, iou_type), scores[key], paper.published.score(key) if paper else None)
+            for key in _headline(scores, iou_type)
         ],
         "paper": paper,
         "tables": [
@@ -57,8 +58,8 @@ def _classifier_view(scores: dict[str, Any]) -> dict[str, Any]:
     }
     return {
         "kind": "Classification",
-        "iou_type": None,
-        "engine": None,
+        "overlap": None,
+        "note": "Percent, of the validation images.",
         "headline": [(name, name, scores.get(key), None) for key, name in names.items()],
         "paper": None,
         "tables": [],
@@ -116,17 +117,53 @@ def column_title(column: str) -> str:
     return (longer if len(longer) > 4 else f"{overlap:.2f}").removeprefix("0")
 
 
-def _long(key: str) -> str:
+def overlap_name(iou_type: str) -> str:
+    """What tells how near a detection is to an object: OKS of keypoints, IoU else."""
+    return "OKS" if iou_type == "keypoints" else "IoU"
+
+
+def sigmas_in_words(sigmas: Sequence[float]) -> str:
+    """By which sigmas keypoints were scored; numbers under different ones are not comparable."""
+    if tuple(sigmas) == COCO_SIGMAS:
+        return "COCO's sigmas"
+    different = list(dict.fromkeys(f"{sigma:g}" for sigma in sigmas))
+    if len(different) == 1:
+        return f"sigma {different[0]}"
+    return "sigmas " + ", ".join(f"{sigma:g}" for sigma in sigmas)
+
+
+def _note(scores: dict[str, Any], iou_type: str) -> str:
+    """What the headline's numbers are, in a line."""
+    percent = f"Percent, by {scores['engine']}." if scores.get("engine") else "Percent."
+    edges = "(edges at 32² and 96² pixels)"
+    if iou_type != "keypoints":
+        return (
+            f"{percent} s, m, l: small, medium and large objects {edges}; AR1, 10, 100: recall "
+            "with so many results an image."
+        )
+    sigmas = f" by {sigmas_in_words(scores['sigmas'])}" if scores.get("sigmas") else ""
+    return (
+        f"{percent} OKS, the similarity of keypoints{sigmas}, stands for IoU. m, l: medium and "
+        f"large objects {edges}; with 20 results an image."
+    )
+
+
+def _headline(scores: dict[str, Any], iou_type: str) -> list[str]:
+    """COCO's numbers that there are, then AR at numbers of results that are not COCO's."""
+    own, sign = (KEYPOINT_HEADLINE, "AR@") if iou_type == "keypoints" else (HEADLINE, "AR")
+    recalls = [k for k in scores if k.startswith(sign) and k.removeprefix(sign).isdigit()]
+    return [*(key for key in own if key in scores), *(key for key in recalls if key not in own)]
+
+
+def _long(key: str, iou_type: str) -> str:
     """What a score's short name stands for."""
     metric, which = key[:2], key[2:]
     kind = {"AP": "average precision", "AR": "average recall"}.get(metric, key)
     if which in LONG_NAMES:
         return f"{kind}, {LONG_NAMES[which]} objects"
-    if which and metric == "AP":
-        return f"{kind} at IoU .{which}"
-    return f"{kind}, {which} results an image" if which else f"{kind}, mean over IoU .50 to .95"
-
-
-def _own_recalls(scores: dict[str, Any]) -> list[str]:
-    """AR at numbers of results that are not COCO's."""
-    return [key for key in scores if key[:2] == "AR" and key[2:].isdigit() and key not in HEADLINE]
+    overlap = overlap_name(iou_type)
+    if not which:
+        return f"{kind}, mean over {overlap} .50 to .95"
+    if metric == "AP" or (iou_type == "keypoints" and which.isdigit()):
+        return f"{kind} at {overlap} .{which}"
+    return f"{kind}, {which.lstrip('@')} results an image"

@@ -68,6 +68,8 @@ def test_json_is_all_there_is(
         (["--confidence", "95"], "confidence is 95.0"),
         (["--iou-type", "segm"], "no masks"),
         (["--iou-thresholds", "7"], "iou_thresholds: 7"),
+        (["--iou-type", "keypoints"], "no keypoints"),
+        (["--sigmas", "0.1"], "sigmas are for iou_type keypoints, not bbox"),
         (["--split"], "--split"),
     ],
 )

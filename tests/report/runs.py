@@ -14,9 +14,9 @@ LONG_NAME = "a_very_long_name_" * 12 + ".jpg"
 ODD_NAME = '<i>"it\'s" & größe 猫.jpg'
 
 
-def write_data(folder: Path, *, val: int = 8) -> Path:
+def write_data(folder: Path, *, val: int = 8, keypoints: bool = False) -> Path:
     """Scenes in which classes and files have names that break pages."""
-    write_scenes(folder, train=1, val=val, size=(220, 160))
+    write_scenes(folder, train=1, val=val, size=(220, 160), keypoints=keypoints)
     path = folder / "annotations" / "instances_val.json"
     content = json.loads(path.read_text())
     for category, name in zip(content["categories"], NAMES, strict=True):
@@ -32,46 +32,63 @@ def make_results(truth: dict[str, Any]) -> list[dict[str, Any]]:
     """Detections: right, shifted, of the wrong class, doubled, weak, and where there is nothing."""
     results: list[dict[str, Any]] = []
     for index, record in enumerate(truth["annotations"]):
-        fields = ("image_id", "category_id", "bbox", "segmentation")
-        found = {key: record[key] for key in fields} | {"score": 0.95 - index % 9 * 0.05}
+        fields = ("image_id", "category_id", "bbox", "segmentation", "keypoints")
+        found = {key: record[key] for key in fields if key in record}
+        found["score"] = 0.95 - index % 9 * 0.05
         if index % 7 == 0:
             continue  # missed
         if index % 7 == 1:
             found["category_id"] = found["category_id"] % len(NAMES) + 1
+            found.pop("keypoints", None)  # another class has another number of them
+            kind = truth["categories"][found["category_id"] - 1]
+            if count := len(kind.get("keypoints", ())):
+                found["keypoints"] = [50.0, 50.0, 1.0] * count
         if index % 7 == 2:
             results.append({**found, "score": 0.3})  # weak, and a double of the next
         if index % 7 == 3:
             x, y, width, height = found["bbox"]
             found["bbox"] = [x + width / 2, y, width, height]
+            if "keypoints" in found:
+                shifts = [width / 2, 0, 0] * (len(found["keypoints"]) // 3)
+                found["keypoints"] = [
+                    value + shift for value, shift in zip(found["keypoints"], shifts, strict=True)
+                ]
         results.append(found)
     nothing = {**results[0], "bbox": [2.0, 2.0, 9.0, 9.0], "score": 0.9, "image_id": 1}
     return [*results, nothing]
 
 
-def write_run(run: Path, data: Path, *, masks: bool = False, **changes: Any) -> Path:
+def write_run(
+    run: Path, data: Path, *, masks: bool = False, keypoints: bool = False, **changes: Any
+) -> Path:
     """A run on the data that has been trained, as far as its folder tells, and evaluated."""
+    kind = "mask_rcnn_fpn" if masks else "keypoint_rcnn_fpn" if keypoints else "faster_rcnn_fpn"
     (run / "evaluation").mkdir(parents=True)
-    settings = {
-        "data": str(data),
-        "detector": "mask_rcnn_fpn" if masks else "faster_rcnn_fpn",
-        "epochs": 1.0,
-    }
+    settings = {"data": str(data), "detector": kind, "epochs": 1.0}
     write_config(make_config(None, {**settings, **changes}), run / "config.yaml")
     (run / "environment.json").write_text(json.dumps({"command": ["detnet", "train"]}))
     log(run, [{"event": "step", "iteration": n, "loss": 9 / n, "lr": 0.1} for n in range(1, 60)])
-    log(run, [{"event": "evaluation", "iteration": 59, "AP": 0.5, "AP50": 0.7, "AP75": 0.4}])
+    found = {"AP": 0.5, "AP50": 0.7, "AP75": 0.4}
+    found |= {"keypoints_AP": 0.25, "keypoints_AP50": 0.3} if keypoints else {}
+    log(run, [{"event": "evaluation", "iteration": 59, **found}])
     log(run, [{"event": "end", "iteration": 59, "seconds": 1.5}])
     path = data / "annotations" / "instances_val.json"
     results = make_results(json.loads(path.read_text()))
-    if not masks:
-        results = [{k: v for k, v in each.items() if k != "segmentation"} for each in results]
+    kept = {"segmentation": masks, "keypoints": keypoints}
+    results = [{k: v for k, v in each.items() if kept.get(k, True)} for each in results]
     (run / "evaluation" / "results.json").write_text(json.dumps(results))
     scores = score(path, results)
     if masks:
-        only = [{k: v for k, v in each.items() if k != "bbox"} for each in results]
-        scores["segm"] = score(path, only, iou_type="segm")
+        scores["segm"] = score(path, _without_boxes(results), iou_type="segm")
+    if keypoints:
+        own = [each for each in _without_boxes(results) if "keypoints" in each]
+        scores["keypoints"] = score(path, own, iou_type="keypoints")
     (run / "evaluation" / "scores.json").write_text(json.dumps(scores))
     return run
+
+
+def _without_boxes(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{k: v for k, v in each.items() if k != "bbox"} for each in results]
 
 
 def log(run: Path, events: list[dict[str, Any]]) -> None:

@@ -116,6 +116,17 @@ def test_layers_are_shown_and_hidden(browser: Browser, page: Path) -> None:
         assert visible(browser, f"#gallery {selector}") == before
 
 
+def test_skeletons_are_seen_and_can_be_hidden(browser: Browser, tmp_path: Path) -> None:
+    data = write_data(tmp_path / "data", keypoints=True)
+    browser.open(make_page(write_run(tmp_path / "run", data, keypoints=True), count=4))
+    sides = "[...document.querySelectorAll('.truths .skeleton path')].map("
+    sides += "path => path.getBoundingClientRect()).map(place => place.width)"
+    assert max(browser.run(sides)) > 20
+    assert visible(browser, ".skeleton .dots") > 5
+    browser.run("document.querySelector('[data-layer=keypoints]').click()")
+    assert visible(browser, ".skeleton .dots") == 0 and visible(browser, ".mark rect") > 5
+
+
 def test_the_slider_hides_weak_detections(browser: Browser, page: Path) -> None:
     browser.open(page)
 

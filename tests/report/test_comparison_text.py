@@ -71,6 +71,28 @@ def test_two_detectors() -> None:
     assert "A finds none that B misses" in rows
 
 
+def test_keypoints() -> None:
+    truth, results = made_up()
+    truth["categories"][0]["keypoints"] = ["here", "there"]
+    for records in (truth["annotations"], *results):
+        for record in records:
+            x, y, width, height = record["bbox"]
+            record["keypoints"] = [x, y, 2, x + width, y + height, 2]
+    found = compare(
+        truth, results[:2], names=["exact", "shifted"], iou_type="keypoints", resamples=100
+    )
+    found |= {"annotations": "truth.json", "sources": ["a", "b"], "pictures": []}
+    text = format_comparison(found)
+    lines = text.splitlines()
+    assert max(map(len, lines)) <= WIDTH
+    assert lines[0] == "Comparison of keypoints on 40 images, percent"
+    assert lines[4] == "  OKS by sigma 0.05"
+    assert "Average recall by OKS threshold and object size" in lines
+    assert "missed by the other (OKS .50" in text and "IoU" not in text
+    recalls = [line.split()[0] for line in lines if line.startswith("AR")]
+    assert recalls == ["AR", "AR50", "AR75", "ARm"], "no object is large"
+
+
 def test_columns_stand_below_each_other() -> None:
     lines = format_comparison(comparison(["exact", "shifted"])).splitlines()
     begin = next(i for i, line in enumerate(lines) if line.startswith("medium"))

@@ -156,6 +156,14 @@ def test_masks_have_their_own_tables(run_folder: Path, apart: bool) -> None:
     assert "Masks by overlap and size" in text and "Boxes by overlap and size" in text
 
 
+def test_keypoints_come_last(run_folder: Path) -> None:
+    content = {**scores(), "keypoints": scores("keypoints", 0.2345), "segm": scores("segm", 0.1234)}
+    (run_folder / "evaluation" / "scores.json").write_text(json.dumps(content))
+    text = Checker(write_page(run_folder).read_text(encoding="utf-8")).text
+    assert text.index("43.2") < text.index("12.3") < text.index("23.4")
+    assert text.index("Masks by class") < text.index("Keypoints by class")
+
+
 def test_a_run_that_has_only_begun_has_a_page(tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").write_text('{"event": "step", "iteration": 1, "loss": 2.5}\n{"ev')
     page = Checker(write_page(tmp_path).read_text(encoding="utf-8"))

@@ -4,7 +4,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from detnet.report.pictures import TINTS, embed, embed_mask
+from detnet.report.pictures import TINTS, Skeleton, embed, embed_mask
 
 
 def opened(uri: str) -> Image.Image:
@@ -32,3 +32,10 @@ def test_masks_are_tinted_inside_and_opaque_at_the_edge() -> None:
 def test_large_masks_are_scaled_down() -> None:
     with opened(embed_mask(np.ones((600, 1500), bool), TINTS["false"])) as picture:
         assert picture.size == (500, 200)
+
+
+def test_skeletons_are_paths_in_thousandths() -> None:
+    ends = (0.25, 0.5), (1.0, 0.0123)
+    skeleton = Skeleton([*ends, (0, 1)], [ends])
+    assert skeleton.bones == "M250.0 500.0L1000.0 12.3"
+    assert skeleton.dots == "M250.0 500.0h0M1000.0 12.3h0M0.0 1000.0h0"

@@ -1,7 +1,9 @@
 import pytest
 
+from detnet.evaluation.coco import KEYPOINT_HEADLINE
+from detnet.evaluation.keypoints import COCO_SIGMAS
 from detnet.report.published import PUBLISHED
-from detnet.report.score_tables import Comparison, column_title, score_view
+from detnet.report.score_tables import Comparison, column_title, score_view, sigmas_in_words
 from tests.report.test_page import scores
 
 
@@ -27,6 +29,30 @@ def test_the_paper_stands_beside_the_same_kind_of_scores() -> None:
     assert large["size"] == "large" and large["paper"][-1] == pytest.approx(0.563)
     assert [table["source"] for table in view["tables"]] == ["Table 3", "Table 4"]
     assert score_view(scores("segm"), [one])["paper"] is None
+
+
+def test_keypoints_have_ten_numbers() -> None:
+    own = {**dict.fromkeys(KEYPOINT_HEADLINE, 0.25), "AR@50": 0.3, "sigmas": [0.05] * 4}
+    view = score_view({**scores("keypoints"), **own, "APs": 0.9}, [])
+    assert [key for key, *_ in view["headline"]] == [*KEYPOINT_HEADLINE, "AR@50"]
+    long = {key: words for key, words, *_ in view["headline"]}
+    assert long["AR"] == "average recall, mean over OKS .50 to .95"
+    assert long["AR75"] == "average recall at OKS .75" and long["ARm"].endswith("medium objects")
+    assert long["AR@50"] == "average recall, 50 results an image"
+    assert view["kind"] == "Keypoints" and view["overlap"] == "OKS"
+    assert "by sigma 0.05," in view["note"] and "20 results" in view["note"]
+
+
+@pytest.mark.parametrize(
+    ("sigmas", "words"),
+    [
+        (COCO_SIGMAS, "COCO's sigmas"),
+        ([0.1, 0.1], "sigma 0.1"),
+        ([0.1, 0.05, 0.1], "sigmas 0.1, 0.05, 0.1"),
+    ],
+)
+def test_sigmas(sigmas: list[float], words: str) -> None:
+    assert sigmas_in_words(sigmas) == words
 
 
 def test_classifiers_have_theirs() -> None:

@@ -12,8 +12,13 @@ from detnet.errors import InputError
 from detnet.evaluation.coco import Evaluation
 from detnet.evaluation.comparison.accumulation import accumulate
 from detnet.evaluation.comparison.matching import Matches, match
+from detnet.evaluation.comparison.measures import (
+    class_measures,
+    headline_measure,
+    table_measure,
+)
 from detnet.evaluation.comparison.resampling import Measure, bootstrap
-from detnet.evaluation.grid import Grid, make_grid
+from detnet.evaluation.grid import make_grid
 from detnet.evaluation.normalise import Truth, read_detections, read_truth
 
 RESAMPLES = (100, 20_000)  # fewest and most
@@ -34,6 +39,7 @@ def compare(
     iou_thresholds: Iterable[float] = (),
     areas: Mapping[str, tuple[float, float]] | None = None,
     max_dets: Iterable[int] = (),
+    sigmas: Iterable[float] = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
     """Compares detectors with the first of them, by paired bootstrap over images.
@@ -46,6 +52,7 @@ def compare(
         names: of the detectors, all different.
         resamples: 100 to 20,000 draws of as many images as there are.
         confidence: share of the bootstrap differences that the interval holds, its middle part.
+        iou_type, sigmas: as in `evaluate`.
         iou_thresholds, areas, max_dets: as in `evaluate`, added to COCO's.
         progress: called with the number of resamples done and their total.
 
@@ -54,8 +61,8 @@ def compare(
         "headline", "by_iou_and_size" and "per_class" with the keys of the scores, where a number
         has become {"first", "other", "difference", "low", "high", "verdict"}, or None without
         ground truth; "pictures" of each after the first: "only_first" and "only_other", images
-        with the positions of the annotations that one finds (IoU 0.5, right class, score 0.5 or
-        more) and the other misses, most first.
+        with the positions of the annotations that one finds (IoU or OKS 0.5, right class, score 0.5
+        or more) and the other misses, most first.
 
     Raises:
         InputError: a file, a record or an argument cannot be used.
@@ -63,7 +70,9 @@ def compare(
     _check(results, names, resamples, confidence)
     if seed < 0:
         raise InputError(f"seed must not be negative, got {seed}")
-    grid = make_grid(iou_type, iou_thresholds=iou_thresholds, areas=areas, max_dets=max_dets)
+    grid = make_grid(
+        iou_type, iou_thresholds=iou_thresholds, areas=areas, max_dets=max_dets, sigmas=sigmas
+    )
     truth = read_truth(annotations, iou_type=iou_type)
     if not len(truth.image_ids):
         file = "annotations" if isinstance(annotations, dict) else annotations
@@ -104,29 +113,6 @@ def _check(results: Sequence[Any], names: Sequence[str], resamples: int, confide
         raise InputError(f"confidence is {confidence}, must be above 0.5 and below 1, such as 0.95")
 
 
-def _headline_measure(key: str, grid: Grid) -> Measure:
-    """What "AP", "AP50", "APs", "AR10" mean."""
-    recall, rest = key.startswith("AR"), key[2:]
-    size, limit, thresholds = 0, grid.coco_most, tuple(grid.coco_thresholds)
-    sizes = {"s": "small", "m": "medium", "l": "large"}
-    if rest in sizes:
-        size = list(grid.areas).index(sizes[rest])
-    elif recall:
-        limit = grid.max_dets.index(int(rest))
-    elif rest:
-        thresholds = (grid.threshold(int(rest) / 100),)
-    return Measure(recall, size, limit, thresholds)
-
-
-def _table_measure(size: str, row: str, key: str, grid: Grid) -> Measure:
-    """What ("small", "AP@300", "85") means."""
-    kind, _, most = row.partition("@")
-    limit = grid.max_dets.index(int(most)) if most else grid.coco_most
-    ten = tuple(grid.coco_thresholds)
-    thresholds = ten if key == "mean" else (grid.shown_thresholds[key],)
-    return Measure(kind == "AR", list(grid.areas).index(size), limit, thresholds)
-
-
 class _Samples:
     """The bootstrap of all detectors, and how each number of the scores is found in it."""
 
@@ -141,15 +127,15 @@ class _Samples:
     ) -> None:
         grid = models[0].grid
         self._headline = {
-            key: _headline_measure(key, grid) for key in scores if key.startswith(("AP", "AR"))
+            key: headline_measure(key, grid) for key in scores if key.startswith(("AP", "AR"))
         }
         self._tables = {
-            (size, row, key): _table_measure(size, row, key, grid)
+            (size, row, key): table_measure(size, row, key, grid)
             for size, rows in scores["by_iou_and_size"].items()
             for row, cells in rows.items()
             for key in cells
         }
-        self._per_class = {k: _headline_measure(k, grid) for k in ("AP", "AP50", "AR100")}
+        self._per_class = class_measures(grid)
         measures = {m: None for m in (*self._headline.values(), *self._tables.values())}
         self._index = {measure: q for q, measure in enumerate(measures)}
         self._drawn = bootstrap(
@@ -255,7 +241,7 @@ def _pictures(first: Matches, other: Matches) -> dict[str, list[dict[str, Any]]]
 
 
 def _found(matches: Matches) -> np.ndarray:
-    """(G,) objects, crowds left out, found at IoU 0.5 by a detection that is sure enough."""
+    """(G,) objects, crowds left out, found at IoU or OKS 0.5 by a detection that is sure enough."""
     grid = matches.grid
     sure = (matches.scores >= SCORE_OF_FOUND) & (matches.ranks < grid.max_dets[grid.coco_most])
     objects = matches.matched[0, grid.threshold(0.5), sure]

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import pycocotools.mask
 
+from detnet.evaluation.comparison.overlaps import Overlaps, overlaps_of
 from detnet.evaluation.grid import Grid
 from detnet.evaluation.normalise import Detections, Truth
 
@@ -32,7 +32,8 @@ class Matches:
         matched: (A, T, D) int32, position in `Truth` of the object found, -1 for none.
         ignored: (A, T, D), counts neither for nor against: matched to an ignored object, or
             matched to none and itself outside the range of sizes.
-        truth_ignored: (A, G), objects that need not be found: crowds and other sizes.
+        truth_ignored: (A, G), objects that need not be found: crowds, other sizes and, of
+            keypoints, those without labelled ones.
     """
 
     truth: Truth
@@ -70,9 +71,11 @@ def match(truth: Truth, detections: Detections, grid: Grid) -> Matches:
     found = _counted(truth, detections, grid.max_dets[-1])
     limits = np.array(list(grid.areas.values())).reshape(-1, 2, 1)
     outside = _outside(detections.areas[found["rows"]], limits)
-    truth_ignored = _outside(truth.areas, limits) | truth.crowd
+    needless = truth.crowd if truth.labelled is None else truth.crowd | (truth.labelled == 0)
+    truth_ignored = _outside(truth.areas, limits) | needless
     thresholds = np.minimum(grid.iou_thresholds, 1 - 1e-10)
-    pairs = _pairs(truth, detections, found, grid.iou_type, float(thresholds.min()))
+    overlaps = overlaps_of(truth, grid)
+    pairs = _pairs(truth, detections, found, overlaps, float(thresholds.min()))
     matched = _match_in_steps(pairs, thresholds, truth.crowd, truth_ignored, len(found["rows"]))
     ignored = np.repeat(outside[:, None], len(thresholds), axis=1)
     sizes, levels, hits = np.nonzero(matched >= 0)
@@ -113,11 +116,14 @@ def _places(groups: np.ndarray) -> np.ndarray:
 
 
 def _pairs(
-    truth: Truth, detections: Detections, found: dict[str, np.ndarray], iou_type: str, least: float
+    truth: Truth,
+    detections: Detections,
+    found: dict[str, np.ndarray],
+    overlaps: Overlaps,
+    least: float,
 ) -> _Pairs:
     count = len(truth.image_ids)
     groups = found["categories"] * count + found["images"]
-    overlaps = _mask_overlaps if iou_type == "segm" else _box_overlaps
     near: list[tuple[np.ndarray, ...]] = []
     for members, objects in _candidates(groups, truth.categories * count + truth.images):
         ious = overlaps(truth, detections, found["rows"][members], objects)
@@ -148,41 +154,6 @@ def _candidates(
         each = counts[some]
         within = np.arange(each.sum()) - np.repeat(np.cumsum(each) - each, each)
         yield np.repeat(some, each), by_group[np.repeat(begins[some], each) + within]
-
-
-def _box_overlaps(
-    truth: Truth, detections: Detections, rows: np.ndarray, objects: np.ndarray
-) -> np.ndarray:
-    """IoU of each pair in the arithmetic of pycocotools' bbIou, so that equal stays equal."""
-    one, other = detections.boxes[rows].T, truth.boxes[objects].T
-    sides = [
-        np.minimum(one[i] + one[i + 2], other[i] + other[i + 2]) - np.maximum(one[i], other[i])
-        for i in (0, 1)
-    ]
-    apart = (sides[0] <= 0) | (sides[1] <= 0)
-    common = sides[0] * sides[1]
-    own = one[2] * one[3]
-    union = np.where(truth.crowd[objects], own, own + other[2] * other[3] - common)
-    return np.divide(common, union, out=np.zeros_like(common), where=~apart)
-
-
-def _mask_overlaps(
-    truth: Truth, detections: Detections, rows: np.ndarray, objects: np.ndarray
-) -> np.ndarray:
-    """IoU of each pair's masks; pycocotools takes those of one image and category together."""
-    assert truth.masks is not None and detections.masks is not None
-    groups = truth.categories[objects] * len(truth.image_ids) + truth.images[objects]
-    begins = np.flatnonzero(np.diff(groups, prepend=-1)).tolist()
-    ious = np.zeros(len(rows))
-    for begin, end in zip(begins, [*begins[1:], len(rows)], strict=False):  # both may be empty
-        count = int((rows[begin:end] == rows[begin]).sum())  # of objects, for each detection
-        these = objects[begin : begin + count]
-        ious[begin:end] = pycocotools.mask.iou(
-            [detections.masks[row] for row in rows[begin:end:count]],
-            [truth.masks[i] for i in these],
-            truth.crowd[these].astype(int).tolist(),
-        ).ravel()
-    return ious
 
 
 def _match_in_steps(

@@ -90,11 +90,13 @@ def compare_sources(
 
 
 def _records(entry: Entry, path: Path, truth: Truth, iou_type: str) -> Path | list[dict[str, Any]]:
-    """A detector's results; of a run's masks without boxes, as its evaluation scored them.
+    """A detector's results; of a run's masks or keypoints without boxes, as its evaluation scored
+    them.
 
-    A detection's size then is that of its mask, as in the ground truth.
+    A detection's size then is that of its mask, as in the ground truth, or of its keypoints.
     """
-    if iou_type != "segm" or not entry.is_run:
+    if iou_type == "bbox" or not entry.is_run:
         return path
     read_detections(path, truth, iou_type=iou_type)  # says which file it is that cannot be used
-    return [{k: v for k, v in record.items() if k != "bbox"} for record in read_json(path)]
+    records = [{k: v for k, v in record.items() if k != "bbox"} for record in read_json(path)]
+    return [record for record in records if iou_type == "segm" or "keypoints" in record]

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
-from detnet.data.annotations import to_coco_dict
+from detnet.data.annotations import Annotations, to_coco_dict
 from detnet.data.coco import load_annotations
 from detnet.data.contents import read_content
 from detnet.data.folders import Split, find_split, names_start
@@ -83,11 +83,16 @@ def _readings(split: Split, iou_type: str, *, repaired: bool) -> list[GroundTrut
     folder = names_start(split.images, names.values()) if split.images.is_dir() else None
     grounds = [GroundTruth(path, written, read_truth(written, iou_type=iou_type), folder, names)]
     if repaired:
-        read, _ = load_annotations(split, masks=iou_type == "segm")
+        read = _as_runs_read_it(split, iou_type)
         content = to_coco_dict(read)
         truth = read_truth(content, iou_type=iou_type)
         grounds.insert(0, GroundTruth(path, content, truth, folder, names))
     return grounds
+
+
+def _as_runs_read_it(split: Split, iou_type: str) -> Annotations:
+    masks, keypoints = iou_type == "segm", iou_type == "keypoints"
+    return load_annotations(split, masks=masks, keypoints=keypoints)[0]
 
 
 def _made_on(
@@ -145,13 +150,13 @@ def _written_fingerprint(scores: Path, iou_type: str) -> str | None:
     if not scores.is_file():
         return None
     content = read_json(scores)
-    part = content.get("segm") if iou_type == "segm" and isinstance(content, dict) else content
+    part = content.get(iou_type) if iou_type != "bbox" and isinstance(content, dict) else content
     written = part.get("ground_truth") if isinstance(part, dict) else None
     return written if isinstance(written, str) else None
 
 
 def _fingerprint_of_run(run: Entry, iou_type: str) -> str:
-    read, _ = load_annotations(_split_of_run(run, "val"), masks=iou_type == "segm")
+    read = _as_runs_read_it(_split_of_run(run, "val"), iou_type)
     return fingerprint(read_truth(to_coco_dict(read), iou_type=iou_type))
 
 

@@ -10,16 +10,21 @@ import numpy as np
 from PIL import Image
 
 from detnet.data.images import read_pixels
+from detnet.data.keypoints import KeypointLayout
 from detnet.errors import InputError
 from detnet.evaluation.comparison.compare import SCORE_OF_FOUND
 from detnet.evaluation.comparison.matching import match
 from detnet.evaluation.grid import make_grid
 from detnet.evaluation.normalise import Detections, Truth
+from detnet.evaluation.records import read_json
 from detnet.evaluation.results import write_whole
 from detnet.recipes.comparison.compare import Compared
-from detnet.recipes.pages.overlays import LOWEST, MOST, MOST_MASKS, make_mark
+from detnet.recipes.comparison.ground import GroundTruth
+from detnet.recipes.pages.overlays import LOWEST, MOST, MOST_SHAPES, make_mark, make_skeleton
 from detnet.report.comparison import COLOURS, ComparisonPicture, kinds_of, write_page
-from detnet.report.pictures import Mark, embed
+from detnet.report.pictures import Mark, Skeleton, embed
+
+Edges = Sequence[tuple[int, int]]
 
 
 def write_output(compared: Compared, folder: Path, *, count: int) -> Path:
@@ -98,10 +103,9 @@ def _draw(
             raise InputError(f"{ground.path}: image {image_id} has no file_name")
         images[image_id] = Image.fromarray(read_pixels(ground.images / name))
     sides = {places[image_id]: image.size for image_id, image in images.items()}
-    found = [
-        _found(truth, compared.detections(index), sides, index, compared.comparison["iou_type"])
-        for index in range(len(compared.comparison["names"]))
-    ]
+    edges = _edges(ground)
+    names = compared.comparison["names"]
+    found = [_found(compared, index, sides, edges) for index in range(len(names))]
     shared = set.intersection(*(each.sure for each in found))
     pictures = []
     for image_id, image in images.items():
@@ -111,7 +115,7 @@ def _draw(
         groups: tuple[list[Mark], list[Mark], list[Mark]] = ([], [], [])
         for row in np.flatnonzero(truth.images == place).tolist():
             group = 0 if row in sought else 1 if row in shared else 2
-            groups[group].append(_truth(truth, row, image.size))
+            groups[group].append(_truth(truth, row, image.size, edges))
         of_models = [each.marks.get(place, []) for each in found]
         pictures.append(
             ComparisonPicture(
@@ -142,15 +146,13 @@ class _Found(NamedTuple):
 
 
 def _found(
-    truth: Truth,
-    detections: Detections,
-    sides: Mapping[int, tuple[int, int]],
-    index: int,
-    iou_type: str,
+    compared: Compared, index: int, sides: Mapping[int, tuple[int, int]], edges: Sequence[Edges]
 ) -> _Found:
+    truth, detections = compared.ground.truth, compared.detections(index)
     kept = np.isin(detections.images, list(sides)) & (detections.scores >= LOWEST)
     some = _rows_of(detections, np.flatnonzero(kept))
-    grid = make_grid(iou_type)
+    sigmas = compared.comparison["scores"][0].get("sigmas", ())
+    grid = make_grid(compared.comparison["iou_type"], sigmas=sigmas)
     matches = match(truth, some, grid)
     level = grid.threshold(0.5)
     objects, ignored = matches.matched[0, level], matches.ignored[0, level]
@@ -166,7 +168,10 @@ def _found(
             sides[image],
             name=truth.names[some.categories[row]],
             score=float(some.scores[row]),
-            mask=some.masks[row] if some.masks and len(own) < MOST_MASKS else None,
+            mask=some.masks[row] if some.masks and len(own) < MOST_SHAPES else None,
+            skeleton=_skeleton(truth, some, row, sides[image], edges)
+            if len(own) < MOST_SHAPES
+            else None,
             tint=COLOURS[index % len(COLOURS)],
         )
         own.append((mark, int(objects[at])))
@@ -175,7 +180,7 @@ def _found(
 
 
 def _rows_of(detections: Detections, rows: np.ndarray) -> Detections:
-    masks = detections.masks
+    masks, keypoints = detections.masks, detections.keypoints
     return replace(
         detections,
         images=detections.images[rows],
@@ -184,10 +189,11 @@ def _rows_of(detections: Detections, rows: np.ndarray) -> Detections:
         areas=detections.areas[rows],
         scores=detections.scores[rows],
         masks=None if masks is None else [masks[row] for row in rows],
+        keypoints=None if keypoints is None else keypoints[rows],
     )
 
 
-def _truth(truth: Truth, row: int, sides: tuple[int, int]) -> Mark:
+def _truth(truth: Truth, row: int, sides: tuple[int, int], edges: Sequence[Edges]) -> Mark:
     return make_mark(
         "crowd" if truth.crowd[row] else "truth",
         truth.boxes[row],
@@ -195,4 +201,32 @@ def _truth(truth: Truth, row: int, sides: tuple[int, int]) -> Mark:
         name=truth.names[truth.categories[row]],
         score=-1.0,
         mask=truth.masks[row] if truth.masks else None,
+        skeleton=_skeleton(truth, truth, row, sides, edges),
     )
+
+
+def _skeleton(
+    truth: Truth,
+    columns: Truth | Detections,
+    row: int,
+    sides: tuple[int, int],
+    edges: Sequence[Edges],
+) -> Skeleton | None:
+    """That of an object or a detection; all of a detection's keypoints are there."""
+    if columns.keypoints is None or truth.keypoint_counts is None:
+        return None
+    category = int(columns.categories[row])
+    points = columns.keypoints[row, : truth.keypoint_counts[category]].copy()
+    if isinstance(columns, Detections):
+        points[:, 2] = 1
+    return make_skeleton(points, edges[category], sides)
+
+
+def _edges(ground: GroundTruth) -> list[Edges]:
+    """The lines between keypoints, of each category by its position; none where none are named."""
+    count = len(ground.truth.names)
+    if ground.truth.keypoints is None:
+        return [()] * count
+    content = ground.content if isinstance(ground.content, dict) else read_json(ground.content)
+    layout = KeypointLayout.from_json(content["categories"], file=str(ground.path))
+    return [layout.own_edges(label) if layout else () for label in range(1, count + 1)]

@@ -5,14 +5,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from PIL import Image
 
 from detnet.data.annotations import Annotations
 from detnet.data.images import read_pixels
 from detnet.evaluation.coco import Evaluation
 from detnet.evaluation.diagnosis.diagnose import Statuses
-from detnet.recipes.pages.overlays import LOWEST, MOST, MOST_MASKS, make_mark
-from detnet.report.pictures import LabelError, Mark, Picture, embed
+from detnet.recipes.pages.overlays import LOWEST, MOST, MOST_SHAPES, make_mark, make_skeleton
+from detnet.report.pictures import LabelError, Mark, Picture, Skeleton, embed
 
 _CROP_SIDE = 260  # pixels
 _CONTEXT = 1.9  # side of a cut over that of its box
@@ -45,27 +46,29 @@ class Sight:
 
     def truths(self, index: int) -> list[Mark]:
         """What is there; the score is that of the detection that found it."""
-        rows, sides = self.annotations.rows(index), self.annotations.sizes[index].tolist()
+        annotations = self.annotations
+        rows, sides = annotations.rows(index), annotations.sizes[index].tolist()
         scores = self.evaluation.detections.scores
         marks = []
         for row in range(rows.start, rows.stop):
             found_by = int(self.statuses.found_by[row])
             kind = "truth" if self.statuses.sought[row] else "crowd"
-            masks = self.annotations.masks
+            label, masks = int(annotations.labels[row]), annotations.masks
             marks.append(
                 make_mark(
                     kind,
-                    self.annotations.boxes_xywh[row].tolist(),
+                    annotations.boxes_xywh[row].tolist(),
                     sides,
-                    name=self.annotations.categories.names[self.annotations.labels[row] - 1],
+                    name=annotations.categories.names[label - 1],
                     score=float(scores[found_by]) if found_by >= 0 else -1.0,
                     mask={"size": sides[::-1], "counts": masks[row]} if masks else None,
+                    skeleton=self._skeleton(label, _keypoints_of(annotations, row, label), sides),
                 )
             )
         return marks
 
     def found(self, index: int) -> list[Mark]:
-        """What was detected, the surest last and with their masks."""
+        """What was detected, the surest last and with their masks and keypoints."""
         detections = self.evaluation.detections
         position = np.searchsorted(
             self.evaluation.truth.image_ids, self.annotations.image_ids[index]
@@ -75,23 +78,41 @@ class Sight:
         names, sides = self.evaluation.truth.names, self.annotations.sizes[index].tolist()
         marks = []
         for rank, row in enumerate(rows[::-1].tolist()):
-            mask = self.records[row].get("segmentation") if rank < MOST_MASKS else None
+            shapes = self.records[row] if rank < MOST_SHAPES else {}
+            label = int(detections.categories[row]) + 1
             marks.append(
                 make_mark(
                     self._kind(row),
                     detections.boxes[row].tolist(),
                     sides,
-                    name=names[detections.categories[row]],
+                    name=names[label - 1],
                     score=float(detections.scores[row]),
-                    mask=mask,
+                    mask=shapes.get("segmentation"),
+                    skeleton=self._skeleton(label, shapes.get("keypoints"), sides),
                 )
             )
         return marks[::-1]
+
+    def _skeleton(
+        self, label: int, points: ArrayLike | None, sides: Sequence[int]
+    ) -> Skeleton | None:
+        """Of a label's own keypoints; None where there are none."""
+        layout = self.annotations.keypoint_layout
+        if layout is None or points is None:
+            return None
+        return make_skeleton(points, layout.own_edges(label), sides)
 
     def _kind(self, row: int) -> str:
         if self.statuses.hit[row]:
             return "right"
         return "false" if self.statuses.counted[row] else "ignored"
+
+
+def _keypoints_of(annotations: Annotations, row: int, label: int) -> ArrayLike | None:
+    """(K, 3), an object's keypoints as its category has them."""
+    if annotations.keypoints is None or annotations.keypoint_layout is None:
+        return None
+    return annotations.keypoints[row, list(annotations.keypoint_layout.of_label[label - 1])]
 
 
 def choose_images(tallies: Mapping[str, Mapping[str, Any]], count: int) -> dict[str, list[str]]:
@@ -213,7 +234,7 @@ def _window(box: Sequence[float], size: tuple[int, int]) -> tuple[int, int, int]
 
 
 def _within(mark: Mark, frame: tuple[float, float, int, int], size: tuple[int, int]) -> Mark:
-    """The mark in fractions of a cut instead of the whole image; its mask is left out."""
+    """The mark in fractions of a cut instead of the whole image, without mask and keypoints."""
     left, top, width, height = frame
     across, down = size[0] / width, size[1] / height
     return Mark(

@@ -1,16 +1,18 @@
-"""What a page draws over an image: boxes as fractions of it, masks as tinted pictures."""
+"""What a page draws over an image: boxes and keypoints as fractions of it, masks as pictures."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from detnet.data.keypoints import to_pixels
 from detnet.data.masks import decode_masks
-from detnet.report.pictures import TINTS, Colour, Mark, MaskPicture, embed_mask
+from detnet.report.pictures import TINTS, Colour, Mark, MaskPicture, Skeleton, embed_mask
 
 LOWEST = 0.05  # score from which on a detection is kept for a page
 MOST = 100  # detections of one image
-MOST_MASKS = 30  # of them, the surest; poor detectors draw a hundred ragged ones
+MOST_SHAPES = 30  # of them, the surest, have masks or keypoints; poor detectors' are ragged
 
 
 def make_mark(
@@ -21,6 +23,7 @@ def make_mark(
     name: str,
     score: float,
     mask: Mapping[str, Any] | None = None,
+    skeleton: Skeleton | None = None,
     tint: Colour | None = None,
 ) -> Mark:
     """Makes the mark of one object or detection.
@@ -44,6 +47,28 @@ def make_mark(
         name=name,
         score=score,
         mask=_tinted(mask, tint or TINTS.get(kind, TINTS["ignored"])) if mask else None,
+        skeleton=skeleton,
+    )
+
+
+def make_skeleton(
+    points: ArrayLike, edges: Iterable[tuple[int, int]], sides: Sequence[int]
+) -> Skeleton | None:
+    """Makes the skeleton of one object or detection; None where no point is labelled.
+
+    Args:
+        points: (K, 3), x and y as COCO has them and visibility.
+        edges: pairs of the K.
+        sides: the image's width and height.
+    """
+    values = np.asarray(points, float).reshape(-1, 3)
+    there = values[:, 2] > 0
+    places = [(float(x), float(y)) for x, y in to_pixels(values)[:, :2] / np.array(sides)]
+    if not there.any():
+        return None
+    return Skeleton(
+        points=[places[at] for at in np.flatnonzero(there).tolist()],
+        lines=[(places[a], places[b]) for a, b in edges if there[a] and there[b]],
     )
 
 

@@ -17,7 +17,7 @@ from detnet.recipes.config import TrainConfig, read_config
 from detnet.recipes.pages.gallery import Sight, make_label_errors, make_pictures
 from detnet.recipes.pages.origin import comparisons
 from detnet.recipes.pages.overlays import LOWEST
-from detnet.recipes.splits import MASK_DETECTORS, find_val
+from detnet.recipes.splits import KEYPOINT_DETECTORS, MASK_DETECTORS, find_val
 from detnet.report.files import read_run
 from detnet.report.page import Findings, write_page
 from detnet.report.pictures import LabelError, Picture
@@ -143,7 +143,11 @@ def _load(config: TrainConfig, results: Path) -> tuple[Annotations, list[dict[st
     split = find_val(config)
     if split is None:
         raise InputError("the run's settings name no split that it was evaluated on")
-    annotations, _ = load_annotations(split, masks=config.detector in MASK_DETECTORS)
+    annotations, _ = load_annotations(
+        split,
+        masks=config.detector in MASK_DETECTORS,
+        keypoints=config.detector in KEYPOINT_DETECTORS,
+    )
     try:
         return annotations, json.loads(results.read_text(encoding="utf-8"))
     except ValueError as error:

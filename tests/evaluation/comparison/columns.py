@@ -63,6 +63,39 @@ def random_case(seed: int) -> tuple[Truth, Detections, Grid]:
     return truth, detections, replace(grid, max_dets=(1, 3)) if seed % 5 == 0 else grid
 
 
+def keypoint_case(seed: int) -> tuple[Truth, Detections, Grid]:
+    """The same with keypoints: some objects have none labelled, some say so wrongly."""
+    truth, detections, grid = random_case(seed)
+    random = np.random.default_rng([seed, 3])
+    count = 17 if seed % 2 else int(random.integers(1, 12))
+    objects, found = len(truth.images), len(detections.images)
+    points = np.zeros((objects, count, 3))
+    points[..., :2] = (random.integers(0, 9, (objects, count, 2)) / 8) * truth.boxes[:, None, 2:]
+    points[..., :2] += truth.boxes[:, None, :2]
+    points[..., 2] = random.integers(0, 3, (objects, count)) * (random.random((objects, 1)) < 0.8)
+    labelled = (points[..., 2] > 0).sum(axis=1) * (random.random(objects) < 0.9)
+    own = random.integers(0, 64, (found, count, 3)).astype(float)
+    groups = truth.categories * len(truth.sizes) + truth.images
+    for row in np.flatnonzero(random.random(found) < 0.7).tolist():
+        group = detections.categories[row] * len(truth.sizes) + detections.images[row]
+        there = np.flatnonzero(groups == group)
+        if len(there):
+            own[row] = points[random.choice(there)]
+            own[row, :, :2] += random.choice([0, 0, 1, -2.5], (count, 2))
+    options: dict[str, Any] = {"sigmas": (0.2,)} if seed % 3 else {}
+    if seed % 4 == 1:
+        options |= {"iou_thresholds": (0.05, 0.3, 1.0), "max_dets": (2, 40)}
+    if seed % 4 == 2:
+        options |= {"areas": {"tiny": (0, 100), "odd": (64, 400)}}
+    counts = np.full(len(truth.names), count)
+    more: dict[str, Any] = {"labelled": labelled, "keypoint_counts": counts}
+    return (
+        replace(truth, masks=None, keypoints=points, **more),
+        replace(detections, masks=None, keypoints=own),
+        make_grid("keypoints", **options),
+    )
+
+
 def ellipse(box: np.ndarray) -> dict[str, Any]:
     rows, columns = np.mgrid[:HEIGHT, :WIDTH] + 0.5
     centre, radii = box[:2] + box[2:] / 2, np.maximum(box[2:], 0.1) / 2

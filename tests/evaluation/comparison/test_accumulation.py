@@ -16,7 +16,7 @@ from detnet.evaluation.comparison.matching import Matches, match
 from detnet.evaluation.engines import run_engine
 from detnet.evaluation.grid import make_grid
 from detnet.evaluation.normalise import Detections, Truth
-from tests.evaluation.comparison.columns import random_case
+from tests.evaluation.comparison.columns import keypoint_case, random_case
 
 
 @pytest.mark.parametrize("engine", ["hotcoco", "pycocotools"])
@@ -30,6 +30,18 @@ def test_tables_are_those_of_the_evaluators(engine: str) -> None:
         np.testing.assert_allclose(ours.recall, expected.recall, rtol=0, atol=1e-12)
         averaged += int(((ours.precision > 0) & (ours.precision < 1)).sum())
     assert averaged > 50_000  # the cases say something
+
+
+def test_tables_of_keypoints_are_those_of_the_evaluator() -> None:
+    averaged = 0
+    for seed in range(60):
+        truth, detections, grid = keypoint_case(seed)
+        expected, _ = run_engine("hotcoco", truth, detections, grid)
+        ours = accumulate(match(truth, detections, grid))
+        np.testing.assert_allclose(ours.precision, expected.precision, rtol=0, atol=1e-9)
+        np.testing.assert_allclose(ours.recall, expected.recall, rtol=0, atol=1e-9)
+        averaged += int(((ours.precision > 0) & (ours.precision < 1)).sum())
+    assert averaged > 10_000  # the cases say something
 
 
 def weighted(matches: Matches, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from detnet.errors import InputError
-from detnet.evaluation.coco import score
+from detnet.evaluation.coco import KEYPOINT_HEADLINE, score
 from detnet.evaluation.comparison.compare import NOISE, _difference, compare
 
 DATA = Path(os.environ.get("DETNET_DATA", Path(__file__).parents[4] / "shared" / "data"))
@@ -109,6 +109,52 @@ def test_scores_are_those_of_score_and_every_number_has_a_difference() -> None:
             assert list(shown) == ["AP", "AP50", "AR100"]
             assert [cell and cell["first"] for cell in shown.values()] == list(row.values())[:3]
         assert differences["per_class"]["gnu"]["AP"] is None
+
+
+def with_keypoints(truth: dict[str, Any]) -> dict[str, Any]:
+    """Two corners of each cat and of each dog, one of them not labelled on every third."""
+    for category in truth["categories"][:2]:
+        category["keypoints"] = ["near", "far"]
+    for at, record in enumerate(truth["annotations"]):
+        x, y, w, h = record["bbox"]
+        record["keypoints"] = [x, y, 2, x + w, y + h, int(at % 3 > 0)]
+    return truth
+
+
+def corners(truth: dict[str, Any], **options: Any) -> list[dict[str, Any]]:
+    """Results of keypoints without boxes, as a run's evaluation scores them."""
+    results = detector(truth, **options)
+    for record in results:
+        x, y, w, h = record.pop("bbox")
+        record["keypoints"] = [x, y, 1, x + w, y + h, 1]
+    return results
+
+
+@pytest.mark.parametrize("sigmas", [(), (0.02, 0.3)])
+def test_keypoints_have_their_own_ten_numbers(sigmas: tuple[float, ...]) -> None:
+    truth = with_keypoints(made_up(30))
+    results = [corners(truth, seed=1, noise=0.01), corners(truth, seed=2, noise=0.08)]
+    options: dict[str, Any] = {"iou_type": "keypoints", "sigmas": sigmas, "max_dets": (3,)}
+    made = compare(truth, results, names=["a", "b"], resamples=100, **options)
+    json.dumps(made, allow_nan=False)
+    for scores, source in zip(made["scores"], results, strict=True):
+        expected = score(truth, source, **options)
+        del scores["engine"], expected["engine"]
+        ours, theirs = numbers(scores), numbers(expected)
+        assert list(ours) == list(theirs)
+        for path, value in theirs.items():
+            near = isinstance(value, float)
+            assert ours[path] == (pytest.approx(value, abs=1e-9) if near else value), path
+    (differences,) = made["differences"]
+    assert list(differences["headline"]) == [*KEYPOINT_HEADLINE, "AR@3"]
+    assert list(differences["by_iou_and_size"]) == ["all", "medium", "large"]
+    for key, cell in differences["headline"].items():
+        assert cell["difference"] == made["scores"][1][key] - made["scores"][0][key]
+        assert cell["low"] <= cell["high"]
+    assert differences["headline"]["AP"]["verdict"] == "lower"
+    assert list(differences["per_class"]["cat"]) == ["AP", "AP50", "AR"]
+    assert set(differences["per_class"]["gnu"].values()) == {None}
+    assert made["pictures"][0]["only_first"]
 
 
 def test_intervals_hold_what_was_measured_and_the_resampled_mean_is_near() -> None:

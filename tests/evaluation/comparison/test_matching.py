@@ -1,21 +1,20 @@
-"""Matching equals pycocotools' image by image: ties, crowds, areas unlike boxes, own grids."""
+"""Matching equals pycocotools' image by image: ties, crowds, areas unlike boxes, own grids, OKS."""
 
 import contextlib
 import io
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import pycocotools.mask
 import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from detnet.evaluation.comparison import matching
 from detnet.evaluation.comparison.matching import Matches, match
+from detnet.evaluation.engines import sigmas_of
 from detnet.evaluation.grid import Grid
 from detnet.evaluation.normalise import Detections, Truth
-from tests.evaluation.comparison.columns import HEIGHT, WIDTH, random_case
+from tests.evaluation.comparison.columns import HEIGHT, WIDTH, keypoint_case, random_case
 
 
 def by_pycocotools(truth: Truth, detections: Detections, grid: Grid) -> list[dict[str, Any]]:
@@ -37,6 +36,7 @@ def by_pycocotools(truth: Truth, detections: Detections, grid: Grid) -> list[dic
                     "iscrowd": int(columns.crowd[i]) if isinstance(columns, Truth) else 0,
                     "score": 0.0 if isinstance(columns, Truth) else float(columns.scores[i]),
                     "segmentation": columns.masks[i] if columns.masks else None,
+                    **keypoints_of(columns, i),
                 }
                 for i in range(len(columns.images))
             ],
@@ -46,8 +46,18 @@ def by_pycocotools(truth: Truth, detections: Detections, grid: Grid) -> list[dic
     evaluator.params.iouThrs = np.array(grid.iou_thresholds)
     evaluator.params.areaRng = [list(limits) for limits in grid.areas.values()]
     evaluator.params.maxDets = list(grid.max_dets)
+    if truth.keypoints is not None:
+        evaluator.params.kpt_oks_sigmas = np.array(sigmas_of(grid, truth))
     evaluator.evaluate()
     return evaluator.evalImgs
+
+
+def keypoints_of(columns: Truth | Detections, row: int) -> dict[str, Any]:
+    if columns.keypoints is None:
+        return {}
+    labelled = columns.labelled if isinstance(columns, Truth) else None
+    number = 1 if labelled is None else int(labelled[row])
+    return {"keypoints": columns.keypoints[row].ravel().tolist(), "num_keypoints": number}
 
 
 def check_equal(matches: Matches, expected: list[dict[str, Any]], images: int) -> int:
@@ -85,18 +95,21 @@ def test_matches_are_those_of_pycocotools(at_once: int, monkeypatch: pytest.Monk
     assert compared > 5000 and found > 20_000  # the cases say something
 
 
-def test_box_overlaps_are_those_of_pycocotools_to_the_last_bit() -> None:
-    random = np.random.default_rng(0)
-    for _ in range(30):
-        truth, detections, _ = random_case(1)
-        boxes = random.uniform(0, 50, (2, 400, 4))
-        crowd = random.random(400) < 0.3
-        truth = replace(truth, boxes=boxes[0], crowd=crowd)
-        detections = replace(detections, boxes=boxes[1])
-        ious = pycocotools.mask.iou(boxes[1], boxes[0], crowd.astype(int).tolist())
-        rows, objects = (each.ravel() for each in np.mgrid[:400, :400])
-        ours = matching._box_overlaps(truth, detections, rows, objects)
-        np.testing.assert_array_equal(ours.reshape(400, 400), ious)
+@pytest.mark.parametrize("at_once", [matching._PAIRS_AT_ONCE, 7])
+def test_matches_of_keypoints_are_those_of_pycocotools(
+    at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(matching, "_PAIRS_AT_ONCE", at_once)
+    found = needless = 0
+    for seed in range(80):
+        truth, detections, grid = keypoint_case(seed)
+        with contextlib.redirect_stdout(io.StringIO()):
+            expected = by_pycocotools(truth, detections, grid)
+        matches = match(truth, detections, grid)
+        check_equal(matches, expected, len(truth.sizes))
+        found += int(((matches.matched >= 0) & ~matches.ignored).sum())
+        needless += int((matches.truth_ignored[0] & ~truth.crowd).sum())
+    assert found > 2000 and needless > 200  # the cases say something
 
 
 def test_detections_stand_as_precision_is_accumulated() -> None:

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from detnet.errors import InputError
-from detnet.evaluation.coco import score
+from detnet.evaluation.coco import KEYPOINT_HEADLINE, score
 from detnet.recipes.comparison.compare import Compared, compare_sources
+from tests.report.runs import write_data, write_run
 
 FEW = {"resamples": 100}
 
@@ -37,6 +38,31 @@ def test_runs_have_the_scores_of_their_evaluation(place: Path, iou_type: str) ->
     }
     assert all(one["file_name"] == names[one["image_id"]] for one in pictures["only_first"])
     json.dumps(found, allow_nan=False)
+
+
+def test_keypoints(tmp_path: Path) -> None:
+    data = write_data(tmp_path / "data", keypoints=True)
+    runs = [write_run(tmp_path / name, data, keypoints=True) for name in "ab"]
+    results = runs[1] / "evaluation" / "results.json"
+    results.write_text(json.dumps(json.loads(results.read_text())[::2]))
+    found = compared(*runs, iou_type="keypoints").comparison
+    written = json.loads((runs[0] / "evaluation" / "scores.json").read_text())["keypoints"]
+    for key in KEYPOINT_HEADLINE:
+        assert found["scores"][0][key] == pytest.approx(written[key], abs=1e-9), key
+    assert found["ground_truth"] == written["ground_truth"]
+    assert found["scores"][0]["AP"] > found["scores"][1]["AP"]
+    assert found["pictures"][0]["only_first"] and not found["pictures"][0]["only_other"]
+    (runs[1] / "evaluation" / "scores.json").write_text("{}")  # no fingerprint: the file is read
+    again = compared(*runs, iou_type="keypoints", sigmas=[0.2]).comparison
+    assert again["scores"][0]["sigmas"] == [0.2] * 4
+    with pytest.raises(InputError, match="sigmas are for iou_type keypoints"):
+        compared(*runs, sigmas=[0.2])
+
+
+def test_runs_without_keypoints_are_refused(place: Path) -> None:
+    with pytest.raises(InputError) as refused:
+        compared(place / "a", place / "b", iou_type="keypoints")
+    assert "keypoints" in str(refused.value) and "\n" not in str(refused.value)
 
 
 def test_results_files_need_a_ground_truth(place: Path, tmp_path: Path) -> None:

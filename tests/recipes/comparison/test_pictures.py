@@ -49,6 +49,28 @@ def test_everything_is_drawn_once(compared: Compared) -> None:
     assert any(mark.kind == "false" for p in pictures for own in p.found for mark in own)
 
 
+def test_keypoints_are_drawn_as_skeletons(tmp_path: Path) -> None:
+    data = write_data(tmp_path / "data", val=5, keypoints=True)
+    runs = [write_run(tmp_path / name, data, keypoints=True) for name in "ab"]
+    results = runs[1] / "evaluation" / "results.json"
+    results.write_text(json.dumps(json.loads(results.read_text())[::2]))
+    compared = compare_sources(runs, resamples=100, iou_type="keypoints", sigmas=[0.3])
+    pictures, notes = make_pictures(compared, count=4)
+    assert notes == [] and pictures
+    for picture in pictures:
+        assert len(picture.sought) == sum(picture.kinds.values())
+        assert all(mark.skeleton and mark.skeleton.lines for mark in picture.sought)
+        right = [
+            sum(mark.kind == "right" and mark.score >= 0.5 for mark in own) for own in picture.found
+        ]
+        assert right == [picture.kinds.get("A-B", 0), picture.kinds.get("B-A", 0)]
+    found = [mark for picture in pictures for own in picture.found for mark in own]
+    assert {len(mark.skeleton.points) for mark in found if mark.skeleton} == {3, 4}
+    page = write_output(compared, tmp_path / "made", count=3).read_text(encoding="utf-8")
+    assert 'class="skeleton"' in page and "Keypoints on 5 images" in page
+    assert "At OKS .50" in page and "OKS by sigma 0.3" in page
+
+
 def test_the_pictures_with_most_objects_take_turns(compared: Compared) -> None:
     pair = compared.comparison["pictures"][0]
     chosen = choose_images(compared.comparison, 1)

@@ -2,6 +2,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from detnet.errors import InputError
@@ -63,6 +64,33 @@ def test_marks_are_where_the_file_has_them(run: Path, pictures: list[Picture]) -
         assert scores == sorted(scores), "the surest is drawn last"
         assert all(mark.mask is not None for mark in picture.truths)
     assert {LONG_NAME, ODD_NAME} <= {picture.name for picture in pictures}
+
+
+def test_skeletons_are_where_the_file_has_them(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", write_data(tmp_path / "data", keypoints=True), keypoints=True)
+    loaded = _load(read_config(run / "config.yaml"), run / "evaluation" / "results.json")
+    truth = json.loads((tmp_path / "data/annotations/instances_val.json").read_text())
+    by_name = {image["file_name"]: image for image in truth["images"]}
+    lines = {one["id"]: len(one.get("skeleton", ())) for one in truth["categories"]}
+    seen = 0
+    for picture in make_pictures(_judge(*loaded)[0], count=8):
+        image = by_name[picture.name]
+        records = [a for a in truth["annotations"] if a["image_id"] == image["id"]]
+        for record, mark in zip(records, picture.truths, strict=True):
+            points = np.array(record.get("keypoints", ())).reshape(-1, 3)
+            if not (points[:, 2] > 0).any():
+                assert mark.skeleton is None
+                continue
+            assert mark.skeleton is not None
+            sides = (image["width"], image["height"])
+            expected = (points[points[:, 2] > 0, :2] + 0.5) / sides
+            np.testing.assert_allclose(mark.skeleton.points, expected, atol=1e-6)
+            if (points[:, 2] > 0).all():
+                assert len(mark.skeleton.lines) == lines[record["category_id"]] > 0
+            seen += 1
+        found = [mark for mark in picture.found if mark.kind == "right"]
+        assert {len(mark.skeleton.points) for mark in found if mark.skeleton} <= {1, 2, 3, 4}
+    assert seen > 5
 
 
 def tally(found: int, missed: int, false: int, ap: float | None = 0.5) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from detnet.data.masks import encode_pixels
-from detnet.recipes.pages.overlays import make_mark
+from detnet.recipes.pages.overlays import make_mark, make_skeleton
 from detnet.report.pictures import TINTS
 
 
@@ -58,3 +58,15 @@ def test_without_a_mask() -> None:
     for mask in (None, empty):
         mark = make_mark("truth", (1, 2, 3, 4), (40, 30), name="cat", score=-1.0, mask=mask)
         assert mark.mask is None
+
+
+def test_a_skeleton_joins_the_points_that_there_are() -> None:
+    points = [[9.5, 14.5, 2], [19.5, 0, 1], [39.5, 29.5, 0]]
+    skeleton = make_skeleton(points, [(0, 1), (1, 2), (2, 0)], (40, 30))
+    assert skeleton is not None
+    places = [(0.25, 0.5), (0.5, 0.5 / 30)]  # half a pixel on: indices become places
+    assert skeleton.points == [pytest.approx(place) for place in places]
+    assert [len(line) for line in skeleton.lines] == [2]
+    assert skeleton.lines[0] == (pytest.approx(places[0]), pytest.approx(places[1]))
+    assert make_skeleton([[1, 2, 0]], [], (40, 30)) is None
+    assert make_skeleton(np.zeros((0, 3)), [], (40, 30)) is None

@@ -29,6 +29,28 @@ def test_everything_is_on_the_page(data: Path, tmp_path: Path) -> None:
     assert len(content) < 1_000_000
 
 
+def test_keypoints_are_on_the_page(tmp_path: Path) -> None:
+    data = write_data(tmp_path / "data", keypoints=True)
+    run = write_run(tmp_path / "run", data, keypoints=True)
+    content = make_page(run, count=6).read_text(encoding="utf-8")
+    page = Checker(content)
+    for text in (
+        "Keypoints by overlap and size",
+        "Keypoints by class",
+        "Percent, at OKS .50 to .85",
+        "Average precision of keypoints on val",
+        "best AP 25.0 at iteration 59",
+    ):
+        assert text in page.text, text
+    assert "Masks" not in page.text
+    skeletons = re.findall(r'<svg class="skeleton".*?<path d="([^"]*)".*? d="([^"]*)"', content)
+    assert len(skeletons) > 6
+    for bones, dots in skeletons:
+        assert bones.count("L") == bones.count("M") and dots.count("h0") == dots.count("M") >= 1
+    boxes = write_run(tmp_path / "boxes", data)
+    assert 'class="skeleton"' not in make_page(boxes, count=6).read_text(encoding="utf-8")
+
+
 def test_names_cannot_break_the_page(data: Path, tmp_path: Path) -> None:
     content = make_page(write_run(tmp_path / "run", data)).read_text(encoding="utf-8")
     text = Checker(content).text

@@ -1,0 +1,101 @@
+"""Overlaps of detections with objects, pair by pair, in pycocotools' arithmetic to the last bit.
+
+Two overlaps that are equal there must be equal here, or another object would be found.
+"""
+
+import functools
+from collections.abc import Callable
+
+import numpy as np
+import pycocotools.mask
+
+from detnet.evaluation.engines import sigmas_of
+from detnet.evaluation.grid import Grid
+from detnet.evaluation.normalise import Detections, Truth
+
+# (truth, detections, rows of P detections, rows of P objects) -> (P,)
+Overlaps = Callable[[Truth, Detections, np.ndarray, np.ndarray], np.ndarray]
+
+
+def overlaps_of(truth: Truth, grid: Grid) -> Overlaps:
+    """What tells the overlaps that the grid is about: IoU of boxes or masks, OKS of keypoints.
+
+    Raises:
+        InputError: the grid's sigmas are not as many as there are keypoints.
+    """
+    if grid.iou_type == "keypoints":
+        return functools.partial(keypoint_overlaps, sigmas=np.array(sigmas_of(grid, truth)))
+    return mask_overlaps if grid.iou_type == "segm" else box_overlaps
+
+
+def box_overlaps(
+    truth: Truth, detections: Detections, rows: np.ndarray, objects: np.ndarray
+) -> np.ndarray:
+    """IoU of each pair's boxes, as bbIou has it."""
+    one, other = detections.boxes[rows].T, truth.boxes[objects].T
+    sides = [
+        np.minimum(one[i] + one[i + 2], other[i] + other[i + 2]) - np.maximum(one[i], other[i])
+        for i in (0, 1)
+    ]
+    apart = (sides[0] <= 0) | (sides[1] <= 0)
+    common = sides[0] * sides[1]
+    own = one[2] * one[3]
+    union = np.where(truth.crowd[objects], own, own + other[2] * other[3] - common)
+    return np.divide(common, union, out=np.zeros_like(common), where=~apart)
+
+
+def mask_overlaps(
+    truth: Truth, detections: Detections, rows: np.ndarray, objects: np.ndarray
+) -> np.ndarray:
+    """IoU of each pair's masks; pycocotools takes those of one image and category together."""
+    assert truth.masks is not None and detections.masks is not None
+    groups = truth.categories[objects] * len(truth.image_ids) + truth.images[objects]
+    begins = np.flatnonzero(np.diff(groups, prepend=-1)).tolist()
+    ious = np.zeros(len(rows))
+    for begin, end in zip(begins, [*begins[1:], len(rows)], strict=False):  # both may be empty
+        count = int((rows[begin:end] == rows[begin]).sum())  # of objects, for each detection
+        these = objects[begin : begin + count]
+        ious[begin:end] = pycocotools.mask.iou(
+            [detections.masks[row] for row in rows[begin:end:count]],
+            [truth.masks[i] for i in these],
+            truth.crowd[these].astype(int).tolist(),
+        ).ravel()
+    return ious
+
+
+def keypoint_overlaps(
+    truth: Truth,
+    detections: Detections,
+    rows: np.ndarray,
+    objects: np.ndarray,
+    *,
+    sigmas: np.ndarray,
+) -> np.ndarray:
+    """OKS of each pair, as computeOks has it.
+
+    An object without labelled keypoints, which counts neither way, is near the points that lie in
+    its box or no farther from it than the box is wide and high.
+
+    Args:
+        sigmas: (K,).
+    """
+    assert truth.keypoints is not None and detections.keypoints is not None
+    similarities = np.zeros(len(rows))
+    order = np.argsort(objects, kind="stable")
+    begins = np.flatnonzero(np.diff(objects[order], prepend=-1))
+    for pairs in np.split(order, begins[1:]) if len(order) else ():
+        found, at = detections.keypoints[rows[pairs], :, :2], int(objects[pairs[0]])
+        sought = truth.keypoints[at]
+        labelled = sought[:, 2] > 0
+        if labelled.any():
+            apart = found - sought[:, :2]
+        else:
+            corner, sides = truth.boxes[at, :2], truth.boxes[at, 2:]
+            low, high = corner - sides, corner + sides * 2
+            apart = np.maximum(0, low - found) + np.maximum(0, found - high)
+            labelled = np.ones(len(labelled), bool)
+        squares = apart[..., 0] ** 2 + apart[..., 1] ** 2
+        errors = squares / (sigmas * 2) ** 2 / (truth.areas[at] + np.spacing(1)) / 2
+        kept = np.ascontiguousarray(np.exp(-errors)[:, labelled])  # sums go by the layout
+        similarities[pairs] = kept.sum(axis=1) / labelled.sum()
+    return similarities
