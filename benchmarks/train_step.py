@@ -69,8 +69,12 @@ def batch(side: int, size: int = 4) -> tuple[list[Tensor], list[dict[str, Tensor
     return images, targets
 
 
-def stepper(model: nn.Module, side: int, *, bf16: bool) -> Callable[[], dict[str, float]]:
+def stepper(
+    model: nn.Module, side: int, *, bf16: bool, labels_from: int = 1
+) -> Callable[[], dict[str, float]]:
     images, targets = batch(side)
+    for target in targets:
+        target["labels"] += labels_from - 1
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.SGD(trained, lr=1e-4, momentum=0.9, weight_decay=1e-4)
     model.train()

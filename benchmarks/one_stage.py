@@ -1,0 +1,87 @@
+"""One training step of RetinaNet and of FCOS, R50-FPN, ours against torchvision's own in fp32.
+
+    python benchmarks/one_stage.py
+
+320 x 320 pixels, batch 4, the same weights on both sides, otherwise as `train_step.py`: ours runs
+as `detnet train` does, in bf16 and channels_last. Each runs in a process of its own, in turns.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from harness import arguments, compare_apart
+from torch import nn
+from torchvision.models.detection import FCOS, RetinaNet
+from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
+from torchvision.ops.feature_pyramid_network import LastLevelP6P7
+from torchvision.ops.misc import FrozenBatchNorm2d
+from train_step import CLASSES, SIDE, stepper
+
+import detnet
+from detnet.detectors.weights import from_torchvision
+from detnet.engine.memory import keep_freed_memory
+
+DETECTORS = {"retinanet": RetinaNet, "fcos": FCOS}
+
+
+def reference(detector: str) -> nn.Module:
+    """torchvision's `…_resnet50_fpn` as it is with pre-trained weights, but drawn."""
+    torch.manual_seed(0)
+    body = resnet_fpn_backbone(
+        backbone_name="resnet50",
+        weights=None,
+        norm_layer=FrozenBatchNorm2d,
+        trainable_layers=3,
+        returned_layers=[2, 3, 4],
+        extra_blocks=LastLevelP6P7(256, 256),
+    )
+    for name, value in body.named_buffers():
+        if name.endswith("bn3.weight"):
+            value.fill_(0.2)  # or sixteen blocks of drawn weights add up to huge features
+    # One class fewer than ours, which count a background; these have no channel for it.
+    return DETECTORS[detector](body, CLASSES - 1, min_size=SIDE, max_size=1333)
+
+
+def our_step(detector: str) -> Callable[[], dict[str, float]]:
+    keep_freed_memory()
+    model = detnet.create(
+        detector,
+        backbone="resnet50",
+        num_classes=CLASSES,
+        stride_in="3x3",
+        norm="frozen",
+        frozen=("stem", "c2"),
+        coarse_from="p",
+        min_size=SIDE,
+        max_size=1333,
+    )
+    model.load_state_dict(from_torchvision(reference(detector).state_dict(), finest=3))
+    return stepper(model.to(memory_format=torch.channels_last), SIDE, bf16=True)
+
+
+def their_step(detector: str) -> Callable[[], dict[str, float]]:
+    return stepper(reference(detector), SIDE, bf16=False, labels_from=0)
+
+
+def main() -> None:
+    options = arguments(__doc__ or "")
+
+    def facts(ours: dict[str, float], theirs: dict[str, float]) -> dict[str, Any]:
+        print(f"losses: ours {sum(ours.values()):.4f}, theirs {sum(theirs.values()):.4f}")
+        return {"side": SIDE, "batch": 4, "losses": {"ours": ours, "theirs": theirs}}
+
+    for detector in DETECTORS:
+        compare_apart(
+            f"train_step_{detector}",
+            functools.partial(our_step, detector),
+            functools.partial(their_step, detector),
+            threads=options.threads,
+            repeats=options.repeats,
+            facts=facts,
+        )
+
+
+if __name__ == "__main__":
+    main()
