@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from detnet.evaluation.layout import lay_out
+
 _MEASURES = {"AP": "Average precision", "AR": "Average recall"}
 _COCO_SIZES = ("all", "small", "medium", "large")
 _POOLED = "class_agnostic_recall"
@@ -23,8 +25,8 @@ def format_scores(scores: Mapping[str, Any]) -> str:
     return "\n\n".join(
         [
             title,
-            _lay_out([averages, [_percent(scores[key]) for key in averages]]),
-            _lay_out([recalls, [_percent(scores[key]) for key in recalls]]),
+            lay_out([averages, [_percent(scores[key]) for key in averages]]),
+            lay_out([recalls, [_percent(scores[key]) for key in recalls]]),
             *_by_iou_and_size(scores),
             *_own_sizes(scores),
             *_per_class(scores["per_class"]),
@@ -56,7 +58,7 @@ def _own_sizes(scores: Mapping[str, Any]) -> Iterable[str]:
     if own:
         rows = [[name, *map(_edge, limits)] for name, limits in own.items()]
         head = ["", "lowest area", "highest area"]
-        yield f"Own sizes, square pixels\n{_lay_out([head, *rows])}"
+        yield f"Own sizes, square pixels\n{lay_out([head, *rows], left=(0,))}"
 
 
 def _edge(area: float) -> str:
@@ -74,21 +76,8 @@ def _of_rows(corner: str, rows: Mapping[str, Mapping[str, Any]]) -> str:
         [name, *(str(row[key]) if key == "annotations" else _percent(row[key]) for key in head)]
         for name, row in rows.items()
     ]
-    return _lay_out([[corner, *head], *cells])
+    return lay_out([[corner, *head], *cells], left=(0,))
 
 
 def _percent(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.1f}"
-
-
-def _lay_out(rows: list[list[str]]) -> str:
-    """Rows of equal length as lines: the first column to the left where it holds names."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    named = rows[0][0] in ("", "class")
-    lines = []
-    for row in rows:
-        cells = [cell.rjust(width) for cell, width in zip(row, widths, strict=True)]
-        if named:
-            cells[0] = row[0].ljust(widths[0])
-        lines.append("  ".join(cells).rstrip())
-    return "\n".join(lines)

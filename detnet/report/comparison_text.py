@@ -4,6 +4,7 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from detnet.evaluation.layout import lay_out
 from detnet.report.score_tables import KINDS, column_title, overlap_name, sigmas_in_words
 
 WIDTH = 120
@@ -103,7 +104,7 @@ def _headline(comparison: Mapping[str, Any], pair: Mapping[str, Any]) -> str:
         if one is not None:
             rows.append([key, *_numbers(one), interval(one), one["verdict"]])
     title = f"COCO's numbers, {_name(comparison, 0, 45)} and {_name(comparison, index, 45)}"
-    return f"{title}\n{_lay_out(rows, left=(0, 5))}"
+    return f"{title}\n{lay_out(rows, left=(0, 5))}"
 
 
 def _numbers(one: Mapping[str, Any]) -> list[str]:
@@ -170,7 +171,7 @@ def _per_class(comparison: Mapping[str, Any], pair: Mapping[str, Any]) -> str:
     title = f"Per class, {_name(comparison, 0, 45)} and {_name(comparison, index, 45)}"
     others = sum(2 + max(map(len, column)) for column in list(zip(*rows, strict=True))[1:])
     rows = [[_short(row[0], max(8, WIDTH - others)), *row[1:]] for row in rows]
-    return f"{title}\n{_lay_out(rows, left=(0, 6, 11))}"
+    return f"{title}\n{lay_out(rows, left=(0, 6, 11))}"
 
 
 def _class_cells(one: Mapping[str, Any] | None) -> list[str]:
@@ -196,7 +197,7 @@ def _cost(comparison: Mapping[str, Any]) -> str:
                 f"{one['images_per_s']:,.2f}",
             ]
         )
-    return f"Cost\n{_lay_out(rows, left=(0,))}\n{textwrap.fill(how_measured(cost), WIDTH)}"
+    return f"Cost\n{lay_out(rows, left=(0,))}\n{textwrap.fill(how_measured(cost), WIDTH)}"
 
 
 def how_measured(cost: Mapping[str, Any]) -> str:
@@ -256,16 +257,3 @@ def _files(images: Sequence[Mapping[str, Any]]) -> str:
         for image in images[:_MOST_FILES]
     ]
     return ": " + ", ".join(shown) + (" …" if len(images) > _MOST_FILES else "")
-
-
-def _lay_out(rows: Sequence[Sequence[str]], *, left: tuple[int, ...]) -> str:
-    """Rows of equal length as lines, the columns `left` flush left."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for row in rows:
-        cells = [
-            cell.ljust(width) if place in left else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        lines.append("  ".join(cells).rstrip())
-    return "\n".join(lines)

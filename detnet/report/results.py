@@ -21,7 +21,7 @@ class Result:
         data: name of the data set's folder.
         config: its settings.
         environment: command, commit, versions, hardware.
-        scores: of its best evaluation; masks under "segm".
+        scores: of its best evaluation; masks under "segm", keypoints under "keypoints".
         curve: epoch and score of each evaluation, AP of a detector, top-1 error of a classifier.
         iterations: trained, of which `best_iteration` gave the scores.
         seconds: of training, evaluations included.

@@ -19,6 +19,7 @@ Percent, the best evaluation of each run on its `val` split, detectors by COCO's
 command stands for a path. Small data sets: they tell of the software, and little of the papers'
 claims.
 """
+_KINDS = {"segm": ", masks", "keypoints": ", keypoints"}
 _ERRORS = {"top-1 error": "top1_error", "top-5 error": "top5_error"}
 
 
@@ -87,6 +88,9 @@ def _table(results: Sequence[Result], published: Mapping[str, Sequence[Published
         if "segm" in result.scores:
             masks = result.scores["segm"]
             rows += _detection_rows(result, masks, theirs.get("segm"), "… its masks", name="")
+        if "keypoints" in result.scores:
+            points = result.scores["keypoints"]
+            rows += _detection_rows(result, points, None, "… its keypoints", name="")
     return "\n".join(rows)
 
 
@@ -136,7 +140,8 @@ def _compared(comparisons: Sequence[Mapping[str, Any]]) -> str:
     ]
     for comparison in comparisons:
         for other in comparison["differences"]:
-            title = f"{other['name']} less {comparison['names'][0]}"
+            kind = _KINDS.get(comparison.get("iou_type", "bbox"), "")
+            title = f"{other['name']} less {comparison['names'][0]}{kind}"
             cells = [_difference(other["headline"].get(column)) for column in COLUMNS]
             lines.append("| " + " | ".join([title, *cells]) + " |")
     return "\n".join(lines)

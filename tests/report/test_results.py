@@ -35,7 +35,8 @@ def run(tmp_path: Path) -> Path:
         {"event": "end", "seconds": 1234.5, "iteration": 100},
     ]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(e) + "\n" for e in events))
-    scores = {**SCORES, "segm": {**SCORES, "AP": 0.111}}
+    points = {name: 0.222 for name in ("AP", "AP50", "AP75", "APm", "APl")}
+    scores = {**SCORES, "segm": {**SCORES, "AP": 0.111}, "keypoints": points}
     (folder / "evaluation" / "scores.json").write_text(json.dumps(scores))
     return folder
 
@@ -46,6 +47,7 @@ def test_every_number_has_its_circumstances(run: Path) -> None:
     row = "| first | mask_rcnn_fpn, detnet59, width 0.5 | 50.0 | 80.0 | 45.0 | – | 25.0 | 75.0 |"
     assert row + " 800 | 1,234 | 3 |" in text
     assert "| … its masks | 11.1 |" in text
+    assert "| … its keypoints | 22.2 | 22.2 | 22.2 | – | 22.2 | 22.2 |" in text
     assert "`detnet train --data …/cells --output …/first` | abc123" in text
     assert "torch 2.15.0, torchvision 0.29.2 | 2 cores of A Processor |" in text
     assert "/home" not in text
@@ -108,6 +110,8 @@ def test_differences_say_whether_they_are_noise(run: Path, tmp_path: Path) -> No
     (tmp_path / "comparison.json").write_text(json.dumps(content))
     text = results_page([read_result(run)], comparisons=[read_comparison(tmp_path)])
     assert "| b less a | **+2.0** (+1.0 to +3.0) | -2.0 (-5.0 to +1.0) | – |" in text
+    text = results_page([read_result(run)], comparisons=[content | {"iou_type": "segm"}])
+    assert "| b less a, masks |" in text
 
 
 @pytest.mark.parametrize("content", ["[", "[]", "{}"])

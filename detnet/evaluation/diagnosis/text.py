@@ -1,7 +1,9 @@
 """A diagnosis as text: aligned tables for a terminal, costs in points of AP."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
+
+from detnet.evaluation.layout import lay_out
 
 _MOST_CLASSES = 12  # whose confusion matrix fits a terminal
 _MOST_LINES = 20
@@ -33,7 +35,7 @@ def _errors(diagnosis: Mapping[str, Any]) -> str:
     rows = [["error", "count", "cost"]]
     for name, error in diagnosis["errors"].items():
         rows.append([name, str(error["count"]), _percent(error["cost"])])
-    return f"{title}\n{_lay_out(rows, named=1)}"
+    return f"{title}\n{lay_out(rows, left=(0,))}"
 
 
 def _confusion(diagnosis: Mapping[str, Any]) -> str:
@@ -45,14 +47,14 @@ def _confusion(diagnosis: Mapping[str, Any]) -> str:
         rows = [["", *short]] + [
             [name, *map(str, counts)] for name, counts in zip(short, matrix, strict=True)
         ]
-        return f"Confusion {where}Rows are labels, columns detections\n{_lay_out(rows, named=1)}"
+        return f"Confusion {where}Rows are labels, columns detections\n{lay_out(rows, left=(0,))}"
     pairs = _confused(names, matrix)
     if not pairs:
         return f"Confusion {where}No class is taken for another"
     rows = [["labelled", "detected", "count"]] + [
         [_short(label), _short(found), str(count)] for count, label, found in pairs[:_MOST_LINES]
     ]
-    return f"Confusion {where}Most frequent{_of(pairs)}\n{_lay_out(rows, named=2)}"
+    return f"Confusion {where}Most frequent{_of(pairs)}\n{lay_out(rows, left=(0, 1))}"
 
 
 def _totals(matrix: list[list[int]]) -> str:
@@ -91,7 +93,7 @@ def _calibration(calibration: Mapping[str, Any]) -> str:
         for one in calibration["bins"]
     ]
     title = f"Calibration: scores are off by {ece} on average (ECE), {mce} at most, percent"
-    return f"{title}\n{_lay_out(rows, named=1)}"
+    return f"{title}\n{lay_out(rows, left=(0,))}"
 
 
 def _label_errors(errors: list[dict[str, Any]], image_names: Mapping[int, str]) -> str:
@@ -110,7 +112,7 @@ def _label_errors(errors: list[dict[str, Any]], image_names: Mapping[int, str]) 
             ]
         )
     title = f"Likely label errors, for a person to look at{_of(errors)}"
-    return f"{title}\n{_lay_out(rows, named=2)}"
+    return f"{title}\n{lay_out(rows, left=(0, 1))}"
 
 
 def _of(listed: list[Any]) -> str:
@@ -123,17 +125,3 @@ def _short(name: str) -> str:
 
 def _percent(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.1f}"
-
-
-def _lay_out(rows: Iterable[list[str]], *, named: int) -> str:
-    """Rows of equal length as lines, the first `named` columns to the left."""
-    table = list(rows)
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    lines = []
-    for row in table:
-        cells = [
-            cell.ljust(width) if column < named else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        lines.append("  ".join(cells).rstrip())
-    return "\n".join(lines)

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from detnet.evaluation.layout import lay_out
+
 _SIZE = (5.0, 4.0)  # inches
 
 
@@ -123,19 +125,6 @@ def _baseline_rows(found: Mapping[str, Any]) -> list[list[str]]:
         mean, interval = _percent(random["mean"], 1), _interval(random["interval"])
         rows.append(["the random ones together", "", "", spread, mean, interval, ""])
     return rows
-
-
-def lay_out(rows: Sequence[Sequence[str]], *, left: Sequence[int] = ()) -> str:
-    """Columns as wide as they need to be, numbers to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for row in rows:
-        cells = [
-            cell.ljust(width) if index in left else cell.rjust(width)
-            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        lines.append("  ".join(cells).rstrip())
-    return "\n".join(lines)
 
 
 def _interval(value: Sequence[float] | None) -> str:

@@ -3,10 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from detnet.evaluation.layout import lay_out
 from detnet.report.search.charts import cost_name, cost_text
 from detnet.report.search.views import duration, score_text
 
 _MOST_ROWS = 12
+_INDENT = "  "
 
 
 def format_search(summary: Mapping[str, Any]) -> str:
@@ -41,7 +43,7 @@ def _phases(phases: Sequence[Mapping[str, Any]]) -> str:
         done = f" {one['share']:.0%}" if one["share"] and one["state"] == "under way" else ""
         scores = ", ".join(f"{name} {100 * value:.1f}" for name, value in one["scores"].items())
         rows.append([one["title"], one["state"] + done, duration(one["seconds"]), scores])
-    return "Trainings\n" + _lay_out(rows, left=(0, 1, 3)) if rows else ""
+    return "Trainings\n" + lay_out(rows, left=(0, 1, 3), indent=_INDENT) if rows else ""
 
 
 def _best(summary: Mapping[str, Any]) -> str:
@@ -73,7 +75,7 @@ def _generations(generations: Sequence[Mapping[str, Any]]) -> str:
         numbers = [row["generation"], row["done"], row["failed"], row["running"] + row["waiting"]]
         scores = [row["quantiles"]["0.5"], row["best"], row["best_so_far"]]
         rows.append([*map(str, numbers), *map(score_text, scores)])
-    return _lay_out(rows)
+    return lay_out(rows, indent=_INDENT)
 
 
 def _front(summary: Mapping[str, Any]) -> str:
@@ -86,7 +88,7 @@ def _front(summary: Mapping[str, Any]) -> str:
         lines.append([one["path"], score_text(one["score"]), *values])
     more = len(rows) - _MOST_ROWS
     rest = f"\n  … and {more} more" if more > 0 else ""
-    return f"Front: none is cheaper and as good\n{_lay_out(lines, left=(0,))}{rest}"
+    return f"Front: none is cheaper and as good\n{lay_out(lines, left=(0,), indent=_INDENT)}{rest}"
 
 
 def _preferences(preferences: Mapping[str, Any] | None) -> str:
@@ -103,17 +105,4 @@ def _preferences(preferences: Mapping[str, Any] | None) -> str:
     count = max(map(len, rows), default=0)
     rows = [row + [""] * (count - len(row)) for row in rows]
     title = f"Choices of the best {preferences['best']} in percent (of all {preferences['all']})"
-    return f"{title}\n{_lay_out(rows, left=range(count))}"
-
-
-def _lay_out(rows: Sequence[Sequence[str]], *, left: Sequence[int] = ()) -> str:
-    """Columns as wide as they need to be, numbers to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for row in rows:
-        cells = [
-            cell.ljust(width) if index in left else cell.rjust(width)
-            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        lines.append(("  " + "  ".join(cells)).rstrip())
-    return "\n".join(lines)
+    return f"{title}\n{lay_out(rows, left=range(count), indent=_INDENT)}"
