@@ -27,6 +27,7 @@ _OPTIONS = (
     "--remote-debugging-pipe",
 )
 _PATIENCE_S = 60.0
+_SHOWN = "s => [...document.querySelectorAll(s)].filter(e => e.getClientRects().length).length"
 
 
 def find_browser() -> str | None:
@@ -186,3 +187,8 @@ class Browser:
             self._buffer += part
         message, self._buffer = self._buffer.split(b"\0", 1)
         return json.loads(message)
+
+
+def visible(browser: Browser, selector: str) -> int:
+    """How many elements that fit the selector can be seen."""
+    return browser.run(f"({_SHOWN})({selector!r})")

@@ -1,52 +1,24 @@
 """The page in a real browser: nothing breaks, and everything that can be clicked works."""
 
-import os
 import shutil
-import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from detnet.recipes.pages.page import follow_page, make_page
-from tests.report.browser import Browser, find_browser
+from tests.report.browser import Browser, visible
 from tests.report.runs import NAMES, log, write_data, write_run
 
 pytestmark = pytest.mark.slow
 
 ROWS = "[...document.querySelector('table[data-sortable]').tBodies[0].rows]"
-SHOWN = "s => [...document.querySelectorAll(s)].filter(e => e.getClientRects().length).length"
-
-
-@pytest.fixture(scope="session")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    program = find_browser() or _installed()
-    if program is None:
-        pytest.skip("no Chromium, and it cannot be installed here (apt-get install chromium)")
-    with Browser(program, tmp_path_factory.mktemp("profile")) as found:
-        yield found
-
-
-def _installed() -> str | None:
-    """Debian's Chromium, where this user may install it."""
-    if not shutil.which("apt-get") or not hasattr(os, "geteuid") or os.geteuid() != 0:
-        return None
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    for words in (["update"], ["install", "-y", "--no-install-recommends", "chromium"]):
-        command = ["apt-get", "-q", *words]
-        subprocess.run(command, env=environment, capture_output=True, timeout=600, check=False)
-    return find_browser()
 
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("page")
     return make_page(write_run(folder / "run", write_data(folder / "data"), masks=True), count=8)
-
-
-def visible(browser: Browser, selector: str) -> int:
-    return browser.run(f"({SHOWN})({selector!r})")
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
