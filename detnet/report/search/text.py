@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from detnet.evaluation.layout import lay_out
+from detnet.report.search.alone import comparison_lines, ranking_line
 from detnet.report.search.charts import cost_name, cost_text
 from detnet.report.search.views import duration, score_text
 
@@ -20,6 +21,7 @@ def format_search(summary: Mapping[str, Any]) -> str:
         _generations(summary["generations"]),
         _front(summary),
         _preferences(summary["preferences"]),
+        _alone(summary),
         *(f"note: {note}" for note in summary["notes"]),
     ]
     return "\n\n".join(block for block in blocks if block)
@@ -106,3 +108,11 @@ def _preferences(preferences: Mapping[str, Any] | None) -> str:
     rows = [row + [""] * (count - len(row)) for row in rows]
     title = f"Choices of the best {preferences['best']} in percent (of all {preferences['all']})"
     return f"{title}\n{lay_out(rows, left=range(count), indent=_INDENT)}"
+
+
+def _alone(summary: Mapping[str, Any]) -> str:
+    """What networks trained alone say of the search."""
+    validation, baselines = summary["validation"], summary["baselines"]
+    lines = [ranking_line(validation, way) for way in validation["rankings"]] if validation else []
+    lines += comparison_lines(baselines) if baselines else []
+    return "\n".join(["Networks trained alone", *(_INDENT + line for line in lines)]) * bool(lines)

@@ -3,6 +3,7 @@
 from detnet.report.search.records import SearchRecord
 from detnet.report.search.summary import summarise
 from detnet.report.search.text import format_search
+from tests.report.search.test_alone import BASELINES, RANKING
 from tests.report.search.test_page import detnet_search, full_search
 from tests.report.search.test_summary import a_thousand
 
@@ -29,3 +30,11 @@ def test_long_lists_are_cut_and_other_spaces_told() -> None:
 def test_nothing_yet() -> None:
     text = format_search(summarise(SearchRecord("run")))
     assert text.startswith("run: search, not begun") and "Best" not in text
+
+
+def test_networks_trained_alone_are_told_of() -> None:
+    text = format_search(summarise(full_search(validation=RANKING, baselines=BASELINES)))
+    lines = text[text.index("Networks trained alone") :].splitlines()
+    assert lines[1].startswith("  Kendall's tau between the supernet's score (full scoring)")
+    assert any(line.startswith("  the winner less") for line in lines)
+    assert "Networks trained alone" not in format_search(summarise(full_search()))
