@@ -10,7 +10,8 @@ from detnet.cli import EXIT_INTERRUPTED
 from detnet.cli.progress import PLAIN_EVERY_S, new_bar
 from detnet.errors import InputError
 
-_SCORES = {name: name for name in ("AP", "AP50", "AP75", "APs", "APm", "APl", "segm_AP")}
+_SCORES = {name: name for name in ("AP", "AP50", "AP75", "APs", "APm", "APl")}
+_SCORES |= {"segm_AP": "masks AP", "keypoints_AP": "keypoints AP", "keypoints_AP50": "AP50"}
 _SCORES |= {"top1_error": "top-1 error", "top5_error": "top-5 error"}
 
 Watch = Callable[[dict[str, Any]], None]
