@@ -98,7 +98,10 @@ RECIPES: dict[str, Recipe] = {
     "demo": Recipe("ours", {}, "made-up scenes", "what `make demo` trains"),
     "small": Recipe("ours", {}, "a few hundred images", "half width, from scratch, two cores"),
     "small_keypoints": Recipe(
-        "ours", {}, "made-up scenes with keypoints", "an eighth of the width, from scratch, minutes"
+        "ours",
+        {},
+        "made-up scenes with keypoints",
+        "a quarter of the width, from scratch, two cores",
     ),
     **_LITERAL,
     **{
