@@ -5,7 +5,18 @@ from typing import Any
 
 from detnet.report.results import Result
 
-_HEAD = ("detector", "backbone", "AP", "AP50", "AP85", "APl", "lowest class", "params", "images/s")
+_HEAD = (
+    "detector",
+    "backbone",
+    "short side",
+    "AP",
+    "AP50",
+    "AP85",
+    "APl",
+    "lowest class",
+    "params",
+    "images/s",
+)
 
 
 def detector_table(results: Sequence[Result], comparisons: Sequence[Mapping[str, Any]]) -> str:
@@ -34,8 +45,7 @@ def detector_table(results: Sequence[Result], comparisons: Sequence[Mapping[str,
 def _budget(result: Result) -> tuple[Any, ...]:
     """What two runs must share to stand in one table."""
     config = result.config
-    sizes = (str(config.get("min_sizes")), config.get("max_size"), config.get("width", 1.0))
-    return (result.images_seen, *sizes, bool(config.get("weights")))
+    return result.images_seen, config.get("width", 1.0), bool(config.get("weights"))
 
 
 def _on_several(results: Sequence[Result]) -> list[Result]:
@@ -59,6 +69,7 @@ def _table(results: Sequence[Result], costs: Mapping[str, Mapping[str, Any]]) ->
         cells = [
             result.config["detector"],
             result.config["backbone"],
+            _short_side(result.config),
             *(_percent(scores[name]) for name in ("AP", "AP50")),
             _percent(by_iou.get("85")),
             _percent(scores["APl"]),
@@ -73,6 +84,12 @@ def _table(results: Sequence[Result], costs: Mapping[str, Mapping[str, Any]]) ->
     began = "from pre-trained weights" if first.config.get("weights") else "from scratch"
     note = "AP of the lowest class; images per second as `detnet compare` found, one at a time."
     return f"### Detectors and backbones\n\n{begin}, {began}. {note}\n\n" + "\n".join(rows)
+
+
+def _short_side(config: Mapping[str, Any]) -> str:
+    """To which images are scaled when the detector is measured, in pixels."""
+    side = config.get("test_min_size") or (config.get("min_sizes") or ["–"])[-1]
+    return str(side)
 
 
 def _costs(comparisons: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:

@@ -15,6 +15,7 @@ def result(detector: str, backbone: str, **changes: Any) -> Result:
         "per_class": {"disc": {"AP": 0.75}, "bar": {"AP": 0.25}, "none": {"AP": None}},
     }
     config = {"detector": detector, "backbone": backbone, "width": 0.5, "batch_size": 8, "seed": 0}
+    config["min_sizes"] = [240, 320]
     made = Result(
         name=f"{detector}-{backbone}", data="cells", config=config,
         environment={"command": ["detnet", "train"]}, scores=scores, curve=(),
@@ -34,8 +35,8 @@ def test_runs_stand_by_detector_and_backbone() -> None:
     at = lines.index("### Detectors and backbones")
     assert "4,000 images seen by each, width 0.5, from scratch." in lines[at + 2]
     assert lines[at + 6 : at + 8] == [
-        "| fcos | detnet59 | 50.0 | 50.0 | 12.5 | – | 25.0 (bar) | 5.0 M | 12.3 |",
-        "| fcos | resnet50 | 50.0 | 50.0 | 12.5 | – | 25.0 (bar) | – | – |",
+        "| fcos | detnet59 | 320 | 50.0 | 50.0 | 12.5 | – | 25.0 (bar) | 5.0 M | 12.3 |",
+        "| fcos | resnet50 | 320 | 50.0 | 50.0 | 12.5 | – | 25.0 (bar) | – | – |",
     ]
     assert [line[:9] for line in lines[at + 8 : at + 10]] == ["| ssd | d", "| ssd | r"]
 
@@ -54,4 +55,4 @@ def test_one_detector_or_one_backbone_makes_no_table() -> None:
 def test_of_two_runs_alike_the_last_is_told() -> None:
     again = replace(BOTH[0], name="again", scores={**BOTH[0].scores, "AP": 0.625})
     table = detector_table([*BOTH, again], ())
-    assert "| ssd | resnet50 | 62.5 |" in table and table.count("| ssd | resnet50 |") == 1
+    assert "| ssd | resnet50 | 320 | 62.5 |" in table and table.count("| ssd | resnet50 |") == 1
