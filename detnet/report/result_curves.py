@@ -7,7 +7,9 @@ from detnet.report.results import Result
 
 # Okabe and Ito's colours, which the colour-blind can tell apart.
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+_STYLES = ("-", "--", ":", "-.")  # of the first seven curves, the next seven …
 _SIZE = (7.0, 3.6)  # inches
+_MOST_INSIDE = 7  # curves whose names find room within the axes
 
 
 def write_curves(results: Sequence[Result], folder: Path) -> dict[str, Path]:
@@ -35,12 +37,15 @@ def _draw(results: Sequence[Result], path: Path) -> Path:
 
     # Equal curves give equal files: no date, no random ids.
     with matplotlib.rc_context({"svg.hashsalt": "detnet", "font.size": 9}):
-        figure = Figure(figsize=_SIZE, layout="constrained")
+        beside = len(results) > _MOST_INSIDE
+        width, height = _SIZE
+        size = (width + 2.5, max(height, 0.2 * len(results))) if beside else _SIZE
+        figure = Figure(figsize=size, layout="constrained")
         FigureCanvasSVG(figure)
         axes = figure.subplots()
         for index, result in enumerate(results):
             epochs, scores = zip(*result.curve, strict=True)
-            style = "-" if index < len(_COLOURS) else "--"
+            style = _STYLES[index // len(_COLOURS) % len(_STYLES)]
             axes.plot(
                 epochs,
                 [100 * score for score in scores],
@@ -54,6 +59,9 @@ def _draw(results: Sequence[Result], path: Path) -> Path:
         axes.set_ylabel("top-1 error, percent" if results[0].classifier else "AP, percent")
         axes.set_ylim(bottom=0)
         axes.grid(alpha=0.3)
-        axes.legend(frameon=False)
+        if beside:
+            figure.legend(loc="outside right upper", frameon=False, fontsize=8)
+        else:
+            axes.legend(frameon=False)
         figure.savefig(path, format="svg", metadata={"Date": None})
     return path

@@ -1,4 +1,6 @@
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -100,6 +102,18 @@ def test_curves_are_drawn_the_same_each_time(run: Path, tmp_path: Path) -> None:
     assert picture.name == "cells.svg"
     assert picture.read_bytes() == again.read_bytes()
     assert "](curves/cells.svg)" in results_page([result], curves={"cells": "curves/cells.svg"})
+
+
+def test_many_curves_are_named_beside_the_picture(run: Path, tmp_path: Path) -> None:
+    many = [replace(read_result(run), name=f"run-{n}") for n in range(20)]
+    (few,) = write_curves(many[:7], tmp_path / "few").values()
+    (all_of_them,) = write_curves(many, tmp_path / "many").values()
+    widths = [
+        float(re.search(r'width="([\d.]+)pt"', path.read_text()).group(1))
+        for path in (few, all_of_them)
+    ]
+    assert widths[1] > widths[0] + 100
+    assert "run-19" in all_of_them.read_text()
 
 
 def test_differences_say_whether_they_are_noise(run: Path, tmp_path: Path) -> None:
