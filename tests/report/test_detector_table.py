@@ -12,7 +12,11 @@ def result(detector: str, backbone: str, **changes: Any) -> Result:
         **{name: 0.5 for name in ("AP", "AP50", "AP75", "APs", "APm")},
         "APl": None,
         "by_iou_and_size": {"all": {"AP": {"mean": 0.5, "50": 0.5, "85": 0.125}}},
-        "per_class": {"disc": {"AP": 0.75}, "bar": {"AP": 0.25}, "none": {"AP": None}},
+        "per_class": {
+            "disc": {"AP": 0.75, "AP50": 1.0},
+            "bar": {"AP": 0.25, "AP50": 0.625},
+            "none": {"AP": None, "AP50": None},
+        },
     }
     config = {"detector": detector, "backbone": backbone, "width": 0.5, "batch_size": 8, "seed": 0}
     config["min_sizes"] = [240, 320]
@@ -35,8 +39,8 @@ def test_runs_stand_by_detector_and_backbone() -> None:
     at = lines.index("### Detectors and backbones")
     assert "4,000 images seen by each, width 0.5, from scratch." in lines[at + 2]
     assert lines[at + 6 : at + 8] == [
-        "| fcos | detnet59 | 320 | 50.0 | 50.0 | 12.5 | – | 25.0 (bar) | 5.0 M | 12.3 |",
-        "| fcos | resnet50 | 320 | 50.0 | 50.0 | 12.5 | – | 25.0 (bar) | – | – |",
+        "| fcos | detnet59 | 320 | 50.0 | 50.0 | 12.5 | – | 25.0, 62.5 (bar) | 5.0 M | 12.3 |",
+        "| fcos | resnet50 | 320 | 50.0 | 50.0 | 12.5 | – | 25.0, 62.5 (bar) | – | – |",
     ]
     assert [line[:9] for line in lines[at + 8 : at + 10]] == ["| ssd | d", "| ssd | r"]
 
