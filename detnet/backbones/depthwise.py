@@ -15,7 +15,8 @@ class DepthwiseConv(nn.Conv2d):
 
     On a CPU two of torch's gradients take 10 to 100 times the forward pass: that of the weights for
     kernels above 3×3, and that of the input at stride 2 in bf16. Both are computed in other ways
-    here, to the same values. `benchmarks/depthwise.py` measures the ratio.
+    here, to the same values. `benchmarks/depthwise.py` measures the ratio. A layer that is dilated
+    later, as `hold_stride` does, takes torch's own.
 
     Args:
         channels: in and out.
@@ -49,6 +50,8 @@ class DepthwiseConv(nn.Conv2d):
     def _trains_on_cpu(self, input: Tensor) -> bool:
         if input.device.type != "cpu" or self.bias is not None or torch.compiler.is_compiling():
             return False  # a bias comes from a norm that was folded in for inference
+        if self.dilation != (1, 1):
+            return False
         return torch.is_grad_enabled() and (input.requires_grad or self.weight.requires_grad)
 
     def _slow_backward(self, dtype: torch.dtype) -> bool:

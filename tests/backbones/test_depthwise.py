@@ -85,3 +85,14 @@ def test_a_folded_norm_s_bias_is_added() -> None:
         conv.bias = nn.Parameter(torch.arange(24.0))
     x = torch.randn(1, 24, 7, 9)
     torch.testing.assert_close(ours(x), theirs(x))
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+def test_a_layer_dilated_later(bf16: bool) -> None:
+    ours, theirs = pair(5, 1)
+    for conv in (ours, theirs):
+        conv.dilation, conv.padding = (2, 2), (4, 4)  # as `hold_stride` does
+    x = torch.randn(2, 24, 11, 14)
+    found, expected = outcome(ours, x, bf16=bf16), outcome(theirs, x, bf16=bf16)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other)
