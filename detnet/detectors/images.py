@@ -79,6 +79,10 @@ class ImageTransform(GeneralizedRCNNTransform):
         batch = self.batch_images(prepared, self.size_divisible)
         return ImageList(batch.contiguous(memory_format=torch.channels_last), sizes), targets
 
+    def size_in_training(self, image: Tensor) -> tuple[int, int]:
+        """Height and width at which the network gets an image that comes resized, unpadded."""
+        return image.shape[-2], image.shape[-1]
+
     def _fit(self, image: Tensor) -> Tensor:
         height, width = image.shape[-2:]
         scale = min(self.min_size[-1] / min(height, width), self.max_size / max(height, width))

@@ -26,12 +26,16 @@ class SquareTransform(ImageTransform):
     ) -> tuple[ImageList, list[dict[str, Tensor]] | None]:
         """Maps (3, H, W) images to one batch of squares; targets are in pixels of the input."""
         if self.training:
-            squares = [self._squeezed(image, min(image.shape[-2:])) for image in images]
+            squares = [self._squeezed(image, self.size_in_training(image)[0]) for image in images]
             if targets is not None:
                 pairs = zip(targets, images, squares, strict=True)
                 targets = [_squeeze_boxes(*triple) for triple in pairs]
             images = squares
         return super().forward(images, targets)
+
+    def size_in_training(self, image: Tensor) -> tuple[int, int]:
+        side = min(image.shape[-2:])
+        return side, side
 
     def _fit(self, image: Tensor) -> Tensor:
         return self._squeezed(image, self.min_size[-1])

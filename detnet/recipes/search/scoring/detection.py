@@ -109,7 +109,7 @@ class DetectionGuide(Guide):
             yield 0.0 if value is None else float(value)  # None where no image has an object
 
     @torch.no_grad()
-    def _detect(self, fused: nn.Module, indices: Sequence[int]) -> list[dict[str, Any]]:
+    def _detect(self, fused: Any, indices: Sequence[int]) -> list[dict[str, Any]]:
         """Detects on images of the search split, in COCO's results format."""
         notes = self.annotations
         records: list[dict[str, Any]] = []
@@ -118,7 +118,9 @@ class DetectionGuide(Guide):
             with autocast_to(self.device, self.autocast):
                 found = fused([image.to(self.device) for image, _ in batch])
             for prediction, (image, target) in zip(found, batch, strict=True):
-                prediction["boxes"] = prediction["boxes"].cpu() * _scale(image, target)
+                prediction["boxes"] = prediction["boxes"].cpu() * _scale(
+                    fused.transform.size_in_training(image), target
+                )
             records += to_results(found, notes.image_ids[list(row)], notes.categories.ids)
         if not all(np.isfinite([*record["bbox"], record["score"]]).all() for record in records):
             raise NonFinite("its detections are no numbers")
@@ -183,11 +185,11 @@ def _limit_proposals(detector: Any, proposals: int) -> None:
         numbers["testing"] = min(numbers["testing"], limit)
 
 
-def _scale(image: Tensor, target: dict[str, Any]) -> Tensor:
-    """What boxes in pixels of the resized image are multiplied with, as torchvision does it."""
+def _scale(size: tuple[int, int], target: dict[str, Any]) -> Tensor:
+    """What boxes in pixels of the network's input are multiplied with, as torchvision does it."""
     height, width = (
         torch.tensor(float(whole)) / torch.tensor(float(resized))
-        for whole, resized in zip(target["original_size"], image.shape[-2:], strict=True)
+        for whole, resized in zip(target["original_size"], size, strict=True)
     )
     return torch.stack([width, height, width, height])
 

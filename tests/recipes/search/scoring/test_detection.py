@@ -3,11 +3,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
 
 from detnet.data.annotations import Annotations
 from detnet.data.coco import load_annotations
 from detnet.data.folders import Split
-from detnet.recipes.search.scoring.detection import stratified
+from detnet.detectors.images import ImageOptions
+from detnet.detectors.square import Resize, make_transform
+from detnet.recipes.search.scoring.detection import DetectionGuide, stratified
 
 
 @pytest.fixture
@@ -47,3 +52,40 @@ def test_a_subset_goes_by_the_draws(annotations: Annotations) -> None:
     for count in (1, 31, 59):
         chosen = stratified(annotations, count, np.random.default_rng(0))
         assert len(set(chosen)) == count and max(chosen) < 60
+
+
+class Whole(nn.Module):
+    """Finds one object in every image, which is all of it."""
+
+    def __init__(self, resize: Resize) -> None:
+        super().__init__()
+        self.transform = make_transform(ImageOptions(32, 64), resize)
+
+    def forward(self, images: list[Tensor]) -> list[dict[str, Tensor]]:
+        sizes = self.transform(images)[0].image_sizes
+        return [
+            {
+                "boxes": torch.tensor([[0.0, 0.0, width, height]]),
+                "labels": torch.tensor([1]),
+                "scores": torch.tensor([0.9]),
+            }
+            for height, width in sizes
+        ]
+
+
+@pytest.mark.parametrize("resize", ["aspect", "square"])
+def test_boxes_come_back_to_the_image_s_own_size(tmp_path: Path, resize: Resize) -> None:
+    Image.new("RGB", (120, 60)).save(tmp_path / "wide.png")
+    raw = {
+        "images": [{"id": 1, "file_name": "wide.png", "width": 120, "height": 60}],
+        "annotations": [
+            {"id": 1, "image_id": 1, "category_id": 1, "bbox": [0, 0, 120, 60], "area": 7200}
+            | {"iscrowd": 0}
+        ],
+        "categories": [{"id": 1, "name": "thing"}],
+    }
+    path = tmp_path / "search.json"
+    path.write_text(json.dumps(raw))
+    found, _ = load_annotations(Split("search", path, tmp_path))
+    guide = DetectionGuide(Whole(resize), found, found, device=torch.device("cpu"))
+    assert list(guide.scores(guide.model, [[0]])) == [pytest.approx(1.0)]
