@@ -128,20 +128,24 @@ def _line(
 
 def _compared(comparisons: Sequence[Mapping[str, Any]]) -> str:
     """Differences with their intervals, a line each."""
+    shares = [f"{100 * comparison.get('confidence', 0.95):g} %" for comparison in comparisons]
+    alike = len(set(shares)) == 1
     lines = [
         "## Compared",
         "",
-        "Differences in points with their 95 % intervals, by a paired bootstrap over the images "
+        f"Differences in points with their {shares[0] + ' ' if alike else ''}intervals, by a "
+        "paired bootstrap over the images "
         "(`detnet compare`); **bold** where they can be told from noise. They do not cover what "
         "another seed of the training would give.",
         "",
         "| | " + " | ".join(COLUMNS) + " |",
         "|" + "---|" * (len(COLUMNS) + 1),
     ]
-    for comparison in comparisons:
+    for comparison, share in zip(comparisons, shares, strict=True):
         for other in comparison["differences"]:
             kind = _KINDS.get(comparison.get("iou_type", "bbox"), "")
             title = f"{other['name']} less {comparison['names'][0]}{kind}"
+            title += "" if alike else f", {share} intervals"
             cells = [_difference(other["headline"].get(column)) for column in COLUMNS]
             lines.append("| " + " | ".join([title, *cells]) + " |")
     return "\n".join(lines)

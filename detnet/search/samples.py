@@ -1,5 +1,6 @@
 """Networks of a space to hold others against: drawn at random, and the largest that is allowed."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from itertools import combinations, islice
 
@@ -138,7 +139,7 @@ def _nearest_sum(space: ShuffleSpace, macs: Callable[[Path], int], limit: float)
     half = genes // 2
     first, second = _sums(adds[:half]), _sums(adds[half:])
     left, right = first[-1], second[-1]
-    index = np.searchsorted(right, int(limit - base) - left, side="right") - 1
+    index = np.searchsorted(right, math.floor(limit - base) - left, side="right") - 1
     if (index < 0).all():
         return None
     totals = np.where(index >= 0, left + right[index], np.iinfo(np.int64).min)

@@ -2,6 +2,7 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -135,3 +136,16 @@ def test_what_is_no_comparison_is_refused(content: str, tmp_path: Path) -> None:
     (tmp_path / "comparison.json").write_text(content)
     with pytest.raises(InputError, match="comparison.json: is no"):
         read_comparison(tmp_path)
+
+
+def test_the_intervals_are_those_of_the_comparison(run: Path) -> None:
+    def compared(confidence: float) -> dict[str, Any]:
+        found = {"difference": 0.02, "low": 0.01, "high": 0.03, "verdict": "higher"}
+        other = {"name": "b", "headline": {"AP": found}}
+        return {"names": ["a", "b"], "confidence": confidence, "differences": [other]}
+
+    results = [read_result(run)]
+    assert "with their 90 % intervals" in results_page(results, comparisons=[compared(0.9)])
+    text = results_page(results, comparisons=[compared(0.9), compared(0.95)])
+    assert "points with their intervals" in text
+    assert "| b less a, 90 % intervals |" in text and "| b less a, 95 % intervals |" in text

@@ -52,6 +52,11 @@ def test_the_largest_is_exact_in_a_shuffle_space(share: float) -> None:
     assert exact and macs(path) == max(value for value in every if value <= limit)
 
 
+def test_the_largest_under_a_limit_between_two_counts() -> None:
+    path, _ = largest_within(TINY, lambda path: 100 - sum(path), 99.5, anything)
+    assert sum(path) == 1  # the path of zeros, a half above the limit, is over it
+
+
 def test_the_largest_of_detnas() -> None:
     macs = Costs(read_space("detnas_small")).macs
     path, exact = largest_within(read_space("detnas_small"), macs, 300e6, anything)

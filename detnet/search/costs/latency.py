@@ -77,7 +77,7 @@ def path_latency(
 
     def measure(path: Path) -> float:
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
+            torch.default_generator.manual_seed(0)  # torch.manual_seed would seed CUDA's, too
             network = space.network(path, width=width)
         return latency_ms(
             network,

@@ -1,3 +1,4 @@
+import pytest
 import torch
 from torch import nn
 
@@ -44,3 +45,10 @@ def test_the_global_generator_stays_where_it_is() -> None:
     before = torch.get_rng_state()
     path_latency(TINY, image_size=(64, 96), repeats=1, bf16=True)((3, 2, 1))
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_no_other_device_s_generator_is_seeded(monkeypatch: pytest.MonkeyPatch) -> None:
+    seeded: list[int] = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded.append)
+    path_latency(TINY, image_size=(64, 96), repeats=1)((0, 0, 0))
+    assert not seeded

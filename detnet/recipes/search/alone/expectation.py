@@ -25,19 +25,24 @@ def expectation(networks: Sequence[Alone], run: Path) -> str:
     if done == len(networks):
         return text
     before, train = networks[0].settings()  # the others' are as long
-    seconds = [_left({one.train_folder for one in networks}, train, run / "finetune")]
+    # One that diverged is done, too, though its training is not complete.
+    open_ = [network for network in networks if not network.result.exists()]
+    trained, needed = {one.train_folder for one in networks}, {one.train_folder for one in open_}
+    seconds = [_left(trained, needed, train, run / "finetune")]
     if before is not None:
-        seconds.append(_left({one.pretrain_folder for one in networks}, before, run / "pretrain"))
+        trained = {one.pretrain_folder for one in networks}
+        needed = {one.pretrain_folder for one in open_}
+        seconds.append(_left(trained, needed, before, run / "pretrain"))
     known = [value for value in seconds if value is not None]
     if len(known) < len(seconds):
         return f"{text}; how long they take is known after the first"
     return f"{text}; about {_hours(sum(known))} left for one process, evaluation not counted"
 
 
-def _left(folders: set[Path], config: RunConfig, supernet: Path) -> float | None:
-    """Seconds of the trainings that are not complete; None if there is nothing to go by."""
-    complete = [folder for folder in folders if is_complete(folder)]
-    left = len(folders) - len(complete)
+def _left(folders: set[Path], needed: set[Path], config: RunConfig, supernet: Path) -> float | None:
+    """Seconds of the needed trainings that are not complete; None if there is nothing to go by."""
+    complete = {folder for folder in folders if is_complete(folder)}
+    left = len(needed - complete)
     if not left:
         return 0.0
     if complete:

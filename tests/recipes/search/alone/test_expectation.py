@@ -66,3 +66,12 @@ def test_by_those_that_are_done(networks: list[Alone], tmp_path: Path) -> None:
         network.folder.mkdir(exist_ok=True)
         network.result.touch()
     assert expectation(networks, run) == "3 trainings of networks alone, 3 of them done"
+
+
+def test_one_that_diverged_is_not_waited_for(networks: list[Alone], tmp_path: Path) -> None:
+    for place in (networks[0].pretrain_folder, networks[0].train_folder):
+        finish(place, 3600)
+    for network in networks[:2]:  # the second has not come to the end of its pre-training
+        network.folder.mkdir(exist_ok=True)
+        network.result.touch()
+    assert "2 of them done; about 2 h 00 min left" in expectation(networks, tmp_path / "run")
