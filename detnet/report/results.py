@@ -1,7 +1,7 @@
 """What finished run folders say about themselves."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,13 +58,14 @@ class Result:
             parts.append(f"from {Path(weights).name}")
         return ", ".join(parts)
 
-    @property
-    def hardware(self) -> str:
-        gpus = self.environment.get("gpus") or []
-        if gpus:
-            return f"{len(gpus)} × {gpus[0]}"
-        cores, name = (self.environment.get(key, "?") for key in ("cpu_cores", "cpu"))
-        return f"{cores} {'core' if cores == 1 else 'cores'} of {name}"
+
+def hardware(environment: Mapping[str, Any]) -> str:
+    """What a run's environment.json says of the machine."""
+    gpus = environment.get("gpus") or []
+    if gpus:
+        return f"{len(gpus)} × {gpus[0]}"
+    cores, name = (environment.get(key, "?") for key in ("cpu_cores", "cpu"))
+    return f"{cores} {'core' if cores == 1 else 'cores'} of {name}"
 
 
 def read_result(run: Path) -> Result:

@@ -9,7 +9,7 @@ from typing import Any
 from detnet.errors import InputError
 from detnet.report.detector_table import detector_table
 from detnet.report.published import COLUMNS, Published
-from detnet.report.results import Result
+from detnet.report.results import Result, hardware
 from detnet.report.search.results import SearchResult, search_section
 
 _HEAD = """# Results
@@ -50,9 +50,11 @@ def results_page(
     if comparisons:
         parts.append(_compared(comparisons))
     parts += [search_section(search) for search in searches]
+    origins = [(one.name, one.environment) for one in results]
+    origins += [(one.name, one.environment) for one in searches]
     parts.append(
         "## How\n\n| run | command | commit | versions | hardware |\n|---|---|---|---|---|\n"
-        + "\n".join(_how(result) for result in results)
+        + "\n".join(_how(name, environment) for name, environment in origins)
     )
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
@@ -168,15 +170,13 @@ def _points(difference: float) -> str:
     return f"{points:+.1f}" if abs(points) >= 0.05 or points == 0 else f"{points:+.2f}"
 
 
-def _how(result: Result) -> str:
-    environment = result.environment
-    words = ["detnet", *environment["command"][1:]]  # not the __main__.py of python -m
+def _how(name: str, environment: Mapping[str, Any]) -> str:
+    words = ["detnet", *environment.get("command", ["", "?"])[1:]]  # not python -m's __main__.py
     command = " ".join(map(_without_place, words))
     packages = environment.get("packages", {})
     versions = f"torch {packages.get('torch', '?')}, torchvision {packages.get('torchvision', '?')}"
     commit = environment.get("commit") or "?"
-    cells = [result.name, f"`{command}`", commit, versions, result.hardware]
-    return "| " + " | ".join(cells) + " |"
+    return f"| {name} | `{command}` | {commit} | {versions} | {hardware(environment)} |"
 
 
 def _without_place(word: str) -> str:

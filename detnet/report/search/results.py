@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ class SearchResult:
         baselines: the winner beside other networks, each trained alone; None where that is not
             done.
         validation: how the supernet ranks; likewise.
+        environment: command, commit, versions, hardware.
     """
 
     name: str
@@ -30,6 +31,7 @@ class SearchResult:
     winner: Mapping[str, Any] | None
     baselines: Mapping[str, Any] | None
     validation: Mapping[str, Any] | None
+    environment: dict[str, Any] = field(default_factory=dict)
 
 
 def is_search(run: Path) -> bool:
@@ -49,6 +51,7 @@ def read_search_result(run: Path) -> SearchResult:
         _read(run / "winner.json"),
         _read(run / "baselines" / "baselines.json"),
         _read(run / "validate" / "validation.json"),
+        _read(run / "environment.json") or {},
     )
 
 

@@ -44,6 +44,7 @@ def test_a_whole_one_in_the_page(search: Path, tmp_path: Path) -> None:
         ("winner.json", WINNER),
         ("baselines/baselines.json", BASELINES),
         ("validate/validation.json", RANKING),
+        ("environment.json", {"command": ["detnet", "search"], "commit": "abc1", "cpu_cores": 2}),
     ):
         (search / name).parent.mkdir(exist_ok=True)
         (search / name).write_text(json.dumps(content))
@@ -54,6 +55,7 @@ def test_a_whole_one_in_the_page(search: Path, tmp_path: Path) -> None:
     assert "(full scoring) and AP trained alone: 0.33 (-0.50 to 1.00" in text
     assert "not defined: all 3 candidates have the score 0." in text
     assert "| the winner | 288.1 M | 1.85 M | 30.0 32.0 | 31.0 | 18.3 to 43.7 | `0 1` |" in text
+    assert "| cells | `detnet search` | abc1 | torch ?, torchvision ? | 2 cores of ? |" in text
     assert "/somewhere" not in text
 
 
