@@ -181,7 +181,7 @@ def _how(name: str, environment: Mapping[str, Any]) -> str:
 
 def _without_place(word: str) -> str:
     """Shortens a path to its last part: where someone keeps their data is not for a page."""
-    return re.sub(r"^(?:~|\.{1,2})?/(?:[^/]+/)*", "…/", word)
+    return re.sub(r"(^|=)(?:~|\.{1,2})?/(?:[^/]+/)*", r"\1…/", word)
 
 
 def _percent(value: float | None) -> str:

@@ -25,7 +25,15 @@ def run(tmp_path: Path) -> Path:
         "width": 0.5, "batch_size": 8, "seed": 3,
     }  # fmt: skip
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
-    command = ["detnet", "train", "--data", "/home/me/data/cells", "--output", "../runs/first"]
+    command = [
+        "detnet",
+        "train",
+        "--data",
+        "/home/me/data/cells",
+        "--output",
+        "../runs/first",
+        "--weights=/home/me/p",
+    ]
     environment = {
         "command": command, "commit": "abc123", "cpu": "A Processor", "cpu_cores": 2,
         "packages": {"torch": "2.15.0", "torchvision": "0.29.2"},
@@ -51,7 +59,7 @@ def test_every_number_has_its_circumstances(run: Path) -> None:
     assert row + " 800 | 1,234 | 3 |" in text
     assert "| … its masks | 11.1 |" in text
     assert "| … its keypoints | 22.2 | 22.2 | 22.2 | – | 22.2 | 22.2 |" in text
-    assert "`detnet train --data …/cells --output …/first` | abc123" in text
+    assert "`detnet train --data …/cells --output …/first --weights=…/p` | abc123" in text
     assert "torch 2.15.0, torchvision 0.29.2 | 2 cores of A Processor |" in text
     assert "/home" not in text
 
