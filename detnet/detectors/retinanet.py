@@ -93,7 +93,7 @@ def retinanet(
         dense: see `DenseOptions`.
         pyramid_norm: of the pyramid's convolutions.
         head_norm: "group" normalises the head's convolutions, in 32 groups of channels; the paper
-            does not, and then a training from scratch, or a short one, hardly begins.
+            does not, but trains long.
         smallest_anchor: side in pixels of P3's first anchor, doubled from level to level; the
             paper's 32 misses objects that a small input makes smaller than about 20.
 
