@@ -1,9 +1,11 @@
 """Makes small scenes, trains a DetNet detector on them and shows what it found on a page.
 
     detnet demo
+    detnet demo --minutes 15
     detnet demo --data FOLDER --output demo
 
-With --data it does the same with someone's own data set in COCO format.
+It measures this machine's pace in its first steps and chooses what fits into the minutes. With
+--data it does the same with someone's own data set in COCO format.
 """
 
 import argparse
@@ -16,6 +18,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output", default="demo", metavar="DIR", help="folder for everything (default: demo)"
     )
     parser.add_argument("--data", metavar="DATA", help="a data set of your own, in COCO format")
+    parser.add_argument(
+        "--minutes", type=float, metavar="N", help="time until the page is there (default: 6)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -28,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
 
     def start(watch: Watch) -> bool:
         data = Path(args.data) if args.data else None
-        outcomes.append(demo(output, data, watch=watch))
+        outcomes.append(demo(output, data, minutes=args.minutes, watch=watch))
         return outcomes[-1].page is not None
 
     again = "detnet demo" + (f" --data {args.data}" if args.data else "")
