@@ -21,6 +21,7 @@ except ImportError:  # Windows has no such locks
     fcntl = None
 
 _SIGNS = ("config.yaml", "last.ckpt", "metrics.jsonl")
+_PACE = ("OMP_", "GOMP_", "MKL_NUM", "ONEDNN_MAX", "ATEN_CPU")  # settings of the pace begin so
 _PACKAGES = ("detnet", "torch", "torchvision", "numpy", "hotcoco", "pycocotools")
 
 
@@ -172,6 +173,9 @@ def describe_environment() -> dict[str, Any]:
         "cpu": _cpu_name(),
         "cpu_cores": len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count(),
         "threads": torch.get_num_threads(),
+        "variables": {
+            name: value for name, value in sorted(os.environ.items()) if name.startswith(_PACE)
+        },
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
         "cuda": torch.version.cuda if torch.cuda.is_available() else None,
         "processes": int(os.environ.get("WORLD_SIZE", 1)),

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,7 @@ def _prepare(
     plan = make_plan(config, task.batches_per_epoch)
     begins = not resume or not RunFolder.open(output).last.exists()
     model, notes = task.make_model(carry=begins)
-    config = task.config  # with what the weights decided
+    config = _with_threads(task.config)  # with what the weights decided
     model.to(process.device).to(memory_format=torch.channels_last)
     lr, origin = learning_rate(config)
     for note in [*task.source.notes, *notes, origin]:
@@ -101,6 +102,14 @@ def _prepare(
     if process.main:
         folder.lock()
     return run
+
+
+def _with_threads(config: RunConfig) -> RunConfig:
+    """Settles how many threads compute: other numbers add up in another order, to other bits."""
+    if config.threads is None:
+        return replace(config, threads=torch.get_num_threads())
+    torch.set_num_threads(config.threads)
+    return config
 
 
 def _new_folder(config: RunConfig, output: Path, process: Process) -> RunFolder:

@@ -85,6 +85,8 @@ class RunConfig:
         precision: fp32, bf16, or auto for bf16 where the device is fast at it; losses are always
             fp32.
         workers: processes that read images, per training process.
+        threads: of the processor in each training process; found when the run begins, and kept when
+            it is resumed, since other numbers add up in another order.
         device: cpu, cuda, or auto.
         seed: of everything random.
         log_every: iterations between lines of metrics.jsonl.
@@ -125,6 +127,7 @@ class RunConfig:
     ema: float = 0.0
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     workers: int = 2
+    threads: int | None = None
     device: Literal["auto", "cpu", "cuda"] = "auto"
     seed: int = 0
     log_every: int = 10
@@ -145,6 +148,7 @@ class RunConfig:
             "checkpoint_every": self.checkpoint_every,
             "evaluate_every": self.evaluate_every,
             **{name: value for name, value in lengths.items() if value is not None},
+            **({} if self.threads is None else {"threads": self.threads}),
         }
         for name, count in counts.items():
             if count <= 0:

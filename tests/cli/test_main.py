@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 import detnet
 from detnet.cli import COMMANDS, main, summary_of
+from detnet.cli.__main__ import wait_briefly
 from detnet.errors import InputError
 
 HEAVY = ("torch", "torchvision", "numpy", "matplotlib", "hotcoco", "optuna", "PIL")
@@ -170,3 +172,37 @@ def test_info_json_is_one_object(capsys: pytest.CaptureFixture[str]) -> None:
     facts = json.loads(capsys.readouterr().out)
     assert [level["stride"] for level in facts["features"]] == [4, 8, 16, 16, 16]
     assert facts["params"] > facts["backbone_params"] > 17_000_000
+
+
+@pytest.mark.parametrize(
+    ("given", "left"),
+    [
+        ({}, {"GOMP_SPINCOUNT": "1000"}),
+        ({"GOMP_SPINCOUNT": "7"}, {"GOMP_SPINCOUNT": "7"}),
+        ({"OMP_WAIT_POLICY": "ACTIVE"}, {"OMP_WAIT_POLICY": "ACTIVE"}),
+    ],
+)
+def test_waiting_threads_sleep_soon_unless_the_user_says_how(
+    given: dict[str, str], left: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
+    for name in names:
+        monkeypatch.delenv(name, raising=False)
+        if name in given:
+            monkeypatch.setenv(name, given[name])
+    wait_briefly()
+    assert {name: os.environ[name] for name in names if name in os.environ} == left
+
+
+def test_the_program_says_how_to_wait_before_torch_is_there() -> None:
+    """OpenMP asks once, when it is loaded."""
+    code = (
+        "import os, sys\nfrom detnet.cli import __main__ as program\n"
+        "program.main = lambda: print('torch' in sys.modules, os.environ['GOMP_SPINCOUNT']) or 0\n"
+        "program.program()"
+    )
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("GOMP_", "OMP_WAIT"))}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment
+    )
+    assert (done.returncode, done.stdout) == (0, "False 1000\n"), done.stderr

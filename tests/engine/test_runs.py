@@ -122,9 +122,14 @@ def test_a_killed_process_loses_no_event(run: RunFolder) -> None:
     assert run.read_metrics() == [{"iteration": 1}]
 
 
-def test_environment_is_written(run: RunFolder) -> None:
+def test_environment_is_written(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GOMP_SPINCOUNT", "1000")
+    monkeypatch.setenv("HOST_OF_MINE", "secret")
     run.write_environment()
     found = json.loads(run.environment.read_text())
+    assert found["threads"] == torch.get_num_threads()
+    assert found["variables"]["GOMP_SPINCOUNT"] == "1000"
+    assert "secret" not in run.environment.read_text()
     assert found["packages"]["torch"] == describe_environment()["packages"]["torch"]
     assert found["python"].startswith("3.")
     assert found["cpu_cores"] >= 1 and found["processes"] == 1

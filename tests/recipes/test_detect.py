@@ -118,6 +118,22 @@ def test_resume_equals_uninterrupted(
     assert_same_run(whole, run)
 
 
+def test_the_number_of_threads_is_kept_on_resume(tiny: TrainConfig, tmp_path: Path) -> None:
+    """Other numbers add up in another order, and the bits would differ."""
+    run = tmp_path / "run"
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        with pytest.raises(Kill):
+            train(replace(tiny, iterations=2), run, watch=killed_after(1))
+        assert read_config(run / "config.yaml").threads == 1
+        torch.set_num_threads(2)
+        assert resume(run, watch=quiet)
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_a_run_is_trained_by_one_process_at_a_time(tiny: TrainConfig, tmp_path: Path) -> None:
     run = tmp_path / "run"
     refused: list[str] = []
