@@ -33,12 +33,12 @@ MINUTES = 6.0  # from the command to its page
 _LEAST_MINUTES = 1.0
 _CHOICE = "choice.json"
 _SIDES = (240, 192, 160)  # short sides of the images, from the preset's to the smallest worth a try
-_ENOUGH_STEPS = 600  # that many on smaller images find more than fewer on larger ones
-_LEAST_STEPS = 40
+_ENOUGH_STEPS = 1000  # that many on smaller images find more than fewer on larger ones
+_LEAST_STEPS = 80
 _FEWER_PROPOSALS = 0.5  # where time is short: small scenes hold six objects, not sixty
-_PACE_STEPS, _UNTIMED_STEPS = 6, 2
+_PACE_STEPS, _UNTIMED_STEPS = 10, 3
 _START_S = 8.0  # from the command's first moment to here, and from the last step to the page's end
-_EVALUATION_STEPS = 10.0  # what evaluations and the page take of the machine, in training steps
+_EVALUATION_STEPS = 20.0  # what evaluations and the page take of the machine, in training steps
 _RESERVE = 0.08  # of the training's time, for steps that get slower than the first ones
 
 
