@@ -9,7 +9,7 @@ from torchvision.models.detection._utils import BoxCoder, Matcher
 from torchvision.ops import box_iou, clip_boxes_to_image
 
 from detnet.detectors.heads import RegionHeads, box_losses
-from detnet.detectors.images import full_precision
+from detnet.detectors.last_layers import keep_precise
 
 # What offsets are multiplied with in the first stage; a later one, whose boxes are nearer, takes
 # twice and three times that.
@@ -28,10 +28,11 @@ class AgnosticPredictor(nn.Module):
         super().__init__()
         self.cls_score = nn.Linear(channels, num_classes)
         self.bbox_pred = nn.Linear(channels, 4)
+        keep_precise(self.cls_score, self.bbox_pred)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Maps (R, channels) to logits (R, K), background first, and offsets (R, 4), in fp32."""
-        return full_precision(self.cls_score(x)), full_precision(self.bbox_pred(x))
+        return self.cls_score(x), self.bbox_pred(x)
 
 
 class CascadeHeads(RegionHeads):

@@ -80,5 +80,5 @@ def cascade_rcnn_fpn(
         nms_thresh=boxes.nms_threshold,
         detections_per_img=boxes.max_detections,
     )
-    rpn = ProposalNetwork(channels, len(info), proposals)
+    rpn = ProposalNetwork(channels, info, proposals)
     return RegionDetector(body, rpn, heads, ImageTransform(images))

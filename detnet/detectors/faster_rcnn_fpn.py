@@ -62,7 +62,7 @@ def faster_rcnn_fpn(
         nms_thresh=boxes.nms_threshold,
         detections_per_img=boxes.max_detections,
     )
-    rpn = ProposalNetwork(channels, len(info), proposals)
+    rpn = ProposalNetwork(channels, info, proposals)
     return RegionDetector(body, rpn, heads, ImageTransform(images))
 
 

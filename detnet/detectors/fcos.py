@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -19,8 +19,9 @@ from detnet.backbones.base import Backbone
 from detnet.backbones.norm import NormKind
 from detnet.detectors.anchors import ExactAnchors
 from detnet.detectors.build import ModelInfo
-from detnet.detectors.images import ImageOptions, ImageTransform, full_precision
+from detnet.detectors.images import ImageOptions, ImageTransform
 from detnet.detectors.labels import LabelsFromOne
+from detnet.detectors.last_layers import keep_precise
 from detnet.detectors.pyramid import PyramidNet
 from detnet.detectors.retinanet import DenseOptions
 from detnet.errors import InputError
@@ -35,28 +36,33 @@ _CHUNK = 256  # objects compared with all cells at once, which bounds the memory
 class PointOptions(DenseOptions):
     """As `DenseOptions`, with torchvision's numbers and what else FCOS knows.
 
-    Scores are the square root of class score times centre-ness, so that a threshold of 0.2 is 0.04
-    of the product.
+    Scores are the square root of class score times centre-ness.
 
     Args:
         coarse_from: as there; the paper's is "p".
         score_threshold, nms_threshold: as there.
+        threshold_on: what `score_threshold` is laid on, "class" for the class score alone, before
+            centre-ness is multiplied in (the authors' release, at 0.05), or "score" for the square
+            root of both (torchvision, at 0.2).
         center_radius: cells up to this many strides from an object's centre learn it.
     """
 
     coarse_from: Literal["c", "p"] = "p"
-    score_threshold: float = 0.2
+    score_threshold: float = 0.05
     nms_threshold: float = 0.6
     center_radius: float = 1.5
+    threshold_on: Literal["class", "score"] = "class"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.center_radius <= 0:
             raise InputError(f"center_radius must be positive, got {self.center_radius}")
+        if self.threshold_on not in ("class", "score"):
+            raise InputError(f"threshold_on must be 'class' or 'score', got {self.threshold_on!r}")
 
 
 class Float32FCOSHead(FCOSHead):
-    """torchvision's head, whose outputs stay fp32 under autocast, at any width.
+    """torchvision's head at any width, whose last layers are fp32 under autocast.
 
     Args:
         channels: of the pyramid.
@@ -70,9 +76,8 @@ class Float32FCOSHead(FCOSHead):
         self.box_coder = BoxLinearCoder(normalize_by_size=True)
         self.classification_head = FCOSClassificationHead(channels, 1, classes, norm_layer=norm)
         self.regression_head = FCOSRegressionHead(channels, 1, norm_layer=norm)
-
-    def forward(self, x: list[Tensor]) -> dict[str, Tensor]:
-        return {name: full_precision(output) for name, output in super().forward(x).items()}
+        boxes = self.regression_head
+        keep_precise(self.classification_head.cls_logits, boxes.bbox_reg, boxes.bbox_ctrness)
 
 
 class PointDetector(LabelsFromOne, FCOS):
@@ -81,9 +86,18 @@ class PointDetector(LabelsFromOne, FCOS):
     torchvision takes a level's range, the unit of its offsets and the reach of its centre sampling
     all from the size of an anchor, and that is the stride. Here range and unit go by the level's
     place and the reach by its own stride.
+
+    Args:
+        class_thresh: class scores up to this are no candidates, whatever their centre-ness;
+            `score_thresh` is laid on the square root of both, after it.
+        parts: what torchvision's `FCOS` takes.
     """
 
     info: ModelInfo
+
+    def __init__(self, *parts: Any, class_thresh: float, **options: Any) -> None:
+        super().__init__(*parts, **options)
+        self.class_thresh = class_thresh
 
     def compute_loss(
         self,
@@ -103,6 +117,19 @@ class PointDetector(LabelsFromOne, FCOS):
             "loss_box_reg": losses["bbox_regression"],
             "loss_centerness": losses["bbox_ctrness"],
         }
+
+    def postprocess_detections(
+        self, head_outputs: dict[str, list[Tensor]], *others: Any
+    ) -> list[dict[str, Tensor]]:
+        """Gives the kept `boxes`, `scores` and `labels` 1 … K of each image."""
+        if self.class_thresh > 0:
+            # A score of exactly 0 passes no threshold.
+            logits = [
+                level.masked_fill(level.sigmoid() <= self.class_thresh, -math.inf)
+                for level in head_outputs["cls_logits"]
+            ]
+            head_outputs = {**head_outputs, "cls_logits": logits}
+        return super().postprocess_detections(head_outputs, *others)
 
     def match_cells(self, boxes: Tensor, anchors: Tensor, cells: list[int]) -> Tensor:
         """Chooses the object that each cell is to find: the smallest of those it may.
@@ -185,10 +212,15 @@ def fcos(
     model = PointDetector(
         body,
         num_classes - 1,
-        anchor_generator=ExactAnchors(sizes, ((1.0,),) * len(sizes)),
+        anchor_generator=ExactAnchors(
+            sizes,
+            ((1.0,),) * len(sizes),
+            levels=body.feature_info if points.anchor_strides == "fixed" else None,
+        ),
         head=Float32FCOSHead(body.out_channels, num_classes - 1),
         center_sampling_radius=points.center_radius,
-        score_thresh=points.score_threshold,
+        class_thresh=points.score_threshold if points.threshold_on == "class" else 0.0,
+        score_thresh=points.score_threshold if points.threshold_on == "score" else 0.0,
         nms_thresh=points.nms_threshold,
         detections_per_img=points.max_detections,
         topk_candidates=points.max_candidates,

@@ -21,7 +21,7 @@ from torchvision.models.detection.roi_heads import (
 )
 
 from detnet.backbones.norm import NormKind, make_norm
-from detnet.detectors.images import full_precision
+from detnet.detectors.last_layers import keep_precise
 from detnet.errors import InputError
 
 
@@ -67,11 +67,11 @@ def box_head(channels: int, options: BoxOptions, *, head_channels: int, size: in
 
 
 class Float32Predictor(FastRCNNPredictor):
-    """torchvision's two linear layers, whose outputs stay fp32 under autocast."""
+    """torchvision's two linear layers, fp32 under autocast."""
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        logits, deltas = super().forward(x)
-        return full_precision(logits), full_precision(deltas)
+    def __init__(self, channels: int, num_classes: int) -> None:
+        super().__init__(channels, num_classes)
+        keep_precise(self.cls_score, self.bbox_pred)
 
 
 class RegionHeads(RoIHeads):
@@ -135,7 +135,8 @@ class RegionHeads(RoIHeads):
         self, features: dict[str, Tensor], boxes: list[Tensor], shapes: list[tuple[int, int]]
     ) -> Tensor:
         pooled = self.mask_roi_pool(features, boxes, shapes)
-        return full_precision(self.mask_predictor(self.mask_head(pooled)))
+        logits: Tensor = self.mask_predictor(self.mask_head(pooled))
+        return logits
 
     def _add_masks(
         self,
@@ -167,7 +168,8 @@ class RegionHeads(RoIHeads):
     ) -> Tensor:
         pooled = self.keypoint_roi_pool(features, boxes, shapes)
         # torchvision's loss takes a view of what channels_last does not lay out side by side.
-        return full_precision(self.keypoint_predictor(self.keypoint_head(pooled))).contiguous()
+        logits: Tensor = self.keypoint_predictor(self.keypoint_head(pooled))
+        return logits.contiguous()
 
     def _add_keypoints(
         self,

@@ -8,6 +8,7 @@ from detnet.backbones.norm import NormKind
 from detnet.detectors.faster_rcnn_fpn import RegionDetector, faster_rcnn_fpn, level_pooler
 from detnet.detectors.heads import BoxOptions
 from detnet.detectors.images import ImageOptions
+from detnet.detectors.last_layers import keep_precise
 from detnet.detectors.proposals import ProposalOptions
 from detnet.errors import InputError
 
@@ -61,4 +62,5 @@ def keypoint_rcnn_fpn(
     heads.keypoint_roi_pool = level_pooler(body.feature_info[: boxes.roi_levels], output_size=14)
     heads.keypoint_head = KeypointRCNNHeads(body.out_channels, [channels] * _CONVS)
     heads.keypoint_predictor = KeypointRCNNPredictor(channels, num_keypoints)
+    keep_precise(heads.keypoint_predictor.kps_score_lowres)
     return model

@@ -7,6 +7,7 @@ from detnet.backbones.norm import NormKind
 from detnet.detectors.faster_rcnn_fpn import RegionDetector, faster_rcnn_fpn, level_pooler
 from detnet.detectors.heads import BoxOptions
 from detnet.detectors.images import ImageOptions
+from detnet.detectors.last_layers import keep_precise
 from detnet.detectors.proposals import ProposalOptions
 
 
@@ -49,4 +50,5 @@ def mask_rcnn_fpn(
     heads.mask_roi_pool = level_pooler(body.feature_info[: boxes.roi_levels], output_size=14)
     heads.mask_head = MaskRCNNHeads(channels, [channels] * 4, dilation=1)
     heads.mask_predictor = MaskRCNNPredictor(channels, channels, num_classes)
+    keep_precise(heads.mask_predictor.mask_fcn_logits)
     return model

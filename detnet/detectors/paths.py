@@ -7,15 +7,16 @@ from torch import nn
 
 from detnet.backbones.base import FeatureInfo
 from detnet.backbones.supernet import Supernet, find_supernet
-from detnet.detectors.pyramid import PyramidNet
+from detnet.detectors.anchors import ExactAnchors
+from detnet.detectors.default_boxes import LevelBoxes
 from detnet.detectors.roi import LevelPooler
 
 
 def take_path(model: nn.Module, path: Sequence[int]) -> None:
     """Takes another path from now on, and tells the model's other parts which strides it has.
 
-    Pyramid and poolers know the strides of their levels; a path of DetNet's space changes those.
-    Anchors and the pyramid's sums go by the sizes that features have, and need no word.
+    Pyramid, anchors and poolers know the strides of their levels; a path of DetNet's space changes
+    those. The pyramid's sums go by the sizes that features have, and need no word.
 
     Args:
         model: a classifier or detector on a supernet; its copies for inference and those wrapped
@@ -34,11 +35,15 @@ def take_path(model: nn.Module, path: Sequence[int]) -> None:
     strides |= {f"p{name[1:]}": stride for name, stride in strides.items()}
     around = list(_around(model))
     for body in around:
-        if isinstance(body, PyramidNet):
-            strides |= _restride(body, strides)
-    for pooler in around:
-        if isinstance(pooler, LevelPooler):
-            pooler.scales = [1 / strides[name] for name in pooler.featmap_names]
+        if isinstance(info := getattr(body, "feature_info", None), tuple):
+            levels = _restrided(info, strides)
+            setattr(body, "feature_info", levels)  # noqa: B010  torch takes it for a tensor
+            strides |= {level.name: level.stride for level in levels}
+    for part in around:
+        if isinstance(part, LevelPooler):
+            part.scales = [1 / strides[name] for name in part.featmap_names]
+        if isinstance(part, ExactAnchors | LevelBoxes):
+            part.restride(strides)
 
 
 def _around(module: nn.Module) -> Iterator[nn.Module]:
@@ -49,11 +54,10 @@ def _around(module: nn.Module) -> Iterator[nn.Module]:
             yield from _around(child)
 
 
-def _restride(body: PyramidNet, strides: dict[str, int]) -> dict[str, int]:
-    """Writes strides into the levels of a pyramid; those it adds halve the one before."""
+def _restrided(info: Sequence[FeatureInfo], strides: dict[str, int]) -> tuple[FeatureInfo, ...]:
+    """Levels with other strides; those that are added to the supernet's halve the one before."""
     levels: list[FeatureInfo] = []
-    for level in body.feature_info:
+    for level in info:
         stride = strides[level.name] if level.name in strides else levels[-1].stride * 2
         levels.append(replace(level, stride=stride))
-    body.feature_info = body.neck.feature_info = tuple(levels)
-    return {level.name: level.stride for level in levels}
+    return tuple(levels)

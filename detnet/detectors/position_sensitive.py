@@ -10,7 +10,7 @@ from torchvision.ops import ps_roi_align, ps_roi_pool
 
 from detnet.backbones.base import FeatureInfo
 from detnet.detectors.heads import RegionHeads
-from detnet.detectors.images import full_precision
+from detnet.detectors.last_layers import keep_precise
 from detnet.detectors.roi import LevelPooler
 from detnet.detectors.roi_align import as_rois
 
@@ -36,13 +36,14 @@ class ScoreMaps(nn.Module):
             # 0.01 at the paper's 1024; a narrower network's maps begin as large.
             nn.init.normal_(conv.weight, std=0.01 * (1024 / channels) ** 0.5)
             nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
+        keep_precise(self.cls_score, self.bbox_pred)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Maps (N, C, H, W) to maps of scores and of offsets, in fp32.
 
         Channel (class × bins + row) × bins + column belongs to the bin at (row, column).
         """
-        return full_precision(self.cls_score(x)), full_precision(self.bbox_pred(x))
+        return self.cls_score(x), self.bbox_pred(x)
 
 
 class PositionSensitivePooler(LevelPooler):

@@ -1,5 +1,6 @@
 """The region proposal network, its proposals pooled over levels as DetNet's paper has it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -8,8 +9,9 @@ from torch import Tensor
 from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
 from torchvision.ops import boxes as box_ops
 
-from detnet.detectors.anchors import ExactAnchors
-from detnet.detectors.images import full_precision
+from detnet.backbones.base import FeatureInfo
+from detnet.detectors.anchors import AnchorStrides, ExactAnchors, require_strides
+from detnet.detectors.last_layers import keep_precise
 from detnet.errors import InputError
 
 ANCHOR_SIZES = (32, 64, 128, 256, 512)
@@ -26,6 +28,8 @@ class ProposalOptions:
         pre_nms_train, pre_nms_test: before suppression, per image or per level.
         post_nms_train, post_nms_test: after it, per image.
         rpn_batch: anchors that an image's losses are taken over, half of them positive.
+        anchor_strides: "fixed" lays anchors a level's stride apart (Detectron), "torchvision" its
+            padded side over its cells, rounded down, which other sizes of images move.
 
     Paper: Li et al. 2018, arXiv:1804.06215, Section 4.1.
     """
@@ -36,20 +40,20 @@ class ProposalOptions:
     post_nms_train: int = 2000
     post_nms_test: int = 1000
     rpn_batch: int = 256
+    anchor_strides: AnchorStrides = "fixed"
 
     def __post_init__(self) -> None:
         if self.proposals not in ("pooled", "per_level"):
             raise InputError(f"proposals must be 'pooled' or 'per_level', got {self.proposals!r}")
+        require_strides(self.anchor_strides)
 
 
 class Float32RPNHead(RPNHead):
-    """torchvision's head, whose outputs stay fp32 under autocast for the losses' sake."""
+    """torchvision's head, whose last layers are fp32 under autocast."""
 
-    def forward(self, x: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        logits, deltas = super().forward(x)
-        return [full_precision(level) for level in logits], [
-            full_precision(level) for level in deltas
-        ]
+    def __init__(self, channels: int, anchors: int) -> None:
+        super().__init__(channels, anchors)
+        keep_precise(self.cls_logits, self.bbox_pred)
 
 
 class ProposalNetwork(RegionProposalNetwork):
@@ -57,13 +61,17 @@ class ProposalNetwork(RegionProposalNetwork):
 
     Args:
         channels: of the pyramid.
-        num_levels: of the pyramid; anchors of 32, 64 … pixels, one size a level.
+        levels: of the pyramid; anchors of 32, 64 … pixels, one size a level.
         options: see `ProposalOptions`.
     """
 
-    def __init__(self, channels: int, num_levels: int, options: ProposalOptions) -> None:
+    def __init__(
+        self, channels: int, levels: Sequence[FeatureInfo], options: ProposalOptions
+    ) -> None:
         anchors = ExactAnchors(
-            tuple((size,) for size in ANCHOR_SIZES[:num_levels]), (ASPECT_RATIOS,) * num_levels
+            [[size] for size in ANCHOR_SIZES[: len(levels)]],
+            [ASPECT_RATIOS] * len(levels),
+            levels=levels if options.anchor_strides == "fixed" else None,
         )
         super().__init__(
             anchors,

@@ -2,17 +2,18 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor, nn
 from torchvision.models.detection.retinanet import RetinaNet, RetinaNetHead
 
 from detnet.backbones.base import Backbone
 from detnet.backbones.norm import NormKind
-from detnet.detectors.anchors import ExactAnchors
+from detnet.detectors.anchors import AnchorStrides, ExactAnchors, require_strides
 from detnet.detectors.build import ModelInfo
-from detnet.detectors.images import ImageOptions, ImageTransform, full_precision
+from detnet.detectors.images import ImageOptions, ImageTransform
 from detnet.detectors.labels import LabelsFromOne
+from detnet.detectors.last_layers import keep_precise
 from detnet.detectors.pyramid import PyramidNet
 from detnet.errors import InputError
 
@@ -29,6 +30,7 @@ class DenseOptions:
             (the paper), or "from_p", the last pyramid level (torchvision's weights).
         score_threshold, nms_threshold, max_detections: of the detections given out, per image.
         max_candidates: per level, before suppression.
+        anchor_strides: see `ProposalOptions`.
     """
 
     coarse_from: Literal["c", "p"] = "c"
@@ -36,17 +38,20 @@ class DenseOptions:
     nms_threshold: float = 0.5
     max_detections: int = 100
     max_candidates: int = 1000
+    anchor_strides: AnchorStrides = "fixed"
 
     def __post_init__(self) -> None:
         if self.coarse_from not in ("c", "p"):
             raise InputError(f"coarse_from must be 'c' or 'p', got {self.coarse_from!r}")
+        require_strides(self.anchor_strides)
 
 
 class Float32RetinaNetHead(RetinaNetHead):
-    """torchvision's head, whose outputs stay fp32 under autocast."""
+    """torchvision's head, whose last layers are fp32 under autocast."""
 
-    def forward(self, x: list[Tensor]) -> dict[str, Tensor]:
-        return {name: full_precision(output) for name, output in super().forward(x).items()}
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        keep_precise(self.classification_head.cls_logits, self.regression_head.bbox_reg)
 
 
 class DenseDetector(LabelsFromOne, RetinaNet):
@@ -122,7 +127,11 @@ def retinanet(
     model = DenseDetector(
         body,
         num_classes - 1,
-        anchor_generator=ExactAnchors(sizes, ((0.5, 1.0, 2.0),) * levels),
+        anchor_generator=ExactAnchors(
+            sizes,
+            ((0.5, 1.0, 2.0),) * levels,
+            levels=body.feature_info if dense.anchor_strides == "fixed" else None,
+        ),
         head=Float32RetinaNetHead(
             body.out_channels,
             _ANCHORS_PER_CELL,

@@ -144,9 +144,13 @@ class SingleLevelProposals(ProposalNetwork):
     ) -> None:
         if not sizes or min(sizes) <= 0:
             raise InputError(f"anchor_sizes must be one or more positive numbers, got {sizes}")
-        super().__init__(info.channels, 1, options)
+        super().__init__(info.channels, [info], options)
         self.level = info.name
-        self.anchor_generator = ExactAnchors((tuple(sizes),), (ASPECT_RATIOS,))
+        self.anchor_generator = ExactAnchors(
+            [sizes],
+            [ASPECT_RATIOS],
+            levels=[info] if options.anchor_strides == "fixed" else None,
+        )
         self.head = Float32RPNHead(info.channels, len(sizes) * len(ASPECT_RATIOS))
 
     def forward(

@@ -1,6 +1,7 @@
 """SSD: one stage, default boxes of one size a level, no pyramid."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
 from torchvision.models.detection.ssd import SSD, SSDHead
@@ -10,7 +11,8 @@ from detnet.backbones.blocks import scale_channels
 from detnet.backbones.norm import NormKind, make_norm
 from detnet.detectors.build import ModelInfo
 from detnet.detectors.default_boxes import LevelBoxes
-from detnet.detectors.images import ImageOptions, full_precision
+from detnet.detectors.images import ImageOptions
+from detnet.detectors.last_layers import keep_precise
 from detnet.detectors.square import Resize, make_transform
 from detnet.errors import InputError
 
@@ -106,10 +108,12 @@ class MultiBoxNet(nn.Module):
 
 
 class Float32SSDHead(SSDHead):
-    """torchvision's head, whose outputs stay fp32 under autocast."""
+    """torchvision's head, whose layers, one a level, are fp32 under autocast."""
 
-    def forward(self, x: list[Tensor]) -> dict[str, Tensor]:
-        return {name: full_precision(output) for name, output in super().forward(x).items()}
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        for head in (self.classification_head, self.regression_head):
+            keep_precise(*head.module_list)
 
 
 class MultiBoxDetector(SSD):
@@ -159,7 +163,7 @@ def ssd(
     """
     body = MultiBoxNet(backbone, multibox)
     boxes = LevelBoxes(
-        _aspect_ratios(multibox.levels), box_scales(multibox), measured=len(body.used)
+        _aspect_ratios(multibox.levels), box_scales(multibox), levels=body.feature_info
     )
     model = MultiBoxDetector(
         body,

@@ -12,7 +12,8 @@ from detnet.backbones.blocks import scale_channels
 from detnet.backbones.norm import NormKind, make_norm
 from detnet.detectors.build import ModelInfo
 from detnet.detectors.grid import GridOutput, GridWeights, decode, grid_losses
-from detnet.detectors.images import ImageOptions, full_precision
+from detnet.detectors.images import ImageOptions
+from detnet.detectors.last_layers import keep_precise
 from detnet.detectors.square import Resize, make_transform
 from detnet.errors import InputError
 
@@ -112,7 +113,7 @@ class GridNet(nn.Module):
 
 
 class GridHead(nn.Module):
-    """A 1×1 convolution for places and one for classes, whose outputs stay fp32 under autocast.
+    """A 1×1 convolution for places and one for classes, fp32 under autocast.
 
     Args:
         channels: of the level.
@@ -132,6 +133,7 @@ class GridHead(nn.Module):
                 nn.init.normal_(layer.weight, std=0.01)
                 if layer.bias is not None:
                     nn.init.zeros_(layer.bias)
+        keep_precise(self.place_head, self.classification_head["cls_logits"])
 
     def forward(self, x: Tensor) -> GridOutput:
         places = self._by_anchor(self.place_head(x))
@@ -140,8 +142,7 @@ class GridHead(nn.Module):
 
     def _by_anchor(self, values: Tensor) -> Tensor:
         """(N, A · V, H, W) to (N, H, W, A, V)."""
-        values = full_precision(values).permute(0, 2, 3, 1)
-        return values.unflatten(3, (self.anchors, -1))
+        return values.permute(0, 2, 3, 1).unflatten(3, (self.anchors, -1))
 
 
 class GridDetector(nn.Module):
@@ -187,8 +188,8 @@ class GridDetector(nn.Module):
         batch, targets = self.transform(images, targets)
         (features,) = self.backbone(batch.tensors).values()
         output = self.head(features)
-        height, width = batch.tensors.shape[-2:]
-        step = (height / features.shape[-2], width / features.shape[-1])
+        stride = float(self.backbone.feature_info[0].stride)
+        step = (stride, stride)
         if self.training:
             if targets is None:
                 raise ValueError("targets are needed in training")

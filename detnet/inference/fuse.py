@@ -11,6 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torchvision.ops.misc import FrozenBatchNorm2d
 
+from detnet.detectors.last_layers import PreciseLayer
 from detnet.inference.fused_blocks import FusedBottleneck, is_bottleneck
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -30,7 +31,8 @@ def fuse(model: Model, *, dtype: torch.dtype | None = None) -> Model:
     Args:
         model: any; it is left alone.
         dtype: of the weights of convolutions and linear layers, bf16 saves casting them at every
-            call. The copy must then be run under `torch.autocast` of this type.
+            call. The copy must then be run under `torch.autocast` of this type. Layers that leave
+            autocast keep theirs.
 
     Returns:
         A copy in eval mode, without gradients, its weights channels_last.
@@ -44,7 +46,7 @@ def fuse(model: Model, *, dtype: torch.dtype | None = None) -> Model:
             parent.set_submodule(norm_name, nn.Identity())
     if dtype is not None:
         for module in fused.modules():
-            if isinstance(module, _CASTABLE):
+            if isinstance(module, _CASTABLE) and not isinstance(module, PreciseLayer):
                 module.to(dtype)
     fused = fused.to(memory_format=torch.channels_last)
     for parent in list(fused.modules()):

@@ -154,7 +154,7 @@ def pair() -> tuple[nn.Module, nn.Module]:
         for key, parameter in theirs.named_parameters():
             if "bbox_reg" in key or "cls_logits" in key or "ctrness" in key:
                 parameter.normal_(0, 0.05)
-    ours = create("fcos", **{**OURS, **PARITY_SIZE})
+    ours = create("fcos", **{**OURS, **PARITY_SIZE, "threshold_on": "score"})
     ours.load_state_dict(from_torchvision(theirs.state_dict(), finest=3))
     return theirs.double(), ours.double()
 

@@ -32,6 +32,7 @@ OURS: dict[str, Any] = {
     "max_size": SIZE[1],
     "score_threshold": 0.0,
     "max_detections": 100,
+    "anchor_strides": "torchvision",
 }
 TWO_STAGE: dict[str, Any] = {
     "proposals": "per_level",

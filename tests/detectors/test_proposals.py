@@ -2,13 +2,17 @@ import pytest
 import torch
 from torchvision.models.detection.image_list import ImageList
 
+from detnet.backbones.base import FeatureInfo
 from detnet.detectors.proposals import ProposalNetwork, ProposalOptions
 from detnet.errors import InputError
 
 
+LEVELS = [FeatureInfo(name, 8, 16) for name in ("p4", "p5", "p6")]
+
+
 def network(**options: object) -> ProposalNetwork:
     torch.manual_seed(0)
-    return ProposalNetwork(8, 3, ProposalOptions(**options)).eval()
+    return ProposalNetwork(8, LEVELS, ProposalOptions(**options)).eval()
 
 
 BOXES = torch.tensor(
