@@ -50,12 +50,30 @@ def read(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
     Raises:
         InputError: no file, not a model file of ours or of another kind, cut, or written by a
-            later version.
+            later version; or a weight is NaN or infinite.
     """
     header, state = _open(path)
+    require_finite(path, state)
     if (found := header.pop("kind")) != kind:
         raise InputError(f"{path}: holds a {found}, and a {kind} is asked for")
     return header, state
+
+
+def require_finite(path: Path, state: Mapping[str, Tensor]) -> None:
+    """Refuses weights with which every output would be NaN, hours into a training.
+
+    Raises:
+        InputError: naming the tensor.
+    """
+    for name, value in state.items():
+        if not value.is_floating_point():
+            continue
+        values = value if value.element_size() > 1 else value.float()  # 8 bits know no isfinite
+        if broken := int((~values.isfinite()).sum()):
+            raise InputError(
+                f"{path}: {name} has {broken} of {value.numel()} values that are NaN or infinite; "
+                "take a model from before the training that diverged"
+            )
 
 
 def kind_of(path: Path) -> str:

@@ -1,7 +1,7 @@
 """Puts a detector together from names and options, and remembers them with it."""
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, get_type_hints
 
@@ -15,6 +15,9 @@ from detnet.tables import unknown_name
 _BACKBONE_OPTIONS: dict[str, Any] = {"width": 1.0, "stride_in": "1x1", "norm": "batch"}
 # Beyond those that all backbones have: a searched one's space and path.
 _OWN_OPTIONS: dict[str, Any] = {"backbone_options": {}}
+# What detectors did before there were these options, and what torchvision's do; a rule of their
+# own that weights have been trained with, and keep.
+FORMER_RULES: dict[str, Any] = {"anchor_strides": "torchvision", "threshold_on": "score"}
 
 
 @dataclass
@@ -79,6 +82,16 @@ def option_defaults(detector: str) -> dict[str, Any]:
     for group in groups.values():
         defaults |= vars(group())
     return defaults
+
+
+def with_former_rules(detector: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Adds to options that were written down before `FORMER_RULES` could be chosen what held then.
+
+    Raises:
+        InputError: an unknown detector.
+    """
+    known = option_defaults(detector)
+    return {name: rule for name, rule in FORMER_RULES.items() if name in known} | {**options}
 
 
 def info_of(model: nn.Module) -> ModelInfo:

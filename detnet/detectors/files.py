@@ -6,7 +6,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from detnet.backbones import model_file
-from detnet.detectors.build import ModelInfo, build, info_of
+from detnet.detectors.build import ModelInfo, build, info_of, with_former_rules
 from detnet.errors import InputError
 
 
@@ -67,4 +67,5 @@ def _open(path: Path) -> tuple[ModelInfo, dict[str, Tensor]]:
         name: tuple(value) if isinstance(value, list) else value
         for name, value in header.pop("options").items()
     }
+    options = with_former_rules(header["detector"], options)
     return ModelInfo(options=options, **header), state

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -12,7 +13,7 @@ from detnet.backbones.weights import opening
 from detnet.backbones.weights.filling import Import, compare, load, require_common
 from detnet.backbones.weights.layout import State
 from detnet.backbones.weights.source import Source
-from detnet.detectors.build import info_of
+from detnet.detectors.build import FORMER_RULES, info_of, option_defaults, with_former_rules
 
 # torchvision's published files have the names of its earlier versions, without the second number.
 _LEVEL = re.compile(r"backbone\.fpn\.(inner|layer)_blocks\.(\d+)\.(?:0\.)?(weight|bias)")
@@ -34,8 +35,32 @@ def open_weights(path: Path, *, place: str = "") -> Source:
     if source.layout == "torchvision" and any(_LEVEL.fullmatch(n) for n in source.others):
         finest = 3 if any(n.startswith("head.") for n in source.others) else 2
         others = from_torchvision(source.others, finest=finest)
-        return replace(source, others=others, title="a detector of torchvision's")
+        rules = {name: rule for name, rule in FORMER_RULES.items() if name in _rules_of(others)}
+        options = {**source.options, **rules}
+        return replace(source, others=others, options=options, title="a detector of torchvision's")
+    if detector := source.header.get("detector"):
+        options = with_former_rules(detector, source.header.get("options", {}))
+        rules = {name: options[name] for name in FORMER_RULES if name in options}
+        return replace(source, options={**source.options, **rules})
     return source
+
+
+def rules_for(detector: str, source: Source) -> dict[str, Any]:
+    """The rules of `FORMER_RULES` that a file's heads were trained with, where they fit a detector.
+
+    Those of another kind of detector are not taken over, and neither are their rules.
+    """
+    rules = {name: source.options[name] for name in FORMER_RULES if name in source.options}
+    known = {name for name in FORMER_RULES if name in option_defaults(detector)}
+    regions = any(name.startswith("rpn.") for name in source.others)
+    fits = known == rules.keys() and regions == ("rpn_batch" in option_defaults(detector))
+    return rules if fits else {}
+
+
+def _rules_of(others: Mapping[str, Tensor]) -> set[str]:
+    """The rules that detectors with these weights have; FCOS alone has that of a threshold."""
+    points = any(".bbox_ctrness." in name for name in others)
+    return set(FORMER_RULES) if points else {"anchor_strides"}
 
 
 def fill_detector(model: nn.Module, source: Source) -> Import:

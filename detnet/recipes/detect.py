@@ -1,12 +1,14 @@
 """Trains a detector: one function that can be interrupted and resumed to the same bits."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from detnet.data.loaders import stream
+from detnet.detectors.build import with_former_rules
 from detnet.detectors.files import save_model
 from detnet.engine.distributed import Process
 from detnet.engine.loop import Batch
@@ -32,8 +34,14 @@ def train(config: TrainConfig, output: Path, *, watch: Watch) -> bool:
 
 def resume(output: Path, *, watch: Watch) -> bool:
     """Goes on with the run in a folder, to the same bits as if it had never stopped."""
-    config = read_config(RunFolder.open(output).config)
-    return _run(config, output, resume=True, watch=watch)
+    return _run(begun_config(output), output, resume=True, watch=watch)
+
+
+def begun_config(run: Path) -> TrainConfig:
+    """Reads the settings of a run that was begun, perhaps when some rules could not be chosen."""
+    config = read_config(RunFolder.open(run).config)
+    options = with_former_rules(config.detector, config.detector_options)
+    return replace(config, detector_options=options)
 
 
 def _run(config: TrainConfig, output: Path, *, resume: bool, watch: Watch) -> bool:

@@ -19,6 +19,19 @@ Percent, the best evaluation of each run on its `val` split, detectors by COCO's
 command stands for a path. Small data sets: they tell of the software, and little of the papers'
 claims.
 """
+# Rules that later runs have others for: by their option the mark and what it was.
+_FORMER = {
+    "anchor_strides": (
+        "†",
+        "anchors or points on levels beyond stride 32 lay the padded side over the cells apart, "
+        "rounded down (`anchor_strides: torchvision`), in other places for each size of image",
+    ),
+    "threshold_on": (
+        "‡",
+        "the threshold lay on the square root of class score times centre-ness "
+        "(`threshold_on: score`)",
+    ),
+}
 _KINDS = {"segm": ", masks", "keypoints": ", keypoints"}
 _ERRORS = {"top-1 error": "top1_error", "top-5 error": "top5_error"}
 
@@ -30,6 +43,7 @@ def results_page(
     comparisons: Sequence[Mapping[str, Any]] = (),
     curves: Mapping[str, str] | None = None,
     searches: Sequence[SearchResult] = (),
+    former: Mapping[str, Sequence[str]] | None = None,
 ) -> str:
     """Writes the page: a table for each data set, comparisons, then how to get each row again.
 
@@ -38,17 +52,23 @@ def results_page(
         comparisons: as `detnet compare --output` leaves them in comparison.json.
         curves: picture of the curves by data set, paths as the page is to name them.
         searches: each gets a section of its own.
+        former: by a run's name, the options in which it kept a former rule; such runs are marked.
     """
-    parts = [_HEAD]
+    marks = {
+        name: " " + "".join(_FORMER[option][0] for option in options)
+        for name, options in (former or {}).items()
+        if options
+    }
+    parts = [_HEAD, *_footnotes(former or {})]
     for data, kind in dict.fromkeys((result.data, result.classifier) for result in results):
         alike = [one for one in results if (one.data, one.classifier) == (data, kind)]
-        parts.append(f"## {data}\n\n{_table(alike, published or {})}")
+        parts.append(f"## {data}\n\n{_table(alike, published or {}, marks)}")
         if table := detector_table(alike, comparisons):
             parts.append(table)
         if curves and data in curves:
             parts.append(f"![scores by epoch on {data}]({curves[data]})")
     if comparisons:
-        parts.append(_compared(comparisons))
+        parts.append(_compared(comparisons, marks))
     parts += [search_section(search) for search in searches]
     origins = [(one.name, one.environment) for one in results]
     origins += [(one.name, one.environment) for one in searches]
@@ -77,7 +97,20 @@ def read_comparison(path: Path) -> dict[str, Any]:
     return content
 
 
-def _table(results: Sequence[Result], published: Mapping[str, Sequence[Published]]) -> str:
+def _footnotes(former: Mapping[str, Sequence[str]]) -> list[str]:
+    used = {option for options in former.values() for option in options}
+    return [
+        f"{mark} By a former rule: {text}."
+        for option, (mark, text) in _FORMER.items()
+        if option in used
+    ]
+
+
+def _table(
+    results: Sequence[Result],
+    published: Mapping[str, Sequence[Published]],
+    marks: Mapping[str, str],
+) -> str:
     columns = list(_ERRORS) if results[0].classifier else list(COLUMNS)
     head = "| run | model | " + " | ".join(columns) + " | images seen | seconds | seed |"
     rows = [head, "|" + "---|" * (head.count("|") - 1)]
@@ -86,7 +119,8 @@ def _table(results: Sequence[Result], published: Mapping[str, Sequence[Published
             rows.append(_line(result, [_percent(result.scores[key]) for key in _ERRORS.values()]))
             continue
         theirs = {row.iou_type: row for row in published.get(result.name, ())}
-        rows += _detection_rows(result, result.scores, theirs.get("bbox"), result.model)
+        name = result.name + marks.get(result.name, "")
+        rows += _detection_rows(result, result.scores, theirs.get("bbox"), result.model, name=name)
         if "segm" in result.scores:
             masks = result.scores["segm"]
             rows += _detection_rows(result, masks, theirs.get("segm"), "… its masks", name="")
@@ -102,7 +136,7 @@ def _detection_rows(
     published: Published | None,
     model: str,
     *,
-    name: str | None = None,
+    name: str,
 ) -> list[str]:
     """The run's line and, where its recipe is a row of the paper, that row and the gap."""
     ours = [scores.get(column) for column in COLUMNS]
@@ -128,7 +162,7 @@ def _line(
     return "| " + " | ".join([*begin, *numbers, *ending]) + " |"
 
 
-def _compared(comparisons: Sequence[Mapping[str, Any]]) -> str:
+def _compared(comparisons: Sequence[Mapping[str, Any]], marks: Mapping[str, str]) -> str:
     """Differences with their intervals, a line each."""
     shares = [f"{100 * comparison.get('confidence', 0.95):g} %" for comparison in comparisons]
     alike = len(set(shares)) == 1
@@ -146,7 +180,8 @@ def _compared(comparisons: Sequence[Mapping[str, Any]]) -> str:
     for comparison, share in zip(comparisons, shares, strict=True):
         for other in comparison["differences"]:
             kind = _KINDS.get(comparison.get("iou_type", "bbox"), "")
-            title = f"{other['name']} less {comparison['names'][0]}{kind}"
+            names = [other["name"], comparison["names"][0]]
+            title = " less ".join(name + marks.get(name, "") for name in names) + kind
             title += "" if alike else f", {share} intervals"
             cells = [_difference(other["headline"].get(column)) for column in COLUMNS]
             lines.append("| " + " | ".join([title, *cells]) + " |")

@@ -6,7 +6,6 @@ from detnet.backbones.base import FeatureInfo
 from detnet.detectors.proposals import ProposalNetwork, ProposalOptions
 from detnet.errors import InputError
 
-
 LEVELS = [FeatureInfo(name, 8, 16) for name in ("p4", "p5", "p6")]
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from detnet.backbones.model_file import require_finite
 from detnet.backbones.weights.arrays import read_arrays
 from detnet.errors import InputError
 
@@ -29,8 +30,14 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
     Raises:
         InputError: it is none of these, it is cut, it holds no tensors, or it asks for anything
-            but tensors.
+            but tensors, or a value is NaN or infinite.
     """
+    tensors = _read(path)
+    require_finite(path, tensors)
+    return tensors
+
+
+def _read(path: Path) -> dict[str, Tensor]:
     try:
         with path.open("rb") as file:
             head = file.read(16)

@@ -12,8 +12,10 @@ from detnet.recipes.settings import PAPERS_STRIDE
 from detnet.report.published import FROM_SCRATCH, PUBLISHED, Published
 from detnet.report.score_tables import Comparison
 
-# The detector's options that weights decide; named here since their own module needs torch.
+# The detector's options that weights decide, and rules that every run says of itself; named here
+# since their own modules need torch.
 IMAGE_OPTIONS = ("pixel_mean", "pixel_std", "channel_order")
+RULES = ("anchor_strides", "threshold_on")
 
 # What a run is free to choose without leaving the recipe.
 _FREE = {
@@ -92,14 +94,15 @@ def _unsettled(
     by_default = preset["stride_in"] == "auto"
     if by_default and config.stride_in == PAPERS_STRIDE:
         config = replace(config, stride_in="auto")
-    if not config.weights:
-        return config
     words = [word.removeprefix("--detector-option=").lstrip("-") for word in command]
     asked = {word.partition("=")[0].replace("-", "_") for word in words}
     own = preset.get("detector_options") or {}
-    settled = [name for name in IMAGE_OPTIONS if name not in own and name not in asked]
+    names = (*IMAGE_OPTIONS, *RULES) if config.weights else RULES
+    settled = [name for name in names if name not in own and name not in asked]
     options = {n: v for n, v in config.detector_options.items() if n not in settled}
     config = replace(config, detector_options=options)
+    if not config.weights:
+        return config
     return replace(config, stride_in="auto") if by_default and "stride_in" not in asked else config
 
 

@@ -5,13 +5,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from detnet.evaluation.results import write_whole
-from detnet.recipes.config import read_config
+from detnet.recipes.config import TrainConfig, read_config
 from detnet.recipes.pages.origin import comparisons
 from detnet.report.published import Published
 from detnet.report.result_curves import write_curves
 from detnet.report.results import Result, read_result
 from detnet.report.results_page import read_comparison, results_page
 from detnet.report.search.results import is_search, read_search_result
+
+_PADDED = 32  # sides of a batch are multiples of it
 
 
 def write_results_page(
@@ -38,14 +40,44 @@ def write_results_page(
     named = {
         data: Path(os.path.relpath(path, page.parent)).as_posix() for data, path in pictures.items()
     }
+    former = {
+        result.name: former_rules(read_config(run / "config.yaml"))
+        for run, result in zip(runs, results, strict=True)
+        if not result.classifier
+    }
     text = results_page(
         results,
         published=published,
         comparisons=[read_comparison(path) for path in compared],
         curves=named,
         searches=searches,
+        former=former,
     )
     write_whole(page, text)
+
+
+def former_rules(config: TrainConfig) -> list[str]:
+    """The options in which a run kept a rule from before they were there, where that mattered.
+
+    Settings that do not name one are of a run that was begun before. Where a detector's levels all
+    divide images padded to multiples of 32, its anchors are the same under both rules.
+    """
+    # Needs torch, which other pages do without.
+    from detnet.detectors.build import FORMER_RULES, option_defaults
+    from detnet.detectors.cost import describe
+
+    known = option_defaults(config.detector)
+    kept = [
+        name
+        for name, rule in FORMER_RULES.items()
+        if name in known and config.detector_options.get(name, rule) == rule
+    ]
+    if "anchor_strides" in kept:
+        options = {"backbone_options": config.backbone_options, **config.detector_options}
+        cost = describe(config.detector, backbone=config.backbone, image_size=(64, 96), **options)
+        if all(_PADDED % level["stride"] == 0 for level in cost["outputs"]):
+            kept.remove("anchor_strides")
+    return kept
 
 
 def _published(run: Path, result: Result) -> list[Published]:

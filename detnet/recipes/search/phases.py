@@ -10,9 +10,8 @@ from detnet.engine.runs import RunFolder
 from detnet.errors import InputError
 from detnet.recipes.classification import pretrain as classification
 from detnet.recipes.classification.config import read_config as read_pretrain_config
-from detnet.recipes.config import read_config as read_train_config
+from detnet.recipes.detect import begun_config, train
 from detnet.recipes.detect import resume as resume_training
-from detnet.recipes.detect import train
 from detnet.recipes.run_state import Watch
 from detnet.recipes.search.alone.alone import is_complete
 from detnet.recipes.search.alone.sharing import read_json
@@ -187,11 +186,7 @@ def _pretrain(run: SearchRun) -> bool:
 def _finetune(run: SearchRun) -> bool:
     folder = run.folder / "finetune"
     resume = _begun(folder)
-    config = (
-        read_train_config(folder / "config.yaml")
-        if resume
-        else finetune_config(run.config, run.folder)
-    )
+    config = begun_config(folder) if resume else finetune_config(run.config, run.folder)
     sampler = run.sampler(bins=False, first=run.config.from_scratch)
     return finetune_supernet(config, folder, sampler, resume=resume, watch=run.watch)
 

@@ -17,8 +17,8 @@ from detnet.backbones.weights.filling import (
 from detnet.backbones.weights.opening import IMAGE_OPTIONS
 from detnet.backbones.weights.shapes import meta_state
 from detnet.backbones.weights.source import Source
-from detnet.detectors.build import info_of
-from detnet.detectors.weights import fill_detector, open_weights
+from detnet.detectors.build import FORMER_RULES, info_of
+from detnet.detectors.weights import fill_detector, open_weights, rules_for
 from detnet.errors import InputError
 from detnet.recipes.config import TrainConfig
 from detnet.recipes.settings import PAPERS_STRIDE, SHA256
@@ -28,9 +28,9 @@ from detnet.recipes.weights.hub import find_weights
 def settle(config: TrainConfig, source: Source) -> tuple[TrainConfig, list[str]]:
     """Takes over what a run's weights ask of the network, unless the user asked otherwise.
 
-    That is the convolution that carries a block's stride, and the images' mean, deviation and
-    channel order. A `norm` of "auto" becomes "frozen" where every batch norm of the backbone is in
-    the file, else "sync": a fresh one must learn.
+    That is the convolution that carries a block's stride, the images' mean, deviation and channel
+    order, and where anchors lie for heads of the same kind. A `norm` of "auto" becomes "frozen"
+    where every batch norm of the backbone is in the file, else "sync": a fresh one must learn.
 
     Args:
         config: of the run.
@@ -44,6 +44,8 @@ def settle(config: TrainConfig, source: Source) -> tuple[TrainConfig, list[str]]
     """
     stride, notes = _settle_stride(config.stride_in, source.options)
     options, more = _settle_images(config.detector_options, source.options)
+    notes += more
+    options, more = _settle_rules(config.detector, options, source)
     notes += more
     config = replace(config, stride_in=stride, detector_options=options)
     fresh = _fresh_parts(config, source)
@@ -76,12 +78,14 @@ def as_built(config: TrainConfig, model: nn.Module) -> TrainConfig:
     """The settings with all that the weights decided: a run that keeps them needs no such file to
     be resumed, and what became of the stride is known from scratch, too."""
     built = info_of(model).options
-    config = replace(config, stride_in=built["stride_in"])
+    # Said in every run: one whose settings do not say them was begun before they could be chosen.
+    rules = {name: built[name] for name in FORMER_RULES if name in built}
+    options = {**config.detector_options, **rules}
+    config = replace(config, stride_in=built["stride_in"], detector_options=options)
     if not config.weights:
         return config
     images = {name: _plain(built[name]) for name in IMAGE_OPTIONS}
-    options = {**config.detector_options, **images}
-    return replace(config, norm=built["norm"], detector_options=options)
+    return replace(config, norm=built["norm"], detector_options={**options, **images})
 
 
 def open_for(text: str) -> Source:
@@ -191,6 +195,23 @@ def _settle_images(
             f"mean {_rounded(asked['pixel_mean'], 255)} and deviation "
             f"{_rounded(asked['pixel_std'], 255)} of 0 to 255, as these weights have it"
         )
+    return options, notes
+
+
+def _settle_rules(
+    detector: str, given: Mapping[str, Any], source: Source
+) -> tuple[dict[str, Any], list[str]]:
+    options, notes = dict(given), []
+    for name, rule in rules_for(detector, source).items():
+        if name not in options:
+            options[name] = rule
+            if rule == FORMER_RULES[name]:
+                notes.append(f"weights: {name} {rule}, as these weights were trained")
+        elif options[name] != rule:
+            notes.append(
+                f"warning: {name} {options[name]} was asked for; these weights were trained with "
+                f"{rule}"
+            )
     return options, notes
 
 
