@@ -54,6 +54,7 @@ def our_step(detector: str) -> Callable[[], dict[str, float]]:
         norm="frozen",
         frozen=("stem", "c2"),
         coarse_from="p",
+        anchor_strides="torchvision",
         min_size=SIDE,
         max_size=1333,
     )

@@ -50,6 +50,7 @@ def ours(theirs: FasterRCNN, **options: object) -> nn.Module:
         pre_nms_train=2000,
         pre_nms_test=1000,
         box_loss_beta=1 / 9,
+        anchor_strides="torchvision",
         **options,
     )
     model.load_state_dict(from_torchvision(theirs.state_dict()))

@@ -217,3 +217,39 @@ def test_odd_widths_and_mistakes() -> None:
     assert model.head.regression_head.conv[1].num_groups == 8  # of 80 channels
     with pytest.raises(InputError, match="center_radius must be positive, got 0"):
         create("fcos", num_classes=3, center_radius=0)
+
+
+def judged(threshold: float, **options: object) -> dict[str, Tensor]:
+    """What comes of three cells on P3 with class scores 0.5, 0.06 and 0.04 and centre-ness 0.9,
+    0.02 and 0.999: the square roots are 0.67, 0.035 and 0.2.
+    """
+    model = small("resnet50", score_threshold=threshold, **options).eval()
+    classes, middles = torch.tensor([0.5, 0.06, 0.04]), torch.tensor([0.9, 0.02, 0.999])
+    logits = torch.full((1, 3, 3), -200.0)  # a score of 0
+    logits[0, :, 1] = classes.logit()
+    outputs = {
+        "cls_logits": [logits],
+        "bbox_regression": [torch.ones(1, 3, 4)],
+        "bbox_ctrness": [middles.logit()[None, :, None]],
+    }
+    corner = torch.tensor([[16.0, 16.0], [48.0, 48.0], [80.0, 16.0]])
+    anchors = torch.cat([corner - 4, corner + 4], 1)
+    (found,) = model.postprocess_detections(outputs, [[anchors]], [(96, 160)])
+    assert (found["labels"] == 2).all()
+    return found
+
+
+def test_the_threshold_is_on_the_class_score() -> None:
+    """As in the authors' release: a sure class in a corner stays, a doubtful one in the middle
+    does not. torchvision's threshold on the root of both says the opposite of either.
+    """
+    found = judged(0.05)
+    assert found["scores"].tolist() == pytest.approx([0.45**0.5, 0.0012**0.5])
+    assert found["boxes"][1].tolist() == [40, 40, 56, 56]
+    assert judged(0.05, threshold_on="score")["scores"].tolist() == pytest.approx(
+        [0.45**0.5, (0.04 * 0.999) ** 0.5]
+    )
+    assert judged(0.0)["scores"].tolist() == judged(0.0, threshold_on="score")["scores"].tolist()
+    assert small("resnet50").class_thresh == 0.05
+    with pytest.raises(InputError, match="'class' or 'score', got 'both'"):
+        small("resnet50", threshold_on="both")

@@ -8,10 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from torchvision.models.detection.image_list import ImageList
 
 from detnet.detectors import create
 from detnet.detectors.files import load_model, read_info, save_model
+from detnet.detectors.weights import open_weights
 from detnet.errors import InputError
 
 OPTIONS = {
@@ -129,3 +132,65 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path) -> None:
     assert done.stdout.startswith("refused:"), done.stderr
     assert path.read_bytes() == before
     assert [item.name for item in tmp_path.iterdir()] == ["a.safetensors"]
+
+
+def older(path: Path, *names: str) -> None:
+    """Rewrites a file as one from before these options: they are not in it."""
+    with safe_open(path, framework="pt") as file:
+        header = json.loads(file.metadata()["detnet"])
+    for name in names:
+        del header["options"][name]
+    save_file(load_file(path), path, metadata={"detnet": json.dumps(header)})
+
+
+@pytest.mark.parametrize("rule", ["fixed", "torchvision"])
+def test_the_rule_of_anchors_is_kept(tmp_path: Path, rule: str) -> None:
+    path = tmp_path / "a.safetensors"
+    options = {"num_classes": 3, "width": 0.125, "min_size": 200, "max_size": 330}
+    model = create("retinanet", backbone="resnet50", **options, anchor_strides=rule).eval()
+    save_model(path, model)
+    loaded = load_model(path)
+    assert loaded.info.options["anchor_strides"] == rule
+    images = ImageList(torch.zeros(1, 3, 224, 352), [(200, 330)])
+    sizes = ((28, 44), (14, 22), (7, 11), (4, 6), (2, 3))
+    features = [torch.zeros(1, 1, *size) for size in sizes]
+    (anchors,) = loaded.anchor_generator(images, features)
+    last = (anchors[-9:, :2] + anchors[-9:, 2:]) / 2  # of P7's cell in row 1 and column 2
+    x, y = (256, 128) if rule == "fixed" else (2 * (352 // 3), 224 // 2)
+    assert torch.equal(last, torch.tensor([[x, y]]).float().expand(9, 2))
+    older(path, "anchor_strides")
+    assert read_info(path).options["anchor_strides"] == "torchvision"
+    assert load_model(path).info.options["anchor_strides"] == "torchvision"
+    assert load_model(path).anchor_generator.levels is None
+
+
+def test_an_older_fcos_keeps_its_threshold_too(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    model = create("fcos", num_classes=3, width=0.125, score_threshold=0.2, threshold_on="score")
+    save_model(path, model)
+    older(path, "anchor_strides", "threshold_on")
+    loaded = load_model(path)
+    assert loaded.info.options["threshold_on"] == "score"
+    assert (loaded.score_thresh, loaded.class_thresh) == (0.2, 0.0)
+    save_model(path, loaded)  # and it says so from now on
+    assert read_info(path).options == loaded.info.options
+    plain = create("ssd", num_classes=3, width=0.125)
+    save_model(path, plain)
+    assert read_info(path).options == plain.info.options  # which has no such rules
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_refused(tmp_path: Path, value: float) -> None:
+    path = tmp_path / "a.safetensors"
+    model = model_with_categories()
+    state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    state["rpn.head.conv.0.0.weight"][3, 1, 0, 0] = value
+    save_model(path, model, state)
+    message = r"a\.safetensors: rpn\.head\.conv\.0\.0\.weight has 1 of 9216 values that are NaN"
+    for reads in (load_model, open_weights):  # load, evaluate, predict; train --weights
+        with pytest.raises(InputError, match=message) as caught:
+            reads(path)
+        assert "\n" not in str(caught.value)
+    torch.save({"state_dict": state}, tmp_path / "b.pth")
+    with pytest.raises(InputError, match=r"b\.pth: rpn\.head\.conv\.0\.0\.weight has 1 of"):
+        open_weights(tmp_path / "b.pth")

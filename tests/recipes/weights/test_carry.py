@@ -23,6 +23,7 @@ from detnet.recipes.weights.carry import (
     carry_classifier,
     is_settled,
     open_for,
+    settle,
     settle_classifier,
 )
 from tests.backbones.weights.references import detectron_blobs, python2_pickle
@@ -143,7 +144,8 @@ def test_the_strides_place(resnet50: str, asked: str, placed: str, said: str) ->
 def test_from_scratch_the_stride_is_where_the_papers_have_it(tiny: TrainConfig) -> None:
     model, _ = make_model(tiny, CATEGORIES)
     assert tiny.stride_in == "auto" and info_of(model).options["stride_in"] == "1x1"
-    assert as_built(tiny, model) == replace(tiny, stride_in="1x1")
+    rule = {**tiny.detector_options, "anchor_strides": "fixed"}
+    assert as_built(tiny, model) == replace(tiny, stride_in="1x1", detector_options=rule)
 
 
 def test_a_run_keeps_what_the_weights_decided(resnet50: str) -> None:
@@ -226,3 +228,51 @@ def test_detectrons_weights_get_detectrons_images(tmp_path: Path) -> None:
     expected = 255 * image.flip(0) - torch.tensor([102.9801, 115.9465, 122.7717])[:, None, None]
     torch.testing.assert_close(batch.tensors[0, :, :64, :90], expected, rtol=0, atol=1e-3)
     assert batch.tensors[0, :, :, 90:].abs().max() == 0
+
+
+def rule_of(source: str | Path, detector: str, **changes: Any) -> tuple[Any, list[str]]:
+    """The rule of anchors that a run from these weights has, and what is said of it."""
+    changes = {"detector": detector, "backbone": "resnet50", "weights": str(source), **changes}
+    config, notes = settle(make_config(None, changes), open_for(str(source)))
+    said = [note for note in notes if "anchor_strides" in note or "threshold_on" in note]
+    return config.detector_options, said
+
+
+def test_torchvision_s_detectors_keep_their_anchors(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    path = tmp_path / "retinanet.pth"
+    theirs = torchvision.models.detection.retinanet_resnet50_fpn(
+        weights=None, weights_backbone=None, num_classes=4
+    )
+    torch.save(theirs.state_dict(), path)
+    options, said = rule_of(path, "retinanet")
+    assert options["anchor_strides"] == "torchvision" and "threshold_on" not in options
+    assert said == ["weights: anchor_strides torchvision, as these weights were trained"]
+    options, said = rule_of(path, "retinanet", detector_options={"anchor_strides": "fixed"})
+    assert options["anchor_strides"] == "fixed" and said[0].startswith("warning: anchor_strides")
+    for other in ("faster_rcnn_fpn", "fcos", "ssd"):  # heads of another kind stay fresh
+        options, said = rule_of(path, other)
+        assert "anchor_strides" not in options and not said
+    points = torchvision.models.detection.fcos_resnet50_fpn(
+        weights=None, weights_backbone=None, num_classes=4
+    )
+    torch.save(points.state_dict(), path)
+    options, said = rule_of(path, "fcos")
+    assert (options["anchor_strides"], options["threshold_on"]) == ("torchvision", "score")
+    assert len(said) == 2
+
+
+def test_own_files_hand_their_rule_on(tmp_path: Path) -> None:
+    for rule, notes in (("fixed", 0), ("torchvision", 1)):
+        changes = {"width": 0.125, "norm": "sync", "detector_options": {"anchor_strides": rule}}
+        model, _ = built(backbone="resnet50", detector="mask_rcnn_fpn", **changes)
+        save_model(path := tmp_path / f"{rule}.safetensors", model)
+        options, said = rule_of(path, "faster_rcnn_fpn", width=0.125)
+        assert options["anchor_strides"] == rule and len(said) == notes
+        options, said = rule_of(path, "retinanet", width=0.125)
+        assert "anchor_strides" not in options and not said
+
+
+def test_a_classifier_s_weights_have_no_such_rule(resnet50: str) -> None:
+    options, said = rule_of(resnet50, "faster_rcnn_fpn")
+    assert "anchor_strides" not in options and not said
