@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torchvision.models.detection.image_list import ImageList
 
 import detnet
 from detnet.backbones.base import Classifier
@@ -169,6 +170,27 @@ def test_classifiers_and_other_spaces() -> None:
     found = find_supernet(model)
     assert found is not None and found.path == tuple(path)
     assert model.roi_heads.box_roi_pool.scales == before
+
+
+def test_boxes_without_a_pyramid_follow_the_path() -> None:
+    """96 pixels have two cells of 64: by their count they would lie 48 apart."""
+    torch.manual_seed(0)
+    options = {"space": "detnet"}
+    kinds = {"num_classes": 3, "width": 0.125, "min_size": 96, "max_size": 160}
+    ssd = detnet.create("ssd", backbone="supernet", backbone_options=options, **kinds).eval()
+    take_path(ssd, PATHS["four halvings"])
+    assert [level.stride for level in ssd.backbone.feature_info] == [8, 16, 32, 64, 128, 256]
+    images = ImageList(torch.zeros(1, 3, 96, 160), [(96, 160)])
+    features = [torch.zeros(1, 1, -(-96 // s), -(-160 // s)) for s in (8, 16, 32, 64, 128, 256)]
+    (boxes,) = ssd.anchor_generator(images, features)
+    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
+    counts = [len(f[0, 0].flatten()) * n for f, n in zip(features, (4, 6, 6, 6, 4, 4), strict=True)]
+    fourth = centres.split(counts)[3].view(2, 3, 6, 2)
+    assert fourth[1, 2].tolist() == [[2.5 * 64, 1.5 * 64]] * 6
+    yolo = detnet.create("yolo", backbone="supernet", backbone_options=options, **kinds)
+    for name, stride in (("four halvings", 64), ("detnet59", 16)):
+        take_path(yolo, PATHS[name])
+        assert yolo.backbone.feature_info[0].stride == stride
 
 
 def test_what_has_no_path() -> None:
