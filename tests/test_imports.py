@@ -14,7 +14,7 @@ import detnet
 
 PACKAGE = Path(detnet.__file__).parent
 # What may be used everywhere: they import nothing of ours but each other.
-COMMON = {"errors", "tables", "__init__"}
+COMMON = {"errors", "kinds", "tables", "writing", "__init__"}
 EVERYTHING = {
     "backbones",
     "necks",
@@ -43,7 +43,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "__init__": EVERYTHING,
     "__main__": {"cli"},
     "errors": set(),
+    "kinds": set(),
     "tables": set(),
+    "writing": set(),
     # A door for another framework: `import detnet.timm`.
     "timm": {"backbones"},
 }

@@ -9,9 +9,12 @@ from torch import Tensor
 
 from detnet.backbones import build_backbone, model_file
 from detnet.backbones.base import Classifier
+from detnet.backbones.budget import build_as_said
+from detnet.backbones.tensor_file import TensorFile, one_line, require_images
 from detnet.errors import InputError
 
 _KIND = "classifier"
+LARGEST_SIDE = 16_384  # of a network's input, in pixels
 
 
 @dataclass
@@ -58,14 +61,13 @@ def read_classifier(path: Path) -> ClassifierInfo:
     Raises:
         InputError: no file, no classifier of ours, cut, or written by a later version.
     """
-    return load_classifier_weights(path)[0]
+    return _info(path, model_file.read(path, _KIND, weights=False))
 
 
 def load_classifier_weights(path: Path) -> tuple[ClassifierInfo, dict[str, Tensor]]:
     """Reads a file's description and its weights by name, the backbone's with `backbone.`."""
-    header, state = model_file.read(path, _KIND)
-    listed = {name: tuple(value) for name, value in header.items() if isinstance(value, list)}
-    return ClassifierInfo(**{**header, **listed}), state
+    found = model_file.read(path, _KIND)
+    return _info(path, found), found.tensors
 
 
 def load_classifier(path: Path) -> tuple[Classifier, ClassifierInfo]:
@@ -76,11 +78,32 @@ def load_classifier(path: Path) -> tuple[Classifier, ClassifierInfo]:
     Raises:
         InputError: as `read_classifier`, and when the weights do not fit what the file says.
     """
-    info, state = load_classifier_weights(path)
-    model = Classifier(build_backbone(info.backbone, **info.options), len(info.classes))
+    found = model_file.read(path, _KIND)
+    info = _info(path, found)
+    model = build_as_said(
+        path,
+        found.numbers,
+        lambda: Classifier(build_backbone(info.backbone, **info.options), len(info.classes)),
+    )
     try:
-        model.load_state_dict(state)
+        model.load_state_dict(found.tensors)
     except RuntimeError as error:
-        reason = " ".join(str(error).split())[:300]
+        reason = one_line(error)
         raise InputError(f"{path}: its weights do not fit a {info.backbone} ({reason})") from error
     return model.eval(), info
+
+
+def _info(path: Path, found: TensorFile) -> ClassifierInfo:
+    """The description in a header whose kinds are right already."""
+    listed = {name: tuple(v) for name, v in found.header.items() if isinstance(v, list)}
+    info = ClassifierInfo(**{**found.header, **listed})
+    where = f"{path}: its header"
+    if not info.classes:
+        raise InputError(f"{where} names no class")
+    if not 0 < info.input_size <= LARGEST_SIDE or not 0 < info.short_side <= LARGEST_SIDE:
+        raise InputError(
+            f"{where}: input_size and short_side must be 1 to {LARGEST_SIDE:,} pixels, found "
+            f"{info.input_size} and {info.short_side}"
+        )
+    require_images(where, info.pixel_std, info.channel_order)
+    return info

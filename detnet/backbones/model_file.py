@@ -1,19 +1,17 @@
 """The model file: one `.safetensors` that holds weights and, in its metadata, what they are of."""
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
+from detnet.backbones.tensor_file import FORMAT_VERSION, KEY, TensorFile, read_file
 from detnet.errors import InputError
-
-FORMAT_VERSION = 1
-_KEY = "detnet"
+from detnet.writing import replacing
 
 
 def write(path: Path, state: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
@@ -26,37 +24,45 @@ def write(path: Path, state: Mapping[str, Tensor], header: Mapping[str, Any]) ->
     Raises:
         OSError: it could not be written.
     """
+    # One key only: safetensors writes several in any order, and equal runs shall be equal.
+    write_tensors(path, state, {KEY: json.dumps({"format_version": FORMAT_VERSION, **header})})
+
+
+def write_tensors(
+    path: Path, state: Mapping[str, Tensor], metadata: dict[str, str] | None = None
+) -> None:
+    """Writes weights by name to a `.safetensors`, whole or not at all.
+
+    Raises:
+        OSError: it could not be written.
+    """
     tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
-    metadata = {_KEY: json.dumps({"format_version": FORMAT_VERSION, **header})}
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
+    with replacing(path) as beside:
         try:
-            # One key only: safetensors writes several in any order, and equal runs shall be equal.
             save_file(tensors, beside, metadata=metadata)
         except SafetensorError as error:  # it wraps the system's own
             raise OSError(f"{path}: could not be written ({error})") from error
-        with beside.open("rb") as file:
-            os.fsync(file.fileno())
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
-def read(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Reads a file's header, without version and kind, and its weights by name; runs nothing.
+def read(path: Path, kind: str, *, weights: bool = True) -> TensorFile:
+    """Reads a model file of one kind; runs nothing.
 
     Args:
         kind: "detector" or "classifier".
+        weights: whether to read the weights, too.
+
+    Returns:
+        its header, checked, without "kind", and its weights by name.
 
     Raises:
         InputError: no file, not a model file of ours or of another kind, cut, or written by a
             later version; or a weight is NaN or infinite.
     """
-    header, state = _open(path)
-    require_finite(path, state)
-    if (found := header.pop("kind")) != kind:
-        raise InputError(f"{path}: holds a {found}, and a {kind} is asked for")
-    return header, state
+    found = _open(path, weights=weights)
+    require_finite(path, found.tensors)
+    if (is_a := found.header.pop("kind")) != kind:
+        raise InputError(f"{path}: holds a {is_a}, and a {kind} is asked for")
+    return found
 
 
 def require_finite(path: Path, state: Mapping[str, Tensor]) -> None:
@@ -77,33 +83,18 @@ def require_finite(path: Path, state: Mapping[str, Tensor]) -> None:
 
 
 def kind_of(path: Path) -> str:
-    """Tells what a file holds, "detector" or "classifier".
+    """Tells what a file holds, "detector", "classifier" or "backbone".
 
     Raises:
         InputError: as `read`.
     """
-    return str(_open(path, weights=False)[0]["kind"])
+    return str(_open(path, weights=False).header["kind"])
 
 
-def _open(path: Path, *, weights: bool = True) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def _open(path: Path, *, weights: bool = True) -> TensorFile:
     if not path.is_file():
         raise InputError(f"{path}: no such model file")
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            names = list(file.keys()) if weights else []
-            state = {name: file.get_tensor(name) for name in names}
-    except SafetensorError as error:
-        raise InputError(
-            f"{path}: not a whole .safetensors file ({error}); it may be "
-            "cut, or a pickle, which is never read"
-        ) from error
-    if _KEY not in metadata:
+    found = read_file(path, weights=weights)
+    if not found.header:
         raise InputError(f"{path}: no model file of detnet's (its metadata names no network)")
-    header = json.loads(metadata[_KEY])
-    version = header.pop("format_version", None)
-    if version != FORMAT_VERSION:
-        raise InputError(
-            f"{path}: format version {version}; this detnet reads version {FORMAT_VERSION}"
-        )
-    return {"kind": "detector", **header}, state  # version 0.1 wrote detectors alone
+    return found

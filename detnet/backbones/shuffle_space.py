@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from detnet.backbones.shuffle_supernet import ShuffleSupernet
     from detnet.backbones.shufflenet import ShuffleNet
 
+_MOST_BLOCKS = 1000  # of a stage; a table from a file must not fill the memory
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -168,8 +170,8 @@ class ShuffleSpace(Space):
         for row in self.rows:
             if not (row.name[:1] == "c" and row.name[1:].isdigit()):
                 raise InputError(f"rows are named c2, c3 …, got {row.name!r}")
-            if row.blocks < 1:
-                raise InputError(f"{row.name}: at least one block, got {row.blocks}")
+            if not 1 <= row.blocks <= _MOST_BLOCKS:
+                raise InputError(f"{row.name}: 1 to {_MOST_BLOCKS} blocks, got {row.blocks}")
             if row.channels <= channels or row.channels % 2:
                 raise InputError(
                     f"{row.name}: its channels must be even and more than the {channels} before "

@@ -8,6 +8,7 @@ from typing import Any, get_type_hints
 from torch import nn
 
 from detnet.backbones import build_backbone
+from detnet.backbones.stages import StagedOptions
 from detnet.detectors import DETECTORS
 from detnet.errors import InputError
 from detnet.tables import unknown_name
@@ -18,6 +19,11 @@ _OWN_OPTIONS: dict[str, Any] = {"backbone_options": {}}
 # What detectors did before there were these options, and what torchvision's do; a rule of their
 # own that weights have been trained with, and keep.
 FORMER_RULES: dict[str, Any] = {"anchor_strides": "torchvision", "threshold_on": "score"}
+_BACKBONE_KINDS: dict[str, Any] = {
+    **get_type_hints(StagedOptions),
+    "backbone_options": dict[str, Any],
+    "frozen": tuple[str, ...],
+}
 
 
 @dataclass
@@ -92,6 +98,17 @@ def with_former_rules(detector: str, options: Mapping[str, Any]) -> dict[str, An
     """
     known = option_defaults(detector)
     return {name: rule for name, rule in FORMER_RULES.items() if name in known} | {**options}
+
+
+def option_kinds(detector: str) -> dict[str, Any]:
+    """The annotations of what `create` takes for a detector, "frozen" among them."""
+    builder = DETECTORS[detector]
+    groups, alone = _arguments(builder)
+    hints = get_type_hints(builder)
+    kinds = {**_BACKBONE_KINDS, **{name: hints[name] for name in alone}}
+    for group in groups.values():
+        kinds |= get_type_hints(group)
+    return kinds
 
 
 def info_of(model: nn.Module) -> ModelInfo:

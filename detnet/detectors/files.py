@@ -2,12 +2,19 @@
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
 from detnet.backbones import model_file
-from detnet.detectors.build import ModelInfo, build, info_of, with_former_rules
+from detnet.backbones.budget import build_as_said
+from detnet.backbones.tensor_file import TensorFile, one_line, require_kind
+from detnet.detectors import DETECTORS
+from detnet.detectors.build import ModelInfo, build, info_of, option_kinds, with_former_rules
 from detnet.errors import InputError
+from detnet.tables import unknown_name
+
+_KIND = "detector"
 
 
 def save_model(path: Path, model: nn.Module, state: dict[str, Tensor] | None = None) -> None:
@@ -32,7 +39,7 @@ def read_info(path: Path) -> ModelInfo:
     Raises:
         InputError: no file, not a model file of ours, cut, or written by a later version.
     """
-    return _open(path)[0]
+    return _info(path, model_file.read(path, _KIND, weights=False))
 
 
 def load_model(path: Path) -> nn.Module:
@@ -43,29 +50,71 @@ def load_model(path: Path) -> nn.Module:
     Raises:
         InputError: as `read_info`, and when the weights do not fit what the file says it holds.
     """
-    info, state = _open(path)
-    model = build(
-        info.detector, backbone=info.backbone, num_classes=info.num_classes, **info.options
+    found = model_file.read(path, _KIND)
+    info = _info(path, found)
+    model = build_as_said(
+        path,
+        found.numbers,
+        lambda: build(
+            info.detector, backbone=info.backbone, num_classes=info.num_classes, **info.options
+        ),
     )
     try:
-        model.load_state_dict(state)
+        model.load_state_dict(found.tensors)
     except RuntimeError as error:
-        reason = " ".join(str(error).split())[:300]
+        reason = one_line(error)
         raise InputError(f"{path}: its weights do not fit a {info.detector} ({reason})") from error
     info_of(model).categories = info.categories
     return model.eval()
 
 
 def load_weights(path: Path) -> tuple[ModelInfo, dict[str, Tensor]]:
-    """Reads a file's description and its weights by name."""
-    return _open(path)
+    """Reads a file's description and its weights by name.
+
+    Raises:
+        InputError: as `read_info`.
+    """
+    found = model_file.read(path, _KIND)
+    return _info(path, found), found.tensors
 
 
-def _open(path: Path) -> tuple[ModelInfo, dict[str, Tensor]]:
-    header, state = model_file.read(path, "detector")
-    options = {
-        name: tuple(value) if isinstance(value, list) else value
-        for name, value in header.pop("options").items()
+def _info(path: Path, found: TensorFile) -> ModelInfo:
+    """The description in a header whose own entries are of the right kinds already."""
+    info, where = ModelInfo(**found.header), f"{path}: its header"
+    if info.detector not in DETECTORS:
+        name = info.detector[:80]
+        raise InputError(f"{where}: {unknown_name('detector', name, DETECTORS)}")
+    kinds = option_kinds(info.detector)
+    for name, value in info.options.items():
+        if name not in kinds:
+            kind = f"option of {info.detector}"
+            raise InputError(f"{where}: {unknown_name(kind, name[:80], kinds)}")
+        require_kind(value, kinds[name], f"{where}: option {name}")
+    info.options = {
+        name: _tuples(value) if isinstance(value, list) else value
+        for name, value in info.options.items()
     }
-    options = with_former_rules(header["detector"], options)
-    return ModelInfo(options=options, **header), state
+    info.options = with_former_rules(info.detector, info.options)
+    if info.num_classes < 2:
+        raise InputError(f"{where}: num_classes must be 2 or more, found {info.num_classes}")
+    _require_categories(info, where)
+    return info
+
+
+def _require_categories(info: ModelInfo, where: str) -> None:
+    for number, category in enumerate(info.categories):
+        for name, kind in (("id", int), ("name", str)):
+            require_kind(category.get(name), kind, f"{where}: {name} of category {number}")
+    ids = [category["id"] for category in info.categories]
+    if ids and len(ids) != info.num_classes - 1:
+        raise InputError(
+            f"{where} names {len(ids)} categories; {info.num_classes} classes, the background "
+            f"among them, have {info.num_classes - 1}"
+        )
+    if len(set(ids)) < len(ids):
+        raise InputError(f"{where} gives two categories the same id")
+
+
+def _tuples(value: Any) -> Any:
+    """Tuples for the lists that JSON made of them."""
+    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value

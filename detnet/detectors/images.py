@@ -1,5 +1,6 @@
 """How pictures become the network's input: scale, channel order, normalisation, padding."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -9,6 +10,7 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.transforms.v2 import functional as TF
 
+from detnet.backbones.files import LARGEST_SIDE
 from detnet.errors import InputError
 
 
@@ -31,11 +33,16 @@ class ImageOptions:
     channel_order: Literal["rgb", "bgr"] = "rgb"
 
     def __post_init__(self) -> None:
-        if not 0 < self.min_size <= self.max_size:
+        if not 0 < self.min_size <= self.max_size <= LARGEST_SIDE:
             raise InputError(
-                f"need 0 < min_size <= max_size, got min_size {self.min_size} and "
-                f"max_size {self.max_size}"
+                f"need 0 < min_size <= max_size <= {LARGEST_SIDE}, got min_size {self.min_size} "
+                f"and max_size {self.max_size}"
             )
+        for name in ("pixel_mean", "pixel_std"):
+            if len(getattr(self, name)) != 3:
+                raise InputError(f"{name} must be 3 numbers, got {getattr(self, name)}")
+        if not all(0 < value < math.inf for value in self.pixel_std):
+            raise InputError(f"pixel_std must be positive, got {self.pixel_std}")
         if self.channel_order not in ("rgb", "bgr"):
             raise InputError(f"channel_order must be 'rgb' or 'bgr', got {self.channel_order!r}")
 

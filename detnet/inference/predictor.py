@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from detnet.data.images import read_image
 from detnet.data.keypoints import KeypointLayout
+from detnet.detectors.build import info_of
 from detnet.detectors.files import load_model
 from detnet.errors import InputError
 from detnet.evaluation.results import to_results
@@ -241,7 +242,9 @@ def load(
     Raises:
         InputError: no model there, or a file that is cut or a pickle.
     """
-    model = load_model(find_model(path))
+    file = find_model(path)
+    model = load_model(file)
+    KeypointLayout.from_json(info_of(model).categories, file=str(file))  # names it where it fails
     return Predictor(
         model, score_threshold=score_threshold, device=device, dtype=dtype, options=options
     )

@@ -110,5 +110,5 @@ def test_a_failed_write_leaves_the_old_file(path: Path) -> None:
     with pytest.raises(TypeError):
         write(path, {"x": torch.zeros(2)}, {"kind": object()})
     assert path.read_bytes() == before
-    assert read(path, "classifier")[0]["backbone"] == "detnet59_noproj"
+    assert read(path, "classifier").header["backbone"] == "detnet59_noproj"
     assert [item.name for item in path.parent.iterdir()] == ["a.safetensors"]

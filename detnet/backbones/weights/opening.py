@@ -1,13 +1,10 @@
 """Opens a weights file: reads it, tells its layout, and heeds what a model file of ours says."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-
-from detnet.backbones.weights.reading import read_tensors
+from detnet.backbones.weights.reading import read_weights
 from detnet.backbones.weights.source import Source, recognise
 
 # Which of a source's options concern the image; the other is where blocks have their stride.
@@ -24,20 +21,9 @@ def open_weights(path: Path, *, place: str = "") -> Source:
     Raises:
         InputError: the file cannot be read, or holds weights of no network that we know.
     """
-    source = recognise(read_tensors(path), place or str(path))
-    header = read_header(path)
-    return _ours(source, header) if header else source
-
-
-def read_header(path: Path) -> dict[str, Any]:
-    """What a model file of ours says of itself; empty for any other file."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            text = (file.metadata() or {}).get("detnet", "{}")
-        header = json.loads(text)
-    except (SafetensorError, OSError, ValueError):
-        return {}
-    return header if isinstance(header, dict) else {}
+    found = read_weights(path)
+    source = recognise(found.tensors, place or str(path))
+    return _ours(source, found.header) if found.header else source
 
 
 def _ours(source: Source, header: dict[str, Any]) -> Source:

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from detnet.backbones.model_file import require_finite
+from detnet.backbones.tensor_file import TensorFile, read_file
 from detnet.backbones.weights.arrays import read_arrays
 from detnet.errors import InputError
 
@@ -24,40 +24,37 @@ _FORBIDDEN = re.compile(r"GLOBAL ([\w.]+)")
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Reads the tensors of a file; see `read_weights`."""
+    return read_weights(path).tensors
+
+
+def read_weights(path: Path) -> TensorFile:
     """Reads the tensors of a `.safetensors`, a file of `torch.save` or a pickle of arrays.
 
     The kind is told by the file's content, not by its name.
 
     Raises:
         InputError: it is none of these, it is cut, it holds no tensors, or it asks for anything
-            but tensors, or a value is NaN or infinite.
+            but tensors; a value is NaN or infinite; or a header of ours that cannot be right.
     """
-    tensors = _read(path)
-    require_finite(path, tensors)
-    return tensors
+    found = _read(path)
+    require_finite(path, found.tensors)
+    return found
 
 
-def _read(path: Path) -> dict[str, Tensor]:
+def _read(path: Path) -> TensorFile:
     try:
         with path.open("rb") as file:
             head = file.read(16)
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such weights file") from error
     if head[8:9] == b"{":
-        return _read_safetensors(path)
+        return read_file(path)
     content = _read_torch(path) if head.startswith((_ZIP, _OLD_TORCH)) else read_arrays(path)
     tensors = _unbox(content)
     if not tensors:
         raise InputError(f"{path}: holds no tensors by name")
-    return tensors
-
-
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
-        raise InputError(f"{path}: not a whole .safetensors file ({error})") from error
+    return TensorFile({}, tensors, sum(value.numel() for value in tensors.values()))
 
 
 def _read_torch(path: Path) -> Any:

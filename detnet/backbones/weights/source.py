@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from detnet.backbones import BACKBONES
+from detnet.backbones.tensor_file import one_line
 from detnet.backbones.weights import detectron, detnas, detnet_pytorch, ours, torchvision
 from detnet.backbones.weights.layout import Layout, State, is_counter
 from detnet.backbones.weights.shapes import meta_state
@@ -20,7 +21,7 @@ LAYOUTS: dict[str, Layout] = {
     module.LAYOUT.name: module.LAYOUT
     for module in (ours, detnet_pytorch, torchvision, detectron, detnas)
 }
-_STAGE = re.compile(r"stages\.(\w+)\.(\d+)\.")
+_STAGE = re.compile(r"stages\.(\w+)\.([0-9]{1,4})\.")
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,8 @@ def identify(backbone: Mapping[str, Tensor]) -> tuple[str, float] | None:
         own = _shapes(meta_state(name))
         if own.keys() != shapes.keys():
             continue
+        if not shapes["stem.conv.weight"] or not all(shapes["stem.conv.weight"]):
+            return None  # a number by itself, or none
         width = shapes["stem.conv.weight"][0] / own["stem.conv.weight"][0]
         if 0 < width <= 8 and _shapes(meta_state(name, width)) == shapes:
             return name, width
@@ -110,7 +113,8 @@ def describe(backbone: Mapping[str, Tensor]) -> str:
     counts = blocks_of(backbone)
     blocks = ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
     stem = backbone.get("stem.conv.weight")
-    channels = f"a stem of {stem.shape[0]} channels" if stem is not None else "no stem"
+    known = stem is not None and stem.ndim > 0
+    channels = f"a stem of {len(stem)} channels" if known else "no stem"
     return f"{channels}, blocks {blocks}"
 
 
@@ -121,6 +125,9 @@ def _source(layout: Layout, state: Mapping[str, Tensor], prefix: str, place: str
         renamed = layout.to_ours(inside)
     except InputError as error:
         raise InputError(f"{place}: {error}") from error
+    except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        reason = f"{type(error).__name__}: {one_line(error)}"
+        raise InputError(f"{place}: no whole weights of {layout.title} ({reason})") from error
     backbone = {n: v for n, v in renamed.items() if n.startswith(("stem.", "stages."))}
     others = {n: v for n, v in renamed.items() if n not in backbone}
     return Source(
