@@ -189,6 +189,8 @@ def _image_problems(named: list[_Named], files: dict[Path, ImageFile]) -> list[P
             if facts.error == "image-missing":
                 message += _similar(image.path)
             findings.add("error", facts.error, image.record, message)
+        for text in facts.warned:
+            findings.add("warning", "image-damaged", image.record, f"the decoder says: {text}")
         if facts.width:
             _check_size(image, facts, findings)
         problems += findings.problems

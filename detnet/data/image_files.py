@@ -8,13 +8,14 @@ Nothing here imports torch: a check of a data set starts at once.
 import hashlib
 import io
 import os
-import warnings
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
+
+from detnet.data.decoding import TooLarge, heard, listening, most_pixels, opened
 
 IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm"}
@@ -34,6 +35,7 @@ class ImageFile:
         width: pixels as stored, before EXIF orientation is applied; 0 where not known.
         height: as width.
         orientation: the EXIF tag's value, 1 where it has none.
+        warned: what the decoder said of bytes that are not what they were, though it went on.
     """
 
     error: str = ""
@@ -42,6 +44,7 @@ class ImageFile:
     width: int = 0
     height: int = 0
     orientation: int = 1
+    warned: tuple[str, ...] = ()
 
     @property
     def upright_size(self) -> tuple[int, int]:
@@ -62,10 +65,9 @@ def inspect_images(
     unique = list(dict.fromkeys(paths))
     Image.init()  # the list of formats fills itself on first use, which threads would do twice
     found = {}
-    with warnings.catch_warnings(), ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        warnings.simplefilter("ignore")  # pillow warns of odd metadata; what matters is reported
+    with listening(), ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         for done, (path, facts) in enumerate(
-            zip(unique, pool.map(inspect_image, unique), strict=True), start=1
+            zip(unique, pool.map(_inspect, unique), strict=True), start=1
         ):
             found[path] = facts
             if progress is not None:
@@ -74,7 +76,27 @@ def inspect_images(
 
 
 def inspect_image(path: Path) -> ImageFile:
-    """Reads one file and decodes it; what is wrong with it is in the answer, never raised."""
+    """Reads one file and decodes it; what is wrong with it is in the answer, never raised.
+
+    Raises:
+        InputError: the environment's bound on pixels is no number.
+    """
+    with listening():
+        return _inspect(path)
+
+
+def orientation_of(image: Image.Image) -> int:
+    """The value of the EXIF orientation tag, 1 (upright) where there is none that can be read."""
+    try:
+        value = image.getexif().get(_ORIENTATION, 1)
+    except Exception:  # damaged EXIF: readers go on without it
+        return 1
+    return value if isinstance(value, int) else 1
+
+
+def _inspect(path: Path) -> ImageFile:
+    """Does so inside `listening`, which threads share."""
+    most_pixels()  # what is wrong with the setting is no image's fault
     try:
         content = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
@@ -85,11 +107,13 @@ def inspect_image(path: Path) -> ImageFile:
     digest = hashlib.blake2b(content, digest_size=16).digest()
     width = height = 0
     try:
-        with Image.open(io.BytesIO(content)) as image:
+        with heard() as warned, opened(io.BytesIO(content)) as image:
             width, height = image.size
             orientation = orientation_of(image)
             image.draft(None, (1, 1))  # JPEG: all data is read, at an eighth of the size
             image.load()
+    except TooLarge as error:
+        return ImageFile("image-too-large", str(error), digest)
     except UnidentifiedImageError:
         return ImageFile("image-unreadable", _what_else(content), digest)
     except Exception as error:  # decoders raise anything on damaged data
@@ -98,16 +122,7 @@ def inspect_image(path: Path) -> ImageFile:
             message = f"the image is cut off: {reason}"
             return ImageFile("image-truncated", message, digest, width, height)
         return ImageFile("image-unreadable", f"does not decode: {reason}", digest, width, height)
-    return ImageFile("", "", digest, width, height, orientation)
-
-
-def orientation_of(image: Image.Image) -> int:
-    """The value of the EXIF orientation tag, 1 (upright) where there is none that can be read."""
-    try:
-        value = image.getexif().get(_ORIENTATION, 1)
-    except Exception:  # damaged EXIF: readers go on without it
-        return 1
-    return value if isinstance(value, int) else 1
+    return ImageFile("", "", digest, width, height, orientation, tuple(warned))
 
 
 def _what_else(content: bytes) -> str:

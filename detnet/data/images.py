@@ -13,6 +13,7 @@ from typing import IO, TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
+from detnet.data.decoding import TooLarge, heard, listening, opened
 from detnet.data.image_files import orientation_of
 from detnet.errors import InputError
 
@@ -69,13 +70,20 @@ def opened_image(path: Path, content: IO[bytes] | None = None) -> Iterator[Image
         content: what to read instead of the file at `path`.
 
     Raises:
-        InputError: the file is missing, no image, or cut.
+        InputError: the file is missing, no image, cut, or has too many pixels; see
+            `detnet.data.decoding`.
+
+    Warns:
+        UserWarning: the picture could be read, but its decoder found other bytes of the file
+            broken, the EXIF that would turn it upright for instance.
     """
+    warned: list[str] = []
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of broken EXIF and the like; what is fatal raises
-            with Image.open(path if content is None else content) as image:
-                yield image
+        source = path if content is None else content
+        with listening(), heard() as warned, opened(source) as image:
+            yield image
+    except TooLarge as error:
+        raise InputError(f"{path}: {error}") from None
     except InputError:
         raise
     except Image.UnidentifiedImageError:
@@ -87,6 +95,8 @@ def opened_image(path: Path, content: IO[bytes] | None = None) -> Iterator[Image
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{path}: the image is damaged or cut: {reason}") from None
+    for text in warned:
+        warnings.warn(f"{path}: {text}", stacklevel=3)
 
 
 def to_rgb(image: Image.Image) -> np.ndarray:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from detnet.data.decoding import TooLarge, listening, opened
 from detnet.data.image_files import IMAGE_SUFFIXES
 from detnet.errors import InputError
 
@@ -82,8 +83,10 @@ def _search(folder: Path, output: Path) -> tuple[list[Path], list[Path]]:
 def _require_image(path: Path) -> None:
     """Reads the file's header only, so that the mistake shows before a model is loaded."""
     try:
-        with Image.open(path):
+        with listening(), opened(path):
             pass
+    except TooLarge as error:
+        raise InputError(f"{path}: {error}") from None
     except Image.UnidentifiedImageError as error:
         videos = ", ".join(VIDEO_SUFFIXES)
         raise InputError(f"{path}: neither an image nor a video ({videos})") from error
@@ -104,9 +107,16 @@ def _with_destinations(found: Sequence[tuple[Path, Path, bool]], output: Path) -
             unique = name.with_stem(f"{name.stem}-{number}")
         taken.add(str(unique).lower())
         sources[real] = Source(path, output / unique, _is_video(path), asked_for)
+    inside = output.resolve()
     for source in sources.values():
-        if source.destination.resolve() in sources:
+        place = source.destination.resolve()
+        if place in sources:
             raise InputError(f"{source.path}: would be overwritten; choose another --output")
+        if inside not in place.parents:
+            raise InputError(
+                f"{source.destination}: a link there leads out of {output}; remove it, or choose "
+                "another --output"
+            )
     return list(sources.values())
 
 

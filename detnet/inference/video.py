@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from detnet.data.decoding import TooLarge, require_size
 from detnet.errors import InputError
 
 
@@ -40,9 +41,11 @@ def read_info(path: Path) -> VideoInfo:
     """Reads a video's length and frames per second.
 
     Raises:
-        InputError: the `video` extra is missing, or the file is no video.
+        InputError: the `video` extra is missing, the file is no video, or its pictures are larger
+            than images may be.
     """
     with _open(path) as (_, stream):
+        _require_size(path, stream)
         return VideoInfo(frames=int(stream.frames), rate=stream.average_rate or Fraction(25))
 
 
@@ -53,10 +56,12 @@ def read_frames(path: Path) -> Iterator[Frame]:
         InputError: as `read_info`, and when the file is damaged further on.
     """
     with _open(path) as (container, stream):
+        _require_size(path, stream)
         stream.thread_type = "AUTO"
         rate = stream.average_rate or Fraction(25)
         for index, frame in enumerate(container.decode(stream)):
             time_s = float(index / rate) if frame.time is None else float(frame.time)
+            _require_size(path, frame)  # it may change on the way
             pixels = frame.to_ndarray(format="rgb24")
             # Telephones store pictures as the sensor lies and say how to turn them.
             turns = round(getattr(frame, "rotation", 0) / 90) % 4
@@ -105,6 +110,13 @@ class VideoWriter:
         stream = self._container.add_stream(codec, rate=self._rate)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         return stream
+
+
+def _require_size(path: Path, picture: Any) -> None:
+    try:
+        require_size(picture.width, picture.height)
+    except TooLarge as error:
+        raise InputError(f"{path}: {error}") from None
 
 
 def _import_av() -> Any:

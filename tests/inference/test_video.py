@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from detnet.data.decoding import SETTING
 from detnet.errors import InputError
 from detnet.inference.video import VideoWriter, read_frames, read_info
 
@@ -80,3 +81,14 @@ def test_what_is_no_video_is_named(tmp_path: Path) -> None:
         read_info(path)
     with pytest.raises(InputError, match="a.mp4: cannot be read as a video"):
         list(read_frames(path))
+
+
+def test_frames_beyond_the_bound_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.mp4"
+    write_film(path, size=(32, 48))
+    monkeypatch.setenv(SETTING, "1000")
+    for read in (read_info, lambda path: next(read_frames(path))):
+        with pytest.raises(InputError, match="a.mp4: 48 x 32 pixels are more than the 1,000"):
+            read(path)

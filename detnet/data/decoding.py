@@ -1,0 +1,108 @@
+"""Opens image files safely: a bound on pixels, no programs, and what the decoder says of them.
+
+Everything here that opens a picture does so by `opened`. Nothing imports torch.
+"""
+
+import math
+import os
+import re
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from PIL import Image
+
+from detnet.errors import InputError
+
+# Cameras of 102 megapixels and panoramas of 16,384 x 8,192 pass. Decoding takes up to 16 bytes a
+# pixel, so this is about 2 GB for a process that reads images.
+MAX_PIXELS = 135_000_000
+SETTING = "DETNET_MAX_PIXELS"  # of the environment, which workers inherit
+_PROGRAMS = ("EPS", "WMF")  # formats that pillow hands to other programs to be drawn
+# Pillow's complaints about odd metadata are many; these mean that bytes are not what they were.
+_BROKEN = re.compile(r"corrupt|truncated|malformed|invalid", re.IGNORECASE)
+
+_heard = threading.local()
+
+
+class TooLarge(InputError):
+    """An image with more pixels than are read; the message says how many and how to allow it."""
+
+
+def most_pixels() -> int:
+    """How many pixels an image may have: `MAX_PIXELS`, or what the environment says.
+
+    Raises:
+        InputError: the environment says no positive number.
+    """
+    text = os.environ.get(SETTING)
+    if not text:
+        return MAX_PIXELS
+    try:
+        most = float(text)
+    except ValueError:
+        most = math.nan
+    if not 1 <= most < 2**62:
+        raise InputError(f"{SETTING}={text}: write a number of pixels, as 500e6")
+    return int(most)
+
+
+def require_size(width: int, height: int) -> None:
+    """Refuses more pixels than are read, before they are decoded.
+
+    Raises:
+        TooLarge: beginning with the size, for the caller to say of which file.
+    """
+    most = most_pixels()
+    if width * height > most:
+        raise TooLarge(
+            f"{width:,} x {height:,} pixels are more than the {most:,} that are read; where the "
+            f"file is meant to be so large, set {SETTING}={math.ceil(width * height / 1e6)}e6"
+        )
+
+
+@contextmanager
+def opened(source: Path | IO[bytes]) -> Iterator[Image.Image]:
+    """Opens an image, still to be decoded; errors are pillow's own.
+
+    Raises:
+        TooLarge: it has more pixels than are read.
+    """
+    most = most_pixels()
+    if Image.MAX_IMAGE_PIXELS is not None and most > Image.MAX_IMAGE_PIXELS * 2:
+        Image.MAX_IMAGE_PIXELS = most  # the user allows more than pillow would
+    with Image.open(source) as image:
+        if image.format in _PROGRAMS:
+            raise Image.UnidentifiedImageError(f"{image.format} files are programs, and not run")
+        require_size(*image.size)
+        yield image
+
+
+@contextmanager
+def listening() -> Iterator[None]:
+    """Lets `heard` collect what decoders warn of, on this thread and those it waits for."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.showwarning = _hear  # type: ignore[assignment]
+        yield
+
+
+@contextmanager
+def heard() -> Iterator[list[str]]:
+    """Collects, inside `listening`, the warnings of this thread that mean a broken file."""
+    found: list[str] = []
+    before, _heard.found = getattr(_heard, "found", None), found
+    try:
+        yield found
+    finally:
+        _heard.found = before
+
+
+def _hear(message: Warning | str, *_: object) -> None:
+    found, text = getattr(_heard, "found", None), " ".join(str(message).split())
+    bomb = isinstance(message, Image.DecompressionBombWarning)  # `require_size` decides
+    if found is not None and not bomb and _BROKEN.search(text) and text not in found:
+        found.append(text)
