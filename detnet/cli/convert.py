@@ -37,6 +37,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="voc: coordinates count from 0 and end after the last pixel, against the standard",
     )
+    parser.add_argument(
+        "--outside-images",
+        action="store_true",
+        help="take images that SOURCE's files name outside of SOURCE, too",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -53,6 +58,7 @@ def run(args: argparse.Namespace) -> int:
             link=not args.copy,
             keep_difficult=args.keep_difficult,
             zero_based=args.zero_based,
+            outside=args.outside_images,
             progress=tell,
         )
     for split, counts in done.counts.items():

@@ -38,6 +38,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--split", default="val", help="split to score on (default: val)")
     parser.add_argument("--annotations", metavar="FILE", help="annotation file instead of --data")
     parser.add_argument("--images", metavar="DIR", help="image folder of --annotations")
+    parser.add_argument(
+        "--outside-images",
+        action="store_true",
+        help="let annotations name images outside of the data set's folder",
+    )
     parser.add_argument("--output", metavar="DIR", help="folder for scores.json and results.json")
     parser.add_argument(
         "--engine",
@@ -94,7 +99,12 @@ def _detector(args: argparse.Namespace, process: "Process", measures: dict[str, 
     from detnet.recipes.evaluate import evaluate_file
 
     place = Path(args.data or args.annotations)
-    split = find_split(place, args.split, images=Path(args.images) if args.images else None)
+    split = find_split(
+        place,
+        args.split,
+        images=Path(args.images) if args.images else None,
+        outside=args.outside_images,
+    )
     scores = evaluate_file(
         Path(args.model),
         split,
@@ -160,6 +170,7 @@ def _refuse_detection(args: argparse.Namespace) -> None:
     given = {
         "--annotations": args.annotations,
         "--images": args.images,
+        "--outside-images": args.outside_images,
         "--iou-thresholds": args.iou_thresholds,
         "--area": args.area,
         "--max-dets": args.max_dets,

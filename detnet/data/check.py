@@ -7,7 +7,7 @@ from typing import Any
 
 from detnet.data.columns import SEVERITIES, Findings, Problem
 from detnet.data.contents import read_content
-from detnet.data.folders import SPLITS, Split, find_split, find_splits, names_start
+from detnet.data.folders import SPLITS, Split, find_split, find_splits, leads_out, names_start
 from detnet.data.image_files import IMAGE_SUFFIXES, ImageFile, inspect_images
 from detnet.data.statistics import statistics
 from detnet.data.validate import find_problems
@@ -121,6 +121,7 @@ def check_splits(
             problems.append(Problem("error", code, str(split.annotations), "", message))
             continue
         problems += find_problems(raw, file=str(split.annotations))
+        problems += _outside(raw, split)
         numbers[split.name] = statistics(raw)
         categories[str(split.annotations)] = _categories(raw)
         named += _named_images(raw, split)
@@ -168,12 +169,34 @@ def _differing_categories(categories: dict[str, dict[str, Any]]) -> list[Problem
     return problems
 
 
-def _named_images(raw: dict[str, Any], split: Split) -> list[_Named]:
+def _rows_and_start(raw: dict[str, Any], split: Split) -> tuple[list[dict[str, Any]], Path]:
+    """The records of images that name a file, and the folder where the names start."""
     rows = [row for row in raw["images"] if isinstance(row, dict)]
     rows = [row for row in rows if isinstance(row.get("file_name"), str) and row["file_name"]]
-    folder = names_start(split.images, (row["file_name"] for row in rows))
+    return rows, names_start(split.images, (row["file_name"] for row in rows))
+
+
+def _outside(raw: dict[str, Any], split: Split) -> list[Problem]:
+    """Names of images that lead out of the data set, which are not followed."""
+    rows, folder = _rows_and_start(raw, split)
+    findings = Findings(str(split.annotations))
+    for row in rows:
+        if leads_out(split, folder, row["file_name"]):
+            message = (
+                f"its file_name leads out of {split.root or split.images}; move the image in or "
+                "link it"
+            )
+            record = f"image {row.get('id')} ({row['file_name'][:200]})"
+            findings.add("error", "image-outside", record, message)
+    return findings.problems
+
+
+def _named_images(raw: dict[str, Any], split: Split) -> list[_Named]:
+    rows, folder = _rows_and_start(raw, split)
     named = []
     for row in rows:
+        if leads_out(split, folder, row["file_name"]):
+            continue
         record = f"image {row.get('id')} ({row['file_name']})"
         path = folder / row["file_name"]
         named.append(_Named(split.name, record, path, row.get("width"), row.get("height")))

@@ -8,7 +8,7 @@ from detnet.data.annotations import Annotations, require_images, to_coco_dict
 from detnet.data.categories import Categories
 from detnet.data.contents import read_content
 from detnet.data.flat import FlatBytes
-from detnet.data.folders import Split, names_start
+from detnet.data.folders import Split, names_start, require_inside
 from detnet.data.keypoints import KeypointLayout, place_keypoints, require_keypoints
 from detnet.data.mask_areas import pixel_area, polygon_areas
 from detnet.data.masks import encode_box, encode_segmentation
@@ -111,9 +111,11 @@ class _Builder:
         xywh[whole] = original.reshape(-1, 4)
         labels = self.categories.labels_of(_column(self.records, "category_id", np.int64)[rows])
         names = [image["file_name"] for image in self.images]
+        start = names_start(self.split.images, names)
+        require_inside(self.split, start, names)
         annotations = Annotations(
             path=self.split.annotations,
-            images_folder=names_start(self.split.images, names),
+            images_folder=start,
             image_ids=self.image_ids[images],
             file_names=FlatBytes.of(names[i].encode("utf-8", "surrogatepass") for i in images),
             sizes=self.sizes[images],

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from detnet.data.folders import Split, find_split, find_splits, names_start
+from detnet.data.folders import Split, find_split, find_splits, names_start, require_inside
 from detnet.data.interchange import (
     LabelledBox,
     Picture,
@@ -49,6 +49,7 @@ def convert(
     link: bool = True,
     keep_difficult: bool = False,
     zero_based: bool = False,
+    outside: bool = False,
     progress: Progress | None = None,
 ) -> Conversion:
     """Converts a data set into a new folder, which is there whole or not at all.
@@ -61,9 +62,10 @@ def convert(
         link: images are hard links to the source's where possible, else copies.
         keep_difficult: see `read_voc`.
         zero_based: see `read_voc`.
+        outside: take images that lie outside of `source`, too, where its files name them.
 
     Raises:
-        InputError: the source cannot be read, or the output exists.
+        InputError: the source cannot be read, names an image outside of it, or the output exists.
     """
     source, output = Path(source), Path(output)
     if output.exists() or output.is_symlink():
@@ -76,9 +78,9 @@ def convert(
             source, keep_difficult=keep_difficult, zero_based=zero_based, progress=progress
         )
     elif found == "yolo":
-        pictures = read_yolo(source, progress=progress)
+        pictures = read_yolo(source, outside=outside, progress=progress)
     else:
-        pictures = read_coco(source)
+        pictures = read_coco(source, outside=outside)
     if not any(picture.boxes for picture in pictures.pictures):
         raise InputError(f"{source}: read as {found}, no image has an object; is it the format?")
     write = {"coco": write_coco, "voc": write_voc, "yolo": write_yolo}[target_format]
@@ -120,17 +122,20 @@ def recognise(source: Path) -> str:
     )
 
 
-def read_coco(source: Path) -> PictureSet:
+def read_coco(source: Path, *, outside: bool = False) -> PictureSet:
     """Reads all splits of a COCO data set.
+
+    Args:
+        outside: see `convert`.
 
     Raises:
         InputError: it has errors as `detnet check` reports them, or its splits' categories differ.
     """
     if source.is_file():
-        split = find_split(source, "train")
+        split = find_split(source, "train", outside=outside)
         splits = {"train": split}
     else:
-        splits = find_splits(source)
+        splits = find_splits(source, outside=outside)
     classes: list[str] = []
     pictures: dict[str, list[Picture]] = {}
     for name, split in splits.items():
@@ -188,6 +193,7 @@ def _entry(box: LabelledBox) -> dict[str, Any]:
 def _pictures(raw: dict[str, Any], split: Split, names: dict[int, str]) -> list[Picture]:
     pictures: dict[int, Picture] = {}
     folder = names_start(split.images, (row["file_name"] for row in raw["images"]))
+    require_inside(split, folder, (row["file_name"] for row in raw["images"]))
     for row in raw["images"]:
         path = folder / row["file_name"]
         if not path.is_file():

@@ -2,10 +2,11 @@
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
+from detnet.data.names import leaves
 from detnet.data.voc_lists import find_lists, find_standard, find_years, names_root
 from detnet.errors import InputError
 
@@ -29,12 +30,16 @@ class Split:
         annotations: the COCO JSON file; of VOC's data the first of the lists.
         images: the folder that holds them; `names_start` tells where the JSON's file names begin.
         lists: the files of VOC's ImageSets/Main that make up the split; none of COCO's data.
+        root: the data set's folder, below which images may lie; None for `images` alone.
+        outside: whether images may lie anywhere else, too.
     """
 
     name: str
     annotations: Path
     images: Path
     lists: tuple[Path, ...] = ()
+    root: Path | None = None
+    outside: bool = False
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -42,7 +47,9 @@ class Split:
         return tuple(path.resolve() for path in self.lists or (self.annotations,))
 
 
-def find_split(data: Path, split: str, *, images: Path | None = None) -> Split:
+def find_split(
+    data: Path, split: str, *, images: Path | None = None, outside: bool = False
+) -> Split:
     """Finds one split of a data set.
 
     Args:
@@ -51,15 +58,25 @@ def find_split(data: Path, split: str, *, images: Path | None = None) -> Split:
         split: "train", "val" (also "valid"), "test", or any name used in the layouts; of VOC's
             also lists by year, "VOC2007/trainval+VOC2012/trainval".
         images: the folder of images, where it is not beside the annotations.
+        outside: let the annotations name images that lie outside of the data set's folder.
 
     Raises:
         InputError: nothing fits, or more than one file does.
     """
+    found = _find_split(data, split, images)
+    return replace(found, outside=outside)
+
+
+def _find_split(data: Path, split: str, images: Path | None) -> Split:
     data, name = Path(data), _canonical(split)
     if images is not None and not Path(images).is_dir():
         raise InputError(f"{images}: the folder of images does not exist")
     if data.is_file():
-        return Split(name, data, Path(images) if images else _images_beside(data))
+        if images is not None:
+            return Split(name, data, Path(images))
+        folder = data.parent
+        root = folder.parent if folder.name == "annotations" else folder
+        return Split(name, data, _images_beside(data), root=root)
     _require_folder(data)
     found = _find(data, name)
     if found is None:
@@ -70,11 +87,15 @@ def find_split(data: Path, split: str, *, images: Path | None = None) -> Split:
             return _of_voc(data, name, years)
         has = f"it has {', '.join(present)}" if present else f"looked for {_TRIED}"
         raise InputError(f"{data}: no annotations of the split {split!r}; {has}")
-    return Split(name, found, Path(images) if images else _images_of(data, found, name))
+    place = Path(images) if images else _images_of(data, found, name)
+    return Split(name, found, place, root=data)
 
 
-def find_splits(data: Path) -> dict[str, Split]:
+def find_splits(data: Path, *, outside: bool = False) -> dict[str, Split]:
     """Finds the splits train, val and test, those that are there, in that order.
+
+    Args:
+        outside: see `find_split`.
 
     Raises:
         InputError: `data` does not exist, or holds none of them in a layout we know.
@@ -88,7 +109,7 @@ def find_splits(data: Path) -> dict[str, Split]:
         names = list(find_standard(find_years(data)))
     if not names:
         raise InputError(f"{data}: no data set found; looked for {_TRIED}")
-    return {name: find_split(data, name) for name in names}
+    return {name: find_split(data, name, outside=outside) for name in names}
 
 
 def names_start(images: Path, names: Iterable[str]) -> Path:
@@ -102,10 +123,44 @@ def names_start(images: Path, names: Iterable[str]) -> Path:
         names: the JSON's file names.
     """
     for name in islice(names, _LOOKED_UP):
-        for folder in (images, *images.parents[:2]):
+        for folder in () if leaves(name) else (images, *images.parents[:2]):
             if os.path.exists(folder / name):  # pathlib's own raises on names that are too long
                 return folder
     return images
+
+
+def leads_out(split: Split, start: Path, name: str) -> bool:
+    """Whether an image's name leads out of the data set, and the split does not allow that.
+
+    Args:
+        start: see `names_start`.
+    """
+    if split.outside:
+        return "\0" in name
+    if leaves(name):
+        return True
+    if start in (split.images, split.root):
+        return False
+    place, allowed = start / name, (split.images, split.root)
+    return not any(folder in place.parents for folder in allowed if folder is not None)
+
+
+def require_inside(split: Split, start: Path, names: Iterable[str]) -> None:
+    """Refuses names that lead out of the data set: what they name is none of its images.
+
+    Args:
+        start: see `names_start`.
+
+    Raises:
+        InputError: naming the first, and how many there are.
+    """
+    found = [name for name in names if leads_out(split, start, name)]
+    if found:
+        more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+        raise InputError(
+            f"{split.annotations}: image {found[0][:200]!r}{more} lies outside of "
+            f"{split.root or split.images}; move it in or link it, or allow it by --outside-images"
+        )
 
 
 def _canonical(split: str) -> str:
@@ -120,7 +175,7 @@ def _of_voc(data: Path, name: str, years: dict[str, Path]) -> Split:
             f"{data}: no list of the split {name!r}; it has {present}, and lists by year, as "
             f"{next(iter(years))}/trainval"
         )
-    return Split(name, lists[0], names_root(years, data), lists)
+    return Split(name, lists[0], names_root(years, data), lists, root=data)
 
 
 def _require_folder(data: Path) -> None:

@@ -9,6 +9,7 @@ of all years that have it. Else train, val and test are the lists of these names
 from collections.abc import Mapping
 from pathlib import Path
 
+from detnet.data.names import leaves
 from detnet.errors import InputError
 
 LISTS = Path("ImageSets", "Main")
@@ -70,6 +71,9 @@ def read_list(path: Path) -> list[str]:
         reason = getattr(error, "strerror", None) or "no text file"
         raise InputError(f"{path}: cannot be read: {reason}") from None
     rows = [line.split() for line in lines if line.strip()]
+    out = next((row[0] for row in rows if leaves(row[0])), None)
+    if out is not None:
+        raise InputError(f"{path}: {out[:200]!r} leads out of the data set's folder")
     return list(dict.fromkeys(row[0] for row in rows if row[1:2] != [_NO_OBJECT]))
 
 

@@ -1,5 +1,6 @@
 """YOLO's text files: read and written. A line is a class and a box, or an outline, in fractions."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -23,20 +24,33 @@ from detnet.errors import InputError
 _SPELLINGS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
 
 
-def read_yolo(folder: Path, *, progress: Progress | None = None) -> PictureSet:
+def read_yolo(
+    folder: Path, *, outside: bool = False, progress: Progress | None = None
+) -> PictureSet:
     """Reads a folder in one of YOLO's layouts.
 
     Splits are those of data.yaml, else folders images/SPLIT or SPLIT/images, else all of images/
     is train. The labels of …/images/a.jpg are …/labels/a.txt, else a.txt beside it; an image
     without them has no objects. Classes are data.yaml's names, else the lines of classes.txt.
 
+    Args:
+        outside: follow data.yaml and lists of paths out of the folder, too.
+
     Raises:
-        InputError: a file cannot be read; the message names it and the line.
+        InputError: a file cannot be read, or lies outside of the folder; the message names it and
+            the line.
     """
     config_path, config = find_yaml(folder)
     classes = _classes(folder, config_path, config)
     notes: list[str] = []
     members = _splits(folder, config_path, config, notes)
+    if not outside:
+        for path in (path for paths in members.values() for path in paths):
+            if not _is_inside(path, folder):
+                raise InputError(
+                    f"{folder}: its files name {path}, which lies outside of it; move it in or "
+                    "link it, or allow it by --outside-images"
+                )
     files = measure((path for paths in members.values() for path in paths), progress)
     splits = {}
     read: set[Path] = set()
@@ -166,6 +180,15 @@ def _listed(entry: str, path: Path, config: dict[str, Any]) -> list[Path]:
             lines = place.read_text(encoding="utf-8").split("\n")
             return [place.parent / line.strip() for line in lines if line.strip()]
     raise InputError(f"{path}: names {entry!r}, which is not there; correct the path")
+
+
+def _is_inside(path: Path, folder: Path) -> bool:
+    """Whether a path lies below the folder as it is written; links in there may lead anywhere."""
+    roots = {Path(os.path.abspath(folder)), Path(os.path.realpath(folder))}
+    below = path.relative_to(folder) if path.is_relative_to(folder) else None
+    if below is not None:
+        return ".." not in below.parts
+    return ".." not in path.parts and not roots.isdisjoint(Path(os.path.abspath(path)).parents)
 
 
 def _label_file(image: Path) -> Path:

@@ -35,6 +35,7 @@ class TrainConfig(RunConfig):
         train_images: image folder of train_annotations.
         val_annotations: annotation file to evaluate on, with val_images.
         val_images: image folder of val_annotations.
+        outside_images: let annotations name images outside of the data set's folder.
         detector: name of a detector.
         norm: frozen, batch or sync batch norm; auto takes frozen with weights and sync from
             scratch.
@@ -56,6 +57,7 @@ class TrainConfig(RunConfig):
     train_images: str | None = None
     val_annotations: str | None = None
     val_images: str | None = None
+    outside_images: bool = False
     detector: str = "faster_rcnn_fpn"
     norm: Literal["auto", "frozen", "batch", "sync"] = "auto"
     frozen: list[str] = field(default_factory=list)

@@ -31,7 +31,7 @@ def find_val(config: TrainConfig) -> Split | None:
     if config.val_split == "none":
         return None
     if not config.val_annotations and config.val_split == "val":
-        found = find_splits(Path(config.data)).get("val") if config.data else None
+        found = _val(config) if config.data else None
         return _fitting(config, found) if found else None
     return _split(config, config.val_split, config.val_annotations, config.val_images)
 
@@ -55,7 +55,13 @@ def _fitting(config: TrainConfig, split: Split) -> Split:
 
 def _split(config: TrainConfig, name: str, annotations: str | None, images: str | None) -> Split:
     if annotations:
-        return find_split(Path(annotations), name, images=Path(images) if images else None)
+        place = Path(images) if images else None
+        return find_split(Path(annotations), name, images=place, outside=config.outside_images)
     if not config.data:
         raise InputError("no data: give --data FOLDER, or --train-annotations and --train-images")
-    return _fitting(config, find_split(Path(config.data), name))
+    found = find_split(Path(config.data), name, outside=config.outside_images)
+    return _fitting(config, found)
+
+
+def _val(config: TrainConfig) -> Split | None:
+    return find_splits(Path(config.data), outside=config.outside_images).get("val")

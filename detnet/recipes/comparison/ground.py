@@ -1,14 +1,14 @@
 """The ground truth that results were made on, known by its content, never by the name of a file."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
 from detnet.data.annotations import Annotations, to_coco_dict
 from detnet.data.coco import load_annotations
 from detnet.data.contents import read_content
-from detnet.data.folders import Split, find_split, names_start
+from detnet.data.folders import Split, find_split, leads_out, names_start
 from detnet.errors import InputError
 from detnet.evaluation.normalise import Truth, fingerprint, read_truth
 from detnet.evaluation.records import read_json
@@ -81,6 +81,8 @@ def _readings(split: Split, iou_type: str, *, repaired: bool) -> list[GroundTrut
     written = read_content(split) if split.lists else path
     names = _file_names(written)
     folder = names_start(split.images, names.values()) if split.images.is_dir() else None
+    if folder is not None:  # no picture is drawn of what lies elsewhere
+        names = {i: name for i, name in names.items() if not leads_out(split, folder, name)}
     grounds = [GroundTruth(path, written, read_truth(written, iou_type=iou_type), folder, names)]
     if repaired:
         read = _as_runs_read_it(split, iou_type)
@@ -92,6 +94,7 @@ def _readings(split: Split, iou_type: str, *, repaired: bool) -> list[GroundTrut
 
 def _as_runs_read_it(split: Split, iou_type: str) -> Annotations:
     masks, keypoints = iou_type == "segm", iou_type == "keypoints"
+    split = replace(split, outside=True)  # opens no image
     return load_annotations(split, masks=masks, keypoints=keypoints)[0]
 
 
