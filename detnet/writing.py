@@ -7,16 +7,19 @@ from pathlib import Path
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, *, shared: bool = False) -> Iterator[Path]:
     """Gives a file beside `path` to write to, and puts it into its place when that is done.
 
-    What goes wrong, a full disk or a kill, leaves at `path` what was there before. Several
-    processes may write the same file at once; the last one stays.
+    What goes wrong, a full disk or a kill, leaves at `path` what was there before.
+
+    Args:
+        shared: several processes may write the same file at once; the last one stays. Without it
+            what a kill has left beside is written over next time, and does not gather.
 
     Raises:
         OSError: naming the file, also where the system tells only why.
     """
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part" if shared else f".{path.name}.part")
     try:
         yield beside
         with beside.open("rb") as file:
@@ -32,13 +35,13 @@ def replacing(path: Path) -> Iterator[Path]:
             beside.unlink(missing_ok=True)
 
 
-def write_text(path: Path, text: str) -> None:
+def write_text(path: Path, text: str, *, shared: bool = False) -> None:
     """Writes a text file, UTF-8, see `replacing`.
 
     Raises:
         OSError: naming the file.
     """
-    with replacing(path) as beside:
+    with replacing(path, shared=shared) as beside:
         beside.write_text(text, encoding="utf-8")
 
 

@@ -71,13 +71,16 @@ def run(args: argparse.Namespace) -> int:
 
     from detnet.data.images import read_image
     from detnet.inference.inspect_pictures import draw_activations, draw_receptive_fields
+    from detnet.writing import replacing
 
     image = read_image(args.image)
     inspections = _inspect([args.model, *args.beside], image, args)
     args.output.mkdir(parents=True, exist_ok=True)
     paths = [args.output / f"{args.image.stem}-{what}.png" for what in PICTURES]
     for path, draw in zip(paths, (draw_activations, draw_receptive_fields), strict=True):
-        draw(inspections, args.image.name).save(path)
+        picture = draw(inspections, args.image.name)
+        with replacing(path) as beside:
+            picture.save(beside, "PNG")
     facts = {
         "image": str(args.image),
         "image_size": [image.shape[1], image.shape[2]],

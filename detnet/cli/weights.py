@@ -34,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="write backbone and classifier to OUT (.safetensors, .pth, .pkl) under the names of "
         "detnet (our model file), torchvision (timm's, too), detnet_pytorch, detectron or detnas",
     )
+    parser.add_argument("--overwrite", action="store_true", help="let --export replace OUT")
     parser.add_argument("--push", metavar="OWNER/NAME", help="upload our model file to the hub")
     parser.add_argument("--private", action="store_true", help="make a pushed repository private")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
@@ -61,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
         lines += [f"into {args.backbone}:", "", *filled.lines(), ""]
     if args.export:
         layout, out = args.export
-        found["notes"] = export(source, layout, Path(out))
+        found["notes"] = export(source, layout, Path(out), overwrite=args.overwrite)
         found["exported"] = out
         lines += [f"wrote {out}", *found["notes"]]
     if args.push:

@@ -17,6 +17,7 @@ from PIL import Image, ImageDraw
 
 from detnet.data.masks import encode_pixels
 from detnet.data.shape_keypoints import corner_keypoints, named_corners
+from detnet.writing import write_text
 
 NAMES = ("disk", "square", "triangle")
 # Areas in COCO's sense: small below 32², large from 96². The gaps leave room for what is hidden.
@@ -76,7 +77,7 @@ def write_scenes(
             ],
         }
         path = folder / "annotations" / f"instances_{split}.json"
-        path.write_text(json.dumps(content), encoding="utf-8")
+        write_text(path, json.dumps(content))
 
 
 def draw_scene(

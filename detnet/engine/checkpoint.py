@@ -1,6 +1,5 @@
 """Checkpoints that are whole or not there, and the state of every random number generator."""
 
-import os
 import pickle
 import random
 from pathlib import Path
@@ -10,6 +9,7 @@ import numpy as np
 import torch
 
 from detnet.errors import InputError
+from detnet.writing import replacing
 
 
 def save(path: str | Path, state: dict[str, Any]) -> None:
@@ -22,24 +22,15 @@ def save(path: str | Path, state: dict[str, Any]) -> None:
         InputError: the disk is full or refuses; what was at `path` before is still there.
     """
     path = Path(path)
-    partial = path.with_name(path.name + ".partial")
     try:
-        with partial.open("wb") as file:
+        with replacing(path) as beside, beside.open("wb") as file:
             _write(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-        _sync_folder(path.parent)
     except OSError as error:
-        _remove(partial)
         kept = "the checkpoint before it is kept" if path.exists() else "there is none before it"
         raise InputError(
             f"{path}: cannot save the checkpoint: {error.strerror or error}; {kept}; "
             "free the disk and go on with --resume"
         ) from error
-    except BaseException:
-        _remove(partial)
-        raise
 
 
 def load(path: str | Path) -> dict[str, Any]:
@@ -58,8 +49,8 @@ def load(path: str | Path) -> dict[str, Any]:
             f"{path}: not a checkpoint of ours (it is cut, or holds more than numbers, which could "
             "run code and is refused)"
         ) from None
-    except (OSError, EOFError, RuntimeError, ValueError, KeyError) as error:
-        reason = str(error).strip().partition("\n")[0]
+    except Exception as error:  # a damaged archive or pickle can go wrong in any way whatever
+        reason = str(error).strip().partition("\n")[0][:300] or type(error).__name__
         raise InputError(f"{path}: the checkpoint is cut or damaged: {reason}") from error
     if not isinstance(state, dict):
         raise InputError(f"{path}: not a checkpoint of ours: a {type(state).__name__}, not a dict")
@@ -122,20 +113,3 @@ def _write(state: dict[str, Any], file: IO[bytes]) -> None:
 
 def _cuda_in_use() -> bool:
     return torch.cuda.is_available() and torch.cuda.is_initialized()
-
-
-def _sync_folder(folder: Path) -> None:
-    """Makes a rename outlive a power failure, where the system lets a folder be opened."""
-    if os.name == "posix":
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
-def _remove(partial: Path) -> None:
-    try:
-        partial.unlink(missing_ok=True)
-    except OSError:
-        return  # already failing for a reason that matters more

@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import IO, Any
 
 from detnet.errors import InputError
+from detnet.writing import write_text
 
 fcntl: ModuleType | None
 try:
@@ -96,7 +97,7 @@ class RunFolder:
 
     def write_environment(self) -> None:
         """Notes the command, the versions and the machine that the run's numbers come from."""
-        self.environment.write_text(json.dumps(describe_environment(), indent=2) + "\n")
+        write_text(self.environment, json.dumps(describe_environment(), indent=2) + "\n")
 
     def log(self, event: dict[str, Any]) -> None:
         """Appends the event to metrics.jsonl as one line, which outlives a kill of this process.
@@ -136,15 +137,9 @@ class RunFolder:
             kept.append(line + "\n")
         if not self.metrics.exists() or self.metrics.read_text() == "".join(kept):
             return
-        partial = self.metrics.with_name(self.metrics.name + ".partial")
         try:
-            with partial.open("w") as file:
-                file.writelines(kept)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, self.metrics)
+            write_text(self.metrics, "".join(kept))
         except OSError as error:
-            partial.unlink(missing_ok=True)
             raise InputError(f"{self.metrics}: cannot write: {error.strerror}") from error
 
     def _lines(self) -> list[str]:

@@ -9,6 +9,7 @@ import numpy as np
 import pycocotools.mask
 
 from detnet.errors import InputError
+from detnet.writing import write_text
 
 _MASK_THRESHOLD = 0.5
 _HALF = 0.5  # from a pixel's edge to its centre, where COCO's keypoints have it
@@ -76,23 +77,7 @@ def write_results(path: Path | str, records: list[dict[str, Any]]) -> None:
             f"{path}: results[{bad}] of image {records[bad]['image_id']} holds NaN or infinity: "
             "the model that made it has diverged"
         ) from None
-    write_whole(Path(path), text)
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Writes a text file beside its place and renames it, so that a full disk leaves the old one.
-
-    Raises:
-        OSError: naming the file, also where the system tells only why.
-    """
-    beside = path.with_name(f".{path.name}.part")
-    try:
-        beside.write_text(text, encoding="utf-8")
-        beside.replace(path)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
-    finally:
-        beside.unlink(missing_ok=True)
+    write_text(Path(path), text)
 
 
 def _of_image(

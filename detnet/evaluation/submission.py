@@ -1,8 +1,6 @@
 """Results packed as COCO's evaluation server takes them."""
 
-import contextlib
 import json
-import os
 import re
 import zipfile
 from pathlib import Path
@@ -12,6 +10,7 @@ import numpy as np
 
 from detnet.errors import InputError
 from detnet.evaluation.normalise import Detections, Truth
+from detnet.writing import replacing
 
 TEST_SET = "test-dev2017"
 _SERVER_NAME = re.compile(r"(detections|person_keypoints)_[^_]+_.+_results")
@@ -36,18 +35,13 @@ def write_submission(path: Path | str, truth: Truth, detections: Detections) -> 
     path = Path(path)
     check_submission(path)
     name = _name_inside(path, "detections" if detections.keypoints is None else "person_keypoints")
-    beside = path.with_name(f".{path.name}.part")
     text = json.dumps(_records(truth, detections), separators=(",", ":"), allow_nan=False)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with zipfile.ZipFile(beside, "w", zipfile.ZIP_DEFLATED) as file:
+        with replacing(path) as beside, zipfile.ZipFile(beside, "w", zipfile.ZIP_DEFLATED) as file:
             file.writestr(name, text)
-        os.replace(beside, path)
     except OSError as error:
         raise OSError(error.errno, error.strerror or str(error), str(path)) from error
-    finally:
-        with contextlib.suppress(OSError):
-            beside.unlink(missing_ok=True)
     return name
 
 

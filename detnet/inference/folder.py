@@ -12,10 +12,11 @@ from torch import Tensor
 
 from detnet.data.images import read_image
 from detnet.errors import InputError
-from detnet.evaluation.results import write_results, write_whole
+from detnet.evaluation.results import write_results
 from detnet.inference.predictor import Prediction, Predictor, batches
 from detnet.inference.sources import Source
 from detnet.inference.video import VideoWriter, read_frames, read_info
+from detnet.writing import replacing, write_text
 
 JPEG_QUALITY = 92
 
@@ -58,7 +59,7 @@ class PredictionFiles:
         )
 
     def write(self, output: Path) -> None:
-        write_whole(output / "images.json", json.dumps(self.images))
+        write_text(output / "images.json", json.dumps(self.images))
         write_results(output / "predictions.json", self.results)
 
 
@@ -114,8 +115,10 @@ def _predict_images(
     found = predictor.predict_batch([image for _, image in read])
     for (source, image), prediction in zip(read, found, strict=True):
         source.destination.parent.mkdir(parents=True, exist_ok=True)
-        with _naming(source.destination):
-            prediction.draw(image).save(source.destination, quality=JPEG_QUALITY)
+        picture = prediction.draw(image)
+        with _naming(source.destination), replacing(source.destination) as beside:
+            kind = "JPEG" if source.destination.suffix == ".jpg" else "PNG"
+            picture.save(beside, kind, quality=JPEG_QUALITY)
         files.add(prediction, source, output)
         yield Outcome(source, objects=len(prediction))
 

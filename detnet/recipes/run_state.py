@@ -15,6 +15,12 @@ from detnet.engine.precision import choose_precision
 from detnet.engine.runs import RunFolder
 from detnet.errors import InputError
 from detnet.recipes.plan import Plan
+from detnet.recipes.run_checks import (
+    MISTAKES,
+    require_average,
+    require_optimizer,
+    require_parts,
+)
 from detnet.recipes.settings import RunConfig
 from detnet.recipes.task import Task
 
@@ -97,6 +103,10 @@ def restore(run: Run) -> None:
         run.watch({"event": "note", "text": "no checkpoint yet: the run begins anew"})
         return
     state = checkpoint.load(run.folder.last)
+    try:
+        require_parts(state, Progress)
+    except InputError as error:
+        raise InputError(f"{run.folder.last}: not a checkpoint of ours: {error}") from error
     source = run.task.source
     if state["data"] != source.fingerprint:
         raise InputError(
@@ -108,19 +118,27 @@ def restore(run: Run) -> None:
             f"{run.process.world_size}; start as many"
         )
     try:
+        require_optimizer(state["optimizer"], run.optimizer)
+        require_average(state["ema"], run.model, run.ema)
         run.model.load_state_dict(state["model"])
         run.optimizer.load_state_dict(state["optimizer"])
         if run.ema:
             run.ema.load_state_dict(state["ema"])
-    except (RuntimeError, ValueError, TypeError) as error:
+    except MISTAKES as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(
             f"{run.folder.last}: does not fit the settings in {run.folder.config} ({reason})"
         ) from error
     run.progress = Progress(**state["progress"])
-    checkpoint.restore_rng_state(state["rng"][run.process.rank])
-    if "task" in state:  # version 0.1 had none
-        run.task.restore(state["task"][run.process.rank])
+    try:
+        checkpoint.restore_rng_state(state["rng"][run.process.rank])
+        if "task" in state:  # version 0.1 had none
+            run.task.restore(state["task"][run.process.rank])
+    except MISTAKES as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise InputError(
+            f"{run.folder.last}: its random state or that of its data is damaged ({reason})"
+        ) from error
     if run.process.main:
         run.folder.cut_metrics(run.progress.iteration)
 

@@ -9,10 +9,11 @@ from detnet.data.annotations import Annotations, to_coco_dict
 from detnet.data.folders import Split
 from detnet.evaluation.coco import HEADLINE, KEYPOINT_HEADLINE
 from detnet.evaluation.normalise import read_detections, read_truth
-from detnet.evaluation.results import write_results, write_whole
+from detnet.evaluation.results import write_results
 from detnet.evaluation.submission import write_submission
 from detnet.recipes.config import read_config
 from detnet.recipes.splits import find_val
+from detnet.writing import write_text
 
 
 @dataclass(frozen=True)
@@ -57,10 +58,10 @@ def write_scores(scores: Scores, folder: Path) -> None:
     """Writes scores.json and results.json, and scores_voc07.json where that was measured."""
     folder.mkdir(parents=True, exist_ok=True)
     write_results(folder / "results.json", scores.results)
-    write_whole(folder / "scores.json", json.dumps(scores.to_json(), indent=1) + "\n")
+    write_text(folder / "scores.json", json.dumps(scores.to_json(), indent=1) + "\n")
     if scores.voc is not None:
         place = folder / f"scores_{scores.voc['metric']}.json"
-        write_whole(place, json.dumps(scores.voc, indent=1) + "\n")
+        write_text(place, json.dumps(scores.voc, indent=1) + "\n")
 
 
 def write_submissions(scores: Scores, annotations: Annotations, path: Path) -> list[Path]:

@@ -15,6 +15,7 @@ import yaml
 
 from detnet.errors import InputError
 from detnet.tables import unknown_name
+from detnet.writing import write_text
 
 
 class Settings(Protocol):
@@ -259,7 +260,7 @@ def write_config(config: RunConfig, path: Path) -> None:
     """Writes the settings with absolute paths, so that a run can be resumed from anywhere."""
     places = {name: getattr(config, name) for name in config.places()}
     absolute: dict[str, Any] = {name: _absolute(text) for name, text in places.items() if text}
-    path.write_text(dump_config(replace(config, **absolute)), encoding="utf-8")
+    write_text(path, dump_config(replace(config, **absolute)))
 
 
 def _absolute(place: str) -> str:

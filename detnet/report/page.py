@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from detnet.evaluation.results import write_whole
 from detnet.report.curves import training_charts
 from detnet.report.diagnosis import diagnosis_view
 from detnet.report.files import RunRecord, read_run
@@ -13,6 +12,7 @@ from detnet.report.pictures import LabelError, Picture
 from detnet.report.rendering import render_template
 from detnet.report.score_tables import Comparison, score_view
 from detnet.report.search.settings import flat_settings
+from detnet.writing import write_text
 
 THRESHOLD = 0.5  # score from which on a detection is shown at first
 _KINDS = (("best", "Best"), ("worst", "Worst"), ("missed", "Missed"), ("false", "False alarms"))
@@ -58,7 +58,7 @@ def write_page(
     """
     record = read_run(run)
     page = run / "report.html"
-    write_whole(page, render(record, findings or Findings(), live=live, place=shown or str(run)))
+    write_text(page, render(record, findings or Findings(), live=live, place=shown or str(run)))
     return page
 
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from detnet.report.results import Result
+from detnet.writing import replacing
 
 # Okabe and Ito's colours, which the colour-blind can tell apart.
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
@@ -63,5 +64,6 @@ def _draw(results: Sequence[Result], path: Path) -> Path:
             figure.legend(loc="outside right upper", frameon=False, fontsize=8)
         else:
             axes.legend(frameon=False)
-        figure.savefig(path, format="svg", metadata={"Date": None})
+        with replacing(path) as beside_it:
+            figure.savefig(beside_it, format="svg", metadata={"Date": None})
     return path

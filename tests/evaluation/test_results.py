@@ -10,7 +10,8 @@ import torch
 
 from detnet.errors import InputError
 from detnet.evaluation.coco import score
-from detnet.evaluation.results import encode_masks, to_results, write_results, write_whole
+from detnet.evaluation.results import encode_masks, to_results, write_results
+from detnet.writing import write_text
 
 
 def test_records() -> None:
@@ -70,16 +71,16 @@ def test_what_cannot_be_written(tmp_path: Path) -> None:
 
 def test_a_file_is_there_whole_or_as_it_was(tmp_path: Path) -> None:
     path = tmp_path / "results.json"
-    write_whole(path, "[]")
-    write_whole(path, "[1]")
+    write_text(path, "[]")
+    write_text(path, "[1]")
     assert path.read_text() == "[1]"
     with pytest.raises(UnicodeEncodeError):
-        write_whole(path, "[2, \ud800]")  # breaks off while it is written
+        write_text(path, "[2, \ud800]")  # breaks off while it is written
     assert path.read_text() == "[1]"
     assert [entry.name for entry in tmp_path.iterdir()] == ["results.json"]
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError) as caught:
-        write_whole(tmp_path / "gone" / "results.json", "[]")
+        write_text(tmp_path / "gone" / "results.json", "[]")
     assert caught.value.filename == str(tmp_path / "gone" / "results.json")

@@ -17,6 +17,8 @@ from zipfile import BadZipFile
 
 import numpy as np
 
+from detnet.writing import replacing
+
 _VERSION = 1
 _KEEP_AFTER_S = 0.5  # a listing made faster is not worth a file
 _SETTLED_NS = 2_000_000_000  # what changed just now may change again within its clock's tick
@@ -74,15 +76,10 @@ def _write(place: Path, found: Listing) -> None:
     """Writes a listing; where that is not possible the next start makes it again."""
     header = json.dumps({"facts": found.facts, "watched": found.watched}).encode()
     stored: dict[str, Any] = {"header": np.frombuffer(header, dtype=np.uint8), **found.arrays}
-    beside = place.with_name(f".{place.name}.{os.getpid()}.part")
-    try:
+    with contextlib.suppress(OSError):
         place.parent.mkdir(parents=True, exist_ok=True)
-        with beside.open("wb") as file:
+        with replacing(place, shared=True) as beside, beside.open("wb") as file:
             np.savez(file, **stored)
-        beside.replace(place)
-    except OSError:
-        with contextlib.suppress(OSError):
-            beside.unlink()
 
 
 def _read(place: Path, path: Path) -> Listing | None:

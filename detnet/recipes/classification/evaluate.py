@@ -20,10 +20,10 @@ from detnet.engine.memory import keep_freed_memory
 from detnet.engine.precision import autocast_to
 from detnet.errors import InputError
 from detnet.evaluation.classification import ranks, summarise
-from detnet.evaluation.results import write_whole
 from detnet.inference.fuse import fuse
 from detnet.inference.predictor import find_model
 from detnet.recipes.classification.config import read_config
+from detnet.writing import write_text
 
 Track = Callable[[Iterable[Any], int], Iterable[Any]]
 
@@ -126,7 +126,7 @@ def split_folder(data: Path, split: str) -> Path:
 def write_scores(scores: ClassifierScores, folder: Path) -> None:
     """Writes scores.json."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_whole(folder / "scores.json", json.dumps(scores.to_json(), indent=1) + "\n")
+    write_text(folder / "scores.json", json.dumps(scores.to_json(), indent=1) + "\n")
 
 
 @torch.no_grad()

@@ -17,12 +17,12 @@ from detnet.evaluation.comparison.matching import match
 from detnet.evaluation.grid import make_grid
 from detnet.evaluation.normalise import Detections, Truth
 from detnet.evaluation.records import read_json
-from detnet.evaluation.results import write_whole
 from detnet.recipes.comparison.compare import Compared
 from detnet.recipes.comparison.ground import GroundTruth
 from detnet.recipes.pages.overlays import LOWEST, MOST, MOST_SHAPES, make_mark, make_skeleton
 from detnet.report.comparison import COLOURS, ComparisonPicture, kinds_of, write_page
 from detnet.report.pictures import Mark, Skeleton, embed
+from detnet.writing import write_text
 
 Edges = Sequence[tuple[int, int]]
 
@@ -42,7 +42,7 @@ def write_output(compared: Compared, folder: Path, *, count: int) -> Path:
     if notes:
         compared.comparison.setdefault("notes", []).extend(notes)
     content = json.dumps(compared.comparison, indent=1, allow_nan=False)
-    write_whole(folder / "comparison.json", content + "\n")
+    write_text(folder / "comparison.json", content + "\n")
     return write_page(folder / "comparison.html", compared.comparison, pictures)
 
 

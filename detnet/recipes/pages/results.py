@@ -4,7 +4,6 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from detnet.evaluation.results import write_whole
 from detnet.recipes.config import TrainConfig, read_config
 from detnet.recipes.pages.origin import comparisons
 from detnet.report.published import Published
@@ -12,6 +11,7 @@ from detnet.report.result_curves import write_curves
 from detnet.report.results import Result, read_result
 from detnet.report.results_page import read_comparison, results_page
 from detnet.report.search.results import is_search, read_search_result
+from detnet.writing import write_text
 
 _PADDED = 32  # sides of a batch are multiples of it
 
@@ -53,7 +53,7 @@ def write_results_page(
         searches=searches,
         former=former,
     )
-    write_whole(page, text)
+    write_text(page, text)
 
 
 def former_rules(config: TrainConfig) -> list[str]:

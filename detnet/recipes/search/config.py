@@ -14,6 +14,7 @@ from detnet.errors import InputError
 from detnet.recipes import settings
 from detnet.recipes.config import fitting_options
 from detnet.recipes.settings import combine, option_help, read_source, typed
+from detnet.writing import write_text
 
 PHASES = ("pretrain", "finetune", "search", "retrain")
 GROUPS = ("pretrain", "finetune", "retrain_pretrain", "retrain", "validate")
@@ -230,7 +231,7 @@ def dump_config(config: SearchConfig) -> str:
 
 def write_config(config: SearchConfig, path: Path) -> None:
     """Writes the settings with absolute paths, so that a search can be resumed from anywhere."""
-    path.write_text(dump_config(absolute(config)), encoding="utf-8")
+    write_text(path, dump_config(absolute(config)))
 
 
 def absolute(config: SearchConfig) -> SearchConfig:

@@ -14,11 +14,11 @@ from detnet.data.classification.shards import ShardedImages, index_images
 from detnet.data.coco import load_annotations
 from detnet.data.folders import Split, find_split, find_splits
 from detnet.errors import InputError
-from detnet.evaluation.results import write_whole
 from detnet.recipes.classification.evaluate import split_folder
 from detnet.recipes.search.alone.sharing import read_json, write_json
 from detnet.recipes.search.config import SearchConfig
 from detnet.recipes.search.scoring.scoring import CARVED_CLASSES
+from detnet.writing import write_text
 
 _PURPOSE = 16  # keeps this draw apart from others of the same seed
 _RECORD = "source.json"  # what was carved; written last
@@ -105,7 +105,7 @@ def _part_annotations(config: SearchConfig, folder: Path) -> tuple[dict[str, int
         parts = {"train": (train, rest), "search": (train, chosen)}
         notes += _say(len(chosen), len(train), config.search_images, skipped)
     for name, (annotations, images) in parts.items():
-        write_whole(folder / f"{name}.json", json.dumps(to_coco_dict(annotations, images)))
+        write_text(folder / f"{name}.json", json.dumps(to_coco_dict(annotations, images)))
     counts = {name: len(images) for name, (_, images) in parts.items()}
     return {**counts, "detection": len(train)}, notes
 

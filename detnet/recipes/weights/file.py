@@ -1,13 +1,13 @@
 """What a weights file is, what it would fill, and how it is written for other projects."""
 
 import hashlib
+import io
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from detnet.backbones import BACKBONES, model_file
@@ -18,6 +18,7 @@ from detnet.backbones.weights.opening import IMAGE_OPTIONS
 from detnet.backbones.weights.shapes import meta_state
 from detnet.backbones.weights.source import Source, identify, layout_named
 from detnet.errors import InputError
+from detnet.writing import write_bytes
 
 _SUFFIXES = (".safetensors", ".pth", ".pt", ".pkl")
 _IMAGENET_CLASSES = 1000
@@ -60,13 +61,16 @@ def trial(source: Source, backbone: str, *, width: float = 1.0) -> Import:
     return compare(own, {**source.backbone, **source.others})
 
 
-def export(source: Source, layout: str, path: Path) -> list[str]:
+def export(source: Source, layout: str, path: Path, *, overwrite: bool = False) -> list[str]:
     """Writes a backbone, with its classifier if there is one, under a project's names.
+
+    The file is there whole or not at all.
 
     Args:
         layout: of `LAYOUTS`; "detnet" writes a model file of ours.
         path: ends in `.safetensors`, or in `.pth` or `.pt` for a file of `torch.save`, or in `.pkl`
             for a pickle of arrays as Detectron's.
+        overwrite: replace a file that is there, but not the one the weights come from.
 
     Returns:
         a line for each way in which that project's own network would take it amiss.
@@ -77,8 +81,7 @@ def export(source: Source, layout: str, path: Path) -> list[str]:
     """
     if path.suffix not in _SUFFIXES:
         raise InputError(f"{path}: must end in one of {', '.join(_SUFFIXES)}")
-    if path.exists():
-        raise InputError(f"{path}: is there already; name another file, or remove it")
+    _require_free(path, source, overwrite=overwrite)
     if layout == "detnet":
         _write_own(source, path)
         return []
@@ -105,19 +108,33 @@ def _fits(source: Source, backbone: str, width: float) -> bool:
     return True
 
 
-def _write(state: Mapping[str, Tensor], path: Path) -> None:
+def _require_free(path: Path, source: Source, *, overwrite: bool) -> None:
     if not path.parent.is_dir():
         raise InputError(f"{path.parent}: no such folder to write {path.name} into")
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder")
+    if not (path.exists() or path.is_symlink()):
+        return
+    if not overwrite:
+        raise InputError(f"{path}: is there already; name another file, or give --overwrite")
+    if Path(source.place).exists() and path.exists() and path.samefile(source.place):
+        raise InputError(f"{path}: is what is read; name another file")
+
+
+def _write(state: Mapping[str, Tensor], path: Path) -> None:
     tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
     if path.suffix == ".safetensors":
-        save_file(tensors, path)
+        model_file.write_tensors(path, tensors)
     elif path.suffix == ".pkl":
         blobs = {name: value.numpy() for name, value in tensors.items()}
         raw = pickle.dumps({"blobs": blobs}, protocol=2)
         # numpy before 2 knows its module by the old name.
-        path.write_bytes(raw.replace(b"cnumpy._core.multiarray\n", b"cnumpy.core.multiarray\n"))
+        raw = raw.replace(b"cnumpy._core.multiarray\n", b"cnumpy.core.multiarray\n")
+        write_bytes(path, raw)
     else:
-        torch.save(tensors, path)
+        content = io.BytesIO()  # torch buries a full disk's error under one of its own
+        torch.save(tensors, content)
+        write_bytes(path, content.getvalue())
 
 
 def _write_own(source: Source, path: Path) -> None:
@@ -132,7 +149,7 @@ def _write_own(source: Source, path: Path) -> None:
     images = {key: source.options.get(key, IMAGENET_RGB[key]) for key in IMAGE_OPTIONS}
     head = {n: v for n, v in source.others.items() if n.split(".")[0] in ("fc", "tail")}
     state = {**{f"backbone.{n}": v for n, v in source.backbone.items()}, **head}
-    if "fc.weight" in head:
+    if "fc.weight" in head and head["fc.weight"].ndim == 2 and len(head["fc.weight"]):
         info = ClassifierInfo(name, _classes(source, len(head["fc.weight"])), options, **images)
         save_classifier(path, info, state)
     else:
@@ -143,7 +160,7 @@ def _write_own(source: Source, path: Path) -> None:
 def _classes(source: Source, count: int) -> tuple[str, ...]:
     """The class names: the file's own, ImageNet's for a thousand, else numbers."""
     own = source.header.get("classes", ())
-    if len(own) == count:
+    if len(own) == count and count:
         return tuple(own)
     if count == _IMAGENET_CLASSES:
         from torchvision.models import ResNet50_Weights

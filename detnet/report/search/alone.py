@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from detnet.evaluation.layout import lay_out
+from detnet.writing import replacing
 
 _SIZE = (5.0, 4.0)  # inches
 
@@ -64,7 +65,8 @@ def draw_ranking(path: Path, found: Mapping[str, Any], way: str) -> Path:
             low, high = one["interval"]
             axes.set_title(f"Kendall's τ {one['tau']:.2f} ({low:.2f} to {high:.2f})", fontsize=9)
         axes.grid(alpha=0.3)
-        figure.savefig(path, format="svg", metadata={"Date": None})
+        with replacing(path) as beside_it:
+            figure.savefig(beside_it, format="svg", metadata={"Date": None})
     return path
 
 

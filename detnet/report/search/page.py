@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from detnet.evaluation.results import write_whole
 from detnet.report.curves import Chart, training_charts
 from detnet.report.rendering import render_template
 from detnet.report.search.charts import cost_name, cost_text, front_chart, progress_chart
@@ -22,6 +21,7 @@ from detnet.report.search.views import (
     preference_view,
     score_text,
 )
+from detnet.writing import write_text
 
 _STATE = {
     "not begun": "The search has not begun.",
@@ -41,7 +41,7 @@ def write_search_page(path: Path, record: SearchRecord, summary: Mapping[str, An
     Returns:
         The page's path.
     """
-    write_whole(path, render(record, summary))
+    write_text(path, render(record, summary))
     return path
 
 

@@ -23,6 +23,7 @@ from detnet.recipes.search.alone.validate import training_jobs
 from detnet.report.search.alone import baselines_markdown
 from detnet.search.intervals import difference_interval, mean_interval
 from detnet.search.samples import draw_paths, largest_within
+from detnet.writing import write_text
 
 _PURPOSE = 35  # keeps these draws apart from others of the same seed
 CONFIDENCE = 0.95
@@ -87,7 +88,7 @@ def baselines(
             return None
     found = _summary(plan, trainings)
     write_json(folder / "baselines.json", found)
-    (folder / "baselines.md").write_text(baselines_markdown(found), encoding="utf-8")
+    write_text(folder / "baselines.md", baselines_markdown(found))
     return found
 
 

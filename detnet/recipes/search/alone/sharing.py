@@ -12,6 +12,7 @@ from typing import Any
 from detnet.engine.runs import RunFolder
 from detnet.errors import InputError
 from detnet.recipes.run_state import Watch
+from detnet.writing import write_text
 
 
 class Busy(Exception):
@@ -126,12 +127,7 @@ def require_one_process(command: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Writes a file whole or not at all; several processes may do so at once."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        beside.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n", shared=True)
 
 
 def read_json(path: Path) -> Any:
