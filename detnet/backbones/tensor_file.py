@@ -171,7 +171,7 @@ def _require_shallow(header: Any, where: str) -> None:
     """Bounds depth and numbers; a walk without recursion, which a deep header would break."""
     level = [header]
     for _ in range(_DEEPEST):
-        below = []
+        below: list[Any] = []
         for value in level:
             if isinstance(value, dict):
                 below += value.values()

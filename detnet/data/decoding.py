@@ -17,8 +17,8 @@ from PIL import Image
 
 from detnet.errors import InputError
 
-# Cameras of 102 megapixels and panoramas of 16,384 x 8,192 pass. Decoding takes up to 16 bytes a
-# pixel, so this is about 2 GB for a process that reads images.
+# Cameras of 102 megapixels and panoramas of 16,384 x 8,192 pass. Decoding was seen to take 10 to 14
+# bytes a pixel, so this is up to 1.9 GB for a process that reads images.
 MAX_PIXELS = 135_000_000
 SETTING = "DETNET_MAX_PIXELS"  # of the environment, which workers inherit
 _PROGRAMS = ("EPS", "WMF")  # formats that pillow hands to other programs to be drawn

@@ -159,7 +159,8 @@ def require_inside(split: Split, start: Path, names: Iterable[str]) -> None:
         more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
         raise InputError(
             f"{split.annotations}: image {found[0][:200]!r}{more} lies outside of "
-            f"{split.root or split.images}; move it in or link it, or allow it by --outside-images"
+            f"{split.root or split.images}; move it in or link it, or allow it by --outside-images "
+            "(of train: --outside-images true)"
         )
 
 

@@ -54,6 +54,10 @@ def _read(path: Path) -> TensorFile:
     tensors = _unbox(content)
     if not tensors:
         raise InputError(f"{path}: holds no tensors by name")
+    for name, value in tensors.items():
+        # One number may be said to stand in many places, and would fill the memory when copied.
+        if value.layout != torch.strided or value.nbytes > value.untyped_storage().nbytes():
+            raise InputError(f"{path}: {name[:80]} is not stored as it is said to be")
     return TensorFile({}, tensors, sum(value.numel() for value in tensors.values()))
 
 

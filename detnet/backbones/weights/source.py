@@ -113,8 +113,9 @@ def describe(backbone: Mapping[str, Tensor]) -> str:
     counts = blocks_of(backbone)
     blocks = ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
     stem = backbone.get("stem.conv.weight")
-    known = stem is not None and stem.ndim > 0
-    channels = f"a stem of {len(stem)} channels" if known else "no stem"
+    channels = "no stem"
+    if stem is not None and stem.ndim:
+        channels = f"a stem of {len(stem)} channels"
     return f"{channels}, blocks {blocks}"
 
 

@@ -162,3 +162,11 @@ def test_cut_files(tmp_path: Path) -> None:
         read_tensors(tmp_path / "wrong.pkl")
     with pytest.raises(InputError, match="no such weights file"):
         read_tensors(tmp_path / "absent.pth")
+
+
+def test_a_tensor_larger_than_its_data_is_refused(tmp_path: Path) -> None:
+    """A few bytes that say they are a billion numbers."""
+    torch.save({"stem.conv.weight": torch.zeros(1).expand(10**9)}, tmp_path / "a.pth")
+    assert (tmp_path / "a.pth").stat().st_size < 5000
+    with pytest.raises(InputError, match=r"a.pth: stem.conv.weight is not stored as it is said"):
+        read_tensors(tmp_path / "a.pth")
