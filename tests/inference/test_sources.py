@@ -84,3 +84,19 @@ def test_an_image_with_an_unusual_name_is_taken_when_asked_for(tmp_path: Path) -
     path = picture(tmp_path / "a.png").rename(tmp_path / "scan.jfif")
     (source,), _ = find_sources([path], tmp_path / "out")
     assert source.path == path and source.destination.name == "scan.png"
+
+
+def test_a_link_in_the_output_folder_leads_nowhere(tmp_path: Path) -> None:
+    inside, output, away = tmp_path / "in" / "sub", tmp_path / "out", tmp_path / "away"
+    for folder in (inside, output, away):
+        folder.mkdir(parents=True)
+    Image.new("RGB", (60, 40)).save(inside / "a.png")
+    (output / "sub").symlink_to(away)
+    with pytest.raises(InputError, match=r"out/sub/a.png: a link there leads out of .*out"):
+        find_sources([tmp_path / "in"], output)
+    (output / "sub").unlink()
+    sources, _ = find_sources([tmp_path / "in"], output)
+    assert [source.destination for source in sources] == [output / "sub" / "a.png"]
+    linked = tmp_path / "linked"
+    linked.symlink_to(output)
+    assert len(find_sources([tmp_path / "in"], linked)[0]) == 1
