@@ -35,6 +35,17 @@ def make_norm(kind: NormKind) -> Callable[[int], nn.Module]:
     return layers[kind]
 
 
+def set_momentum(model: nn.Module, momentum: float) -> None:
+    """Sets the share of a new batch in the running statistics of all batch norms of a model.
+
+    Args:
+        momentum: in (0, 1]; torch's layers begin with 0.1. Frozen norms have none.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.momentum = momentum
+
+
 class FrozenNorm(FrozenBatchNorm2d):
     """torchvision's frozen batch norm, which keeps half-precision input in half precision.
 

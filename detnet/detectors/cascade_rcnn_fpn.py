@@ -7,7 +7,7 @@ from detnet.backbones.blocks import scale_channels
 from detnet.backbones.norm import NormKind
 from detnet.detectors.cascade_heads import AgnosticPredictor, CascadeHeads
 from detnet.detectors.faster_rcnn_fpn import RegionDetector, level_pooler
-from detnet.detectors.heads import BoxOptions, box_head
+from detnet.detectors.heads import BoxOptions, box_head, draw_as_detectron
 from detnet.detectors.images import ImageOptions, ImageTransform
 from detnet.detectors.proposals import ProposalNetwork, ProposalOptions
 from detnet.detectors.pyramid import PyramidNet
@@ -80,5 +80,8 @@ def cascade_rcnn_fpn(
         nms_thresh=boxes.nms_threshold,
         detections_per_img=boxes.max_detections,
     )
+    if boxes.head_init == "detectron":
+        for head, predictor in zip(heads.box_head, heads.box_predictor, strict=True):
+            draw_as_detectron(head, predictor)
     rpn = ProposalNetwork(channels, info, proposals)
     return RegionDetector(body, rpn, heads, ImageTransform(images))

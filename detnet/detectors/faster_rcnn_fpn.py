@@ -7,7 +7,13 @@ from detnet.backbones.base import Backbone, FeatureInfo
 from detnet.backbones.blocks import scale_channels
 from detnet.backbones.norm import NormKind
 from detnet.detectors.build import ModelInfo
-from detnet.detectors.heads import BoxOptions, Float32Predictor, RegionHeads, box_head
+from detnet.detectors.heads import (
+    BoxOptions,
+    Float32Predictor,
+    RegionHeads,
+    box_head,
+    draw_as_detectron,
+)
 from detnet.detectors.images import ImageOptions, ImageTransform
 from detnet.detectors.proposals import ProposalNetwork, ProposalOptions
 from detnet.detectors.pyramid import PyramidNet
@@ -62,6 +68,8 @@ def faster_rcnn_fpn(
         nms_thresh=boxes.nms_threshold,
         detections_per_img=boxes.max_detections,
     )
+    if boxes.head_init == "detectron":
+        draw_as_detectron(heads.box_head, heads.box_predictor)
     rpn = ProposalNetwork(channels, info, proposals)
     return RegionDetector(body, rpn, heads, ImageTransform(images))
 

@@ -35,6 +35,8 @@ class BoxOptions:
         roi_levels: how many pyramid levels regions are pooled from, 4 for P2-P5 or 5 for P2-P6.
         roi_batch: regions that an image's losses are taken over, a quarter of them positive.
         box_loss_beta: where the smooth L1 loss turns linear; Detectron's 1, torchvision's 1/9.
+        head_init: how linear layers are drawn, "torch" as torch does, or "detectron", see
+            `draw_as_detectron`.
         score_threshold, nms_threshold, max_detections: of the detections given out, per image.
     """
 
@@ -43,6 +45,7 @@ class BoxOptions:
     roi_levels: int = 4
     roi_batch: int = 512
     box_loss_beta: float = 1.0
+    head_init: Literal["torch", "detectron"] = "torch"
     score_threshold: float = 0.05
     nms_threshold: float = 0.5
     max_detections: int = 100
@@ -50,6 +53,8 @@ class BoxOptions:
     def __post_init__(self) -> None:
         if self.box_head not in ("2fc", "4conv1fc"):
             raise InputError(f"box_head must be '2fc' or '4conv1fc', got {self.box_head!r}")
+        if self.head_init not in ("torch", "detectron"):
+            raise InputError(f"head_init must be 'torch' or 'detectron', got {self.head_init!r}")
         if not 1 <= self.roi_levels <= 5:
             raise InputError(f"roi_levels must lie in 1 … 5, P2 to P6, got {self.roi_levels}")
 
@@ -64,6 +69,28 @@ def box_head(channels: int, options: BoxOptions, *, head_channels: int, size: in
         return TwoMLPHead(channels * size**2, head_channels)
     norm: Callable[[int], nn.Module] = make_norm(options.head_norm)
     return FastRCNNConvFCHead((channels, size, size), [channels] * 4, [head_channels], norm)
+
+
+def draw_as_detectron(head: nn.Module, predictor: nn.Module) -> None:
+    """Draws a box head's linear layers as Detectron does: small first outputs, biases of zero.
+
+    Hidden layers are uniform with a variance of one over their inputs ("Xavier"), which is three
+    times torch's; scores are normal with deviation 0.01, offsets with 0.001, so that at first
+    all classes are alike and regions stay where they are. Convolutions are left alone.
+
+    Args:
+        head: see `box_head`.
+        predictor: with linear layers `cls_score` and `bbox_pred`.
+    """
+    for layer in head.modules():
+        if isinstance(layer, nn.Linear):
+            nn.init.kaiming_uniform_(layer.weight, a=1)
+            nn.init.zeros_(layer.bias)
+    for name, deviation in (("cls_score", 0.01), ("bbox_pred", 0.001)):
+        output = predictor.get_submodule(name)
+        assert isinstance(output, nn.Linear)
+        nn.init.normal_(output.weight, std=deviation)
+        nn.init.zeros_(output.bias)
 
 
 class Float32Predictor(FastRCNNPredictor):

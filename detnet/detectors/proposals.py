@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -30,6 +30,10 @@ class ProposalOptions:
         rpn_batch: anchors that an image's losses are taken over, half of them positive.
         anchor_strides: "fixed" lays anchors a level's stride apart (Detectron), "torchvision" its
             padded side over its cells, rounded down, which other sizes of images move.
+        rpn_straddle: pixels by which an anchor may reach over the image's border and still be
+            learned from, Detectron's 0; None learns from all.
+        post_nms_images: how many images of a batch share post_nms_train, their surest proposals
+            together; Detectron's are the 2 of a device.
 
     Paper: Li et al. 2018, arXiv:1804.06215, Section 4.1.
     """
@@ -41,11 +45,17 @@ class ProposalOptions:
     post_nms_test: int = 1000
     rpn_batch: int = 256
     anchor_strides: AnchorStrides = "fixed"
+    rpn_straddle: float | None = None
+    post_nms_images: int = 1
 
     def __post_init__(self) -> None:
         if self.proposals not in ("pooled", "per_level"):
             raise InputError(f"proposals must be 'pooled' or 'per_level', got {self.proposals!r}")
         require_strides(self.anchor_strides)
+        if self.rpn_straddle is not None and not self.rpn_straddle >= 0:
+            raise InputError(f"rpn_straddle must be 0 pixels or more, got {self.rpn_straddle}")
+        if self.post_nms_images < 1:
+            raise InputError(f"post_nms_images must be 1 or more, got {self.post_nms_images}")
 
 
 class Float32RPNHead(RPNHead):
@@ -85,15 +95,68 @@ class ProposalNetwork(RegionProposalNetwork):
             nms_thresh=0.7,
         )
         self.pooled = options.proposals == "pooled"
+        self.straddle = options.rpn_straddle
+        self.images_together = options.post_nms_images
+
+    def forward(
+        self,
+        images: Any,
+        features: dict[str, Tensor],
+        targets: list[dict[str, Tensor]] | None = None,
+    ) -> tuple[list[Tensor], dict[str, Tensor]]:
+        """Gives each image's proposals (R, 4) xyxy, and in training the losses."""
+        if targets is not None and self.straddle is not None:
+            sizes = [torch.tensor(size) for size in images.image_sizes]
+            pairs = zip(targets, sizes, strict=True)
+            targets = [{**target, "image_size": size} for target, size in pairs]
+        return super().forward(images, features, targets)
 
     def assign_targets_to_anchors(
         self, anchors: list[Tensor], targets: list[dict[str, Tensor]]
     ) -> tuple[list[Tensor], list[Tensor]]:
         """Gives labels 1, 0 and -1 and matched boxes, in the precision of the anchors."""
+        if self.straddle is None:
+            labels, boxes = super().assign_targets_to_anchors(anchors, targets)
+        else:
+            found = [
+                self._assign_within(own, target)
+                for own, target in zip(anchors, targets, strict=True)
+            ]
+            labels, boxes = [label for label, _ in found], [box for _, box in found]
         # torchvision's labels are fp32, and cross-entropy then rounds fp64 logits to them.
-        labels, boxes = super().assign_targets_to_anchors(anchors, targets)
         dtype = anchors[0].dtype
         return [label.to(dtype) for label in labels], [box.to(dtype) for box in boxes]
+
+    def _assign_within(self, anchors: Tensor, target: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Labels one image's anchors: those over its border are -1, the others share the objects.
+
+        Also the best anchor of an object, positive however small their overlap, is sought among
+        those inside; one that does not touch the object at all stays background.
+        """
+        assert self.straddle is not None  # asked by the caller
+        labels, boxes = anchors.new_full((len(anchors),), -1.0), anchors.clone()
+        inside = _within(anchors, target["image_size"].tolist(), self.straddle)
+        if len(inside):
+            some = anchors[inside]
+            (own,), (matched,) = super().assign_targets_to_anchors([some], [target])
+            low = torch.maximum(some[:, :2], matched[:, :2])
+            high = torch.minimum(some[:, 2:], matched[:, 2:])
+            apart = (low >= high).any(dim=1)
+            labels[inside] = own.masked_fill((own > 0) & apart, 0.0).to(labels)
+            boxes[inside] = matched.to(boxes)
+        return labels, boxes
+
+    def compute_loss(
+        self,
+        objectness: Tensor,
+        pred_bbox_deltas: Tensor,
+        labels: list[Tensor],
+        regression_targets: list[Tensor],
+    ) -> tuple[Tensor, Tensor]:
+        """Averages over the anchors that are drawn; without any inside an image it is zero."""
+        if self.straddle is not None and not any(bool((own >= 0).any()) for own in labels):
+            return objectness.sum() * 0, pred_bbox_deltas.sum() * 0
+        return super().compute_loss(objectness, pred_bbox_deltas, labels, regression_targets)
 
     def filter_proposals(
         self,
@@ -103,10 +166,19 @@ class ProposalNetwork(RegionProposalNetwork):
         num_anchors_per_level: list[int],
     ) -> tuple[list[Tensor], list[Tensor]]:
         """Keeps each image's best proposals: boxes (R, 4) xyxy and their probabilities (R,)."""
-        if not self.pooled:
-            return super().filter_proposals(
+        if self.pooled:
+            boxes, scores = self._pooled(proposals, objectness, image_shapes)
+        else:
+            boxes, scores = super().filter_proposals(
                 proposals, objectness, image_shapes, num_anchors_per_level
             )
+        if self.training and self.images_together > 1:
+            return _best_together(boxes, scores, self.images_together, self.post_nms_top_n())
+        return boxes, scores
+
+    def _pooled(
+        self, proposals: Tensor, objectness: Tensor, image_shapes: list[tuple[int, int]]
+    ) -> tuple[list[Tensor], list[Tensor]]:
         scores = objectness.detach().reshape(proposals.shape[0], -1)
         top_scores, top = scores.topk(min(self.pre_nms_top_n(), scores.shape[1]), dim=1)
         kept_boxes, kept_scores = [], []
@@ -118,3 +190,28 @@ class ProposalNetwork(RegionProposalNetwork):
             kept_boxes.append(boxes[keep])
             kept_scores.append(probabilities[keep])
         return kept_boxes, kept_scores
+
+
+def _within(anchors: Tensor, size: Sequence[int], straddle: float) -> Tensor:
+    """Indices of the anchors that stay in an image of this height and width, or nearly."""
+    height, width = size
+    low = (anchors[:, :2] >= -straddle).all(dim=1)
+    high = (anchors[:, 2] <= width + straddle) & (anchors[:, 3] <= height + straddle)
+    return (low & high).nonzero().squeeze(1)
+
+
+def _best_together(
+    boxes: list[Tensor], scores: list[Tensor], images: int, count: int
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Keeps the `count` surest proposals of every so many images together, in their order."""
+    kept: list[Tensor] = []
+    for first in range(0, len(scores), images):
+        group = scores[first : first + images]
+        together = torch.cat(group)
+        best = torch.zeros_like(together, dtype=torch.bool)
+        best[together.topk(min(count, len(together))).indices] = True
+        kept += best.split([len(own) for own in group])
+    return (
+        [box[best] for box, best in zip(boxes, kept, strict=True)],
+        [score[best] for score, best in zip(scores, kept, strict=True)],
+    )

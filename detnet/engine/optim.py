@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 ScheduleKind = Literal["step", "cosine", "linear", "constant"]
 WarmupKind = Literal["constant", "linear", "none"]
+NormShift = Literal["norm", "bias"]
 
 _NORMS = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm)
 
@@ -38,6 +39,7 @@ def sgd(
     norm_weight_decay: float | None = None,
     bias_weight_decay: float | None = None,
     bias_lr_factor: float = 1.0,
+    norm_shift: NormShift = "norm",
 ) -> torch.optim.SGD:
     """Stochastic gradient descent on what the model has to train.
 
@@ -45,10 +47,14 @@ def sgd(
         norm_weight_decay: for scale and shift of normalisation layers; None: as the weights.
         bias_weight_decay: for the other biases; None: as the weights.
         bias_lr_factor: the other biases' learning rate over `lr`; Detectron's recipes use 2.
+        norm_shift: "norm" gives a normalisation layer's shift the rate and decay of its scale,
+            "bias" those of the other biases, as recipes have it that go by a parameter's name.
 
     Raises:
-        ValueError: everything is frozen.
+        ValueError: everything is frozen, or `norm_shift` is none of these.
     """
+    if norm_shift not in get_args(NormShift):
+        raise ValueError(f"norm_shift must be one of norm, bias, got {norm_shift!r}")
     norm_decay = weight_decay if norm_weight_decay is None else norm_weight_decay
     bias_decay = weight_decay if bias_weight_decay is None else bias_weight_decay
     settings = {
@@ -57,7 +63,7 @@ def sgd(
         "bias": (lr * bias_lr_factor, bias_decay),
     }
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    for kind, parameter in _trained(model):
+    for kind, parameter in _trained(model, norm_shift):
         groups.setdefault(settings[kind], []).append(parameter)
     if not groups:
         raise ValueError("the model has nothing to train: all its parameters are frozen")
@@ -71,7 +77,7 @@ def sgd(
     )
 
 
-def _trained(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+def _trained(model: nn.Module, norm_shift: NormShift) -> Iterator[tuple[str, nn.Parameter]]:
     """Each parameter not frozen, once, as "weight", "norm" or "bias", in the model's order."""
     seen: set[nn.Parameter] = set()
     for module in model.modules():
@@ -79,8 +85,11 @@ def _trained(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
             if not parameter.requires_grad or parameter in seen:
                 continue
             seen.add(parameter)
-            kind = "norm" if isinstance(module, _NORMS) else "weight"
-            yield ("bias" if kind == "weight" and name == "bias" else kind), parameter
+            norm = isinstance(module, _NORMS)
+            if name == "bias" and (not norm or norm_shift == "bias"):
+                yield "bias", parameter
+            else:
+                yield ("norm" if norm else "weight"), parameter
 
 
 @dataclass(frozen=True)

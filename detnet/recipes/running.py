@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from detnet.backbones.norm import set_momentum
 from detnet.engine import distributed
 from detnet.engine.distributed import Process
 from detnet.engine.loop import Interrupt, NonFiniteLoss, Step, train_steps
@@ -81,6 +82,8 @@ def _prepare(
     begins = not resume or not RunFolder.open(output).last.exists()
     model, notes = task.make_model(carry=begins)
     config = _with_threads(task.config)  # with what the weights decided
+    if config.norm_momentum is not None:
+        set_momentum(model, config.norm_momentum)
     model.to(process.device).to(memory_format=torch.channels_last)
     lr, origin = learning_rate(config)
     for note in [*task.source.notes, *notes, origin]:
@@ -93,6 +96,7 @@ def _prepare(
         norm_weight_decay=config.norm_weight_decay,
         bias_weight_decay=config.bias_weight_decay,
         bias_lr_factor=config.bias_lr_factor,
+        norm_shift=config.norm_shift,
     )
     ema = Ema(model, config.ema) if config.ema else None
     folder = RunFolder.open(output) if resume else _new_folder(config, output, process)

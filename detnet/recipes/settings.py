@@ -80,6 +80,10 @@ class RunConfig:
         norm_weight_decay: of the normalisation layers' scales and shifts; weight_decay by default.
         bias_weight_decay: of the other biases; weight_decay by default.
         bias_lr_factor: the other biases' learning rate over lr; Detectron's recipes use 2.
+        norm_shift: whether the normalisation layers' shifts have the rate and decay of their
+            scales, norm, or those of the other biases, bias, as in DetNAS's release.
+        norm_momentum: share of a new batch in the batch norms' running statistics; by default the
+            layers' own, 0.1.
         clip_norm: largest norm of the whole gradient; 0 leaves it alone.
         ema: share of the old average that a step keeps of the averaged weights, as 0.999; 0 for
             none.
@@ -124,6 +128,8 @@ class RunConfig:
     norm_weight_decay: float | None = None
     bias_weight_decay: float | None = None
     bias_lr_factor: float = 1.0
+    norm_shift: Literal["norm", "bias"] = "norm"
+    norm_momentum: float | None = None
     clip_norm: float = 0.0
     ema: float = 0.0
     precision: Literal["auto", "fp32", "bf16"] = "auto"
@@ -157,6 +163,8 @@ class RunConfig:
         for name in ("ema", "momentum"):
             if not 0 <= getattr(self, name) < 1:
                 raise InputError(f"{name} must lie in [0, 1), got {getattr(self, name)}")
+        if self.norm_momentum is not None and not 0 < self.norm_momentum <= 1:
+            raise InputError(f"norm_momentum must lie in (0, 1], got {self.norm_momentum}")
         self.check_shares("flip", "color_jitter")
         self.check_not_negative(*_NOT_NEGATIVE)
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torchvision.ops.misc import FrozenBatchNorm2d
 
-from detnet.backbones.norm import SyncBatchNorm, make_norm
+from detnet.backbones.norm import SyncBatchNorm, make_norm, set_momentum
 
 Work = Callable[[int], dict[str, Tensor]]
 
@@ -218,3 +218,15 @@ def test_frozen_norm_keeps_half_precision_and_torchvision_values() -> None:
     half.float().sum().backward()
     scale = state["weight"] / (state["running_var"] + 1e-5).sqrt()
     torch.testing.assert_close(x.grad, scale.view(1, 6, 1, 1).expand_as(x), rtol=1e-2, atol=1e-2)
+
+
+def test_momentum_is_set_on_every_batch_norm() -> None:
+    kinds = ("batch", "sync", "frozen")
+    model = nn.Sequential(*(make_norm(kind)(5) for kind in kinds), nn.GroupNorm(1, 5))
+    set_momentum(model, 0.01)
+    x = example()[0]
+    assert isinstance(model[0], nn.BatchNorm2d) and isinstance(model[1], nn.BatchNorm2d)
+    for norm in model[:2]:
+        norm(x)
+        torch.testing.assert_close(norm.running_mean, 0.01 * x.mean((0, 2, 3)))
+    assert not hasattr(model[2], "momentum")

@@ -2,7 +2,9 @@ import math
 
 import pytest
 import torch
+from torch import nn
 
+from detnet.detectors import create
 from detnet.detectors.heads import BoxOptions, box_head, box_losses
 from detnet.errors import InputError
 
@@ -50,3 +52,44 @@ def test_no_regions_at_all_have_no_loss() -> None:
     sum(losses.values()).backward()
     assert logits.grad is not None
     assert deltas.grad is not None
+
+
+def test_detectron_draws_small_first_outputs() -> None:
+    torch.manual_seed(0)
+    model = create(
+        "cascade_rcnn_fpn",
+        backbone="resnet50",
+        num_classes=81,
+        width=0.25,
+        box_head="4conv1fc",
+        head_init="detectron",
+    )
+    for head, predictor in zip(
+        model.roi_heads.box_head, model.roi_heads.box_predictor, strict=True
+    ):
+        (hidden,) = (layer for layer in head.modules() if isinstance(layer, nn.Linear))
+        bound = math.sqrt(3 / hidden.in_features)
+        assert 0.99 * bound < hidden.weight.abs().max() <= bound
+        assert hidden.weight.std().item() == pytest.approx(hidden.in_features**-0.5, rel=0.02)
+        assert predictor.cls_score.weight.std().item() == pytest.approx(0.01, rel=0.05)
+        assert predictor.bbox_pred.weight.std().item() == pytest.approx(0.001, rel=0.1)
+        layers = (hidden, predictor.cls_score, predictor.bbox_pred)
+        assert not any(layer.bias.any() for layer in layers)
+
+
+def test_both_ways_of_drawing_a_head() -> None:
+    deviations = {}
+    for way in ("torch", "detectron"):
+        torch.manual_seed(0)
+        model = create(
+            "faster_rcnn_fpn", backbone="resnet50", num_classes=5, width=0.125, head_init=way
+        )
+        heads = model.roi_heads
+        layers = (heads.box_head.fc6, heads.box_head.fc7, heads.box_predictor.cls_score)
+        deviations[way] = [layer.weight.std().item() * layer.in_features**0.5 for layer in layers]
+        assert model.info.options["head_init"] == way
+    third = 3**-0.5
+    assert deviations["torch"] == pytest.approx([third] * 3, rel=0.05)
+    assert deviations["detectron"] == pytest.approx([1, 1, 0.01 * 128**0.5], rel=0.05)
+    with pytest.raises(InputError, match="'torch' or 'detectron', got 'caffe'"):
+        BoxOptions(head_init="caffe")  # type: ignore[arg-type]

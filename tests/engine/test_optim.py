@@ -47,6 +47,23 @@ def test_sgd_groups_norms_and_biases() -> None:
     }
 
 
+def test_a_shift_counts_as_a_bias_where_it_is_asked_for() -> None:
+    """DetNAS's release goes by the name: every "bias", those of batch norms too."""
+    model = small_model()
+    optimizer = sgd(model, lr=0.02, bias_weight_decay=0.0, bias_lr_factor=2, norm_shift="bias")
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    found = [
+        (group["initial_lr"], group["weight_decay"], [names[p] for p in group["params"]])
+        for group in optimizer.param_groups
+    ]
+    assert found == [
+        (0.02, 1e-4, ["0.weight", "1.weight", "3.weight"]),
+        (0.04, 0.0, ["0.bias", "1.bias", "3.bias"]),
+    ]
+    with pytest.raises(ValueError, match="norm, bias, got 'shift'"):
+        sgd(model, lr=0.02, norm_shift="shift")  # type: ignore[arg-type]
+
+
 def test_sgd_takes_a_shared_parameter_once() -> None:
     model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
     model[1].weight = model[0].weight

@@ -97,6 +97,8 @@ def test_weights_are_written_so_that_they_are_found_again(
         ({"lr": float("nan")}, "lr must not be negative, got nan"),
         ({"clip_norm": -1}, "clip_norm must not be negative"),
         ({"momentum": 1}, "momentum must lie in"),
+        ({"norm_momentum": 0}, r"norm_momentum must lie in \(0, 1\], got 0"),
+        ({"norm_shift": "weight"}, r"norm_shift: Expected one of .*Got value: weight"),
         ({"workers": -1}, "workers must not be negative"),
     ],
 )

@@ -44,9 +44,9 @@ def metrics(run: Path) -> list[dict[str, Any]]:
     return [{k: v for k, v in event.items() if k not in CLOCKS} for event in events]
 
 
-def assert_same_run(one: Path, other: Path) -> None:
+def assert_same_run(one: Path, other: Path, *, best: bool = True) -> None:
     assert metrics(one) == metrics(other)
-    for name in ("model.safetensors", "best.safetensors"):
+    for name in ("model.safetensors", "best.safetensors") if best else ("model.safetensors",):
         assert (one / name).read_bytes() == (other / name).read_bytes(), name
     a, b = (checkpoint.load(run / "last.ckpt") for run in (one, other))
     for key in ("model", "ema", "optimizer", "rng"):
@@ -132,6 +132,46 @@ def test_the_number_of_threads_is_kept_on_resume(tiny: TrainConfig, tmp_path: Pa
         assert torch.get_num_threads() == 1
     finally:
         torch.set_num_threads(before)
+
+
+def statistics(run: Path) -> dict[str, torch.Tensor]:
+    model = checkpoint.load(run / "last.ckpt")["model"]
+    return {name: value for name, value in model.items() if name.endswith("running_mean")}
+
+
+def test_batch_norm_momentum_and_shifts_are_settings(tiny: TrainConfig, tmp_path: Path) -> None:
+    usual = replace(
+        tiny,
+        backbone="shufflenetv2_20",
+        detector="retinanet",
+        detector_options={},
+        val_split="none",
+        iterations=1,
+        checkpoint_every=1,
+    )
+    changes: dict[str, Any] = {"norm_momentum": 0.02, "norm_shift": "bias", "iterations": 2}
+    ours = replace(usual, bias_lr_factor=2.0, bias_weight_decay=0.0, **changes)
+    assert train(usual, tmp_path / "usual", watch=quiet)
+    assert train(ours, tmp_path / "whole", watch=quiet)
+    with pytest.raises(Kill):
+        train(ours, tmp_path / "killed", watch=killed_after(2))
+    expected, found = statistics(tmp_path / "usual"), statistics(tmp_path / "killed")
+    assert len(found) > 20
+    for name, mean in found.items():  # of the first batch, from zero
+        torch.testing.assert_close(mean * 5, expected[name])
+    assert resume(tmp_path / "killed", watch=quiet)
+    assert_same_run(tmp_path / "whole", tmp_path / "killed", best=False)
+
+    kept = read_config(tmp_path / "whole" / "config.yaml")
+    assert (kept.norm_momentum, kept.norm_shift) == (0.02, "bias")
+    model = load_model(tmp_path / "whole" / "model.safetensors")
+    biases = [name for name, _ in model.named_parameters() if name.endswith("bias")]
+    groups = checkpoint.load(tmp_path / "whole" / "last.ckpt")["optimizer"]["param_groups"]
+    assert [(group["initial_lr"], group["weight_decay"]) for group in groups] == [
+        (0.02, 1e-4),
+        (0.04, 0.0),
+    ]
+    assert len(groups[1]["params"]) == len(biases)
 
 
 def test_a_run_is_trained_by_one_process_at_a_time(tiny: TrainConfig, tmp_path: Path) -> None:
