@@ -24,6 +24,7 @@ BACKBONES = NameTable(
         "detnasnet_3_8g": "detnet.backbones.detnas:detnasnet_3_8g",
         "shufflenetv2_20": "detnet.backbones.detnas:shufflenetv2_20",
         "shufflenetv2_40": "detnet.backbones.detnas:shufflenetv2_40",
+        "shufflenetv2_40_widened": "detnet.backbones.detnas:shufflenetv2_40_widened",
     },
 )
 # Those that are no network before a space is chosen; see `build_backbone`.

@@ -10,7 +10,7 @@ from detnet.backbones.base import Backbone, FeatureInfo, StagedBackbone
 from detnet.backbones.blocks import scale_channels
 from detnet.backbones.norm import NormKind, make_norm
 from detnet.detectors.faster_rcnn_fpn import RegionDetector, level_pooler
-from detnet.detectors.heads import Float32Predictor, RegionHeads
+from detnet.detectors.heads import Float32Predictor, RegionHeads, draw_as_detectron, require_init
 from detnet.detectors.images import ImageOptions, ImageTransform
 from detnet.detectors.proposals import ANCHOR_SIZES, ProposalOptions
 from detnet.detectors.single_level import SingleLevelNet, SingleLevelProposals, choose_level
@@ -29,6 +29,7 @@ class LevelBoxOptions:
         head_norm: of the 4conv1fc head.
         roi_batch: regions that an image's losses are taken over, a quarter of them positive.
         box_loss_beta: where the smooth L1 loss turns linear.
+        head_init: how linear layers are drawn, see `BoxOptions`.
         score_threshold, nms_threshold, max_detections: of the detections given out, per image.
     """
 
@@ -36,11 +37,13 @@ class LevelBoxOptions:
     head_norm: NormKind = "sync"
     roi_batch: int = 512
     box_loss_beta: float = 1.0
+    head_init: Literal["torch", "detectron"] = "torch"
     score_threshold: float = 0.05
     nms_threshold: float = 0.5
     max_detections: int = 100
 
     def __post_init__(self) -> None:
+        require_init(self.head_init)
         if self.box_head not in ("2fc", "4conv1fc", "stages"):
             raise InputError(
                 f"box_head must be '2fc', '4conv1fc' or 'stages', got {self.box_head!r}"
@@ -116,6 +119,8 @@ def faster_rcnn(
         nms_thresh=boxes.nms_threshold,
         detections_per_img=boxes.max_detections,
     )
+    if boxes.head_init == "detectron":
+        draw_as_detectron(heads.box_head, heads.box_predictor)
     rpn = SingleLevelProposals(info, proposals, sizes=anchor_sizes)
     return RegionDetector(body, rpn, heads, ImageTransform(images))
 

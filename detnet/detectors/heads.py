@@ -53,8 +53,7 @@ class BoxOptions:
     def __post_init__(self) -> None:
         if self.box_head not in ("2fc", "4conv1fc"):
             raise InputError(f"box_head must be '2fc' or '4conv1fc', got {self.box_head!r}")
-        if self.head_init not in ("torch", "detectron"):
-            raise InputError(f"head_init must be 'torch' or 'detectron', got {self.head_init!r}")
+        require_init(self.head_init)
         if not 1 <= self.roi_levels <= 5:
             raise InputError(f"roi_levels must lie in 1 … 5, P2 to P6, got {self.roi_levels}")
 
@@ -69,6 +68,12 @@ def box_head(channels: int, options: BoxOptions, *, head_channels: int, size: in
         return TwoMLPHead(channels * size**2, head_channels)
     norm: Callable[[int], nn.Module] = make_norm(options.head_norm)
     return FastRCNNConvFCHead((channels, size, size), [channels] * 4, [head_channels], norm)
+
+
+def require_init(head_init: str) -> None:
+    """Refuses a way of drawing first weights that there is not."""
+    if head_init not in ("torch", "detectron"):
+        raise InputError(f"head_init must be 'torch' or 'detectron', got {head_init!r}")
 
 
 def draw_as_detectron(head: nn.Module, predictor: nn.Module) -> None:

@@ -15,12 +15,16 @@ _PERSONS = "COCO train2017, val2017: person_keypoints_*.json"
 _KEYPOINTS = "Mask R-CNN (arXiv 1703.06870), Section 5"
 _DETNAS = "DetNAS (arXiv 1903.10979), its release"
 _NOT_RELEASED = "the paper's comparison, without a recipe in the release"
+_CLSNAS = f"{_NOT_RELEASED}; candidates are scored as classifiers"
 _VOC_SEARCH = "the release tells neither schedule nor limit for VOC"
+_VOC_SCRATCH = f"{_NOT_RELEASED}; a quarter of 2x and the limit are ours"
 _C4 = "ResNet (arXiv 1512.03385), Table 8, Faster R-CNN on C4"
 _RFCN = "R-FCN (arXiv 1605.06409)"
+_RETINANET = "RetinaNet (arXiv 1708.02002), its settings"
 _CASCADE = "Cascade R-CNN (arXiv 1712.00726)"
 _TOGETHER = "proposals and regions are trained together"
 _COCO_2014 = f"COCO 2014's train and val in the paper; {_TOGETHER}"
+_BY_DETECTRON = "proposals per level, linear warm-up, stem and stage 2 frozen, as Detectron"
 _ZOO = "Detectron's model zoo, which equals the DetNet paper's ResNet rows"
 
 
@@ -67,16 +71,18 @@ def _detnas(ap: float | None, note: str = "") -> Recipe:
     return Recipe(_DETNAS, {} if ap is None else {"AP": ap}, note=note)
 
 
-def _voc(ap50: float) -> Recipe:
+def _voc(ap50: float | None) -> Recipe:
     note = "VOC's own measure; the release does not tell the schedule, this is a quarter of 1x"
-    return Recipe(_DETNAS, {"AP50": ap50}, _VOC, note)
+    return Recipe(_DETNAS, {} if ap50 is None else {"AP50": ap50}, _VOC, note)
 
 
-def _search(ap: float | None, note: str = "", *, voc: bool = False) -> Recipe:
+def _search(
+    ap: float | None, note: str = "", *, voc: bool = False, scratch: bool = False
+) -> Recipe:
     """A search of DetNAS's; the number is that of the network it found, trained alone."""
     published = {} if ap is None else {"AP50" if voc else "AP": ap}
-    data = f"{_VOC if voc else _COCO}; ImageNet"
-    return Recipe(_DETNAS, published, data, note, "search")
+    data = _VOC if voc else _COCO
+    return Recipe(_DETNAS, published, data if scratch else f"{data}; ImageNet", note, "search")
 
 
 def _one_stage(paper: str, where: str, published: dict[str, float], *, voc: bool) -> Recipe:
@@ -93,6 +99,9 @@ _MASK_R50 = Recipe(
     _ZOO, {"AP": 38.6, "segm_AP": 34.5}, note="no row of its own in Table 8; its baseline"
 )
 _LITERAL.setdefault("resnet50_mask_rcnn_fpn_2x", _MASK_R50)
+_LITERAL["detnet110_faster_rcnn_fpn_2x"] = Recipe(
+    "DetNet, Section 3.2, its settings", {}, note="the paper prints no number of a deeper network"
+)
 
 RECIPES: dict[str, Recipe] = {
     "demo": Recipe("ours", {}, "made-up scenes", "what `make demo` trains"),
@@ -108,7 +117,7 @@ RECIPES: dict[str, Recipe] = {
         f"{name}_detectron": Recipe(
             recipe.source,
             recipe.published,
-            note="proposals per level, linear warm-up, stem and stage 2 frozen, as Detectron",
+            note=f"{_BY_DETECTRON}; {recipe.note}" if recipe.note else _BY_DETECTRON,
         )
         for name, recipe in _LITERAL.items()
     },
@@ -129,6 +138,10 @@ RECIPES: dict[str, Recipe] = {
         "DetNet, Table 7, COCO test-dev (RetinaNet's own paper)",
         {"AP": 39.1, "AP50": 59.1},
         note="scales 640 to 800 and 135,000 iterations, as RetinaNet's paper",
+    ),
+    "resnet50_retinanet": Recipe(_RETINANET, {}, note="short sides of 640 to 800, 1.5x"),
+    "detnet59_retinanet": Recipe(
+        _RETINANET, {}, note="the DetNet paper names RetinaNet and measures none"
     ),
     "resnet50_fcos": Recipe(
         "FCOS (arXiv 1904.01355), Table 3, with its improvements", {"AP": 38.6, "AP50": 57.4}
@@ -153,10 +166,16 @@ RECIPES: dict[str, Recipe] = {
     "detnasnet_300m_retinanet_1x": _detnas(34.1),
     "shufflenetv2_20_faster_rcnn_fpn_1x": _detnas(None, "baseline whose blocks are all 3×3"),
     "shufflenetv2_40_faster_rcnn_fpn_1x": _detnas(None, "large baseline, blocks all 3×3"),
+    "shufflenetv2_40_widened_faster_rcnn_fpn_1x": _detnas(
+        None, "as wide as detnasnet_3_8g; the paper's own width is not known here"
+    ),
+    "shufflenetv2_20_retinanet_1x": _detnas(None, "baseline whose blocks are all 3×3"),
     "resnet50_faster_rcnn_fpn_4conv1fc_1x": _detnas(37.3, "its ResNet baseline"),
     "resnet101_faster_rcnn_fpn_4conv1fc_1x": _detnas(40.0, "its ResNet baseline"),
     "detnasnet_voc_300m_faster_rcnn_fpn_1x": _voc(81.5),
     "detnasnet_voc_300m_retinanet_1x": _voc(80.1),
+    "shufflenetv2_20_faster_rcnn_fpn_voc": _voc(None),
+    "shufflenetv2_20_retinanet_voc": _voc(None),
     "resnet101_faster_rcnn": Recipe(_C4, {"AP": 27.2, "AP50": 48.4}, note=_COCO_2014),
     "detnet59_faster_rcnn": Recipe("DetNet, Section 4.1, its settings", {}),
     "resnet101_rfcn": Recipe(f"{_RFCN}, Table 6", {"AP": 27.6, "AP50": 48.9}, note=_COCO_2014),
@@ -193,8 +212,12 @@ RECIPES: dict[str, Recipe] = {
             ("detnasnet_voc_300m_retinanet", 25.4),
             ("shufflenetv2_20", None),
             ("shufflenetv2_40", None),
+            ("shufflenetv2_40_widened", None),
         )
     },
+    "detnet110_imagenet": Recipe(
+        "DetNet, Section 4.2, its settings", {}, _IMAGENET, command="pretrain"
+    ),
     "resnext": Recipe("ResNeXt's recipe for any backbone", {}, _IMAGENET, command="pretrain"),
     "small_images": Recipe(
         "ours", {}, "a few thousand images of 64 pixels", "quarter width, two cores", "pretrain"
@@ -206,15 +229,24 @@ RECIPES: dict[str, Recipe] = {
         f"{SEARCH}{name}": recipe
         for name, recipe in {
             "detnas_fpn_300m": _search(36.6),
-            "detnas_fpn_300m_scratch": _search(None, f"{_NOT_RELEASED}; 2x is ours"),
+            "detnas_fpn_300m_scratch": _search(None, f"{_NOT_RELEASED}; 2x is ours", scratch=True),
             "detnas_retinanet_300m": _search(34.1, "the release searches under FPN alone"),
-            "detnas_retinanet_300m_scratch": _search(None, f"{_NOT_RELEASED}; 2x is ours"),
+            "detnas_retinanet_300m_scratch": _search(
+                None, f"{_NOT_RELEASED}; 2x is ours", scratch=True
+            ),
             "detnas_voc_fpn_300m": _search(81.5, _VOC_SEARCH, voc=True),
             "detnas_voc_retinanet_300m": _search(80.1, _VOC_SEARCH, voc=True),
+            "detnas_voc_fpn_300m_scratch": _search(None, _VOC_SCRATCH, voc=True, scratch=True),
+            "detnas_voc_retinanet_300m_scratch": _search(
+                None, _VOC_SCRATCH, voc=True, scratch=True
+            ),
             "detnas_fpn_1_3g": _search(
                 40.3, "the release cannot search this space; limit and bins are ours"
             ),
-            "clsnas_300m": _search(None, f"{_NOT_RELEASED}; candidates are scored as classifiers"),
+            "clsnas_300m": _search(None, _CLSNAS),
+            "clsnas_retinanet_300m": _search(None, _CLSNAS),
+            "clsnas_voc_fpn_300m": _search(None, _CLSNAS, voc=True),
+            "clsnas_voc_retinanet_300m": _search(None, _CLSNAS, voc=True),
             "detnet_space": Recipe(
                 "ours", {}, f"{_COCO}; ImageNet", "DetNet's design questions as a space", "search"
             ),

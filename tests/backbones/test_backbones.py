@@ -27,6 +27,7 @@ COSTS = {
     "detnasnet_3_8g": (4_025_560_992, 29.522),
     "shufflenetv2_20": (295_842_496, 3.157),
     "shufflenetv2_40": (1_085_874_592, 8.256),
+    "shufflenetv2_40_widened": (3_353_180_640, 22.812),
 }
 FIELDS = {  # strides and theoretical receptive fields, pixels
     "resnet50": ((4, 8, 16, 32), (35, 99, 291, 483)),

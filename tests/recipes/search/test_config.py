@@ -29,6 +29,8 @@ def test_the_issues_searches_are_there() -> None:
     asked = {"detnas_fpn_300m", "detnas_retinanet_300m", "clsnas_300m", "small", "detnet_space"}
     asked |= {f"detnas_voc_{name}_300m" for name in ("fpn", "retinanet")}
     asked |= {f"detnas_{name}_300m_scratch" for name in ("fpn", "retinanet")}
+    asked |= {f"detnas_voc_{name}_300m_scratch" for name in ("fpn", "retinanet")}
+    asked |= {f"clsnas_{name}_300m" for name in ("retinanet", "voc_fpn", "voc_retinanet")}
     assert asked | {"detnas_fpn_1_3g"} == set(presets())
 
 
