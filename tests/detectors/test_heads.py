@@ -77,13 +77,12 @@ def test_detectron_draws_small_first_outputs() -> None:
         assert not any(layer.bias.any() for layer in layers)
 
 
-def test_both_ways_of_drawing_a_head() -> None:
+@pytest.mark.parametrize("detector", ["faster_rcnn_fpn", "faster_rcnn"])
+def test_both_ways_of_drawing_a_head(detector: str) -> None:
     deviations = {}
     for way in ("torch", "detectron"):
         torch.manual_seed(0)
-        model = create(
-            "faster_rcnn_fpn", backbone="resnet50", num_classes=5, width=0.125, head_init=way
-        )
+        model = create(detector, backbone="resnet50", num_classes=5, width=0.125, head_init=way)
         heads = model.roi_heads
         layers = (heads.box_head.fc6, heads.box_head.fc7, heads.box_predictor.cls_score)
         deviations[way] = [layer.weight.std().item() * layer.in_features**0.5 for layer in layers]

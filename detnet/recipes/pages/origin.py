@@ -113,7 +113,16 @@ def _changes(preset: Mapping[str, Any], config: TrainConfig) -> dict[str, tuple[
         for name, value in asdict(config).items()
         if name not in _FREE
     }
-    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+    changed = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+    if "detector_options" in changed:
+        own, run = (options or {} for options in changed["detector_options"])
+        changed["detector_options"] = _beyond(own, run), _beyond(run, own)
+    return changed
+
+
+def _beyond(options: Mapping[str, Any], others: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that the others lack or have otherwise."""
+    return {k: v for k, v in options.items() if k not in others or others[k] != v}
 
 
 def _names(command: Sequence[str]) -> str | None:

@@ -35,6 +35,12 @@ def test_changes_are_told() -> None:
         assert "begun without trained weights" in recipe
 
 
+def test_of_the_detector_s_options_only_those_that_differ_are_told() -> None:
+    recipe = comparisons(config(detector_options={"rpn_straddle": 5, "roi_batch": 64}), NAMED)
+    told = "{'rpn_straddle': 5, 'roi_batch': 64} instead of {'rpn_straddle': 0};"
+    assert f"changed: detector_options {told}" in recipe[0].recipe
+
+
 def test_what_the_weights_decided_is_no_departure() -> None:
     """A run's config.yaml says it; only what the command asked for departs from the preset."""
     images = {"pixel_mean": [0.4, 0.5, 0.5], "pixel_std": [1.0, 1.0, 1.0], "channel_order": "bgr"}

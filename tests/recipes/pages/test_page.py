@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from detnet.errors import InputError
+from detnet.recipes.config import presets
 from detnet.recipes.pages.page import follow_page, make_page
+from detnet.recipes.settings import read_source
 from tests.report.runs import LONG_NAME, NAMES, log, write_data, write_run
 from tests.report.test_page import Checker
 
@@ -101,15 +103,8 @@ def test_no_detections_at_all(data: Path, tmp_path: Path) -> None:
 
 
 def test_the_papers_numbers_stand_beside_those_of_its_preset(data: Path, tmp_path: Path) -> None:
-    preset = {
-        "norm": "frozen",
-        "frozen": ["stem"],
-        "iterations": 180000,
-        "steps": [120000, 160000],
-        "checkpoint_every": 1000,
-        "epochs": None,
-    }
-    run = write_run(tmp_path / "run", data, **preset)
+    preset = read_source("detnet59_faster_rcnn_fpn_2x", presets())
+    run = write_run(tmp_path / "run", data, **preset, epochs=None)
     text = Checker(make_page(run).read_text(encoding="utf-8")).text
     assert "AP · paper 40.2" in text and "66.4" in text and "Table 4" in text
     plain = write_run(tmp_path / "plain", data)
