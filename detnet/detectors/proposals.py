@@ -32,8 +32,8 @@ class ProposalOptions:
             padded side over its cells, rounded down, which other sizes of images move.
         rpn_straddle: pixels by which an anchor may reach over the image's border and still be
             learned from, Detectron's 0; None learns from all.
-        post_nms_images: how many images of a batch share post_nms_train, their surest proposals
-            together; Detectron's are the 2 of a device.
+        post_nms_images: how many images of a process's batch share post_nms_train, their surest
+            proposals together; Detectron's are the 2 of a device.
 
     Paper: Li et al. 2018, arXiv:1804.06215, Section 4.1.
     """
