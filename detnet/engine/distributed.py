@@ -3,20 +3,24 @@
 Every function works in a single process too, where there is nobody to talk to.
 """
 
+import functools
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
+from itertools import count
 from typing import Any, NoReturn, TypeVar
 
 import torch
 import torch.distributed as dist
+from torch.distributed.rendezvous import rendezvous
 
 from detnet.errors import InputError
 
 T = TypeVar("T")
 
 _PATIENCE = timedelta(hours=2)  # the others wait this long while the main process evaluates
+_groups = count()  # that this process has been in; the others count alike
 
 
 @dataclass(frozen=True)
@@ -37,12 +41,34 @@ class Process:
 def setup(device: str | None = None) -> Process:
     """Joins the other processes if torchrun started several, and says which device is ours.
 
+    A command may do so several times, with `cleanup` in between; all processes as often.
+
     Args:
         device: "cpu" or "cuda"; None takes CUDA where there is some. Several processes take one
             CUDA device each.
 
     Raises:
         InputError: CUDA is asked for and missing, or there are more processes than devices.
+    """
+    process = alone(device)
+    if "RANK" not in os.environ:
+        return process
+    # With CUDA, objects and flags still travel through gloo: NCCL would wait for the GPU.
+    backend = "cpu:gloo,cuda:nccl" if process.device.type == "cuda" else "gloo"
+    store, rank, world_size = _meeting_place()
+    # Each group under keys of its own: under those of the group before, the first process here
+    # would find addresses at which nobody listens any more.
+    store = dist.PrefixStore(f"detnet/{next(_groups)}", store)
+    dist.init_process_group(
+        backend, store=store, rank=rank, world_size=world_size, timeout=_PATIENCE
+    )
+    return replace(process, rank=rank, world_size=world_size)
+
+
+def alone(device: str | None = None) -> Process:
+    """Says which device is this process's, see `setup`, and leaves the others to themselves.
+
+    For work that processes do not do in step: whatever it runs finds nobody to talk to.
     """
     kind, _, index = (device or ("cuda" if torch.cuda.is_available() else "cpu")).partition(":")
     local_rank = int(os.environ.get("LOCAL_RANK", 0))
@@ -52,12 +78,7 @@ def setup(device: str | None = None) -> Process:
         torch.cuda.set_device(place)
     else:
         place = torch.device(kind)
-    if "RANK" not in os.environ:
-        return Process(0, 1, 0, place)
-    # With CUDA, objects and flags still travel through gloo: NCCL would wait for the GPU.
-    backend = "cpu:gloo,cuda:nccl" if kind == "cuda" else "gloo"
-    dist.init_process_group(backend, timeout=_PATIENCE)
-    return Process(dist.get_rank(), dist.get_world_size(), local_rank, place)
+    return Process(0, 1, local_rank if "RANK" in os.environ else 0, place)
 
 
 def cleanup() -> None:
@@ -108,6 +129,36 @@ def any_process(flag: bool) -> bool:
 def barrier() -> None:
     """Waits until every process is here."""
     any_process(False)
+
+
+@functools.cache
+def _meeting_place() -> tuple[dist.Store, int, int]:
+    """Where the processes learn each other's addresses, and this one's place among them.
+
+    Kept to the end: without torchrun's own, the first process keeps it for all.
+    """
+    store, rank, world_size = next(rendezvous("env://", timeout=_PATIENCE))
+    store.set_timeout(_PATIENCE)
+    return store, rank, world_size
+
+
+class Word:
+    """What one process says and all can hear whenever they ask, without waiting for each other.
+
+    Args:
+        name: of this word; it is said once and for all while the processes live.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = f"detnet/word/{name}"
+        self._store = _meeting_place()[0] if "RANK" in os.environ else None
+
+    def say(self) -> None:
+        if self._store is not None:
+            self._store.set(self._name, "said")
+
+    def said(self) -> bool:
+        return self._store is not None and self._store.check([self._name])
 
 
 def _several() -> bool:

@@ -1,5 +1,6 @@
 """Carries a run out, of whatever kind: it can be interrupted and resumed to the same bits."""
 
+import inspect
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -136,6 +137,7 @@ def _carry_out(run: Run, interrupt: Interrupt) -> bool:
             save(run)
             return False
     _finish(run)
+    distributed.barrier()  # for all of them the run is complete when its files are there
     return True
 
 
@@ -260,9 +262,10 @@ def _wrapped(run: Run) -> nn.Module:
     if run.process.world_size == 1:
         return run.model
     devices = [run.process.device.index] if run.process.device.type == "cuda" else None
+    # Its name from torch 2.15 on; before, the one that is deprecated there.
+    known = inspect.signature(DistributedDataParallel).parameters
+    name = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
+    buffers: dict[str, Any] = {name: run.buffers_differ}
     return DistributedDataParallel(
-        run.model,
-        device_ids=devices,
-        broadcast_buffers=run.buffers_differ,
-        find_unused_parameters=run.task.partial,
+        run.model, device_ids=devices, find_unused_parameters=run.task.partial, **buffers
     )

@@ -69,12 +69,7 @@ def run_phases(
 
     Paper: Chen et al. 2019, arXiv:1903.10979, Section 3.
     """
-    run = _open(config, folder, resume=resume, watch=watch)
-    due = phases_of(run.config)
-    if only is not None:
-        require_due(run, only)
-        due = (only,)
-    left = [phase for phase in due if not is_done(run, phase)]
+    run, due, left = _open(config, folder, only, resume=resume, watch=watch)
     if estimate and left and _main():
         from detnet.recipes.search.forecast import forecast
 
@@ -143,8 +138,15 @@ def require_due(run: SearchRun, phase: str) -> None:
             )
 
 
-def _open(config: SearchConfig | None, folder: Path, *, resume: bool, watch: Watch) -> SearchRun:
-    """Checks everything, makes the folder if it is new, and parts the data."""
+def _open(
+    config: SearchConfig | None, folder: Path, only: str | None, *, resume: bool, watch: Watch
+) -> tuple[SearchRun, tuple[str, ...], list[str]]:
+    """Checks everything, makes the folder if it is new, and parts the data.
+
+    Returns:
+        the run, the phases that are asked for, and those of them that are left, the same on all
+        processes, whichever is the first to do something.
+    """
     quiet: Watch = lambda event: None  # noqa: E731  other processes have nothing to say
     watch = watch if _main() else quiet
     settings = open_config(folder) if resume or config is None else absolute(config)
@@ -157,11 +159,16 @@ def _open(config: SearchConfig | None, folder: Path, *, resume: bool, watch: Wat
                 begin(settings, folder)
             notes += carve(settings, folder)
         distributed.barrier()
+        due = phases_of(settings)
+        if only is not None:
+            require_due(run, only)
+            due = (only,)
+        left = distributed.same_on_all([phase for phase in due if not is_done(run, phase)])
     finally:
         distributed.cleanup()
     for note in notes:
         watch({"event": "note", "text": note})
-    return run
+    return run, due, left
 
 
 def _main() -> bool:
@@ -189,6 +196,16 @@ def _finetune(run: SearchRun) -> bool:
     config = begun_config(folder) if resume else finetune_config(run.config, run.folder)
     sampler = run.sampler(bins=False, first=run.config.from_scratch)
     return finetune_supernet(config, folder, sampler, resume=resume, watch=run.watch)
+
+
+def _search(run: SearchRun) -> bool:
+    """Scores candidates; all processes come back with one answer, however each was ended."""
+    over = search(run, together=True)
+    distributed.setup("cpu")
+    try:
+        return not distributed.any_process(not over)
+    finally:
+        distributed.cleanup()
 
 
 def _retrain(run: SearchRun) -> bool:
@@ -235,7 +252,7 @@ def _begun(folder: Path) -> bool:
 _WORK: dict[str, Callable[[SearchRun], bool]] = {
     "pretrain": _pretrain,
     "finetune": _finetune,
-    "search": search,
+    "search": _search,
     "retrain": _retrain,
 }
 _TITLES = {

@@ -28,11 +28,15 @@ _DECISIVE = (
 )
 
 
-def search(run: SearchRun, *, storage: str | None = None) -> bool:
+def search(run: SearchRun, *, storage: str | None = None, together: bool = False) -> bool:
     """Scores candidates, with all others who are at it, and writes winner.json when it is over.
+
+    Each process that torchrun started is a worker of its own, which talks to the others by the
+    study alone: they are at different networks, and none may mix its statistics into another's.
 
     Args:
         storage: where the study is; by default where the settings say, or in the folder.
+        together: whether a signal to one of torchrun's processes stops all of them.
 
     Returns:
         False when it was interrupted; the candidate it was at goes back to the study.
@@ -42,29 +46,28 @@ def search(run: SearchRun, *, storage: str | None = None) -> bool:
             data cannot be used.
     """
     config = run.config
-    with Interrupt() as interrupt:
-        process = distributed.setup(None if config.device == "auto" else config.device)
-        try:
-            with _open(run, storage) as study:
-                device = str(process.device)
-                known = {one.path: one.costs for one in read_candidates(study)}
-                legality = run.legality(device, known)
-                over = work(
-                    study,
-                    make_search_method(run, legality),
-                    _Scores(make_scorer(config, run.folder, process), run, legality),
-                    legality=legality,
-                    retries=config.retries,
-                    stop=lambda: interrupt.set,
-                    watch=run.watch,
-                    prune=racing(config.parents) if config.racing else None,
-                    worker=f"{socket.gethostname()}-{os.getpid()}",
-                )
-                if over and process.main:
-                    write_json(run.folder / "winner.json", winner_of(run, read_candidates(study)))
-                return over
-        finally:
-            distributed.cleanup()
+    process = distributed.alone(None if config.device == "auto" else config.device)
+    stopped = distributed.Word("search stopped")
+    with Interrupt() as interrupt, _open(run, storage) as study:
+        device = str(process.device)
+        known = {one.path: one.costs for one in read_candidates(study)}
+        legality = run.legality(device, known)
+        over = work(
+            study,
+            make_search_method(run, legality),
+            _Scores(make_scorer(config, run.folder, process), run, legality),
+            legality=legality,
+            retries=config.retries,
+            stop=lambda: interrupt.set or together and stopped.said(),
+            watch=run.watch,
+            prune=racing(config.parents) if config.racing else None,
+            worker=f"{socket.gethostname()}-{os.getpid()}",
+        )
+        if over:  # all write the same
+            write_json(run.folder / "winner.json", winner_of(run, read_candidates(study)))
+        elif together:
+            stopped.say()
+        return over
 
 
 def make_search_method(run: SearchRun, legality: Any) -> Any:
