@@ -1,9 +1,7 @@
-"""Training: exact resume, best model, early stopping, failures, other categories, two processes."""
+"""Training: exact resume, best model, early stopping, failures, other categories."""
 
 import json
 import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -367,35 +365,6 @@ def test_other_detectors_train(detector: str, tiny: TrainConfig, tmp_path: Path)
     evaluation, end = metrics(tmp_path / "run")[-2:]
     assert end["event"] == "end"
     assert ("segm_AP" in evaluation) == (detector == "mask_rcnn_fpn")
-
-
-def test_two_processes_one_with_empty_images_only(
-    tiny: TrainConfig, scenes: Path, tmp_path: Path
-) -> None:
-    """DDP waits for every gradient: a rank whose images have no objects must give them all."""
-    truth = json.loads((scenes / "annotations" / "instances_train.json").read_text())
-    full = truth["annotations"][0]["image_id"]
-    truth["annotations"] = [a for a in truth["annotations"] if a["image_id"] == full]
-    path = tmp_path / "sparse.json"
-    path.write_text(json.dumps(truth))
-    run = tmp_path / "run"
-    options = [f"{k}={v}" for k, v in tiny.detector_options.items()]
-    command = [
-        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
-        "-m", "detnet", "train", "--train-annotations", str(path),
-        "--train-images", str(scenes / "train"), "--data", str(scenes), "--output", str(run),
-        "--width", "0.125", "--min-sizes", "96", "--max-size", "128", "--batch-size", "2",
-        "--iterations", "4", "--workers", "0", "--log-every", "1", "--precision", "fp32",
-        "--device", "cpu", "--lr-batch", "0", "--warmup-iterations", "2",
-        *(part for option in options for part in ("--detector-option", option)),
-    ]  # fmt: skip
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
-    assert done.returncode == 0, done.stderr[-2000:]
-    events = metrics(run)
-    assert sum(event["event"] == "step" for event in events) == 4
-    assert [event["event"] for event in events[-2:]] == ["evaluation", "end"]
-    assert (run / "model.safetensors").exists()
 
 
 def test_tensorboard_is_written_too(tiny: TrainConfig, tmp_path: Path) -> None:
