@@ -21,6 +21,7 @@ try:
 except ImportError:  # Windows has no such locks
     fcntl = None
 
+_locks: set[IO[str]] = set()  # held by this process
 _SIGNS = ("config.yaml", "last.ckpt", "metrics.jsonl")
 _PACE = ("OMP_", "GOMP_", "MKL_NUM", "ONEDNN_MAX", "ATEN_CPU")  # settings of the pace begin so
 _PACKAGES = ("detnet", "torch", "torchvision", "numpy", "hotcoco", "pycocotools")
@@ -89,10 +90,12 @@ class RunFolder:
         except BlockingIOError:
             self._lock.close()
             raise InputError(f"{self.path}: another process is training this run") from None
+        _locks.add(self._lock)
 
     def unlock(self) -> None:
         """Gives the run back."""
         if self._lock is not None:
+            _locks.discard(self._lock)
             self._lock.close()
 
     def write_environment(self) -> None:
@@ -152,6 +155,19 @@ class RunFolder:
             if not _is_event(line):
                 raise InputError(f"{self.metrics}: line {number} is not a JSON object: {line[:40]}")
         return whole
+
+
+def _let_go() -> None:
+    """Closes a forked process's share in the locks: a worker that reads images outlives a kill of
+    its training by seconds, in which the run could not be gone on with.
+    """
+    for lock in _locks:
+        lock.close()
+    _locks.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go)
 
 
 def describe_environment() -> dict[str, Any]:

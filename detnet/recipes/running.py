@@ -1,6 +1,7 @@
 """Carries a run out, of whatever kind: it can be interrupted and resumed to the same bits."""
 
 import inspect
+import random
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -102,8 +103,10 @@ def _prepare(
     ema = Ema(model, config.ema) if config.ema else None
     folder = RunFolder.open(output) if resume else _new_folder(config, output, process)
     run = Run(config, folder, process, task, plan, model, optimizer, ema, watch)
-    # Models draw from the global generator in training: each process its own stream.
-    torch.manual_seed(int(np.random.SeedSequence((config.seed, process.rank)).generate_state(1)[0]))
+    # Models draw from the global generators in training: each process its own streams.
+    own = int(np.random.SeedSequence((config.seed, process.rank)).generate_state(1)[0])
+    for seed in (torch.manual_seed, np.random.seed, random.seed):
+        seed(own)
     if process.main:
         folder.lock()
     return run

@@ -1,5 +1,6 @@
 import json
 import math
+import os
 import resource
 import signal
 import subprocess
@@ -133,3 +134,28 @@ def test_environment_is_written(run: RunFolder, monkeypatch: pytest.MonkeyPatch)
     assert found["packages"]["torch"] == describe_environment()["packages"]["torch"]
     assert found["python"].startswith("3.")
     assert found["cpu_cores"] >= 1 and found["processes"] == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing is forked on this system")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+def test_a_lock_ends_with_its_process_and_not_with_that_ones_workers(tmp_path: Path) -> None:
+    """Forked workers outlive a killed training by seconds, with all files it had open."""
+    folder = RunFolder.create(tmp_path / "run")
+    folder.lock()
+    reader, writer = os.pipe()
+    worker = os.fork()
+    if not worker:
+        os.close(writer)
+        os.read(reader, 1)  # until the test is over
+        os._exit(0)
+    try:
+        with pytest.raises(InputError, match="another process is training this run"):
+            RunFolder(tmp_path / "run").lock()
+        folder.unlock()
+        again = RunFolder(tmp_path / "run")
+        again.lock()
+        again.unlock()
+    finally:
+        os.close(reader)
+        os.close(writer)
+        os.waitpid(worker, 0)

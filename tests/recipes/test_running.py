@@ -2,12 +2,14 @@
 
 import json
 import os
+import random
 import signal
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -293,7 +295,10 @@ def test_without_a_validation_split_nothing_is_judged(tmp_path: Path) -> None:
     assert end["best"] is None and end["stopped_early"] is False
 
 
-def test_the_seed_decides(whole: Path, tmp_path: Path) -> None:
+def test_the_seed_decides_all_random_numbers(whole: Path, tmp_path: Path) -> None:
+    torch.rand(3), np.random.rand(3), random.random()
+    carry_out(tmp_path / "same")
+    assert different(tmp_path / "same", whole) == []  # the generators' states among them
     carry_out(tmp_path / "run", changes={"seed": 1})
     found, same = (load_file(run / "model.safetensors") for run in (tmp_path / "run", whole))
     assert not torch.equal(found["conv.weight"], same["conv.weight"])
