@@ -121,7 +121,12 @@ def evaluate_model(
     The model is left as it is: a copy with its batch norms folded into the convolutions does the
     work, which is faster and differs from it only by rounding. `measures` are keyword arguments
     of `score`; `options` are those of prediction, none by default.
+
+    Raises:
+        InputError: an image cannot be read, or sigmas are given for a detector without keypoints.
     """
+    if annotations.keypoints is None and (measures or {}).get("sigmas"):  # on all processes
+        raise InputError("sigmas are for keypoints, which this detector does not find")
     fused = fuse(model.eval(), dtype=autocast)
     dataset = DetectionDataset(annotations, eval_transform(), seed=0)
     loader = eval_loader(
@@ -161,8 +166,6 @@ def _score(
     if annotations.keypoints is not None:
         found = [record for record in _without_boxes(results) if "keypoints" in record]
         keypoints = score(truth, found, iou_type="keypoints", **measures)
-    elif measures.get("sigmas"):
-        raise InputError("sigmas are for keypoints, which this detector does not find")
     return Scores(score(truth, results, **own), segm, results, keypoints=keypoints)
 
 

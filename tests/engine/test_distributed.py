@@ -79,6 +79,16 @@ def test_two_processes_resume_bit_for_bit(ranks: list[dict[str, Any]]) -> None:
     assert [rank["resume"] for rank in ranks] == [{"different": []}] * 2
 
 
+def test_they_meet_as_often_as_they_like(ranks: list[dict[str, Any]]) -> None:
+    """Each time under keys of their own, and in between each has nobody to talk to."""
+    for rank, found in enumerate(ranks):
+        assert found["again"] == {"met": [[0, 1]] * 4, "apart": [(0, 1, rank, ["me"])] * 4}
+
+
+def test_a_word_of_one_is_heard_by_all(ranks: list[dict[str, Any]]) -> None:
+    assert [rank["call"] for rank in ranks] == [[False, True, False]] * 2
+
+
 def test_a_single_process_has_nobody_to_talk_to(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RANK", raising=False)
     process = distributed.setup("cpu")
@@ -88,6 +98,9 @@ def test_a_single_process_has_nobody_to_talk_to(monkeypatch: pytest.MonkeyPatch)
     assert distributed.same_on_all("a") == "a"
     assert distributed.any_process(True) and not distributed.any_process(False)
     distributed.barrier()
+    word = distributed.Word("stop")
+    word.say()
+    assert not word.said()
     distributed.cleanup()
 
 

@@ -13,7 +13,9 @@ from torch.nn.parallel import DistributedDataParallel
 from detnet.engine.checkpoint import load, restore_rng_state, rng_state, save
 from detnet.engine.distributed import (
     Process,
+    Word,
     all_gather,
+    alone,
     any_process,
     barrier,
     cleanup,
@@ -115,6 +117,28 @@ def resume(process: Process, folder: Path) -> dict[str, Any]:
     return {"different": [name for name in expected if not torch.equal(bits[name], expected[name])]}
 
 
+def meet_again() -> dict[str, Any]:
+    """Several groups in one launch, with work that each does alone in between."""
+    met, apart = [], []
+    for _ in range(4):
+        cleanup()
+        apart.append((alone("cpu"), all_gather("me")))
+        process = setup("cpu")
+        met.append(all_gather(process.rank))
+    return {"met": met, "apart": [(p.rank, p.world_size, p.local_rank, m) for p, m in apart]}
+
+
+def call(process: Process) -> list[bool]:
+    """The second process says a word; whether this one hears it before and after."""
+    word = Word("stop")
+    before = word.said()
+    barrier()
+    if not process.main:
+        word.say()
+    barrier()
+    return [before, word.said(), Word("go").said()]
+
+
 def main(folder: Path) -> None:
     process = setup("cpu")
     found = {
@@ -124,6 +148,8 @@ def main(folder: Path) -> None:
         "fail": fail(process),
         "stop": stop(process),
         "resume": resume(process, folder),
+        "again": meet_again(),
+        "call": call(process),
     }
     torch.save(found, folder / f"rank{process.rank}.pt")
     cleanup()

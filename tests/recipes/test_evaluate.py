@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from detnet.data.folders import find_split
 from detnet.detectors import create
 from detnet.detectors.files import save_model
 from detnet.engine.distributed import Process
+from detnet.errors import InputError
 from detnet.recipes.evaluate import evaluate_file, evaluate_model
 
 ALONE = Process(0, 1, 0, torch.device("cpu"))
@@ -48,6 +50,19 @@ def test_batch_size_and_processes_do_not_matter(scenes: Path) -> None:
     )
     assert one.bbox["AP"] == pytest.approx(four.bbox["AP"], abs=1e-6)
     assert len(one.results) == len(four.results)
+
+
+def test_sigmas_without_keypoints_are_refused_before_the_work(scenes: Path) -> None:
+    annotations, _ = load_annotations(find_split(scenes, "val"))
+
+    def track(batches: Any, total: int) -> Any:
+        raise AssertionError("nothing is to be detected")
+
+    with pytest.raises(InputError, match="sigmas are for keypoints, which this detector does not"):
+        evaluate_model(
+            detector(), annotations, process=ALONE, autocast=None, workers=0,
+            measures={"sigmas": (0.1,)}, track=track,
+        )  # fmt: skip
 
 
 def test_masks_are_scored_too(scenes: Path, tmp_path: Path) -> None:

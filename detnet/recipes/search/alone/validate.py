@@ -103,9 +103,7 @@ class _Work:
         try:
             return share(jobs, stop=self.stop, watch=self.watch)
         finally:
-            if self._scorer is not None:
-                self._scorer = None  # the supernet need not stay in memory while others train
-                distributed.cleanup()
+            self._scorer = None  # the supernet need not stay in memory while others train
 
     def train(self) -> bool:
         """Trains all networks alone; False when interrupted."""
@@ -133,7 +131,7 @@ class _Work:
         """The supernet, loaded by the first who needs it."""
         if self._scorer is None:
             device = self.search.config.device
-            process = distributed.setup(None if device == "auto" else device)
+            process = distributed.alone(None if device == "auto" else device)
             self._scorer = scorer = make_scorer(self.search.config, self.search.folder, process)
             options = scorer.options
             images = scorer.images_by(options.full_way() if way == "full" else options.cheap_way())
