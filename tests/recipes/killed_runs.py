@@ -6,6 +6,7 @@ FOLDER/plan.json names the runs: their settings, how many processes, and the kil
 another, after each of which the run is gone on with. FOLDER/done.json says what came of it.
 """
 
+import contextlib
 import json
 import os
 import signal
@@ -48,9 +49,9 @@ def _kill(run: Path, kill: dict[str, Any], started: list[int]) -> dict[str, Any]
     who = started if kill.get("who", "all") == "all" else [started[kill["who"]]]
     for process in who:
         if kill.get("group"):  # the processes that read its images, too
-            os.killpg(process, signal.SIGKILL)
-        else:
-            os.kill(process, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # it had hardly begun
+                os.killpg(process, signal.SIGKILL)
+        os.kill(process, signal.SIGKILL)
     codes = wait(started, timeout_s=60)
     partial = run / "last.ckpt.partial"
     return {
@@ -71,11 +72,15 @@ def _wait_for(started: list[int], now: Callable[[], bool]) -> bool:
 
 
 def _lines(run: Path, kill: dict[str, Any], main: int) -> Callable[[], bool]:
-    """After line number `count` of metrics.jsonl."""
+    """After so many lines of metrics.jsonl in this session, which may begin by cutting some."""
+    before, more = _count(run), 0
 
     def now() -> bool:
+        nonlocal before, more
         time.sleep(0.001)
-        return _count(run) >= kill["count"]
+        lines = _count(run)
+        more, before = more + max(0, lines - before), lines
+        return more >= kill["count"]
 
     return now
 

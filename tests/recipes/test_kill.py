@@ -15,8 +15,6 @@ from detnet.recipes.config import TrainConfig, write_config
 from tests.recipes.toy_task import different
 
 ROOT = Path(__file__).parents[2]
-LINES = 10  # of a whole run's metrics.jsonl: steps, evaluations, the end
-
 pytestmark = pytest.mark.skipif(
     not Path("/proc/self/stat").exists(), reason="what a process is doing is read in /proc"
 )
@@ -47,11 +45,11 @@ def run_of(kills: list[dict[str, Any]], *, workers: int = 0, processes: int = 1)
 def test_killed_twice_and_once_in_the_middle_of_a_checkpoint(
     tiny: TrainConfig, tmp_path: Path
 ) -> None:
-    kills = [{"moment": "writing", "share": 0.3}, {"moment": "lines", "count": 5, "group": True}]
+    kills = [{"moment": "writing", "share": 0.3}, {"moment": "lines", "count": 3, "group": True}]
     plan = {"whole": run_of([]), "killed": run_of(kills, workers=2)}
     first, second = carry_out(tmp_path, tiny, plan)["killed"]
     assert first["came"] and first["codes"] == [-9] and first["partial"] is not None
-    assert second["came"] and second["codes"] == [-9] and second["lines"] >= 5
+    assert second["came"] and second["codes"] == [-9] and second["lines"] >= 3
     assert different(tmp_path / "whole", tmp_path / "killed") == []
     assert not (tmp_path / "killed" / "last.ckpt.partial").exists()
 
@@ -73,9 +71,9 @@ def test_killed_again_and_again(
     plan = {"whole": run_of([], processes=processes)}
     for number in range(3):
         kills = [kill("writing", share=float(chance.random())) for _ in range(3)]
-        kills += [kill("lines", count=int(chance.integers(1, LINES))) for _ in range(4)]
+        kills += [kill("lines", count=int(chance.integers(1, 5))) for _ in range(4)]
         kills += [kill("seconds", seconds=float(chance.uniform(0, 3))) for _ in range(3)]
-        kills.sort(key=lambda one: one.get("count", LINES * chance.random()))
+        kills = [kills[index] for index in chance.permutation(len(kills))]
         plan[f"killed{number}"] = run_of(kills, workers=workers, processes=processes)
     done = carry_out(tmp_path, tiny, plan)
     landed = [kill for kills in done.values() for kill in kills if kill["came"]]
