@@ -3,8 +3,10 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +21,17 @@ from detnet.recipes.search.phases import run_phases
 from detnet.search.study.records import Record, read_candidates
 from detnet.search.study.study import load_study
 from tests.recipes.search.small_search import settings, write_classes, write_data
+from tests.recipes.search.test_phases import finished
+
+COMMAND = [
+    sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
+    "-m", "detnet", "search",
+]  # fmt: skip
 
 
 def launch(*words: str) -> subprocess.CompletedProcess[str]:
     """Runs `detnet search` in two processes."""
-    command = [
-        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
-        "-m", "detnet", "search", *words,
-    ]  # fmt: skip
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command, environment = [*COMMAND, *words], {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-3000:]
     return done
@@ -93,6 +97,46 @@ def test_each_is_a_worker_and_scores_as_one_alone(
     assert len({values for _, values in expected}) > 2  # so a score says something
     assert (run / "winner.json").read_bytes() == (alone / "winner.json").read_bytes()
     assert len({one.worker for one in by_two}) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc").exists(), reason="processes are found in /proc")
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_signal_to_one_worker_stops_both(
+    rank: int, searched: tuple[Path, str], tmp_path: Path
+) -> None:
+    """In the middle of the scoring; what they were at goes back, and one alone finishes it."""
+    run = tmp_path / "run"
+    run.mkdir()
+    for name in ("config.yaml", "space.json", "data", "pretrain", "finetune"):
+        source = searched[0] / name
+        (shutil.copytree if source.is_dir() else shutil.copy)(source, run / name)
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    (run / "config.yaml").write_text(yaml.safe_dump(config | {"recalibration_images": 40}))
+    command = [*COMMAND, "--resume", str(run), "--phase", "search", "--no-estimate"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as both:
+        while finished(run / "study.db") < 1:
+            assert both.poll() is None
+            time.sleep(0.02)
+        (worker,) = [int(p) for p in children(both.pid) if f"RANK={rank}" in words_of(p)]
+        os.kill(worker, signal.SIGTERM)
+        _, said = both.communicate(timeout=300)
+    assert f"saved; go on with: detnet search --resume {run}" in said
+    assert "Traceback" not in said.split("torch/distributed")[0]
+    assert not (run / "winner.json").exists() and finished(run / "study.db") < 6
+    assert run_phases(None, run, only="search", resume=True, estimate=False, watch=print)
+    assert [one.state for one in candidates(run)] == ["done"] * 6
+
+
+def children(process: int) -> list[str]:
+    tasks = Path(f"/proc/{process}/task").glob("*/children")
+    return [child for task in tasks for child in task.read_text().split()]
+
+
+def words_of(process: str) -> list[str]:
+    """The environment that a process was started with."""
+    return Path(f"/proc/{process}/environ").read_text().split("\0")
 
 
 @pytest.mark.slow

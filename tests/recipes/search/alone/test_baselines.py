@@ -90,6 +90,13 @@ def test_what_cannot_be_is_said(run: Path) -> None:
     assert not (run / "baselines" / "plan.json").exists()
 
 
+def test_torchrun_is_refused(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(InputError, match="^baselines is not for torchrun: start it by itself once"):
+        baselines(run, watch=quiet)
+    assert not (run / "baselines" / "plan.json").exists()
+
+
 def test_the_difference_is_told(run: Path) -> None:
     """All trainings but one were done by others, who measured anything."""
     networks = planned(run, seeds=2, random=3, within=0.2)
