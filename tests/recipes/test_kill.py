@@ -76,9 +76,10 @@ def test_killed_again_and_again(
         kills = [kills[index] for index in chance.permutation(len(kills))]
         plan[f"killed{number}"] = run_of(kills, workers=workers, processes=processes)
     done = carry_out(tmp_path, tiny, plan)
-    landed = [kill for kills in done.values() for kill in kills if kill["came"]]
+    # Some come too late, when the run is complete.
+    landed = [kill for kills in done.values() for kill in kills if -9 in kill["codes"]]
+    within = [kill for kill in landed if kill["moment"] == "writing" and kill["came"]]
     assert len(landed) >= 15
-    assert sum(kill["partial"] is not None for kill in landed) >= 3
-    assert all(-9 in kill["codes"] for kill in landed)
+    assert len(within) >= 3 and all(kill["partial"] is not None for kill in within)
     for name in plan:
         assert different(tmp_path / "whole", tmp_path / name) == [], name
