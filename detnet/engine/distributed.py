@@ -13,7 +13,6 @@ from typing import Any, NoReturn, TypeVar
 
 import torch
 import torch.distributed as dist
-from torch.distributed.rendezvous import rendezvous
 
 from detnet.errors import InputError
 
@@ -132,11 +131,13 @@ def barrier() -> None:
 
 
 @functools.cache
-def _meeting_place() -> tuple[dist.Store, int, int]:
+def _meeting_place() -> tuple[Any, int, int]:
     """Where the processes learn each other's addresses, and this one's place among them.
 
     Kept to the end: without torchrun's own, the first process keeps it for all.
     """
+    from torch.distributed.rendezvous import rendezvous  # not in every build of torch
+
     store, rank, world_size = next(rendezvous("env://", timeout=_PATIENCE))
     store.set_timeout(_PATIENCE)
     return store, rank, world_size
