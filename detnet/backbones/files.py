@@ -10,6 +10,7 @@ from torch import Tensor
 from detnet.backbones import build_backbone, model_file
 from detnet.backbones.base import Classifier
 from detnet.backbones.budget import build_as_said
+from detnet.backbones.colours import PIXEL_MEAN, PIXEL_STD
 from detnet.backbones.tensor_file import TensorFile, one_line, require_images
 from detnet.errors import InputError
 
@@ -37,8 +38,8 @@ class ClassifierInfo:
     options: dict[str, Any] = field(default_factory=dict)
     input_size: int = 224
     short_side: int = 256
-    pixel_mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    pixel_std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    pixel_mean: tuple[float, float, float] = PIXEL_MEAN
+    pixel_std: tuple[float, float, float] = PIXEL_STD
     channel_order: Literal["rgb", "bgr"] = "rgb"
 
 

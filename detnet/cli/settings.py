@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from detnet.errors import InputError
-from detnet.recipes.settings import Config, Settings, option_help
+from detnet.recipes.settings import Config, RunConfig, Settings, option_help
 
 
 def add_run_arguments(
@@ -130,7 +130,7 @@ def settle_config(
     else:
         config = make(args.config, changes)
     if args.print_config:
-        print(dump(config), end="")
+        print(dump(config.filled() if isinstance(config, RunConfig) else config), end="")
         return None
     return config
 

@@ -25,6 +25,7 @@ class Settings(Protocol):
 
 
 Config = TypeVar("Config", bound=Settings)
+Run = TypeVar("Run", bound="RunConfig")
 
 PAPERS_STRIDE: Literal["1x1"] = "1x1"
 HUB = "hub:"  # begins the name of weights on a hub
@@ -183,6 +184,16 @@ class RunConfig:
     def default_length(self) -> dict[str, float]:
         """The recipe's length."""
         return {"epochs": 1}
+
+    def filled(self: Run) -> Run:
+        """The same run with its defaults written out; what the weights decide stays open."""
+        changes: dict[str, Any] = dict(self.length)
+        for name in ("norm_weight_decay", "bias_weight_decay"):
+            if getattr(self, name) is None:
+                changes[name] = self.weight_decay
+        if not self.weights:
+            changes["stride_in"] = self.stride_place
+        return replace(self, **changes)
 
     def places(self) -> tuple[str, ...]:
         """The settings that are paths."""

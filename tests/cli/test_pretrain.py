@@ -6,9 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 
 from detnet.cli import main
+from detnet.recipes.classification.config import make_config
+from detnet.recipes.classification.network import describe
 
 QUICK = [
     "--backbone", "resnet50", "--width", "0.125", "--image-size", "32", "--batch-size", "4",
@@ -54,6 +57,26 @@ def test_print_config_is_a_file_that_config_takes(
     assert capsys.readouterr().out == text
     for line in ("lr: 0.001", "epochs: 7", "- 9", "norm: sync", "mixup: 0.2"):
         assert line in text
+
+
+def test_print_config_shows_what_would_be_run(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Defaults are written out; --iterations beside epochs, and weights, are what is not there."""
+    assert main(["pretrain", "--image-size", "112", "--print-config"]) == 0
+    text = capsys.readouterr().out
+    values = yaml.safe_load(text)
+    assert [name for name, value in values.items() if value is None] == ["weights", "iterations"]
+    assert (values["epochs"], values["test_short_side"], values["stride_in"]) == (100, 128, "1x1")
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    printed, meant = make_config(str(path), {}), make_config(None, {"image_size": 112})
+    assert printed.length == meant.length
+    assert describe(printed, ["a"]) == describe(meant, ["a"])
+    assert main(["pretrain", "--weights", "w.safetensors", "--print-config"]) == 0
+    values = yaml.safe_load(capsys.readouterr().out)
+    assert (values["pixel_mean"], values["channel_order"]) == ([], "auto"), "the weights decide"
+    assert values["stride_in"] == "auto"
 
 
 def test_a_run_tells_how_it_goes(

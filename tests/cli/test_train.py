@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from detnet.cli import main
 from detnet.data.shapes import write_scenes
@@ -63,6 +64,20 @@ def test_print_config_is_a_file_that_config_takes(
     assert capsys.readouterr().out == text
     for line in ("lr: 0.001", "epochs: 7", "- stem", "- c2", "- 9"):
         assert line in text
+
+
+def test_print_config_shows_what_would_be_run(capsys: pytest.CaptureFixture[str]) -> None:
+    assert (
+        main(["train", "--min-sizes", "640", "700", "--weight-decay", "5e-4", "--print-config"])
+        == 0
+    )
+    values = yaml.safe_load(capsys.readouterr().out)
+    assert (values["iterations"], values["test_min_size"]) == (180_000, 700)
+    assert values["norm_weight_decay"] == values["bias_weight_decay"] == 5e-4
+    assert main(["train", "--config", "small", "--test-min-size", "90", "--print-config"]) == 0
+    values = yaml.safe_load(capsys.readouterr().out)
+    assert values["iterations"] is None or values["epochs"] is None
+    assert values["test_min_size"] == 90
 
 
 def test_training_tells_how_it_goes(
