@@ -3,11 +3,13 @@
 Paper: the single-crop evaluation of Li et al. 2018, arXiv:1804.06215, Section 4.2.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from torch import Tensor
+
+FIVE = 5  # classes, among which everything is found where there are no more
 
 
 def ranks(logits: Tensor, labels: Tensor) -> Tensor:
@@ -39,18 +41,35 @@ def summarise(found: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> 
     Returns:
         `top1`, `top5`, the shares of images whose class came first and among the first five,
         `top1_error` and `top5_error`, which are 1 minus these, `images`, and the same of each
-        class in `per_class`; None where there are no images. Fractions in 0 … 1.
+        class in `per_class`; None where there are no images, and of the first five where there are
+        no more than five classes. Fractions in 0 … 1.
     """
     if len(found) and not (labels.min() >= 0 and labels.max() < len(classes)):
         raise ValueError(f"labels must lie in 0 … {len(classes) - 1}")
     counts = np.bincount(labels, minlength=len(classes))
-    hits = {k: np.bincount(labels[found < k], minlength=len(classes)) for k in (1, 5)}
+    first = np.bincount(labels[found < 1], minlength=len(classes))
+    five = np.bincount(labels[found < FIVE], minlength=len(classes))
     per_class = {
-        name: _shares(int(hits[1][label]), int(hits[5][label]), int(counts[label]))
-        for label, name in enumerate(classes)
+        name: _shares(int(first[at]), int(five[at]), int(counts[at]))
+        for at, name in enumerate(classes)
     }
-    everything = _shares(int(hits[1].sum()), int(hits[5].sum()), int(counts.sum()))
-    return {**everything, "per_class": per_class}
+    scores = _shares(int(first.sum()), int(five.sum()), int(counts.sum()))
+    return without_top5({**scores, "per_class": per_class})
+
+
+def has_top5(classes: int) -> bool:
+    """Whether a class can fail to be among the first five."""
+    return classes > FIVE
+
+
+def without_top5(scores: Mapping[str, Any]) -> dict[str, Any]:
+    """The scores JSON, also an older one, with None for what five classes or fewer do not tell."""
+    per_class = scores.get("per_class") or {}
+    if not per_class or has_top5(len(per_class)):
+        return dict(scores)
+    nothing = {"top5": None, "top5_error": None}
+    rows = {name: {**row, **nothing} for name, row in per_class.items()}
+    return {**scores, **nothing, "per_class": rows}
 
 
 def _shares(first: int, among_five: int, count: int) -> dict[str, Any]:
@@ -65,6 +84,10 @@ def _shares(first: int, among_five: int, count: int) -> dict[str, Any]:
     }
 
 
+def _top5(error: float | None) -> list[str]:
+    return [] if error is None else [f"top-5 error {100 * error:.2f} %"]
+
+
 def format_errors(scores: dict[str, Any], *, worst: int = 5) -> str:
     """Shows the scores JSON for a terminal: the errors in percent and the hardest classes.
 
@@ -75,7 +98,7 @@ def format_errors(scores: dict[str, Any], *, worst: int = 5) -> str:
         return "no images to evaluate on"
     lines = [
         f"top-1 error {100 * scores['top1_error']:.2f} %",
-        f"top-5 error {100 * scores['top5_error']:.2f} %",
+        *_top5(scores["top5_error"]),
         f"{scores['images']} images of {len(scores['per_class'])} classes",
     ]
     errors = [

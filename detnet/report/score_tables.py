@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from detnet.evaluation.classification import without_top5
 from detnet.evaluation.coco import HEADLINE, KEYPOINT_HEADLINE
 from detnet.evaluation.keypoints import COCO_SIGMAS
 from detnet.report.published import SIZES, Published
@@ -56,21 +57,27 @@ def _classifier_view(scores: dict[str, Any]) -> dict[str, Any]:
         "top1_error": "top-1 error",
         "top5_error": "top-5 error",
     }
+    scores = without_top5(scores)
+    absent = ("top5", "top5_error") if scores.get("top5") is None else ()
     return {
         "kind": "Classification",
         "overlap": None,
         "note": "Percent, of the validation images.",
-        "headline": [(name, name, scores.get(key), None) for key, name in names.items()],
+        "headline": [
+            (name, name, scores.get(key), None) for key, name in names.items() if key not in absent
+        ],
         "paper": None,
         "tables": [],
-        **_by_class(scores, counted="images", unit="images"),
+        **_by_class(scores, counted="images", unit="images", absent=absent),
     }
 
 
-def _by_class(scores: dict[str, Any], *, counted: str, unit: str) -> dict[str, Any]:
+def _by_class(
+    scores: dict[str, Any], *, counted: str, unit: str, absent: Sequence[str] = ()
+) -> dict[str, Any]:
     """The table by class: its columns, whatever was asked for, and its rows, by name."""
     rows = sorted((scores.get("per_class") or {}).items())
-    keys = dict.fromkeys(key for _, row in rows for key in row)
+    keys = dict.fromkeys(key for _, row in rows for key in row if key not in absent)
     return {
         "per_class": rows,
         "class_columns": [key for key in keys if key != counted and not key.endswith("_error")],

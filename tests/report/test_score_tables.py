@@ -57,6 +57,9 @@ def test_sigmas(sigmas: list[float], words: str) -> None:
 
 def test_classifiers_have_theirs() -> None:
     row = {"top1": 0.5, "top5": 0.9, "top1_error": 0.5, "top5_error": 0.1, "images": 8}
-    view = score_view({**row, "per_class": {"cat": row}}, [])
+    view = score_view({**row, "per_class": dict.fromkeys("abcdef", row)}, [])
     assert [value for _, _, value, _ in view["headline"]] == [0.5, 0.9, 0.5, 0.1]
     assert view["class_columns"] == ["top1", "top5"] and view["counted"] == "images"
+    few = score_view({**row, "per_class": dict.fromkeys("abcde", row)}, [])
+    assert [name for name, *_ in few["headline"]] == ["top-1 accuracy", "top-1 error"]
+    assert few["class_columns"] == ["top1"]

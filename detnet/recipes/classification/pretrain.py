@@ -20,6 +20,7 @@ from detnet.engine.distributed import Process, all_gather
 from detnet.engine.loop import Batch
 from detnet.engine.runs import RunFolder
 from detnet.errors import InputError
+from detnet.evaluation.classification import FIVE, has_top5
 from detnet.recipes.classification.config import PretrainConfig, read_config
 from detnet.recipes.classification.evaluate import (
     measure,
@@ -65,6 +66,11 @@ class PretrainTask(Task):
             raise InputError("tensorboard is not installed: pip install 'detnet[track]'")
         self.config, self.process = config, process
         self.train, self.val = self.read_folders()
+        if config.best_metric == "top5" and not has_top5(len(self.train.classes)):
+            raise InputError(
+                f"best_metric top5 takes more than {FIVE} classes, {self.train.path} has "
+                f"{len(self.train.classes)}; take top1"
+            )
         self.info = describe(config, self.train.classes)
         self._dataset = ClassificationDataset(
             self.train, train_view(config), seed=config.seed, substitute=True

@@ -140,7 +140,7 @@ def test_run_folder_holds_what_it_should(whole: Path) -> None:
     assert [event["iteration"] for event in evaluations] == [4, 8, 9]
     for event in evaluations:
         assert event["top1_error"] == pytest.approx(1 - event["top1"])
-        assert event["top5_error"] == 0 and event["val_loss"] > 0
+        assert event["top5_error"] is None and event["val_loss"] > 0  # of two classes
     model, info = load_classifier(whole / "best.safetensors")
     assert info.classes == ("green", "red")
     assert (info.input_size, info.short_side, info.options["width"]) == (32, 37, 0.125)
@@ -264,6 +264,7 @@ def test_no_validation_split(tiny: PretrainConfig, tmp_path: Path) -> None:
         ({"train_split": "training"}, "has no folder 'training' of images.*there are train, val"),
         ({"val_split": "test"}, "has no folder 'test'"),
         ({"best_metric": "AP"}, "best_metric must be one of top1, top5, got 'AP'"),
+        ({"best_metric": "top5"}, "top5 takes more than 5 classes, .*train has 2; take top1"),
         ({"backbone": "resnet49"}, "unknown backbone 'resnet49'"),
         ({"accumulate": 3}, "batch_size 4 cannot be divided"),
         ({"width": 9}, "width must lie in"),
