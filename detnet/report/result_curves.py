@@ -13,21 +13,24 @@ _SIZE = (7.0, 3.6)  # inches
 _MOST_INSIDE = 7  # curves whose names find room within the axes
 
 
-def write_curves(results: Sequence[Result], folder: Path) -> dict[str, Path]:
-    """Draws the score of each evaluation over the epochs, one SVG for each data set.
+def write_curves(results: Sequence[Result], folder: Path) -> dict[tuple[str, bool], Path]:
+    """Draws the score of each evaluation over the epochs, an SVG for each kind and data set.
 
-    Data sets whose runs were evaluated once only get none.
+    Those whose runs were evaluated once only get none. The picture is named like the data set; that
+    of classifiers is DATA-classifiers.svg where the same data have detectors, too.
 
     Returns:
-        the picture by data set.
+        the picture by data set and whether it shows classifiers.
     """
     pictures = {}
-    for data in dict.fromkeys(result.data for result in results):
-        alike = [result for result in results if result.data == data]
-        curves = [one for one in alike if one.classifier == alike[0].classifier and one.curve[1:]]
+    detected = {result.data for result in results if not result.classifier}
+    for data, classifier in dict.fromkeys((result.data, result.classifier) for result in results):
+        alike = [one for one in results if (one.data, one.classifier) == (data, classifier)]
+        curves = [one for one in alike if one.curve[1:]]
         if curves:
             folder.mkdir(parents=True, exist_ok=True)
-            pictures[data] = _draw(curves, folder / f"{data}.svg")
+            name = f"{data}-classifiers" if classifier and data in detected else data
+            pictures[data, classifier] = _draw(curves, folder / f"{name}.svg")
     return pictures
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from detnet.errors import InputError
+from detnet.evaluation.classification import without_top5
 from detnet.report.detector_table import detector_table
 from detnet.report.published import COLUMNS, Published
 from detnet.report.results import Result, hardware
@@ -41,7 +42,7 @@ def results_page(
     *,
     published: Mapping[str, Sequence[Published]] | None = None,
     comparisons: Sequence[Mapping[str, Any]] = (),
-    curves: Mapping[str, str] | None = None,
+    curves: Mapping[tuple[str, bool], str] | None = None,
     searches: Sequence[SearchResult] = (),
     former: Mapping[str, Sequence[str]] | None = None,
 ) -> str:
@@ -50,7 +51,7 @@ def results_page(
     Args:
         published: by a run's name, the paper's rows that its recipe stands for.
         comparisons: as `detnet compare --output` leaves them in comparison.json.
-        curves: picture of the curves by data set, paths as the page is to name them.
+        curves: as `write_curves` gives the pictures, paths as the page is to name them.
         searches: each gets a section of its own.
         former: by a run's name, the options in which it kept a former rule; such runs are marked.
     """
@@ -65,8 +66,8 @@ def results_page(
         parts.append(f"## {data}\n\n{_table(alike, published or {}, marks)}")
         if table := detector_table(alike, comparisons):
             parts.append(table)
-        if curves and data in curves:
-            parts.append(f"![scores by epoch on {data}]({curves[data]})")
+        if curves and (data, kind) in curves:
+            parts.append(f"![scores by epoch on {data}]({curves[data, kind]})")
     if comparisons:
         parts.append(_compared(comparisons, marks))
     parts += [search_section(search) for search in searches]
@@ -116,7 +117,8 @@ def _table(
     rows = [head, "|" + "---|" * (head.count("|") - 1)]
     for result in results:
         if result.classifier:
-            rows.append(_line(result, [_percent(result.scores[key]) for key in _ERRORS.values()]))
+            scores = without_top5(result.scores)
+            rows.append(_line(result, [_percent(scores[key]) for key in _ERRORS.values()]))
             continue
         theirs = {row.iou_type: row for row in published.get(result.name, ())}
         name = result.name + marks.get(result.name, "")

@@ -101,6 +101,9 @@ def test_a_classifier_has_errors_for_scores(run: Path) -> None:
     text = results_page([read_result(run)])
     assert "| run | model | top-1 error | top-5 error |" in text
     assert "| first | detnet59, width 0.5 | 25.0 | 6.2 | 800 |" in text
+    few = scores | {"top5_error": 0.0, "per_class": {"cat": {}, "dog": {}}}  # as once written
+    (run / "evaluation" / "scores.json").write_text(json.dumps(few))
+    assert "| 25.0 | – | 800 |" in results_page([read_result(run)])
 
 
 def test_curves_are_drawn_the_same_each_time(run: Path, tmp_path: Path) -> None:
@@ -110,7 +113,32 @@ def test_curves_are_drawn_the_same_each_time(run: Path, tmp_path: Path) -> None:
     (again,) = write_curves([result], tmp_path / "b").values()
     assert picture.name == "cells.svg"
     assert picture.read_bytes() == again.read_bytes()
-    assert "](curves/cells.svg)" in results_page([result], curves={"cells": "curves/cells.svg"})
+    assert "](curves/cells.svg)" in results_page(
+        [result], curves={("cells", False): "curves/cells.svg"}
+    )
+
+
+def test_detectors_and_classifiers_on_the_same_data_have_pictures_of_their_own(
+    run: Path, tmp_path: Path
+) -> None:
+    detector = read_result(run)
+    settings = {key: value for key, value in detector.config.items() if key != "detector"}
+    errors = {"top1_error": 0.5, "top5_error": 0.25, "top1": 0.5}
+    classifier = replace(detector, name="second", config=settings, scores=errors)
+    pictures = write_curves([classifier, detector], tmp_path / "both")
+    assert {key: path.name for key, path in pictures.items()} == {
+        ("cells", True): "cells-classifiers.svg",
+        ("cells", False): "cells.svg",
+    }
+    texts = {key: path.read_text() for key, path in pictures.items()}
+    assert texts["cells", True] != texts["cells", False]
+    (alone,) = write_curves([classifier], tmp_path / "alone").values()
+    assert alone.name == "cells.svg" and alone.read_text() == texts["cells", True]
+    page = results_page(
+        [classifier, detector], curves={key: path.name for key, path in pictures.items()}
+    )
+    errors_at, ap_at = page.index("top-1 error |"), page.index("| AP |")
+    assert errors_at < page.index("(cells-classifiers.svg)") < ap_at < page.index("(cells.svg)")
 
 
 def test_many_curves_are_named_beside_the_picture(run: Path, tmp_path: Path) -> None:

@@ -24,7 +24,8 @@ def write_results_page(
     Args:
         page: Markdown file.
         runs: of detectors and classifiers, and of searches.
-        curves: folder for one picture a data set, which the page shows; None for none.
+        curves: folder for a picture for each kind of run and data set, which the page shows; None
+            for none.
         compared: what `detnet compare --output` left.
 
     Raises:
@@ -38,7 +39,7 @@ def write_results_page(
     }
     pictures = write_curves(results, curves) if curves else {}
     named = {
-        data: Path(os.path.relpath(path, page.parent)).as_posix() for data, path in pictures.items()
+        key: Path(os.path.relpath(path, page.parent)).as_posix() for key, path in pictures.items()
     }
     former = {
         result.name: former_rules(read_config(run / "config.yaml"))
