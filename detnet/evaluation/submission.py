@@ -29,7 +29,7 @@ def write_submission(path: Path | str, truth: Truth, detections: Detections) -> 
         The name of the file in the zip.
 
     Raises:
-        InputError: the name does not end in .zip.
+        InputError: the name does not end in .zip, or its folder is not there.
         OSError: naming the file, if it cannot be written.
     """
     path = Path(path)
@@ -37,7 +37,6 @@ def write_submission(path: Path | str, truth: Truth, detections: Detections) -> 
     name = _name_inside(path, "detections" if detections.keypoints is None else "person_keypoints")
     text = json.dumps(_records(truth, detections), separators=(",", ":"), allow_nan=False)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as beside, zipfile.ZipFile(beside, "w", zipfile.ZIP_DEFLATED) as file:
             file.writestr(name, text)
     except OSError as error:
@@ -46,15 +45,18 @@ def write_submission(path: Path | str, truth: Truth, detections: Detections) -> 
 
 
 def check_submission(path: Path | str) -> None:
-    """Refuses a name that the server would refuse, before the work that fills the file.
+    """Refuses a name that the server would refuse, or a place where nothing can be written, before
+    the work that fills the file.
 
     Raises:
-        InputError: the name does not end in .zip, or the place is a folder.
+        InputError: the name does not end in .zip, the place is a folder, or is in none.
     """
     if Path(path).suffix != ".zip":
         raise InputError(f"{path}: a submission is a .zip file; name it {path}.zip")
     if Path(path).is_dir():
         raise InputError(f"{path}: is a folder, not a file to write the submission to")
+    if not Path(path).parent.is_dir():
+        raise InputError(f"{path}: there is no folder {Path(path).parent} to write it to; make it")
 
 
 def _name_inside(path: Path, kind: str) -> str:

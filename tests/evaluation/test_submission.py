@@ -10,7 +10,7 @@ import pytest
 
 from detnet.errors import InputError
 from detnet.evaluation.coco import evaluate, score
-from detnet.evaluation.submission import write_submission
+from detnet.evaluation.submission import check_submission, write_submission
 
 RUNS = {"size": [40, 60], "counts": [100, 50, 2250]}
 
@@ -41,7 +41,7 @@ def read(path: Path) -> tuple[str, list[dict[str, Any]]]:
 
 def test_boxes(truth: dict[str, Any], results: list[dict[str, Any]], tmp_path: Path) -> None:
     evaluation = evaluate(truth, results)
-    path = tmp_path / "new" / "my_net 2.zip"
+    path = tmp_path / "my_net 2.zip"
     told = write_submission(path, evaluation.truth, evaluation.detections)
     name, records = read(path)
     assert name == told == "detections_test-dev2017_my-net-2_results.json"
@@ -72,15 +72,26 @@ def test_masks_come_without_boxes_and_score_the_same(
     assert score(truth, records, iou_type="segm") == evaluation.scores()
 
 
+def test_a_folder_that_is_not_there_is_refused_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for name in ("new/a.zip", "new/er/a.zip", "file/a.zip"):
+        folder = (tmp_path / name).parent
+        with pytest.raises(InputError, match=f"a.zip: there is no folder {folder} to") as error:
+            check_submission(tmp_path / name)
+        assert "\n" not in str(error.value)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
+    check_submission("a.zip")  # in the folder one is in
+
+
 def test_other_names_are_refused(truth: dict[str, Any], tmp_path: Path) -> None:
     evaluation = evaluate(truth, [])
     (tmp_path / "d.zip").mkdir()
     for name, message in (("a.json", "name it .*a.json.zip"), ("d.zip", "is a folder")):
         with pytest.raises(InputError, match=message):
             write_submission(tmp_path / name, evaluation.truth, evaluation.detections)
-    (tmp_path / "file").touch()
+    long = tmp_path / ("x" * 251 + ".zip")  # as long as a name may be, longer with .part
     with pytest.raises(OSError) as error:
-        write_submission(tmp_path / "file" / "x.zip", evaluation.truth, evaluation.detections)
-    assert error.value.filename == str(tmp_path / "file" / "x.zip")
+        write_submission(long, evaluation.truth, evaluation.detections)
+    assert error.value.filename == str(long)
     write_submission(tmp_path / "none.zip", evaluation.truth, evaluation.detections)
     assert read(tmp_path / "none.zip")[1] == []
