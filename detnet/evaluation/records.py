@@ -5,7 +5,8 @@ import gc
 import json
 import math
 import numbers
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,7 @@ class Records:
             raise
 
     def integers(self, field: str) -> np.ndarray:
-        """(N,) int64; whole numbers written as 3.0 are taken."""
+        """(N,) int64; whole numbers written as 3.0 are taken, true and false are none."""
         values = self._array(self.column(field), field, (), _is_integer, "a whole number")
         whole = values.astype(np.int64)
         self.refuse(np.asarray(whole != values), field, "is not a whole number")
@@ -76,6 +77,14 @@ class Records:
                 given = default.tolist()
                 values = [g if v is None else v for v, g in zip(values, given, strict=True)]
         return self._array(values, field, (), _is_number, "a finite number").astype(np.float64)
+
+    def flags(self, field: str) -> np.ndarray:
+        """(N,) bool, of 0 and 1 or false and true; false where a record has none or null."""
+        values = [record.get(field) for record in self.records]
+        for index, value in enumerate(values):
+            if value is not None and not _is_flag(value):
+                self.fail(index, f"{field} {_shown(value)} is neither 0 nor 1")
+        return np.array([bool(value) for value in values], bool)
 
     def boxes(self, field: str) -> np.ndarray:
         """(N, 4) float64 xywh, finite, width and height not negative."""
@@ -97,7 +106,8 @@ class Records:
         with contextlib.suppress(ValueError, TypeError, OverflowError):
             array = np.asarray(values)
             if (
-                array.shape == (len(values), *shape)
+                not _has_booleans(values if not shape else chain.from_iterable(values))
+                and array.shape == (len(values), *shape)
                 and array.dtype.kind in "iuf"
                 and bool((np.abs(array) <= _limit(field)).all())
             ):
@@ -159,6 +169,15 @@ def _limit(field: str) -> float:
 def _shown(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _has_booleans(values: Iterable[Any]) -> bool:
+    """Whether one is true or false, which numpy takes for 1 or 0 beside numbers."""
+    return not {bool, np.bool_}.isdisjoint(map(type, values))
+
+
+def _is_flag(value: Any) -> bool:
+    return isinstance(value, bool | int | float) and value in (0, 1)
 
 
 def _is_number(value: Any) -> bool:
