@@ -10,19 +10,34 @@ from detnet.data.contents import read_content
 from detnet.data.flat import FlatBytes
 from detnet.data.folders import Split, names_start, require_inside
 from detnet.data.keypoints import KeypointLayout, place_keypoints, require_keypoints
-from detnet.data.mask_areas import pixel_area, polygon_areas
+from detnet.data.mask_areas import segmentation_area
 from detnet.data.masks import encode_box, encode_segmentation
 from detnet.data.validate import read_sound
 from detnet.errors import InputError
 
-__all__ = ["Annotations", "load_annotations", "require_images", "to_coco_dict"]
+__all__ = ["Annotations", "load_annotations", "read_checked", "require_images", "to_coco_dict"]
 
 _EDGE_TOLERANCE = 0.05  # pixels; files rounded to one decimal exceed the edge by as much
+
+
+def read_checked(split: Split, *, unlabelled: bool = False) -> dict[str, Any]:
+    """Reads a split's file, or VOC's lists, and refuses errors; nothing is repaired.
+
+    Args:
+        unlabelled: a file may lack the list "annotations", as that of COCO's test images does.
+
+    Raises:
+        InputError: it cannot be read, or holds errors.
+    """
+    if split.lists:
+        return read_content(split)
+    return read_sound(split.annotations, unlabelled=unlabelled)
 
 
 def load_annotations(
     split: Split,
     *,
+    raw: dict[str, Any] | None = None,
     masks: bool = False,
     keypoints: bool = False,
     keep_empty: bool = True,
@@ -34,6 +49,7 @@ def load_annotations(
     """Reads a split, repairs what is safe and refuses what is not. Opens no image.
 
     Args:
+        raw: the content as `read_checked` gives it, where that has been read already.
         masks: keep the masks; an annotation without a usable one gets its box as mask.
         keypoints: keep the keypoints; an annotation without usable ones is a box only.
         keep_empty: keep images on which there is nothing (but crowds).
@@ -41,7 +57,7 @@ def load_annotations(
         layout: what the file's keypoints must be, likewise; a file without annotations need not
             name them.
         categories_of: who has them, for the message.
-        unlabelled: a file may lack the list "annotations", as that of COCO's test images does.
+        unlabelled: as `read_checked`.
 
     Returns:
         the annotations, and one line for each kind of repair: "clipped 12 boxes to their image".
@@ -50,10 +66,7 @@ def load_annotations(
         InputError: the file cannot be read, holds errors, has other categories, or has no masks
             or keypoints where they are asked for.
     """
-    if split.lists:
-        raw = read_content(split)
-    else:
-        raw = read_sound(split.annotations, unlabelled=unlabelled)
+    raw = read_checked(split, unlabelled=unlabelled) if raw is None else raw
     own = Categories.from_json(raw["categories"])
     if categories is not None:
         categories.require_same(own, mine=categories_of, theirs=str(split.annotations))
@@ -180,7 +193,7 @@ class _Builder:
         by_box = (missing | clipped) & ~masked
         areas[by_box] = xywh[by_box, 2] * xywh[by_box, 3]
         for index in np.flatnonzero(missing & masked):
-            area = _mask_area(records[index]["segmentation"])
+            area = segmentation_area(records[index]["segmentation"])
             areas[index] = xywh[index, 2] * xywh[index, 3] if np.isnan(area) else area
         self._repair(absent.sum(), "computed {}", "missing area", "missing areas")
         self._repair(negative.sum(), "replaced {}", "negative area", "negative areas")
@@ -224,12 +237,3 @@ def _empty(boxes: np.ndarray) -> np.ndarray:
     narrow = boxes.astype(np.float32)  # a box that single precision closes is no box either
     closed: np.ndarray = narrow[:, 2:] <= narrow[:, :2]
     return closed[:, 0] | closed[:, 1]
-
-
-def _mask_area(segmentation: Any) -> float:
-    if isinstance(segmentation, list):
-        return float(polygon_areas([segmentation])[0])
-    try:
-        return pixel_area(segmentation, *segmentation["size"])
-    except (ValueError, TypeError, KeyError, AttributeError):
-        return float("nan")

@@ -63,6 +63,16 @@ def pixel_area(segmentation: Any, height: int, width: int) -> float:
     return float(sum(runs[1::2]))
 
 
+def segmentation_area(segmentation: Any) -> float:
+    """One segmentation's area, of polygons as geometry has it; NaN where it cannot be read."""
+    if isinstance(segmentation, list):
+        return float(polygon_areas([segmentation])[0])
+    try:
+        return pixel_area(segmentation, *segmentation["size"])
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return float("nan")
+
+
 def run_lengths(counts: Any) -> list[int]:
     """Reads the counts of an RLE, compressed into a text or plain: runs of 0, of 1, of 0, …
 

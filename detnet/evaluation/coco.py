@@ -12,6 +12,7 @@ from detnet.evaluation.grid import Grid, make_grid
 from detnet.evaluation.normalise import (
     Detections,
     Truth,
+    TruthSource,
     fingerprint,
     read_detections,
     read_truth,
@@ -76,6 +77,7 @@ class Evaluation:
             "by_iou_and_size": _by_iou_and_size(tables, grid),
             "per_class": _per_class(tables, grid, self.truth),
             "ground_truth": fingerprint(self.truth),
+            "ground_truth_taken": self.truth.taken,
         }
         if grid.iou_type == "keypoints":
             scores["sigmas"] = list(sigmas_of(grid, self.truth))
@@ -97,7 +99,7 @@ class Evaluation:
 
 
 def evaluate(
-    annotations: Path | str | dict[str, Any],
+    annotations: TruthSource,
     results: Path | str | list[dict[str, Any]],
     *,
     iou_type: str = "bbox",
@@ -110,7 +112,7 @@ def evaluate(
     """Matches detections to ground truth as the COCO benchmark does.
 
     Args:
-        annotations: COCO ground truth, a file or its content.
+        annotations: COCO ground truth: a file, its content, or a `Truth` read for the same kind.
         results: COCO results, a file or its records; both are left as they are.
         iou_type: "bbox", "segm" or "keypoints"; for keypoints OKS stands for IoU.
         engine: "hotcoco", or "pycocotools", the slow original; both give the same numbers.
@@ -136,7 +138,7 @@ def evaluate(
 
 
 def score(
-    annotations: Path | str | dict[str, Any],
+    annotations: TruthSource,
     results: Path | str | list[dict[str, Any]],
     *,
     iou_type: str = "bbox",
@@ -289,8 +291,10 @@ def _as_one_category(truth: Truth, detections: Detections) -> tuple[Truth, Detec
 def _reordered(columns: Truth | Detections, order: np.ndarray) -> dict[str, Any]:
     masks, points = columns.masks, columns.keypoints
     more = {}
-    if isinstance(columns, Truth) and columns.labelled is not None:
-        more["labelled"] = columns.labelled[order]
+    if isinstance(columns, Truth):
+        for name in ("labelled", "difficult"):
+            values = getattr(columns, name)
+            more[name] = None if values is None else values[order]
     return more | {
         "images": columns.images[order],
         "categories": np.zeros(len(order), np.int64),

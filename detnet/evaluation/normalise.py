@@ -23,6 +23,8 @@ _FIELDS = {
     "segmentation": ("masks", "segm"),
     "keypoints": ("keypoints", "keypoints"),
 }
+_FLAGS = ("difficult", "ignore")  # how files call what VOC leaves out, beside "iscrowd"
+AS_IT_IS = "the file as it is"
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,8 @@ class Truth:
         labelled: (A,) how many of them the file says are labelled; where none is, the annotation
             counts neither for nor against a result. With `keypoints` alone, as the next.
         keypoint_counts: (C,) how many each category has.
+        difficult: (A,) what the file marks so beside crowds; VOC's measure leaves it out.
+        taken: in words, whether the file is scored as it is, or what was repaired.
     """
 
     sizes: np.ndarray
@@ -57,6 +61,11 @@ class Truth:
     keypoints: np.ndarray | None = None
     labelled: np.ndarray | None = None
     keypoint_counts: np.ndarray | None = None
+    difficult: np.ndarray | None = None
+    taken: str = AS_IT_IS
+
+
+TruthSource = Path | str | dict[str, Any] | Truth  # ground truth: a file, its content, or read
 
 
 @dataclass(frozen=True)
@@ -74,15 +83,18 @@ class Detections:
     keypoints: np.ndarray | None = None
 
 
-def read_truth(annotations: Path | str | dict[str, Any], *, iou_type: str = "bbox") -> Truth:
-    """Reads and checks COCO ground truth.
+def read_truth(annotations: TruthSource, *, iou_type: str = "bbox") -> Truth:
+    """Reads and checks COCO ground truth; what was read for this kind already is passed on.
 
     Areas that are missing are width times height of the box. A file of images and categories
     alone, as COCO gives out for its test images, is ground truth without annotations.
 
     Raises:
         InputError: the file or a record cannot be scored; the message names it.
+        ValueError: it was read for another kind.
     """
+    if isinstance(annotations, Truth):
+        return _of_kind(annotations, iou_type)
     if isinstance(annotations, dict):
         file, raw = "annotations", annotations
     else:
@@ -97,8 +109,7 @@ def read_truth(annotations: Path | str | dict[str, Any], *, iou_type: str = "bbo
     boxes = found.boxes("bbox")
     areas = found.numbers("area", default=boxes[:, 2] * boxes[:, 3])
     found.refuse(areas < 0, "area", "is negative; leave it out to have the box's")
-    crowd = found.numbers("iscrowd", default=np.zeros(len(found)))
-    found.refuse((crowd != 0) & (crowd != 1), "iscrowd", "is neither 0 nor 1")
+    crowd = found.flags("iscrowd")
     sizes = np.zeros((len(image_ids), 2), np.int64)
     masks = None
     if iou_type == "segm":
@@ -124,8 +135,10 @@ def read_truth(annotations: Path | str | dict[str, Any], *, iou_type: str = "bbo
         categories=categories,
         boxes=boxes,
         areas=areas,
-        crowd=crowd.astype(bool),
+        crowd=crowd,
         masks=masks,
+        difficult=_difficult(found),
+        taken=_taken(found),
         **more,
     )
 
@@ -211,6 +224,26 @@ def _digest_of_mask(mask: Any) -> int:
     text = counts if isinstance(counts, bytes) else counts.encode("ascii")
     digest = hashlib.sha256(b"%d %d " % tuple(mask["size"]) + text).digest()
     return int.from_bytes(digest[:8], "little")
+
+
+def _of_kind(truth: Truth, iou_type: str) -> Truth:
+    kind = "segm" if truth.masks is not None else "bbox" if truth.keypoints is None else "keypoints"
+    if kind != iou_type:
+        raise ValueError(f"this ground truth was read for {kind}, read it for {iou_type}")
+    return truth
+
+
+def _taken(found: Records) -> str:
+    missing = sum(record.get("area") is None for record in found.records)
+    areas = "1 area that it lacks" if missing == 1 else f"{missing} areas that it lacks"
+    return f"{AS_IT_IS}, but for {areas}: width x height" if missing else AS_IT_IS
+
+
+def _difficult(found: Records) -> np.ndarray:
+    marked = np.zeros(len(found), bool)
+    for flag in _FLAGS:
+        marked |= np.array([record.get(flag) in (1, True) for record in found.records], bool)
+    return marked
 
 
 def _table(raw: Any, name: str, file: str) -> Records:

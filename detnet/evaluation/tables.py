@@ -30,6 +30,7 @@ def format_scores(scores: Mapping[str, Any]) -> str:
             *_by_iou_and_size(scores),
             *_own_sizes(scores),
             *_per_class(scores["per_class"]),
+            *_taken(scores),
             *notes,
         ]
     )
@@ -63,6 +64,11 @@ def _own_sizes(scores: Mapping[str, Any]) -> Iterable[str]:
 
 def _edge(area: float) -> str:
     return "inf" if area >= 1e10 else f"{area:.10g}"
+
+
+def _taken(scores: Mapping[str, Any]) -> Iterable[str]:
+    if scores.get("ground_truth_taken"):  # older files do not tell
+        yield f"ground truth: {scores['ground_truth_taken']}"
 
 
 def _per_class(per_class: Mapping[str, Mapping[str, Any]]) -> Iterable[str]:

@@ -18,18 +18,24 @@ from typing import Any
 import numpy as np
 
 from detnet.errors import InputError
-from detnet.evaluation.normalise import Detections, Truth, fingerprint, read_detections, read_truth
-from detnet.evaluation.records import no_collection, read_json
+from detnet.evaluation.normalise import (
+    Detections,
+    Truth,
+    TruthSource,
+    fingerprint,
+    read_detections,
+    read_truth,
+)
+from detnet.evaluation.records import no_collection
 from detnet.tables import unknown_name
 
 VOC_METRICS = ("voc07", "voc12")
 _IOU = 0.5
 _PAIRS = 2_000_000  # of a detection with an object, compared at once
-_FLAGS = ("difficult", "ignore")  # how annotation files call difficult objects, beside "iscrowd"
 
 
 def score_voc(
-    annotations: Path | str | dict[str, Any],
+    annotations: TruthSource,
     results: Path | str | list[dict[str, Any]],
     *,
     metric: str = "voc07",
@@ -40,7 +46,7 @@ def score_voc(
     Objects marked "iscrowd", "difficult" or "ignore" are difficult.
 
     Args:
-        annotations: COCO ground truth, a file or its content.
+        annotations: COCO ground truth: a file, its content, or a `Truth` of boxes.
         results: COCO results, a file or its records.
         metric: "voc07", the mean of the best precision at recalls of at least 0, 0.1 … 1, or
             "voc12", the area under the best precision at each recall or a higher one.
@@ -49,8 +55,8 @@ def score_voc(
 
     Returns:
         {"metric", "iou_threshold", "mAP", "per_class": {name: {"AP", "annotations", "difficult"}},
-        "ground_truth"}; AP is None where a class has nothing to find, "annotations" counts what is
-        to be found.
+        "ground_truth", "ground_truth_taken"}; AP is None where a class has nothing to find,
+        "annotations" counts what is to be found.
 
     Raises:
         InputError: a file, a record or an argument cannot be used.
@@ -59,7 +65,7 @@ def score_voc(
         raise InputError(unknown_name("metric", metric, VOC_METRICS))
     with no_collection():
         truth = read_truth(annotations)
-        difficult = truth.crowd | _flagged(annotations)
+        difficult = truth.crowd if truth.difficult is None else truth.crowd | truth.difficult
         found = read_detections(results, truth)
     right, false = _judge(truth, found, difficult, extra=float(add_pixel))
     order = np.argsort(-found.scores, kind="stable")
@@ -80,6 +86,7 @@ def score_voc(
         "mAP": float(np.mean(values)) if values else None,
         "per_class": per_class,
         "ground_truth": fingerprint(truth),
+        "ground_truth_taken": truth.taken,
     }
 
 
@@ -117,13 +124,7 @@ def format_voc_scores(scores: Mapping[str, Any]) -> str:
         "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip()
         for row in rows
     ]
-    return "\n".join([title, "", *lines])
-
-
-def _flagged(annotations: Path | str | dict[str, Any]) -> np.ndarray:
-    raw = annotations if isinstance(annotations, dict) else read_json(annotations)
-    records = raw.get("annotations", [])
-    return np.array([any(r.get(flag) in (1, True) for flag in _FLAGS) for r in records], bool)
+    return "\n".join([title, "", *lines, "", f"ground truth: {scores['ground_truth_taken']}"])
 
 
 def _judge(

@@ -101,6 +101,7 @@ class DetectionTask(Task):
         scores = evaluate_model(
             model,
             self.material.val,
+            truths=self.material.truths,
             process=self.process,
             autocast=autocast,
             workers=self.config.workers,

@@ -8,9 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from detnet.data.annotations import Annotations, to_coco_dict
+from detnet.data.annotations import Annotations
 from detnet.data.categories import Categories
-from detnet.data.coco import load_annotations
 from detnet.data.folders import Split
 from detnet.data.keypoints import KeypointLayout
 from detnet.data.loaders import DetectionDataset, eval_loader
@@ -29,6 +28,7 @@ from detnet.inference.fuse import fuse
 from detnet.inference.predictor import find_model
 from detnet.recipes.scores import Scores, place_of_scores, write_scores, write_submissions
 from detnet.recipes.splits import with_keypoints
+from detnet.recipes.truths import Truths, load_scored, trained_on
 
 Track = Callable[[Iterable[Any], int], Iterable[Any]]
 
@@ -48,6 +48,9 @@ def evaluate_file(
     track: Track | None = None,
 ) -> Scores:
     """Evaluates a model file or run folder and writes scores.json and results.json.
+
+    It is scored against the split's file as it is, as `score` does it, but for annotations that
+    cannot be scored; the scores tell which under "ground_truth_taken".
 
     Args:
         model_path: a run folder (its best model) or a `.safetensors` file.
@@ -70,7 +73,7 @@ def evaluate_file(
     model = load_model(path).to(process.device).to(memory_format=torch.channels_last)
     categories = Categories.from_json(info_of(model).categories)
     layout = KeypointLayout.from_json(info_of(model).categories, file=str(path))
-    annotations, _ = load_annotations(
+    annotations, _, truths = load_scored(
         with_keypoints(split) if layout else split,
         masks=_has_masks(model),
         keypoints=layout is not None,
@@ -82,6 +85,7 @@ def evaluate_file(
     scores = evaluate_model(
         model,
         annotations,
+        truths=truths,
         process=process,
         autocast=autocast,
         workers=workers,
@@ -90,16 +94,14 @@ def evaluate_file(
         track=track,
     )
     if metric != "coco":
-        scores = replace(
-            scores, voc=score_voc(to_coco_dict(annotations), scores.results, metric=metric)
-        )
+        scores = replace(scores, voc=score_voc(truths.bbox, scores.results, metric=metric))
     folder = output or (place_of_scores(model_path, split) if model_path.is_dir() else None)
     if options and not output and folder:
         folder /= options.name  # those of the run as it is stay where reports look for them
     if folder is not None and process.main:
         write_scores(scores, folder)
     if submission is not None and process.main:
-        write_submissions(scores, annotations, submission)
+        write_submissions(scores, truths, submission)
     return scores
 
 
@@ -110,6 +112,7 @@ def evaluate_model(
     *,
     process: Process,
     autocast: torch.dtype | None,
+    truths: Truths | None = None,
     workers: int = 2,
     batch_size: int = 4,
     measures: Mapping[str, Any] | None = None,
@@ -119,8 +122,13 @@ def evaluate_model(
     """Detects on every image of a split and scores it; several processes share the images.
 
     The model is left as it is: a copy with its batch norms folded into the convolutions does the
-    work, which is faster and differs from it only by rounding. `measures` are keyword arguments
-    of `score`; `options` are those of prediction, none by default.
+    work, which is faster and differs from it only by rounding.
+
+    Args:
+        annotations: of the images.
+        truths: what is to be found on them; by default the annotations as they are trained on.
+        measures: keyword arguments of `score`.
+        options: those of prediction, none by default.
 
     Raises:
         InputError: an image cannot be read, or sigmas are given for a detector without keypoints.
@@ -148,25 +156,25 @@ def evaluate_model(
         ids = [target["image_id"] for target in targets]
         records += to_results(found, ids, annotations.categories.ids, of_label)
     everything = all_gather(records)
-    scores = same_on_all(_score(everything, annotations, measures or {}) if process.main else None)
+    truths = truths or trained_on(annotations)
+    scores = same_on_all(_score(everything, truths, measures or {}) if process.main else None)
     assert scores is not None  # the main process has made them
     return scores
 
 
 def _score(
-    parts: list[list[dict[str, Any]]], annotations: Annotations, measures: Mapping[str, Any]
+    parts: list[list[dict[str, Any]]], truths: Truths, measures: Mapping[str, Any]
 ) -> Scores:
     results = [record for part in parts for record in part]
     results.sort(key=lambda record: record["image_id"])
-    truth = to_coco_dict(annotations)
     own = {name: value for name, value in measures.items() if name != "sigmas"}
     segm = keypoints = None
-    if annotations.masks is not None:
-        segm = score(truth, _without_boxes(results), iou_type="segm", **own)
-    if annotations.keypoints is not None:
+    if truths.segm is not None:
+        segm = score(truths.segm, _without_boxes(results), iou_type="segm", **own)
+    if truths.keypoints is not None:
         found = [record for record in _without_boxes(results) if "keypoints" in record]
-        keypoints = score(truth, found, iou_type="keypoints", **measures)
-    return Scores(score(truth, results, **own), segm, results, keypoints=keypoints)
+        keypoints = score(truths.keypoints, found, iou_type="keypoints", **measures)
+    return Scores(score(truths.bbox, results, **own), segm, results, keypoints=keypoints)
 
 
 def _without_boxes(results: list[dict[str, Any]]) -> list[dict[str, Any]]:

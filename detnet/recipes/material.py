@@ -18,9 +18,11 @@ from detnet.detectors import create
 from detnet.detectors.build import info_of
 from detnet.engine.distributed import Process
 from detnet.errors import InputError
+from detnet.evaluation.normalise import AS_IT_IS
 from detnet.recipes.config import TrainConfig
 from detnet.recipes.splits import KEYPOINT_DETECTORS, MASK_DETECTORS, find_train, find_val
 from detnet.recipes.task import batch_per_process
+from detnet.recipes.truths import Truths, load_scored
 from detnet.recipes.weights.carry import carry_weights, is_settled, open_for, settle
 
 
@@ -30,6 +32,7 @@ class Material:
 
     Args:
         train, val: annotations; `val` is None where the data set has no such split.
+        truths: what is to be found on `val`.
         notes: one line for each thing that was repaired or left out.
         fingerprint: of the training annotations, by which a resumed run knows its data again.
     """
@@ -38,6 +41,7 @@ class Material:
     val: Annotations | None
     notes: list[str]
     fingerprint: str
+    truths: Truths | None = None
 
     def file_names(self, image_ids: Iterable[int]) -> list[str]:
         """The training images with these ids."""
@@ -63,9 +67,9 @@ def load_material(config: TrainConfig) -> Material:
         raise InputError(f"{split.annotations}: has no images{with_objects} to train on")
     require_images(train)
     notes = [f"{split.name}: {repair}" for repair in repairs]
-    val, split_val = None, find_val(config)
+    val, truths, split_val = None, None, find_val(config)
     if split_val is not None:
-        val, repairs = load_annotations(
+        val, repairs, truths = load_scored(
             split_val,
             masks=masks,
             keypoints=keypoints,
@@ -75,9 +79,11 @@ def load_material(config: TrainConfig) -> Material:
         )
         require_images(val)
         notes += [f"{split_val.name}: {repair}" for repair in repairs]
+        if repairs or truths.bbox.taken != AS_IT_IS:
+            notes.append(f"{split_val.name}: ground truth of its scores: {truths.bbox.taken}")
     else:
         notes.append("no validation split: nothing is evaluated, no best model is kept")
-    return Material(train, val, notes, fingerprint_files(split))
+    return Material(train, val, notes, fingerprint_files(split), truths)
 
 
 def make_dataset(config: TrainConfig, annotations: Annotations) -> DetectionDataset:

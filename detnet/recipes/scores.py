@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from detnet.data.annotations import Annotations, to_coco_dict
 from detnet.data.folders import Split
 from detnet.evaluation.coco import HEADLINE, KEYPOINT_HEADLINE
-from detnet.evaluation.normalise import read_detections, read_truth
+from detnet.evaluation.normalise import read_detections
 from detnet.evaluation.results import write_results
 from detnet.evaluation.submission import write_submission
 from detnet.recipes.config import read_config
 from detnet.recipes.splits import find_val
+from detnet.recipes.truths import Truths
 from detnet.writing import write_text
 
 
@@ -64,7 +64,7 @@ def write_scores(scores: Scores, folder: Path) -> None:
         write_text(place, json.dumps(scores.voc, indent=1) + "\n")
 
 
-def write_submissions(scores: Scores, annotations: Annotations, path: Path) -> list[Path]:
+def write_submissions(scores: Scores, truths: Truths, path: Path) -> list[Path]:
     """Writes the zip for boxes and, where there are masks or keypoints, NAME-segm.zip or
     NAME-keypoints.zip; returns their paths.
     """
@@ -72,9 +72,8 @@ def write_submissions(scores: Scores, annotations: Annotations, path: Path) -> l
     for kind, more in (("segm", scores.segm), ("keypoints", scores.keypoints)):
         if more is not None:
             kinds[kind] = path.with_name(f"{path.stem}-{kind}{path.suffix}")
-    truth_dict = to_coco_dict(annotations)
     for iou_type, place in kinds.items():
-        truth = read_truth(truth_dict, iou_type=iou_type)
+        truth = truths.of(iou_type)
         results = scores.results
         if iou_type == "keypoints":  # objects of a category without any are none of the server's
             results = [record for record in results if "keypoints" in record]

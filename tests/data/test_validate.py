@@ -184,6 +184,12 @@ def test_images_without_size_or_annotations() -> None:
     ]
 
 
+@pytest.mark.parametrize("crowd", [True, 1.0])
+def test_crowds_by_another_word(crowd: Any) -> None:
+    assert found(with_annotation(iscrowd=crowd)) == [("info", "crowd", "")]
+    assert found(with_annotation(iscrowd=False)) == []
+
+
 def test_classes_with_few_boxes_and_crowds() -> None:
     raw = good()
     raw["categories"] += [{"id": 1, "name": "dog"}, {"id": 2, "name": "cow"}]

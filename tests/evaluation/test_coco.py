@@ -130,6 +130,7 @@ def test_scores_have_the_promised_form(
 ) -> None:
     scores = score(truth, results, engine=engine)
     keys = ["engine", "iou_type", *HEADLINE, "by_iou_and_size", "per_class", "ground_truth"]
+    keys.append("ground_truth_taken")
     assert list(scores) == keys
     assert scores["engine"].startswith(f"{engine} ")
     assert list(scores["by_iou_and_size"]) == ["all", "small", "medium", "large"]

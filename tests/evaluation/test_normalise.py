@@ -180,12 +180,72 @@ def test_bad_score(
         ({"area": float("nan")}, "area is nan, not a finite number"),
         ({"area": -1}, "area -1 is negative"),
         ({"iscrowd": 2}, "iscrowd 2 is neither 0 nor 1"),
-        ({"iscrowd": "no"}, "iscrowd is 'no', not a finite number"),
+        ({"iscrowd": "no"}, "iscrowd 'no' is neither 0 nor 1"),
+        ({"iscrowd": float("nan")}, "iscrowd nan is neither 0 nor 1"),
+        ({"iscrowd": [1]}, "iscrowd [1] is neither 0 nor 1"),
     ],
 )
 def test_bad_annotation(change: dict[str, Any], message: str, truth: dict[str, Any]) -> None:
     truth["annotations"][1] |= change
     refuse(lambda: read_truth(truth), "annotations: annotations[1] (id 0)", message)
+
+
+BOOLEANS = [
+    ({"image_id": True}, "image_id is True, not a whole number"),
+    ({"category_id": True}, "category_id is True, not a whole number"),
+    ({"bbox": [True, 0, 5, 5]}, "bbox is [True, 0, 5, 5], not four finite numbers"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), BOOLEANS)
+@pytest.mark.parametrize("every", [False, True])
+def test_true_is_no_number(change: dict[str, Any], message: str, every: bool) -> None:
+    """Though it counts as 1 in Python, beside other numbers in numpy, too."""
+    sound = {"image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4]}
+    truth: dict[str, Any] = {
+        "images": [{"id": 1}, {"id": 0}],
+        "categories": [{"id": 1, "name": "a"}],
+        "annotations": [{"id": 1, **sound}, {"id": 2, **sound}],
+    }
+    results = [{**sound, "score": 0.5}, {**sound, "score": 0.25}]
+    columns = read_truth(truth)
+    at = 0 if every else 1
+    for record in (results[at:], truth["annotations"][at:]):
+        for one in record:
+            one |= change
+    refuse(lambda: read_detections(results, columns), f"results: results[{at}]", message)
+    refuse(lambda: read_truth(truth), f"annotations: annotations[{at}]", message)
+    refuse(
+        lambda: read_detections([{**sound, "score": 1}, {**sound, "score": True}], columns),
+        "results: results[1]",
+        "score is True, not a finite number",
+    )
+
+
+@pytest.mark.parametrize("table", ["images", "categories"])
+def test_true_is_no_id(table: str, truth: dict[str, Any]) -> None:
+    truth["annotations"] = []
+    truth[table][1]["id"] = True
+    refuse(lambda: read_truth(truth), f"annotations: {table}[1]", "id is True, not a whole number")
+
+
+@pytest.mark.parametrize("others", [None, 0, False])
+def test_a_crowd_may_be_marked_true(truth: dict[str, Any], others: Any) -> None:
+    """It says the same as 1, to pycocotools, too."""
+    truth["annotations"][0]["iscrowd"], truth["annotations"][1]["iscrowd"] = True, others
+    assert read_truth(truth).crowd.tolist() == [True, False]
+
+
+def test_ground_truth_that_was_read_already(truth: dict[str, Any]) -> None:
+    columns = read_truth(truth)
+    assert read_truth(columns) is columns
+    assert columns.taken == "the file as it is, but for 1 area that it lacks: width x height"
+    with pytest.raises(ValueError, match="was read for bbox, read it for segm"):
+        read_truth(columns, iou_type="segm")
+    truth["annotations"][0] |= {"area": 12, "ignore": 1}
+    columns = read_truth(truth)
+    assert columns.taken == "the file as it is" and columns.difficult is not None
+    assert columns.difficult.tolist() == [True, False] and not columns.crowd.any()
 
 
 @pytest.mark.parametrize("table", ["images", "categories"])

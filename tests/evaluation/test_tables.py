@@ -24,6 +24,10 @@ def test_tables_are_aligned_percent() -> None:
     assert "a long name  50.5  50.5   50.0            2" in lines
     assert "b               -     -      -            0" in lines
     assert "Average recall, all classes as one" in lines
+    lacking = "the file as it is, but for 2 areas that it lacks: width x height"
+    assert lines[-1] == f"ground truth: {lacking}"
+    del scores["ground_truth_taken"]  # as in files of earlier versions
+    assert "ground truth" not in format_scores(scores)
 
 
 def test_own_grid_has_its_own_tables() -> None:

@@ -265,4 +265,6 @@ def test_the_table() -> None:
         "c1     100.0            1          1",
         "c2         -            0          0",
         "mean   100.0",
+        "",
+        "ground truth: the file as it is, but for 2 areas that it lacks: width x height",
     ]

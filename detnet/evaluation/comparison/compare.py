@@ -19,7 +19,7 @@ from detnet.evaluation.comparison.measures import (
 )
 from detnet.evaluation.comparison.resampling import Measure, bootstrap
 from detnet.evaluation.grid import make_grid
-from detnet.evaluation.normalise import Truth, read_detections, read_truth
+from detnet.evaluation.normalise import Truth, TruthSource, read_detections, read_truth
 
 RESAMPLES = (100, 20_000)  # fewest and most
 NOISE = "cannot be told from noise"
@@ -28,7 +28,7 @@ SCORE_OF_FOUND = 0.5  # below it a detection does not count as finding its objec
 
 
 def compare(
-    annotations: Path | str | dict[str, Any],
+    annotations: TruthSource,
     results: Sequence[Path | str | list[dict[str, Any]]],
     *,
     names: Sequence[str],
@@ -47,7 +47,7 @@ def compare(
     Each is matched once; docs/comparison.md tells what the intervals mean and what they do not.
 
     Args:
-        annotations: COCO ground truth, a file or its content.
+        annotations: COCO ground truth: a file, its content, or a `Truth` read for the same kind.
         results: at least two COCO results on it, files or their records.
         names: of the detectors, all different.
         resamples: 100 to 20,000 draws of as many images as there are.
@@ -75,7 +75,7 @@ def compare(
     )
     truth = read_truth(annotations, iou_type=iou_type)
     if not len(truth.image_ids):
-        file = "annotations" if isinstance(annotations, dict) else annotations
+        file = annotations if isinstance(annotations, Path | str) else "annotations"
         raise InputError(f"{file}: it has no images to compare on")
     models, scores = [], []
     for source in results:
@@ -95,6 +95,7 @@ def compare(
         "seed": seed,
         "confidence": confidence,
         "ground_truth": scores[0]["ground_truth"],
+        "ground_truth_taken": truth.taken,
         "scores": scores,
         "differences": [{"name": names[i], **samples.differences(scores, i)} for i in others],
         "pictures": [{"name": names[i], **_pictures(models[0], models[i])} for i in others],

@@ -63,7 +63,7 @@ def compare_sources(
         for entry, one in zip(entries, chosen, strict=True)
     ]
     comparison = compare(
-        ground.content,
+        ground.truth,
         results,
         names=[entry.name for entry in entries],
         iou_type=iou_type,

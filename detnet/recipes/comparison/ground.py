@@ -1,19 +1,20 @@
 """The ground truth that results were made on, known by its content, never by the name of a file."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
-from detnet.data.annotations import Annotations, to_coco_dict
-from detnet.data.coco import load_annotations
+from detnet.data.annotations import Annotations
 from detnet.data.contents import read_content
 from detnet.data.folders import Split, find_split, leads_out, names_start
+from detnet.data.keypoints import KeypointLayout
 from detnet.errors import InputError
 from detnet.evaluation.normalise import Truth, fingerprint, read_truth
 from detnet.evaluation.records import read_json
 from detnet.recipes.comparison.entries import Entry, Evaluated
 from detnet.recipes.splits import find_val
+from detnet.recipes.truths import Truths, load_scored, trained_on
 
 
 @dataclass(frozen=True)
@@ -22,17 +23,17 @@ class GroundTruth:
 
     Args:
         path: the annotation file.
-        content: what the evaluation takes: the path, or what was made of it by repairs.
-        truth: the same as columns.
+        truth: what the evaluation takes: the file as it is, or what was made of it by repairs.
         images: where the file names of the images start; None where there are no images.
         file_names: by image id.
+        layout: which keypoints there are, None where the file names none.
     """
 
     path: Path
-    content: Path | dict[str, Any]
     truth: Truth
     images: Path | None
     file_names: dict[int, str] = field(repr=False)
+    layout: KeypointLayout | None = None
 
     @property
     def fingerprint(self) -> str:
@@ -67,35 +68,41 @@ def find_ground(
     else:
         found = _split_of_run(next(run for run in runs if run.config), split)
     known = {run.name: _with_fingerprints(run, iou_type) for run in runs}
-    grounds = _readings(found, iou_type, repaired=bool(runs))
-    for ground in grounds:
+    grounds = []
+    for ground in _readings(found, iou_type, of_runs=bool(runs)):
         chosen = [_made_on(ground, known.get(e.name, e.evaluations), e.is_run) for e in entries]
         if all(chosen):
             return ground, [one for one in chosen if one]
-    _refuse(entries, known, grounds, found, given=annotations is not None)
+        grounds.append(ground)
+    _refuse(entries, known, grounds[0], found, given=annotations is not None)
 
 
-def _readings(split: Split, iou_type: str, *, repaired: bool) -> list[GroundTruth]:
-    """The annotation file as runs read it, repaired where needed, and as it is written."""
+def _readings(split: Split, iou_type: str, *, of_runs: bool) -> Iterator[GroundTruth]:
+    """The annotation file as runs are scored on it, as they were in earlier versions, repaired like
+    what they are trained on, and, which alone is that of results files, as it is written.
+    """
     path = split.annotations
-    written = read_content(split) if split.lists else path
+    written = read_content(split) if split.lists else read_json(path)
     names = _file_names(written)
     folder = names_start(split.images, names.values()) if split.images.is_dir() else None
     if folder is not None:  # no picture is drawn of what lies elsewhere
         names = {i: name for i, name in names.items() if not leads_out(split, folder, name)}
-    grounds = [GroundTruth(path, written, read_truth(written, iou_type=iou_type), folder, names)]
-    if repaired:
-        read = _as_runs_read_it(split, iou_type)
-        content = to_coco_dict(read)
-        truth = read_truth(content, iou_type=iou_type)
-        grounds.insert(0, GroundTruth(path, content, truth, folder, names))
-    return grounds
+
+    def ground(truth: Truth) -> GroundTruth:
+        categories = written.get("categories", []) if iou_type == "keypoints" else []
+        layout = KeypointLayout.from_json(categories, file=str(path))
+        return GroundTruth(path, truth, folder, names, layout)
+
+    if of_runs:
+        annotations, repairs, truths = _as_runs_read_it(split, iou_type)
+        yield ground(truths.of(iou_type))
+        yield ground(trained_on(annotations, repairs).of(iou_type))
+    yield ground(read_truth(written if split.lists else path, iou_type=iou_type))
 
 
-def _as_runs_read_it(split: Split, iou_type: str) -> Annotations:
-    masks, keypoints = iou_type == "segm", iou_type == "keypoints"
+def _as_runs_read_it(split: Split, iou_type: str) -> tuple[Annotations, list[str], Truths]:
     split = replace(split, outside=True)  # opens no image
-    return load_annotations(split, masks=masks, keypoints=keypoints)[0]
+    return load_scored(split, masks=iou_type == "segm", keypoints=iou_type == "keypoints")
 
 
 def _made_on(
@@ -111,18 +118,18 @@ def _made_on(
 def _refuse(
     entries: Sequence[Entry],
     known: dict[str, list[Evaluated]],
-    grounds: Sequence[GroundTruth],
+    ground: GroundTruth,
     split: Split,
     *,
     given: bool,
 ) -> NoReturn:
-    """Names the first run without results on the common ground truth."""
-    wanted = {ground.fingerprint for ground in grounds}
+    """Names the first run without results on the ground truth that runs have in common now."""
     first = next(entry for entry in entries if entry.is_run and (given or entry.config))
     lacking = next(
         entry
         for entry in entries
-        if entry.is_run and not wanted & {one.ground_truth for one in known[entry.name]}
+        if entry.is_run
+        and ground.fingerprint not in {one.ground_truth for one in known[entry.name]}
     )
     own, asked = _annotations_of(lacking), str(split.annotations)
     if not given and lacking is not first:
@@ -159,8 +166,8 @@ def _written_fingerprint(scores: Path, iou_type: str) -> str | None:
 
 
 def _fingerprint_of_run(run: Entry, iou_type: str) -> str:
-    read = _as_runs_read_it(_split_of_run(run, "val"), iou_type)
-    return fingerprint(read_truth(to_coco_dict(read), iou_type=iou_type))
+    annotations, repairs, _ = _as_runs_read_it(_split_of_run(run, "val"), iou_type)
+    return fingerprint(trained_on(annotations, repairs).of(iou_type))
 
 
 def _annotations_of(run: Entry) -> Path | None:
@@ -199,9 +206,8 @@ def _split_of(annotations: Path, images: Path | None) -> Split:
         return Split("val", annotations, annotations.parent)
 
 
-def _file_names(annotations: Path | dict[str, Any]) -> dict[int, str]:
+def _file_names(content: Any) -> dict[int, str]:
     """By image id; those that the file does not tell are left out."""
-    content = annotations if isinstance(annotations, dict) else read_json(annotations)
     images = content.get("images") if isinstance(content, dict) else None
     records = [one for one in images or () if isinstance(one, dict)]
     return {

@@ -10,13 +10,11 @@ import numpy as np
 from PIL import Image
 
 from detnet.data.images import read_pixels
-from detnet.data.keypoints import KeypointLayout
 from detnet.errors import InputError
 from detnet.evaluation.comparison.compare import SCORE_OF_FOUND
 from detnet.evaluation.comparison.matching import match
 from detnet.evaluation.grid import make_grid
 from detnet.evaluation.normalise import Detections, Truth
-from detnet.evaluation.records import read_json
 from detnet.recipes.comparison.compare import Compared
 from detnet.recipes.comparison.ground import GroundTruth
 from detnet.recipes.pages.overlays import LOWEST, MOST, MOST_SHAPES, make_mark, make_skeleton
@@ -227,6 +225,5 @@ def _edges(ground: GroundTruth) -> list[Edges]:
     count = len(ground.truth.names)
     if ground.truth.keypoints is None:
         return [()] * count
-    content = ground.content if isinstance(ground.content, dict) else read_json(ground.content)
-    layout = KeypointLayout.from_json(content["categories"], file=str(ground.path))
+    layout = ground.layout
     return [layout.own_edges(label) if layout else () for label in range(1, count + 1)]

@@ -13,6 +13,7 @@ from detnet.data.images import read_pixels
 from detnet.evaluation.coco import Evaluation
 from detnet.evaluation.diagnosis.diagnose import Statuses
 from detnet.recipes.pages.overlays import LOWEST, MOST, MOST_SHAPES, make_mark, make_skeleton
+from detnet.recipes.truths import Truths
 from detnet.report.pictures import LabelError, Mark, Picture, Skeleton, embed
 
 _CROP_SIDE = 260  # pixels
@@ -24,7 +25,8 @@ class Sight:
     """An evaluation with everything needed to draw it; rows are those of its columns.
 
     Args:
-        annotations: of the split, whose rows are those of `evaluation.truth`.
+        annotations: of the split.
+        truths: what it was evaluated against, with the rows of `evaluation.truth`.
         records: the results, whose rows are those of `evaluation.detections`.
         evaluation: of the boxes.
         statuses: which rows belong together.
@@ -32,6 +34,7 @@ class Sight:
     """
 
     annotations: Annotations
+    truths: Truths
     records: Sequence[Mapping[str, Any]]
     evaluation: Evaluation
     statuses: Statuses
@@ -44,25 +47,24 @@ class Sight:
     def image(self, index: int) -> Image.Image:
         return Image.fromarray(read_pixels(self.annotations.image_path(index)))
 
-    def truths(self, index: int) -> list[Mark]:
+    def objects(self, index: int) -> list[Mark]:
         """What is there; the score is that of the detection that found it."""
-        annotations = self.annotations
-        rows, sides = annotations.rows(index), annotations.sizes[index].tolist()
+        truth, segm = self.evaluation.truth, self.truths.segm
+        sides = self.annotations.sizes[index].tolist()
         scores = self.evaluation.detections.scores
         marks = []
-        for row in range(rows.start, rows.stop):
+        for row in np.flatnonzero(truth.images == self._position(index)).tolist():
             found_by = int(self.statuses.found_by[row])
-            kind = "truth" if self.statuses.sought[row] else "crowd"
-            label, masks = int(annotations.labels[row]), annotations.masks
+            label = int(truth.categories[row]) + 1
             marks.append(
                 make_mark(
-                    kind,
-                    annotations.boxes_xywh[row].tolist(),
+                    "truth" if self.statuses.sought[row] else "crowd",
+                    truth.boxes[row].tolist(),
                     sides,
-                    name=annotations.categories.names[label - 1],
+                    name=truth.names[label - 1],
                     score=float(scores[found_by]) if found_by >= 0 else -1.0,
-                    mask={"size": sides[::-1], "counts": masks[row]} if masks else None,
-                    skeleton=self._skeleton(label, _keypoints_of(annotations, row, label), sides),
+                    mask=segm.masks[row] if segm is not None and segm.masks else None,
+                    skeleton=self._skeleton(label, self._keypoints(row), sides),
                 )
             )
         return marks
@@ -70,9 +72,7 @@ class Sight:
     def found(self, index: int) -> list[Mark]:
         """What was detected, the surest last and with their masks and keypoints."""
         detections = self.evaluation.detections
-        position = np.searchsorted(
-            self.evaluation.truth.image_ids, self.annotations.image_ids[index]
-        )
+        position = self._position(index)
         rows = np.nonzero((detections.images == position) & (detections.scores >= LOWEST))[0]
         rows = rows[np.argsort(detections.scores[rows], kind="stable")][-MOST:]
         names, sides = self.evaluation.truth.names, self.annotations.sizes[index].tolist()
@@ -93,6 +93,18 @@ class Sight:
             )
         return marks[::-1]
 
+    def _position(self, index: int) -> int:
+        """Where the image stands in the evaluation."""
+        ids = self.evaluation.truth.image_ids
+        return int(np.searchsorted(ids, self.annotations.image_ids[index]))
+
+    def _keypoints(self, row: int) -> np.ndarray | None:
+        """(K, 3), an object's keypoints as its category has them."""
+        truth = self.truths.keypoints
+        if truth is None or truth.keypoints is None or truth.keypoint_counts is None:
+            return None
+        return truth.keypoints[row, : truth.keypoint_counts[truth.categories[row]]]
+
     def _skeleton(
         self, label: int, points: ArrayLike | None, sides: Sequence[int]
     ) -> Skeleton | None:
@@ -106,13 +118,6 @@ class Sight:
         if self.statuses.hit[row]:
             return "right"
         return "false" if self.statuses.counted[row] else "ignored"
-
-
-def _keypoints_of(annotations: Annotations, row: int, label: int) -> ArrayLike | None:
-    """(K, 3), an object's keypoints as its category has them."""
-    if annotations.keypoints is None or annotations.keypoint_layout is None:
-        return None
-    return annotations.keypoints[row, list(annotations.keypoint_layout.of_label[label - 1])]
 
 
 def choose_images(tallies: Mapping[str, Mapping[str, Any]], count: int) -> dict[str, list[str]]:
@@ -184,7 +189,7 @@ def make_pictures(sight: Sight, *, count: int) -> list[Picture]:
                 uri=uri,
                 size=size,
                 kinds=tuple(kinds),
-                truths=sight.truths(index),
+                truths=sight.objects(index),
                 found=sight.found(index),
                 note="" if average is None else f"AP50 {100 * average:.0f}",
             )
@@ -208,7 +213,7 @@ def make_label_errors(sight: Sight, *, count: int = 12) -> list[LabelError]:
             score=suspect["score"],
         )
         frame = (left / image.width, top / image.height, cut.width, cut.height)
-        marks = [_within(mark, frame, image.size) for mark in [*sight.truths(index), found]]
+        marks = [_within(mark, frame, image.size) for mark in [*sight.objects(index), found]]
         uri, size = embed(cut, side=_CROP_SIDE)
         labelled = suspect["labelled"]
         cuts.append(

@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from detnet.data.annotations import Annotations, to_coco_dict
-from detnet.data.coco import load_annotations
+from detnet.data.annotations import Annotations
 from detnet.engine.runs import RunFolder
 from detnet.errors import InputError
 from detnet.evaluation.coco import evaluate
@@ -18,6 +17,7 @@ from detnet.recipes.pages.gallery import Sight, make_label_errors, make_pictures
 from detnet.recipes.pages.origin import comparisons
 from detnet.recipes.pages.overlays import LOWEST
 from detnet.recipes.splits import KEYPOINT_DETECTORS, MASK_DETECTORS, find_val
+from detnet.recipes.truths import Truths, load_scored
 from detnet.report.files import read_run
 from detnet.report.page import Findings, write_page
 from detnet.report.pictures import LabelError, Picture
@@ -116,8 +116,7 @@ def find_out(run: Path, *, count: int) -> Findings:
     if not results.is_file():
         return Findings(comparisons=paper)
     try:
-        annotations, records = _load(config, results)
-        sight, diagnoses = _judge(annotations, records)
+        sight, diagnoses = _judge(*_load(config, results))
     except (InputError, OSError) as error:
         note = f"No pictures and no diagnosis: {error}"
         return Findings(comparisons=paper, notes=[note])
@@ -139,31 +138,32 @@ def find_out(run: Path, *, count: int) -> Findings:
     )
 
 
-def _load(config: TrainConfig, results: Path) -> tuple[Annotations, list[dict[str, Any]]]:
+def _load(config: TrainConfig, results: Path) -> tuple[Annotations, Truths, list[dict[str, Any]]]:
     split = find_val(config)
     if split is None:
         raise InputError("the run's settings name no split that it was evaluated on")
-    annotations, _ = load_annotations(
+    annotations, _, truths = load_scored(
         split,
         masks=config.detector in MASK_DETECTORS,
         keypoints=config.detector in KEYPOINT_DETECTORS,
     )
     try:
-        return annotations, json.loads(results.read_text(encoding="utf-8"))
+        return annotations, truths, json.loads(results.read_text(encoding="utf-8"))
     except ValueError as error:
         raise InputError(f"{results}: is not JSON or was cut ({error})") from error
 
 
 def _judge(
-    annotations: Annotations, records: list[dict[str, Any]]
+    annotations: Annotations, truths: Truths, records: list[dict[str, Any]]
 ) -> tuple[Sight, list[tuple[str, dict[str, Any]]]]:
     """Evaluates boxes and, where there are any, masks: each once."""
-    truth = to_coco_dict(annotations)
-    evaluation = evaluate(truth, records)
+    evaluation = evaluate(truths.bbox, records)
     diagnosis = diagnose(evaluation)
     diagnoses = [("Boxes", diagnosis)]
-    if annotations.masks is not None:
+    if truths.segm is not None:
         # Without boxes a detection's size is its mask's, as in the ground truth.
         masks = [{k: v for k, v in record.items() if k != "bbox"} for record in records]
-        diagnoses.append(("Masks", diagnose(evaluate(truth, masks, iou_type="segm"))))
-    return Sight(annotations, records, evaluation, statuses(evaluation), diagnosis), diagnoses
+        diagnoses.append(("Masks", diagnose(evaluate(truths.segm, masks, iou_type="segm"))))
+    return Sight(
+        annotations, truths, records, evaluation, statuses(evaluation), diagnosis
+    ), diagnoses

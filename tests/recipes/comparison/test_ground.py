@@ -93,14 +93,33 @@ def test_the_evaluation_on_the_same_data_is_taken(place: Path, tmp_path: Path) -
     assert found["sources"][1] == str(other / "evaluation" / "data-val" / "results.json")
 
 
-def test_repaired_ground_truth(tmp_path: Path) -> None:
-    """Runs are scored on boxes clipped to their image, a results file on those of its file."""
-    data = write_data(tmp_path / "data", val=4)
+def beyond_the_border(data: Path) -> Path:
+    """Makes a box reach 30 pixels beyond its image; returns the file."""
     path = data / "annotations" / "instances_val.json"
     content = json.loads(path.read_text())
     box = content["annotations"][0]["bbox"]
-    box[2] += 220 - box[0] - box[2] + 30  # 30 pixels beyond the image
+    box[2] += 220 - box[0] - box[2] + 30
     path.write_text(json.dumps(content))
+    return path
+
+
+def test_runs_and_results_files_are_compared_on_the_file_as_it_is(tmp_path: Path) -> None:
+    path = beyond_the_border(write_data(tmp_path / "data", val=4))
+    runs = [write_run(tmp_path / name, tmp_path / "data") for name in "ab"]
+    of_runs = compared(*runs).comparison
+    assert of_runs["ground_truth_taken"] == "the file as it is"
+    written = json.loads((runs[0] / "evaluation" / "scores.json").read_text())
+    assert of_runs["ground_truth"] == written["ground_truth"]
+    assert of_runs["scores"][0]["AP"] == pytest.approx(written["AP"], abs=1e-9)
+    files = [run / "evaluation" / "results.json" for run in runs]
+    assert compared(*files, annotations=path).comparison["ground_truth"] == of_runs["ground_truth"]
+    assert compared(runs[0], files[1], annotations=path).comparison["names"]
+
+
+def test_runs_of_earlier_versions_were_scored_on_repaired_ground_truth(tmp_path: Path) -> None:
+    """They are still compared with each other on that, boxes clipped to their image."""
+    data = write_data(tmp_path / "data", val=4)
+    path = beyond_the_border(data)
     files = []
     for name in "ab":
         run = write_run(tmp_path / name, data)
@@ -112,3 +131,8 @@ def test_repaired_ground_truth(tmp_path: Path) -> None:
     named = compared(tmp_path / "a", tmp_path / "b", annotations=path).comparison
     of_files = compared(*files, annotations=path).comparison
     assert of_runs["ground_truth"] == named["ground_truth"] != of_files["ground_truth"]
+    assert of_runs["ground_truth_taken"].startswith("as it is trained on, repaired: clipped 1 box")
+    new = write_run(tmp_path / "c", data)
+    for sources in ((tmp_path / "a", new), (new, tmp_path / "a")):
+        with pytest.raises(InputError, match="a: not evaluated on .*; do `detnet evaluate .*a --"):
+            compared(*sources)
