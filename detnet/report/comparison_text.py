@@ -58,7 +58,8 @@ def _heading(comparison: Mapping[str, Any]) -> str:
         zip(comparison["names"], comparison["sources"], strict=True)
     ):
         lines.append(f"  {letter(index)}  {name}  ({source})")
-    lines.append(f"  ground truth: {comparison['annotations']}")
+    taken = f" ({comparison['ground_truth_taken']})" if "ground_truth_taken" in comparison else ""
+    lines.append(f"  ground truth: {comparison['annotations']}{taken}")
     if how := how_scored(comparison):
         lines.append(f"  {how}")
     return "\n".join(lines)

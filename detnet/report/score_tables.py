@@ -142,6 +142,8 @@ def sigmas_in_words(sigmas: Sequence[float]) -> str:
 def _note(scores: dict[str, Any], iou_type: str) -> str:
     """What the headline's numbers are, in a line."""
     percent = f"Percent, by {scores['engine']}." if scores.get("engine") else "Percent."
+    if scores.get("ground_truth_taken"):
+        percent += f" Ground truth: {scores['ground_truth_taken']}."
     edges = "(edges at 32² and 96² pixels)"
     if iou_type != "keypoints":
         return (

@@ -43,6 +43,13 @@ def test_keypoints_have_ten_numbers() -> None:
     assert "by sigma 0.05," in view["note"] and "20 results" in view["note"]
 
 
+def test_the_note_says_which_ground_truth_was_taken() -> None:
+    taken = "repaired in 1 of 9 annotations: left out 1 without width or height"
+    view = score_view({**scores("bbox"), "ground_truth_taken": taken}, [])
+    assert f"Ground truth: {taken}. s, m, l:" in view["note"]
+    assert "Ground truth" not in score_view(scores("bbox"), [])["note"]  # of earlier versions
+
+
 @pytest.mark.parametrize(
     ("sigmas", "words"),
     [

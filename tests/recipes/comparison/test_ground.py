@@ -8,6 +8,8 @@ import pytest
 
 from detnet.errors import InputError
 from detnet.recipes.comparison.compare import Compared, compare_sources
+from detnet.report.comparison import render
+from detnet.report.comparison_text import format_comparison
 from tests.report.runs import write_data, write_run
 
 FEW = {"resamples": 100}
@@ -108,6 +110,8 @@ def test_runs_and_results_files_are_compared_on_the_file_as_it_is(tmp_path: Path
     runs = [write_run(tmp_path / name, tmp_path / "data") for name in "ab"]
     of_runs = compared(*runs).comparison
     assert of_runs["ground_truth_taken"] == "the file as it is"
+    assert f"ground truth: {path} (the file as it is)\n" in format_comparison(of_runs)
+    assert "</code> (the file as it is)" in render(of_runs, [])
     written = json.loads((runs[0] / "evaluation" / "scores.json").read_text())
     assert of_runs["ground_truth"] == written["ground_truth"]
     assert of_runs["scores"][0]["AP"] == pytest.approx(written["AP"], abs=1e-9)
