@@ -22,6 +22,8 @@ from detnet.detectors.build import option_defaults
 from detnet.engine.loop import Batch, train_steps
 from detnet.engine.optim import Schedule, sgd
 
+pytestmark = pytest.mark.processor
+
 GOLDEN = Path(__file__).parent / "golden"
 STEPS = 10
 

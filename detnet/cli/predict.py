@@ -94,17 +94,15 @@ def run(args: argparse.Namespace) -> int:
 def _load(args: argparse.Namespace) -> "Predictor":
     import torch
 
-    from detnet.engine.precision import fast_bf16
+    from detnet.engine.precision import choose_precision
     from detnet.inference.predictor import load, usable_device
 
     device = usable_device(args.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    bf16 = args.precision == "bf16" or (args.precision == "auto" and fast_bf16(device))
-    dtype = torch.bfloat16 if bf16 else None
     return load(
         args.model,
         score_threshold=args.score_threshold,
         device=device,
-        dtype=dtype,
+        dtype=choose_precision(args.precision, device),
         options=prediction_options(args),
     )
 

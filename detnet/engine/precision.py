@@ -1,23 +1,45 @@
 """Where bfloat16 pays."""
 
+import os
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from pathlib import Path
 
 import torch
 
+from detnet.errors import InputError
+
 _CPU_FLAGS = {"amx_bf16", "avx512_bf16", "bf16"}  # the last is ARM's name
+_SETTING = "DETNET_BF16"
+_WISHES = ("auto", "always", "never")
 
 
 def fast_bf16(device: torch.device | str) -> bool:
     """Tells whether the device multiplies matrices in bfloat16 by instructions of its own.
 
-    Without them a CPU converts to float32 and back, which is slower than float32 alone.
+    Without them a CPU converts to float32 and back, which is slower than float32 alone. The
+    environment variable `DETNET_BF16` overrules what a CPU or GPU says of itself: "always", or
+    "never" to run as a machine without would; "auto" is the default.
+
+    Raises:
+        InputError: `DETNET_BF16` is something else.
     """
     kind = torch.device(device).type
+    if kind not in ("cpu", "cuda"):
+        return False
+    wish = os.environ.get(_SETTING) or "auto"
+    if wish not in _WISHES:
+        raise InputError(f"{_SETTING} must be one of {', '.join(_WISHES)}, got {wish!r}")
+    if wish != "auto":
+        return wish == "always"
     if kind == "cuda":
         return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
-    return kind == "cpu" and bool(_CPU_FLAGS & _cpu_flags(Path("/proc/cpuinfo")))
+    return bool(bf16_instructions())
+
+
+def bf16_instructions() -> list[str]:
+    """The first processor's sets of instructions for bfloat16, by the system's names."""
+    return sorted(_CPU_FLAGS & _cpu_flags(Path("/proc/cpuinfo")))
 
 
 def choose_precision(name: str, device: torch.device) -> torch.dtype | None:

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 _PARTS = ("conv1", "bn1", "conv2", "bn2", "conv3", "bn3", "downsample")
+_HALF = (torch.bfloat16, torch.float16)
 
 
 def is_bottleneck(module: nn.Module) -> bool:
@@ -37,21 +38,27 @@ class FusedBottleneck(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (N, C, H, W) to what the block maps it to."""
-        if not _one_pass(self.conv1.weight, x):
+        weight: Any = self.conv1.weight
+        if weight.dtype in _HALF:
+            x = x.to(weight.dtype)
+        if not _one_pass(weight, x):
             out = F.relu(self.conv2(F.relu(self.conv1(x))))
-            return F.relu(self.conv3(out) + self.downsample(x))
-        x = x.to(self.conv1.weight.dtype)  # type: ignore[arg-type]
+            # In place, as the blocks add: the sum keeps the convolution's type under autocast.
+            return F.relu(self.conv3(out).add_(self.downsample(x)))
         out = _conv_relu(self.conv2, _conv_relu(self.conv1, x))
         return _conv_sum_relu(self.conv3, out, self.downsample(x))
 
 
 def _one_pass(weight: Any, x: Tensor) -> bool:
-    """Whether oneDNN has these operators for this input here."""
+    """Whether oneDNN has these operators for this input here.
+
+    In bf16 that depends on the processor: it has none for those before AVX-512.
+    """
     if x.device.type != "cpu" or torch.jit.is_tracing() or torch.compiler.is_compiling():
         return False
     if torch.is_grad_enabled() or not torch.backends.mkldnn.is_available():
         return False
-    if weight.dtype == torch.float32:
+    if weight.dtype == x.dtype == torch.float32:
         return not torch.is_autocast_enabled("cpu")
     return weight.dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 

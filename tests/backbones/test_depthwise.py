@@ -6,6 +6,8 @@ from torch import Tensor, nn
 
 from detnet.backbones.depthwise import DepthwiseConv
 
+pytestmark = pytest.mark.processor
+
 LAYOUTS = [torch.contiguous_format, torch.channels_last]
 
 

@@ -12,6 +12,8 @@ from torchvision.ops.misc import FrozenBatchNorm2d
 
 from detnet.backbones.norm import SyncBatchNorm, make_norm, set_momentum
 
+pytestmark = pytest.mark.processor
+
 Work = Callable[[int], dict[str, Tensor]]
 
 SIZES = (3, 1)  # images in each of the two processes: counts differ

@@ -115,6 +115,7 @@ def test_norms_fold_into_every_convolution() -> None:
             torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.processor
 def test_a_bf16_step_has_the_gradients_of_torchs_convolutions() -> None:
     net = live(ShuffleNet(FOUR_KINDS, PATH)).train().to(memory_format=torch.channels_last)
     plain = copy.deepcopy(net)

@@ -15,7 +15,6 @@ from detnet.cli.arguments import Parser
 from detnet.cli.predict import _load, add_arguments
 from detnet.detectors import create
 from detnet.detectors.files import save_model
-from detnet.engine.precision import fast_bf16
 from detnet.inference.video import VideoWriter
 
 
@@ -79,16 +78,22 @@ def test_the_summary_is_read_by_people(
 
 
 @pytest.mark.parametrize(
-    ("options", "cast"),
+    ("options", "fast", "cast"),
     [
-        (["--precision", "bf16"], torch.bfloat16),
-        (["--precision", "fp32"], torch.float32),
-        ([], torch.bfloat16 if fast_bf16("cpu") else torch.float32),
+        (["--precision", "bf16"], "never", torch.bfloat16),
+        (["--precision", "fp32"], "always", torch.float32),
+        ([], "always", torch.bfloat16),
+        ([], "never", torch.float32),
     ],
 )
 def test_the_weights_are_of_the_precision(
-    run_folder: Path, options: list[str], cast: torch.dtype
+    run_folder: Path,
+    options: list[str],
+    fast: str,
+    cast: torch.dtype,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv("DETNET_BF16", fast)
     parser = Parser()
     add_arguments(parser)
     argv = [str(run_folder), "a.jpg", "--output", "out", "--device", "cpu", *options]

@@ -24,6 +24,7 @@ def test_double_precision_stays() -> None:
     assert anchors.dtype == torch.float64
 
 
+@pytest.mark.processor
 @pytest.mark.parametrize("name", list(DETECTORS))
 def test_a_thin_object_far_right_has_finite_losses_in_bf16(name: str) -> None:
     """In bf16 the corners 325.3 and 326.5 are both 326: a box without width."""

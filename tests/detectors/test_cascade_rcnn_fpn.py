@@ -68,6 +68,7 @@ def test_mistakes_are_one_line(options: dict[str, Any], message: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.processor
 @pytest.mark.parametrize("name", FAMILY)
 def test_half_precision_and_channels_last(name: str) -> None:
     torch.manual_seed(0)

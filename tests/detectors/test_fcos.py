@@ -159,6 +159,7 @@ def pair() -> tuple[nn.Module, nn.Module]:
     return theirs.double(), ours.double()
 
 
+@pytest.mark.processor
 def test_torchvision_s_detections_losses_and_gradients() -> None:
     theirs, ours = pair()
     images, targets = batch()
@@ -191,6 +192,7 @@ def test_torchvision_s_detections_losses_and_gradients() -> None:
     )
 
 
+@pytest.mark.processor
 def test_bf16_and_many_objects() -> None:
     """2,100 objects, channels_last, autocast: finite losses in fp32 and gradients everywhere."""
     model = small("detnet59").to(memory_format=torch.channels_last).train()

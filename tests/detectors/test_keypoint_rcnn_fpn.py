@@ -99,6 +99,7 @@ def test_what_is_not_labelled_is_not_learned() -> None:
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
 
 
+@pytest.mark.processor
 def test_bf16_training_and_fused_detection() -> None:
     model = small(score_threshold=0.0).to(memory_format=torch.channels_last).train()
     with torch.autocast("cpu", torch.bfloat16):

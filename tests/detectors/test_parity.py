@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from detnet.detectors import create
 from detnet.detectors.weights import from_torchvision
 
+pytestmark = pytest.mark.processor
+
 SIZE = (160, 224)
 THEIRS: dict[str, Any] = {
     "weights": None,

@@ -5,6 +5,8 @@ from torch import Tensor
 
 from detnet.detectors.roi_align import pool_levels, roi_align
 
+pytestmark = pytest.mark.processor
+
 HEIGHT, WIDTH, STRIDE = 14, 23, 4
 
 

@@ -197,6 +197,7 @@ def test_squares() -> None:
     assert found[0]["boxes"].tolist() == [pytest.approx([80.0, 24.0, 160.0, 96.0])]
 
 
+@pytest.mark.processor
 @pytest.mark.parametrize("norm", [None, "batch"])
 def test_bf16_training_and_fusing(norm: str | None) -> None:
     model = make(extra_norm=norm).to(memory_format=torch.channels_last)

@@ -71,6 +71,7 @@ def test_boxes_are_in_pixels_of_the_image_given() -> None:
     assert large["boxes"].max() > 150 and small["boxes"].max() <= 128
 
 
+@pytest.mark.processor
 @pytest.mark.parametrize("passthrough", [True, False])
 def test_bf16_training_and_fusing(passthrough: bool) -> None:
     model = make(passthrough=passthrough).to(memory_format=torch.channels_last)

@@ -179,6 +179,7 @@ class Watcher(Toy):
         return losses
 
 
+@pytest.mark.processor
 @pytest.mark.parametrize("autocast", [None, torch.bfloat16])
 def test_autocast_covers_the_forward_pass_only(autocast: torch.dtype | None) -> None:
     model = Watcher()

@@ -1,16 +1,58 @@
+import os
 from pathlib import Path
 
 import pytest
 import torch
 
-from detnet.engine.precision import _cpu_flags, autocast_to, fast_bf16
+from detnet.engine.precision import (
+    _cpu_flags,
+    autocast_to,
+    bf16_instructions,
+    choose_precision,
+    fast_bf16,
+)
+from detnet.errors import InputError
+
+CPU = torch.device("cpu")
+HELD = "ATEN_CPU_CAPABILITY" in os.environ
 
 
 @pytest.mark.skipif(not Path("/proc/cpuinfo").is_file(), reason="the system has no /proc/cpuinfo")
 @pytest.mark.skipif(not hasattr(torch.cpu, "_is_amx_tile_supported"), reason="torch cannot tell")
-def test_cpu_agrees_with_torch() -> None:
+def test_cpu_agrees_with_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DETNET_BF16", raising=False)
     expected = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    assert fast_bf16("cpu") == fast_bf16(torch.device("cpu")) == expected
+    assert fast_bf16("cpu") == fast_bf16(CPU) == bool(bf16_instructions()) == expected
+
+
+@pytest.mark.parametrize(("wish", "dtype"), [("always", torch.bfloat16), ("never", None)])
+def test_the_setting_overrules_the_processor(
+    wish: str, dtype: torch.dtype | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DETNET_BF16", wish)
+    assert fast_bf16("cpu") == fast_bf16("cuda") == (dtype is not None)
+    assert choose_precision("auto", CPU) == dtype
+    assert choose_precision("fp32", CPU) is None  # what is asked for by name is had
+    assert choose_precision("bf16", CPU) == torch.bfloat16
+
+
+def test_the_setting_left_to_itself_or_misspelt(monkeypatch: pytest.MonkeyPatch) -> None:
+    for wish in ("", "auto"):
+        monkeypatch.setenv("DETNET_BF16", wish)
+        assert fast_bf16("cpu") == bool(bf16_instructions())
+    monkeypatch.setenv("DETNET_BF16", "no")
+    with pytest.raises(InputError, match="must be one of auto, always, never, got .no."):
+        fast_bf16("cpu")
+
+
+@pytest.mark.processor
+@pytest.mark.skipif(not HELD, reason="torch is not held to an older processor")
+def test_held_to_an_older_processor() -> None:
+    """Or the second run of `make test` would try the same processor twice."""
+    assert os.environ["ATEN_CPU_CAPABILITY"] == "avx2"
+    assert torch.backends.cpu.get_cpu_capability() == "AVX2"
+    assert not torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    assert not fast_bf16("cpu")
 
 
 @pytest.mark.parametrize(
@@ -28,20 +70,22 @@ def test_flags_of_x86_arm_and_silent_systems(text: str, flags: set[str], tmp_pat
     assert _cpu_flags(tmp_path / "none") == frozenset()
 
 
-def test_other_devices_stay_in_fp32() -> None:
+@pytest.mark.parametrize("wish", ["auto", "always"])
+def test_other_devices_stay_in_fp32(wish: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DETNET_BF16", wish)
     assert not fast_bf16("meta")
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_cuda_follows_compute_capability() -> None:
+def test_cuda_follows_compute_capability(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DETNET_BF16", raising=False)
     assert fast_bf16("cuda") == (torch.cuda.get_device_capability()[0] >= 8)
 
 
 def test_computes_in_what_was_chosen() -> None:
     a = torch.ones(2, 3)
-    place = torch.device("cpu")
-    with autocast_to(place, torch.bfloat16):
+    with autocast_to(CPU, torch.bfloat16):
         assert (a @ a.T).dtype is torch.bfloat16
-    with autocast_to(place, None):
+    with autocast_to(CPU, None):
         assert (a @ a.T).dtype is torch.float32

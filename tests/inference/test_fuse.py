@@ -10,6 +10,8 @@ from torchvision.ops.misc import FrozenBatchNorm2d
 import detnet
 from detnet.inference.fuse import fuse
 
+pytestmark = pytest.mark.processor
+
 NORMS = (_BatchNorm, FrozenBatchNorm2d)
 
 

@@ -7,6 +7,8 @@ from detnet.backbones.blocks import Bottleneck
 from detnet.inference.fuse import fuse
 from detnet.inference.fused_blocks import FusedBottleneck
 
+pytestmark = pytest.mark.processor
+
 
 def _input(channels: int) -> Tensor:
     x = torch.rand(2, channels, 12, 17, generator=torch.Generator().manual_seed(0))
@@ -46,11 +48,52 @@ def test_computes_what_the_block_computes(project: bool, dilation: int, stride: 
         torch.testing.assert_close(fused(x), expected, atol=1e-5, rtol=1e-4)
         assert torch.equal(x, before)
     torch.testing.assert_close(fused(x), expected, atol=1e-5, rtol=1e-4)  # with gradients on
+
+
+@pytest.mark.parametrize("gradients", [False, True], ids=["one pass", "apart"])
+@pytest.mark.parametrize("project", [False, True])
+def test_weights_of_half_size_give_their_own_type(project: bool, gradients: bool) -> None:
+    """On every processor, whether oneDNN adds within the convolution or torch adds after it."""
+    block = _block(project=project, dilation=2, stride=1)
+    x = _input(16 if project else 32)
     half = fuse(nn.Sequential(block), dtype=torch.bfloat16)
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        found = half(x)
-    assert found.dtype == torch.bfloat16
+    assert isinstance(half[0], FusedBottleneck)
+    with torch.set_grad_enabled(gradients):
+        with torch.autocast("cpu", torch.bfloat16):
+            found = half(x)
+        alone = half(x)  # without autocast: every processor takes it alike
+    assert found.dtype == alone.dtype == torch.bfloat16
+    with torch.no_grad():
+        expected = block(x)
     torch.testing.assert_close(found.float(), expected, atol=0.05, rtol=0.05)
+    torch.testing.assert_close(alone, found, atol=0.02, rtol=0.02)
+
+
+@pytest.mark.parametrize("bf16_input", [False, True])
+def test_whole_weights_under_autocast_do_as_the_block_does(bf16_input: bool) -> None:
+    block = _block(project=False, dilation=1, stride=1)
+    x = _input(32).to(torch.bfloat16 if bf16_input else torch.float32)
+    fused = fuse(nn.Sequential(block))
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        found, expected = fused(x), block(x)
+    assert found.dtype == expected.dtype == torch.bfloat16
+    torch.testing.assert_close(found.float(), expected.float(), atol=0.05, rtol=0.05)
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+def test_oneDNN_is_asked_where_it_has_the_operators(
+    bf16: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    monkeypatch.setattr(
+        "detnet.inference.fused_blocks._conv_relu", lambda conv, x: asked.append(conv) or conv(x)
+    )
+    dtype = torch.bfloat16 if bf16 else torch.float32
+    fused = fuse(nn.Sequential(_block(project=False, dilation=1, stride=1)), dtype=dtype)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        fused(_input(32))
+    has = torch.ops.mkldnn._is_mkldnn_bf16_supported() if bf16 else True
+    assert len(asked) == (2 if has else 0)
 
 
 def test_serves_torchvisions_blocks_too() -> None:

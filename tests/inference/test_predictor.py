@@ -94,6 +94,7 @@ def test_the_threshold_cuts_both_ways(detector: str, pixels: np.ndarray) -> None
     assert nothing.draw(pixels).size == (90, 60)
 
 
+@pytest.mark.processor
 def test_bfloat16_finds_much_the_same_and_gives_float32(pixels: np.ndarray) -> None:
     model = small_model("mask_rcnn_fpn")
     exact = Predictor(model, score_threshold=0.0).predict(pixels)

@@ -298,6 +298,7 @@ def test_every_backbone_can_be_pretrained(name: str, tiny: PretrainConfig, tmp_p
         torch.testing.assert_close(fuse(loaded)(inputs), expected, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.processor
 def test_the_step_is_half_precision_with_channels_last(tiny: PretrainConfig) -> None:
     """What makes it fast on processors that multiply bf16: neither is lost on the way."""
     task = PretrainTask(tiny, Process(0, 1, 0, torch.device("cpu")))
