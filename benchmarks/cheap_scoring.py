@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from harness import keep
+from harness import keep, parse
 
 from detnet.backbones.space import Space, read_space
 from detnet.engine import distributed
@@ -178,7 +178,7 @@ def _arguments() -> argparse.Namespace:
         if kind is int:
             option = f"--{name.replace('_', '-')}"
             parser.add_argument(option, type=int, help="instead of the search's own")
-    return parser.parse_args()
+    return parse(parser)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,11 @@
 
     python benchmarks/train_step.py --threads 2 --repeats 5
 
-Each script prints its numbers and adds one JSON line to `benchmarks/results/NAME.jsonl`.
+Each script prints its numbers and adds one JSON line to `benchmarks/results/NAME.jsonl`; with
+`--dry-run` it only prints. Ours runs as the program would on this machine: in the type that
+`choose_precision` gives for "auto". Beside the ratio to the reference stands the share of what the
+machine can do, which is the pace of its own large matrix product in that type, with as many threads
+and in turns with the rest.
 """
 
 import argparse
@@ -12,7 +16,6 @@ import os
 import platform
 import statistics
 import subprocess
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,8 +23,11 @@ from typing import Any
 
 import torch
 import torchvision
+from machine import MatrixProduct, Work, gflops, instructions, seconds, share
 
 RESULTS = Path(__file__).parent / "results"
+
+_dry_run = False
 
 
 def arguments(description: str, **defaults: int) -> argparse.Namespace:
@@ -31,8 +37,17 @@ def arguments(description: str, **defaults: int) -> argparse.Namespace:
         parser.add_argument(
             f"--{name.replace('_', '-')}", type=int, default=value, help="%(default)s"
         )
-    parsed = parser.parse_args()
+    parsed = parse(parser)
     torch.set_num_threads(parsed.threads)
+    return parsed
+
+
+def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """Reads what every script takes, and a script's own."""
+    global _dry_run
+    parser.add_argument("--dry-run", action="store_true", help="print the result, keep no line")
+    parsed = parser.parse_args()
+    _dry_run = parsed.dry_run
     return parsed
 
 
@@ -42,6 +57,7 @@ def compare(
     theirs: Callable[[], Any],
     *,
     repeats: int,
+    work: Work | None = None,
     facts: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Runs both in turns after one unmeasured run each, prints and keeps their medians.
@@ -53,17 +69,21 @@ def compare(
         ours: what is to be faster.
         theirs: the reference.
         repeats: measured runs of each.
+        work: what ours computes, for its share of what the machine can do; None where it is not
+            multiplication that takes the time.
         facts: anything else worth keeping: sizes, losses, deviations.
 
     Returns:
         The line as written: `ours_s` and `theirs_s` are medians, `ratio` is theirs over ours.
     """
     ours(), theirs()
-    times: dict[str, list[float]] = {"ours": [], "theirs": []}
+    product = None if work is None else MatrixProduct(work.dtype)
+    times: dict[str, list[float]] = {"ours": [], "theirs": [], "product": []}
     for _ in range(repeats):
-        for key, run in (("ours", ours), ("theirs", theirs)):
-            times[key].append(_seconds(run)[0])
-    return _keep_ratio(name, times, repeats, facts)
+        for key, run in (("ours", ours), ("theirs", theirs), ("product", product)):
+            if run is not None:
+                times[key].append(seconds(run)[0])
+    return _keep_ratio(name, times, repeats, _with_share(work, product, times) | (facts or {}))
 
 
 def compare_apart(
@@ -73,6 +93,7 @@ def compare_apart(
     *,
     threads: int,
     repeats: int,
+    work: Work | None = None,
     facts: Callable[[Any, Any], dict[str, Any]],
 ) -> dict[str, Any]:
     """Does what `compare` does, but each side runs in a process of its own.
@@ -82,6 +103,7 @@ def compare_apart(
 
     Args:
         ours, theirs: functions of a module, which build what is then run and timed.
+        work: as `compare` takes it; the matrix product runs in the process that asks.
         facts: makes facts of what the first run of each side returned.
     """
     context = multiprocessing.get_context("spawn")
@@ -94,16 +116,20 @@ def compare_apart(
     for key, end in ends.items():
         end.send(True)
         first[key] = end.recv()[1]
-    times: dict[str, list[float]] = {"ours": [], "theirs": []}
+    product = None if work is None else MatrixProduct(work.dtype)
+    times: dict[str, list[float]] = {"ours": [], "theirs": [], "product": []}
     for _ in range(repeats):
         for key, end in ends.items():
             end.send(True)
             times[key].append(end.recv()[0])
+        if product is not None:
+            times["product"].append(seconds(product)[0])
     for end in ends.values():
         end.send(False)
     for process in processes:
         process.join()
-    return _keep_ratio(name, times, repeats, facts(first["ours"], first["theirs"]))
+    found = facts(first["ours"], first["theirs"])
+    return _keep_ratio(name, times, repeats, _with_share(work, product, times) | found)
 
 
 def _serve(pipe: Any, make: Callable[[], Callable[[], Any]], threads: int) -> None:
@@ -111,19 +137,22 @@ def _serve(pipe: Any, make: Callable[[], Callable[[], Any]], threads: int) -> No
     torch.set_num_threads(threads)
     run = make()
     while pipe.recv():
-        pipe.send(_seconds(run))
+        pipe.send(seconds(run))
 
 
-def _seconds(run: Callable[[], Any]) -> tuple[float, Any]:
-    start = time.perf_counter()
-    result = run()
-    return time.perf_counter() - start, result
+def _with_share(
+    work: Work | None, product: MatrixProduct | None, times: dict[str, list[float]]
+) -> dict[str, Any]:
+    if work is None or product is None:
+        return {}
+    pace = gflops(product.macs, statistics.median(times["product"]))
+    return share(work, statistics.median(times["ours"]), pace)
 
 
 def _keep_ratio(
-    name: str, times: dict[str, list[float]], repeats: int, facts: dict[str, Any] | None
+    name: str, times: dict[str, list[float]], repeats: int, facts: dict[str, Any]
 ) -> dict[str, Any]:
-    medians = {key: statistics.median(values) for key, values in times.items()}
+    medians = {key: statistics.median(times[key]) for key in ("ours", "theirs")}
     line = keep(
         name,
         ratio=round(medians["theirs"] / medians["ours"], 3),
@@ -132,18 +161,31 @@ def _keep_ratio(
         ours_fastest_s=round(min(times["ours"]), 5),
         theirs_fastest_s=round(min(times["theirs"]), 5),
         repeats=repeats,
-        **(facts or {}),
+        **facts,
     )
     print(
         f"{name}: ours {medians['ours']:.4f} s, theirs {medians['theirs']:.4f} s, "
         f"{line['ratio']:.2f} times as fast"
     )
+    if "share" in line:
+        print(in_words(line))
     return line
+
+
+def in_words(line: dict[str, Any]) -> str:
+    """What `share` found, for people."""
+    return (
+        f"in {line['precision']}: {line['macs'] / 1e9:.4g} G multiply-adds, {line['gflops']:g} "
+        f"GFLOP/s, {line['share']:.0%} of a matrix product's {line['product_gflops']:g}"
+    )
 
 
 def keep(name: str, **facts: Any) -> dict[str, Any]:
     """Adds one line of facts and circumstances to a results file, and returns it."""
     line = {"name": name, **facts, **_circumstances()}
+    print(f"{line['device']}, {line['instructions']}, {line['threads']} threads of torch")
+    if _dry_run:
+        return line
     RESULTS.mkdir(exist_ok=True)
     with (RESULTS / f"{name}.jsonl").open("a") as file:
         file.write(json.dumps(line) + "\n")
@@ -160,6 +202,7 @@ def _circumstances() -> dict[str, Any]:
         "python": platform.python_version(),
         "device": _processor(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "instructions": instructions(),
         "threads": torch.get_num_threads(),
         # Above the number of threads others were at work, and with more than one thread the
         # times are then of little worth: every parallel region waits for its slowest thread.

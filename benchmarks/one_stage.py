@@ -3,7 +3,8 @@
     python benchmarks/one_stage.py
 
 320 x 320 pixels, batch 4, the same weights on both sides, otherwise as `train_step.py`: ours runs
-as `detnet train` does, in bf16 and channels_last. Each runs in a process of its own, in turns.
+as `detnet train` does, channels_last, in bf16 where that is fast. Each runs in a process of its
+own, in turns.
 """
 
 import functools
@@ -12,6 +13,7 @@ from typing import Any
 
 import torch
 from harness import arguments, compare_apart
+from machine import Work, count_training, own_precision
 from torch import nn
 from torchvision.models.detection import FCOS, RetinaNet
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
@@ -59,11 +61,11 @@ def our_step(detector: str) -> Callable[[], dict[str, float]]:
         max_size=1333,
     )
     model.load_state_dict(from_torchvision(reference(detector).state_dict(), finest=3))
-    return stepper(model.to(memory_format=torch.channels_last), SIDE, bf16=True)
+    return stepper(model.to(memory_format=torch.channels_last), SIDE, own_precision())
 
 
 def their_step(detector: str) -> Callable[[], dict[str, float]]:
-    return stepper(reference(detector), SIDE, bf16=False, labels_from=0)
+    return stepper(reference(detector), SIDE, None, labels_from=0)
 
 
 def main() -> None:
@@ -80,6 +82,7 @@ def main() -> None:
             functools.partial(their_step, detector),
             threads=options.threads,
             repeats=options.repeats,
+            work=Work(count_training(their_step(detector)), own_precision()),
             facts=facts,
         )
 

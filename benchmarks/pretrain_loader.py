@@ -7,7 +7,8 @@ photographs. Both run `detnet pretrain`'s own steps: bf16 autocast where it is f
 SGD, colours changed on the device. From files, two workers read, decode, crop and flip beside the
 step; from tensors, one batch is shown again and again. In turns, each timed after some steps, so
 that what is read ahead is the same before and after. `ratio` is images per second from files over
-those from tensors; the promise is 0.9. `processor_ratio` is the same in seconds of the cores, which
+those from tensors; the promise is 0.9. On a CPU, `share` is of the steps on tensors.
+`processor_ratio` is the same in seconds of the cores, which
 other work on the machine moves less.
 """
 
@@ -21,7 +22,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from harness import arguments, keep
+from harness import arguments, in_words, keep
+from machine import MatrixProduct, Work, count_training, gflops, precision_name, seconds, share
 from PIL import Image
 
 from detnet.data.classification.transforms import TrainView
@@ -59,6 +61,7 @@ class Turns:
 
     def __init__(self, task: PretrainTask, steps: int) -> None:
         self.task, self.steps, self.device = task, steps, task.process.device
+        self.dtype = choose_precision("auto", self.device)
         model, _ = task.make_model(carry=True)
         self.model = model.to(self.device).to(memory_format=torch.channels_last)
         self.optimizer = sgd(self.model, lr=1e-4)
@@ -69,6 +72,13 @@ class Turns:
 
     def on_tensors(self) -> tuple[float, float]:
         return self._time(itertools.repeat(self.cached))
+
+    def macs(self) -> int:
+        """Of all steps that are timed."""
+        images, targets = (part[:1] for part in self.cached)
+        one = count_training(lambda: self.model(images, targets)["loss_classifier"].backward())
+        self.optimizer.zero_grad()
+        return one * len(self.cached[0]) * self.steps
 
     def _time(self, batches: Iterator[Batch]) -> tuple[float, float]:
         """Seconds, and seconds of all cores in this process, that the steps took."""
@@ -81,7 +91,7 @@ class Turns:
             start=0,
             iterations=total,
             device=self.device,
-            autocast=choose_precision("auto", self.device),
+            autocast=self.dtype,
         )
         for _ in range(WARM_UP):
             next(steps)
@@ -112,11 +122,20 @@ def main() -> None:
         turns = Turns(PretrainTask(config, Process(0, 1, 0, device)), options.steps)
         read_ms = reading_ms(Path(place))
         turns.on_tensors()
-        taken = [(*turns.on_files(), *turns.on_tensors()) for _ in range(options.repeats)]
+        product = MatrixProduct(turns.dtype) if device.type == "cpu" else None
+        taken, product_s = [], []
+        for _ in range(options.repeats):
+            taken.append((*turns.on_files(), *turns.on_tensors()))
+            if product is not None:
+                product_s.append(seconds(product)[0])
     files_s, files_busy, tensors_s, tensors_busy = (
         statistics.median(values) for values in zip(*taken, strict=True)
     )
     images = options.batch * options.steps
+    facts = {"precision": precision_name(turns.dtype)}
+    if product is not None:
+        pace = gflops(product.macs, statistics.median(product_s))
+        facts = share(Work(turns.macs(), turns.dtype), tensors_s, pace)
     line = keep(
         "pretrain_loader",
         ratio=round(tensors_s / files_s, 3),
@@ -130,12 +149,15 @@ def main() -> None:
         repeats=options.repeats,
         jpeg_bytes=mean_bytes,
         target=str(device),
+        **facts,
     )
     print(
         f"{line['files_images_per_s']} images/s from files, {line['tensors_images_per_s']} on "
         f"cached tensors: {line['ratio']}; in processor time {line['processor_ratio']}; "
         f"{read_ms:.2f} ms to read one"
     )
+    if "share" in line:
+        print(in_words(line))
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from harness import keep
+from harness import keep, parse
 
 WIDTH, HEIGHT = 640, 480
 
@@ -127,7 +127,7 @@ def main() -> None:
     sizes = {"images": 5000, "boxes": 36_000, "detections": 500_000, "classes": 80}
     for name, value in {**sizes, "repeats": 3, "theirs": 1}.items():
         parser.add_argument(f"--{name}", type=int, default=value, help="%(default)s")
-    options = parser.parse_args()
+    options = parse(parser)
     ours, theirs = [], []
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)

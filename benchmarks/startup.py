@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 
-from harness import keep
+from harness import keep, parse
 
 from detnet.cli import COMMANDS
 
@@ -24,7 +24,7 @@ def seconds(arguments: list[str]) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=5)
-    repeats = parser.parse_args().repeats
+    repeats = parse(parser).repeats
     pages = {"": ["-m", "detnet", "--help"]}
     pages |= {name: ["-m", "detnet", name, "--help"] for name in COMMANDS}
     times = {

@@ -5,8 +5,8 @@
 320 x 320 pixels, batch 4. Both do the same work from the same weights: stride in the 3x3, stem and
 stage 2 frozen, frozen batch norm, per-level proposals 2000 -> 2000, 512 RoIs an image from P2-P5,
 sampling ratio 2, smooth L1 turning at 1/9, one step of SGD with momentum. Ours runs as
-`detnet train` does: bf16 autocast, channels_last, RoIAlign as a sparse product, freed memory kept.
-Each runs in a process of its own, in turns.
+`detnet train` does: autocast to bf16 where the processor has instructions for it, channels_last,
+RoIAlign as a sparse product, freed memory kept. Each runs in a process of its own, in turns.
 """
 
 from collections.abc import Callable
@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from harness import arguments, compare_apart
+from machine import Work, count_training, own_precision
 from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
@@ -22,9 +23,21 @@ from torchvision.ops.misc import FrozenBatchNorm2d
 import detnet
 from detnet.detectors.weights import from_torchvision
 from detnet.engine.memory import keep_freed_memory
+from detnet.engine.precision import autocast_to
 
 CLASSES = 91
 SIDE = 320
+OURS: dict[str, Any] = {
+    "backbone": "resnet50",
+    "stride_in": "3x3",
+    "norm": "frozen",
+    "frozen": ("stem", "c2"),
+    "proposals": "per_level",
+    "pre_nms_train": 2000,
+    "pre_nms_test": 1000,
+    "box_loss_beta": 1 / 9,
+    "anchor_strides": "torchvision",
+}
 
 
 def reference(side: int) -> FasterRCNN:
@@ -38,21 +51,8 @@ def reference(side: int) -> FasterRCNN:
     return FasterRCNN(body, CLASSES, min_size=side, max_size=1333)
 
 
-def ours(theirs: FasterRCNN, **options: object) -> nn.Module:
-    model = detnet.create(
-        "faster_rcnn_fpn",
-        backbone="resnet50",
-        num_classes=CLASSES,
-        stride_in="3x3",
-        norm="frozen",
-        frozen=("stem", "c2"),
-        proposals="per_level",
-        pre_nms_train=2000,
-        pre_nms_test=1000,
-        box_loss_beta=1 / 9,
-        anchor_strides="torchvision",
-        **options,
-    )
+def ours(theirs: FasterRCNN, **options: Any) -> nn.Module:
+    model = detnet.create("faster_rcnn_fpn", num_classes=CLASSES, **OURS, **options)
     model.load_state_dict(from_torchvision(theirs.state_dict()))
     return model.to(memory_format=torch.channels_last)
 
@@ -71,7 +71,7 @@ def batch(side: int, size: int = 4) -> tuple[list[Tensor], list[dict[str, Tensor
 
 
 def stepper(
-    model: nn.Module, side: int, *, bf16: bool, labels_from: int = 1
+    model: nn.Module, side: int, dtype: torch.dtype | None, *, labels_from: int = 1
 ) -> Callable[[], dict[str, float]]:
     images, targets = batch(side)
     for target in targets:
@@ -82,7 +82,7 @@ def stepper(
 
     def step() -> dict[str, float]:
         torch.manual_seed(0)  # the samplers of anchors and RoIs draw from it
-        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        with autocast_to(torch.device("cpu"), dtype):
             losses = model(images, targets)
         optimizer.zero_grad()
         sum(losses.values()).backward()
@@ -95,12 +95,12 @@ def stepper(
 def our_step() -> Callable[[], dict[str, float]]:
     keep_freed_memory()
     torch.manual_seed(0)
-    return stepper(ours(reference(SIDE)), SIDE, bf16=True)
+    return stepper(ours(reference(SIDE)), SIDE, own_precision())
 
 
 def their_step() -> Callable[[], dict[str, float]]:
     torch.manual_seed(0)
-    return stepper(reference(SIDE), SIDE, bf16=False)
+    return stepper(reference(SIDE), SIDE, None)
 
 
 def main() -> None:
@@ -117,6 +117,7 @@ def main() -> None:
         their_step,
         threads=options.threads,
         repeats=options.repeats,
+        work=Work(count_training(their_step()), own_precision()),
         facts=facts,
     )
 
