@@ -23,7 +23,16 @@ from typing import Any
 
 import torch
 import torchvision
-from machine import MatrixProduct, Work, gflops, instructions, seconds, share
+from machine import (
+    MatrixProduct,
+    Work,
+    gflops,
+    instructions,
+    own_precision,
+    precision_name,
+    seconds,
+    share,
+)
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -43,11 +52,12 @@ def arguments(description: str, **defaults: int) -> argparse.Namespace:
 
 
 def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
-    """Reads what every script takes, and a script's own."""
+    """Reads what every script takes beside its own, and says what kind of machine this is."""
     global _dry_run
     parser.add_argument("--dry-run", action="store_true", help="print the result, keep no line")
     parsed = parser.parse_args()
     _dry_run = parsed.dry_run
+    print(f"{_processor()}, {instructions()}: networks run in {precision_name(own_precision())}")
     return parsed
 
 
@@ -112,6 +122,7 @@ def compare_apart(
         ends[key], other = context.Pipe()
         processes.append(context.Process(target=_serve, args=(other, make, threads), daemon=True))
         processes[-1].start()
+        other.close()  # or a side that dies would be waited for
     first = {}
     for key, end in ends.items():
         end.send(True)
@@ -183,7 +194,6 @@ def in_words(line: dict[str, Any]) -> str:
 def keep(name: str, **facts: Any) -> dict[str, Any]:
     """Adds one line of facts and circumstances to a results file, and returns it."""
     line = {"name": name, **facts, **_circumstances()}
-    print(f"{line['device']}, {line['instructions']}, {line['threads']} threads of torch")
     if _dry_run:
         return line
     RESULTS.mkdir(exist_ok=True)
