@@ -4,6 +4,8 @@ import sys
 
 import pytest
 
+from detnet.engine.memory import keep_freed_memory
+
 FAULTS = """
 import resource, torch
 from detnet.engine.memory import keep_freed_memory
@@ -29,3 +31,8 @@ def test_freed_buffers_are_used_again() -> None:
         return int(found.stdout)
 
     assert faults(True) < faults(False) / 10
+
+
+def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(platform, "libc_ver", lambda: ("", ""))  # as with musl, and off Linux
+    assert not keep_freed_memory()

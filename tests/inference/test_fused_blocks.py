@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from detnet.backbones.blocks import Bottleneck
 from detnet.inference.fuse import fuse
-from detnet.inference.fused_blocks import FusedBottleneck
+from detnet.inference.fused_blocks import FusedBottleneck, _conv_relu
 
 pytestmark = pytest.mark.processor
 
@@ -81,19 +81,27 @@ def test_whole_weights_under_autocast_do_as_the_block_does(bf16_input: bool) -> 
 
 
 @pytest.mark.parametrize("bf16", [False, True])
-def test_oneDNN_is_asked_where_it_has_the_operators(
-    bf16: bool, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("built_in", [False, True])
+def test_onednn_is_asked_where_it_has_the_operators(
+    built_in: bool, bf16: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = []
     monkeypatch.setattr(
-        "detnet.inference.fused_blocks._conv_relu", lambda conv, x: asked.append(conv) or conv(x)
+        "detnet.inference.fused_blocks._conv_relu",
+        lambda conv, x: asked.append(conv) or _conv_relu(conv, x),
     )
-    dtype = torch.bfloat16 if bf16 else torch.float32
-    fused = fuse(nn.Sequential(_block(project=False, dilation=1, stride=1)), dtype=dtype)
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-        fused(_input(32))
-    has = torch.ops.mkldnn._is_mkldnn_bf16_supported() if bf16 else True
+    if not built_in:
+        monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    block = _block(project=False, dilation=1, stride=1)
+    fused = fuse(nn.Sequential(block), dtype=torch.bfloat16 if bf16 else torch.float32)
+    with torch.no_grad():
+        expected = block(_input(32))
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            found = fused(_input(32))
+    has = built_in and (not bf16 or torch.ops.mkldnn._is_mkldnn_bf16_supported())
     assert len(asked) == (2 if has else 0)
+    tolerance = 0.05 if bf16 else 1e-4
+    torch.testing.assert_close(found.float(), expected, atol=tolerance, rtol=tolerance)
 
 
 def test_serves_torchvisions_blocks_too() -> None:
