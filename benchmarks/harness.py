@@ -16,7 +16,8 @@ import os
 import platform
 import statistics
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,8 @@ from machine import (
     seconds,
     share,
 )
+
+from detnet.cli.__main__ import wait_briefly
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -121,7 +124,8 @@ def compare_apart(
     for key, make in (("ours", ours), ("theirs", theirs)):
         ends[key], other = context.Pipe()
         processes.append(context.Process(target=_serve, args=(other, make, threads), daemon=True))
-        processes[-1].start()
+        with _waiting_as_the_program() if key == "ours" else nullcontext():
+            processes[-1].start()
         other.close()  # or a side that dies would be waited for
     first = {}
     for key, end in ends.items():
@@ -141,6 +145,18 @@ def compare_apart(
         process.join()
     found = facts(first["ours"], first["theirs"])
     return _keep_ratio(name, times, repeats, _with_share(work, product, times) | found)
+
+
+@contextmanager
+def _waiting_as_the_program() -> Iterator[None]:
+    """Processes that are started here inherit what `detnet` sets before it loads torch."""
+    before = dict(os.environ)
+    wait_briefly()
+    try:
+        yield
+    finally:
+        for name in os.environ.keys() - before.keys():
+            del os.environ[name]
 
 
 def _serve(pipe: Any, make: Callable[[], Callable[[], Any]], threads: int) -> None:

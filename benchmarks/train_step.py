@@ -1,6 +1,7 @@
 """One training step of Faster R-CNN R50-FPN, ours against torchvision's own model in fp32.
 
     python benchmarks/train_step.py
+    python benchmarks/train_step.py --side 64 --repeats 1
 
 320 x 320 pixels, batch 4. Both do the same work from the same weights: stride in the 3x3, stem and
 stage 2 frozen, frozen batch norm, per-level proposals 2000 -> 2000, 512 RoIs an image from P2-P5,
@@ -9,6 +10,7 @@ sampling ratio 2, smooth L1 turning at 1/9, one step of SGD with momentum. Ours 
 RoIAlign as a sparse product, freed memory kept. Each runs in a process of its own, in turns.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -92,32 +94,32 @@ def stepper(
     return step
 
 
-def our_step() -> Callable[[], dict[str, float]]:
+def our_step(side: int) -> Callable[[], dict[str, float]]:
     keep_freed_memory()
     torch.manual_seed(0)
-    return stepper(ours(reference(SIDE)), SIDE, own_precision())
+    return stepper(ours(reference(side)), side, own_precision())
 
 
-def their_step() -> Callable[[], dict[str, float]]:
+def their_step(side: int) -> Callable[[], dict[str, float]]:
     torch.manual_seed(0)
-    return stepper(reference(SIDE), SIDE, None)
+    return stepper(reference(side), side, None)
 
 
 def main() -> None:
-    options = arguments(__doc__ or "")
+    options = arguments(__doc__ or "", side=SIDE)
 
     def facts(ours: dict[str, float], theirs: dict[str, float]) -> dict[str, Any]:
         for name, loss in ours.items():
             print(f"{name}: ours {loss:.4f}, theirs {theirs[name]:.4f}")
-        return {"side": SIDE, "batch": 4, "losses": {"ours": ours, "theirs": theirs}}
+        return {"side": options.side, "batch": 4, "losses": {"ours": ours, "theirs": theirs}}
 
     compare_apart(
         "train_step",
-        our_step,
-        their_step,
+        functools.partial(our_step, options.side),
+        functools.partial(their_step, options.side),
         threads=options.threads,
         repeats=options.repeats,
-        work=Work(count_training(their_step()), own_precision()),
+        work=Work(count_training(their_step(options.side)), own_precision()),
         facts=facts,
     )
 
