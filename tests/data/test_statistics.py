@@ -43,6 +43,20 @@ def test_counts() -> None:
     }
 
 
+def test_sizes_are_told_apart_by_cocos_areas() -> None:
+    areas = [1023, 1024, 1025, 9215, 9216, 9217, 9218]
+    raw = {
+        "images": [{"id": 1, "width": 640, "height": 480}],
+        "annotations": [
+            {"id": i, "image_id": 1, "category_id": 1, "bbox": [0, 0, area / 32, 32]}
+            for i, area in enumerate(areas)
+        ],
+        "categories": [{"id": 1, "name": "dog"}],
+    }
+    # Each is counted once, though COCO's scores have 32² and 96² in both of two sizes.
+    assert statistics(raw)["objects_by_size"] == {"small": 1, "medium": 3, "large": 3}
+
+
 def test_nothing_to_count() -> None:
     counts = statistics({"images": [], "annotations": [], "categories": []})
     assert counts["image_sizes"] == {"width": None, "height": None, "most_common": []}

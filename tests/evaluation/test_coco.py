@@ -10,6 +10,7 @@ import pytest
 
 from detnet.errors import InputError
 from detnet.evaluation.coco import evaluate, score
+from detnet.evaluation.comparison.compare import compare
 from detnet.evaluation.engines import ENGINES
 from tests.evaluation.made_up_files import random_case
 
@@ -95,6 +96,47 @@ def test_published_numbers(engine: str) -> None:
         engine=engine,
     )
     assert {key: scores[key] for key in HEADLINE} == pytest.approx(expected, rel=0, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("area", "sizes"),
+    [
+        (1023, "s"), (1024, "sm"), (1025, "m"), (9215, "m"), (9216, "ml"), (9217, "l"),
+    ],
+)  # fmt: skip
+def test_sizes_meet_at_their_edges(
+    area: int, sizes: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """An object of 32² pixels is small and medium, one of 96² medium and large, as COCO has it."""
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    box = [5, 6, area / 32, 32]
+    common = {"image_id": 1, "category_id": 1, "bbox": box}
+    truth = {
+        "images": [{"id": 1, "height": 200, "width": 300}],
+        "categories": [{"id": 1, "name": "cat"}],
+        "annotations": [{"id": 1, **common, "area": area, "iscrowd": 0}],
+    }
+    results = [{**common, "score": 0.9}]
+    expected = {f"A{what}{size}": size in sizes for what in "PR" for size in "sml"}
+    ours = [score(truth, results, engine=engine) for engine in ENGINES]
+    ours += compare(truth, [results, []], names=["a", "b"], resamples=100)["scores"][:1]
+    for scores in ours:
+        assert {key: (scores[key] or 0) > 0.99 for key in expected} == expected
+        assert {key: scores[key] is None for key in expected} == {
+            key: not within for key, within in expected.items()
+        }
+    ground = COCO()
+    ground.dataset = truth
+    ground.createIndex()
+    evaluator = COCOeval(ground, ground.loadRes(results), "bbox")  # with its own ranges
+    evaluator.evaluate()
+    evaluator.accumulate()
+    evaluator.summarize()
+    theirs = dict(zip(HEADLINE, evaluator.stats.tolist(), strict=True))
+    assert {key: theirs[key] > 0.99 for key in expected} == expected
+    capfd.readouterr()
 
 
 @pytest.fixture

@@ -221,6 +221,22 @@ def test_an_interval_needs_half_of_the_resamples() -> None:
     assert made is not None and (made["low"], made["high"], made["verdict"]) == (None, None, NOISE)
 
 
+@pytest.mark.parametrize("confidence", [0.6, 0.9, 0.95])
+def test_an_interval_leaves_out_as_much_on_either_side(confidence: float) -> None:
+    drawn = np.random.default_rng(0).permutation(np.arange(1001)) / 1000
+    made = _difference([0.2, 0.3], drawn, 30, confidence)
+    assert made is not None
+    outside = (1 - confidence) / 2
+    assert (made["low"], made["high"]) == pytest.approx((outside, 1 - outside))
+    # An interval of all draws but a share of 1 - confidence would be above 0 at 0.9, this is not.
+    made = _difference([0.2, 0.3], drawn - 0.07, 30, 0.9)
+    assert made is not None and made["verdict"] == NOISE
+    made = _difference([0.2, 0.3], drawn - 0.04, 30, 0.9)
+    assert made is not None and made["verdict"] == "higher"
+    made = _difference([0.3, 0.2], drawn - 0.96, 30, 0.9)
+    assert made is not None and made["verdict"] == "lower"
+
+
 def test_pictures() -> None:
     truth = made_up(4)
     found = [
