@@ -157,6 +157,19 @@ def test_ema_averages_weights_and_statistics() -> None:
         torch.testing.assert_close(found[name], value)
 
 
+def test_ema_looks_back_over_few_steps_at_first() -> None:
+    """Keeps 2/11 of the old average, then 3/12, 4/13 …, and never more than the decay."""
+    layer = nn.Linear(1, 1, bias=False)
+    nn.init.zeros_(layer.weight)
+    ema = Ema(layer, decay=0.3)
+    average = 0.0
+    for step, kept in enumerate((2 / 11, 3 / 12, 0.3, 0.3), start=1):
+        nn.init.constant_(layer.weight, step)
+        ema.update()
+        average = kept * average + (1 - kept) * step
+        assert ema.model_state()["weight"].item() == pytest.approx(average), step
+
+
 def test_ema_is_lent_and_taken_back_bit_for_bit() -> None:
     model = small_model()
     ema = Ema(model, decay=0.9)
