@@ -12,10 +12,10 @@ from torchvision.ops import batched_nms
 
 from detnet.detectors import DETECTORS
 from detnet.errors import InputError
-from detnet.inference.augmentation import PredictionOptions, detect
+from detnet.inference.augmentation import CANDIDATES, PredictionOptions, detect
 from detnet.inference.fuse import fuse
 from detnet.inference.predictor import Predictor
-from detnet.inference.soft_nms import decider, soft_nms
+from detnet.inference.soft_nms import Decay, decider, soft_nms
 from tests.inference.test_soft_nms import made
 
 FLIP = PredictionOptions(tta_flip=True)
@@ -122,18 +122,31 @@ def test_every_detector(detector: str) -> None:
             assert 0 < len(found["boxes"]) <= 30
 
 
+@pytest.mark.parametrize(
+    ("decay", "overlap"), [("gaussian", 0.5), ("linear", 0.2), ("linear", 0.7)]
+)
 @torch.no_grad()
-def test_soft_suppression_sees_every_candidate_of_all_views() -> None:
+def test_soft_suppression_sees_every_candidate_of_all_views(decay: Decay, overlap: float) -> None:
+    """The linear decay begins at the detector's own overlap."""
     model = made("retinanet")
+    model.nms_thresh = overlap
     (image, _) = pictures()
-    (found,) = detect(model, [image], PredictionOptions("gaussian", (96,), True))
-    model.nms_thresh, model.detections_per_img = 2.0, 1000
+    (found,) = detect(model, [image], PredictionOptions(decay, (96,), True))
+    (alone,) = detect(model, [image], PredictionOptions(decay))
+    model.nms_thresh, model.detections_per_img = 2.0, 10**9
     (plain,), (mirrored,) = model([image]), model([image.flip(-1)])
+    keep, lowered = soft_nms(
+        plain["boxes"], plain["scores"], plain["labels"],
+        decay=decay, iou_threshold=overlap, most=100,
+    )  # fmt: skip
+    torch.testing.assert_close(alone["boxes"], plain["boxes"][keep])
+    torch.testing.assert_close(alone["scores"], lowered)
     mirrored["boxes"][:, [0, 2]] = 130 - mirrored["boxes"][:, [2, 0]]
     boxes, scores, labels = (
-        torch.cat([plain[key], mirrored[key]]) for key in ("boxes", "scores", "labels")
+        torch.cat([plain[key][:CANDIDATES], mirrored[key][:CANDIDATES]])
+        for key in ("boxes", "scores", "labels")
     )
-    keep, lowered = soft_nms(boxes, scores, labels, decay="gaussian", most=100)
+    keep, lowered = soft_nms(boxes, scores, labels, decay=decay, iou_threshold=overlap, most=100)
     torch.testing.assert_close(found["boxes"], boxes[keep])
     torch.testing.assert_close(found["scores"], lowered)
 
@@ -163,6 +176,53 @@ def test_mirrored_masks_and_keypoints_lie_on_their_objects() -> None:
     inside = found["keypoints"][..., :2]
     assert (inside >= found["boxes"][:, None, :2] - 2).all()
     assert (inside <= found["boxes"][:, None, 2:] + 2).all()
+
+
+class Faces(nn.Module):
+    """Finds a face at the bright pixel, its left eye 2 pixels to the right, its right eye 1 to the
+    left, and is surer of each in the second image it is given."""
+
+    NAMES = ("left_eye", "nose", "right_eye")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.transform = SimpleNamespace(min_size=(60,), max_size=90)
+        self.roi_heads = SimpleNamespace(
+            nms_thresh=1.5,  # both views' faces stay
+            detections_per_img=100,
+            has_mask=lambda: False,
+            has_keypoint=lambda: True,
+        )
+        face = {"id": 4, "name": "face", "keypoints": [*self.NAMES], "skeleton": [[1, 2]]}
+        self.info = SimpleNamespace(categories=[face])
+        self.calls = 0
+
+    def forward(self, images: Sequence[Tensor]) -> list[dict[str, Tensor]]:
+        self.calls += 1
+        (image,) = images
+        y, x = divmod(int(image[0].argmax()), image.shape[-1])
+        points = [[x + 2.0, y - 1.0, 1.0], [float(x), float(y), 1.0], [x - 1.0, y - 2.0, 0.0]]
+        return [
+            {
+                "boxes": torch.tensor([[x - 3.0, y - 4.0, x + 5.0, y + 3.0]]),
+                "scores": torch.tensor([1 - 0.1 * self.calls]),
+                "labels": torch.tensor([1]),
+                "keypoints": torch.tensor([points]),
+                "keypoints_scores": torch.tensor([[3.0, 2.0, 1.0]]) + 10 * self.calls,
+            }
+        ]
+
+
+def test_a_mirrored_left_eye_is_a_right_one() -> None:
+    (found,) = detect(Faces(), [bright(20, 10, 50, 40)], FLIP)
+    # Pixel 20 of 50 is 29 in the mirror; what is called the left eye there lies at 31, here at 19.
+    assert found["boxes"].tolist() == [[17, 6, 25, 13], [16, 6, 24, 13]]
+    own, mirrored = (
+        dict(zip(Faces.NAMES, each, strict=True)) for each in found["keypoints"].tolist()
+    )
+    assert own == {"left_eye": [22, 9, 1], "nose": [20, 10, 1], "right_eye": [19, 8, 0]}
+    assert mirrored == {"left_eye": [22, 8, 0], "nose": [21, 10, 1], "right_eye": [19, 9, 1]}
+    assert found["keypoints_scores"].tolist() == [[13, 12, 11], [21, 22, 23]]
 
 
 def test_soft_suppression_of_views_is_for_boxes() -> None:
