@@ -77,6 +77,31 @@ def test_receptive_field_is_what_a_gradient_reaches() -> None:
         assert announced - 16 <= int(rows.max() - rows.min()) + 1 <= announced, stride_in
 
 
+@pytest.mark.parametrize("stride_in", ["1x1", "3x3"])
+@pytest.mark.parametrize("name", FIELDS)
+def test_every_stage_reaches_as_far_as_announced(name: str, stride_in: str) -> None:
+    """What a stage's 3×3s see of its input, dilation and all, measured stage by stage."""
+    net = BACKBONES[name](width=0.125, stride_in=stride_in).double().eval()
+    for layer in net.modules():
+        if isinstance(layer, torch.nn.Conv2d):
+            torch.nn.init.constant_(layer.weight, 1 / layer.weight[0].numel())
+    strides, fields = FIELDS[name]
+    assert tuple(info.receptive_field for info in net.feature_info)[0] == fields[0]
+    for at in range(1, len(fields)):
+        stage = net.stages[f"c{at + 2}"]
+        cells = (fields[at] - fields[at - 1]) // strides[at - 1] + 1
+        if stride_in == "3x3" and strides[at] > strides[at - 1]:
+            cells -= 2  # the first block's 3×3 works before the stride
+        channels = net.feature_info[at - 1].channels
+        inputs = torch.ones(1, channels, 44, 60, dtype=torch.float64, requires_grad=True)
+        out = stage(inputs)
+        out[0, 0, out.shape[2] // 2, out.shape[3] // 2].backward()
+        reached = inputs.grad.abs().sum((0, 1)) > 0
+        for axis in (0, 1):
+            places = reached.any(axis).nonzero()
+            assert int(places.max() - places.min()) + 1 == cells, f"c{at + 2}"
+
+
 def test_width_scales_everything_to_multiples_of_eight() -> None:
     net = BACKBONES["detnet59"](width=0.3)
     assert [info.channels for info in net.feature_info] == [80, 152, 304, 304, 304]

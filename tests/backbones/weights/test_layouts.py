@@ -94,7 +94,9 @@ def test_detectron(depth: int, tmp_path: Path) -> None:
     source = recognise(read_tensors(path), str(path))
     assert source.layout == "detectron" and source.options["stride_in"] == "1x1"
     assert source.options["channel_order"] == "bgr"
-    assert 255 * source.options["pixel_mean"][0] == pytest.approx(102.9801)
+    means, scale = source.options["pixel_mean"], source.options["pixel_std"]
+    assert [255 * mean for mean in means] == pytest.approx([102.9801, 115.9465, 122.7717])
+    assert [255 * value for value in scale] == pytest.approx([1, 1, 1])  # Caffe divides by nothing
     expected = theirs.detectron_features(blobs, images())
     check_features(ours(f"resnet{depth}", source), expected)
     for name in besides:  # as Detectron leaves them
