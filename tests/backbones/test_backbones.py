@@ -102,6 +102,20 @@ def test_every_stage_reaches_as_far_as_announced(name: str, stride_in: str) -> N
             assert int(places.max() - places.min()) + 1 == cells, f"c{at + 2}"
 
 
+def test_convolutions_are_drawn_by_hes_rule_of_the_outputs() -> None:
+    """A standard deviation of √(2 / n), n being the outputs that a number takes part in."""
+    torch.manual_seed(0)
+    net = BACKBONES["detnet59"](width=0.5)
+    for name, taken in (
+        ("stem.conv", 32 * 49),
+        ("stages.c4.0.conv1", 128),
+        ("stages.c6.2.conv2", 128 * 9),
+    ):
+        weight = net.get_submodule(name).weight
+        assert weight.std().item() == pytest.approx((2 / taken) ** 0.5, rel=0.05), name
+        assert abs(weight.mean().item()) < 0.05 * weight.std().item(), name
+
+
 def test_width_scales_everything_to_multiples_of_eight() -> None:
     net = BACKBONES["detnet59"](width=0.3)
     assert [info.channels for info in net.feature_info] == [80, 152, 304, 304, 304]

@@ -93,6 +93,20 @@ def test_rare_classes_are_shown_more_often(annotations: Annotations) -> None:
     assert set(range(50)) == set(counts)
 
 
+def test_crowds_make_no_class_more_frequent(write_data: WriteData, record: Record) -> None:
+    """Category 2 is an object on image 3 only; crowds are not trained on."""
+    records = [record(index + 1, index, [1, 2, 10, 5]) for index in range(8)]
+    records += [record(20, 3, [3, 3, 9, 9], category_id=2)]
+    records += [
+        record(30 + at, at, [3, 3, 9, 9], category_id=2, iscrowd=1) for at in (1, 2, 3, 5, 7)
+    ]
+    annotations, _ = load_annotations(write_data([(60, 40)] * 8, records, files=False))
+    factors = repeat_factors(annotations, threshold=0.5)
+    expected = np.ones(8)
+    expected[3] = np.sqrt(0.5 / (1 / 8))
+    np.testing.assert_allclose(factors, expected)
+
+
 def test_fractions_of_repeats_come_out_on_average(annotations: Annotations) -> None:
     batches = TrainBatches(annotations, batch_size=1, repeat_threshold=0.25)  # factor 2.5
     assert len(batches) == 53

@@ -111,6 +111,23 @@ def test_scales_move_keypoints_like_boxes(split: Split) -> None:
     torch.testing.assert_close(scaled["boxes"], target["boxes"] * 2.5)
 
 
+def test_a_dropped_sliver_takes_its_keypoints_along(write_data: WriteData, record: Record) -> None:
+    points = [[20, 10, 2, 21, 11, 2, 22, 12, 2], [30, 15, 2, 31, 16, 1, 32, 17, 2]]
+    sizes = [[10, 5, 0.3, 30], [10, 5, 30, 30]]
+    records = [
+        record(i, 0, box, category_id=4, keypoints=own)
+        for i, (box, own) in enumerate(zip(sizes, points, strict=True))
+    ]
+    annotations, _ = load_annotations(
+        write_data([(60, 40)], records, categories=[PERSON]), keypoints=True
+    )
+    transform = eval_transform(min_size=8)
+    _, target = DetectionDataset(annotations, transform, seed=0, keypoints=True)[0]
+    assert target["boxes"].tolist() == [[2, 1, 8, 7]]
+    assert target["keypoints"][:, :, 0].tolist() == [pytest.approx([6.1, 6.3, 6.5])]
+    assert {len(target[name]) for name in ("boxes", "labels", "area", "iscrowd")} == {1}
+
+
 def test_unusable_keypoints_leave_a_box(write_data: WriteData, record: Record) -> None:
     box = [10, 5, 30, 30]
     wrong = [

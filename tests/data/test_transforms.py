@@ -60,6 +60,16 @@ def test_the_long_sides_limit_wins() -> None:
     assert target["boxes"].tolist() == [[6, 15, 36, 30]]
 
 
+def test_sides_that_are_rounded_scale_by_themselves() -> None:
+    """41×60 pixels become 20×29: a box by 29 / 60 across and by 20 / 41 down."""
+    image, target = resize(*sample(41, 60), min_size=20, max_size=1000)
+    assert image.shape == (3, 20, 29)
+    across, down = 29 / 60, 20 / 41
+    expected = [4 * across, 10 * down, 24 * across, 20 * down]
+    assert target["boxes"][0].tolist() == pytest.approx(expected)
+    assert target["area"].item() == pytest.approx(200 * across * down)
+
+
 @pytest.mark.parametrize(
     ("flip", "expected"),
     [(flip_horizontal, [36, 10, 56, 20]), (flip_vertical, [4, 20, 24, 30])],
@@ -111,6 +121,25 @@ def test_the_same_generator_gives_the_same_and_the_global_ones_stay_untouched() 
     assert not torch.equal(first[0][0], other[0])
     assert torch.equal(before[0], torch.get_rng_state())
     assert np.array_equal(before[1], np.random.get_state()[1])
+
+
+def test_brightness_contrast_and_saturation_have_factors_of_their_own() -> None:
+    generator = torch.Generator().manual_seed(0)
+    image = torch.randint(60, 190, (3, 12, 18), dtype=torch.uint8, generator=generator)
+    _, target = sample()
+    transform = train_transform(min_sizes=(12,), flip_h=0, color_jitter=0.4)
+    for number in range(3):
+        found, _ = transform(image, target, np.random.default_rng(number))
+        drawn = np.random.default_rng(number).random(6)[3:]
+        brightness, contrast, saturation = 0.6 + 0.8 * drawn
+        pixels = (image.double() * brightness).clamp(0, 255)
+        gray = torch.tensor([0.299, 0.587, 0.114]).double()[:, None, None]
+        mean = (pixels * gray).sum(0).mean()
+        pixels = (mean + contrast * (pixels - mean)).clamp(0, 255)
+        plain = (pixels * gray).sum(0)
+        pixels = (plain + saturation * (pixels - plain)).clamp(0, 255)
+        # torchvision cuts to whole numbers after each of the three.
+        assert (found.double() - pixels).abs().max() < 4, number
 
 
 def test_one_option_leaves_the_draws_of_the_others_alone() -> None:

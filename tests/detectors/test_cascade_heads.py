@@ -100,3 +100,6 @@ def test_losses_of_the_stages_are_weighted_and_each_takes_the_boxes_moved_before
     _, (aims,) = heads.match(1, [second], OBJECT)
     errors = nn.functional.smooth_l1_loss(torch.zeros(2, 4), aims, reduction="sum")
     assert losses["loss_box_reg_2"].item() == pytest.approx(0.5 * errors.item() / 2, rel=1e-4)
+    # A stage learns from its own loss only, not from where its boxes lead the next one.
+    (gradient,) = torch.autograd.grad(losses["loss_box_reg_2"], [bias], allow_unused=True)
+    assert gradient is None

@@ -86,6 +86,15 @@ def test_losses_of_one_box_by_hand() -> None:
     assert found["loss_classifier"] == pytest.approx(math.log(3), rel=1e-5)
 
 
+def test_cells_need_not_be_square() -> None:
+    """Cells 16 high and 32 wide: the object's centre (40, 25) is a quarter and 9/16 of one in."""
+    box = torch.tensor([[15.0, 15.0, 65.0, 35.0]])
+    found = losses(silence(), box, [2], step=(16.0, 32.0), image_sizes=[(32, 96)])
+    squares = (0.5 - 0.25) ** 2 + (0.5 - 0.5625) ** 2 + math.log(50 / 40) ** 2
+    weight = 2 - 50 * 20 / (32 * 96)
+    assert found["loss_box_reg"] == pytest.approx(weight * squares / 2, rel=1e-5)
+
+
 def test_boxes_near_an_object_are_not_taught_to_be_none() -> None:
     """The other shape of cell (1, 1) says the object's very box; ten others are taught."""
     output = silence()

@@ -1,7 +1,9 @@
 import pytest
 import torch
 
+from detnet.data.transforms import resize
 from detnet.detectors.images import ImageOptions, ImageTransform, full_precision
+from detnet.detectors.square import SquareTransform
 from detnet.errors import InputError
 
 PLAIN = {"pixel_mean": (0.0, 0.0, 0.0), "pixel_std": (1.0, 1.0, 1.0)}
@@ -24,6 +26,22 @@ def test_evaluation_resizes(size: tuple[int, int], fitted: tuple[int, int]) -> N
     transform = ImageTransform(ImageOptions(min_size=60, max_size=100, **PLAIN)).eval()
     batch, _ = transform([torch.rand(3, *size)])
     assert batch.image_sizes == [fitted]
+
+
+@pytest.mark.parametrize("kind", [ImageTransform, SquareTransform])
+def test_evaluation_sees_what_training_is_given(kind: type[ImageTransform]) -> None:
+    """The pixels that the data pipeline's resizing gives: smoothed, then thinned out."""
+    transform = kind(ImageOptions(min_size=32, max_size=64, **PLAIN)).eval()
+    side = 128 if kind is SquareTransform else 200
+    image = torch.zeros(3, 128, side, dtype=torch.uint8)
+    image[:, ::4, ::4] = 255  # thinned out without smoothing all of it would be lost
+    batch, _ = transform([image])
+    given, _ = resize(image, {"boxes": torch.zeros(0, 4)}, min_size=32, max_size=64)
+    height, width = given.shape[1:]
+    assert batch.image_sizes == [(height, width)]
+    found = (batch.tensors[0, :, :height, :width] * 255).round()
+    torch.testing.assert_close(found, given.float(), rtol=0, atol=1)
+    assert found.mean() == pytest.approx(255 / 16, abs=2)
 
 
 def test_bytes_and_channel_order() -> None:

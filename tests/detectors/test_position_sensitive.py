@@ -32,6 +32,13 @@ def test_each_bin_looks_at_its_own_place_in_its_own_map(pooling: Pooling) -> Non
     assert found.tolist() == [[(1 + 0 + 0 + 3) / 4, (0 + 2 + 0 + 0) / 4]]
 
 
+def test_a_bin_is_the_mean_of_four_points() -> None:
+    """Cells hold the square of their column; a bin of 4 cells from -0.5 is seen at 0.5 and 2.5."""
+    maps = (torch.arange(6.0) ** 2).expand(1, 1, 4, 6).contiguous()
+    pooler = PositionSensitivePooler(LEVEL, bins=1, pooling="align")
+    assert pooler.vote(maps, WHOLE).item() == pytest.approx(((0 + 1) / 2 + (4 + 9) / 2) / 2)
+
+
 def test_regions_look_into_their_own_image() -> None:
     pooler = PositionSensitivePooler(LEVEL, bins=2, pooling="align")
     maps = torch.stack([torch.full((4, 4, 4), 1.0), torch.full((4, 4, 4), 5.0)])
@@ -81,7 +88,8 @@ def heads(*, hard_examples: bool, roi_batch: int) -> PositionSensitiveHeads:
         nms_thresh=0.3,
         detections_per_img=10,
     )
-    nn.init.normal_(made.box_predictor.cls_score.weight, std=2.0)  # losses that differ
+    for maps in (made.box_predictor.cls_score, made.box_predictor.bbox_pred):
+        nn.init.normal_(maps.weight, std=2.0)  # losses that differ
     return made
 
 
@@ -107,10 +115,12 @@ def test_online_hard_examples_are_the_highest_losses_of_all() -> None:
     classes, boxes = region_losses(logits, deltas, torch.cat(labels), torch.cat(aims), beta=1.0)
     order = (classes + boxes).detach().numpy()
     chosen = sorted(range(14), key=lambda i: -order[i])[:4]
+    by_class = sorted(range(14), key=lambda i: -classes[i].item())[:4]
+    assert set(chosen) != set(by_class)  # what boxes lose counts
     chosen += sorted(range(14, 26), key=lambda i: -order[i])[:4]
     assert losses["loss_classifier"].item() == pytest.approx(classes[chosen].mean().item())
     assert losses["loss_box_reg"].item() == pytest.approx(boxes[chosen].mean().item())
-    assert losses["loss_classifier"] > 1.1 * classes.mean()
+    assert sum(losses.values()) > 1.1 * (classes + boxes).mean()
 
 
 def test_without_hard_examples_regions_are_drawn() -> None:

@@ -38,6 +38,16 @@ def test_ordinary_strides_give_torchvisions_pooling() -> None:
         torch.testing.assert_close(ours[name].grad, theirs[name].grad, atol=1e-4, rtol=1e-4)
 
 
+def test_levels_are_counted_from_the_finest_and_the_size_that_p4_serves() -> None:
+    boxes = [_boxes((100, 120, 240, 460, 2000))]
+    pooler = LevelPooler(["p3", "p4", "p5"], (8, 16, 16), output_size=3, finest=3)
+    assert pooler.map_levels(boxes).tolist() == [0, 0, 1, 2, 2]
+    pooler = LevelPooler(
+        ["p3", "p4", "p5"], (8, 16, 16), output_size=3, finest=3, canonical_size=112
+    )
+    assert pooler.map_levels(boxes).tolist() == [0, 1, 2, 2, 2]
+
+
 @pytest.mark.parametrize(("num_levels", "expected"), [(4, [0, 1, 2, 3, 3]), (5, [0, 1, 2, 3, 4])])
 def test_every_level_of_detnet_receives_its_rois(num_levels: int, expected: list[int]) -> None:
     strides = DETNET[:num_levels]

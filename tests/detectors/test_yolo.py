@@ -62,6 +62,17 @@ def test_one_anchor_sure_of_one_place() -> None:
     assert corners[-1] == pytest.approx([92, 70, 128, 90])
 
 
+def test_the_surest_keep_their_own_boxes_and_labels() -> None:
+    model = make("resnet50", score_threshold=0.3, max_candidates=4, max_detections=3)
+    boxes = torch.tensor([[30.0 * at, 5.0, 30.0 * at + 20, 35.0] for at in range(4)])
+    boxes[3] = boxes[0] + 1  # suppressed where it says what the first does, and is surer of it
+    scores = torch.tensor([[0.5, 0.1, 0.2], [0.3, 0.8, 0.4], [0.2, 0.1, 0.9], [0.6, 0.1, 0.1]])
+    found = model._choose(boxes, scores)
+    assert found["scores"].tolist() == pytest.approx([0.9, 0.8, 0.6])
+    assert found["labels"].tolist() == [3, 2, 1]
+    torch.testing.assert_close(found["boxes"], boxes[[2, 1, 3]])
+
+
 def test_boxes_are_in_pixels_of_the_image_given() -> None:
     model = make("resnet50", anchors=TWO, score_threshold=0.0).eval()
     image = torch.rand(3, 96, 128)

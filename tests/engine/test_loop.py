@@ -1,4 +1,5 @@
 import math
+import time
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -25,6 +26,32 @@ def test_steps_tell_what_they_did() -> None:
     assert first.images == 2 and first.grad_norm > 0
     assert first.data_s >= 0 and first.step_s > 0
     assert last.total < first.total
+
+
+def test_waiting_for_images_is_told_apart_from_the_step() -> None:
+    def slowly() -> Iterator[Batch]:
+        for number in range(3):
+            time.sleep(0.1)
+            yield batch(number)
+
+    def hold(iteration: int) -> None:
+        time.sleep(0.4 if iteration == 2 else 0.0)
+
+    model = Toy()
+    steps = list(
+        train_steps(
+            model,
+            slowly(),
+            sgd(model, lr=0.01),
+            Schedule(3),
+            start=0,
+            iterations=3,
+            device=CPU,
+            prepare=hold,
+        )
+    )
+    assert all(step.data_s >= 0.1 for step in steps)
+    assert steps[2].step_s >= 0.4 > max(step.data_s for step in steps)
 
 
 def test_one_step_is_plain_sgd() -> None:

@@ -269,3 +269,8 @@ def test_the_predictor_takes_them() -> None:
     soft.score_threshold = middle
     fewer = soft.predict(image).scores
     assert 0 < len(fewer) < len(found) and (fewer >= middle).all()
+    model.info.categories = [{"id": 10 * at, "name": f"kind {at}"} for at in (1, 2, 3)]
+    named = Predictor(model, score_threshold=middle, options=soft.options).predict(image)
+    assert len(named) == len(named.labels) == len(fewer)
+    assert named.names == tuple(f"kind {label}" for label in named.labels.tolist())
+    assert named.category_ids == tuple(10 * label for label in named.labels.tolist())

@@ -110,6 +110,18 @@ def test_labels_stay_inside_the_picture(box: tuple[float, float, float, float]) 
     draw(grey(), [box], names=["a name much too long for a picture of this size"], scores=[0.5])
 
 
+def test_where_labels_must_overlap_the_surest_is_on_top() -> None:
+    """A picture as high as one label; its objects come in any order."""
+    for scores in ([0.9, 0.3, 0.6], [0.3, 0.6, 0.9]):
+        names = ["horse", "house", "hours"]
+        drawn = draw(
+            grey(16, 60), [[0, 0, 59, 15]] * 3, names=names, labels=[1, 2, 3], scores=scores
+        )
+        pixels = np.asarray(drawn).reshape(-1, 3)
+        counts = [int((pixels == class_colour(label)).all(1).sum()) for label in (1, 2, 3)]
+        assert np.argmax(counts) == np.argmax(scores), counts
+
+
 def test_labels_of_equal_boxes_do_not_cover_each_other() -> None:
     first = _place((40, 40, 120, 90), (60, 15), (200, 120), [])
     second = _place((40, 40, 120, 90), (60, 15), (200, 120), [first])

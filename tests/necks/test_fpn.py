@@ -3,7 +3,7 @@ import torch
 
 from detnet.backbones.base import FeatureInfo
 from detnet.errors import InputError
-from detnet.necks.fpn import FPN
+from detnet.necks.fpn import FPN, Extra
 
 RESNET = [FeatureInfo(f"c{i}", 8 * i, 2**i) for i in (2, 3, 4, 5)]
 DETNET = [FeatureInfo(f"c{i}", 8 * i, min(2**i, 16)) for i in (2, 3, 4, 5, 6)]
@@ -65,6 +65,28 @@ def test_convolved_level_can_begin_at_the_pyramid() -> None:
     neck = FPN(RESNET[1:], out_channels=8, num_levels=5, extra="conv_from_p")
     pyramid = neck(features_of(RESNET[1:], (128, 192)))
     torch.testing.assert_close(pyramid["p6"], neck.extra_convs["p6"](pyramid["p5"]))
+
+
+@pytest.mark.parametrize("extra", ["conv_from_c", "conv_from_p"])
+def test_of_two_convolved_levels_the_second_is_made_of_the_first_rectified(extra: Extra) -> None:
+    neck = FPN(RESNET[1:], out_channels=8, num_levels=5, extra=extra)
+    features = features_of(RESNET[1:], (128, 192))
+    pyramid = neck(features)
+    source = features["c5"] if extra == "conv_from_c" else pyramid["p5"]
+    torch.testing.assert_close(pyramid["p6"], neck.extra_convs["p6"](source))
+    assert (pyramid["p6"] < 0).any()
+    torch.testing.assert_close(pyramid["p7"], neck.extra_convs["p7"](pyramid["p6"].relu()))
+
+
+def test_weights_are_drawn_by_xaviers_rule_of_the_inputs() -> None:
+    """Caffe's filler: evenly from -√(3 / n) to √(3 / n), n being the numbers that are summed."""
+    torch.manual_seed(0)
+    neck = FPN(DETNET, out_channels=32)
+    for layer, summed in ((neck.lateral["p4"], 32), (neck.output["p4"], 32 * 9)):
+        limit = (3 / summed) ** 0.5
+        assert 0.98 * limit < layer.weight.abs().max() <= limit
+        assert layer.weight.abs().mean().item() == pytest.approx(limit / 2, rel=0.1)
+        assert not layer.bias.any()
 
 
 def test_odd_sizes_meet() -> None:

@@ -49,6 +49,21 @@ def test_parts_lie_inside_and_have_the_area_asked_for() -> None:
     assert 0.72 < min(aspects) < 0.8 and 1.28 < max(aspects) < 1.36
 
 
+def test_parts_reach_to_the_last_pixel() -> None:
+    """A share of 0.25 at an aspect of 1 is 77 pixels square; it lies where it is drawn."""
+    draws = np.array([[0.0, 3 / 7, 0.9, 0.9999, 0.9999]])
+    assert random_box(200, 120, draws, min_area=0.25) == (123, 43, 200, 120)
+    draws[0, 3:] = 0
+    assert random_box(200, 120, draws, min_area=0.25) == (0, 0, 77, 77)
+    draws[0, 3:] = 0.5
+    assert random_box(200, 120, draws, min_area=0.25) == (62, 22, 139, 99)
+
+
+def test_a_mixed_image_keeps_the_larger_share(jpeg: Path) -> None:
+    shares = [TrainView(8, mixup=1.0)(jpeg, generator(seed))[1]["share"] for seed in range(20)]
+    assert min(shares) >= 0.5 and max(shares) > 0.9 and min(shares) < 0.6
+
+
 def test_a_thin_image_gives_the_square_in_its_middle() -> None:
     draws = generator().random((10, 5))
     draws[:, 0] = 0.99

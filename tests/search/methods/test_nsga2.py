@@ -1,9 +1,13 @@
+from collections import Counter
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
 from detnet.backbones.detnas import SMALL
 from detnet.errors import InputError
 from detnet.search.costs.limits import Costs, Legality, Limits
+from detnet.search.methods.drawing import Drawer
 from detnet.search.methods.method import Scored
 from detnet.search.methods.nsga2 import Nsga2, crowding, front, ranks
 from detnet.search.methods.random_search import RandomSearch
@@ -64,6 +68,28 @@ def test_survivors_by_front_and_crowding() -> None:
     assert method.survivors(history) == [(0,), (4,), (3,), (2,)]
     all_of_them = Nsga2(everything(TINY), population=10, mutations=2, crossovers=2)
     assert all_of_them.survivors(history)[-1] == (5,)
+
+
+class Asked(Drawer):
+    """Draws nothing and asks for two thousand parents."""
+
+    def mutate(self, pick: Callable[[], tuple[int, ...]], count: int, rate: float) -> None:
+        self.parents = Counter(pick() for _ in range(2000))
+
+    def cross(self, pick: Callable[[], tuple[int, ...]], count: int) -> None:
+        self.both = Counter(pick() for _ in range(2000))
+
+
+def test_the_better_of_two_random_survivors_is_a_parent() -> None:
+    """Of four survivors the first wins 7 tournaments of 16, the last one."""
+    history = scored([(0.1, 10), (0.9, 10), (0.5, 10), (0.7, 10)])
+    legality = everything(TINY)
+    method = Nsga2(legality, population=4, mutations=2, crossovers=2)
+    drawer = Asked(legality, np.random.default_rng(0), ())
+    method.choose(drawer, history)
+    for found in (drawer.parents, drawer.both):
+        shares = [found[path,] / 2000 for path in (1, 3, 2, 0)]
+        assert shares == pytest.approx([7 / 16, 5 / 16, 3 / 16, 1 / 16], abs=0.04)
 
 
 def test_its_front_is_better_than_random_searchs() -> None:
