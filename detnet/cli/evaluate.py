@@ -68,6 +68,8 @@ def run(args: argparse.Namespace) -> int:
     """Evaluates and prints the tables."""
     if bool(args.data) == bool(args.annotations):
         raise InputError("give either --data FOLDER, or --annotations FILE with --images DIR")
+    if args.workers < 0:
+        raise InputError(f"--workers must not be negative, got {args.workers}")
     measures = grid_options(args) | {
         "engine": args.engine,
         "class_agnostic_recall": args.class_agnostic_recall,

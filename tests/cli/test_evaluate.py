@@ -1,5 +1,6 @@
 """`detnet evaluate` as a person runs it, with a detector that has learned nothing."""
 
+import argparse
 import json
 import zipfile
 from pathlib import Path
@@ -13,10 +14,12 @@ from detnet.backbones import BACKBONES
 from detnet.backbones.base import Classifier
 from detnet.backbones.files import ClassifierInfo, save_classifier
 from detnet.cli import main
+from detnet.cli.evaluate import _how
 from detnet.data.folders import find_split
 from detnet.data.shapes import write_scenes
 from detnet.detectors import create
 from detnet.detectors.files import save_model
+from detnet.engine.distributed import Process
 
 
 @pytest.fixture(scope="module")
@@ -76,10 +79,37 @@ def test_mistakes_are_found_before_the_work(
     scenes: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     words = f"evaluate {scenes / 'model.safetensors'} --data {scenes}".split()
-    for wrong in (["--area", "small=0-9"], ["--submission", "mine.json"], ["--max-dets", "0"]):
+    for wrong in (
+        ["--area", "small=0-9"],
+        ["--submission", "mine.json"],
+        ["--max-dets", "0"],
+        ["--workers", "-1"],
+    ):
         assert main([*words, *wrong]) == 2
         output, errors = capfd.readouterr()
         assert not output and errors.count("\n") == 1
+
+
+def test_keypoints_are_scored_by_the_sigmas_asked_for(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    write_scenes(tmp_path, train=1, val=1, size=(160, 120), keypoints=True)
+    truth = json.loads((tmp_path / "annotations" / "instances_val.json").read_text())
+    sizes = {"min_size": 64, "max_size": 96, "pre_nms_test": 50, "post_nms_test": 10}
+    model = create("keypoint_rcnn_fpn", num_classes=4, width=0.125, num_keypoints=5, **sizes)
+    model.info.categories = truth["categories"]
+    save_model(tmp_path / "k.safetensors", model)
+    words = f"evaluate {tmp_path / 'k.safetensors'} --data {tmp_path} --workers 0 --precision fp32"
+    assert main([*words.split(), "--sigmas", "0.25", "--json"]) == 0
+    scores = json.loads(capfd.readouterr().out)
+    assert set(scores["keypoints"]["sigmas"]) == {0.25}
+
+
+def test_the_reading_processes_are_as_many_as_asked_for() -> None:
+    process = Process(0, 1, 0, torch.device("cpu"))
+    for workers in (0, 3):
+        args = argparse.Namespace(workers=workers, precision="fp32", output=None)
+        assert _how(args, process)["workers"] == workers
 
 
 @pytest.fixture(scope="module")

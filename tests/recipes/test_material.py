@@ -5,11 +5,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from detnet.data.batches import TrainBatches
+from detnet.data.transforms import train_transform
 from detnet.engine.distributed import Process
 from detnet.engine.precision import choose_precision
 from detnet.errors import InputError
 from detnet.recipes.config import TrainConfig
-from detnet.recipes.material import load_material, make_batches
+from detnet.recipes.material import load_material, make_batches, make_dataset
 from detnet.recipes.splits import find_val
 
 CPU = torch.device("cpu")
@@ -66,6 +68,39 @@ def test_no_images_to_train_on(scenes: Path, tiny: TrainConfig, tmp_path: Path) 
     changes = {"train_annotations": str(path), "train_images": str(scenes / "train")}
     with pytest.raises(InputError, match="no images with objects to train on"):
         load_material(replace(tiny, **changes, skip_empty=True))
+
+
+def test_the_settings_reach_images_and_batches(tiny: TrainConfig) -> None:
+    config = replace(
+        tiny,
+        min_sizes=[64, 80, 96],
+        max_size=150,
+        flip=0.25,
+        flip_vertical=0.75,
+        color_jitter=0.375,
+        seed=7,
+        aspect_grouping=False,
+        repeat_threshold=0.9,
+    )
+    train = load_material(config).train
+    dataset = make_dataset(config, train)
+    assert dataset.transform == train_transform(
+        min_sizes=(64, 80, 96), max_size=150, flip_h=0.25, flip_v=0.75, color_jitter=0.375
+    )
+    assert dataset.seed == 7
+    batches = make_batches(config, train, Process(1, 2, 0, CPU))
+    expected = TrainBatches(
+        train,
+        batch_size=1,
+        seed=7,
+        aspect_grouping=False,
+        repeat_threshold=0.9,
+        rank=1,
+        world_size=2,
+    )
+    assert batches.batches(3) == expected.batches(3)
+    plain = TrainBatches(train, batch_size=1, seed=7, aspect_grouping=False, rank=1, world_size=2)
+    assert batches.batches(3) != plain.batches(3)  # rare classes are there to be repeated
 
 
 def test_batches_must_divide(tiny: TrainConfig) -> None:

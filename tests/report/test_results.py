@@ -52,6 +52,17 @@ def run(tmp_path: Path) -> Path:
     return folder
 
 
+def test_a_folder_says_what_was_trained_and_which_step_was_the_best(run: Path) -> None:
+    with (run / "metrics.jsonl").open("a") as file:
+        later = {"event": "evaluation", "iteration": 75, "epoch": 3.0, "AP": 0.375, "best": False}
+        file.write(json.dumps(later) + "\n")
+    result = read_result(run)
+    assert (result.iterations, result.best_iteration, result.seconds) == (100, 50, 1234.5)
+    assert result.images_seen == 800
+    assert result.curve == ((1.0, 0.25), (2.0, 0.5), (3.0, 0.375))
+    assert result.scores["AP"] == 0.5 and not result.classifier
+
+
 def test_every_number_has_its_circumstances(run: Path) -> None:
     text = results_page([read_result(run)])
     assert "## cells" in text

@@ -144,3 +144,27 @@ def test_another_sha256_leaves_no_run(config: PretrainConfig, tmp_path: Path) ->
     with pytest.raises(InputError, match="its sha256 is"):
         pretrain(wrong, tmp_path / "run", watch=quiet)
     assert not (tmp_path / "run").exists()
+
+
+def test_mixed_images_are_taught_both_labels_by_their_shares() -> None:
+    """Image i is mixed with the one before it, the first with the last."""
+    torch.manual_seed(0)
+    info = ClassifierInfo("resnet50", ("a", "b", "c", "d"), {"width": 0.125}, 32)
+    model = TrainedClassifier(BACKBONES["resnet50"](width=0.125), info, 0.0).eval()
+    images = torch.randint(0, 256, (3, 3, 32, 32), dtype=torch.uint8)
+    labels, shares = (0, 1, 3), (0.6, 1.0, 0.75)
+    plain = {"color": (1.0, 1.0, 1.0, 0), "light": (0.0, 0.0, 0.0)}
+    targets = [
+        {**plain, "label": label, "share": share}
+        for label, share in zip(labels, shares, strict=True)
+    ]
+    mean, std = (torch.tensor(value)[:, None, None] for value in (info.pixel_mean, info.pixel_std))
+    inputs = (images / 255 - mean) / std
+    losses = []
+    with torch.no_grad():
+        for at, share in enumerate(shares):
+            mixed = share * inputs[at] + (1 - share) * inputs[at - 1]
+            logs = model(mixed[None]).log_softmax(1)[0]
+            losses.append(-share * logs[labels[at]] - (1 - share) * logs[labels[at - 1]])
+        found = model(images, targets)["loss_classifier"]
+    torch.testing.assert_close(found, torch.stack(losses).mean(), rtol=1e-4, atol=1e-5)
