@@ -1,3 +1,5 @@
+import time
+
 import pytest
 import torch
 from torch import nn
@@ -32,6 +34,22 @@ def test_how_a_network_is_run() -> None:
     network.runs.clear()
     latency_ms(network, repeats=1, channels_last=False)
     assert set(network.runs) == {((1, 3, 224, 224), False, torch.float32, False, threads)}
+
+
+class Hesitant(nn.Module):
+    """Its first three passes take long, as where memory and kernels are chosen."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.passes = 0
+
+    def forward(self, images: torch.Tensor) -> None:
+        self.passes += 1
+        time.sleep(0.3 if self.passes <= 3 else 0.005)
+
+
+def test_the_first_passes_are_not_counted_and_the_unit_is_the_millisecond() -> None:
+    assert 4.5 < latency_ms(Hesitant(), image_size=(8, 12), repeats=4) < 150
 
 
 def test_more_work_takes_longer() -> None:
