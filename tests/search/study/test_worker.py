@@ -177,9 +177,10 @@ def test_a_result_that_comes_too_late_is_another_workers(study: SearchStudy) -> 
 def test_pruned_candidates_keep_their_value(study: SearchStudy) -> None:
     def scoring(candidate: Candidate, report: Report) -> tuple[float, ...]:
         if report(float(candidate.slot), 0):
-            return (-1.0,)
+            return (1e9,)
         return score(candidate, report)
 
+    events: list[dict[str, Any]] = []
     seen: list[int] = []
 
     def prune(others: Any, step: int, value: float) -> bool:
@@ -187,9 +188,12 @@ def test_pruned_candidates_keep_their_value(study: SearchStudy) -> None:
         assert all(set(one) == {0} for one in others) and step == 0
         return value == 2.0
 
-    assert play(study, scoring, generations=2, prune=prune)
+    assert play(study, scoring, generations=2, prune=prune, events=events)
     assert [one.slot for one in read_candidates(study) if one.pruned] == [2, 2]
-    assert read_candidates(study)[2].values == (-1.0,)
+    assert read_candidates(study)[2].values == (1e9,)
+    best = [event["best"] for event in events if event.get("best") is not None]
+    whole = [one.values[0] for one in read_candidates(study) if one.values and not one.pruned]
+    assert best and max(best) == max(whole), "of those that were scored whole"
     assert seen == [0, 1, 2, 3, 4, 5] * 2, "others of the same generation only"
 
 
