@@ -1,4 +1,5 @@
 import json
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -28,6 +29,28 @@ def test_an_evaluation_tells_masks_and_keypoints(capsys: pytest.CaptureFixture[s
         "done after 61 s; best score 50.0 at iteration 4",
     ]
     assert json.loads(shown.out)["best_iteration"] == 4
+
+
+def test_the_time_left_is_that_of_the_steps_left(capsys: pytest.CaptureFixture[str]) -> None:
+    start = {
+        "event": "start", "iteration": 20, "iterations": 30, "folder": "a", "processes": 1,
+        "images": 8, "val_images": 3, "params": 1, "device": "cpu", "precision": "fp32",
+        "per_epoch": 4,
+    }  # fmt: skip
+    step = {"event": "progress", "loss": 1.0, "images_per_s": 2.0, "epoch": 6.0, "lr": 0.1}
+
+    def training(watch: Watch) -> bool:
+        watch(start)
+        time.sleep(1.0)  # five steps: as many are left
+        watch({**step, "iteration": 25})
+        watch({**step, "iteration": 30})
+        watch(END)
+        return True
+
+    assert follow(training, again="detnet train --resume a") == 0
+    told = [line for line in capsys.readouterr().err.splitlines() if "left" in line]
+    assert told[0].startswith("iteration 25 of 30  epoch 6.0  loss 1.000  2.0 images/s  lr 0.1")
+    assert told[0].endswith("  1 s left") and told[1].endswith("  0 s left")
 
 
 def test_an_interrupted_training_tells_how_to_go_on(capsys: pytest.CaptureFixture[str]) -> None:

@@ -40,6 +40,7 @@ def test_measure(models: list[Path], tmp_path: Path) -> None:
     assert first["input_size"] == [64, 88]  # of 160×220
     assert 0 < first["body_macs"] < first["macs"] and first["body_macs"] > other["body_macs"]
     assert first["images_per_s"] == other["images_per_s"] == pytest.approx(4)
+    assert next(ticks) == 2 * 2 * (1 + 3)  # each has a first image that is not counted
 
 
 def test_a_slow_model_stops_early(models: list[Path], tmp_path: Path) -> None:
