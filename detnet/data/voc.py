@@ -13,6 +13,7 @@ from detnet.data.interchange import (
     measure,
     place_image,
     plain,
+    read_text,
     unique_names,
 )
 from detnet.data.voc_xml import annotated_size, parse_annotation, read_objects
@@ -201,7 +202,7 @@ def _listed(listing: Path, xmls: dict[str, Path], images: _Images) -> dict[str, 
     for split in ("train", "val", "test"):
         if split not in lists:
             continue
-        lines = lists[split].read_text(encoding="utf-8").splitlines()
+        lines = read_text(lists[split]).splitlines()
         splits[split] = []
         for stem in dict.fromkeys(line.split()[0] for line in lines if line.strip()):
             place = xmls.get(stem) or images.of(listing / f"{stem}.xml")
@@ -216,7 +217,7 @@ def class_names(folder: Path, used: set[str]) -> list[str]:
     for name in ("labels.txt", "classes.txt"):
         path = folder / name
         if path.is_file():
-            lines = path.read_text(encoding="utf-8").splitlines()
+            lines = read_text(path).splitlines()
             listed = list(dict.fromkeys(line.strip() for line in lines if line.strip()))
             return listed + sorted(used - set(listed))
     return sorted(used)

@@ -17,6 +17,7 @@ from detnet.data.interchange import (
     measure,
     place_image,
     plain,
+    read_text,
     unique_names,
 )
 from detnet.errors import InputError
@@ -116,7 +117,7 @@ def find_yaml(folder: Path) -> tuple[Path | None, dict[str, Any]]:
     for path in sorted(folder.glob("*.y*ml"), key=lambda path: path.name != "data.yaml"):
         try:
             config = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
+        except (yaml.YAMLError, ValueError, RecursionError) as error:  # 2001-99-99 is no date
             raise InputError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
         if isinstance(config, dict) and isinstance(config.get("names"), (list, dict)):
             return path, config
@@ -126,18 +127,21 @@ def find_yaml(folder: Path) -> tuple[Path | None, dict[str, Any]]:
 def _classes(folder: Path, path: Path | None, config: dict[str, Any]) -> list[str]:
     names = config.get("names")
     if isinstance(names, dict):
-        numbers = sorted(names)
-        if numbers != list(range(len(names))):
+        numbers = list(range(len(names)))
+        if any(type(key) is not int for key in names) or sorted(names) != numbers:
             raise InputError(f"{path}: names must be numbered 0 to {len(names) - 1} without gaps")
         names = [names[number] for number in numbers]
     if names is None:
         for listing in (folder / "classes.txt", folder / "labels" / "classes.txt"):
             if listing.is_file():
-                lines = listing.read_text(encoding="utf-8").splitlines()
+                lines = read_text(listing).splitlines()
                 names = [line.strip() for line in lines if line.strip()]
                 break
     if not names:
         raise InputError(f"{folder}: no class names; write them as `names:` into data.yaml")
+    for name in names:
+        if isinstance(name, list | dict) or not str(name).strip():
+            raise InputError(f"{path or folder}: a class name must be a text, found {name!r:.40}")
     return [str(name) for name in names]
 
 
@@ -177,7 +181,7 @@ def _listed(entry: str, path: Path, config: dict[str, Any]) -> list[Path]:
         if place.is_dir():
             return image_files(place)
         if place.is_file():
-            lines = place.read_text(encoding="utf-8").split("\n")
+            lines = read_text(place).split("\n")
             return [place.parent / line.strip() for line in lines if line.strip()]
     raise InputError(f"{path}: names {entry!r}, which is not there; correct the path")
 
@@ -204,7 +208,7 @@ def _label_file(image: Path) -> Path:
 
 def _read_labels(path: Path, picture: Picture, classes: list[str]) -> list[LabelledBox]:
     boxes = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
         fields = line.split()
         if not fields:
             continue

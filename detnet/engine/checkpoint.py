@@ -2,6 +2,7 @@
 
 import pickle
 import random
+import zipfile
 from pathlib import Path
 from typing import IO, Any
 
@@ -37,10 +38,12 @@ def load(path: str | Path) -> dict[str, Any]:
     """Reads what `save` wrote, all tensors on the CPU; never runs code from the file.
 
     Raises:
-        InputError: the file is missing, cut, no checkpoint, or a pickle that would run code.
+        InputError: the file is missing, cut, changed by a single byte, no checkpoint, or a pickle
+            that would run code.
     """
     path = Path(path)
     try:
+        _require_whole(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise InputError(f"{path}: there is no such checkpoint") from None
@@ -83,6 +86,22 @@ def restore_rng_state(state: dict[str, Any]) -> None:
     np.random.set_state({**numbers, "state": {**numbers["state"], "key": keys}})
     version, internal, gauss_next = state["python"]
     random.setstate((version, tuple(internal), gauss_next))
+
+
+def _require_whole(path: Path) -> None:
+    """Compares every checksum in the file, which torch itself passes over.
+
+    Raises:
+        UnpicklingError: no file of torch.save's, or without its end.
+        ValueError: a part of it was changed.
+    """
+    with path.open("rb") as file:
+        if not zipfile.is_zipfile(file):
+            raise pickle.UnpicklingError
+        with zipfile.ZipFile(file) as archive:
+            packed = any(part.compress_type != zipfile.ZIP_STORED for part in archive.infolist())
+            if changed := "its list of parts" if packed else archive.testzip():
+                raise ValueError(f"{changed} was changed since it was written")
 
 
 class _Watched:

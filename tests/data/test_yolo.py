@@ -189,3 +189,38 @@ def test_equal_to_hotcoco_where_that_reads_all(tmp_path: Path) -> None:
         assert mine["category_id"] == other["category_id"]
         assert mine["bbox"] == pytest.approx(other["bbox"], abs=1e-3)
         assert mine["area"] == pytest.approx(other["area"], abs=0.1)
+
+
+@pytest.mark.parametrize("names", ["{0: dog, a: cat}", "{0: dog, 1.5: cat}", "{true: dog}"])
+def test_class_numbers_of_several_kinds_are_one_line(names: str, tmp_path: Path) -> None:
+    put(tmp_path, "images/a.jpg")
+    configure(tmp_path, f"train: images\nnames: {names}\n")
+    with pytest.raises(InputError, match=r"data\.yaml: names must be numbered 0 to"):
+        read_yolo(tmp_path)
+
+
+@pytest.mark.parametrize("names", ["[dog, [cat]]", "[dog, {a: b}]", "[dog, '']"])
+def test_a_class_name_that_is_none_is_one_line(names: str, tmp_path: Path) -> None:
+    put(tmp_path, "images/a.jpg")
+    configure(tmp_path, f"train: images\nnames: {names}\n")
+    with pytest.raises(InputError, match=r"data\.yaml: a class name must be a text, found"):
+        read_yolo(tmp_path)
+
+
+@pytest.mark.parametrize("file", ["labels/a.txt", "list.txt", "data.yaml", "classes.txt"])
+def test_text_in_another_encoding_is_one_line(file: str, tmp_path: Path) -> None:
+    put(tmp_path, "images/a.jpg")
+    (tmp_path / "list.txt").write_text("images/a.jpg\n")
+    if file != "classes.txt":
+        configure(tmp_path, "train: list.txt\nnames: [dog]\n")
+    (tmp_path / file).write_bytes("0 0.5 0.5 0.5 0.25 \u00e9".encode("utf-16"))
+    with pytest.raises(InputError, match=r"\.(txt: no text in UTF-8 .byte 0|yaml: not YAML)") as e:
+        read_yolo(tmp_path)
+    assert "\n" not in str(e.value)
+
+
+def test_a_yaml_with_a_date_that_is_none_is_one_line(tmp_path: Path) -> None:
+    put(tmp_path, "images/a.jpg")
+    configure(tmp_path, "train: images\nnames: [dog]\nmade: 2001-99-99\n")
+    with pytest.raises(InputError, match=r"data\.yaml: not YAML: month must be"):
+        read_yolo(tmp_path)

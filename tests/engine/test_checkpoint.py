@@ -150,3 +150,14 @@ def test_cuda_generator_goes_on_where_it_was() -> None:
     expected = torch.rand(5, device="cuda")
     restore_rng_state(state)
     assert torch.equal(torch.rand(5, device="cuda"), expected)
+
+
+def test_a_single_changed_byte_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "last.ckpt"
+    save(path, state_of(4))
+    content = bytearray(path.read_bytes())
+    content[content.find(torch.ones(1).numpy().tobytes() * 9) + 30] ^= 1  # among the weights
+    path.write_bytes(content)
+    torch.load(path, weights_only=True)  # which torch itself passes over
+    with pytest.raises(InputError, match=r"damaged: archive/data/\d was changed"):
+        load(path)
