@@ -5,6 +5,7 @@ import copy
 import io
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,11 @@ from detnet.detectors import create
 from detnet.detectors.files import save_model
 from detnet.engine.distributed import Process
 from detnet.evaluation.coco import HEADLINE, score
+from detnet.evaluation.normalise import fingerprint
+from detnet.recipes.config import TrainConfig
+from detnet.recipes.detect import train
 from detnet.recipes.evaluate import evaluate_file
+from detnet.recipes.pages.page import _load
 from detnet.recipes.truths import load_scored, make_truths, trained_on
 
 ALONE = Process(0, 1, 0, torch.device("cpu"))
@@ -127,6 +132,19 @@ def test_evaluate_takes_the_file_as_it_is(odd: Path, tmp_path: Path) -> None:
     assert written == score(truth_of(odd), tmp_path / "out" / "results.json")
     assert written["ground_truth_taken"] == AS_IT_IS and scores.results
     assert scores.voc is not None and scores.voc["ground_truth"] == written["ground_truth"]
+
+
+def test_a_training_and_its_page_take_it_too(odd: Path, tiny: TrainConfig, tmp_path: Path) -> None:
+    events: list[dict[str, Any]] = []
+    config = replace(tiny, data=str(odd), iterations=1, ema=0.0, val_loss=False)
+    assert train(config, tmp_path / "run", watch=events.append)
+    written = json.loads((tmp_path / "run" / "evaluation" / "scores.json").read_text())
+    results = tmp_path / "run" / "evaluation" / "results.json"
+    assert written == score(truth_of(odd), results)
+    notes = [event["text"] for event in events if event["event"] == "note"]
+    assert f"val: ground truth of its scores: {AS_IT_IS}" in notes
+    truths = _load(config, results)[1]
+    assert fingerprint(truths.bbox) == written["ground_truth"]
 
 
 @pytest.mark.parametrize(
