@@ -200,11 +200,11 @@ def test_a_loss_that_is_not_finite_keeps_the_state_before_it(
 ) -> None:
     run, told = tmp_path / "run", list[Event]()
     with pytest.raises(NonFiniteLoss) as caught:
-        carry_out(run, kinds={4: kind}, watch=told.append)
-    assert caught.value.iteration == 5
-    assert load(run / "last.ckpt")["progress"]["iteration"] == 4
-    names = [f"{400 + n}.jpg" for n in range(4)]
-    assert events_of(run)[-1] == {"event": "failure", "iteration": 5, "images": names}
+        carry_out(run, kinds={5: kind}, watch=told.append)
+    assert caught.value.iteration == 6
+    assert load(run / "last.ckpt")["progress"]["iteration"] == 5  # not one of those saved anyway
+    names = [f"{500 + n}.jpg" for n in range(4)]
+    assert events_of(run)[-1] == {"event": "failure", "iteration": 6, "images": names}
     assert told[-1]["text"] == f"images of the batch: {', '.join(names)}"
     assert carry_out(run, resume=True)[0]  # the batch is mended
     found, expected = load(run / "last.ckpt"), load(whole / "last.ckpt")

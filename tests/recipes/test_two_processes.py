@@ -133,10 +133,10 @@ def test_both_judge_the_model_that_is_kept(run: str, ranks: Found, folder: Path)
 
 
 def test_both_are_stopped_by_a_bad_image_of_one(ranks: Found, folder: Path) -> None:
-    assert [found["fail"] for found in ranks] == [{"iteration": 5, "images": [400, 401]}] * 2
-    assert load(folder / "fail" / "last.ckpt")["progress"]["iteration"] == 4
+    assert [found["fail"] for found in ranks] == [{"iteration": 6, "images": [500, 501]}] * 2
+    assert load(folder / "fail" / "last.ckpt")["progress"]["iteration"] == 5
     last = events_of(folder / "fail")[-1]
-    assert last == {"event": "failure", "iteration": 5, "images": ["400.jpg", "401.jpg"]}
+    assert last == {"event": "failure", "iteration": 6, "images": ["500.jpg", "501.jpg"]}
 
 
 def test_one_alone_cannot_go_on_with_it(ranks: Found, folder: Path) -> None:

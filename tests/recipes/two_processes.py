@@ -100,9 +100,9 @@ def interrupted(run: Path, process: Process) -> dict[str, Any]:
 
 
 def failing(run: Path) -> dict[str, Any]:
-    """The first image of the fifth batch, the main process's, is bad."""
+    """The first image of the sixth batch, the main process's, is bad."""
     try:
-        carry_out(run, kinds={4: BLACK})
+        carry_out(run, kinds={5: BLACK})
     except NonFiniteLoss as error:
         return {"iteration": error.iteration, "images": error.image_ids}
     return {}
