@@ -4,15 +4,17 @@ Paper: the single-crop evaluation of Li et al. 2018, arXiv:1804.06215, Section 4
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from torch import Tensor
+
+if TYPE_CHECKING:  # pages that only show scores do without torch
+    from torch import Tensor
 
 FIVE = 5  # classes, among which everything is found where there are no more
 
 
-def ranks(logits: Tensor, labels: Tensor) -> Tensor:
+def ranks(logits: "Tensor", labels: "Tensor") -> "Tensor":
     """Says at which place each image's true class came, 0 for the first.
 
     Other classes with the same score come before it, and a score that is no number is the last:

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from detnet.data.coco import load_annotations
 from detnet.data.folders import Split, find_split
 from detnet.data.shapes import write_scenes
 from detnet.evaluation.coco import HEADLINE, KEYPOINT_HEADLINE, score
 from detnet.recipes.config import TrainConfig, write_config
 from detnet.recipes.scores import Scores, place_of_scores, write_scores, write_submissions
+from detnet.recipes.truths import load_scored
 
 
 def numbers(names: tuple[str, ...], first: float) -> dict[str, Any]:
@@ -60,7 +60,7 @@ def corners(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_submissions_hold_one_kind_each(corners: Path, tmp_path: Path) -> None:
-    annotations, _ = load_annotations(find_split(corners, "val"), masks=True, keypoints=True)
+    _, _, truths = load_scored(find_split(corners, "val"), masks=True, keypoints=True)
     raw = json.loads((corners / "annotations" / "instances_val.json").read_text())
     results = []
     for record in raw["annotations"]:
@@ -73,14 +73,14 @@ def test_submissions_hold_one_kind_each(corners: Path, tmp_path: Path) -> None:
     bbox = score(raw, results)
     place = tmp_path / "ours.zip"
 
-    assert write_submissions(Scores(bbox, None, results), annotations, place) == [place]
+    assert write_submissions(Scores(bbox, None, results), truths, place) == [place]
     boxes = read_zip(place, "detections_test-dev2017_ours_results.json")
     assert len(boxes) == len(results) and all("bbox" in record for record in boxes)
     ids = {record["id"] for record in raw["images"]}
     assert {record["image_id"] for record in boxes} <= ids
 
     scores = Scores(bbox, None, results, keypoints=bbox)
-    paths = write_submissions(scores, annotations, place)
+    paths = write_submissions(scores, truths, place)
     assert [path.name for path in paths] == ["ours.zip", "ours-keypoints.zip"]
     points = read_zip(paths[1], "person_keypoints_test-dev2017_ours-keypoints_results.json")
     assert len(points) == pointed
@@ -90,7 +90,7 @@ def test_submissions_hold_one_kind_each(corners: Path, tmp_path: Path) -> None:
         {**record, "segmentation": truth["segmentation"]}
         for record, truth in zip(results, raw["annotations"], strict=True)
     ]
-    paths = write_submissions(Scores(bbox, bbox, masked), annotations, place)
+    paths = write_submissions(Scores(bbox, bbox, masked), truths, place)
     assert [path.name for path in paths] == ["ours.zip", "ours-segm.zip"]
     masks = read_zip(paths[1], "detections_test-dev2017_ours-segm_results.json")
     assert len(masks) == len(masked)
