@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from detnet.cli import main
+from tests.report.runs import write_data, write_run
 from tests.report.test_comparison_text import made_up
 
 
@@ -84,6 +85,17 @@ def test_mistakes_take_one_line(
 def test_images_alone(files: list[str], capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["compare", *files[:2], "--images", "."]) == 2
     assert "--annotations" in capfd.readouterr().err
+
+
+def test_the_split_is_that_of_the_runs_data(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Both runs were evaluated on val, so on train there is nothing to compare."""
+    data = write_data(tmp_path / "data", val=2)
+    runs = [str(write_run(tmp_path / name, data)) for name in "ab"]
+    assert main(["compare", *runs, "--split", "train", "--no-speed"]) == 2
+    assert "instances_train.json" in capfd.readouterr().err
+    assert main(["compare", *runs, "--resamples", "100", "--no-speed"]) == 0
 
 
 def test_help_needs_no_torch() -> None:

@@ -1,5 +1,6 @@
 """The convert command: what it says, and its refusals."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,39 @@ def test_formats_may_be_given(yolo: Path, capsys: pytest.CaptureFixture[str]) ->
     assert (output / "Annotations" / "a.xml").is_file()
     assert main(["convert", str(yolo), "--from", "voc", "--output", f"{output}2"]) == 2
     assert "read as voc, no image has an object" in capsys.readouterr().err
+
+
+def test_images_are_linked_unless_copies_are_asked_for(yolo: Path) -> None:
+    source = (yolo / "images" / "a.jpg").stat().st_ino
+    for options, same in (([], True), (["--copy"], False)):
+        output = yolo.parent / f"coco{len(options)}"
+        assert main(["convert", str(yolo), "--output", str(output), *options]) == 0
+        (image,) = output.rglob("a.jpg")
+        assert (image.stat().st_ino == source) == same
+
+
+def test_vocs_options_are_passed_on(tmp_path: Path) -> None:
+    """A difficult object from 10 to 30 and 5 to 25: from the ninth pixel on, as VOC counts."""
+    folder = tmp_path / "voc"
+    folder.mkdir()
+    Image.new("RGB", (60, 40)).save(folder / "a.jpg")
+    corners = "<xmin>10</xmin><ymin>5</ymin><xmax>30</xmax><ymax>25</ymax>"
+    found = "<object><name>cat</name><difficult>{}</difficult><bndbox>{}</bndbox></object>"
+    objects = found.format(1, corners) + found.format(0, corners)
+    size = "<size><width>60</width><height>40</height></size>"
+    (folder / "a.xml").write_text(f"<annotation>{size}{objects}</annotation>")
+    for number, (options, box, crowds) in enumerate(
+        (
+            ([], [9, 4, 21, 21], [1, 0]),
+            (["--zero-based"], [10, 5, 20, 20], [1, 0]),
+            (["--keep-difficult"], [9, 4, 21, 21], [0, 0]),
+        )
+    ):
+        output = tmp_path / f"coco{number}"
+        assert main(["convert", str(folder), "--output", str(output), *options]) == 0
+        raw = json.loads((output / "annotations" / "instances_train.json").read_text())
+        assert [record["bbox"] for record in raw["annotations"]] == [box, box]
+        assert [record["iscrowd"] for record in raw["annotations"]] == crowds
 
 
 @pytest.mark.parametrize(

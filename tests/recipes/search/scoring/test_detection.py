@@ -13,6 +13,7 @@ from detnet.data.folders import Split
 from detnet.detectors.images import ImageOptions
 from detnet.detectors.square import Resize, make_transform
 from detnet.recipes.search.scoring.detection import DetectionGuide, stratified
+from detnet.recipes.search.scoring.guides import Way
 
 
 @pytest.fixture
@@ -89,3 +90,42 @@ def test_boxes_come_back_to_the_image_s_own_size(tmp_path: Path, resize: Resize)
     found, _ = load_annotations(Split("search", path, tmp_path))
     guide = DetectionGuide(Whole(resize), found, found, device=torch.device("cpu"))
     assert list(guide.scores(guide.model, [[0]])) == [pytest.approx(1.0)]
+
+
+class Normed(nn.Module):
+    """A batch norm over the images themselves, which it keeps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(3)
+        self.seen: list[Tensor] = []
+
+    def forward(self, images: list[Tensor], targets: list[dict[str, Tensor]]) -> None:
+        self.seen += images
+        self.norm(torch.stack(images).float())
+
+
+def test_recalibration_goes_by_the_way_s_momentum_and_mirrors_as_told(tmp_path: Path) -> None:
+    """Two images of 40 and 200, the second with a dark left half."""
+    pixels = np.full((2, 32, 64, 3), 40, np.uint8)
+    pixels[1, :, 32:] = 200
+    records = []
+    for number, image in enumerate(pixels):
+        Image.fromarray(image).save(tmp_path / f"{number}.png")
+        records.append({"id": number, "file_name": f"{number}.png", "width": 64, "height": 32})
+    box = {"category_id": 1, "bbox": [0, 0, 20, 20], "area": 400, "iscrowd": 0}
+    raw = {
+        "images": records,
+        "annotations": [{"id": n + 1, "image_id": n, **box} for n in range(2)],
+        "categories": [{"id": 1, "name": "thing"}],
+    }
+    path = tmp_path / "train.json"
+    path.write_text(json.dumps(raw))
+    found, _ = load_annotations(Split("train", path, tmp_path))
+    guide = DetectionGuide(Whole("aspect"), found, found, device=torch.device("cpu"))
+    for momentum, mean in ((None, (40 + 120) / 2), (0.1, 0.9 * 0.1 * 40 + 0.1 * 120)):
+        candidate = Normed()
+        guide.recalibrate(candidate, [[(0, False)], [(1, True)]], Way(2, 1, momentum))
+        torch.testing.assert_close(candidate.norm.running_mean, torch.full((3,), mean))
+        assert candidate.seen[1][0, 5, :32].unique().tolist() == [200]
+        assert not candidate.norm.training
