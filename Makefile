@@ -5,6 +5,7 @@
 #   make test-avx2      those that rest on the processor's instructions, held to AVX2's; on a newer
 #                       processor the two above run it once more at their end
 #   make lint           ruff and mypy
+#   make torture        kills, mutated files and full disks for ten minutes (MINUTES=60 SEED=7)
 #   make demo           trains on small made-up scenes and shows what was found
 #   make demo DATA=dir  the same with your own COCO-format data
 #   make clean          removes .venv and what the demo wrote
@@ -15,6 +16,8 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DATA ?=
 DEMO_OUTPUT ?= demo
+MINUTES ?= 10
+SEED ?= 0
 
 UV := $(BIN)/uv
 INSTALL := $(UV) pip install --python $(BIN)/python --quiet
@@ -27,7 +30,7 @@ NOT_SLOW := and not slow
 NEWER := $(shell grep -m 1 -owE 'avx512f|avx_vnni' /proc/cpuinfo 2>/dev/null | head -n 1)
 HELD := ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 DETNET_BF16=never
 
-.PHONY: setup test test-all test-avx2 lint demo clean
+.PHONY: setup test test-all test-avx2 lint torture demo clean
 .DELETE_ON_ERROR:
 
 setup: $(READY)
@@ -65,6 +68,9 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+torture: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.torture --minutes $(MINUTES) --seed $(SEED) --jobs 2
 
 demo: $(READY)
 	$(BIN)/python -m detnet demo --output $(DEMO_OUTPUT) $(if $(DATA),--data "$(DATA)")

@@ -109,9 +109,9 @@ def _inspect(path: Path) -> ImageFile:
     try:
         with heard() as warned, opened(io.BytesIO(content)) as image:
             width, height = image.size
-            orientation = orientation_of(image)
             image.draft(None, (1, 1))  # JPEG: all data is read, at an eighth of the size
-            image.load()
+            image.load()  # before its EXIF is asked for, which reads a PNG and keeps errors silent
+            orientation = orientation_of(image)
     except TooLarge as error:
         return ImageFile("image-too-large", str(error), digest)
     except UnidentifiedImageError:

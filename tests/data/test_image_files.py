@@ -9,6 +9,8 @@ import pytest
 from PIL import Image
 
 from detnet.data.image_files import inspect_image, inspect_images
+from detnet.data.images import read_pixels
+from detnet.errors import InputError
 
 
 def picture(width: int = 64, height: int = 48, seed: int = 0) -> Image.Image:
@@ -103,3 +105,15 @@ def test_each_file_is_read_once_and_progress_counts(tmp_path: Path) -> None:
     assert list(found) == paths
     assert told == [(1, 3), (2, 3), (3, 3)]
     assert found[paths[0]].digest == found[paths[1]].digest != found[paths[2]].digest
+
+
+def test_a_png_of_broken_data_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    Image.fromarray(np.arange(36 * 48, dtype=np.uint8).reshape(36, 48)).save(path)
+    content = path.read_bytes()
+    at = content.index(b"IDAT") + 4
+    path.write_bytes(content[:at] + b"\xff" * 4 + content[at + 4 :])
+    facts = inspect_image(path)
+    assert (facts.error, facts.width, facts.height) == ("image-unreadable", 48, 36)
+    with pytest.raises(InputError, match=r"a\.png: the image is damaged"):
+        read_pixels(path)

@@ -3,7 +3,7 @@
     python -m tests.torture --minutes 10 --seed 0
     python -m tests.torture --only coco,voc --start 17 --count 1
 
-The same seed gives the same attacks, how many depends on the time. The exit code is 1 where there
+The same seed gives the same attacks; how many depends on the time. The exit code is 1 where there
 is a traceback, a wrong bit or a hang; each is told with the command that shows it again.
 """
 
@@ -15,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.torture.harness import attempts, shares
+from tests.torture.harness import carry_out
 from tests.torture.kinds import ATTACKS
 from tests.torture.record import Attempt, findings, table
 from tests.torture.warm import warm
@@ -23,29 +23,24 @@ from tests.torture.warm import warm
 
 def main() -> int:
     options = _options()
-    chosen = [ATTACKS[kind] for kind in options.only]
     warm()
     folder = Path(tempfile.mkdtemp(prefix="torture-", dir=_fast_folder()))
-    seconds = shares(chosen, options.minutes)
     made: list[Attempt] = []
-    saved = 0.0  # time that kinds which reached their count have left over
     began = time.monotonic()
     try:
-        for attack in chosen:
-            start = time.monotonic()
-            until = start + seconds[attack.kind] + saved
-            stop = None if options.count is None else options.start + options.count
-            until = float("inf") if stop is not None else until
-            for one in attempts(
-                attack, options.seed, folder, start=options.start, stop=stop, until=until
-            ):
-                made.append(one)
-                _tell(one, options.verbose)
-            saved = max(0.0, until - time.monotonic()) if stop is None else 0.0
-            done = [one for one in made if one.kind == attack.kind]
-            bad = sum(one.finding for one in done)
-            text = f"{attack.kind}: {len(done)} attempts, {bad} findings"
-            print(f"{text}, {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
+        for one in carry_out(
+            [ATTACKS[kind] for kind in options.only],
+            options.seed,
+            folder,
+            minutes=options.minutes,
+            start=options.start,
+            count=options.count,
+            jobs=options.jobs,
+        ):
+            made.append(one)
+            if options.verbose or one.finding:
+                text = f"{one.kind} {one.number}: {one.verdict} ({one.seconds:.1f} s) {one.detail}"
+                print(text, file=sys.stderr, flush=True)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
     finally:
@@ -60,12 +55,17 @@ def main() -> int:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m tests.torture", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.torture",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", type=_kinds, default=list(ATTACKS), metavar="KIND,…")
     parser.add_argument("--start", type=int, default=0, help="number of the first attempt")
     parser.add_argument("--count", type=int, help="attempts of each kind, whatever the time")
+    parser.add_argument("--jobs", type=int, default=1, help="attempts at once")
     parser.add_argument("--json", type=Path, metavar="FILE", help="all attempts, as JSON")
     parser.add_argument("--keep", action="store_true", help="keep the folder of the files")
     parser.add_argument("--verbose", action="store_true", help="a line for each attempt")
@@ -78,12 +78,6 @@ def _kinds(text: str) -> list[str]:
     if unknown:
         raise argparse.ArgumentTypeError(f"unknown {unknown[0]!r}; one of {', '.join(ATTACKS)}")
     return names
-
-
-def _tell(one: Attempt, verbose: bool) -> None:
-    if verbose or one.finding:
-        text = f"{one.kind} {one.number}: {one.verdict} ({one.seconds:.1f} s) {one.detail}"
-        print(text, file=sys.stderr, flush=True)
 
 
 def _fast_folder() -> str | None:

@@ -78,7 +78,7 @@ def judge(said: Said, *, notes: bool = False) -> Found:
     lines = said.err.splitlines()
     clear = lines and lines[-1].startswith(_ERROR) and len(lines[-1]) > len(_ERROR)
     if said.code == 2 and clear and (notes or len(lines) == 1):
-        if re.search(r"\w+Error\b", lines[-1]) and not notes:
+        if re.search(r"\b(Key|Type|Index|Attribute)Error\b", lines[-1]):
             return Found(TRACEBACK, f"names an exception: {told}")
         return Found(CLEAR, lines[-1])
     return Found(TRACEBACK, f"exit code {said.code}, {len(lines)} lines: {told}")

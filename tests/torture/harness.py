@@ -4,19 +4,22 @@ import faulthandler
 import multiprocessing
 import os
 import resource
+import shutil
 import signal
+import sys
 import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
 import numpy as np
 
 from tests.torture.command import Found, where
 from tests.torture.mutate_bytes import Random
+from tests.torture.processes import cpu_s
 from tests.torture.record import HUNG, TRACEBACK, Attempt
 
 GIB = 2**30
@@ -32,9 +35,8 @@ class Attack:
         base: writes what is attacked into a folder, once.
         attack: takes a stream of random numbers, that folder, and an empty one to work in.
         share: of the time, against the others'.
-        bound_s: an attempt that takes longer hangs.
+        bound_s: an attempt that takes more processor time, or ten times as long, hangs.
         memory: bytes that an attempt may take beyond what the process has; None for no bound.
-        goal: how many attempts are enough; the time that is left goes to other kinds.
     """
 
     kind: str
@@ -43,7 +45,6 @@ class Attack:
     share: float = 1.0
     bound_s: float = 30.0
     memory: int | None = 2 * GIB
-    goal: int | None = None
 
 
 def stream(seed: int, kind: str, number: int) -> Random:
@@ -52,35 +53,104 @@ def stream(seed: int, kind: str, number: int) -> Random:
     return np.random.default_rng(np.random.SeedSequence(parts))
 
 
-def attempts(
-    attack: Attack, seed: int, folder: Path, *, start: int, stop: int | None, until: float
+def carry_out(
+    attacks: Sequence[Attack],
+    seed: int,
+    folder: Path,
+    *,
+    minutes: float,
+    start: int = 0,
+    count: int | None = None,
+    jobs: int = 1,
 ) -> Iterator[Attempt]:
-    """Carries out the attempts of one kind, from number `start` on.
+    """Carries out all kinds, each for its share of the minutes, and yields what came of it.
 
     Args:
-        stop: the number before which to stop; None for none.
-        until: of time.monotonic, when the last attempt may begin.
+        start: number of the first attempt of each kind.
+        count: how many of each kind, whatever the time.
+        jobs: attempts at once, each number by one of as many processes.
     """
-    base = folder / attack.kind.replace(" ", "-")
+    lanes = []
+    for lane in range(jobs):
+        ours, theirs = _fork.Pipe(duplex=False)
+        numbers = range(start + lane, sys.maxsize if count is None else start + count, jobs)
+        target = (attacks, seed, folder / str(lane), minutes, numbers, theirs)
+        process = _fork.Process(target=_lane, args=target)
+        process.start()
+        theirs.close()
+        lanes.append((process, ours))
+    open_lanes = [ours for _, ours in lanes]
+    try:
+        while open_lanes:
+            for ours in wait(open_lanes):
+                try:
+                    yield ours.recv()  # type: ignore[union-attr]
+                except EOFError:
+                    open_lanes.remove(ours)  # type: ignore[arg-type]
+    finally:
+        for process, ours in lanes:
+            ours.close()
+            process.join(60)
+    for process, _ in lanes:
+        if process.exitcode:
+            raise RuntimeError(f"attacks ended with exit code {process.exitcode}")
+
+
+def _lane(
+    attacks: Sequence[Attack],
+    seed: int,
+    folder: Path,
+    minutes: float,
+    numbers: range,
+    pipe: Connection,
+) -> None:
+    """One of several processes: all kinds, one after the other; time left over is passed on."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    left, shares = 60 * minutes, sum(attack.share for attack in attacks)
+    for attack in attacks:
+        began = time.monotonic()
+        until = began + left * attack.share / shares
+        timed = numbers.stop == sys.maxsize
+        for one in attempts(attack, seed, folder, numbers, until if timed else float("inf")):
+            try:
+                pipe.send(one)
+            except OSError:  # nobody listens any more
+                return
+        left -= time.monotonic() - began
+        shares -= attack.share
+
+
+def attempts(
+    attack: Attack, seed: int, folder: Path, numbers: range, until: float
+) -> Iterator[Attempt]:
+    """Carries out attempts of one kind.
+
+    Args:
+        numbers: which.
+        until: of time.monotonic, when the last may begin.
+    """
+    base = folder / attack.kind
     base.mkdir(parents=True, exist_ok=True)
-    number = start
     worker: _Worker | None = None
     try:
-        while (stop is None or number < stop) and time.monotonic() < until:
+        for number in numbers:
+            if time.monotonic() > until:
+                return
             if worker is None:
                 worker = _Worker(attack, seed, base)
             began = time.monotonic()
             found = worker.ask(number)
             seconds = time.monotonic() - began
-            times = found.times
-            yield Attempt(attack.kind, seed, number, found.verdict, seconds, found.detail, times)
             if not worker.alive:
                 worker.end()
                 worker = None
-            number += 1
+            yield Attempt(
+                attack.kind, seed, number, found.verdict, seconds, found.detail, found.times
+            )
     finally:
         if worker is not None:
             worker.end()
+        shutil.rmtree(base, ignore_errors=True)
 
 
 class _Worker:
@@ -94,11 +164,20 @@ class _Worker:
         theirs.close()
 
     def ask(self, number: int) -> Found:
-        """Has one attempt carried out; a hang, a crash or a memory that is full ends the worker."""
+        """Has one attempt carried out; a hang, a crash or a memory that is full ends the worker.
+
+        The bound is on processor time, so that neighbours make nothing hang; on the clock it is
+        ten times as long.
+        """
+        assert self.process.pid is not None
+        used, until = cpu_s(self.process.pid), time.monotonic() + 10 * self.attack.bound_s
         try:
             self.ours.send(number)
-            if self.ours.poll(self.attack.bound_s):
-                return self.ours.recv()
+            while time.monotonic() < until:
+                if self.ours.poll(1.0):
+                    return self.ours.recv()
+                if cpu_s(self.process.pid) - used > self.attack.bound_s:
+                    break
         except (EOFError, OSError):
             self.alive = False
             self.process.join(5)
@@ -106,7 +185,7 @@ class _Worker:
             told = " ".join(" ".join(words[:12]).split())[:400]
             return Found(TRACEBACK, f"the process died, exit code {self.process.exitcode}: {told}")
         self.alive = False
-        return Found(HUNG, f"no answer within {self.attack.bound_s:.0f} s")
+        return Found(HUNG, f"no answer within {self.attack.bound_s:.0f} s of processor time")
 
     def end(self) -> None:
         self.ours.close()
@@ -155,9 +234,3 @@ def _in_use() -> int:
         if line.startswith("VmSize:"):
             return int(line.split()[1]) * 1024
     return 8 * GIB
-
-
-def shares(attacks: Sequence[Attack], minutes: float) -> dict[str, float]:
-    """Seconds for each kind."""
-    total = sum(attack.share for attack in attacks)
-    return {attack.kind: 60 * minutes * attack.share / total for attack in attacks}

@@ -9,7 +9,7 @@ from typing import Any
 
 from tests.torture.command import Found, short
 from tests.torture.mutate_bytes import Random
-from tests.torture.processes import Child, limit_files, run, start
+from tests.torture.processes import Child, cpu_s, limit_files, run, start
 from tests.torture.record import ACCEPTED, HUNG, TRACEBACK, WRONG
 from tests.torture.trainings import Job, difference, fingerprint, write_material
 
@@ -41,7 +41,7 @@ def reference(folder: Path, name: str) -> Reference:
         child = start((*job.begin, "--output", str(place)), folder / "undisturbed.txt")
         used = 0.0
         while child.poll() is None:
-            used = max(used, _used(child))
+            used = max(used, cpu_s(child.pid))
             time.sleep(0.01)
         if child.code != 0:
             raise RuntimeError(f"{name} does not work undisturbed: {short(child.said())}")
@@ -141,19 +141,12 @@ def _watch(child: Child, cpu_s: float | None) -> bool | None:
         if time.monotonic() > until:
             child.kill()
             return None
-        if cpu_s is not None and _used(child) >= cpu_s:
+        if cpu_s is not None and cpu_s(child.pid) >= cpu_s:
             child.kill()
             return True
         time.sleep(0.003)
     assert child.code is not None
     return child.code < 0
-
-
-def _used(child: Child) -> float:
-    try:
-        return child.cpu_s()
-    except (OSError, ValueError, IndexError):  # it has just ended
-        return 0.0
 
 
 def _done(found: Found, scratch: Path) -> Found:

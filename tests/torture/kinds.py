@@ -15,7 +15,7 @@ ATTACKS = {
         Attack("images", images.base, images.attack, share=8),
         Attack("models", models.base, models.attack, share=8),
         Attack(
-            "checkpoints", checkpoints.base, checkpoints.attack, share=14, bound_s=240,
+            "checkpoints", checkpoints.base, checkpoints.attack, share=14, bound_s=60,
             memory=3 * GIB,
         ),
         Attack("disks", disks.base, disks.attack, share=12, bound_s=900, memory=None),

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import hotcoco
 import numpy as np
 import pycocotools.mask
 from PIL import Image
@@ -87,7 +88,7 @@ def _runs(encoded: dict[str, Any], form: int) -> dict[str, Any]:
     """Run lengths as text, or as the list of numbers."""
     if form == 3:
         return {"size": list(map(int, encoded["size"])), "counts": encoded["counts"].decode()}
-    flat = pycocotools.mask.decode(encoded).ravel(order="F")
+    flat = hotcoco.mask.decode(encoded).ravel(order="F")
     edges = np.flatnonzero(np.diff(flat, prepend=0))
     counts = np.diff(np.concatenate([[0], edges, [flat.size]])).tolist()
     return {"size": list(map(int, encoded["size"])), "counts": counts}

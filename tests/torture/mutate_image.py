@@ -3,6 +3,7 @@
 import io
 import struct
 import zlib
+from functools import cache
 
 import numpy as np
 from PIL import Image
@@ -144,16 +145,24 @@ def _odd_exif(random: Random, suffix: str, data: bytes) -> bytes:
 
 def _bomb(random: Random) -> tuple[str, bytes]:
     """Small files of very many pixels: PNG and GIF that compress well."""
-    width, height = ((13_000, 13_000), (9_000, 9_000), (65_000, 3_000))[int(random.integers(3))]
-    if random.random() < 0.3:
-        file = io.BytesIO()
-        Image.new("P", (width // 2, height // 2)).save(file, "GIF")
-        return "gif", file.getvalue()
+    size = ((13_000, 13_000), (9_000, 9_000), (65_000, 3_000))[int(random.integers(3))]
+    return ("gif", _large_gif(*size)) if random.random() < 0.3 else ("png", _large_png(*size))
+
+
+@cache  # it takes seconds
+def _large_gif(width: int, height: int) -> bytes:
+    file = io.BytesIO()
+    Image.new("P", (width // 2, height // 2)).save(file, "GIF")
+    return file.getvalue()
+
+
+@cache
+def _large_png(width: int, height: int) -> bytes:
     head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    packer = zlib.compressobj(9)
-    row = bytes(1 + 3 * width)
-    body = b"".join(packer.compress(row) for _ in range(height)) + packer.flush()
+    packer = zlib.compressobj(1)
+    rows = bytes(100 * (1 + 3 * width))
+    body = b"".join(packer.compress(rows) for _ in range(height // 100)) + packer.flush()
     parts = [(b"IHDR", head), (b"IDAT", body), (b"IEND", b"")]
-    return "png", b"\x89PNG\r\n\x1a\n" + b"".join(
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(b)) + n + b + struct.pack(">I", zlib.crc32(n + b)) for n, b in parts
     )

@@ -59,13 +59,17 @@ class Child:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
 
-    def cpu_s(self) -> float:
-        """Processor time it has used; a measure of how far it is that no neighbour disturbs."""
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
     def said(self) -> str:
         return self.errors.read_text(errors="replace")
+
+
+def cpu_s(pid: int) -> float:
+    """Processor time a process has used; a measure of how far it is that no neighbour disturbs."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, IndexError):  # it has just ended
+        return 0.0
 
 
 def start(argv: tuple[str, ...], errors: Path, prepare: Callable[[], None] | None = None) -> Child:
