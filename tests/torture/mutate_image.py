@@ -2,6 +2,7 @@
 
 import io
 import struct
+import warnings
 import zlib
 from functools import cache
 
@@ -138,7 +139,8 @@ def _odd_exif(random: Random, suffix: str, data: bytes) -> bytes:
         part = content[:65000]
         return data[:2] + b"\xff\xe1" + struct.pack(">H", len(part) + 2) + part + data[2:]
     file = io.BytesIO()
-    with Image.open(io.BytesIO(data)) as image:
+    with warnings.catch_warnings(), Image.open(io.BytesIO(data)) as image:
+        warnings.simplefilter("ignore")  # pillow warns of what is meant
         image.save(file, "PNG", exif=content)
     return file.getvalue()
 
