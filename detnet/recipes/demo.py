@@ -7,6 +7,7 @@ going on with it chooses nothing anew.
 """
 
 import json
+import os
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -27,6 +28,7 @@ from detnet.recipes.config import TrainConfig, make_config, read_config
 from detnet.recipes.detect import DetectionTask, resume, train
 from detnet.recipes.pages.page import make_page
 from detnet.recipes.run_state import Watch
+from detnet.writing import write_text
 
 TRAIN_SCENES, VAL_SCENES = 320, 64
 MINUTES = 6.0  # from the command to its page
@@ -106,11 +108,14 @@ def demo(output: Path, data: Path | None, *, minutes: float | None = None, watch
         watch: see `detnet.recipes.detect.train`.
 
     Raises:
-        InputError: the data cannot be used, `output` holds a run on other data, or too few minutes.
+        InputError: the data cannot be used, `output` holds a run on other data, too few minutes, or
+            several processes.
     """
     began = time.perf_counter()
     if minutes is not None and not _LEAST_MINUTES <= minutes < float("inf"):
         raise InputError(f"minutes must be at least {_LEAST_MINUTES:g}, got {minutes:g}")
+    if "RANK" in os.environ:
+        raise InputError("the demonstration is not for torchrun: start it by itself")
     scenes = output / "scenes"
     if data is None and not (scenes / "annotations" / "instances_val.json").exists():
         watch({"event": "note", "text": f"drawing {TRAIN_SCENES} + {VAL_SCENES} scenes: {scenes}"})
@@ -174,7 +179,7 @@ def measure_pace(config: TrainConfig) -> float:
     """
     keep_freed_memory()
     torch.manual_seed(config.seed)
-    process = distributed.setup(None if config.device == "auto" else config.device)
+    process = distributed.alone(None if config.device == "auto" else config.device)
     task = DetectionTask(config, process)
     model, _ = task.make_model(carry=False)
     model.to(process.device).to(memory_format=torch.channels_last)
@@ -206,7 +211,7 @@ def _fitted(place: Path, run: Path, minutes: float, began: float, watch: Watch) 
     watch({"event": "note", "text": choice.told(preset)})
     run.parent.mkdir(parents=True, exist_ok=True)
     path = run.with_name(f"{run.name}-{_CHOICE}")
-    path.write_text(json.dumps(asdict(choice), indent=2) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(asdict(choice), indent=2) + "\n")
     return _config(place, choice.settings(preset))
 
 
