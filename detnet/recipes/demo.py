@@ -114,7 +114,7 @@ def demo(output: Path, data: Path | None, *, minutes: float | None = None, watch
     began = time.perf_counter()
     if minutes is not None and not _LEAST_MINUTES <= minutes < float("inf"):
         raise InputError(f"minutes must be at least {_LEAST_MINUTES:g}, got {minutes:g}")
-    if "RANK" in os.environ:
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise InputError("the demonstration is not for torchrun: start it by itself")
     scenes = output / "scenes"
     if data is None and not (scenes / "annotations" / "instances_val.json").exists():

@@ -113,7 +113,7 @@ def test_too_few_minutes_are_refused(minutes: float, tmp_path: Path) -> None:
 
 
 def test_several_processes_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(InputError, match="not for torchrun"):
         module.demo(tmp_path / "demo", None, watch=lambda event: None)
     assert not (tmp_path / "demo").exists()
