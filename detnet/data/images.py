@@ -118,8 +118,17 @@ def to_rgb(image: Image.Image) -> np.ndarray:
 
 
 def _deep_gray(values: np.ndarray) -> np.ndarray:
-    """Brings grey of more than 8 bits to (H, W, 3) uint8; pillow itself would clip it at 255."""
-    low, high = (0.0, 65535.0) if values.dtype.kind in "iu" else (values.min(), values.max())
+    """Brings grey of more than 8 bits to (H, W, 3) uint8; pillow itself would clip it at 255.
+
+    Of floats the smallest becomes black and the largest white; what is not a number is black.
+    """
+    if values.dtype.kind in "iu":
+        low, high = 0.0, 65535.0
+    else:
+        values = values.astype(np.float64)  # in which no difference of single numbers overflows
+        finite = values[np.isfinite(values)]
+        low, high = (finite.min(), finite.max()) if finite.size else (0.0, 0.0)
+        values = np.nan_to_num(values, nan=low, posinf=high, neginf=low)
     gray = (values - low) * (255.0 / (high - low) if high > low else 0.0)
     return np.repeat(gray.clip(0, 255).astype(np.uint8)[:, :, None], 3, axis=2)
 

@@ -127,3 +127,12 @@ def test_real_oddities() -> None:
     assert read_image(DATA / "odd" / "images" / "00103.jpg").shape == (3, 321, 480)
     with pytest.raises(InputError, match="00090.jpg: the image is damaged or cut"):
         read_image(DATA / "odd" / "images" / "00090.jpg")
+
+
+def test_float_grey_that_is_not_finite_is_black_or_white(tmp_path: Path) -> None:
+    values = np.linspace(-3e38, 3e38, 600, dtype=np.float32).reshape(20, 30)  # their span overflows
+    values[3, 4:7] = np.nan, np.inf, -np.inf
+    Image.fromarray(values).save(tmp_path / "a.tif")
+    image = read_image(tmp_path / "a.tif")[0]
+    assert image[3, 4:7].tolist() == [0, 255, 0]
+    assert (image[0, 0], image[-1, -1]) == (0, 255) and 100 < image[10, 0] < 150

@@ -37,7 +37,7 @@ def base(folder: Path) -> None:
 
 def attack(random: Random, base: Path, scratch: Path) -> Found:
     """Runs a command on a disk that fills, and then again with room."""
-    names = [*_TRAININGS[:2], *_TRAININGS, *_commands(base, scratch)]
+    names = [*_TRAININGS[:2], *_TRAININGS[:2], *_TRAININGS, *_commands(base, scratch)]
     name = names[int(random.integers(len(names)))]
     with _Disk(scratch / "disk") as disk:
         share = random.random()
@@ -55,7 +55,7 @@ def _commands(base: Path, disk: Path) -> dict[str, tuple[str, ...]]:
     return {
         "convert coco": ("convert", str(base / "coco"), "--to", "voc", "--copy", "--output"),
         "convert voc": ("convert", str(base / "voc"), "--copy", "--output"),
-        "weights": ("weights", model, "--export", "torchvision"),
+        "weights": ("weights", model, "--export", "detnet"),
         "predict": ("predict", model, str(base / "few/val"), "--output"),
         "evaluate": ("evaluate", model, "--data", str(base / "few"), "--workers", "0", "--output"),
         "score": ("score", "--annotations", truth, *results, "--submission"),
@@ -63,7 +63,7 @@ def _commands(base: Path, disk: Path) -> dict[str, tuple[str, ...]]:
 
 
 def _out(name: str, folder: Path) -> Path:
-    suffix = {"weights": ".pth", "score": ".zip"}.get(name, "")
+    suffix = {"weights": ".safetensors", "score": ".zip"}.get(name, "")
     return folder / f"out{suffix}"
 
 

@@ -60,7 +60,9 @@ def mutate_image(random: Random) -> tuple[str, bytes]:
     elif way < 0.8 and suffix == "png":
         data = _chunks(random, data)
     elif way < 0.88:
-        data = _odd_exif(random, suffix, data)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # pillow warns of what is meant
+            data = _odd_exif(random, suffix, data)
     elif way < 0.94:
         suffix = str(random.choice((*_MODES, "jpeg", "JPG")))
     else:
@@ -139,8 +141,7 @@ def _odd_exif(random: Random, suffix: str, data: bytes) -> bytes:
         part = content[:65000]
         return data[:2] + b"\xff\xe1" + struct.pack(">H", len(part) + 2) + part + data[2:]
     file = io.BytesIO()
-    with warnings.catch_warnings(), Image.open(io.BytesIO(data)) as image:
-        warnings.simplefilter("ignore")  # pillow warns of what is meant
+    with Image.open(io.BytesIO(data)) as image:
         image.save(file, "PNG", exif=content)
     return file.getvalue()
 
