@@ -64,6 +64,7 @@ def attack(*names: str, kills: tuple[int, int]) -> Callable[[Random, Path, Path]
         name = names[int(random.integers(len(names)))]
         undisturbed = reference(base, name)
         job, run_folder = undisturbed.job, scratch / "run"
+        shutil.rmtree(run_folder, ignore_errors=True)  # of an attempt that did not get so far
         times, told = 0, []
         for _ in range(int(random.integers(kills[0], kills[1] + 1))):
             moment, nth, share = random.random(), int(random.integers(1, 4)), random.random()
@@ -73,8 +74,8 @@ def attack(*names: str, kills: tuple[int, int]) -> Callable[[Random, Path, Path]
                 scratch / "said.txt",
                 _trap(in_write, nth, share, undisturbed),
             )
-            cpu_s = None if in_write else moment * undisturbed.cpu_s
-            killed = _watch(child, cpu_s)
+            after_s = None if in_write else moment * undisturbed.cpu_s
+            killed = _watch(child, after_s)
             child.sweep()
             if killed is None:
                 return _done(Found(HUNG, f"{name}: no end within {BOUND_S:.0f} s"), scratch)
@@ -130,7 +131,7 @@ def _trap(in_write: bool, nth: int, share: float, of: Reference) -> Callable[[],
     return prepare
 
 
-def _watch(child: Child, cpu_s: float | None) -> bool | None:
+def _watch(child: Child, after_s: float | None) -> bool | None:
     """Kills the child once it has used so much processor time.
 
     Returns:
@@ -141,7 +142,7 @@ def _watch(child: Child, cpu_s: float | None) -> bool | None:
         if time.monotonic() > until:
             child.kill()
             return None
-        if cpu_s is not None and cpu_s(child.pid) >= cpu_s:
+        if after_s is not None and cpu_s(child.pid) >= after_s:
             child.kill()
             return True
         time.sleep(0.003)
