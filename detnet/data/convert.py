@@ -85,11 +85,17 @@ def convert(
         raise InputError(f"{source}: read as {found}, no image has an object; is it the format?")
     write = {"coco": write_coco, "voc": write_voc, "yolo": write_yolo}[target_format]
     output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}-") as scratch:
-        whole = Path(scratch) / "data"
-        whole.mkdir()
-        written = write(pictures, whole, link=link)
-        whole.rename(output)
+    try:
+        with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}-") as scratch:
+            whole = Path(scratch) / "data"
+            whole.mkdir()
+            written = write(pictures, whole, link=link)
+            whole.rename(output)
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        # Of a full disk the system does not say which file it was.
+        raise OSError(error.errno, error.strerror or str(error), str(output)) from error
     counts = {
         split: {"images": len(members), "annotations": written[split]}
         for split, members in pictures.splits.items()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -174,3 +175,14 @@ def test_names_that_repeat_the_folder(coco: Path, tmp_path: Path) -> None:
     assert check(tmp_path / "coco").count("error") == 0
     for picture in read_coco(coco).pictures:
         assert picture.path.is_file()
+
+
+def test_a_full_disk_names_the_folder_and_leaves_nothing(coco: Path, tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+    try:
+        with pytest.raises(OSError, match="File too large.*new"):
+            convert(coco, tmp_path / "new", target_format="voc", link=False)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert [path.name for path in tmp_path.iterdir()] == ["coco"]

@@ -16,9 +16,9 @@ from tests.recipes.search.small_search import write_data
 from tests.torture.command import Found, Said, judge
 from tests.torture.material import write_coco, write_voc
 from tests.torture.mutate_bytes import Random
-from tests.torture.networks import write_detector
+from tests.torture.networks import write_detector, write_resnet
 from tests.torture.processes import limit_files, run, start
-from tests.torture.record import ACCEPTED, FINDINGS, TRACEBACK, WRONG
+from tests.torture.record import ACCEPTED, CLEAR, FINDINGS, TRACEBACK, WRONG
 from tests.torture.trainings import difference, fingerprint, write_material
 
 BOUND_S = 240.0
@@ -33,6 +33,7 @@ def base(folder: Path) -> None:
     write_coco(folder / "coco")
     write_voc(folder / "voc")
     write_detector(folder / "model.safetensors")
+    write_resnet(folder / "resnet.safetensors")
 
 
 def attack(random: Random, base: Path, scratch: Path) -> Found:
@@ -55,7 +56,7 @@ def _commands(base: Path, disk: Path) -> dict[str, tuple[str, ...]]:
     return {
         "convert coco": ("convert", str(base / "coco"), "--to", "voc", "--copy", "--output"),
         "convert voc": ("convert", str(base / "voc"), "--copy", "--output"),
-        "weights": ("weights", model, "--export", "detnet"),
+        "weights": ("weights", str(base / "resnet.safetensors"), "--export", "torchvision"),
         "predict": ("predict", model, str(base / "few/val"), "--output"),
         "evaluate": ("evaluate", model, "--data", str(base / "few"), "--workers", "0", "--output"),
         "score": ("score", "--annotations", truth, *results, "--submission"),
@@ -63,7 +64,7 @@ def _commands(base: Path, disk: Path) -> dict[str, tuple[str, ...]]:
 
 
 def _out(name: str, folder: Path) -> Path:
-    suffix = {"weights": ".safetensors", "score": ".zip"}.get(name, "")
+    suffix = {"weights": ".pth", "score": ".zip"}.get(name, "")
     return folder / f"out{suffix}"
 
 
@@ -109,7 +110,7 @@ def _training(name: str, base: Path, disk: _Disk, share: float, by_size: bool) -
     place, said = disk.folder / "run", disk.folder.parent / "said.txt"
     words = (*job.begin, "--output", str(place))
     full = _full(disk, share, by_size, known["largest"], known["sum"], known["largest"])
-    found = judge(_ended(words, said, full), notes=True)
+    found = _judged(_ended(words, said, full), notes=True)
     if found.verdict in FINDINGS or found.verdict == ACCEPTED:
         return _named(found, name, by_size, share)
     disk.room(_ROOM)
@@ -128,7 +129,7 @@ def _command(name: str, base: Path, disk: _Disk, share: float, by_size: bool) ->
     known, words = _known(name, base), _commands(base, disk.folder)[name]
     out, said = _out(name, disk.folder), disk.folder.parent / "said.txt"
     full = _full(disk, share, by_size, known["largest"], known["sum"], 0)
-    found = judge(_ended((*words, str(out)), said, full))
+    found = _judged(_ended((*words, str(out)), said, full), notes=False)
     if found.verdict in FINDINGS or found.verdict == ACCEPTED:
         return _named(found, name, by_size, share)
     disk.room(_ROOM)
@@ -152,6 +153,14 @@ def _full(
         return lambda: limit_files(max(4096, int(share * largest)), deadly=False)
     disk.room(int(share * (total + more)))
     return None
+
+
+def _judged(said: Said, *, notes: bool) -> Found:
+    """As other commands; the line must name a file or a folder."""
+    found = judge(said, notes=notes)
+    if found.verdict == CLEAR and "/" not in found.detail:
+        return Found(TRACEBACK, f"names no file: {found.detail}")
+    return found
 
 
 def _named(found: Found, name: str, by_size: bool, share: float) -> Found:

@@ -43,3 +43,15 @@ def write_classifier(path: Path) -> None:
     model = Classifier(build_backbone("searched", **options), 2)
     info = ClassifierInfo("searched", ("cat", "dog"), options, input_size=32, short_side=37)
     save_classifier(path, info, model.state_dict())
+
+
+def write_resnet(path: Path) -> None:
+    """An untrained ResNet-50 of an eighth of its width, which other projects' layouts know."""
+    from detnet.backbones import build_backbone
+    from detnet.backbones.base import Classifier
+    from detnet.backbones.files import ClassifierInfo, save_classifier
+
+    torch.manual_seed(0)
+    model = Classifier(build_backbone("resnet50", width=0.125), 2)
+    info = ClassifierInfo("resnet50", ("cat", "dog"), {"width": 0.125}, input_size=32)
+    save_classifier(path, info, model.state_dict())
