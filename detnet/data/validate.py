@@ -53,6 +53,8 @@ def read_json(path: Path | str, *, unlabelled: bool = False) -> dict[str, Any]:
         ) from None
     except (UnicodeDecodeError, RecursionError):
         raise InputError(f"{path}: not a JSON text file; export it in COCO format") from None
+    except ValueError:  # Python reads no integer of more than 4,300 digits
+        raise InputError(f"{path}: holds a number of thousands of digits; correct it") from None
     if isinstance(raw, list):
         raise InputError(
             f"{path}: holds a list, as results files do; annotations are an object with "

@@ -34,7 +34,8 @@ def parse_annotation(path: Path) -> ElementTree.Element:
 def annotated_size(root: ElementTree.Element) -> tuple[int, int] | None:
     """Width and height as annotated; None where tools write 0, nothing or nonsense."""
     sides = [root.findtext(f"size/{side}", "").strip() for side in ("width", "height")]
-    if all(side.isdecimal() and 0 < int(side) <= MAX_SIDE for side in sides):
+    # Python reads no integer of more than 4,300 digits.
+    if all(side.isdecimal() and len(side) < 10 and 0 < int(side) <= MAX_SIDE for side in sides):
         return int(sides[0]), int(sides[1])
     return None
 

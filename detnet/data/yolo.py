@@ -140,7 +140,7 @@ def _classes(folder: Path, path: Path | None, config: dict[str, Any]) -> list[st
     if not names:
         raise InputError(f"{folder}: no class names; write them as `names:` into data.yaml")
     for name in names:
-        if isinstance(name, list | dict) or not str(name).strip():
+        if isinstance(name, list | dict):
             raise InputError(f"{path or folder}: a class name must be a text, found {name!r:.40}")
     return [str(name) for name in names]
 

@@ -310,3 +310,10 @@ def test_read_sound_refuses_the_first_error_and_says_how_to_see_all(
     write(path, json.dumps(raw))
     with pytest.raises(InputError, match=r"\(\+1 more: run `detnet check "):
         read_sound(path)
+
+
+def test_a_number_of_thousands_of_digits_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(f'{{"images": [{{"id": {"9" * 5000}}}], "annotations": [], "categories": []}}')
+    with pytest.raises(InputError, match=r"a\.json: holds a number of thousands of digits"):
+        read_json(path)

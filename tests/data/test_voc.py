@@ -1,6 +1,7 @@
 """VOC's XML files, by hand, and against hotcoco's reading where that is right."""
 
 import json
+import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from PIL import Image
 from detnet.data.convert import write_coco
 from detnet.data.interchange import LabelledBox
 from detnet.data.voc import read_voc, write_voc
+from detnet.data.voc_xml import annotated_size
 from detnet.errors import InputError
 
 
@@ -203,3 +205,10 @@ def test_equal_to_hotcoco_where_that_reads_all(tmp_path: Path) -> None:
     ours = hotcoco.COCO(json.loads(text)).dataset
     for key in ("images", "annotations", "categories"):
         assert ours[key] == theirs[key]
+
+
+def test_a_size_of_thousands_of_digits_is_nonsense() -> None:
+    root = ElementTree.fromstring(
+        f"<annotation><size><width>{'9' * 5000}</width><height>4</height></size></annotation>"
+    )
+    assert annotated_size(root) is None
