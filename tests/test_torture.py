@@ -14,7 +14,16 @@ from tests.torture.harness import Attack, carry_out, one, stream
 from tests.torture.kinds import ATTACKS
 from tests.torture.mutate_bytes import Random
 from tests.torture.mutate_json import mutate_json
-from tests.torture.record import ACCEPTED, CLEAR, HUNG, TRACEBACK, WRONG, findings, table
+from tests.torture.record import (
+    ACCEPTED,
+    CLEAR,
+    HUNG,
+    TRACEBACK,
+    WRONG,
+    Attempt,
+    findings,
+    table,
+)
 
 
 @pytest.mark.parametrize(
@@ -105,3 +114,9 @@ def test_crashes_and_hangs_are_counted(tmp_path: Path) -> None:
     lines = table(made, ["planted"]).splitlines()
     assert lines[1].split()[:7] == ["planted", "5", "0", "2", "2", "0", "1"]
     assert json.loads(json.dumps([each.to_json() for each in made]))[1]["verdict"] == TRACEBACK
+
+
+def test_a_run_that_ended_before_its_kill_counts_as_none() -> None:
+    made = [Attempt("kill-train", 0, 0, ACCEPTED, 2.0, times=0)]
+    made.append(Attempt("kill-train", 0, 1, ACCEPTED, 9.0, times=3))
+    assert table(made, ["kill-train"]).splitlines()[1].split()[:4] == ["kill-train", "3", "0", "3"]

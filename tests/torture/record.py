@@ -65,7 +65,7 @@ def _row(name: str, attempts: Sequence[Attempt]) -> tuple[str, ...]:
     def count(verdict: str) -> str:
         return f"{sum(one.times for one in attempts if one.verdict == verdict):,}"
 
-    slowest = max((one.seconds / one.times for one in attempts), default=0.0)
+    slowest = max((one.seconds / max(1, one.times) for one in attempts), default=0.0)
     total = f"{sum(one.times for one in attempts):,}"
     return (name, total, *map(count, (CLEAR, ACCEPTED, *FINDINGS)), f"{slowest:.1f} s")
 
