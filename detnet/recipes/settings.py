@@ -31,6 +31,8 @@ PAPERS_STRIDE: Literal["1x1"] = "1x1"
 HUB = "hub:"  # begins the name of weights on a hub
 SHA256 = "#sha256="  # stands behind a path or name, with what the file must be
 
+_NORM_MOMENTUM = 0.1  # of torch's layers, and of all of ours
+
 _NOT_NEGATIVE = (
     "lr",
     "lr_batch",
@@ -191,6 +193,8 @@ class RunConfig:
         for name in ("norm_weight_decay", "bias_weight_decay"):
             if getattr(self, name) is None:
                 changes[name] = self.weight_decay
+        if self.norm_momentum is None:
+            changes["norm_momentum"] = _NORM_MOMENTUM
         if not self.weights:
             changes["stride_in"] = self.stride_place
         return replace(self, **changes)

@@ -58,7 +58,7 @@ def test_a_space_of_ones_own_from_a_file(tmp_path: Path) -> None:
         ({"rows": []}, "space: it has no rows"),
         ({"stem_channels": 16}, "space: c2: its channels must be even and more than the 16"),
         ({"rows": [{"name": "x", "blocks": 1, "channels": 16}]}, "rows are named c2, c3"),
-        ({"rows": [{"name": "c2", "blocks": 0, "channels": 16}]}, "c2: at least one block, got 0"),
+        ({"rows": [{"name": "c2", "blocks": 0, "channels": 16}]}, "c2: 1 to 1000 blocks, got 0"),
         ({"depth": 3}, "space: no shuffle space: .*'depth'"),
         ({"choices": [{"name": "a", "kernels": [4]}]}, r"a: kernels must be odd, got \(4,\)"),
     ],

@@ -15,6 +15,7 @@ from detnet.cli.arguments import Parser
 from detnet.cli.predict import _load, add_arguments
 from detnet.detectors import create
 from detnet.detectors.files import save_model
+from detnet.detectors.last_layers import PreciseLayer
 from detnet.inference.video import VideoWriter
 
 
@@ -98,8 +99,10 @@ def test_the_weights_are_of_the_precision(
     add_arguments(parser)
     argv = [str(run_folder), "a.jpg", "--output", "out", "--device", "cpu", *options]
     predictor = _load(parser.parse_args(argv))
-    kinds = {m.weight.dtype for m in predictor._network.modules() if isinstance(m, nn.Linear)}
-    assert kinds == {cast}
+    linear = [m for m in predictor._network.modules() if isinstance(m, nn.Linear)]
+    last = [layer for layer in linear if isinstance(layer, PreciseLayer)]
+    assert {layer.weight.dtype for layer in linear if layer not in last} == {cast}
+    assert {layer.weight.dtype for layer in last} == {torch.float32}
     assert predictor.dtype == (torch.bfloat16 if cast == torch.bfloat16 else None)
 
 

@@ -62,11 +62,15 @@ def test_print_config_is_a_file_that_config_takes(
 def test_print_config_shows_what_would_be_run(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """Defaults are written out; --iterations beside epochs, and weights, are what is not there."""
+    """Defaults are written out; what is not there are weights, iterations beside epochs, and
+    the threads, which the machine decides.
+    """
     assert main(["pretrain", "--image-size", "112", "--print-config"]) == 0
     text = capsys.readouterr().out
     values = yaml.safe_load(text)
-    assert [name for name, value in values.items() if value is None] == ["weights", "iterations"]
+    missing = [name for name, value in values.items() if value is None]
+    assert missing == ["weights", "iterations", "threads"]
+    assert values["norm_momentum"] == torch.nn.BatchNorm2d(1).momentum
     assert (values["epochs"], values["test_short_side"], values["stride_in"]) == (100, 128, "1x1")
     path = tmp_path / "mine.yaml"
     path.write_text(text)

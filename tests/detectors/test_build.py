@@ -34,7 +34,10 @@ def decider(model: Any) -> Any:
 
 # Where each option has to arrive, with a value that no default has.
 ARRIVES: dict[str, tuple[Any, Callable[[Any], Any]]] = {
-    "score_threshold": (0.123, lambda model: decider(model).score_thresh),
+    "score_threshold": (
+        0.123,  # FCOS's is laid on the class score, before centre-ness
+        lambda model: getattr(model, "class_thresh", 0) or decider(model).score_thresh,
+    ),
     "nms_threshold": (0.345, lambda model: decider(model).nms_thresh),
     "max_detections": (37, lambda model: decider(model).detections_per_img),
     "max_candidates": (39, lambda model: model.topk_candidates),

@@ -53,7 +53,7 @@ def _kill(run: Path, kill: dict[str, Any], started: list[int]) -> dict[str, Any]
                 os.killpg(process, signal.SIGKILL)
         os.kill(process, signal.SIGKILL)
     codes = wait(started, timeout_s=60)
-    partial = run / "last.ckpt.partial"
+    partial = run / ".last.ckpt.part"
     return {
         "came": came,
         "codes": codes,
@@ -104,7 +104,7 @@ def _writing(run: Path, kill: dict[str, Any], main: int) -> Callable[[], bool]:
 
     The process is stopped to look whether it is still at it, and goes on where it is not.
     """
-    partial, last = run / "last.ckpt.partial", run / "last.ckpt"
+    partial, last = run / ".last.ckpt.part", run / "last.ckpt"
 
     def size(path: Path) -> int:
         try:

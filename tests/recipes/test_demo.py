@@ -19,6 +19,8 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "TRAIN_SCENES", 4)
     monkeypatch.setattr(module, "VAL_SCENES", 2)
     monkeypatch.setattr(module, "_SIDES", (64, 32))
+    monkeypatch.setattr(module, "_PACE_STEPS", 3)
+    monkeypatch.setattr(module, "_UNTIMED_STEPS", 1)
 
     def tiny(place: Path, changes: Mapping[str, Any]) -> TrainConfig:
         options = {"post_nms_train": 40, **changes.get("detector_options", {})}
@@ -29,29 +31,13 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_config", tiny)
 
 
-def test_second_call_only_writes_the_page_again(quick: None, tmp_path: Path) -> None:
-    events: list[dict[str, Any]] = []
-    outcome = module.demo(tmp_path / "demo", None, watch=events.append)
-    assert outcome.page is not None and outcome.page.stat().st_size > 10_000
-    trained = (outcome.run / "best.safetensors").stat().st_mtime_ns
-    again = module.demo(tmp_path / "demo", None, watch=events.append)
-    assert again.page == outcome.page
-    assert (outcome.run / "best.safetensors").stat().st_mtime_ns == trained
-
-
-def test_own_data(quick: None, scenes: Path, tmp_path: Path) -> None:
-    outcome = module.demo(tmp_path / "demo", scenes, watch=lambda event: None)
-    assert outcome.run.name == f"run-{scenes.name}"
-    assert not (tmp_path / "demo" / "scenes").exists()
-    assert outcome.page is not None and "data:image" in outcome.page.read_text()
-
-
-def test_the_choice_is_told_and_stored_and_never_made_again(
+def test_the_choice_is_told_and_stored_and_a_second_call_only_writes_the_page(
     quick: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     events: list[dict[str, Any]] = []
     output = tmp_path / "demo"
     outcome = module.demo(output, None, watch=events.append)
+    assert outcome.page is not None and outcome.page.stat().st_size > 10_000
     told = [event["text"] for event in events if event["event"] == "note"]
     choice = module.Choice(**json.loads((output / "run-choice.json").read_text()))
     assert any(f"{choice.iterations} steps on images of {choice.side} pixels" in t for t in told)
@@ -64,8 +50,17 @@ def test_the_choice_is_told_and_stored_and_never_made_again(
         raise AssertionError("the pace is measured a second time")
 
     monkeypatch.setattr(module, "measure_pace", again)
-    module.demo(output, None, minutes=99, watch=events.append)
+    trained = (outcome.run / "best.safetensors").stat().st_mtime_ns
+    assert module.demo(output, None, minutes=99, watch=events.append).page == outcome.page
+    assert (outcome.run / "best.safetensors").stat().st_mtime_ns == trained
     assert read_config(outcome.run / "config.yaml") == config
+
+
+def test_own_data(quick: None, scenes: Path, tmp_path: Path) -> None:
+    outcome = module.demo(tmp_path / "demo", scenes, watch=lambda event: None)
+    assert outcome.run.name == f"run-{scenes.name}"
+    assert not (tmp_path / "demo" / "scenes").exists()
+    assert outcome.page is not None and "data:image" in outcome.page.read_text()
 
 
 def _choose(small_s: float, large_s: float, *, minutes: float, gone_s: float = 0) -> module.Choice:

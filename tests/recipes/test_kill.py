@@ -51,7 +51,7 @@ def test_killed_twice_and_once_in_the_middle_of_a_checkpoint(
     assert first["came"] and first["codes"] == [-9] and first["partial"] is not None
     assert second["came"] and second["codes"] == [-9] and second["lines"] >= 3
     assert different(tmp_path / "whole", tmp_path / "killed") == []
-    assert not (tmp_path / "killed" / "last.ckpt.partial").exists()
+    assert not (tmp_path / "killed" / ".last.ckpt.part").exists()
 
 
 @pytest.mark.slow

@@ -181,7 +181,7 @@ def test_a_failed_save_keeps_the_checkpoint_before(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run")
     run_state.save(run)
     before = run.folder.last.read_bytes()
-    (tmp_path / "run" / "last.ckpt.partial").mkdir()  # nothing can be written there
+    (tmp_path / "run" / ".last.ckpt.part").mkdir()  # nothing can be written there
     with pytest.raises(InputError, match="the checkpoint before it is kept"):
         run_state.save(run)
     assert run.folder.last.read_bytes() == before
