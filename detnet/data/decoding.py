@@ -3,6 +3,7 @@
 Everything here that opens a picture does so by `opened`. Nothing imports torch.
 """
 
+import logging
 import math
 import os
 import re
@@ -26,6 +27,9 @@ _PROGRAMS = ("EPS", "WMF")  # formats that pillow hands to other programs to be 
 _BROKEN = re.compile(r"corrupt|truncated|malformed|invalid", re.IGNORECASE)
 
 _heard = threading.local()
+
+# Some decoders log what they raise afterwards; without a handler it goes to standard error.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 
 class TooLarge(InputError):
@@ -59,9 +63,15 @@ def require_size(width: int, height: int) -> None:
     most = most_pixels()
     if width * height > most:
         raise TooLarge(
-            f"{width:,} x {height:,} pixels are more than the {most:,} that are read; where the "
-            f"file is meant to be so large, set {SETTING}={math.ceil(width * height / 1e6)}e6"
+            f"{_too_many(f'{width:,} x {height:,}', most)}={math.ceil(width * height / 1e6)}e6"
         )
+
+
+def _too_many(pixels: str, most: int) -> str:
+    return (
+        f"{pixels} pixels are more than the {most:,} that are read; where the file is meant to be "
+        f"so large, set {SETTING}"
+    )
 
 
 @contextmanager
@@ -74,11 +84,24 @@ def opened(source: Path | IO[bytes]) -> Iterator[Image.Image]:
     most = most_pixels()
     if Image.MAX_IMAGE_PIXELS is not None and most > Image.MAX_IMAGE_PIXELS * 2:
         Image.MAX_IMAGE_PIXELS = most  # the user allows more than pillow would
-    with Image.open(source) as image:
+    with _open(source) as image:
         if image.format in _PROGRAMS:
             raise Image.UnidentifiedImageError(f"{image.format} files are programs, and not run")
         require_size(*image.size)
         yield image
+
+
+def _open(source: Path | IO[bytes]) -> Image.Image:
+    """Pillow's own opening, which reads the header; a header that it stumbles over is no image."""
+    try:
+        return Image.open(source)
+    except Image.DecompressionBombError as error:  # pillow's bound, before ours can be asked
+        found = re.search(r"\d+", str(error))
+        raise TooLarge(_too_many(f"{int(found[0]):,}" if found else "its", most_pixels())) from None
+    except OSError:
+        raise
+    except Exception as error:  # text of many megabytes, fields that contradict each other, …
+        raise Image.UnidentifiedImageError(" ".join(str(error).split())) from error
 
 
 @contextmanager

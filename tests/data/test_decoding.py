@@ -1,6 +1,7 @@
 """The bound on pixels, before they are decoded, and what decoders say of broken files."""
 
 import io
+import logging
 import struct
 import zlib
 from pathlib import Path
@@ -113,3 +114,25 @@ def test_a_broken_files_warning_is_heard(tmp_path: Path) -> None:
         assert read_image(path).shape == (3, 20, 30)
     facts = inspect_images([path])[path]
     assert facts.error == "" and "orrupt EXIF" in facts.warned[0]
+
+
+def test_headers_that_pillow_itself_stumbles_over(tmp_path: Path) -> None:
+    """More pixels than pillow's own bound, and a text that would fill the memory."""
+    huge, wordy = tmp_path / "huge.png", tmp_path / "wordy.png"
+    huge.write_bytes(png_of(15_000, 13_000))
+    text = b"zTXt" + b"Comment\0\0" + zlib.compress(b" " * 2**21)
+    chunk = struct.pack(">I", len(text) - 4) + text + struct.pack(">I", zlib.crc32(text))
+    sound = png_of(40, 30)
+    wordy.write_bytes(sound[:33] + chunk + sound[33:])
+    for path, said in ((huge, f"195,000,000 pixels.*{SETTING}"), (wordy, "neither an image")):
+        with pytest.raises(InputError, match=f"{path.name}: .*{said}") as caught:
+            find_sources([path], tmp_path / "out")
+        assert "\n" not in str(caught.value)
+        with pytest.raises(InputError, match=path.name):
+            read_image(path)
+    assert inspect_image(huge).error == "image-too-large"
+
+
+def test_what_decoders_log_does_not_reach_standard_error() -> None:
+    handlers = logging.getLogger("PIL").handlers
+    assert any(isinstance(handler, logging.NullHandler) for handler in handlers)

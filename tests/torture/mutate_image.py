@@ -142,7 +142,10 @@ def _odd_exif(random: Random, suffix: str, data: bytes) -> bytes:
         return data[:2] + b"\xff\xe1" + struct.pack(">H", len(part) + 2) + part + data[2:]
     file = io.BytesIO()
     with Image.open(io.BytesIO(data)) as image:
-        image.save(file, "PNG", exif=content)
+        # A PNG holds neither CMYK nor floats, which a mutation before this one may have made.
+        (image.convert("RGB") if image.mode in ("CMYK", "F") else image).save(
+            file, "PNG", exif=content
+        )
     return file.getvalue()
 
 
