@@ -118,5 +118,9 @@ class Classifier(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Maps (N, 3, H, W) normalised images to (N, num_classes) logits."""
-        last = self.backbone(images)[self.backbone.feature_info[-1].name]
+        return self.classify(self.backbone(images))
+
+    def classify(self, features: dict[str, Tensor]) -> Tensor:
+        """Maps the backbone's features to (N, num_classes) logits."""
+        last = features[self.backbone.feature_info[-1].name]
         return self.fc(self.pool(self.tail(last)).flatten(1))

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from detnet.backbones import build_backbone
@@ -65,13 +65,13 @@ def describe(
         raise InputError(
             f"image size {height}×{width_px} is smaller than {name}'s coarsest stride {coarsest}"
         )
-    backbone_macs = count_macs(lambda: backbone(images))
-    shapes = {key: feature.shape[-2:] for key, feature in backbone(images).items()}
+    features: dict[str, Tensor] = {}
+    backbone_macs = count_macs(lambda: features.update(backbone(images)))
     return {
         "name": name,
         "image_size": [height, width_px],
         "width": width,
-        "macs": count_macs(lambda: classifier(images)),
+        "macs": backbone_macs + count_macs(lambda: classifier.classify(features)),
         "backbone_macs": backbone_macs,
         "params": count_params(classifier),
         "backbone_params": count_params(backbone),
@@ -81,7 +81,7 @@ def describe(
                 "channels": info.channels,
                 "stride": info.stride,
                 "receptive_field": info.receptive_field,
-                "size": list(shapes[info.name]),
+                "size": list(features[info.name].shape[-2:]),
             }
             for info in backbone.feature_info
         ],
