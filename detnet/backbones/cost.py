@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
+from torchvision.ops.misc import FrozenBatchNorm2d
 
 from detnet.backbones import build_backbone
 from detnet.backbones.base import Classifier
@@ -26,6 +27,16 @@ def count_macs(run: Callable[[], Any]) -> int:
 def count_params(module: nn.Module) -> int:
     """Counts the numbers that training could change, frozen ones included."""
     return sum(parameter.numel() for parameter in module.parameters())
+
+
+def skip_norms(model: nn.Module) -> None:
+    """Makes norms pass on what they get: they are not counted, and leave shapes as they are.
+
+    On the meta device torch works them out in Python, which takes longer than all the rest.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._NormBase | FrozenBatchNorm2d):
+            module.forward = nn.Identity().forward
 
 
 def describe(
@@ -60,6 +71,7 @@ def describe(
         backbone = build_backbone(name, width=width, **(options or {})).eval()
         classifier = Classifier(backbone, num_classes).eval()
         images = torch.empty(1, 3, height, width_px)
+    skip_norms(classifier)
     coarsest = max(info.stride for info in backbone.feature_info)
     if min(image_size) < coarsest:
         raise InputError(

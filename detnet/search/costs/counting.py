@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from detnet.backbones.base import Classifier
-from detnet.backbones.cost import count_macs, count_params
+from detnet.backbones.cost import count_macs, count_params, skip_norms
 from detnet.backbones.norm import make_norm
 from detnet.backbones.shuffle_space import ShuffleSpace
 from detnet.backbones.shufflenet import ShuffleBlock, conv_unit
@@ -70,6 +70,7 @@ class Costs:
         if key not in self._tails:
             with torch.device("meta"):
                 model = Classifier(self.space.network(path, width=self.width), num_classes).eval()
+            skip_norms(model)
             total = count_macs(lambda: model(self._images()))
             self._tails[key] = total - self.macs(path)
         return self.macs(path) + self._tails[key]
@@ -119,6 +120,7 @@ class Costs:
         if path not in self._known:
             with torch.device("meta"):
                 network = self.space.network(path, width=self.width).eval()
+            skip_norms(network)
             macs = count_macs(lambda: network(self._images()))
             self._known[path] = (macs, count_params(network))
         return self._known[path]
@@ -179,7 +181,7 @@ def _measure(space: ShuffleSpace, width: float, image_size: tuple[int, int]) -> 
 
 
 def _run(module: nn.Module, features: Tensor) -> tuple[tuple[int, int], Tensor]:
-    module.eval()
+    skip_norms(module.eval())
     outputs: list[Tensor] = []
     macs = count_macs(lambda: outputs.append(module(features)))
     return (macs, count_params(module)), outputs[0]
