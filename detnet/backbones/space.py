@@ -2,9 +2,9 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 import yaml
 
@@ -12,6 +12,7 @@ from detnet.backbones.base import Backbone
 from detnet.backbones.blocks import StrideIn
 from detnet.backbones.norm import NormKind
 from detnet.errors import InputError
+from detnet.kinds import of_kind, say_kind
 from detnet.tables import NameTable, unknown_name
 
 if TYPE_CHECKING:
@@ -158,11 +159,25 @@ def _from_mapping(table: Any, where: str) -> Space:
         raise InputError(f"{where}: a space is a mapping with a 'kind', one of {', '.join(_KINDS)}")
     if table["kind"] not in _KINDS:
         raise InputError(f"{where}: {unknown_name(_KINDS.kind, table['kind'], _KINDS)}")
-    fields = {name: value for name, value in table.items() if name != "kind"}
+    values = {name: value for name, value in table.items() if name != "kind"}
     try:
-        space: Space = _KINDS[table["kind"]].from_json(fields)
+        space: Space = _KINDS[table["kind"]].from_json(values)
     except (TypeError, KeyError, ValueError) as error:
         if isinstance(error, InputError):
             raise InputError(f"{where}: {error}") from error
         raise InputError(f"{where}: no {table['kind']} space: {error}") from error
+    _require_kinds(space, where)
     return space
+
+
+def _require_kinds(part: Any, where: str) -> None:
+    """Refuses values that the table's own annotations do not allow, as a width that is a text."""
+    hints = get_type_hints(type(part))
+    for field in fields(part):
+        value = getattr(part, field.name)
+        if isinstance(value, tuple) and value and is_dataclass(value[0]):
+            for member in value:
+                _require_kinds(member, where)
+        elif not of_kind(value, hints[field.name]):
+            wanted = say_kind(hints[field.name])
+            raise InputError(f"{where}: {field.name} must be {wanted}, got {str(value)[:60]!r}")

@@ -138,7 +138,7 @@ class RunFolder:
             if (json.loads(line).get("iteration") or 0) > iteration:
                 break
             kept.append(line + "\n")
-        if not self.metrics.exists() or self.metrics.read_text() == "".join(kept):
+        if not self.metrics.exists() or self.metrics.read_bytes() == "".join(kept).encode():
             return
         try:
             write_text(self.metrics, "".join(kept))

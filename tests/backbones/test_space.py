@@ -59,6 +59,11 @@ def test_a_space_of_ones_own_from_a_file(tmp_path: Path) -> None:
         ({"stem_channels": 16}, "space: c2: its channels must be even and more than the 16"),
         ({"rows": [{"name": "x", "blocks": 1, "channels": 16}]}, "rows are named c2, c3"),
         ({"rows": [{"name": "c2", "blocks": 0, "channels": 16}]}, "c2: 1 to 1000 blocks, got 0"),
+        ({"tail_channels": "16"}, "space: tail_channels must be a whole number, got '16'"),
+        (
+            {"choices": [{"name": "a", "kernels": [3], "narrow": 2}]},
+            "space: narrow must be true or false, got '2'",
+        ),
         ({"depth": 3}, "space: no shuffle space: .*'depth'"),
         ({"choices": [{"name": "a", "kernels": [4]}]}, r"a: kernels must be odd, got \(4,\)"),
     ],

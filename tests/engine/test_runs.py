@@ -123,6 +123,15 @@ def test_a_killed_process_loses_no_event(run: RunFolder) -> None:
     assert run.read_metrics() == [{"iteration": 1}]
 
 
+def test_bytes_that_are_no_text_are_cut_with_what_is_later(run: RunFolder) -> None:
+    run.metrics.write_bytes(b'{"iteration": 1}\n{"iteration": 2}\n\x97\xc0')
+    run.cut_metrics(1)
+    assert run.metrics.read_bytes() == b'{"iteration": 1}\n'
+    run.metrics.write_bytes(b'{"iteration": 1, "a": "\x97"}\n')
+    run.cut_metrics(1)
+    assert run.read_metrics()[0]["iteration"] == 1
+
+
 def test_environment_is_written(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GOMP_SPINCOUNT", "1000")
     monkeypatch.setenv("HOST_OF_MINE", "secret")
