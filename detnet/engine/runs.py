@@ -96,6 +96,8 @@ class RunFolder:
         """Gives the run back."""
         if self._lock is not None:
             _locks.discard(self._lock)
+            if fcntl is not None:  # a process forked just now may not have let go yet
+                fcntl.flock(self._lock, fcntl.LOCK_UN)
             self._lock.close()
 
     def write_environment(self) -> None:

@@ -152,19 +152,23 @@ def test_a_lock_ends_with_its_process_and_not_with_that_ones_workers(tmp_path: P
     folder = RunFolder.create(tmp_path / "run")
     folder.lock()
     reader, writer = os.pipe()
+    began, begin = os.pipe()
     worker = os.fork()
     if not worker:
         os.close(writer)
+        os.write(begin, b"x")
         os.read(reader, 1)  # until the test is over
         os._exit(0)
+    os.read(began, 1)  # what a forked process does first is done
     try:
         with pytest.raises(InputError, match="another process is training this run"):
             RunFolder(tmp_path / "run").lock()
-        folder.unlock()
+        assert folder._lock is not None
+        folder._lock.close()  # as the system does it for a process that is killed
         again = RunFolder(tmp_path / "run")
         again.lock()
         again.unlock()
     finally:
-        os.close(reader)
-        os.close(writer)
+        for end in (reader, writer, began, begin):
+            os.close(end)
         os.waitpid(worker, 0)
