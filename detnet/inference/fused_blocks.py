@@ -72,6 +72,8 @@ def _conv_relu(conv: Any, x: Tensor) -> Tensor:
 
 
 def _conv_sum_relu(conv: Any, x: Tensor, other: Tensor) -> Tensor:
+    if other.shape[-2:] == (1, 1):  # whose order of channels torch 2.11 cannot tell oneDNN
+        return F.relu(conv(x).add_(other))
     geometry = (conv.padding, conv.stride, conv.dilation, conv.groups)
     result: Tensor = torch.ops.mkldnn._convolution_pointwise.binary(
         x, other, conv.weight, conv.bias, *geometry, "add", None, "relu", [], ""

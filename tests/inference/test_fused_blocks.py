@@ -50,6 +50,16 @@ def test_computes_what_the_block_computes(project: bool, dilation: int, stride: 
     torch.testing.assert_close(fused(x), expected, atol=1e-5, rtol=1e-4)  # with gradients on
 
 
+@pytest.mark.parametrize(("side", "stride"), [(1, 1), (2, 2)])
+def test_a_single_position(side: int, stride: int) -> None:
+    """Where channels_last and the usual order look alike, as at the end of a small picture."""
+    block = _block(project=True, dilation=1, stride=stride)
+    x = _input(16)[:, :, :side, :side].contiguous(memory_format=torch.channels_last)
+    fused = fuse(nn.Sequential(block)).to(memory_format=torch.channels_last)
+    with torch.no_grad():
+        torch.testing.assert_close(fused(x), block(x), atol=1e-5, rtol=1e-4)
+
+
 @pytest.mark.parametrize("gradients", [False, True], ids=["one pass", "apart"])
 @pytest.mark.parametrize("project", [False, True])
 def test_weights_of_half_size_give_their_own_type(project: bool, gradients: bool) -> None:
