@@ -6,6 +6,17 @@ from collections.abc import Mapping
 from typing import Any, Literal, Union, get_args, get_origin
 
 LARGEST = 2**63 - 1  # what arrays and tensors can hold
+# What values of the right kinds that do not fit one another make torch, numpy and ours raise.
+MISTAKES = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 
 
 def of_kind(value: Any, hint: Any) -> bool:

@@ -10,23 +10,12 @@ from torch.overrides import TorchFunctionMode
 
 from detnet.backbones.tensor_file import one_line
 from detnet.errors import InputError
+from detnet.kinds import MISTAKES
 
 Built = TypeVar("Built")
 
 _MAKERS = (torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn)
 _SPARE = 2**22  # numbers that no file holds: anchors, masks of positions
-# What a description that does not hold together makes our builders and torch raise.
-_MISTAKES = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    LookupError,
-    MemoryError,
-    RecursionError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
 
 
 def build_as_said(path: Path, numbers: int, build: Callable[[], Built]) -> Built:
@@ -46,7 +35,7 @@ def build_as_said(path: Path, numbers: int, build: Callable[[], Built]) -> Built
         message = one_line(error)
         named = message.startswith(f"{path}: ")
         raise InputError(message if named else f"{path}: {message}") from error
-    except _MISTAKES as error:
+    except MISTAKES as error:
         reason = f"{type(error).__name__}: {one_line(error)}"
         raise InputError(f"{path}: its header describes no network ({reason})") from error
 

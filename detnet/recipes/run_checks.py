@@ -18,16 +18,6 @@ _PARTS: dict[str, Any] = {
     "rng": list[dict[str, Any]],
     "data": str,
 }
-# What values of the right kinds that do not fit one another make torch and numpy raise.
-MISTAKES = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    LookupError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
 
 
 def require_parts(state: Mapping[str, Any], progress: type) -> None:

@@ -14,13 +14,9 @@ from detnet.engine.optim import Ema
 from detnet.engine.precision import choose_precision
 from detnet.engine.runs import RunFolder
 from detnet.errors import InputError
+from detnet.kinds import MISTAKES
 from detnet.recipes.plan import Plan
-from detnet.recipes.run_checks import (
-    MISTAKES,
-    require_average,
-    require_optimizer,
-    require_parts,
-)
+from detnet.recipes.run_checks import require_average, require_optimizer, require_parts
 from detnet.recipes.settings import RunConfig
 from detnet.recipes.task import Task
 
