@@ -133,9 +133,10 @@ def _checked_and_loaded(data: Path, split: str, *, images: bool) -> Found:
         if any("\n" in problem["message"] for problem in problems):
             return Found(TRACEBACK, "check: a problem of several lines")
         about_images = ("image-", "size-differs", "exif-", "duplicate-image", "images-missing")
+        of_the_file = ("duplicate-image-id", "image-outside")
         errors = sum(
             p["severity"] == "error"
-            and (not p["code"].startswith(about_images) or p["code"] == "duplicate-image-id")
+            and (not p["code"].startswith(about_images) or p["code"] in of_the_file)
             for p in problems
         )
     try:
