@@ -1,5 +1,6 @@
 """Folders of Pascal VOC's XML files, read for conversion and written."""
 
+import re
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
@@ -26,6 +27,9 @@ _SPLIT_FOLDERS = {
     "validation": "val",
     "test": "test",
 }
+
+# Characters that no XML 1.0 file may hold, escaped or not.
+_NOT_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def read_voc(
@@ -140,7 +144,12 @@ def _write_object(root: ElementTree.Element, box: LabelledBox, picture: Picture)
 
 
 def _set(parent: ElementTree.Element, key: str, value: object) -> None:
-    ElementTree.SubElement(parent, key).text = str(value)
+    text = str(value)
+    if strange := _NOT_XML.search(text):
+        raise InputError(
+            f"{key} {text[:60]!r}: XML cannot hold the character {strange[0]!r}; rename it first"
+        )
+    ElementTree.SubElement(parent, key).text = text
 
 
 class _Images:

@@ -9,7 +9,7 @@ from PIL import Image
 
 from detnet.data.convert import write_coco
 from detnet.data.interchange import LabelledBox
-from detnet.data.voc import read_voc, write_voc
+from detnet.data.voc import _set, read_voc, write_voc
 from detnet.data.voc_xml import annotated_size
 from detnet.errors import InputError
 
@@ -212,3 +212,12 @@ def test_a_size_of_thousands_of_digits_is_nonsense() -> None:
         f"<annotation><size><width>{'9' * 5000}</width><height>4</height></size></annotation>"
     )
     assert annotated_size(root) is None
+
+
+def test_a_name_that_xml_cannot_hold_is_refused() -> None:
+    parent = ElementTree.Element("object")
+    _set(parent, "name", "cat\tmère \U0001f408")
+    for name in ("a\x01b", "c\x0bd", "\ufffe"):
+        with pytest.raises(InputError, match="name .*: XML cannot hold the character"):
+            _set(parent, "name", name)
+    assert [child.text for child in parent] == ["cat\tmère \U0001f408"]
