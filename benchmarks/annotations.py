@@ -17,9 +17,9 @@ from machine import seconds
 from PIL import Image
 
 from detnet.data.batches import TrainBatches
-from detnet.data.coco import load_annotations
 from detnet.data.folders import Split
 from detnet.data.loaders import DetectionDataset, stream
+from detnet.data.reading import load_annotations
 from detnet.data.transforms import train_transform
 
 

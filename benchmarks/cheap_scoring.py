@@ -21,14 +21,14 @@ from typing import Any
 import torch
 from harness import keep, parse
 
-from detnet.backbones.space import Space, read_space
+from detnet.backbones.spaces.space import Space, read_space
 from detnet.engine import distributed
-from detnet.recipes.search.config import SearchConfig, read_config
-from detnet.recipes.search.scoring.guides import generator
-from detnet.recipes.search.scoring.scoring import ScoringOptions, make_scorer
+from detnet.search.config import SearchConfig, read_config
 from detnet.search.costs.limits import Costs, Legality, Limits
 from detnet.search.methods.drawing import Drawer
 from detnet.search.ranking import kendall_tau, tau_interval
+from detnet.search.scoring.guides import generator
+from detnet.search.scoring.scoring import ScoringOptions, make_scorer
 
 WAYS = ("full", "other seed", "cheap")
 _PURPOSE = 91  # of the draws of candidates

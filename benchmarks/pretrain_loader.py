@@ -32,8 +32,8 @@ from detnet.engine.loop import Batch, train_steps
 from detnet.engine.memory import keep_freed_memory
 from detnet.engine.optim import Schedule, sgd
 from detnet.engine.precision import choose_precision
-from detnet.recipes.classification.config import make_config
-from detnet.recipes.classification.pretrain import PretrainTask
+from detnet.training.classification.config import make_config
+from detnet.training.classification.train import PretrainTask
 
 FILES, WIDTH, HEIGHT = 200, 500, 375
 WARM_UP = 4  # steps before the clock is started

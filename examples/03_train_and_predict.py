@@ -4,9 +4,9 @@ import tempfile
 from pathlib import Path
 
 import detnet
-from detnet.data.shapes import write_scenes
-from detnet.recipes.config import make_config
-from detnet.recipes.detect import train
+from detnet.data.scenes import write_scenes
+from detnet.training.detection.config import make_config
+from detnet.training.detection.train import train
 
 folder = Path(tempfile.mkdtemp())
 write_scenes(folder / "scenes", train=8, val=2, size=(160, 120))

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from detnet.backbones.base import Backbone
-from detnet.backbones.space import Space, read_space
-from detnet.backbones.supernet import Supernet
+from detnet.backbones.spaces.space import Space, read_space
+from detnet.backbones.spaces.supernet import Supernet
 
 
 def check_backbone(build: Callable[[], Backbone]) -> None:

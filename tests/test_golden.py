@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from detnet.data.batches import TrainBatches
-from detnet.data.coco import load_annotations
 from detnet.data.folders import find_split
 from detnet.data.loaders import DetectionDataset, stream
-from detnet.data.shapes import write_scenes
+from detnet.data.reading import load_annotations
+from detnet.data.scenes import write_scenes
 from detnet.data.transforms import train_transform
 from detnet.detectors import DETECTORS, create
 from detnet.detectors.build import option_defaults

@@ -5,7 +5,7 @@ cycle, it does not undo it.
 """
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Set
 from pathlib import Path
 
 import pytest
@@ -13,52 +13,65 @@ import pytest
 import detnet
 
 PACKAGE = Path(detnet.__file__).parent
-# What may be used everywhere: they import nothing of ours but each other.
-COMMON = {"errors", "kinds", "tables", "writing", "__init__"}
-EVERYTHING = {
-    "backbones",
-    "necks",
-    "detectors",
-    "data",
-    "evaluation",
-    "engine",
-    "search",
-    "inference",
-    "report",
-    "recipes",
-}
+# Free to all: they import nothing of ours but each other.
+COMMON = {"errors", "files", "kinds", "tables", "text", "__init__"}
+# From the ground up, each part with those it may import besides itself.
+GROUND = {"backbones", "coco", "engine"}
+SCORED = GROUND | {"data", "detectors", "evaluation"}
 MAY_IMPORT: dict[str, set[str]] = {
     "backbones": set(),
-    "necks": {"backbones"},
-    "detectors": {"necks", "backbones"},
-    "data": set(),
-    "evaluation": set(),
+    "coco": set(),
     "engine": set(),
-    "search": {"backbones"},
-    "inference": {"detectors", "data", "evaluation"},
-    "report": {"evaluation", "data", "inference"},
-    "recipes": EVERYTHING - {"recipes"},
-    "cli": EVERYTHING,
+    "detectors": {"backbones"},
+    "data": {"coco"},
+    "evaluation": {"coco", "data", "engine"},
+    "inference": SCORED,
+    "training": SCORED | {"inference"},
+    "search": SCORED | {"inference", "training"},
+    "report": SCORED | {"inference", "training", "search"},
+    "demo": SCORED | {"inference", "training", "search", "report"},
+    "cli": SCORED | {"inference", "training", "search", "report", "demo"},
+    # What candidates cost, which come next and who scores them: no detector, no data.
+    "search.costs": {"backbones"},
+    "search.methods": {"backbones", "search.costs"},
+    "search.study": {"backbones", "search.costs", "search.methods"},
     # The package's front offers names of any part, and `python -m detnet` is the command line.
-    "__init__": EVERYTHING,
+    "__init__": SCORED | {"inference", "training", "search", "report"},
     "__main__": {"cli"},
-    "errors": set(),
-    "kinds": set(),
-    "tables": set(),
-    "writing": set(),
     # A door for another framework: `import detnet.timm`.
     "timm": {"backbones"},
+} | {name: set() for name in COMMON - {"__init__"}}
+
+
+# To be undone in this redesign; the lists may only become shorter.
+LEFT = {
+    "detnet.evaluation.comparison.entries": "training",
+    "detnet.evaluation.comparison.ground_truth": "training",
 }
+CIRCLES_LEFT: list[list[str]] = [
+    [
+        "detnet.backbones.shufflenet",
+        "detnet.backbones.spaces.shuffle_copy",
+        "detnet.backbones.spaces.shuffle_space",
+        "detnet.backbones.spaces.shuffle_supernet",
+    ],
+    ["detnet.backbones.spaces.detnet_space", "detnet.backbones.spaces.detnet_supernet"],
+    ["detnet.backbones.spaces.space", "detnet.backbones.spaces.supernet"],
+    ["detnet.detectors", "detnet.detectors.build"],
+]
 
 
 def part_of(module: str) -> str:
-    """The part of the house a dotted name belongs to: detnet.data.coco -> data."""
+    """The part of the house a dotted name belongs to: detnet.data.reading -> data."""
     names = module.split(".")
     if len(names) == 1:
         return "__init__"
     # `from detnet import load` imports what stands behind the front door.
     home = detnet._HOMES.get(names[1])
-    return part_of(home) if home else names[1]
+    if home:
+        return part_of(home)
+    inner = ".".join(names[1:3])
+    return inner if inner in MAY_IMPORT else names[1]
 
 
 def imported_modules(tree: ast.AST, module: str, *, is_package: bool) -> Iterator[tuple[int, str]]:
@@ -87,7 +100,8 @@ def violations(source: str, module: str, *, is_package: bool = False) -> list[st
             continue
         target = part_of(name)
         known = target in MAY_IMPORT
-        if known and target not in allowed:
+        # A folder with a rule of its own inside belongs to its part for everyone outside.
+        if LEFT.get(module) != target and known and not {target, target.split(".")[0]} & allowed:
             found.append(f"{module}:{line}: {part} may not import {target} ({name})")
     return found
 
@@ -114,30 +128,65 @@ def test_every_part_is_in_the_table() -> None:
     assert len(modules()) > 20
 
 
-def test_the_table_itself_has_no_cycle() -> None:
-    done: set[str] = set()
-    remaining = {part: set(uses) for part, uses in MAY_IMPORT.items() if part in EVERYTHING}
-    while remaining:
-        ready = [part for part, uses in remaining.items() if uses <= done]
-        assert ready, f"a cycle among {sorted(remaining)}"
-        done.update(ready)
-        for part in ready:
-            del remaining[part]
+def test_the_table_itself_has_no_circle() -> None:
+    assert circles(MAY_IMPORT) == []
+
+
+def circles(uses: Mapping[str, Set[str]]) -> list[list[str]]:
+    """The names that reach each other, as lists; none where imports go one way."""
+    left = {name: set(others) & uses.keys() for name, others in uses.items()}
+    while ready := [name for name, others in left.items() if not others & left.keys()]:
+        for name in ready:
+            del left[name]
+    reach = {name: others & left.keys() for name, others in left.items()}
+    for middle in left:
+        for name in left:
+            if middle in reach[name]:
+                reach[name] = reach[name] | reach[middle]
+    groups = {tuple(sorted(o for o in left if o in reach[n] and n in reach[o])) for n in left}
+    return sorted([*group] for group in groups if group)
+
+
+def test_circles_are_found() -> None:
+    uses = {"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": {"a"}, "e": {"e"}}
+    assert circles(uses) == [["b", "c"], ["e"]]
+
+
+def test_no_files_import_each_other_in_a_circle() -> None:
+    """Not inside a folder either, and late imports count: they hide a circle, not undo it."""
+    known = dict(modules())
+    uses: dict[str, set[str]] = {}
+    for module, path in known.items():
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        found = imported_names(tree, module, is_package=path.name == "__init__.py")
+        uses[module] = {name if name in known else name.rpartition(".")[0] for name in found}
+        uses[module].discard(module)
+    assert circles(uses) == CIRCLES_LEFT
+
+
+def imported_names(tree: ast.AST, module: str, *, is_package: bool) -> Iterator[str]:
+    """Yields the full dotted name of everything that a module imports, with what it takes."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and not node.level and node.module:
+            homes = detnet._HOMES if node.module == "detnet" else {}
+            yield from (homes.get(a.name, f"{node.module}.{a.name}") for a in node.names)
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
 
 
 @pytest.mark.parametrize(
     ("module", "source"),
     [
-        ("detnet.data.coco", "from detnet.engine.loop import train_steps"),
-        ("detnet.data.coco", "def f():\n    import detnet.detectors.files"),
+        ("detnet.data.reading", "from detnet.engine.loop import train_steps"),
+        ("detnet.data.reading", "def f():\n    import detnet.detectors.files"),
         ("detnet.engine.loop", "from detnet import data"),
         ("detnet.engine.loop", "from ..data import coco"),
         ("detnet.engine.loop", "from detnet import load"),
-        ("detnet.evaluation.coco", "if TYPE_CHECKING:\n    from detnet.data.coco import Split"),
-        ("detnet.necks.fpn", "from detnet.detectors import create"),
-        ("detnet.inference.predictor", "from detnet.engine.precision import fast_bf16"),
-        ("detnet.recipes.detect", "from detnet.cli import main"),
-        ("detnet.errors", "import detnet.tables, detnet.data.coco"),
+        ("detnet.data.loaders", "if TYPE_CHECKING:\n    from detnet.evaluation.coco import score"),
+        ("detnet.search.study.worker", "from detnet.search.scoring import scoring"),
+        ("detnet.inference.predictor", "from detnet.training.hub import find_weights"),
+        ("detnet.training.detection.train", "from detnet.cli import main"),
+        ("detnet.errors", "import detnet.tables, detnet.data.reading"),
     ],
 )
 def test_a_violation_is_found(module: str, source: str) -> None:
@@ -147,10 +196,13 @@ def test_a_violation_is_found(module: str, source: str) -> None:
 @pytest.mark.parametrize(
     ("module", "source"),
     [
-        ("detnet.data.coco", "import torch\nfrom detnet.errors import InputError"),
-        ("detnet.data.coco", "from detnet.data.folders import Split\nfrom .categories import x"),
-        ("detnet.detectors.roi", "from detnet.necks.fpn import Pyramid"),
-        ("detnet.cli.train", "def run(args):\n    from detnet.recipes.detect import train"),
+        ("detnet.data.reading", "import torch\nfrom detnet.errors import InputError"),
+        ("detnet.data.reading", "from detnet.coco.masks import x\nfrom .folders import Split"),
+        ("detnet.detectors.roi", "from detnet.detectors.fpn import Pyramid"),
+        (
+            "detnet.cli.train",
+            "def run(args):\n    from detnet.training.detection.train import train",
+        ),
         ("detnet.report.page", "from detnet import __version__"),
     ],
 )

@@ -31,8 +31,8 @@ BACKBONES = NameTable(
 OPEN_BACKBONES = NameTable(
     "backbone",
     {
-        "searched": "detnet.backbones.searched:searched",
-        "supernet": "detnet.backbones.searched:supernet",
+        "searched": "detnet.backbones.spaces.networks:searched",
+        "supernet": "detnet.backbones.spaces.networks:supernet",
     },
 )
 

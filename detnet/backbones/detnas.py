@@ -2,9 +2,9 @@
 
 from typing import Unpack
 
-from detnet.backbones.shuffle_space import Row, ShuffleSpace
 from detnet.backbones.shufflenet import ShuffleNet
-from detnet.backbones.space import parse_path
+from detnet.backbones.spaces.shuffle_space import Row, ShuffleSpace
+from detnet.backbones.spaces.space import parse_path
 from detnet.backbones.stages import StagedOptions
 
 SMALL = ShuffleSpace(

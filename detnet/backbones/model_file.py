@@ -11,7 +11,7 @@ from torch import Tensor
 
 from detnet.backbones.tensor_file import FORMAT_VERSION, KEY, TensorFile, read_file
 from detnet.errors import InputError
-from detnet.writing import replacing
+from detnet.files import replacing
 
 
 def write(path: Path, state: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:

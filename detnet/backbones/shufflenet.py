@@ -9,7 +9,7 @@ from detnet.backbones.base import StagedBackbone
 from detnet.backbones.blocks import Norm, StrideIn, initialise
 from detnet.backbones.depthwise import DepthwiseConv
 from detnet.backbones.norm import NormKind, make_norm
-from detnet.backbones.shuffle_space import Choice, Position, ShuffleSpace, describe_path
+from detnet.backbones.spaces.shuffle_space import Choice, Position, ShuffleSpace, describe_path
 from detnet.errors import InputError
 
 _DROPOUT = 0.2  # of whole channels, before a classifier's pooling

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from detnet.coco.columns import Problem
     from detnet.data.check import Report
-    from detnet.data.columns import Problem
 
 _SHOWN = 3  # records of a kind, and
 _CLASSES = 20  # classes listed without --all

@@ -86,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
     options = grid_options(args)
     _check(args)
     from detnet.cli.progress import telling
-    from detnet.recipes.comparison.compare import compare_sources
+    from detnet.evaluation.comparison.runs import compare_sources
     from detnet.report.comparison_text import format_comparison
 
     sources = [Path(source) for source in args.sources]
@@ -106,7 +106,7 @@ def run(args: argparse.Namespace) -> int:
         )
     comparison = compared.comparison
     if not args.no_speed and (args.models or any(source.is_dir() for source in sources)):
-        from detnet.recipes.comparison.cost import add_cost
+        from detnet.report.comparison_cost import add_cost
 
         add_cost(
             compared,
@@ -118,7 +118,7 @@ def run(args: argparse.Namespace) -> int:
         )
     page = None
     if args.output:
-        from detnet.recipes.comparison.pictures import write_output
+        from detnet.report.comparison_pictures import write_output
 
         page = write_output(compared, args.output, count=args.pictures)
     if args.json:

@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Prints what was read, left out and written."""
     from detnet.cli.progress import telling
-    from detnet.data.convert import convert
+    from detnet.data.formats.convert import convert
 
     with telling("images read") as tell:
         done = convert(

@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Runs the demonstration and says where its page is."""
     from detnet.cli.training import Watch, follow
-    from detnet.recipes.demo import Outcome, demo
+    from detnet.demo import Outcome, demo
 
     output = Path(args.output)
     outcomes: list[Outcome] = []

@@ -98,7 +98,7 @@ def _detector(args: argparse.Namespace, process: "Process", measures: dict[str, 
     from detnet.data.folders import find_split
     from detnet.evaluation.tables import format_scores
     from detnet.evaluation.voc import format_voc_scores
-    from detnet.recipes.evaluate import evaluate_file
+    from detnet.training.detection.evaluate import evaluate_file
 
     place = Path(args.data or args.annotations)
     split = find_split(
@@ -136,7 +136,7 @@ def _detector(args: argparse.Namespace, process: "Process", measures: dict[str, 
 
 def _classifier(args: argparse.Namespace, process: "Process") -> int:
     from detnet.evaluation.classification import format_errors
-    from detnet.recipes.classification.evaluate import evaluate_classifier
+    from detnet.training.classification.evaluate import evaluate_classifier
 
     scores = evaluate_classifier(
         Path(args.model), Path(args.data), split=args.split, **_how(args, process)

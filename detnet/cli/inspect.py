@@ -70,8 +70,8 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"{args.image}: is a folder; give one image file in it")
 
     from detnet.data.images import read_image
+    from detnet.files import replacing
     from detnet.inference.inspect_pictures import draw_activations, draw_receptive_fields
-    from detnet.writing import replacing
 
     image = read_image(args.image)
     inspections = _inspect([args.model, *args.beside], image, args)

@@ -23,7 +23,7 @@ from detnet.cli.settings import (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the run's place and one option for each setting."""
-    from detnet.recipes.classification.config import PretrainConfig, presets
+    from detnet.training.classification.config import PretrainConfig, presets
 
     add_run_arguments(parser, PretrainConfig, presets(), leave_out=("backbone_options",))
     add_options_argument(parser, "backbone_options")
@@ -32,8 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Trains, and tells how it went."""
     from detnet.backbones import require_backbone
-    from detnet.recipes.classification.config import PretrainConfig, make_config, read_config
-    from detnet.recipes.settings import dump_config
+    from detnet.training.classification.config import PretrainConfig, make_config, read_config
+    from detnet.training.settings import dump_config
 
     changes = {**given_settings(args, PretrainConfig), **given_options(args, "backbone_options")}
     config = settle_config(args, changes, make=make_config, read=read_config, dump=dump_config)
@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     require_backbone(config.backbone)  # before torch is imported: a mistake is answered at once
 
     from detnet.cli.training import Watch, follow
-    from detnet.recipes.classification.pretrain import pretrain, resume
+    from detnet.training.classification.train import pretrain, resume
 
     def start(watch: Watch) -> bool:
         return resume(place, watch=watch) if args.resume else pretrain(config, place, watch=watch)

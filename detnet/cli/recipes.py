@@ -14,7 +14,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from detnet.recipes.catalogue import Recipe
+    from detnet.training.catalogue import Recipe
 
 _SEARCHES = "`detnet search` says at its start what each phase will take"
 _UNITS = ((86_400, "days"), (3_600, "hours"), (60, "minutes"))
@@ -38,8 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Prints the list, or the measured costs."""
     from detnet.errors import InputError
-    from detnet.recipes.catalogue import RECIPES
     from detnet.tables import unknown_name
+    from detnet.training.catalogue import RECIPES
 
     for name in args.names:
         if name not in RECIPES:
@@ -110,7 +110,7 @@ def _measured(name: str, *, images: int, device: str | None) -> dict[str, Any]:
     from concurrent.futures import ProcessPoolExecutor
     from dataclasses import asdict
 
-    from detnet.recipes.estimate import estimate
+    from detnet.training.estimate import estimate
 
     fresh = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=fresh) as pool:

@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     runs = [Path(run) for run in args.runs]
     _check(args)
     if args.results_table:
-        from detnet.recipes.pages.results import write_results_page
+        from detnet.report.write_results import write_results_page
 
         table = Path(args.results_table)
         curves = Path(args.curves) if args.curves else None
@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"wrote {table}")
         return 0
 
-    from detnet.recipes.pages.page import follow_page, make_page
+    from detnet.report.run import follow_page, make_page
 
     if args.follow:
         said = False

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from detnet.errors import InputError
-from detnet.recipes.settings import Config, RunConfig, Settings, option_help
+from detnet.training.settings import Config, RunConfig, Settings, option_help
 
 
 def add_run_arguments(

@@ -27,7 +27,7 @@ _GROUPS = ("detector_options", "backbone_options")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the run's place and one option for each setting."""
-    from detnet.recipes.config import TrainConfig, presets
+    from detnet.training.detection.config import TrainConfig, presets
 
     add_run_arguments(parser, TrainConfig, presets(), leave_out=_GROUPS)
     for group in _GROUPS:
@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     """Trains, and tells how it went."""
     from detnet.backbones import require_backbone
     from detnet.detectors import DETECTORS
-    from detnet.recipes.config import dump_config, make_config, read_config
+    from detnet.training.detection.config import dump_config, make_config, read_config
 
     changes = _changes(args)
     config = settle_config(args, changes, make=make_config, read=read_config, dump=dump_config)
@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(unknown_name(DETECTORS.kind, config.detector, DETECTORS))
 
     from detnet.cli.training import Watch, follow
-    from detnet.recipes.detect import resume, train
+    from detnet.training.detection.train import resume, train
 
     def start(watch: Watch) -> bool:
         return resume(place, watch=watch) if args.resume else train(config, place, watch=watch)
@@ -60,6 +60,6 @@ def run(args: argparse.Namespace) -> int:
 
 def _changes(args: argparse.Namespace) -> dict[str, Any]:
     """The settings given on the command line, those of each group together."""
-    from detnet.recipes.config import TrainConfig
+    from detnet.training.detection.config import TrainConfig
 
     return {**given_settings(args, TrainConfig), **given_options(args, *_GROUPS)}

@@ -48,9 +48,9 @@ def run(args: argparse.Namespace) -> int:
     if args.backbone and args.backbone not in BACKBONES:  # before torch is imported
         raise InputError(unknown_name("backbone", args.backbone, BACKBONES))
 
-    from detnet.recipes.weights.carry import open_weights
-    from detnet.recipes.weights.file import export, facts, trial
-    from detnet.recipes.weights.hub import find_weights, push
+    from detnet.training.hub import find_weights, push
+    from detnet.training.pretrained import open_weights
+    from detnet.training.weights_file import export, facts, trial
 
     path = find_weights(args.weights)
     source = open_weights(path)

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from detnet.data.annotations import Annotations
+from detnet.coco.annotations import Annotations
 
 Key = tuple[int, int, int]
 

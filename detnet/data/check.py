@@ -5,12 +5,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from detnet.data.columns import SEVERITIES, Findings, Problem
+from detnet.coco.columns import SEVERITIES, Findings, Problem
+from detnet.coco.validate import find_problems
 from detnet.data.contents import read_content
 from detnet.data.folders import SPLITS, Split, find_split, find_splits, leads_out, names_start
 from detnet.data.image_files import IMAGE_SUFFIXES, ImageFile, inspect_images
 from detnet.data.statistics import statistics
-from detnet.data.validate import find_problems
 from detnet.errors import InputError
 
 _NAMED = 5  # how many names a message lists

@@ -3,9 +3,9 @@
 import hashlib
 from typing import Any
 
+from detnet.coco.validate import read_json
 from detnet.data.folders import Split
-from detnet.data.validate import read_json
-from detnet.data.voc_content import fingerprint_voc_lists, read_voc_lists
+from detnet.data.formats.voc_content import fingerprint_voc_lists, read_voc_lists
 
 
 def read_content(split: Split) -> dict[str, Any]:

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
+from detnet.data.formats.voc_lists import find_lists, find_standard, find_years, names_root
 from detnet.data.names import leaves
-from detnet.data.voc_lists import find_lists, find_standard, find_years, names_root
 from detnet.errors import InputError
 
 SPLITS = ("train", "val", "test")

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from detnet.data.keypoints import keypoints_flaw
-from detnet.data.mask_areas import segmentation_area
-from detnet.data.masks import encode_box, encode_segmentation, segmentation_of
+from detnet.coco.keypoints import keypoints_flaw
+from detnet.coco.mask_areas import segmentation_area
+from detnet.coco.masks import encode_box, encode_segmentation, segmentation_of
 
 Record = dict[str, Any]
 

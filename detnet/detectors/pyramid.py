@@ -5,8 +5,8 @@ from torch import Tensor, nn
 from detnet.backbones.base import Backbone, FeatureInfo
 from detnet.backbones.blocks import scale_channels
 from detnet.backbones.norm import NormKind
+from detnet.detectors.fpn import FPN, Extra
 from detnet.errors import InputError
-from detnet.necks.fpn import FPN, Extra
 
 
 class PyramidNet(nn.Module):

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from detnet.errors import InputError
-from detnet.writing import replacing
+from detnet.files import replacing
 
 
 def save(path: str | Path, state: dict[str, Any]) -> None:

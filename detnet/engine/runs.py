@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import IO, Any
 
 from detnet.errors import InputError
-from detnet.writing import write_text
+from detnet.files import write_text
 
 fcntl: ModuleType | None
 try:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from detnet.evaluation.records import Records
+from detnet.coco.records import Records
 
 # Standard deviation of human labelling by keypoint, relative to an object's size, in COCO's order:
 # nose, then left and right of eyes, ears, shoulders, elbows, wrists, hips, knees, ankles.

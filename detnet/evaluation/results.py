@@ -9,7 +9,7 @@ import numpy as np
 import pycocotools.mask
 
 from detnet.errors import InputError
-from detnet.writing import write_text
+from detnet.files import write_text
 
 _MASK_THRESHOLD = 0.5
 _HALF = 0.5  # from a pixel's edge to its centre, where COCO's keypoints have it

@@ -10,7 +10,7 @@ import numpy as np
 
 from detnet.errors import InputError
 from detnet.evaluation.normalise import Detections, Truth
-from detnet.writing import replacing
+from detnet.files import replacing
 
 TEST_SET = "test-dev2017"
 _SERVER_NAME = re.compile(r"(detections|person_keypoints)_[^_]+_.+_results")

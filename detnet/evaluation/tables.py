@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from detnet.evaluation.layout import lay_out
+from detnet.text import lay_out
 
 _MEASURES = {"AP": "Average precision", "AR": "Average recall"}
 _COCO_SIZES = ("all", "small", "medium", "large")

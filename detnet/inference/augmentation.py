@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import batched_nms
 
-from detnet.data.keypoints import KeypointLayout
+from detnet.coco.keypoints import KeypointLayout
 from detnet.errors import InputError
 from detnet.inference.soft_nms import DECAYS, Choose, Decay, decider, handing_over, soft_nms
 

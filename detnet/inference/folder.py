@@ -13,10 +13,10 @@ from torch import Tensor
 from detnet.data.images import read_image
 from detnet.errors import InputError
 from detnet.evaluation.results import write_results
+from detnet.files import replacing, write_text
 from detnet.inference.predictor import Prediction, Predictor, batches
 from detnet.inference.sources import Source
 from detnet.inference.video import VideoWriter, read_frames, read_info
-from detnet.writing import replacing, write_text
 
 JPEG_QUALITY = 92
 

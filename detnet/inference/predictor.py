@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
+from detnet.coco.keypoints import KeypointLayout
 from detnet.data.images import read_image
-from detnet.data.keypoints import KeypointLayout
 from detnet.detectors.build import info_of
 from detnet.detectors.files import load_model
 from detnet.errors import InputError

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from detnet.evaluation.comparison.compare import SCORE_OF_FOUND
+from detnet.files import write_text
 from detnet.report.comparison_text import found_and_missed, how_measured, how_scored, letter
 from detnet.report.comparison_views import pair_view, size_tables
 from detnet.report.pictures import Colour, Mark
 from detnet.report.rendering import render_template
 from detnet.report.score_tables import KINDS, overlap_name
-from detnet.writing import write_text
 
 # Of the detectors in pictures, in turn; told apart by most colour-blind eyes.
 COLOURS: tuple[Colour, ...] = ((86, 180, 233), (245, 130, 32), (62, 207, 159), (240, 228, 66))

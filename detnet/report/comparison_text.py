@@ -4,8 +4,8 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from detnet.evaluation.layout import lay_out
 from detnet.report.score_tables import KINDS, column_title, overlap_name, sigmas_in_words
+from detnet.text import lay_out
 
 WIDTH = 120
 WORDS = {"higher": "higher", "lower": "lower", "cannot be told from noise": "noise"}

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from detnet.files import replacing
 from detnet.report.results import Result
-from detnet.writing import replacing
 
 # Okabe and Ito's colours, which the colour-blind can tell apart.
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")

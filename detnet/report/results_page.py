@@ -9,9 +9,9 @@ from typing import Any
 from detnet.errors import InputError
 from detnet.evaluation.classification import without_top5
 from detnet.report.detector_table import detector_table
-from detnet.report.published import COLUMNS, Published
 from detnet.report.results import Result, hardware
 from detnet.report.search.results import SearchResult, search_section
+from detnet.training.published import COLUMNS, Published
 
 _HEAD = """# Results
 

@@ -7,7 +7,7 @@ from typing import Any
 from detnet.evaluation.classification import without_top5
 from detnet.evaluation.coco import HEADLINE, KEYPOINT_HEADLINE
 from detnet.evaluation.keypoints import COCO_SIGMAS
-from detnet.report.published import SIZES, Published
+from detnet.training.published import SIZES, Published
 
 KINDS = {"bbox": "Boxes", "segm": "Masks", "keypoints": "Keypoints"}
 LONG_NAMES = {"s": "small", "m": "medium", "l": "large"}

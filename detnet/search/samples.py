@@ -7,8 +7,8 @@ from itertools import combinations, islice
 import numpy as np
 from numpy.typing import NDArray
 
-from detnet.backbones.shuffle_space import ShuffleSpace
-from detnet.backbones.space import Space
+from detnet.backbones.spaces.shuffle_space import ShuffleSpace
+from detnet.backbones.spaces.space import Space
 from detnet.errors import InputError
 from detnet.search.costs.extremes import Path
 

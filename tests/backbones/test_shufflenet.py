@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 from detnet.backbones.depthwise import DepthwiseConv
 from detnet.backbones.detnas import SMALL
-from detnet.backbones.shuffle_space import CHOICES, Choice, Position, Row, ShuffleSpace
 from detnet.backbones.shufflenet import ShuffleBlock, ShuffleNet
-from detnet.backbones.space import parse_path
+from detnet.backbones.spaces.shuffle_space import CHOICES, Choice, Position, Row, ShuffleSpace
+from detnet.backbones.spaces.space import parse_path
 from detnet.errors import InputError
 from detnet.inference.fuse import fuse
 

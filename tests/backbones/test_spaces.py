@@ -2,7 +2,7 @@
 
 import pytest
 
-from detnet.backbones.space import SPACES, read_space
+from detnet.backbones.spaces.space import SPACES, read_space
 from tests.contracts import check_space
 
 

@@ -13,14 +13,14 @@ from detnet.backbones.files import ClassifierInfo, load_classifier, read_classif
 from detnet.backbones.model_file import kind_of
 from detnet.backbones.tensor_file import read_file
 from detnet.cli import main
-from detnet.data.categories import Categories
-from detnet.data.shapes import write_scenes
+from detnet.coco.categories import Categories
+from detnet.data.scenes import write_scenes
 from detnet.detectors import create
 from detnet.detectors.files import load_model, load_weights, read_info, save_model
 from detnet.errors import InputError
-from detnet.recipes.config import make_config
-from detnet.recipes.material import make_model
-from detnet.recipes.weights.carry import open_for
+from detnet.training.detection.config import make_config
+from detnet.training.detection.model_and_data import make_model
+from detnet.training.pretrained import open_for
 from tests.backbones.hostile_headers import CLASSIFIER, DETECTOR, RAW, TEXTS
 
 Case = tuple[Callable[[bytes], bytes], str]

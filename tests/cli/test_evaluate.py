@@ -16,7 +16,7 @@ from detnet.backbones.files import ClassifierInfo, save_classifier
 from detnet.cli import main
 from detnet.cli.evaluate import _how
 from detnet.data.folders import find_split
-from detnet.data.shapes import write_scenes
+from detnet.data.scenes import write_scenes
 from detnet.detectors import create
 from detnet.detectors.files import save_model
 from detnet.engine.distributed import Process

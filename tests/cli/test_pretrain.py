@@ -10,8 +10,8 @@ import yaml
 from PIL import Image
 
 from detnet.cli import main
-from detnet.recipes.classification.config import make_config
-from detnet.recipes.classification.network import describe
+from detnet.training.classification.config import make_config
+from detnet.training.classification.network import describe
 
 QUICK = [
     "--backbone", "resnet50", "--width", "0.125", "--image-size", "32", "--batch-size", "4",

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from detnet.cli import main
-from detnet.recipes.catalogue import RECIPES
+from detnet.training.catalogue import RECIPES
 
 
 def test_the_list_names_every_recipe_with_its_row(capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,7 +14,7 @@ import torch
 import yaml
 
 from detnet.cli import main
-from detnet.data.shapes import write_scenes
+from detnet.data.scenes import write_scenes
 
 QUICK = [
     "--width", "0.125", "--min-sizes", "96", "--max-size", "128", "--batch-size", "2",

@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from detnet.data.annotations import Annotations
+from detnet.coco.annotations import Annotations
 from detnet.data.batches import TrainBatches, repeat_factors
-from detnet.data.coco import load_annotations
 from detnet.data.folders import Split
+from detnet.data.reading import load_annotations
 
 WriteData = Callable[..., Split]
 Record = Callable[..., dict[str, Any]]

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from detnet.data.annotations import Annotations
-from detnet.data.coco import load_annotations
+from detnet.coco.annotations import Annotations
 from detnet.data.folders import Split
 from detnet.data.loaders import (
     DetectionDataset,
@@ -16,6 +15,7 @@ from detnet.data.loaders import (
     stream,
     train_loader,
 )
+from detnet.data.reading import load_annotations
 from detnet.data.transforms import eval_transform, train_transform
 from detnet.errors import InputError
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from detnet.detectors import create
 from detnet.detectors.files import load_model, save_model
-from detnet.detectors.paths import take_path
+from detnet.detectors.supernet import take_path
 from detnet.errors import InputError
 from detnet.inference.fuse import fuse
 from tests.contracts import scene

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from detnet.detectors import create
 from detnet.detectors.fcos import PointDetector
-from detnet.detectors.paths import take_path
+from detnet.detectors.supernet import take_path
 from detnet.detectors.weights import from_torchvision
 from detnet.errors import InputError
 from tests.detectors.test_parity import OURS, RENAMED, THEIRS, batch

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from detnet.backbones import BACKBONES
-from detnet.backbones.shuffle_space import Row, ShuffleSpace
+from detnet.backbones.spaces.shuffle_space import Row, ShuffleSpace
 from detnet.detectors.pyramid import PyramidNet
 from detnet.errors import InputError
 

@@ -7,10 +7,10 @@ import torch
 from torch import nn
 
 from detnet.backbones import build_backbone
-from detnet.backbones.space import parse_path
+from detnet.backbones.spaces.space import parse_path
 from detnet.detectors import create
 from detnet.detectors.files import load_model, save_model
-from detnet.detectors.paths import take_path
+from detnet.detectors.supernet import take_path
 from detnet.detectors.weights import is_class_layer
 from detnet.detectors.yolo import GridNet, GridOptions
 from detnet.errors import InputError

@@ -11,7 +11,7 @@ import torch
 from detnet.errors import InputError
 from detnet.evaluation.coco import score
 from detnet.evaluation.results import encode_masks, to_results, write_results
-from detnet.writing import write_text
+from detnet.files import write_text
 
 
 def test_records() -> None:

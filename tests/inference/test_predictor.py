@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from detnet.data.masks import decode_masks
+from detnet.coco.masks import decode_masks
 from detnet.detectors import create
 from detnet.detectors.files import save_model
 from detnet.errors import InputError

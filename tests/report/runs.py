@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from detnet.data.shapes import write_scenes
+from detnet.data.scenes import write_scenes
 from detnet.evaluation.coco import score
-from detnet.recipes.config import make_config, write_config
+from detnet.training.detection.config import make_config, write_config
 
 # What breaks a page that is not careful.
 NAMES = ("<script>alert(1)</script>", "猫 \"cat\" & 'dog'", "</style><b>x" + "_and_so_on" * 12)

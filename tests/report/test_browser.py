@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from detnet.recipes.pages.page import follow_page, make_page
+from detnet.report.run import follow_page, make_page
 from tests.report.browser import Browser, visible
 from tests.report.runs import NAMES, log, write_data, write_run
 

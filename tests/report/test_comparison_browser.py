@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from detnet.recipes.comparison.compare import compare_sources
-from detnet.recipes.comparison.pictures import write_output
+from detnet.evaluation.comparison.runs import compare_sources
+from detnet.report.comparison_pictures import write_output
 from tests.report.browser import Browser, visible
 from tests.report.runs import write_data, write_run
 

@@ -8,10 +8,10 @@ import pytest
 import yaml
 
 from detnet.errors import InputError
-from detnet.report.published import PUBLISHED
 from detnet.report.result_curves import write_curves
 from detnet.report.results import read_result
 from detnet.report.results_page import read_comparison, results_page
+from detnet.training.published import PUBLISHED
 
 SCORES = {"AP": 0.5, "AP50": 0.8, "AP75": 0.45, "APs": None, "APm": 0.25, "APl": 0.75}
 

@@ -2,8 +2,8 @@ import pytest
 
 from detnet.evaluation.coco import KEYPOINT_HEADLINE
 from detnet.evaluation.keypoints import COCO_SIGMAS
-from detnet.report.published import PUBLISHED
 from detnet.report.score_tables import Comparison, column_title, score_view, sigmas_in_words
+from detnet.training.published import PUBLISHED
 from tests.report.test_page import scores
 
 

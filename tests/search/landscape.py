@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from detnet.backbones.space import Space
+from detnet.backbones.spaces.space import Space
 from detnet.search.methods.method import Method, Path, Scored
 
 

@@ -23,7 +23,7 @@ class Known(Legality):
     """Costs by a rule, so that no network is built."""
 
     def __init__(self, genes: int = 12, limits: Limits | None = None) -> None:
-        from detnet.backbones.shuffle_space import Row, ShuffleSpace
+        from detnet.backbones.spaces.shuffle_space import Row, ShuffleSpace
 
         self.space = ShuffleSpace(stem_channels=8, rows=(Row("c2", genes, 24),))
         self.limits = limits or Limits()

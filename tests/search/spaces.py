@@ -6,9 +6,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from detnet.backbones.base import Backbone, FeatureInfo
-from detnet.backbones.shuffle_space import Row, ShuffleSpace
-from detnet.backbones.space import Gene, Space
-from detnet.backbones.supernet import Supernet
+from detnet.backbones.spaces.shuffle_space import Row, ShuffleSpace
+from detnet.backbones.spaces.space import Gene, Space
+from detnet.backbones.spaces.supernet import Supernet
 from detnet.search.costs.limits import Costs, Legality, Limits
 
 TINY = ShuffleSpace(stem_channels=8, rows=(Row("c2", 1, 24), Row("c3", 2, 48)))  # 64 networks

@@ -5,8 +5,8 @@ from itertools import product
 import numpy as np
 import pytest
 
-from detnet.backbones.shuffle_space import Row, ShuffleSpace
-from detnet.backbones.space import read_space
+from detnet.backbones.spaces.shuffle_space import Row, ShuffleSpace
+from detnet.backbones.spaces.space import read_space
 from detnet.errors import InputError
 from detnet.search.costs.counting import Costs
 from detnet.search.samples import draw_paths, largest_within

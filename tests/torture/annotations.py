@@ -8,8 +8,8 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from detnet.data.coco import load_annotations
 from detnet.data.folders import find_split
+from detnet.data.reading import load_annotations
 from detnet.errors import InputError
 from tests.torture.command import Found, Said, call, finite_json, judge, short, where
 from tests.torture.material import write_coco, write_voc, write_yolo

@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from tests.recipes.search.small_search import write_data
+from tests.search.small_search import write_data
 from tests.torture.command import Found, Said, judge
 from tests.torture.material import write_coco, write_voc
 from tests.torture.mutate_bytes import Random

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from tests.recipes.search.small_search import write_classes, write_data
+from tests.search.small_search import write_classes, write_data
 from tests.torture.command import Found, call, finite_json, judge
 from tests.torture.mutate_bytes import Random, mutate_bytes
 from tests.torture.mutate_json import change, mutate_json

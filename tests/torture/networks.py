@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from tests.recipes.search.small_search import SPACE
+from tests.search.small_search import SPACE
 
 BACKBONE: dict[str, Any] = {"backbone_options": {"space": SPACE, "path": "0 1 2 3"}, "width": 0.5}
 _DETECTOR: dict[str, Any] = {

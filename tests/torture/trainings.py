@@ -9,8 +9,8 @@ from typing import Any
 
 import yaml
 
-from tests.recipes.search.small_search import AS_CLASSIFIER, SPACE, UNDER_DETECTOR, write_classes
-from tests.recipes.search.small_search import settings as search_settings
+from tests.search.small_search import AS_CLASSIFIER, SPACE, UNDER_DETECTOR, write_classes
+from tests.search.small_search import settings as search_settings
 
 _CLOCKS = {"seconds", "images_per_s", "data_s", "step_s", "score_s", "evaluation_s"}
 _SMALL = {"device": "cpu", "precision": "fp32", "workers": 0, "seed": 7}
@@ -37,7 +37,7 @@ class Job:
 
 def write_material(base: Path) -> dict[str, Job]:
     """Writes data and settings for all jobs."""
-    from detnet.data.shapes import write_scenes
+    from detnet.data.scenes import write_scenes
 
     data, classes = base / "scenes", base / "classes"
     if not data.exists():

@@ -47,8 +47,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Trains, and tells the table and the differences."""
     from detnet.cli.training import Watch, follow
-    from detnet.recipes.search.alone.baselines import baselines
-    from detnet.report.search.alone import format_baselines
+    from detnet.search.standalone.baselines import baselines
+    from detnet.search.standalone.text import format_baselines
 
     found: dict[str, Any] = {}
 

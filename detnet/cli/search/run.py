@@ -18,7 +18,7 @@ from detnet.errors import InputError
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the run's place, the phase, and one option for each setting."""
-    from detnet.recipes.search.config import GROUPS, PHASES, SearchConfig, presets, setting_help
+    from detnet.search.config import GROUPS, PHASES, SearchConfig, presets, setting_help
 
     add_run_arguments(parser, SearchConfig, presets(), leave_out=GROUPS)
     parser.add_argument(
@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Searches, and tells how it went."""
-    from detnet.recipes.search.config import dump_config, make_config, read_config
+    from detnet.search.config import dump_config, make_config, read_config
 
     changes = _changes(args)
     config = settle_config(args, changes, make=make_config, read=read_config, dump=dump_config)
@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
 
     from detnet.cli.search.telling import in_words
     from detnet.cli.training import Watch, follow
-    from detnet.recipes.search.phases import run_phases
+    from detnet.search.phases import run_phases
 
     def start(watch: Watch) -> bool:
         return run_phases(
@@ -88,7 +88,7 @@ def refuse_options(args: argparse.Namespace) -> None:
 
 def _changes(args: argparse.Namespace) -> dict[str, Any]:
     """The settings given on the command line, those of each group together."""
-    from detnet.recipes.search.config import GROUPS, SearchConfig
+    from detnet.search.config import GROUPS, SearchConfig
 
     given = given_settings(args, SearchConfig)
     for group in GROUPS:
@@ -110,7 +110,7 @@ def _dest(group: str) -> str:
 
 def _tell(place: Path, *, as_json: bool) -> None:
     """Says what there is now."""
-    from detnet.recipes.search.alone.sharing import read_json
+    from detnet.search.standalone.sharing import read_json
 
     winner = place / "winner.json"
     found = read_json(winner) if winner.is_file() else None

@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Writes the page, and prints the summary or the JSON."""
-    from detnet.recipes.pages.search import make_search_page
+    from detnet.report.search.assemble import make_search_page
     from detnet.report.search.text import format_search
 
     page, summary = make_search_page(args.run, output=args.output, storage=args.storage)

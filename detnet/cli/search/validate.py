@@ -44,8 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Scores, trains, and tells how the two agree."""
     from detnet.cli.training import Watch, follow
-    from detnet.recipes.search.alone.validate import validate
-    from detnet.report.search.alone import format_ranking
+    from detnet.search.standalone.text import format_ranking
+    from detnet.search.standalone.validate import validate
 
     found: dict[str, Any] = {}
 

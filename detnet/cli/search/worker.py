@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
     """Scores candidates until the search is over or this worker is stopped."""
     from detnet.cli.search.telling import in_words
     from detnet.cli.training import Watch, follow
-    from detnet.recipes.search.phases import join
+    from detnet.search.phases import join
 
     def start(watch: Watch) -> bool:
         return join(args.run, storage=args.storage, watch=in_words(watch))

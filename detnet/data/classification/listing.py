@@ -17,7 +17,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from detnet.writing import replacing
+from detnet.files import replacing
 
 _VERSION = 1
 _KEEP_AFTER_S = 0.5  # a listing made faster is not worth a file

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from detnet.evaluation.layout import lay_out
+from detnet.text import lay_out
 
 _MOST_CLASSES = 12  # whose confusion matrix fits a terminal
 _MOST_LINES = 20

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from detnet.files import write_text
 from detnet.report.curves import Chart, training_charts
 from detnet.report.rendering import render_template
 from detnet.report.search.charts import cost_name, cost_text, front_chart, progress_chart
@@ -21,7 +22,6 @@ from detnet.report.search.views import (
     preference_view,
     score_text,
 )
-from detnet.writing import write_text
 
 _STATE = {
     "not begun": "The search has not begun.",

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from detnet.errors import InputError
-from detnet.report.search.alone import baselines_markdown, ranking_line
+from detnet.search.standalone.text import baselines_markdown, ranking_line
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from detnet.evaluation.layout import lay_out
-from detnet.report.search.alone import comparison_lines, ranking_line
 from detnet.report.search.charts import cost_name, cost_text
 from detnet.report.search.views import duration, score_text
+from detnet.search.standalone.text import comparison_lines, ranking_line
+from detnet.text import lay_out
 
 _MOST_ROWS = 12
 _INDENT = "  "

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from detnet.backbones.base import Classifier
 from detnet.backbones.cost import count_macs, count_params, skip_norms
 from detnet.backbones.norm import make_norm
-from detnet.backbones.shuffle_space import ShuffleSpace
 from detnet.backbones.shufflenet import ShuffleBlock, conv_unit
-from detnet.backbones.space import Space
+from detnet.backbones.spaces.shuffle_space import ShuffleSpace
+from detnet.backbones.spaces.space import Space
 from detnet.errors import InputError
 from detnet.search.costs.extremes import Path, descend, within_both
 

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Sequence
 
-from detnet.backbones.space import Space
+from detnet.backbones.spaces.space import Space
 
 Path = tuple[int, ...]
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from detnet.backbones.space import Space
+from detnet.backbones.spaces.space import Space
 from detnet.search.costs.extremes import Path
 
 _WARM_UP = 3  # passes that are not counted: memory and kernels are chosen in them

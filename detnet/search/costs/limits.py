@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 
-from detnet.backbones.space import Space
+from detnet.backbones.spaces.space import Space
 from detnet.errors import InputError
 from detnet.search.costs.counting import CostName, Costs
 from detnet.search.costs.extremes import Path, descend

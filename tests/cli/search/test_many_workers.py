@@ -13,8 +13,8 @@ import pytest
 
 from detnet.cli import main
 from tests.cli.search.test_worker import CHEAP, add_supernet
-from tests.recipes.search.settings_of_search import make_run
 from tests.search.postgres import server, storage
+from tests.search.settings_of_search import make_run
 
 __all__ = ["server", "storage"]  # fixtures
 
@@ -27,7 +27,7 @@ SIZES = {"generations": 2, "population": 6, "parents": 2, "mutations": 2, "cross
 @pytest.fixture
 def runs(tmp_path: Path) -> tuple[Path, Path]:
     """Two equal searches, in folders of their own."""
-    from detnet.data.shapes import write_scenes
+    from detnet.data.scenes import write_scenes
 
     write_scenes(tmp_path / "scenes", train=4, val=2, size=(128, 96))
     run = make_run(tmp_path / "run", None, tmp_path / "scenes", from_scratch=True, **SIZES, **CHEAP)

@@ -1,4 +1,4 @@
-"""`detnet search` as a person calls it, up to where the work begins; tests/recipes has the work."""
+"""`detnet search` as a person calls it, up to where the work begins: that is in tests/search."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,7 @@ import torch
 import yaml
 
 from detnet.cli import main
-from tests.recipes.search.small_search import settings, write_classes, write_data
+from tests.search.small_search import settings, write_classes, write_data
 
 
 def error_line(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> str:

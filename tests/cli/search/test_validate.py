@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from detnet.cli import main
-from detnet.data.shapes import write_scenes
-from detnet.recipes.search.alone.sharing import write_json
-from tests.recipes.search.settings_of_search import make_run
+from detnet.data.scenes import write_scenes
+from detnet.search.standalone.sharing import write_json
+from tests.search.settings_of_search import make_run
 
 
 @pytest.fixture

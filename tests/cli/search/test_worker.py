@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from detnet.cli import main
-from detnet.data.shapes import write_scenes
+from detnet.data.scenes import write_scenes
 from detnet.detectors.files import save_model
-from tests.recipes.search.conftest import tiny_detector
-from tests.recipes.search.settings_of_search import make_run
+from tests.search.conftest import tiny_detector
+from tests.search.settings_of_search import make_run
 
 FEW = {"generations": 1, "population": 3, "parents": 2, "mutations": 1, "crossovers": 1}
 CHEAP = {"scoring": "full", "recalibration_images": 2, "heartbeat_s": 1}

@@ -7,9 +7,9 @@ import pytest
 import yaml
 
 from detnet.errors import InputError
-from detnet.recipes.pages.results import write_results_page
 from detnet.report.search.results import is_search, read_search_result, search_section
-from tests.report.search.test_alone import BASELINES, RANKING
+from detnet.report.write_results import write_results_page
+from tests.search.standalone.test_text import BASELINES, RANKING
 
 CONFIG = {
     "space": "detnas_small",

@@ -3,9 +3,9 @@
 from detnet.report.search.records import SearchRecord
 from detnet.report.search.summary import summarise
 from detnet.report.search.text import format_search
-from tests.report.search.test_alone import BASELINES, RANKING
 from tests.report.search.test_page import detnet_search, full_search
 from tests.report.search.test_summary import a_thousand
+from tests.search.standalone.test_text import BASELINES, RANKING
 
 
 def test_the_main_things_are_said() -> None:

@@ -17,7 +17,7 @@ from detnet.backbones.detnas import (
     LARGE,
     SMALL,
 )
-from detnet.backbones.space import Space
+from detnet.backbones.spaces.space import Space
 from detnet.errors import InputError
 from detnet.search.costs.limits import Costs
 from tests.search.spaces import TINY, DepthSpace

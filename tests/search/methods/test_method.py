@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from detnet.backbones.detnas import SMALL
-from detnet.backbones.space import Space
+from detnet.backbones.spaces.space import Space
 from detnet.errors import InputError
 from detnet.search.costs.limits import Costs, Legality, Limits
 from detnet.search.methods.method import METHODS, Method, Scored, make_method

@@ -1,0 +1,219 @@
+"""Turns data sets from COCO, Pascal VOC or YOLO format into one another."""
+
+import json
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from detnet.coco.mask_areas import pixel_area, polygon_areas
+from detnet.coco.validate import read_sound
+from detnet.data.folders import Split, find_split, find_splits, names_start, require_inside
+from detnet.data.formats.interchange import (
+    LabelledBox,
+    Picture,
+    PictureSet,
+    Progress,
+    place_image,
+    plain,
+    unique_names,
+)
+from detnet.data.formats.voc import read_voc, write_voc
+from detnet.data.formats.yolo import find_yaml, read_yolo, write_yolo
+from detnet.errors import InputError
+
+FORMATS = ("coco", "voc", "yolo")
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What `convert` did.
+
+    Args:
+        source_format: as recognised or given.
+        counts: {split: {"images", "annotations"}} of the result.
+        notes: what was left out or changed, one line each.
+    """
+
+    source_format: str
+    counts: dict[str, dict[str, int]]
+    notes: list[str] = field(default_factory=list)
+
+
+def convert(
+    source: Path,
+    output: Path,
+    *,
+    source_format: str | None = None,
+    target_format: str = "coco",
+    link: bool = True,
+    keep_difficult: bool = False,
+    zero_based: bool = False,
+    outside: bool = False,
+    progress: Progress | None = None,
+) -> Conversion:
+    """Converts a data set into a new folder, which is there whole or not at all.
+
+    Args:
+        source: a folder in one of the formats, or a COCO file with its images beside it.
+        output: must not exist.
+        source_format: "coco", "voc" or "yolo"; recognised if None.
+        target_format: the same.
+        link: images are hard links to the source's where possible, else copies.
+        keep_difficult: see `read_voc`.
+        zero_based: see `read_voc`.
+        outside: take images that lie outside of `source`, too, where its files name them.
+
+    Raises:
+        InputError: the source cannot be read, names an image outside of it, or the output exists.
+    """
+    source, output = Path(source), Path(output)
+    if output.exists() or output.is_symlink():
+        raise InputError(f"{output}: exists already; name a folder that does not")
+    found = source_format or recognise(source)
+    if found == target_format:
+        raise InputError(f"{source}: is in {found} format already; nothing to convert")
+    if found == "voc":
+        pictures = read_voc(
+            source, keep_difficult=keep_difficult, zero_based=zero_based, progress=progress
+        )
+    elif found == "yolo":
+        pictures = read_yolo(source, outside=outside, progress=progress)
+    else:
+        pictures = read_coco(source, outside=outside)
+    if not any(picture.boxes for picture in pictures.pictures):
+        raise InputError(f"{source}: read as {found}, no image has an object; is it the format?")
+    write = {"coco": write_coco, "voc": write_voc, "yolo": write_yolo}[target_format]
+    output.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}-") as scratch:
+            whole = Path(scratch) / "data"
+            whole.mkdir()
+            written = write(pictures, whole, link=link)
+            whole.rename(output)
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        # Of a full disk the system does not say which file it was.
+        raise OSError(error.errno, error.strerror or str(error), str(output)) from error
+    counts = {
+        split: {"images": len(members), "annotations": written[split]}
+        for split, members in pictures.splits.items()
+    }
+    return Conversion(found, counts, pictures.notes)
+
+
+def recognise(source: Path) -> str:
+    """Says which format a folder is in.
+
+    Raises:
+        InputError: there is no such folder, or it is in none.
+    """
+    if source.is_file() and source.suffix == ".json":
+        return "coco"
+    if not source.is_dir():
+        raise InputError(f"{source}: no such folder; give the folder of a data set")
+    try:
+        return "voc" if any(split.lists for split in find_splits(source).values()) else "coco"
+    except InputError:
+        pass
+    if next(source.rglob("*.xml"), None) is not None:
+        return "voc"
+    named = find_yaml(source)[0] is not None or next(source.rglob("classes.txt"), None) is not None
+    if named or any(path.is_dir() for path in source.rglob("labels")):
+        return "yolo"
+    raise InputError(
+        f"{source}: no data set recognised; it has no COCO annotations, no XML files (voc) and no "
+        f"data.yaml or labels folder (yolo)"
+    )
+
+
+def read_coco(source: Path, *, outside: bool = False) -> PictureSet:
+    """Reads all splits of a COCO data set.
+
+    Args:
+        outside: see `convert`.
+
+    Raises:
+        InputError: it has errors as `detnet check` reports them, or its splits' categories differ.
+    """
+    if source.is_file():
+        split = find_split(source, "train", outside=outside)
+        splits = {"train": split}
+    else:
+        splits = find_splits(source, outside=outside)
+    classes: list[str] = []
+    pictures: dict[str, list[Picture]] = {}
+    for name, split in splits.items():
+        raw = read_sound(split.annotations)
+        names = {row["id"]: row["name"] for row in raw["categories"]}
+        ordered = [names[number] for number in sorted(names)]
+        if classes and ordered != classes:
+            raise InputError(f"{split.annotations}: categories differ from the other splits'")
+        classes = ordered
+        pictures[name] = _pictures(raw, split, names)
+    return PictureSet(classes, pictures)
+
+
+def write_coco(pictures: PictureSet, folder: Path, *, link: bool = True) -> dict[str, int]:
+    """Writes annotations/instances_SPLIT.json, ids from 1, with the images in images/SPLIT/.
+
+    Returns:
+        how many annotations each split got.
+    """
+    written: dict[str, int] = {}
+    (folder / "annotations").mkdir(parents=True)
+    numbers = {name: number for number, name in enumerate(pictures.classes, start=1)}
+    categories = [{"id": number, "name": name} for name, number in numbers.items()]
+    for split, members in pictures.splits.items():
+        names = unique_names(Path(picture.name) for picture in members)
+        images: list[dict[str, Any]] = []
+        annotations: list[dict[str, Any]] = []
+        for number, picture in enumerate(members, start=1):
+            name = names[Path(picture.name)]
+            size = {"width": picture.width, "height": picture.height}
+            images.append({"id": number, "file_name": name, **size})
+            place_image(picture.path, folder / "images" / split / name, link=link)
+            for box in picture.boxes:
+                ids = {"id": len(annotations) + 1, "image_id": number}
+                annotations.append({**ids, "category_id": numbers[box.name], **_entry(box)})
+        raw = {"images": images, "annotations": annotations, "categories": categories}
+        path = folder / "annotations" / f"instances_{split}.json"
+        path.write_text(json.dumps(raw, ensure_ascii=False), encoding="utf-8")
+        written[split] = len(annotations)
+    return written
+
+
+def _entry(box: LabelledBox) -> dict[str, Any]:
+    entry: dict[str, Any] = {"bbox": [plain(value) for value in box.box]}
+    area = box.box[2] * box.box[3]
+    if box.polygons:
+        entry["segmentation"] = box.polygons
+        area = float(polygon_areas([box.polygons])[0])
+    elif box.rle:
+        entry["segmentation"] = box.rle
+        area = pixel_area(box.rle, *box.rle["size"])
+    return {**entry, "area": plain(max(area, 0.0)), "iscrowd": int(box.crowd)}
+
+
+def _pictures(raw: dict[str, Any], split: Split, names: dict[int, str]) -> list[Picture]:
+    pictures: dict[int, Picture] = {}
+    folder = names_start(split.images, (row["file_name"] for row in raw["images"]))
+    require_inside(split, folder, (row["file_name"] for row in raw["images"]))
+    for row in raw["images"]:
+        path = folder / row["file_name"]
+        if not path.is_file():
+            raise InputError(f"{path}: no such image; {split.annotations} names it")
+        size = int(row["width"]), int(row["height"])
+        pictures[row["id"]] = Picture(path, row["file_name"], *size)
+    for row in raw["annotations"]:
+        outline = row.get("segmentation")
+        box = LabelledBox(
+            names[row["category_id"]],
+            tuple(row["bbox"]),
+            crowd=row.get("iscrowd") == 1,
+            polygons=outline if isinstance(outline, list) and outline else None,
+            rle=outline if isinstance(outline, dict) else None,
+        )
+        pictures[row["image_id"]].boxes.append(box)
+    return list(pictures.values())

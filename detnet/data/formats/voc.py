@@ -1,0 +1,248 @@
+"""Folders of Pascal VOC's XML files, read for conversion and written."""
+
+import re
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+from detnet.data.formats.interchange import (
+    LabelledBox,
+    Picture,
+    PictureSet,
+    Progress,
+    clipped,
+    image_files,
+    measure,
+    place_image,
+    plain,
+    read_text,
+    unique_names,
+)
+from detnet.data.formats.voc_xml import annotated_size, parse_annotation, read_objects
+from detnet.errors import InputError
+
+_SPLIT_FOLDERS = {
+    "train": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+}
+
+# Characters that no XML 1.0 file may hold, escaped or not.
+_NOT_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def read_voc(
+    folder: Path,
+    *,
+    keep_difficult: bool = False,
+    zero_based: bool = False,
+    progress: Progress | None = None,
+) -> PictureSet:
+    """Reads a folder of XML files with their images, in VOC's own layout or any other.
+
+    Splits are those of ImageSets/Main, else folders named train, val, valid or test, else all is
+    train. An image belongs to the XML file of the same stem, else to the one that names it.
+    Classes are in the order of labels.txt or classes.txt, else alphabetical.
+
+    Args:
+        keep_difficult: makes difficult objects ordinary ones, not crowds, which are ignored.
+        zero_based: coordinates count from 0 and end after the last pixel, as some tools write.
+
+    Raises:
+        InputError: a file cannot be read; the message names it and the object.
+    """
+    notes: list[str] = []
+    images = _Images(folder)
+    found: dict[str, list[tuple[Path | None, Path, ElementTree.Element]]] = {}
+    for split, members in _splits(folder, images, notes).items():
+        found[split] = []
+        for place in members:
+            xml = place if place.suffix == ".xml" else None
+            root = parse_annotation(xml) if xml else ElementTree.Element("annotation")
+            image = images.of(place, root.findtext("filename") or "") if xml else place
+            if image is None:
+                raise InputError(f"{xml}: {folder} has no image that belongs to it")
+            found[split].append((xml, image, root))
+    files = measure((image for rows in found.values() for _, image, _ in rows), progress)
+    splits: dict[str, list[Picture]] = {}
+    for split, rows in found.items():
+        names = unique_names(image for _, image, _ in rows)
+        for xml, image, root in rows:
+            width, height = annotated_size(root) or files[image].upright_size
+            boxes = read_objects(root, xml, keep_difficult=keep_difficult, zero_based=zero_based)
+            picture = Picture(image, names[image], width, height, boxes)
+            splits.setdefault(split, []).append(picture)
+    result = PictureSet([], splits, notes)
+    used = {box.name for picture in result.pictures for box in picture.boxes}
+    result.classes = class_names(folder, used)
+    _note(result, keep_difficult=keep_difficult)
+    return result
+
+
+def write_voc(pictures: PictureSet, folder: Path, *, link: bool = True) -> dict[str, int]:
+    """Writes Annotations/, JPEGImages/, ImageSets/Main/ and labels.txt; crowds become difficult.
+
+    Coordinates that are no whole pixels keep their fraction, as some of VOC's own do.
+
+    Returns:
+        how many objects each split got.
+    """
+    for part in ("Annotations", "JPEGImages", "ImageSets/Main"):
+        (folder / part).mkdir(parents=True)
+    names = unique_names(Path(split, p.name) for split, ps in pictures.splits.items() for p in ps)
+    lost = masks = 0
+    written: dict[str, int] = {}
+    for split, members in pictures.splits.items():
+        stems = []
+        written[split] = 0
+        for picture in members:
+            name = names[Path(split, picture.name)]
+            stem = Path(name).stem
+            stems.append(stem)
+            root = ElementTree.Element("annotation")
+            _set(root, "folder", "JPEGImages")
+            _set(root, "filename", name)
+            size = ElementTree.SubElement(root, "size")
+            for key, value in (("width", picture.width), ("height", picture.height), ("depth", 3)):
+                _set(size, key, value)
+            _set(root, "segmented", 0)
+            for box in picture.boxes:
+                there = _write_object(root, box, picture)
+                written[split] += there
+                lost += not there
+                masks += box.polygons is not None or box.rle is not None
+            ElementTree.indent(root)
+            xml = folder / "Annotations" / f"{stem}.xml"
+            ElementTree.ElementTree(root).write(xml, encoding="utf-8")
+            place_image(picture.path, folder / "JPEGImages" / name, link=link)
+        listing = "".join(f"{stem}\n" for stem in stems)
+        (folder / "ImageSets" / "Main" / f"{split}.txt").write_text(listing, encoding="utf-8")
+    labels = "".join(f"{name}\n" for name in pictures.classes)
+    (folder / "labels.txt").write_text(labels, encoding="utf-8")
+    if lost:
+        pictures.notes.append(f"left out {lost} boxes without a pixel inside their image")
+    if masks:
+        pictures.notes.append(f"left out the masks of {masks} objects: VOC's XML has boxes only")
+    return written
+
+
+def _write_object(root: ElementTree.Element, box: LabelledBox, picture: Picture) -> bool:
+    inside = clipped(box.box, picture.width, picture.height)
+    if inside is None:
+        return False
+    x, y, width, height = inside
+    node = ElementTree.SubElement(root, "object")
+    _set(node, "name", box.name)
+    _set(node, "pose", "Unspecified")
+    _set(node, "truncated", 0)
+    _set(node, "difficult", int(box.crowd))
+    corners = ElementTree.SubElement(node, "bndbox")
+    for key, value in (("xmin", x + 1), ("ymin", y + 1), ("xmax", x + width), ("ymax", y + height)):
+        _set(corners, key, plain(value))
+    return True
+
+
+def _set(parent: ElementTree.Element, key: str, value: object) -> None:
+    text = str(value)
+    if strange := _NOT_XML.search(text):
+        raise InputError(
+            f"{key} {text[:60]!r}: XML cannot hold the character {strange[0]!r}; rename it first"
+        )
+    ElementTree.SubElement(parent, key).text = text
+
+
+class _Images:
+    """Finds the image of an XML file; outlines painted as images (Segmentation…/) are none."""
+
+    def __init__(self, folder: Path) -> None:
+        self.by_stem: dict[str, list[Path]] = {}
+        self.by_name: dict[str, list[Path]] = {}
+        for path in image_files(folder):
+            if not any(part.startswith("Segmentation") for part in path.parts[:-1]):
+                self.by_stem.setdefault(path.stem, []).append(path)
+                self.by_name.setdefault(path.name, []).append(path)
+
+    def of(self, place: Path, filename: str = "") -> Path | None:
+        """The image of the file's stem, else the one it names; of several the nearest."""
+        known = self.by_stem.get(place.stem) or self.by_name.get(
+            filename.replace("\\", "/").split("/")[-1], []
+        )
+        return min(known, key=lambda path: _steps(place, path), default=None)
+
+
+def _steps(a: Path, b: Path) -> int:
+    """How many folders one leaves and enters to get from one file to the other."""
+    shared = sum(x == y for x, y in zip(a.parts, b.parts, strict=False))
+    return len(a.parts) + len(b.parts) - 2 * shared
+
+
+def _splits(folder: Path, images: _Images, notes: list[str]) -> dict[str, list[Path]]:
+    """The XML files of each split, and the images that ImageSets lists without one."""
+    xmls = sorted(folder.rglob("*.xml"))
+    listings = sorted(folder.rglob("ImageSets/Main"))
+    if len(listings) > 1:
+        several = ", ".join(str(path.parent.parent) for path in listings)
+        raise InputError(f"{folder}: holds several data sets; convert them one by one: {several}")
+    if listings:
+        splits = _listed(listings[0], {path.stem: path for path in xmls}, images)
+        unlisted = len(set(xmls).difference(*splits.values()))
+        if splits and unlisted:
+            notes.append(f"left out {unlisted} XML files that ImageSets/Main does not list")
+        if splits:
+            return splits
+    splits = {"train": [], "val": [], "test": []}
+    for path in xmls:
+        folders = [part.lower() for part in path.relative_to(folder).parts[:-1]]
+        named = [_SPLIT_FOLDERS[part] for part in folders if part in _SPLIT_FOLDERS]
+        splits[named[0] if named else "train"].append(path)
+    bare = len(set(images.by_stem) - {path.stem for path in xmls})
+    if bare:
+        notes.append(f"left out {bare} images without an XML file")
+    return {split: paths for split, paths in splits.items() if paths}
+
+
+def _listed(listing: Path, xmls: dict[str, Path], images: _Images) -> dict[str, list[Path]]:
+    """The splits that ImageSets/Main lists; trainval stands in where there is no train."""
+    lists = {path.stem: path for path in listing.glob("*.txt")}
+    if "train" not in lists and "trainval" in lists:
+        lists["train"] = lists["trainval"]
+    splits: dict[str, list[Path]] = {}
+    for split in ("train", "val", "test"):
+        if split not in lists:
+            continue
+        lines = read_text(lists[split]).splitlines()
+        splits[split] = []
+        for stem in dict.fromkeys(line.split()[0] for line in lines if line.strip()):
+            place = xmls.get(stem) or images.of(listing / f"{stem}.xml")
+            if place is None:
+                raise InputError(f"{lists[split]}: {stem!r} has neither an XML file nor an image")
+            splits[split].append(place)
+    return splits
+
+
+def class_names(folder: Path, used: set[str]) -> list[str]:
+    """The classes in the order of labels.txt or classes.txt, others and else alphabetical."""
+    for name in ("labels.txt", "classes.txt"):
+        path = folder / name
+        if path.is_file():
+            lines = read_text(path).splitlines()
+            listed = list(dict.fromkeys(line.strip() for line in lines if line.strip()))
+            return listed + sorted(used - set(listed))
+    return sorted(used)
+
+
+def _note(pictures: PictureSet, *, keep_difficult: bool) -> None:
+    boxes = [box for picture in pictures.pictures for box in picture.boxes]
+    difficult = sum(box.crowd for box in boxes)
+    if difficult and not keep_difficult:
+        pictures.notes.append(
+            f"marked {difficult} difficult objects as crowds, which are neither trained on nor "
+            f"counted (--keep-difficult makes them ordinary)"
+        )
+    below = sum(min(box.box[:2]) < 0 for box in boxes)
+    if below:
+        pictures.notes.append(
+            f"{below} boxes start before the first pixel, 1 in VOC; if the coordinates count "
+            f"from 0, convert again with --zero-based"
+        )

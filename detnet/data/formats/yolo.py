@@ -1,0 +1,259 @@
+"""YOLO's text files: read and written. A line is a class and a box, or an outline, in fractions."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from detnet.data.formats.interchange import (
+    LabelledBox,
+    Picture,
+    PictureSet,
+    Progress,
+    clipped,
+    finite,
+    image_files,
+    measure,
+    place_image,
+    plain,
+    read_text,
+    unique_names,
+)
+from detnet.errors import InputError
+
+_SPELLINGS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
+
+
+def read_yolo(
+    folder: Path, *, outside: bool = False, progress: Progress | None = None
+) -> PictureSet:
+    """Reads a folder in one of YOLO's layouts.
+
+    Splits are those of data.yaml, else folders images/SPLIT or SPLIT/images, else all of images/
+    is train. The labels of …/images/a.jpg are …/labels/a.txt, else a.txt beside it; an image
+    without them has no objects. Classes are data.yaml's names, else the lines of classes.txt.
+
+    Args:
+        outside: follow data.yaml and lists of paths out of the folder, too.
+
+    Raises:
+        InputError: a file cannot be read, or lies outside of the folder; the message names it and
+            the line.
+    """
+    config_path, config = find_yaml(folder)
+    classes = _classes(folder, config_path, config)
+    notes: list[str] = []
+    members = _splits(folder, config_path, config, notes)
+    if not outside:
+        for path in (path for paths in members.values() for path in paths):
+            if not _is_inside(path, folder):
+                raise InputError(
+                    f"{folder}: its files name {path}, which lies outside of it; move it in or "
+                    "link it, or allow it by --outside-images"
+                )
+    files = measure((path for paths in members.values() for path in paths), progress)
+    splits = {}
+    read: set[Path] = set()
+    for split, paths in members.items():
+        names = unique_names(paths)
+        splits[split] = [Picture(path, names[path], *files[path].upright_size) for path in paths]
+        for picture in splits[split]:
+            labels = _label_file(picture.path)
+            if labels.is_file():
+                read.add(labels.resolve())
+                picture.boxes = _read_labels(labels, picture, classes)
+    present = {p.resolve() for p in folder.rglob("*.txt") if "labels" in p.parts}
+    orphans = [path for path in present - read if path.name != "classes.txt"]
+    if orphans:
+        notes.append(f"left out {len(orphans)} label files without an image, {min(orphans)} first")
+    return PictureSet(classes, splits, notes)
+
+
+def write_yolo(pictures: PictureSet, folder: Path, *, link: bool = True) -> dict[str, int]:
+    """Writes images/SPLIT/, labels/SPLIT/ and data.yaml; boxes only, without crowds.
+
+    Returns:
+        how many objects each split got.
+    """
+    crowds = lost = masks = 0
+    written: dict[str, int] = {}
+    for split, members in pictures.splits.items():
+        names = unique_names(Path(picture.name) for picture in members)
+        (folder / "labels" / split).mkdir(parents=True)
+        (folder / "images" / split).mkdir(parents=True)
+        written[split] = 0
+        for picture in members:
+            lines = []
+            for box in picture.boxes:
+                inside = clipped(box.box, picture.width, picture.height)
+                if box.crowd or inside is None:
+                    crowds += box.crowd
+                    lost += not box.crowd
+                    continue
+                masks += box.polygons is not None or box.rle is not None
+                lines.append(_line(pictures.classes.index(box.name), inside, picture))
+            written[split] += len(lines)
+            name = names[Path(picture.name)]
+            target = folder / "labels" / split / Path(name).with_suffix(".txt")
+            target.write_text("".join(lines), encoding="utf-8")
+            place_image(picture.path, folder / "images" / split / name, link=link)
+    config: dict[str, Any] = {split: f"images/{split}" for split in pictures.splits}
+    config["names"] = dict(enumerate(pictures.classes))
+    text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
+    (folder / "data.yaml").write_text(text, encoding="utf-8")
+    for count, what in (
+        (crowds, "crowd annotations: YOLO has none"),
+        (lost, "boxes without a pixel inside their image"),
+        (masks, "masks, keeping their boxes"),
+    ):
+        if count:
+            pictures.notes.append(f"left out {count} {what}")
+    return written
+
+
+def find_yaml(folder: Path) -> tuple[Path | None, dict[str, Any]]:
+    """The YAML file that names the classes, and its content."""
+    for path in sorted(folder.glob("*.y*ml"), key=lambda path: path.name != "data.yaml"):
+        try:
+            config = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (yaml.YAMLError, ValueError, RecursionError) as error:  # 2001-99-99 is no date
+            raise InputError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+        if isinstance(config, dict) and isinstance(config.get("names"), (list, dict)):
+            return path, config
+    return None, {}
+
+
+def _classes(folder: Path, path: Path | None, config: dict[str, Any]) -> list[str]:
+    names = config.get("names")
+    if isinstance(names, dict):
+        numbers = list(range(len(names)))
+        if any(type(key) is not int for key in names) or sorted(names) != numbers:
+            raise InputError(f"{path}: names must be numbered 0 to {len(names) - 1} without gaps")
+        names = [names[number] for number in numbers]
+    if names is None:
+        for listing in (folder / "classes.txt", folder / "labels" / "classes.txt"):
+            if listing.is_file():
+                lines = read_text(listing).splitlines()
+                names = [line.strip() for line in lines if line.strip()]
+                break
+    if not names:
+        raise InputError(f"{folder}: no class names; write them as `names:` into data.yaml")
+    for name in names:
+        if isinstance(name, list | dict):
+            raise InputError(f"{path or folder}: a class name must be a text, found {name!r:.40}")
+    return [str(name) for name in names]
+
+
+def _splits(
+    folder: Path, path: Path | None, config: dict[str, Any], notes: list[str]
+) -> dict[str, list[Path]]:
+    splits: dict[str, list[Path]] = {}
+    for split, spellings in _SPELLINGS.items():
+        given = next((config[name] for name in spellings if config.get(name)), None)
+        if given is not None and path is not None:
+            entries = given if isinstance(given, list) else [given]
+            try:
+                splits[split] = [p for entry in entries for p in _listed(str(entry), path, config)]
+            except InputError as error:
+                if split != "test":  # exports name a test split that they do not contain
+                    raise
+                notes.append(f"no test split: {error}")
+            continue
+        for name in spellings:
+            for place in (folder / "images" / name, folder / name / "images", folder / name):
+                if split not in splits and place.is_dir() and path is None:
+                    splits[split] = image_files(place)
+    if not splits:
+        whole = folder / "images"
+        splits["train"] = image_files(whole if whole.is_dir() else folder)
+    if not any(splits.values()):
+        raise InputError(f"{folder}: no images found in {', '.join(splits)}")
+    return {split: paths for split, paths in splits.items() if paths}
+
+
+def _listed(entry: str, path: Path, config: dict[str, Any]) -> list[Path]:
+    """The images of one entry of data.yaml: a folder, or a text file of paths."""
+    root = path.parent / str(config.get("path") or "")
+    # Exports are often moved: a leading ../ or a root on another machine then leads nowhere.
+    inner = Path(*[part for part in Path(entry).parts if part not in ("..", ".", "/")])
+    for place in (root / entry, path.parent / entry, path.parent / inner):
+        if place.is_dir():
+            return image_files(place)
+        if place.is_file():
+            lines = read_text(place).split("\n")
+            return [place.parent / line.strip() for line in lines if line.strip()]
+    raise InputError(f"{path}: names {entry!r}, which is not there; correct the path")
+
+
+def _is_inside(path: Path, folder: Path) -> bool:
+    """Whether a path lies below the folder as it is written; links in there may lead anywhere."""
+    roots = {Path(os.path.abspath(folder)), Path(os.path.realpath(folder))}
+    below = path.relative_to(folder) if path.is_relative_to(folder) else None
+    if below is not None:
+        return ".." not in below.parts
+    return ".." not in path.parts and not roots.isdisjoint(Path(os.path.abspath(path)).parents)
+
+
+def _label_file(image: Path) -> Path:
+    parts = list(image.parts)
+    for place in range(len(parts) - 2, -1, -1):
+        if parts[place] == "images":
+            beside = Path(*parts[:place], "labels", *parts[place + 1 :]).with_suffix(".txt")
+            if beside.is_file():
+                return beside
+            break
+    return image.with_suffix(".txt")
+
+
+def _read_labels(path: Path, picture: Picture, classes: list[str]) -> list[LabelledBox]:
+    boxes = []
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
+        fields = line.split()
+        if not fields:
+            continue
+        where = f"{path}: line {number}"
+        label = finite(fields[0], where)
+        if label not in range(len(classes)):
+            raise InputError(f"{where}: class {fields[0]} is not among the {len(classes)} names")
+        numbers = [finite(text, where) for text in fields[1:]]
+        name = classes[int(label)]
+        if len(numbers) == 4:
+            boxes.append(LabelledBox(name, _to_pixels(numbers, picture)))
+        elif len(numbers) >= 6 and len(numbers) % 2 == 0:
+            boxes.append(_outlined(name, numbers, picture))
+        else:
+            raise InputError(
+                f"{where}: {len(fields)} numbers; a box is a class and 4, an outline a class and "
+                f"6 or more in pairs"
+            )
+    return boxes
+
+
+def _to_pixels(numbers: list[float], picture: Picture) -> tuple[float, float, float, float]:
+    x, y, width, height = numbers
+    return (
+        plain((x - width / 2) * picture.width),
+        plain((y - height / 2) * picture.height),
+        plain(width * picture.width),
+        plain(height * picture.height),
+    )
+
+
+def _outlined(name: str, numbers: list[float], picture: Picture) -> LabelledBox:
+    xs = [plain(x * picture.width) for x in numbers[0::2]]
+    ys = [plain(y * picture.height) for y in numbers[1::2]]
+    box = (min(xs), min(ys), plain(max(xs) - min(xs)), plain(max(ys) - min(ys)))
+    polygon: list[float] = [value for point in zip(xs, ys, strict=True) for value in point]
+    return LabelledBox(name, box, polygons=[polygon])
+
+
+def _line(label: int, box: tuple[float, float, float, float], picture: Picture) -> str:
+    x, y, width, height = box
+    fractions = (
+        (x + width / 2) / picture.width,
+        (y + height / 2) / picture.height,
+        width / picture.width,
+        height / picture.height,
+    )
+    return " ".join([str(label), *(f"{value:.7g}" for value in fractions)]) + "\n"

@@ -1,0 +1,254 @@
+"""The settings of a search: one typed dataclass, from defaults, a file and options.
+
+Nothing here imports torch: `detnet search --help` answers at once.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from detnet.errors import InputError
+from detnet.files import write_text
+from detnet.training import settings
+from detnet.training.detection.config import fitting_options
+from detnet.training.settings import combine, option_help, read_source, typed
+
+PHASES = ("pretrain", "finetune", "search", "retrain")
+GROUPS = ("pretrain", "finetune", "retrain_pretrain", "retrain", "validate")
+OBJECTIVES = ("macs", "params", "latency_ms")
+
+_POSITIVE = (
+    *("search_images", "recalibration_images", "recalibration_batch", "heartbeat_s"),
+    *("cheap_recalibration_images", "cheap_score_images", "cheap_proposals"),
+)
+_LIMITS = ("max_macs", "max_params", "max_latency_ms")
+_PLACES = ("data", "pretrain_data", "search_annotations", "search_images_folder")
+
+
+@dataclass(frozen=True)
+class SearchConfig:
+    """Everything a search depends on; the defaults are DetNAS's, for COCO.
+
+    Args:
+        data: data set folder that the search is for, in COCO's, Roboflow's or VOC's layout.
+        pretrain_data: folder of images in class folders, train/CLASS/… and val/CLASS/…
+        train_split: split of data to train on; the search split is carved out of it.
+        val_split: split of data on which networks trained alone are measured; no phase before that
+            sees it.
+        space: what is searched, detnas_small, detnas_large, detnet, or a YAML file of a table.
+        width: factor on all channel counts, of pyramid and heads too.
+        guide: what candidates are scored by, detection or classification (the paper's comparison
+            ClsNAS).
+        detector: what the networks are trained under.
+        seed: of everything random.
+        device: cpu, cuda, or auto.
+        precision: fp32, bf16, or auto for bf16 where the device is fast at it.
+        workers: processes that read images, per training process.
+        from_scratch: no pre-training, neither of the supernet nor of networks trained alone.
+        pretrain_sampling: how the supernet's path is drawn in pre-training, uniform or bins of
+            equal chance; in fine-tuning it is uniform.
+        bin_low: where the bins begin, multiply-adds with tail and a classifier of 1,000.
+        bin_high: where they end.
+        bin_width: of each.
+        single_steps: how many of the supernet's first steps take one path, the first choices, whose
+            weights then begin all others; not in the paper, for short trainings.
+        pretrain: settings of the supernet's pre-training, as those of detnet pretrain.
+        finetune: settings of the supernet's fine-tuning, as those of detnet train.
+        search_images: how many images are kept apart from training to score candidates on; at most
+            half of them.
+        search_annotations: annotation file of a search split of one's own, nothing is carved then.
+        search_images_folder: image folder of search_annotations.
+        method: evolution (the paper's), random, or nsga2 for a front of score and objectives.
+        population: candidates of a generation.
+        generations: how many.
+        parents: how many of the best so far have children.
+        mutations: mutants in a generation.
+        crossovers: crossovers in a generation.
+        mutation_rate: chance of each gene of a mutant to be redrawn.
+        objectives: what nsga2 makes small beside the score, of macs, params, latency_ms.
+        max_macs: most multiply-adds of a candidate's body at width and cost_image_size.
+        max_params: most parameters of its body.
+        max_latency_ms: longest time of its body for one image on this machine.
+        cost_image_size: height and width in pixels at which multiply-adds and time are taken.
+        scoring: full (the paper's) or cheap.
+        recalibration_images: that a candidate's batch norms are recalibrated on, in the full way.
+        recalibration_batch: images of each of these batches, in both ways.
+        cheap_recalibration_images: the same in the cheap way, which takes plain means.
+        cheap_score_images: of the search split, that the cheap way scores on.
+        cheap_proposals: regions of an image that a two-stage detector looks at in the cheap way.
+        racing: give a candidate up that is far behind the best of its generation on a part of the
+            images; with several workers the search then depends on chance.
+        retries: how often a candidate is tried again that crashed or gave NaN.
+        heartbeat_s: how often a worker shows that it is alive; another takes its candidate after
+            two missed ones.
+        storage: where the study is, postgresql://… for many machines; study.db in the run folder by
+            default.
+        retrain_pretrain: settings of the pre-training of networks alone.
+        retrain: settings of the training of networks alone.
+        validate: changes to those two, under pretrain and train, for `detnet search validate`.
+    """
+
+    data: str = ""
+    pretrain_data: str = ""
+    train_split: str = "train"
+    val_split: str = "val"
+    space: str | dict[str, Any] = "detnas_small"
+    width: float = 1.0
+    guide: Literal["detection", "classification"] = "detection"
+    detector: str = "faster_rcnn_fpn"
+    seed: int = 0
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    workers: int = 2
+    from_scratch: bool = False
+    pretrain_sampling: Literal["uniform", "bins"] = "bins"
+    bin_low: float = 290e6
+    bin_high: float = 360e6
+    bin_width: float = 10e6
+    single_steps: int = 0
+    pretrain: dict[str, Any] = field(default_factory=dict)
+    finetune: dict[str, Any] = field(default_factory=dict)
+    search_images: int = 5000
+    search_annotations: str | None = None
+    search_images_folder: str | None = None
+    method: Literal["evolution", "random", "nsga2"] = "evolution"
+    population: int = 50
+    generations: int = 20
+    parents: int = 10
+    mutations: int = 20
+    crossovers: int = 20
+    mutation_rate: float = 0.1
+    objectives: list[str] = field(default_factory=lambda: ["macs"])
+    max_macs: float | None = 300e6
+    max_params: float | None = None
+    max_latency_ms: float | None = None
+    cost_image_size: list[int] = field(default_factory=lambda: [224, 224])
+    scoring: Literal["full", "cheap"] = "full"
+    recalibration_images: int = 4000
+    recalibration_batch: int = 8
+    cheap_recalibration_images: int = 200
+    cheap_score_images: int = 1500
+    cheap_proposals: int = 1000
+    racing: bool = False
+    retries: int = 2
+    heartbeat_s: float = 60.0
+    storage: str | None = None
+    retrain_pretrain: dict[str, Any] = field(default_factory=dict)
+    retrain: dict[str, Any] = field(default_factory=dict)
+    validate: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in _POSITIVE:
+            if not getattr(self, name) > 0:
+                raise InputError(f"{name} must be positive, got {getattr(self, name)}")
+        for name in ("retries", "seed", "workers", "single_steps"):
+            if getattr(self, name) < 0:
+                raise InputError(f"{name} must not be negative, got {getattr(self, name)}")
+        for name in _LIMITS:
+            limit = getattr(self, name)
+            if limit is not None and not limit > 0:
+                raise InputError(f"{name} must be above 0, got {limit:g}")
+        if len(self.cost_image_size) != 2 or min(self.cost_image_size) < 1:
+            raise InputError(
+                f"cost_image_size takes a height and a width, got {self.cost_image_size}"
+            )
+        strange = [name for name in self.objectives if name not in OBJECTIVES]
+        if strange or not self.objectives:
+            raise InputError(
+                f"objectives are of {', '.join(OBJECTIVES)}, got {', '.join(strange) or 'none'}"
+            )
+        changes = [name for name in self.validate if name not in ("pretrain", "train")]
+        if changes:
+            raise InputError(f"validate has pretrain and train in it, got {changes[0]!r}")
+
+    @property
+    def by_classes(self) -> bool:
+        """Whether candidates are scored as classifiers."""
+        return self.guide == "classification"
+
+
+def presets() -> dict[str, Path]:
+    """The searches that come with the package, by name."""
+    return settings.presets("search")
+
+
+def setting_help() -> dict[str, str]:
+    """What each field of `SearchConfig` means."""
+    return option_help(SearchConfig)
+
+
+def make_config(source: str | None, changes: Mapping[str, Any]) -> SearchConfig:
+    """Puts a search's settings together: the defaults, then a preset or file, then single changes.
+
+    Args:
+        source: a preset's name or a YAML file; None for the defaults alone.
+        changes: field -> value; the groups of settings are merged, all else is replaced.
+
+    Raises:
+        InputError: an unknown preset or field (with the nearest), a value of the wrong kind.
+    """
+    values = read_source(source, presets()) if source else {}
+    other_detector = changes.get("detector", values.get("detector")) != values.get("detector")
+    together = {**values, **changes}
+    for group in GROUPS:
+        inherited = values.get(group) or {}
+        if group in ("finetune", "retrain") and source and other_detector:
+            inherited = _fitting(inherited, str(changes["detector"]))
+        if group in values or group in changes:
+            together[group] = merge(inherited, changes.get(group) or {})
+    return typed(SearchConfig, together, where=source or "options")
+
+
+def merge(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """A group's settings with some of them changed, those in options of its own one by one."""
+    inner = {
+        name: merge(values[name], change)
+        for name, change in changes.items()
+        if isinstance(change, Mapping) and isinstance(values.get(name), Mapping)
+    }
+    return combine(values, {**changes, **inner})
+
+
+def read_config(path: Path) -> SearchConfig:
+    """Reads the settings that a search wrote into its folder.
+
+    Raises:
+        InputError: not the settings of a search.
+    """
+    values = read_source(str(path), {})
+    if "space" not in values:
+        raise InputError(f"{path}: the settings of another kind of run; searches have a space")
+    return typed(SearchConfig, values, where=str(path))
+
+
+def dump_config(config: SearchConfig) -> str:
+    """The settings as YAML, in the order of the fields."""
+    return yaml.safe_dump(asdict(config), sort_keys=False, allow_unicode=True)
+
+
+def write_config(config: SearchConfig, path: Path) -> None:
+    """Writes the settings with absolute paths, so that a search can be resumed from anywhere."""
+    write_text(path, dump_config(absolute(config)))
+
+
+def absolute(config: SearchConfig) -> SearchConfig:
+    """The settings with absolute paths."""
+    names = [*_PLACES, *(["space"] if _is_file(config.space) else [])]
+    places = {name: getattr(config, name) for name in names}
+    found: dict[str, Any] = {n: str(Path(text).resolve()) for n, text in places.items() if text}
+    return replace(config, **found)
+
+
+def _is_file(space: str | dict[str, Any]) -> bool:
+    return isinstance(space, str) and space.endswith((".yaml", ".yml", ".json"))
+
+
+def _fitting(group: Mapping[str, Any], detector: str) -> dict[str, Any]:
+    """A file's group without the options that another detector than the file's has not."""
+    options = group.get("detector_options") or {}
+    return (
+        {**group, "detector_options": fitting_options(options, detector)} if options else {**group}
+    )

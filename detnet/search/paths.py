@@ -1,0 +1,96 @@
+"""Which path of a supernet each training step takes."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from detnet.backbones.spaces.space import Space
+from detnet.errors import InputError
+
+_PURPOSE = 11  # keeps these draws apart from others of the same seed
+_TRIES = 500  # the release's
+
+
+@dataclass(frozen=True)
+class MacBins:
+    """Ranges of multiply-adds, of which each step takes one and draws a path within it.
+
+    A path drawn gene by gene has nearly always a middling cost; by ranges, cheap and dear networks
+    are trained as often. The release's are 290 to 360 million in tens, tail and classifier counted.
+
+    Args:
+        low: of the first range.
+        high: of the last one.
+        width: of each.
+        macs: multiply-adds of a path.
+
+    Raises:
+        InputError: no range.
+    """
+
+    low: float
+    high: float
+    width: float
+    macs: Callable[[tuple[int, ...]], float]
+
+    def __post_init__(self) -> None:
+        if not 0 < self.width <= self.high - self.low:
+            raise InputError(
+                f"bins of {self.width:g} multiply-adds do not fit between {self.low:g} and "
+                f"{self.high:g}"
+            )
+
+    @property
+    def count(self) -> int:
+        return int((self.high - self.low) / self.width + 0.5)
+
+
+@dataclass(frozen=True)
+class PathSampler:
+    """Draws the path of each step from the seed and the step's number alone.
+
+    So all processes take the same one, and a resumed run goes on as if it had never stopped.
+
+    Args:
+        space: of the supernet.
+        seed: of the run.
+        bins: by ranges of cost, as DetNAS pre-trains; None draws every gene uniformly, as it
+            fine-tunes.
+        single: the first steps, all of which take the first choices, after which those give their
+            weights to all others. Not in the paper: where steps are few, 20 open blocks learn
+            nothing together before each has learnt something (LOG.md has the measurement).
+
+    Paper: Chen et al. 2019, arXiv:1903.10979, Section 3; the ranges are the release's.
+    """
+
+    space: Space
+    seed: int
+    bins: MacBins | None = None
+    single: int = 0
+
+    def path(self, iteration: int) -> tuple[int, ...]:
+        """The path of the step after `iteration` others.
+
+        Where 500 draws miss the range, which happens at the ends of a space, the nearest is taken.
+        """
+        if iteration < self.single:
+            return self.space.check([0] * len(self.space.genes))
+        rng = np.random.default_rng(np.random.SeedSequence((self.seed, _PURPOSE, iteration)))
+        if self.bins is None:
+            return self._draw(rng)
+        low = self.bins.low + int(rng.integers(self.bins.count)) * self.bins.width
+        middle = low + self.bins.width / 2
+        nearest, distance = self._draw(rng), float("inf")
+        for _ in range(_TRIES):
+            path = self._draw(rng)
+            off = abs(self.bins.macs(path) - middle)
+            if off < distance:
+                nearest, distance = path, off
+            if off <= self.bins.width / 2:
+                break
+        return nearest
+
+    def _draw(self, rng: np.random.Generator) -> tuple[int, ...]:
+        counts = [len(gene.choices) for gene in self.space.genes]
+        return self.space.check(rng.integers(counts).tolist())

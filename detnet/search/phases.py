@@ -1,0 +1,263 @@
+"""Carries a search out, phase by phase; it can be interrupted anywhere and resumed."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from detnet.engine import distributed
+from detnet.engine.runs import RunFolder
+from detnet.errors import InputError
+from detnet.search.checks import check
+from detnet.search.config import PHASES, SearchConfig, absolute
+from detnet.search.guided import pretrain_guide
+from detnet.search.run import SearchRun, begin, open_config
+from detnet.search.searching import search
+from detnet.search.split import carve, carved_out
+from detnet.search.standalone.sharing import read_json
+from detnet.search.standalone.train import is_complete
+from detnet.search.supernet import finetune_supernet, pretrain_supernet
+from detnet.search.trainings import (
+    finetune_config,
+    pretrain_config,
+    retrain_config,
+    retrain_pretrain_config,
+)
+from detnet.training.classification import train as classification
+from detnet.training.classification.config import read_config as read_pretrain_config
+from detnet.training.detection.train import begun_config, train
+from detnet.training.detection.train import resume as resume_training
+from detnet.training.run_state import Watch
+from detnet.training.settings import write_config
+
+__all__ = [
+    "PHASES",
+    "finetune_config",
+    "join",
+    "phases_of",
+    "pretrain_config",
+    "retrain_config",
+    "retrain_pretrain_config",
+    "run_phases",
+]
+
+
+def run_phases(
+    config: SearchConfig | None,
+    folder: Path,
+    *,
+    only: str | None = None,
+    resume: bool = False,
+    estimate: bool = True,
+    watch: Watch,
+) -> bool:
+    """Carries out what is left of a search.
+
+    Args:
+        config: its settings; None with `resume`, where they are the folder's.
+        folder: the run's, new unless resumed.
+        only: one of `PHASES`; all that are left by default.
+        estimate: measure a few steps, to say at the start what each phase will take.
+        watch: called with the events of the trainings, of the search's worker, and "note".
+
+    Returns:
+        False when it was interrupted and can be resumed.
+
+    Raises:
+        InputError: something given cannot be used, whichever phase would need it, or the phase
+            asked for is not due yet.
+
+    Paper: Chen et al. 2019, arXiv:1903.10979, Section 3.
+    """
+    run, due, left = _open(config, folder, only, resume=resume, watch=watch)
+    if estimate and left and _main():
+        from detnet.search.forecast import forecast
+
+        text = "measuring a few steps to say what it will take (--no-estimate leaves it out)"
+        run.watch({"event": "note", "text": text})
+        for line in forecast(run, left):
+            run.watch({"event": "note", "text": line})
+    for phase in due:
+        if phase not in left:
+            run.watch({"event": "note", "text": f"{phase}: done before"})
+            continue
+        run.watch({"event": "note", "text": f"{phase}: {_TITLES[phase]}"})
+        if not _WORK[phase](run):
+            return False
+    return True
+
+
+def join(folder: Path, *, storage: str | None = None, watch: Watch) -> bool:
+    """Takes part in a search's third phase as one more worker.
+
+    Args:
+        folder: the run's, with the supernet in it.
+        storage: where the study is; by default where the settings say, or in the folder.
+
+    Returns:
+        True when the search is over, False when this worker was interrupted.
+
+    Raises:
+        InputError: there is no supernet yet, or the storage cannot be used.
+    """
+    run = SearchRun(open_config(folder), folder, watch)
+    require_due(run, "search")
+    return search(run, storage=storage)
+
+
+def phases_of(config: SearchConfig) -> tuple[str, ...]:
+    """The phases that a search has, in their order."""
+    without = {"pretrain"} if config.from_scratch else set()
+    if config.by_classes:
+        without |= {"finetune"}
+    return tuple(phase for phase in PHASES if phase not in without)
+
+
+def is_done(run: SearchRun, phase: str) -> bool:
+    """Whether a phase is complete."""
+    if phase == "search":
+        return (run.folder / "winner.json").is_file()
+    return is_complete(run.folder / ("winner/train" if phase == "retrain" else phase))
+
+
+def require_due(run: SearchRun, phase: str) -> None:
+    """Refuses a phase before those that it builds on are complete.
+
+    Raises:
+        InputError: naming the first that is missing, and the command for it.
+    """
+    phases = phases_of(run.config)
+    if phase not in phases:
+        why = "from_scratch" if phase == "pretrain" else "classification as the guide"
+        raise InputError(f"{run.folder}: a search with {why} has no phase {phase}")
+    for before in phases[: phases.index(phase)]:
+        if not is_done(run, before):
+            raise InputError(
+                f"{run.folder}: {phase} needs what {before} makes, which is not complete; run "
+                f"`detnet search --resume {run.folder} --phase {before}` first"
+            )
+
+
+def _open(
+    config: SearchConfig | None, folder: Path, only: str | None, *, resume: bool, watch: Watch
+) -> tuple[SearchRun, tuple[str, ...], list[str]]:
+    """Checks everything, makes the folder if it is new, and parts the data.
+
+    Returns:
+        the run, the phases that are asked for, and those of them that are left, the same on all
+        processes, whichever is the first to do something.
+    """
+    quiet: Watch = lambda event: None  # noqa: E731  other processes have nothing to say
+    watch = watch if _main() else quiet
+    settings = open_config(folder) if resume or config is None else absolute(config)
+    run = SearchRun(settings, folder, watch)
+    notes = check(run)
+    process = distributed.setup("cpu")  # the trainings choose their own device
+    try:
+        if process.main:
+            if not resume:
+                begin(settings, folder)
+            notes += carve(settings, folder)
+        distributed.barrier()
+        due = phases_of(settings)
+        if only is not None:
+            require_due(run, only)
+            due = (only,)
+        left = distributed.same_on_all([phase for phase in due if not is_done(run, phase)])
+    finally:
+        distributed.cleanup()
+    for note in notes:
+        watch({"event": "note", "text": note})
+    return run, due, left
+
+
+def _main() -> bool:
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _pretrain(run: SearchRun) -> bool:
+    folder = run.folder / "pretrain"
+    resume = _begun(folder)
+    config = (
+        read_pretrain_config(folder / "config.yaml")
+        if resume
+        else pretrain_config(run.config, run.folder)
+    )
+    sampler = run.sampler(bins=run.config.pretrain_sampling == "bins", first=True)
+    if run.config.by_classes:
+        left_out = carved_out(run.folder)
+        return pretrain_guide(config, folder, sampler, left_out, resume=resume, watch=run.watch)
+    return pretrain_supernet(config, folder, sampler, resume=resume, watch=run.watch)
+
+
+def _finetune(run: SearchRun) -> bool:
+    folder = run.folder / "finetune"
+    resume = _begun(folder)
+    config = begun_config(folder) if resume else finetune_config(run.config, run.folder)
+    sampler = run.sampler(bins=False, first=run.config.from_scratch)
+    return finetune_supernet(config, folder, sampler, resume=resume, watch=run.watch)
+
+
+def _search(run: SearchRun) -> bool:
+    """Scores candidates; all processes come back with one answer, however each was ended."""
+    over = search(run, together=True)
+    distributed.setup("cpu")
+    try:
+        return not distributed.any_process(not over)
+    finally:
+        distributed.cleanup()
+
+
+def _retrain(run: SearchRun) -> bool:
+    """Trains the winner alone, by files that the ordinary commands take as well."""
+    folder, path = run.folder / "winner", read_json(run.folder / "winner.json")["path"]
+    folder.mkdir(exist_ok=True)
+    pretrained = None if run.config.from_scratch else folder / "pretrain"
+    if pretrained is not None:
+        before = retrain_pretrain_config(run.config, run.folder, path)
+        if _main():
+            write_config(before, folder / "pretrain.yaml")
+        start, resume = classification.pretrain, classification.resume
+        if not _carry_out(pretrained, before, start, resume, run.watch):
+            return False
+    config = retrain_config(run.config, run.folder, path, pretrained)
+    if _main():
+        write_config(config, folder / "train.yaml")
+    return _carry_out(folder / "train", config, train, resume_training, run.watch)
+
+
+def _carry_out(
+    folder: Path,
+    config: Any,
+    start: Callable[..., bool],
+    resume: Callable[..., bool],
+    watch: Watch,
+) -> bool:
+    if is_complete(folder):
+        return True
+    return resume(folder, watch=watch) if _begun(folder) else start(config, folder, watch=watch)
+
+
+def _begun(folder: Path) -> bool:
+    """Whether a training has a state to go on from; what a kill left before that is removed."""
+    run = RunFolder(folder)
+    if run.last.exists():
+        return True
+    if _main():
+        for path in (run.config, run.metrics):
+            path.unlink(missing_ok=True)
+    return False
+
+
+_WORK: dict[str, Callable[[SearchRun], bool]] = {
+    "pretrain": _pretrain,
+    "finetune": _finetune,
+    "search": _search,
+    "retrain": _retrain,
+}
+_TITLES = {
+    "pretrain": "the supernet learns classes of images, one path a step",
+    "finetune": "the supernet learns to detect, one path a step",
+    "search": "candidates are scored",
+    "retrain": "the winner is trained alone",
+}

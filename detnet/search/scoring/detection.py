@@ -1,0 +1,198 @@
+"""Detection as the guide of a search: a candidate's AP on the search split."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from detnet.coco.annotations import Annotations, to_coco_dict
+from detnet.data.loaders import DetectionDataset
+from detnet.data.transforms import eval_transform, flip_horizontal
+from detnet.detectors.build import info_of
+from detnet.detectors.supernet import take_path
+from detnet.engine.precision import autocast_to
+from detnet.errors import InputError
+from detnet.evaluation.coco import score
+from detnet.evaluation.results import to_results
+from detnet.inference.fuse import fuse
+from detnet.search.recalibrate import alone, finite_statistics, recalibrate
+from detnet.search.scoring.cached_images import CachedImages, Sample
+from detnet.search.scoring.guides import (
+    Guide,
+    NonFinite,
+    Way,
+    refuse_non_finite,
+    subset_generator,
+)
+
+_SCORE_BATCH = 4
+_BEFORE_SUPPRESSION = 6  # boxes for each proposal that is left, as in DetNet's 6000 and 1000
+
+
+class DetectionGuide(Guide):
+    """A detector with a supernet, and the two parts of its training data.
+
+    Args:
+        model: made by `detnet.create`; its weights are never changed.
+        train: what its networks are recalibrated on.
+        search: what they are scored on.
+        autocast: see `choose_precision`.
+        memory: bytes of images that are kept.
+        threads: that read images which are not kept.
+
+    Raises:
+        InputError: the search split has no image or no object.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        train: Annotations,
+        search: Annotations,
+        *,
+        device: torch.device,
+        autocast: torch.dtype | None = None,
+        memory: int = 4 * 2**30,
+        threads: int = 0,
+    ) -> None:
+        if not len(train) or not len(search.boxes):
+            empty = search if len(train) else train
+            raise InputError(f"{empty.path}: has no images with objects to score candidates by")
+        self.model = model.to(device).to(memory_format=torch.channels_last)
+        self.annotations, self.device, self.autocast = search, device, autocast
+        self.train_images, self.search_images = len(train), len(search)
+        limit = memory // 2
+        self._train = CachedImages(self._reader(train), limit=limit, threads=threads)
+        self._search = CachedImages(self._reader(search), limit=limit, threads=threads)
+        self._truths: dict[tuple[int, ...], dict[str, Any]] = {}
+
+    def candidate(self, path: Sequence[int], way: Way) -> nn.Module:
+        take_path(self.model, path)  # the strides of what is around the supernet may go by it
+        options = info_of(self.model).options
+        built = {name: options[name] for name in ("width", "stride_in", "norm")}
+        found: Any = alone(self.model, path, **built)
+        refuse_non_finite(found.backbone)
+        if way.proposals is not None and hasattr(found, "rpn"):
+            _limit_proposals(found, way.proposals)
+        return found
+
+    def recalibrate(
+        self, candidate: nn.Module, batches: Sequence[Sequence[tuple[int, bool]]], way: Way
+    ) -> None:
+        def step(batch: list[Sample]) -> None:
+            images = [image.to(self.device) for image, _ in batch]
+            targets = [_to(target, self.device) for _, target in batch]
+            with autocast_to(self.device, self.autocast):
+                candidate(images, targets)
+
+        samples = self._train.batches([[index for index, _ in batch] for batch in batches])
+        mirrored = (
+            [flip_horizontal(*sample) if flip else sample for sample, (_, flip) in pairs]
+            for pairs in (zip(*both, strict=True) for both in zip(samples, batches, strict=True))
+        )
+        recalibrate(candidate, mirrored, step, momentum=way.momentum)
+        if not finite_statistics(candidate):
+            raise NonFinite("its batch norms have no finite statistics")
+
+    def scores(self, candidate: nn.Module, parts: Sequence[Sequence[int]]) -> Iterator[float]:
+        """AP, the mean over IoU thresholds, as `detnet evaluate` tells it."""
+        fused: Any = fuse(candidate, dtype=self.autocast)
+        fused.transform.train()  # the images come resized, and the boxes are scaled back here
+        seen: list[int] = []
+        records: list[dict[str, Any]] = []
+        for part in parts:
+            records += self._detect(fused, part)
+            seen += part
+            value = score(self._truth(tuple(sorted(seen))), records)["AP"]
+            yield 0.0 if value is None else float(value)  # None where no image has an object
+
+    @torch.no_grad()
+    def _detect(self, fused: Any, indices: Sequence[int]) -> list[dict[str, Any]]:
+        """Detects on images of the search split, in COCO's results format."""
+        notes = self.annotations
+        records: list[dict[str, Any]] = []
+        rows = [indices[at : at + _SCORE_BATCH] for at in range(0, len(indices), _SCORE_BATCH)]
+        for row, batch in zip(rows, self._search.batches(rows), strict=True):
+            with autocast_to(self.device, self.autocast):
+                found = fused([image.to(self.device) for image, _ in batch])
+            for prediction, (image, target) in zip(found, batch, strict=True):
+                prediction["boxes"] = prediction["boxes"].cpu() * _scale(
+                    fused.transform.size_in_training(image), target
+                )
+            records += to_results(found, notes.image_ids[list(row)], notes.categories.ids)
+        if not all(np.isfinite([*record["bbox"], record["score"]]).all() for record in records):
+            raise NonFinite("its detections are no numbers")
+        return records
+
+    def subset(self, count: int, seed: int) -> list[int]:
+        return stratified(self.annotations, count, subset_generator(seed))
+
+    def _truth(self, indices: tuple[int, ...]) -> dict[str, Any]:
+        if indices not in self._truths:
+            self._truths[indices] = to_coco_dict(self.annotations, indices)
+        return self._truths[indices]
+
+    def _reader(self, annotations: Annotations) -> Any:
+        detector: Any = self.model
+        options = detector.transform.options
+        transform = eval_transform(min_size=options.min_size, max_size=options.max_size)
+        dataset = DetectionDataset(annotations, transform, seed=0)
+        return dataset.__getitem__
+
+
+def stratified(annotations: Annotations, count: int, draws: np.random.Generator) -> list[int]:
+    """Chooses images that have, together, few and many objects and all categories as all have.
+
+    The images are put in order by their rarest category and number of objects, and one is drawn
+    from each of `count` equal parts of that order.
+
+    Returns:
+        ascending indices.
+    """
+    images = len(annotations)
+    if count >= images:
+        return list(range(images))
+    categories = len(annotations.categories) + 1
+    frequency = np.bincount(annotations.labels, minlength=categories)
+    numbers = np.diff(annotations.offsets)
+    rarest = np.full(images, categories, dtype=np.int64)
+    place = np.argsort(np.argsort(frequency, kind="stable"), kind="stable")
+    owner = np.repeat(np.arange(images), numbers)
+    np.minimum.at(rarest, owner, place[annotations.labels])
+    order = np.lexsort((draws.random(images), numbers, rarest))
+    edges = np.linspace(0, images, count + 1)
+    at = np.floor(edges[:-1] + draws.random(count) * np.diff(edges)).astype(int)
+    return sorted(order[_distinct(at, images)].tolist())
+
+
+def _distinct(places: np.ndarray, limit: int) -> np.ndarray:
+    """Moves places of an ascending row apart where two draws met at an edge between parts."""
+    apart = np.maximum.accumulate(places - np.arange(len(places))) + np.arange(len(places))
+    top = limit - len(places) + np.arange(len(places))
+    return np.minimum(apart, top)
+
+
+def _limit_proposals(detector: Any, proposals: int) -> None:
+    """Lets the second stage look at fewer boxes in evaluation; training is left as it is."""
+    rpn = detector.rpn
+    limits = (
+        (rpn._pre_nms_top_n, proposals * _BEFORE_SUPPRESSION),
+        (rpn._post_nms_top_n, proposals),
+    )
+    for numbers, limit in limits:
+        numbers["testing"] = min(numbers["testing"], limit)
+
+
+def _scale(size: tuple[int, int], target: dict[str, Any]) -> Tensor:
+    """What boxes in pixels of the network's input are multiplied with, as torchvision does it."""
+    height, width = (
+        torch.tensor(float(whole)) / torch.tensor(float(resized))
+        for whole, resized in zip(target["original_size"], size, strict=True)
+    )
+    return torch.stack([width, height, width, height])
+
+
+def _to(target: dict[str, Any], device: torch.device) -> dict[str, Any]:
+    return {k: v.to(device) if isinstance(v, Tensor) else v for k, v in target.items()}

@@ -1,0 +1,276 @@
+"""Keeps some training images apart, by the seed alone, to score a search's candidates on."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from detnet.coco.annotations import Annotations, require_images, to_coco_dict
+from detnet.data.classification.shards import ShardedImages, index_images
+from detnet.data.folders import Split, find_split, find_splits
+from detnet.data.reading import load_annotations
+from detnet.errors import InputError
+from detnet.files import write_text
+from detnet.search.config import SearchConfig
+from detnet.search.scoring.scoring import CARVED_CLASSES
+from detnet.search.standalone.sharing import read_json, write_json
+from detnet.training.classification.evaluate import split_folder
+
+_PURPOSE = 16  # keeps this draw apart from others of the same seed
+_RECORD = "source.json"  # what was carved; written last
+_SHOWN = 12  # digits of a hash in messages
+
+
+def carve(config: SearchConfig, run: Path) -> list[str]:
+    """Parts the training images into those to train supernets on and those to score on.
+
+    Writes RUN/data/train.json and search.json, boxes only, whose file names start where the data
+    set's do; with classification as the guide RUN/data/classes.json. What is there already is
+    checked against the data instead. Images that are the same file, byte for byte, stay together,
+    and none that the validation split has, too, is taken.
+
+    Args:
+        config: with absolute paths.
+        run: the search's folder.
+
+    Returns:
+        One line for each thing a person should know.
+
+    Raises:
+        InputError: the data cannot be used or have changed, or a search split of one's own shares
+            images with training or validation.
+    """
+    part = _part_classes if config.by_classes else _part_annotations
+    (run / "data").mkdir(exist_ok=True)
+    record = run / "data" / _RECORD
+    fingerprint = _fingerprint(config)
+    if record.exists():
+        _require_same(read_json(record), fingerprint, run)
+        return []
+    counts, notes = part(config, run / "data")
+    write_json(record, {**fingerprint, "counts": counts, "notes": notes})
+    return notes
+
+
+def counts_of(run: Path) -> dict[str, int]:
+    """Images of the parts, "train" and "search", and "detection", all to train detectors on."""
+    counts: dict[str, int] = read_json(run / "data" / _RECORD)["counts"]
+    return counts
+
+
+def find_own(config: SearchConfig) -> Split | None:
+    """The search split of one's own, None where one is to be carved."""
+    if not config.search_annotations:
+        return None
+    images = Path(config.search_images_folder) if config.search_images_folder else None
+    return find_split(Path(config.search_annotations), "search", images=images)
+
+
+def training_images(config: SearchConfig) -> Path:
+    """The folder of the training images, which the file names of both parts start from."""
+    return find_split(Path(config.data), config.train_split).images
+
+
+def carved_out(run: Path) -> list[int]:
+    """The images of the classification folder that are kept apart, by place in its listing."""
+    return [int(index) for index in read_json(run / "data" / CARVED_CLASSES)["search"]]
+
+
+def _part_annotations(config: SearchConfig, folder: Path) -> tuple[dict[str, int], list[str]]:
+    split = find_split(Path(config.data), config.train_split)
+    train, repairs = load_annotations(split)
+    require_images(train)
+    val, own = _load_val(config, train), find_own(config)
+    notes = [f"{split.name}: {repair}" for repair in repairs]
+    everything = list(range(len(train)))
+    if own is not None:
+        search, repairs = load_annotations(
+            own, categories=train.categories, categories_of=str(split.annotations)
+        )
+        require_images(search)
+        _require_apart(search, train, "training")
+        _require_apart(search, val, "validation")
+        notes += [f"search: {repair}" for repair in repairs]
+        notes.append(f"candidates are scored on the {len(search)} images of {own.annotations}")
+        parts = {"train": (train, everything), "search": (search, list(range(len(search))))}
+    else:
+        wanted = min(config.search_images, len(train) // 2)
+        chosen, skipped = choose(_paths(train), _paths(val), wanted=wanted, seed=config.seed)
+        _require_some(chosen, str(split.annotations))
+        rest = sorted(set(everything) - set(chosen))
+        parts = {"train": (train, rest), "search": (train, chosen)}
+        notes += _say(len(chosen), len(train), config.search_images, skipped)
+    for name, (annotations, images) in parts.items():
+        write_text(folder / f"{name}.json", json.dumps(to_coco_dict(annotations, images)))
+    counts = {name: len(images) for name, (_, images) in parts.items()}
+    return {**counts, "detection": len(train)}, notes
+
+
+def _part_classes(config: SearchConfig, folder: Path) -> tuple[dict[str, int], list[str]]:
+    data = Path(config.pretrain_data)
+    images = index_images(_class_folder(config))
+    wanted = min(config.search_images, len(images) // 2)
+    if isinstance(images, ShardedImages):  # nobody has the same image in a folder and a shard
+        order = _generator(config.seed).permutation(len(images))
+        chosen, skipped = sorted(order[:wanted].tolist()), 0
+    else:
+        mine = [images.image_path(index) for index in range(len(images))]
+        val = index_images(data / "val") if (data / "val").is_dir() else None
+        theirs = [val.image_path(index) for index in range(len(val))] if val else []
+        chosen, skipped = choose(mine, theirs, wanted=wanted, seed=config.seed)
+    _require_some(chosen, str(images.path))
+    write_json(folder / CARVED_CLASSES, {"search": chosen})
+    split = find_split(Path(config.data), config.train_split)
+    counts = {"train": len(images) - len(chosen), "search": len(chosen)}
+    counts["detection"] = len(load_annotations(split)[0])
+    return counts, _say(len(chosen), len(images), config.search_images, skipped)
+
+
+def choose(
+    paths: Sequence[Path], others: Sequence[Path], *, wanted: int, seed: int
+) -> tuple[list[int], int]:
+    """Draws files by the seed; copies of one file are drawn together or not at all.
+
+    Args:
+        others: files of which no copy may be drawn.
+
+    Returns:
+        Their indices, ascending, and how many were passed over for being among the others.
+    """
+    mine, theirs = _Contents(paths), _Contents(others)
+    chosen, seen, skipped = set[int](), set[int](), 0
+    for index in _generator(seed).permutation(len(paths)).tolist():
+        if len(chosen) >= wanted:
+            break
+        if index in seen:
+            continue
+        copies = mine.same_as(paths[index])
+        seen.update(copies)
+        if theirs.same_as(paths[index]):
+            skipped += len(copies)
+        elif len(chosen) + len(copies) <= wanted:
+            chosen.update(copies)
+    return sorted(chosen), skipped
+
+
+class _Contents:
+    """Files by what is in them; only those of one size are ever read."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._paths = paths
+        self._by_size: dict[int, list[int]] = {}
+        self._known: dict[int, bytes] = {}
+        for index, path in enumerate(paths):
+            self._by_size.setdefault(os.stat(path).st_size, []).append(index)
+
+    def same_as(self, path: Path) -> list[int]:
+        """The files with the same content, that of this path among them."""
+        alike = self._by_size.get(os.stat(path).st_size, [])
+        if not alike or [self._paths[index] for index in alike] == [path]:
+            return alike
+        digest = _digest(path)
+        return [index for index in alike if self._digest(index) == digest]
+
+    def _digest(self, index: int) -> bytes:
+        if index not in self._known:
+            self._known[index] = _digest(self._paths[index])
+        return self._known[index]
+
+
+def _digest(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
+
+
+def _class_folder(config: SearchConfig) -> Path:
+    name = config.pretrain.get("train_split", "train")
+    return split_folder(Path(config.pretrain_data), name)
+
+
+def _generator(seed: int) -> np.random.Generator:
+    return np.random.default_rng(np.random.SeedSequence((seed, _PURPOSE)))
+
+
+def _paths(annotations: Annotations | None) -> list[Path]:
+    if annotations is None:
+        return []
+    return [annotations.image_path(image) for image in range(len(annotations))]
+
+
+def _load_val(config: SearchConfig, train: Annotations) -> Annotations | None:
+    if config.val_split == "none":
+        return None
+    if config.val_split == "val":
+        split = find_splits(Path(config.data)).get("val")
+    else:
+        split = find_split(Path(config.data), config.val_split)
+    if split is None:
+        return None
+    val, _ = load_annotations(split, categories=train.categories, categories_of=str(train.path))
+    require_images(val)
+    return val
+
+
+def _require_apart(search: Annotations, other: Annotations | None, what: str) -> None:
+    """Refuses a search split that shares images with another."""
+    if other is None:
+        return
+    contents = _Contents(_paths(other))
+    pairs = ((path, contents.same_as(path)) for path in _paths(search))
+    shared = [(path, copies[0]) for path, copies in pairs if copies]
+    if shared:
+        path, copy = shared[0]
+        raise InputError(
+            f"{search.path}: {len(shared)} of its {len(search)} images are {what} images, too "
+            f"({path.name} is {other.image_path(copy)}); take them out"
+        )
+
+
+def _require_some(chosen: Sequence[int], where: str) -> None:
+    if not chosen:
+        raise InputError(
+            f"{where}: no image can be kept apart to score candidates on: there must be two or "
+            "more that the validation split has not"
+        )
+
+
+def _say(chosen: int, images: int, asked: int, skipped: int) -> list[str]:
+    less = f" (not {asked}: at most half)" if chosen < asked else ""
+    notes = [
+        f"{chosen} of {images} training images are kept apart to score candidates on{less}; "
+        f"supernets are trained on the other {images - chosen}"
+    ]
+    if skipped:
+        notes.append(f"{skipped} training images are in the validation split, too; none was taken")
+    return notes
+
+
+def _fingerprint(config: SearchConfig) -> dict[str, Any]:
+    """What tells whether the data are still those that were parted."""
+    if config.by_classes:
+        images = index_images(_class_folder(config))
+        return {"images": str(images.path), "train": images.fingerprint(), "search": None}
+    split, own = find_split(Path(config.data), config.train_split), find_own(config)
+    return {
+        "images": str(split.images.resolve()),
+        "train": _hash(split.files),
+        "search": _hash(own.files) if own else None,
+    }
+
+
+def _hash(files: Iterable[Path]) -> str:
+    return hashlib.sha256(b"".join(_digest(path) for path in files)).hexdigest()
+
+
+def _require_same(record: dict[str, Any], now: dict[str, Any], run: Path) -> None:
+    for name, text in (("train", "training data"), ("search", "search split")):
+        if record.get(name) != now[name]:
+            raise InputError(
+                f"{run}: its search began with another {text} (sha256 "
+                f"{str(record.get(name))[:_SHOWN]}, now {str(now[name])[:_SHOWN]}); restore it, or "
+                "begin in a new folder"
+            )

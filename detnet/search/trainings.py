@@ -1,0 +1,131 @@
+"""The trainings that a search is made of: settings of ordinary runs, put together from its own."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from detnet.backbones.spaces.space import read_space
+from detnet.errors import InputError
+from detnet.search.config import SearchConfig
+from detnet.search.split import training_images
+from detnet.training.classification.config import PretrainConfig
+from detnet.training.detection.config import TrainConfig
+from detnet.training.settings import typed
+
+# What the search itself says, the same for all its trainings.
+_OURS = (
+    *("data", "backbone", "backbone_options", "width", "seed", "device", "detector"),
+    *("train_annotations", "train_images", "val_annotations", "val_images"),
+)
+
+
+def pretrain_config(config: SearchConfig, run: Path) -> PretrainConfig:
+    """The supernet's training as a classifier.
+
+    It is not evaluated unless its val_split says so: a supernet has no score of its own, its
+    networks have, once their batch norms are recalibrated.
+
+    Raises:
+        InputError: a setting that is unknown, wrong, or the search's own.
+    """
+    values = {"val_split": "none", "norm": "sync", **config.pretrain}
+    return _typed(PretrainConfig, config, "pretrain", values, _supernet(config, _classes(config)))
+
+
+def finetune_config(config: SearchConfig, run: Path) -> TrainConfig:
+    """The supernet's training under the detector, without the images candidates are scored on.
+
+    It is not evaluated, unless its val_split is "search".
+
+    Raises:
+        InputError: a setting that is unknown, wrong, or the search's own.
+    """
+    data = run.resolve() / "data"
+    values = {"val_split": "none", "norm": "sync", **config.finetune}
+    if values["val_split"] not in ("none", "search"):
+        raise InputError(
+            f"finetune: val_split is none or search, got {values['val_split']!r}: no phase before "
+            "the last sees the validation split"
+        )
+    places = {
+        "train_annotations": str(data / "train.json"),
+        "train_images": str(training_images(config)) if config.data else None,
+        "val_annotations": str(data / "search.json"),
+        "val_images": config.search_images_folder or str(training_images(config)),
+        "detector": config.detector,
+    }
+    if not config.from_scratch:
+        places["weights"] = str(run.resolve() / "pretrain")
+    return _typed(TrainConfig, config, "finetune", values, _supernet(config, places))
+
+
+def retrain_pretrain_config(
+    config: SearchConfig, run: Path, path: Sequence[int] | str
+) -> PretrainConfig:
+    """The training of one network alone as a classifier.
+
+    Raises:
+        InputError: a setting that is unknown, wrong, or the search's own.
+    """
+    ours = _alone(config, path, _classes(config))
+    return _typed(PretrainConfig, config, "retrain_pretrain", config.retrain_pretrain, ours)
+
+
+def retrain_config(
+    config: SearchConfig, run: Path, path: Sequence[int] | str, weights: Path | None
+) -> TrainConfig:
+    """The training of one network alone under the detector, on all training images.
+
+    Args:
+        weights: what it begins from, None from scratch.
+
+    Raises:
+        InputError: a setting that is unknown, wrong, or the search's own.
+    """
+    values = {"norm": "sync", **config.retrain}
+    places: dict[str, Any] = {
+        "data": config.data,
+        "train_split": config.train_split,
+        "val_split": config.val_split,
+        "detector": config.detector,
+    }
+    if weights is not None:
+        places["weights"] = str(weights.resolve())
+    return _typed(TrainConfig, config, "retrain", values, _alone(config, path, places))
+
+
+def _classes(config: SearchConfig) -> dict[str, Any]:
+    return {"data": config.pretrain_data}
+
+
+def _supernet(config: SearchConfig, places: Mapping[str, Any]) -> dict[str, Any]:
+    return {**places, "backbone": "supernet", "backbone_options": {"space": _table(config)}}
+
+
+def _alone(
+    config: SearchConfig, path: Sequence[int] | str, places: Mapping[str, Any]
+) -> dict[str, Any]:
+    text = path if isinstance(path, str) else read_space(config.space).format_path(path)
+    options = {"space": _table(config), "path": text}
+    return {**places, "backbone": "searched", "backbone_options": options}
+
+
+def _table(config: SearchConfig) -> str | dict[str, Any]:
+    """The space as a run's settings keep it: by its name, or whole, whatever becomes of a file."""
+    if isinstance(config.space, str) and not config.space.endswith((".yaml", ".yml", ".json")):
+        return config.space
+    return read_space(config.space).to_json()
+
+
+def _typed(
+    kind: Any, config: SearchConfig, group: str, values: Mapping[str, Any], ours: Mapping[str, Any]
+) -> Any:
+    """Puts the settings of a run together; `values` are the user's, `ours` the search's."""
+    refused = {*_OURS, *ours}
+    if kind is TrainConfig:
+        refused.add("weights")
+    for name in values:
+        if name in refused:
+            raise InputError(f"{group}: {name} is decided by the search itself; leave it out there")
+    general = {name: getattr(config, name) for name in ("device", "precision", "workers", "seed")}
+    return typed(kind, {**general, "width": config.width, **values, **ours}, where=group)

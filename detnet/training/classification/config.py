@@ -1,0 +1,116 @@
+"""The settings of a classification run, the pre-training of a backbone; nothing here imports torch.
+
+The defaults are the ResNeXt recipe, by which DetNet's paper pre-trains.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from detnet.backbones.colours import PIXEL_MEAN, PIXEL_STD
+from detnet.errors import InputError
+from detnet.training import settings
+from detnet.training.settings import RunConfig
+
+SMALLEST_IMAGE = 32  # pixels: the coarsest stride of the backbones
+
+
+@dataclass(frozen=True)
+class PretrainConfig(RunConfig):
+    """Everything a classification run depends on; the defaults are the ResNeXt recipe.
+
+    Args:
+        data: folder with train/CLASS/image.jpg and val/CLASS/image.jpg.
+        norm: batch norm over each process's images, or sync over those of all.
+        image_size: side of the square that the network sees, pixels.
+        test_short_side: the whole image's short side in evaluation, of which the middle is cut
+            out; image_size / 0.875 by default, 256 for 224.
+        pixel_mean: taken off each channel, in channel_order, of values in 0 to 1; by default the
+            weights' own, ImageNet's from scratch.
+        pixel_std: what each channel is divided by, likewise.
+        channel_order: of the network's input, rgb or bgr; auto is the weights', rgb from scratch.
+        min_area: smallest share of an image that training sees.
+        lighting: strength of shifts along the colours' principal components.
+        label_smoothing: share of the target that is spread over all classes.
+        mixup: of the beta distribution by which images are mixed in pairs; 0 for none.
+        best_metric: score of which the best model is kept, top1 or top5.
+    """
+
+    norm: Literal["batch", "sync"] = "batch"
+    image_size: int = 224
+    test_short_side: int | None = None
+    pixel_mean: list[float] = field(default_factory=list)
+    pixel_std: list[float] = field(default_factory=list)
+    channel_order: Literal["auto", "rgb", "bgr"] = "auto"
+    min_area: float = 0.08
+    lighting: float = 0.1
+    label_smoothing: float = 0.0
+    mixup: float = 0.0
+    color_jitter: float = 0.4
+    batch_size: int = 256
+    lr: float = 0.1
+    lr_batch: int = 256
+    steps: list[float] = field(default_factory=lambda: [0.3, 0.6, 0.9])
+    warmup: Literal["constant", "linear", "none"] = "none"
+    best_metric: str = "top1"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.image_size < SMALLEST_IMAGE:
+            raise InputError(f"image_size must be at least {SMALLEST_IMAGE}, got {self.image_size}")
+        if self.test_short_side is not None and self.test_short_side < self.image_size:
+            raise InputError(
+                f"test_short_side must be at least image_size {self.image_size}, got "
+                f"{self.test_short_side}"
+            )
+        if len(self.pixel_mean) not in (0, 3):
+            raise InputError(f"pixel_mean takes three numbers, got {self.pixel_mean}")
+        if len(self.pixel_std) not in (0, 3) or not all(value > 0 for value in self.pixel_std):
+            raise InputError(f"pixel_std takes three positive numbers, got {self.pixel_std}")
+        if not 0 <= self.label_smoothing < 1:
+            raise InputError(f"label_smoothing must lie in [0, 1), got {self.label_smoothing}")
+        if not 0 < self.min_area <= 1:
+            raise InputError(f"min_area must lie in (0, 1], got {self.min_area}")
+        self.check_not_negative("lighting", "mixup")
+
+    def default_length(self) -> dict[str, float]:
+        return {"epochs": 100}
+
+    def filled(self) -> "PretrainConfig":
+        changes: dict[str, Any] = {"test_short_side": self.short_side}
+        if not self.weights:
+            changes["pixel_mean"] = self.pixel_mean or list(PIXEL_MEAN)
+            changes["pixel_std"] = self.pixel_std or list(PIXEL_STD)
+            changes["channel_order"] = "rgb" if self.channel_order == "auto" else self.channel_order
+        return replace(super().filled(), **changes)
+
+    @property
+    def short_side(self) -> int:
+        """The whole image's short side in evaluation."""
+        return self.test_short_side or round(self.image_size / 0.875)
+
+
+def presets() -> dict[str, Path]:
+    """The recipes of pre-training that come with the package, by name."""
+    return settings.presets("pretrain")
+
+
+def make_config(source: str | None, changes: Mapping[str, Any]) -> PretrainConfig:
+    """Puts a run's settings together: the defaults, then a preset or file, then single changes.
+
+    Args:
+        source: a preset's name or a YAML file; None for the defaults alone.
+        changes: field -> value.
+
+    Raises:
+        InputError: an unknown preset or field (with the nearest), a value of the wrong kind.
+    """
+    values = settings.read_source(source, presets()) if source else {}
+    together = settings.combine(values, changes)
+    return settings.typed(PretrainConfig, together, where=source or "options")
+
+
+def read_config(path: Path) -> PretrainConfig:
+    """Reads the settings that a classification run wrote into its folder."""
+    return settings.read_file(PretrainConfig, path)

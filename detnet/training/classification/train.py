@@ -1,0 +1,207 @@
+"""Trains a backbone as a classifier: one function that can be interrupted and resumed."""
+
+import importlib.util
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from detnet.backbones import build_backbone
+from detnet.backbones.base import Classifier
+from detnet.backbones.cost import count_macs
+from detnet.backbones.files import save_classifier
+from detnet.data.classification.image_folder import ImageFolder, require_same_classes
+from detnet.data.classification.loaders import ClassificationDataset, ShuffledBatches, stream
+from detnet.data.classification.shards import ShardedImages, index_images
+from detnet.data.classification.transforms import TrainView
+from detnet.engine.distributed import Process, all_gather
+from detnet.engine.loop import Batch
+from detnet.engine.runs import RunFolder
+from detnet.errors import InputError
+from detnet.evaluation.classification import FIVE, has_top5
+from detnet.training.classification.config import PretrainConfig, read_config
+from detnet.training.classification.evaluate import (
+    measure,
+    require_readable,
+    split_folder,
+    write_scores,
+)
+from detnet.training.classification.network import as_built, describe, make_classifier
+from detnet.training.plan import make_plan
+from detnet.training.run import run_task
+from detnet.training.run_state import Watch
+from detnet.training.task import Measured, Source, Task, batch_per_process, require_metric
+
+Split = ImageFolder | ShardedImages
+
+
+def pretrain(config: PretrainConfig, output: Path, *, watch: Watch) -> bool:
+    """Starts a run in a new folder; see `detnet.training.run.run_task`."""
+    return _run(config, output, resume=False, watch=watch)
+
+
+def resume(output: Path, *, watch: Watch) -> bool:
+    """Goes on with the run in a folder, to the same bits as if it had never stopped."""
+    config = read_config(RunFolder.open(output).config)
+    return _run(config, output, resume=True, watch=watch)
+
+
+def _run(config: PretrainConfig, output: Path, *, resume: bool, watch: Watch) -> bool:
+    def make_task(process: Process) -> Task:
+        return PretrainTask(config, process)
+
+    return run_task(config, output, make_task, resume=resume, watch=watch)
+
+
+class PretrainTask(Task):
+    """A classifier on images in class folders."""
+
+    config: PretrainConfig
+
+    def __init__(self, config: PretrainConfig, process: Process) -> None:
+        require_metric(config.best_metric, ("top1", "top5"))
+        if config.tensorboard and importlib.util.find_spec("tensorboard") is None:
+            raise InputError("tensorboard is not installed: pip install 'detnet[track]'")
+        self.config, self.process = config, process
+        self.train, self.val = self.read_folders()
+        if config.best_metric == "top5" and not has_top5(len(self.train.classes)):
+            raise InputError(
+                f"best_metric top5 takes more than {FIVE} classes, {self.train.path} has "
+                f"{len(self.train.classes)}; take top1"
+            )
+        self.info = describe(config, self.train.classes)
+        self._dataset = ClassificationDataset(
+            self.train, train_view(config), seed=config.seed, substitute=True
+        )
+        self._batches = ShuffledBatches(
+            len(self.train),
+            batch_size=batch_per_process(config, process),
+            seed=config.seed,
+            rank=process.rank,
+            world_size=process.world_size,
+        )
+        self.batches_per_epoch = len(self._batches)
+        self.source = Source(
+            self.train.path,
+            "images",
+            len(self.train),
+            len(self.val) if self.val else 0,
+            self.train.fingerprint(),
+            _notes(self.train, self.val),
+        )
+        self._unreadable: dict[int, str] = {}  # seen by this process
+        self._told: dict[int, str] = {}  # seen by any process
+
+    def read_folders(self) -> tuple[Split, Split | None]:
+        """The images to train and to evaluate on."""
+        return _read_folders(self.config)
+
+    def make_model(self, *, carry: bool) -> tuple[nn.Module, list[str]]:
+        model, notes = make_classifier(self.config, self.info, carry=carry)
+        self.info = model.info
+        self.config = as_built(self.config, self.info)
+        return model, [self._cost(), *notes]
+
+    def _cost(self) -> str:
+        side = self.config.image_size
+        with torch.device("meta"):
+            backbone = build_backbone(self.config.backbone, **self.info.options).eval()
+            classifier = Classifier(backbone, len(self.info.classes)).eval()
+            macs = count_macs(lambda: classifier(torch.empty(1, 3, side, side)))
+        plan = make_plan(self.config, self.batches_per_epoch)
+        shown = plan.total * self.config.batch_size
+        return (
+            f"{self.config.backbone} of width {self.config.width:g}: {macs / 1e9:.3g} G "
+            f"multiply-adds an image of {side}×{side}; the run shows {shown:,} images, about "
+            f"{3 * macs * shown:.2g} multiply-adds"
+        )
+
+    def stream(self, *, start: int, stop: int) -> Iterator[Batch]:
+        batches = stream(
+            self._dataset,
+            self._batches,
+            start=start,
+            stop=stop,
+            workers=self.config.workers,
+            pin_memory=self.process.device.type == "cuda",
+        )
+        for images, targets in batches:
+            for target in targets:
+                self._unreadable |= dict(target.pop("unreadable", []))
+            yield images, targets
+
+    def look(self) -> list[str]:
+        """Says which images could not be read."""
+        seen: dict[int, str] = {}
+        for part in all_gather(self._unreadable):
+            seen |= part
+        new = sorted(seen.keys() - self._told.keys())
+        self._told |= seen
+        require_readable(sorted(self._told.items()), len(self.train))
+        count = len(self._told)
+        return [f"{self._told[index]}; another image takes its place" for index in new] + (
+            [f"{count} of {len(self.train)} images cannot be read so far"] if new else []
+        )
+
+    def state(self) -> dict[str, Any]:
+        return {"unreadable": dict(self._unreadable), "told": dict(self._told)}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self._unreadable, self._told = dict(state["unreadable"]), dict(state["told"])
+
+    def evaluate(self, model: nn.Module, autocast: torch.dtype | None) -> Measured:
+        assert self.val is not None  # asked by the caller
+        scores = measure(
+            model,
+            self.info,
+            self.val,
+            process=self.process,
+            autocast=autocast,
+            workers=self.config.workers,
+        )
+        return Measured(scores.headline, lambda folder: write_scores(scores, folder))
+
+    def save_model(self, path: Path, model: nn.Module, state: dict[str, Tensor] | None) -> None:
+        save_classifier(path, self.info, model.state_dict() if state is None else state)
+
+    def names_of(self, image_ids: Iterable[int]) -> list[str]:
+        return [self.train.name(index) for index in image_ids]
+
+
+def train_view(config: PretrainConfig) -> TrainView:
+    """What a run's settings make of an image."""
+    return TrainView(
+        config.image_size,
+        min_area=config.min_area,
+        flip=config.flip,
+        color_jitter=config.color_jitter,
+        lighting=config.lighting,
+        mixup=config.mixup,
+    )
+
+
+def _read_folders(config: PretrainConfig) -> tuple[Split, Split | None]:
+    if not config.data:
+        raise InputError("no data: give --data FOLDER with train/CLASS/image.jpg and val/…")
+    data = Path(config.data)
+    if not data.is_dir():
+        raise InputError(f"{data}: no such folder")
+    train = index_images(split_folder(data, config.train_split))
+    if config.val_split == "none" or config.val_split == "val" and not (data / "val").is_dir():
+        return train, None
+    val = index_images(split_folder(data, config.val_split))
+    require_same_classes(val, train)
+    return train, val
+
+
+def _notes(train: Split, val: Split | None) -> list[str]:
+    notes = [
+        f"{folder.path}: {folder.others} files that are no images by their names are left alone"
+        for folder in (train, val)
+        if folder is not None and folder.others
+    ]
+    if val is None:
+        notes.append("no validation split: nothing is evaluated, no best model is kept")
+    return [f"{len(train.classes)} classes", *notes]

@@ -1,0 +1,135 @@
+"""The settings of a detection run: one flat, typed dataclass, from defaults, a file and options.
+
+Nothing here imports torch: `detnet train --help` answers at once.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from detnet.errors import InputError
+from detnet.tables import unknown_name
+from detnet.training import settings
+from detnet.training.settings import RunConfig, dump_config, presets, write_config
+
+__all__ = [
+    "TrainConfig",
+    "dump_config",
+    "fitting_options",
+    "make_config",
+    "option_help",
+    "presets",
+    "read_config",
+    "write_config",
+]
+
+
+@dataclass(frozen=True)
+class TrainConfig(RunConfig):
+    """Everything a detection run depends on; the defaults are DetNet's recipe for COCO.
+
+    Args:
+        data: data set folder, in COCO's, Roboflow's or VOC's layout.
+        train_annotations: annotation file instead of the folder's own, with train_images.
+        train_images: image folder of train_annotations.
+        val_annotations: annotation file to evaluate on, with val_images.
+        val_images: image folder of val_annotations.
+        outside_images: let annotations name images outside of the data set's folder.
+        detector: name of a detector.
+        norm: frozen, batch or sync batch norm; auto takes frozen with weights and sync from
+            scratch.
+        frozen: parts of the backbone held still, of stem, c2 …; the paper holds the stem when
+            fine-tuning.
+        detector_options: further options of the detector, as box_head, proposals, roi_levels.
+        min_sizes: short side of training images in pixels; one of several is drawn per image.
+        max_size: limit of the long side in pixels.
+        test_min_size: short side in evaluation; the last of min_sizes by default.
+        flip_vertical: probability of an upside-down image.
+        aspect_grouping: batch wide images with wide ones and tall with tall.
+        repeat_threshold: show images of classes rarer than this fraction of images more often; 0
+            for never.
+        skip_empty: leave images without objects out of training.
+        val_loss: compute the losses on the evaluation split, too.
+    """
+
+    train_annotations: str | None = None
+    train_images: str | None = None
+    val_annotations: str | None = None
+    val_images: str | None = None
+    outside_images: bool = False
+    detector: str = "faster_rcnn_fpn"
+    norm: Literal["auto", "frozen", "batch", "sync"] = "auto"
+    frozen: list[str] = field(default_factory=list)
+    detector_options: dict[str, Any] = field(default_factory=dict)
+    min_sizes: list[int] = field(default_factory=lambda: [800])
+    max_size: int = 1333
+    test_min_size: int | None = None
+    flip_vertical: float = 0.0
+    aspect_grouping: bool = True
+    repeat_threshold: float = 0.0
+    skip_empty: bool = False
+    val_loss: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.min_sizes or min(self.min_sizes) < 1:
+            raise InputError(
+                f"min_sizes must be one or more positive numbers, got {self.min_sizes}"
+            )
+        self.check_shares("flip_vertical")
+        self.check_not_negative("repeat_threshold")
+
+    def default_length(self) -> dict[str, float]:
+        return {"iterations": 180_000}  # the paper's
+
+    def filled(self) -> "TrainConfig":
+        return replace(super().filled(), test_min_size=self.test_min_size or self.min_sizes[-1])
+
+    def places(self) -> tuple[str, ...]:
+        annotated = ("train_annotations", "train_images", "val_annotations", "val_images")
+        return ("data", *annotated, "weights")
+
+
+def option_help() -> dict[str, str]:
+    """What each field of `TrainConfig` means."""
+    return settings.option_help(TrainConfig)
+
+
+def make_config(source: str | None, changes: Mapping[str, Any]) -> TrainConfig:
+    """Puts a run's settings together: the defaults, then a preset or file, then single changes.
+
+    Args:
+        source: a preset's name or a YAML file; None for the defaults alone.
+        changes: field -> value; `detector_options` are merged, all else is replaced.
+
+    Raises:
+        InputError: an unknown preset or field (with the nearest), a value of the wrong kind.
+    """
+    values = settings.read_source(source, presets()) if source else {}
+    inherited = values.get("detector_options") or {}
+    if changes.get("detector", values.get("detector")) != values.get("detector"):
+        inherited = fitting_options(inherited, str(changes["detector"]))
+    merged = {**inherited, **changes.get("detector_options", {})}
+    together = settings.combine(values, {**changes, "detector_options": merged})
+    return settings.typed(TrainConfig, together, where=source or "options")
+
+
+def fitting_options(options: Mapping[str, Any], detector: str) -> dict[str, Any]:
+    """Those of a file's options that another detector than the file's has, too.
+
+    Raises:
+        InputError: an unknown detector, with the nearest.
+    """
+    from detnet.detectors import DETECTORS  # needs torch; only where a file's detector is changed
+    from detnet.detectors.build import option_defaults
+
+    if detector not in DETECTORS:
+        raise InputError(unknown_name("detector", detector, DETECTORS))
+    known = option_defaults(detector)
+    return {name: value for name, value in options.items() if name in known}
+
+
+def read_config(path: Path) -> TrainConfig:
+    """Reads the settings that a detection run wrote into its folder."""
+    return settings.read_file(TrainConfig, path)

@@ -1,0 +1,194 @@
+"""Measures a detector on a split: COCO scores, the files they come from, and validation losses."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from detnet.coco.annotations import Annotations
+from detnet.coco.categories import Categories
+from detnet.coco.keypoints import KeypointLayout
+from detnet.data.folders import Split
+from detnet.data.loaders import DetectionDataset, eval_loader
+from detnet.data.transforms import eval_transform
+from detnet.detectors.build import info_of
+from detnet.detectors.files import load_model
+from detnet.engine.distributed import Process, all_gather, same_on_all
+from detnet.engine.memory import keep_freed_memory
+from detnet.engine.precision import autocast_to
+from detnet.errors import InputError
+from detnet.evaluation.coco import score
+from detnet.evaluation.ground_truth import Truths, load_scored, trained_on
+from detnet.evaluation.results import to_results
+from detnet.evaluation.voc import score_voc
+from detnet.inference.augmentation import PredictionOptions, detect
+from detnet.inference.fuse import fuse
+from detnet.inference.predictor import find_model
+from detnet.training.detection.scores import (
+    Scores,
+    place_of_scores,
+    write_scores,
+    write_submissions,
+)
+from detnet.training.detection.splits import with_keypoints
+
+Track = Callable[[Iterable[Any], int], Iterable[Any]]
+
+
+def evaluate_file(
+    model_path: Path,
+    split: Split,
+    *,
+    process: Process,
+    autocast: torch.dtype | None,
+    output: Path | None = None,
+    workers: int = 2,
+    measures: Mapping[str, Any] | None = None,
+    submission: Path | None = None,
+    metric: str = "coco",
+    options: PredictionOptions | None = None,
+    track: Track | None = None,
+) -> Scores:
+    """Evaluates a model file or run folder and writes scores.json and results.json.
+
+    It is scored against the split's file as it is, as `score` does it, but for annotations that
+    cannot be scored; the scores tell which under "ground_truth_taken".
+
+    Args:
+        model_path: a run folder (its best model) or a `.safetensors` file.
+        split: what to evaluate on; its categories must be the model's.
+        output: folder for the two files; None for the run's `evaluation` folder, if it is a run,
+            and for other data than it was trained with, and with `options`, a folder in that.
+        measures: keyword arguments of `score`: the engine, own thresholds, sizes ….
+        submission: zip of the detections for COCO's test-dev server; those with masks or keypoints
+            get a second one beside it, NAME-segm.zip or NAME-keypoints.zip, since the server takes
+            one kind at a time.
+        metric: "coco", or "voc07" or "voc12" for VOC's average precision as well.
+        options: soft suppression, and several views of each image; none by default.
+        track: wraps the batches to show progress.
+
+    Raises:
+        InputError: the model cannot be read, or its categories are not the data's.
+    """
+    keep_freed_memory()
+    path = find_model(model_path)
+    model = load_model(path).to(process.device).to(memory_format=torch.channels_last)
+    categories = Categories.from_json(info_of(model).categories)
+    layout = KeypointLayout.from_json(info_of(model).categories, file=str(path))
+    annotations, _, truths = load_scored(
+        with_keypoints(split) if layout else split,
+        masks=_has_masks(model),
+        keypoints=layout is not None,
+        categories=categories,
+        layout=layout,
+        categories_of=str(path),
+        unlabelled=True,
+    )
+    scores = evaluate_model(
+        model,
+        annotations,
+        truths=truths,
+        process=process,
+        autocast=autocast,
+        workers=workers,
+        measures=measures,
+        options=options,
+        track=track,
+    )
+    if metric != "coco":
+        scores = replace(scores, voc=score_voc(truths.bbox, scores.results, metric=metric))
+    folder = output or (place_of_scores(model_path, split) if model_path.is_dir() else None)
+    if options and not output and folder:
+        folder /= options.name  # those of the run as it is stay where reports look for them
+    if folder is not None and process.main:
+        write_scores(scores, folder)
+    if submission is not None and process.main:
+        write_submissions(scores, truths, submission)
+    return scores
+
+
+@torch.no_grad()
+def evaluate_model(
+    model: nn.Module,
+    annotations: Annotations,
+    *,
+    process: Process,
+    autocast: torch.dtype | None,
+    truths: Truths | None = None,
+    workers: int = 2,
+    batch_size: int = 4,
+    measures: Mapping[str, Any] | None = None,
+    options: PredictionOptions | None = None,
+    track: Track | None = None,
+) -> Scores:
+    """Detects on every image of a split and scores it; several processes share the images.
+
+    The model is left as it is: a copy with its batch norms folded into the convolutions does the
+    work, which is faster and differs from it only by rounding.
+
+    Args:
+        annotations: of the images.
+        truths: what is to be found on them; by default the annotations as they are trained on.
+        measures: keyword arguments of `score`.
+        options: those of prediction, none by default.
+
+    Raises:
+        InputError: an image cannot be read, or sigmas are given for a detector without keypoints.
+    """
+    if annotations.keypoints is None and (measures or {}).get("sigmas"):  # on all processes
+        raise InputError("sigmas are for keypoints, which this detector does not find")
+    fused = fuse(model.eval(), dtype=autocast)
+    dataset = DetectionDataset(annotations, eval_transform(), seed=0)
+    loader = eval_loader(
+        dataset,
+        batch_size=batch_size,
+        workers=workers,
+        rank=process.rank,
+        world_size=process.world_size,
+        pin_memory=process.device.type == "cuda",
+    )
+    batches: Iterable[Any] = track(loader, len(loader)) if track else loader
+    layout = annotations.keypoint_layout
+    of_label = layout.of_label if layout else None
+    records: list[dict[str, Any]] = []
+    for images, targets in batches:
+        with autocast_to(process.device, autocast):
+            inputs = [image.to(process.device, non_blocking=True) for image in images]
+            found = detect(fused, inputs, options or PredictionOptions())
+        ids = [target["image_id"] for target in targets]
+        records += to_results(found, ids, annotations.categories.ids, of_label)
+    everything = all_gather(records)
+    truths = truths or trained_on(annotations)
+    scores = same_on_all(_score(everything, truths, measures or {}) if process.main else None)
+    assert scores is not None  # the main process has made them
+    return scores
+
+
+def _score(
+    parts: list[list[dict[str, Any]]], truths: Truths, measures: Mapping[str, Any]
+) -> Scores:
+    results = [record for part in parts for record in part]
+    results.sort(key=lambda record: record["image_id"])
+    own = {name: value for name, value in measures.items() if name != "sigmas"}
+    segm = keypoints = None
+    if truths.segm is not None:
+        segm = score(truths.segm, _without_boxes(results), iou_type="segm", **own)
+    if truths.keypoints is not None:
+        found = [record for record in _without_boxes(results) if "keypoints" in record]
+        keypoints = score(truths.keypoints, found, iou_type="keypoints", **measures)
+    return Scores(score(truths.bbox, results, **own), segm, results, keypoints=keypoints)
+
+
+def _without_boxes(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Leaves the boxes out, so that a detection's size is that of its mask, as in the truth, or of
+    its keypoints, as in COCO's own results.
+    """
+    return [{k: v for k, v in record.items() if k != "bbox"} for record in results]
+
+
+def _has_masks(model: nn.Module) -> bool:
+    heads = getattr(model, "roi_heads", None)
+    return heads is not None and heads.has_mask()

@@ -1,0 +1,196 @@
+"""What a detection run works on: its data, its model, and the weights it begins from."""
+
+import importlib.util
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from torch import nn
+
+from detnet.coco.annotations import Annotations, require_images
+from detnet.coco.categories import Categories
+from detnet.coco.keypoints import KeypointLayout
+from detnet.data.batches import TrainBatches
+from detnet.data.contents import fingerprint_files
+from detnet.data.loaders import DetectionDataset
+from detnet.data.reading import load_annotations
+from detnet.data.transforms import train_transform
+from detnet.detectors import create
+from detnet.detectors.build import info_of
+from detnet.engine.distributed import Process
+from detnet.errors import InputError
+from detnet.evaluation.ground_truth import Truths, load_scored
+from detnet.evaluation.normalise import AS_IT_IS
+from detnet.training.detection.config import TrainConfig
+from detnet.training.detection.splits import (
+    KEYPOINT_DETECTORS,
+    MASK_DETECTORS,
+    find_train,
+    find_val,
+)
+from detnet.training.pretrained import carry_weights, is_settled, open_for, settle
+from detnet.training.task import batch_per_process
+
+
+@dataclass(frozen=True)
+class Material:
+    """The data of a run.
+
+    Args:
+        train, val: annotations; `val` is None where the data set has no such split.
+        truths: what is to be found on `val`.
+        notes: one line for each thing that was repaired or left out.
+        fingerprint: of the training annotations, by which a resumed run knows its data again.
+    """
+
+    train: Annotations
+    val: Annotations | None
+    notes: list[str]
+    fingerprint: str
+    truths: Truths | None = None
+
+    def file_names(self, image_ids: Iterable[int]) -> list[str]:
+        """The training images with these ids."""
+        places = {int(image_id): index for index, image_id in enumerate(self.train.image_ids)}
+        return [self.train.file_name(places[image_id]) for image_id in image_ids]
+
+
+def load_material(config: TrainConfig) -> Material:
+    """Reads the annotations of both splits and repairs what is safe.
+
+    Raises:
+        InputError: no such data, errors in it, missing images, or other categories in val.
+    """
+    if config.tensorboard and importlib.util.find_spec("tensorboard") is None:
+        raise InputError("tensorboard is not installed: pip install 'detnet[track]'")
+    masks, keypoints = (config.detector in those for those in (MASK_DETECTORS, KEYPOINT_DETECTORS))
+    split = find_train(config)
+    train, repairs = load_annotations(
+        split, masks=masks, keypoints=keypoints, keep_empty=not config.skip_empty
+    )
+    if not len(train):
+        with_objects = " with objects" if config.skip_empty else ""
+        raise InputError(f"{split.annotations}: has no images{with_objects} to train on")
+    require_images(train)
+    notes = [f"{split.name}: {repair}" for repair in repairs]
+    val, truths, split_val = None, None, find_val(config)
+    if split_val is not None:
+        val, repairs, truths = load_scored(
+            split_val,
+            masks=masks,
+            keypoints=keypoints,
+            categories=train.categories,
+            layout=train.keypoint_layout,
+            categories_of=str(split.annotations),
+        )
+        require_images(val)
+        notes += [f"{split_val.name}: {repair}" for repair in repairs]
+        if repairs or truths.bbox.taken != AS_IT_IS:
+            notes.append(f"{split_val.name}: ground truth of its scores: {truths.bbox.taken}")
+    else:
+        notes.append("no validation split: nothing is evaluated, no best model is kept")
+    return Material(train, val, notes, fingerprint_files(split), truths)
+
+
+def make_dataset(config: TrainConfig, annotations: Annotations) -> DetectionDataset:
+    """The training split with the run's augmentation."""
+    transform = train_transform(
+        min_sizes=tuple(config.min_sizes),
+        max_size=config.max_size,
+        flip_h=config.flip,
+        flip_v=config.flip_vertical,
+        color_jitter=config.color_jitter,
+    )
+    return DetectionDataset(
+        annotations,
+        transform,
+        seed=config.seed,
+        masks=annotations.masks is not None,
+        keypoints=annotations.keypoints is not None,
+    )
+
+
+def make_batches(config: TrainConfig, annotations: Annotations, process: Process) -> TrainBatches:
+    """Deals the training images out to processes and accumulated batches.
+
+    Raises:
+        InputError: the batch cannot be divided.
+    """
+    return TrainBatches(
+        annotations,
+        batch_size=batch_per_process(config, process),
+        seed=config.seed,
+        aspect_grouping=config.aspect_grouping,
+        repeat_threshold=config.repeat_threshold,
+        rank=process.rank,
+        world_size=process.world_size,
+    )
+
+
+def make_model(
+    config: TrainConfig,
+    categories: Categories,
+    *,
+    layout: KeypointLayout | None = None,
+    carry: bool = True,
+) -> tuple[nn.Module, list[str]]:
+    """Builds the run's detector, loads the weights it begins from, and says what it did.
+
+    Args:
+        layout: which keypoints it is to find, for a detector of those.
+        carry: load the weights; a resumed run has them in its checkpoint.
+
+    Raises:
+        InputError: an unknown name or option, or something still random is to be held still.
+    """
+    if not config.weights and (still := _held_still(config)):
+        raise InputError(
+            f"{', '.join(still)} would be frozen as drawn at random: give --weights with a trained "
+            "model, or train from scratch with --norm sync and an empty list of frozen parts"
+        )
+    source, notes = None, list[str]()
+    if config.weights and (carry or not is_settled(config)):
+        source = open_for(config.weights)
+        config, notes = settle(config, source)
+    model = build_detector(config, categories, layout)
+    if source is not None and carry:
+        notes += carry_weights(model, source)
+    return model, notes
+
+
+def build_detector(
+    config: TrainConfig, categories: Categories, layout: KeypointLayout | None = None
+) -> nn.Module:
+    """Builds the detector that the settings describe, its weights drawn at random.
+
+    Raises:
+        InputError: an unknown name or option.
+    """
+    options = {
+        "width": config.width,
+        "stride_in": config.stride_place,
+        "norm": "sync" if config.norm == "auto" else config.norm,
+        "frozen": tuple(config.frozen),
+        "min_size": config.test_min_size or config.min_sizes[-1],
+        "max_size": config.max_size,
+        "backbone_options": config.backbone_options,
+        **config.detector_options,
+    }
+    if layout is not None:
+        options["num_keypoints"] = len(layout)
+    try:
+        model = create(
+            config.detector,
+            backbone=config.backbone,
+            num_classes=len(categories) + 1,
+            **options,
+        )
+    except (TypeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"detector_options: {error}") from error
+    info_of(model).categories = layout.to_json(categories) if layout else categories.to_json()
+    return model
+
+
+def _held_still(config: TrainConfig) -> list[str]:
+    return (["batch norm"] if config.norm == "frozen" else []) + config.frozen

@@ -1,0 +1,215 @@
+"""Measures a training step of a recipe on this machine, and says what the whole run would take."""
+
+import resource
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from detnet.backbones import build_backbone
+from detnet.backbones.cost import count_macs, count_params
+from detnet.backbones.files import ClassifierInfo
+from detnet.coco.categories import Categories
+from detnet.engine import distributed
+from detnet.engine.loop import Batch, train_steps
+from detnet.engine.memory import keep_freed_memory
+from detnet.engine.optim import Schedule, sgd
+from detnet.engine.precision import choose_precision
+from detnet.training.catalogue import RECIPES
+from detnet.training.classification import config as pretraining
+from detnet.training.classification.config import PretrainConfig
+from detnet.training.classification.network import TrainedClassifier
+from detnet.training.detection import config as detection
+from detnet.training.detection.config import TrainConfig
+from detnet.training.detection.model_and_data import build_detector
+from detnet.training.detection.splits import KEYPOINT_DETECTORS, MASK_DETECTORS
+
+_OBJECTS = 7  # in a COCO image, on average
+_CLASSES = 80
+_KEYPOINTS = 17  # of COCO's persons
+_ASPECT = 4 / 3  # of most COCO images
+_IMAGENET = 1_281_167  # training images
+_IMAGENET_CLASSES = 1000
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a recipe costs here.
+
+    Args:
+        macs: multiply-adds on one image of `image_size`.
+        counted: what `macs` counts.
+        params: of the whole model.
+        image_size: height and width of the measured images in pixels.
+        images: of the measured step, at once.
+        step_s: seconds of that step.
+        peak_bytes: largest memory, of the process on a CPU or of a GPU.
+        device: "cpu" or the GPU's name.
+        total_s: seconds of the whole run at that pace, reading and evaluation not counted.
+    """
+
+    macs: int
+    counted: str
+    params: int
+    image_size: tuple[int, int]
+    images: int
+    step_s: float
+    peak_bytes: int
+    device: str
+    total_s: float
+
+
+def estimate(name: str, *, images: int = 1, device: str | None = None, steps: int = 2) -> Estimate:
+    """Takes a few training steps on noise of the recipe's image size and times the last.
+
+    The network, its losses and the optimizer's step are the recipe's; only the pictures are made
+    up, with seven objects each as COCO has on average.
+
+    Args:
+        name: of `RECIPES`.
+        images: per step. A run reaches its batch by accumulating, at the same pace.
+        device: "cpu" or "cuda"; None takes what is there.
+        steps: the first of which only warms up.
+    """
+    keep_freed_memory()
+    place = distributed.alone(device).device
+    detect = RECIPES[name].command == "train"
+    config = detection.make_config(name, {}) if detect else pretraining.make_config(name, {})
+    return measure_steps(config, place, images=images, steps=steps)
+
+
+def measure_steps(
+    config: TrainConfig | PretrainConfig, place: torch.device, *, images: int, steps: int
+) -> Estimate:
+    """Measures a training of any settings as `estimate` does that of a recipe."""
+    if isinstance(config, TrainConfig):
+        size = _image_size(config)
+        categories = Categories(tuple(range(1, _CLASSES + 1)), tuple(map(str, range(_CLASSES))))
+        model = build_detector(config, categories)
+        batch, counted = _scenes(config, size, images), "of backbone and pyramid"
+    else:
+        size = (config.image_size, config.image_size)
+        model = _classifier(config)
+        batch, counted = _pictures(config, images), "with the classifier"
+    model.to(place).to(memory_format=torch.channels_last)
+    seconds = _time_steps(model, batch, config, place, steps)
+    return Estimate(
+        macs=_macs(model, size, place),
+        counted=counted,
+        params=count_params(model),
+        image_size=size,
+        images=images,
+        step_s=seconds,
+        peak_bytes=_peak(place),
+        device=torch.cuda.get_device_name(place) if place.type == "cuda" else "cpu",
+        total_s=seconds / images * _images_of(config),
+    )
+
+
+def _time_steps(
+    model: nn.Module,
+    batch: Batch,
+    config: TrainConfig | PretrainConfig,
+    place: torch.device,
+    steps: int,
+) -> float:
+    """Seconds of the last step."""
+    taken = train_steps(
+        model,
+        [batch] * steps,
+        sgd(model, lr=1e-6, momentum=config.momentum, weight_decay=config.weight_decay),
+        Schedule(steps, kind="constant", warmup="none"),
+        start=0,
+        iterations=steps,
+        device=place,
+        clip_norm=1.0,
+        autocast=choose_precision(config.precision, place),
+    )
+    return [_timed(lambda: next(taken), place) for _ in range(steps)][-1]
+
+
+def _images_of(config: TrainConfig | PretrainConfig) -> float:
+    """Images that the whole run shows; an epoch is COCO's or ImageNet's."""
+    length = config.length
+    if "iterations" in length:
+        return length["iterations"] * config.batch_size
+    epoch = 118_287 if isinstance(config, TrainConfig) else _IMAGENET
+    return length["epochs"] * epoch
+
+
+def _classifier(config: PretrainConfig) -> nn.Module:
+    options = {"width": config.width, "stride_in": config.stride_place, "norm": config.norm}
+    options |= config.backbone_options
+    info = ClassifierInfo(
+        config.backbone, tuple(map(str, range(_IMAGENET_CLASSES))), options, config.image_size
+    )
+    backbone = build_backbone(config.backbone, **options)
+    return TrainedClassifier(backbone, info, config.label_smoothing)
+
+
+def _image_size(config: TrainConfig) -> tuple[int, int]:
+    """A landscape image as the recipe resizes it, the middle one of its scales."""
+    short = sorted(config.min_sizes)[len(config.min_sizes) // 2]
+    return short, min(config.max_size, round(short * _ASPECT))
+
+
+def _scenes(config: TrainConfig, size: tuple[int, int], images: int) -> Batch:
+    generator = torch.Generator().manual_seed(0)
+    height, width = size
+    pictures, targets = [], []
+    for image in range(images):
+        pictures.append(
+            torch.randint(0, 256, (3, height, width), dtype=torch.uint8, generator=generator)
+        )
+        corners = torch.rand(_OBJECTS, 2, generator=generator) * 0.5
+        sides = torch.rand(_OBJECTS, 2, generator=generator) * 0.4 + 0.05
+        scale = torch.tensor([width, height, width, height])
+        target: dict[str, Any] = {
+            "boxes": torch.cat([corners, corners + sides], 1) * scale,
+            "labels": torch.randint(1, _CLASSES + 1, (_OBJECTS,), generator=generator),
+            "image_id": image,
+        }
+        if config.detector in MASK_DETECTORS:
+            target["masks"] = torch.ones(_OBJECTS, height, width, dtype=torch.uint8)
+        if config.detector in KEYPOINT_DETECTORS:
+            corner, side = target["boxes"][:, None, :2], (sides * scale[:2])[:, None]
+            places = corner + side * torch.rand(_OBJECTS, _KEYPOINTS, 2, generator=generator)
+            target["keypoints"] = torch.cat([places, torch.full_like(places[..., :1], 2)], 2)
+        targets.append(target)
+    return pictures, targets
+
+
+def _pictures(config: PretrainConfig, images: int) -> Batch:
+    side = config.image_size
+    generator = torch.Generator().manual_seed(0)
+    plain = {"color": (1.0, 1.0, 1.0, 0), "light": (0.0, 0.0, 0.0), "share": 1.0}
+    pixels = torch.randint(0, 256, (images, 3, side, side), dtype=torch.uint8, generator=generator)
+    targets = [{"image_id": i, "label": i % _IMAGENET_CLASSES, **plain} for i in range(images)]
+    return pixels, targets
+
+
+def _timed(step: Callable[[], Any], place: torch.device) -> float:
+    began = time.perf_counter()
+    step()
+    if place.type == "cuda":
+        torch.cuda.synchronize(place)
+    return time.perf_counter() - began
+
+
+def _macs(model: nn.Module, size: tuple[int, int], place: torch.device) -> int:
+    """Of a classifier, or of a detector's backbone and pyramid: its heads' depend on the image."""
+    body: Any = model if isinstance(model, TrainedClassifier) else model.backbone
+    image = torch.zeros(1, 3, *size, device=place)
+    model.eval()
+    return count_macs(lambda: body(image))
+
+
+def _peak(place: torch.device) -> int:
+    if place.type == "cuda":
+        return torch.cuda.max_memory_allocated(place)
+    unit = 1 if sys.platform == "darwin" else 1024  # the system counts bytes there, KiB elsewhere
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

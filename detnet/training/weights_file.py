@@ -1,0 +1,179 @@
+"""What a weights file is, what it would fill, and how it is written for other projects."""
+
+import hashlib
+import io
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from detnet.backbones import BACKBONES, model_file
+from detnet.backbones.files import ClassifierInfo, save_classifier
+from detnet.backbones.weights.filling import Import, compare, require_common
+from detnet.backbones.weights.layout import IMAGENET_RGB, is_counter
+from detnet.backbones.weights.opening import IMAGE_OPTIONS
+from detnet.backbones.weights.shapes import meta_state
+from detnet.backbones.weights.source import Source, identify, layout_named
+from detnet.errors import InputError
+from detnet.files import write_bytes
+
+_SUFFIXES = (".safetensors", ".pth", ".pt", ".pkl")
+_IMAGENET_CLASSES = 1000
+
+
+def facts(path: Path, source: Source) -> dict[str, Any]:
+    """Describes a weights file, as `detnet weights --json` prints it.
+
+    Returns:
+        `file`, `sha256`, `layout`, `title`, `backbone` and `width` (None where it is no network
+        of ours), `options` (stride placement and normalisation), `tensors`, `numbers`, and `fits`:
+        the backbones that may begin with it.
+    """
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    name, width = identify(source.backbone) or (None, None)
+    state = {**source.backbone, **source.others}
+    return {
+        "file": str(path),
+        "sha256": digest,
+        "layout": source.layout,
+        "title": source.title,
+        "backbone": source.header.get("backbone", name),
+        "width": width,
+        "options": source.options,
+        "tensors": sum(not is_counter(n) for n in state),
+        "numbers": sum(value.numel() for n, value in state.items() if not is_counter(n)),
+        "fits": [other for other in BACKBONES if _fits(source, other, width or 1.0)],
+    }
+
+
+def trial(source: Source, backbone: str, *, width: float = 1.0) -> Import:
+    """Says what the weights would fill of a backbone, without computing anything.
+
+    Raises:
+        InputError: they are another network's.
+    """
+    own = meta_state(backbone, width)
+    require_common(own, source, name=backbone)
+    return compare(own, {**source.backbone, **source.others})
+
+
+def export(source: Source, layout: str, path: Path, *, overwrite: bool = False) -> list[str]:
+    """Writes a backbone, with its classifier if there is one, under a project's names.
+
+    The file is there whole or not at all.
+
+    Args:
+        layout: of `LAYOUTS`; "detnet" writes a model file of ours.
+        path: ends in `.safetensors`, or in `.pth` or `.pt` for a file of `torch.save`, or in `.pkl`
+            for a pickle of arrays as Detectron's.
+        overwrite: replace a file that is there, but not the one the weights come from.
+
+    Returns:
+        a line for each way in which that project's own network would take it amiss.
+
+    Raises:
+        InputError: that project has no such network, the ending is another, or the file is there.
+        OSError: it could not be written.
+    """
+    if path.suffix not in _SUFFIXES:
+        raise InputError(f"{path}: must end in one of {', '.join(_SUFFIXES)}")
+    _require_free(path, source, overwrite=overwrite)
+    if layout == "detnet":
+        _write_own(source, path)
+        return []
+    peer = layout_named(layout)
+    head = {n: v for n, v in source.others.items() if n.split(".")[0] in ("fc", "tail")}
+    try:
+        state = peer.from_ours({**source.backbone, **head})
+    except InputError as error:
+        raise InputError(f"{source.place}: {error}") from error
+    _write(state, path)
+    return [
+        f"warning: {name} is {_shown(source.options[name])} here and "
+        f"{_shown(wanted)} in {peer.title}: set it there, or features differ"
+        for name, wanted in peer.options.items()
+        if name in source.options and not _equal(source.options[name], wanted)
+    ]
+
+
+def _fits(source: Source, backbone: str, width: float) -> bool:
+    try:
+        trial(source, backbone, width=width)
+    except InputError:
+        return False
+    return True
+
+
+def _require_free(path: Path, source: Source, *, overwrite: bool) -> None:
+    if not path.parent.is_dir():
+        raise InputError(f"{path.parent}: no such folder to write {path.name} into")
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder")
+    if not (path.exists() or path.is_symlink()):
+        return
+    if not overwrite:
+        raise InputError(f"{path}: is there already; name another file, or give --overwrite")
+    if Path(source.place).exists() and path.exists() and path.samefile(source.place):
+        raise InputError(f"{path}: is what is read; name another file")
+
+
+def _write(state: Mapping[str, Tensor], path: Path) -> None:
+    tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
+    if path.suffix == ".safetensors":
+        model_file.write_tensors(path, tensors)
+    elif path.suffix == ".pkl":
+        blobs = {name: value.numpy() for name, value in tensors.items()}
+        raw = pickle.dumps({"blobs": blobs}, protocol=2)
+        # numpy before 2 knows its module by the old name.
+        raw = raw.replace(b"cnumpy._core.multiarray\n", b"cnumpy.core.multiarray\n")
+        write_bytes(path, raw)
+    else:
+        content = io.BytesIO()  # torch buries a full disk's error under one of its own
+        torch.save(tensors, content)
+        write_bytes(path, content.getvalue())
+
+
+def _write_own(source: Source, path: Path) -> None:
+    """Writes a classifier's model file, or a backbone's where there is no classifier."""
+    if path.suffix != ".safetensors":
+        raise InputError(f"{path}: a model file of ours ends in .safetensors")
+    found = identify(source.backbone)
+    if found is None:
+        raise InputError(f"{source.place}: holds no whole backbone of detnet's")
+    name = source.header.get("backbone", found[0])
+    options = {"width": found[1], "stride_in": source.options.get("stride_in", "1x1")}
+    images = {key: source.options.get(key, IMAGENET_RGB[key]) for key in IMAGE_OPTIONS}
+    head = {n: v for n, v in source.others.items() if n.split(".")[0] in ("fc", "tail")}
+    state = {**{f"backbone.{n}": v for n, v in source.backbone.items()}, **head}
+    if "fc.weight" in head and head["fc.weight"].ndim == 2 and len(head["fc.weight"]):
+        info = ClassifierInfo(name, _classes(source, len(head["fc.weight"])), options, **images)
+        save_classifier(path, info, state)
+    else:
+        header = {"kind": "backbone", "backbone": name, "options": options, **images}
+        model_file.write(path, state, header)
+
+
+def _classes(source: Source, count: int) -> tuple[str, ...]:
+    """The class names: the file's own, ImageNet's for a thousand, else numbers."""
+    own = source.header.get("classes", ())
+    if len(own) == count and count:
+        return tuple(own)
+    if count == _IMAGENET_CLASSES:
+        from torchvision.models import ResNet50_Weights
+
+        return tuple(ResNet50_Weights.IMAGENET1K_V1.meta["categories"])
+    return tuple(f"class {number}" for number in range(count))
+
+
+def _equal(mine: Any, theirs: Any) -> bool:
+    if isinstance(mine, str):
+        return bool(mine == theirs)
+    return all(abs(a - b) < 1e-4 for a, b in zip(mine, theirs, strict=True))
+
+
+def _shown(value: Any) -> str:
+    return value if isinstance(value, str) else ", ".join(f"{item:.4g}" for item in value)

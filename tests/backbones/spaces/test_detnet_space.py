@@ -1,0 +1,182 @@
+import dataclasses
+import itertools
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from detnet.backbones import BACKBONES
+from detnet.backbones.detnet import DETNET59, DETNET59_NOPROJ, DETNET110
+from detnet.backbones.resnet import RESNET50, RESNET50_DILATED
+from detnet.backbones.spaces.detnet_space import DETNET, DetNetSpace, Row
+from detnet.backbones.spaces.networks import searched
+from detnet.backbones.spaces.space import parse_path, read_space
+from detnet.backbones.stages import Stage
+from detnet.errors import InputError
+
+POINTS = {
+    "detnet59": (DETNET59, "0 0 00 000000 000000"),
+    "detnet59_noproj": (DETNET59_NOPROJ, "0 0 00 000000 000010"),
+    "resnet50": (RESNET50, "0 0 00 011101 200000"),
+    "resnet50_dilated": (RESNET50_DILATED, "0 0 00 010001 200000"),
+}
+TINY = DetNetSpace(
+    rows=(
+        Row("c2", depths=(1, 2), channels=(32,)),
+        Row(
+            "c3",
+            depths=(0, 1),
+            channels=(32, 64),
+            strides=(1, 2),
+            dilations=(1, 2),
+            project=(False, True),
+        ),
+    )
+)
+
+
+@pytest.mark.parametrize("name", POINTS)
+def test_the_published_networks_are_points_of_the_space(name: str) -> None:
+    table, text = POINTS[name]
+    assert DETNET.format_path(DETNET.path_of(table)) == text
+    assert DETNET.table(parse_path(text)) == table
+    published = BACKBONES[name](width=0.125).eval()
+    ours = searched(space="detnet", path=text, width=0.125).eval()
+    assert [(n, v.shape) for n, v in ours.state_dict().items()] == [
+        (n, v.shape) for n, v in published.state_dict().items()
+    ]
+    ours.load_state_dict(published.state_dict())
+    assert ours.feature_info == published.feature_info
+    images = torch.rand(1, 3, 64, 96)
+    with torch.no_grad():
+        found, expected = ours(images), published(images)
+    assert list(found) == list(expected)
+    assert all(torch.equal(found[level], expected[level]) for level in expected)
+
+
+def test_genes_are_the_questions_with_several_answers() -> None:
+    assert [(gene.stage, gene.name, gene.choices) for gene in TINY.genes] == [
+        ("c2", "depth", ("1", "2")),
+        ("c3", "depth", ("0", "1")),
+        ("c3", "width", ("32", "64")),
+        ("c3", "resolution", ("hold", "halve")),
+        ("c3", "dilation", ("1", "2")),
+        ("c3", "shortcut", ("identity", "projection")),
+    ]
+
+
+def _paths(space: DetNetSpace) -> list[tuple[int, ...]]:
+    """Every sequence of indices, or 2,000 of them drawn at random."""
+    counts = [len(gene.choices) for gene in space.genes]
+    if math.prod(counts) < 2000:
+        return list(itertools.product(*map(range, counts)))
+    draws = np.random.default_rng(3).integers(counts, size=(2000, len(counts)))
+    return [tuple(path) for path in draws.tolist()]
+
+
+@pytest.mark.parametrize("space", [TINY, DETNET])
+def test_equal_networks_have_one_path(space: DetNetSpace) -> None:
+    written: dict[tuple[int, ...], tuple[Stage, ...]] = {}
+    for path in _paths(space):
+        canonical = space.check(path)
+        written[canonical] = space.table(path)
+        assert space.check(canonical) == canonical
+    assert len(set(written.values())) == len(written)
+    assert all(space.path_of(table) == path for path, table in written.items())
+
+
+@pytest.mark.parametrize(
+    ("path", "canonical"),
+    [
+        ("0 10000", "0 10000"),  # an identity that can be
+        ("0 11000", "0 11001"),  # another width
+        ("0 10100", "0 10101"),  # another resolution
+        ("1 01111", "1 00000"),  # of an absent stage nothing counts
+    ],
+)
+def test_what_has_no_meaning_is_spelled_in_one_way(path: str, canonical: str) -> None:
+    assert TINY.format_path(TINY.check(parse_path(path))) == canonical
+
+
+def test_a_quarter_inside_is_one_network_however_it_is_written() -> None:
+    space = DetNetSpace(rows=(Row("c2", (1,), (32, 64), inner=(0, 8, 16)),))
+    assert len({space.check(path) for path in _paths(space)}) == 4
+    assert space.table((0, 1)) == space.table((0, 0)) == (Stage("c2", 1, 32),)
+    assert space.table((0, 2)) == (Stage("c2", 1, 32, inner=16),)
+    block = space.network((0, 2)).stages["c2"][0]
+    assert (block.conv2.in_channels, block.conv3.out_channels) == (16, 32)
+    assert space.check((1, 0)) == (1, 2)
+
+
+def test_an_absent_stage_is_no_level() -> None:
+    assert [info.name for info in TINY.network(parse_path("0 00000")).feature_info] == ["c2"]
+    assert TINY.table(parse_path("1 11110")) == (
+        Stage("c2", 2, 32),
+        Stage("c3", 1, 64, stride=2, dilation=2),
+    )
+
+
+@pytest.mark.parametrize("space", [TINY, DETNET])
+def test_it_is_read_back(space: DetNetSpace) -> None:
+    assert read_space(space.to_json()) == space
+
+
+def test_what_a_row_leaves_out_has_its_usual_answer() -> None:
+    rows = [{"name": "c2", "depths": [1], "channels": [32, 64]}]
+    space = read_space({"kind": "detnet", "rows": rows})
+    assert space == DetNetSpace(rows=(Row("c2", (1,), (32, 64)),))
+
+
+def test_a_network_that_is_not_in_the_space() -> None:
+    with pytest.raises(InputError, match="c4: the depth is 23, this space has 6, 5, 4"):
+        DETNET.path_of(DETNET110)
+    with pytest.raises(InputError, match=r"the stages c2, c3, got \['c2'\]"):
+        dataclasses.replace(
+            TINY, rows=(TINY.rows[0], dataclasses.replace(TINY.rows[1], depths=(1,)))
+        ).path_of([Stage("c2", 1, 32)])
+
+
+def test_a_path_that_does_not_fit() -> None:
+    with pytest.raises(InputError, match="has 6 entries, got 2"):
+        TINY.check((0, 1))
+    with pytest.raises(InputError, match="choices of c3's dilation are 0 to 1"):
+        TINY.network((0, 1, 0, 0, 2, 0))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"name": "p3"}, "rows are named c2, c3 …, got 'p3'"),
+        ({"name": "c4"}, "by number, got c2, c4"),
+        ({"depths": ()}, "c3: a depth has 1 to 10 choices, got 0"),
+        ({"depths": (-1, 1)}, "c3: at least 0 blocks"),
+        ({"depths": (0,)}, "not always"),
+        ({"depths": (1, 1)}, "c3: a depth is there twice"),
+        ({"depths": (1, 2.5)}, "c3: a depth is int"),
+        ({"channels": (30, 32)}, "multiples of 4"),
+        ({"strides": (1, 3)}, r"1 \(hold\) or 2 \(halve\)"),
+        ({"inner": (-1, 0)}, "c3: inner widths must not be negative"),
+        ({"dilations": (0, 1)}, "dilations must be 1 or more"),
+        ({"project": (1, 0)}, "c3: a shortcut is bool"),
+        ({"project": (False,)}, "c3: its first block can change the shape"),
+    ],
+)
+def test_rows_that_do_not_hold_together(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        DetNetSpace(rows=(TINY.rows[0], dataclasses.replace(TINY.rows[1], **change)))
+
+
+def test_only_the_last_of_several_rows_may_be_absent() -> None:
+    for rows in ((Row("c2", (0, 1), (32,)), TINY.rows[1]), (Row("c2", (0, 1), (32,)),)):
+        with pytest.raises(InputError, match="c2: at least 1 blocks"):
+            DetNetSpace(rows=rows)
+    with pytest.raises(InputError, match="at least one row"):
+        DetNetSpace(rows=())
+
+
+@pytest.mark.parametrize("row", [{"name": "c2"}, {"name": "c2", "depths": 3, "channels": [8]}])
+def test_a_file_that_does_not_hold_together_names_itself(row: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="^space: no detnet space: "):
+        read_space({"kind": "detnet", "rows": [row]})

@@ -1,0 +1,159 @@
+import json
+import math
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from detnet.data.folders import Split
+from detnet.data.reading import load_annotations
+from detnet.engine.distributed import Process
+from detnet.errors import InputError
+from detnet.search.scoring.guides import own_randomness, recalibration_batches
+from detnet.search.scoring.scoring import Scorer, carved_classes, make_scorer
+from detnet.training.detection.evaluate import evaluate_model
+from tests.search.conftest import SearchSettings
+
+ONE = Process(0, 1, 0, torch.device("cpu"))
+PATH, OTHER = (2, 1, 3, 0), (0, 3, 1, 2)
+
+IN_ANOTHER_PROCESS = """
+import sys
+from pathlib import Path
+import torch
+from detnet.engine.distributed import Process
+from detnet.search.scoring.scoring import make_scorer
+sys.path.insert(0, sys.argv[2])
+from conftest import SearchSettings
+torch.set_num_threads(int(sys.argv[3]))
+scorer = make_scorer(SearchSettings(), Path(sys.argv[1]), Process(0, 1, 0, torch.device("cpu")))
+print(scorer.full((2, 1, 3, 0)).hex())
+"""
+
+
+@pytest.fixture
+def scorer(scored_run: Path) -> Scorer:
+    return make_scorer(SearchSettings(), scored_run, ONE)
+
+
+def test_a_score_is_the_path_s_and_the_seed_s_alone(scorer: Scorer) -> None:
+    first = scorer.full(PATH)
+    state = torch.get_rng_state()
+    other, cheap = scorer.full(OTHER), scorer.cheap(PATH)
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.manual_seed(99)
+    assert (scorer.full(PATH), scorer.full(OTHER), scorer.cheap(PATH)) == (first, other, cheap)
+    assert 0 < first < 1 and len({first, other, cheap, scorer.full(PATH, seed=8)}) == 4
+
+
+def test_another_process_gives_the_same_bits(scorer: Scorer, scored_run: Path) -> None:
+    arguments = [str(scored_run), str(Path(__file__).parents[1]), str(torch.get_num_threads())]
+    command = [sys.executable, "-c", IN_ANOTHER_PROCESS, *arguments]
+    scorer.full(OTHER)
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert told.strip() == scorer.full(PATH).hex()
+
+
+def test_the_supernet_is_left_as_it_is(scorer: Scorer) -> None:
+    model = scorer.guide.model
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    scorer.full(PATH), scorer.cheap(OTHER)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_the_score_is_the_ap_that_evaluation_tells(scorer: Scorer, scored_run: Path) -> None:
+    split = Split("search", scored_run / "data" / "search.json", scored_run / "images")
+    annotations, _ = load_annotations(split)
+    way = scorer.options.full_way()
+    candidate = scorer.guide.candidate(PATH, way)
+    batches = recalibration_batches(8, way, seed=3, flip=scorer.flip)
+    with own_randomness(3, ONE.device):
+        scorer.guide.recalibrate(candidate, batches, way)
+    scores = evaluate_model(candidate, annotations, process=ONE, autocast=None, workers=0)
+    assert scorer.full(PATH) == scores.bbox["AP"]
+
+
+def test_a_network_that_gives_nan_has_no_score(scorer: Scorer) -> None:
+    block = scorer.guide.model.backbone.backbone.stages["c3"][0][OTHER[1]]
+    with torch.no_grad():
+        block.main[0].pointwise.weight[0] = torch.nan
+    assert math.isnan(scorer.full(OTHER)) and math.isnan(scorer.cheap(OTHER))
+    assert not math.isnan(scorer.full(PATH))
+
+
+def test_a_search_is_told_the_way_s_score_and_images(scored_run: Path) -> None:
+    class Candidate:
+        path = PATH
+
+    full = make_scorer(SearchSettings(), scored_run, ONE)
+    cheap = make_scorer(SearchSettings(scoring="cheap"), scored_run, ONE)
+    reports: list[tuple[float, int]] = []
+
+    def go_on(value: float, step: int) -> bool:
+        reports.append((value, step))
+        return False
+
+    assert full(Candidate(), go_on) == (full.full(PATH),)
+    assert [step for _, step in reports] == [1, 3] and reports[-1][0] == full.full(PATH)
+    assert cheap(Candidate(), go_on) == (full.cheap(PATH),)
+    first, _ = reports[0]
+    assert full(Candidate(), lambda value, step: True) == (first,)
+    assert (full.images_per_candidate, cheap.images_per_candidate) == (72 + 3, 4 + 2)
+    assert sum(map(len, cheap.parts_of(cheap.way))) == 2
+
+
+def test_the_cheap_way_looks_at_fewer_boxes(scorer: Scorer) -> None:
+    way = scorer.options.cheap_way()
+    cheap, full = (scorer.guide.candidate(PATH, w) for w in (way, scorer.options.full_way()))
+    assert cheap.rpn._post_nms_top_n == {"training": 200, "testing": 60}
+    assert cheap.rpn._pre_nms_top_n == {"training": 600, "testing": 360}
+    assert full.rpn._post_nms_top_n == {"training": 200, "testing": 200}
+    assert scorer.guide.model.rpn._post_nms_top_n == {"training": 200, "testing": 200}
+
+
+def test_a_run_without_a_trained_supernet_is_refused(scored_run: Path, tmp_path: Path) -> None:
+    shutil.copytree(scored_run / "data", tmp_path / "data")
+    with pytest.raises(InputError, match="no trained supernet"):
+        make_scorer(SearchSettings(), tmp_path, ONE)
+
+
+def test_a_search_split_without_objects_is_refused(scored_run: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(scored_run, run)
+    place = run / "data" / "search.json"
+    place.write_text(json.dumps({**json.loads(place.read_text()), "annotations": []}))
+    with pytest.raises(InputError, match=r"search\.json: has no images with objects"):
+        make_scorer(SearchSettings(), run, ONE)
+
+
+def test_images_that_were_kept_apart_are_read(tmp_path: Path) -> None:
+    place = tmp_path / "classes.json"
+    with pytest.raises(InputError, match="no list of images"):
+        carved_classes(place, 5)
+    place.write_text('{"search": [3, 1]}')
+    assert carved_classes(place, 5) == ([0, 2, 4], [1, 3])
+    with pytest.raises(InputError, match="names image 3, but the folder has 3"):
+        carved_classes(place, 3)
+
+
+def test_a_retinanet_is_scored_too(scored_run: Path, tmp_path: Path) -> None:
+    import detnet
+    from detnet.detectors.build import info_of
+    from detnet.detectors.files import load_model, save_model
+
+    run = tmp_path / "run"
+    shutil.copytree(scored_run, run)
+    info = info_of(load_model(run / "finetune" / "model.safetensors"))
+    torch.manual_seed(1)
+    names = ("backbone_options", "width", "norm", "min_size", "max_size", "score_threshold")
+    options = {name: info.options[name] for name in names}
+    model = detnet.create("retinanet", backbone="supernet", num_classes=info.num_classes, **options)
+    info_of(model).categories = info.categories
+    save_model(run / "finetune" / "model.safetensors", model)
+    scorer = make_scorer(replace(SearchSettings(), scoring="cheap"), run, ONE)
+    assert scorer.full(PATH) == scorer.full(PATH) and 0 <= scorer.cheap(PATH) <= 1

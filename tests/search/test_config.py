@@ -1,0 +1,111 @@
+"""The settings of a search."""
+
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from detnet.errors import InputError
+from detnet.search.config import (
+    SearchConfig,
+    dump_config,
+    make_config,
+    presets,
+    read_config,
+    setting_help,
+    write_config,
+)
+from tests.search.small_search import SPACE
+
+
+def test_every_setting_is_explained() -> None:
+    assert set(setting_help()) == {entry.name for entry in fields(SearchConfig)}
+
+
+def test_the_issues_searches_are_there() -> None:
+    asked = {"detnas_fpn_300m", "detnas_retinanet_300m", "clsnas_300m", "small", "detnet_space"}
+    asked |= {f"detnas_voc_{name}_300m" for name in ("fpn", "retinanet")}
+    asked |= {f"detnas_{name}_300m_scratch" for name in ("fpn", "retinanet")}
+    asked |= {f"detnas_voc_{name}_300m_scratch" for name in ("fpn", "retinanet")}
+    asked |= {f"clsnas_{name}_300m" for name in ("retinanet", "voc_fpn", "voc_retinanet")}
+    assert asked | {"detnas_fpn_1_3g"} == set(presets())
+
+
+@pytest.mark.parametrize("name", presets())
+def test_a_preset_says_what_it_is_and_reads(name: str) -> None:
+    assert presets()[name].read_text().startswith("# ")
+    config = make_config(name, {"data": "somewhere"})
+    assert config.mutations + config.crossovers < config.population
+    assert config.retrain
+
+
+def test_groups_are_merged_one_setting_at_a_time() -> None:
+    changes = {
+        "finetune": {"epochs": 3, "detector_options": {"roi_batch": 7}},
+        "retrain": {"lr": 0.5},
+        "population": 60,
+    }
+    config = make_config("detnas_fpn_300m", changes)
+    assert "iterations" not in config.finetune and config.finetune["epochs"] == 3
+    assert config.finetune["detector_options"]["roi_batch"] == 7
+    assert config.finetune["detector_options"]["box_head"] == "4conv1fc"
+    assert config.retrain["iterations"] == 90_000 and config.retrain["lr"] == 0.5
+    assert config.population == 60
+    assert make_config("detnas_fpn_300m", {}).finetune["iterations"] == 90_000
+
+
+def test_another_detector_keeps_the_options_it_has() -> None:
+    config = make_config("detnas_fpn_300m", {"detector": "retinanet"})
+    assert "box_head" not in config.finetune["detector_options"]
+    assert config.finetune["lr"] == 0.02
+
+
+def test_written_settings_are_read_back_with_absolute_places(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = make_config("small", {"data": "here", "space": SPACE, "max_macs": None})
+    path = tmp_path / "config.yaml"
+    write_config(config, path)
+    read = read_config(path)
+    assert read.data == str(tmp_path / "here") and read.space == SPACE
+    assert read.max_macs is None and read.pretrain_data == ""
+    assert make_config(str(path), {}) == read
+    assert dump_config(read) == path.read_text()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"populaton": 3}, "unknown setting 'populaton'; did you mean 'population'"),
+        ({"guide": "taste"}, "setting guide"),
+        ({"population": "many"}, "setting population"),
+        ({"max_macs": -1}, "max_macs must be above 0"),
+        ({"objectives": ["beauty"]}, "objectives are of macs, params, latency_ms, got beauty"),
+        ({"cost_image_size": [224]}, "a height and a width"),
+        ({"validate": {"epochs": 3}}, "validate has pretrain and train in it, got 'epochs'"),
+        ({"search_images": 0}, "search_images must be positive"),
+        ({"seed": -1}, "seed must not be negative"),
+    ],
+)
+def test_mistakes_are_named(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        make_config(None, changes)
+
+
+def test_unknown_presets_and_other_runs_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="did you mean 'detnas_fpn_300m'"):
+        make_config("detnas_fpn_300", {})
+    path = tmp_path / "config.yaml"
+    path.write_text("backbone: detnet59\n")
+    with pytest.raises(InputError, match="another kind of run"):
+        read_config(path)
+
+
+def test_settings_are_made_without_torch() -> None:
+    code = "import sys; from detnet.search.config import make_config; "
+    code += "make_config('small', {}); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0

@@ -1,0 +1,295 @@
+"""A search from phase to phase: what is refused at once, what is resumed, what comes out."""
+
+import hashlib
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from detnet.errors import InputError
+from detnet.search.config import SearchConfig, make_config
+from detnet.search.phases import join, phases_of, run_phases
+from detnet.search.run import SearchRun, begin
+from detnet.search.searching import winner_of
+from detnet.search.study.records import Record
+from detnet.training.classification.config import read_config as read_pretrain_config
+from detnet.training.detection.config import read_config as read_train_config
+from tests.search.small_search import SPACE, settings, write_classes, write_data
+
+Event = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    folder = tmp_path_factory.mktemp("places")
+    return write_data(folder / "data"), write_classes(folder / "classes")
+
+
+@pytest.fixture
+def values(places: tuple[Path, Path]) -> dict[str, Any]:
+    return settings(*places)
+
+
+def configured(values: dict[str, Any], **changes: Any) -> SearchConfig:
+    return make_config(None, {**values, **changes})
+
+
+def go(config: SearchConfig | None, run: Path, **options: Any) -> tuple[bool, list[Event]]:
+    """Carries a search out and gives its events."""
+    torch.set_num_threads(1)
+    events: list[Event] = []
+    begun = (run / "config.yaml").exists()
+    done = run_phases(
+        None if begun else config,
+        run,
+        resume=begun,
+        **{"watch": events.append, "estimate": False, **options},
+    )
+    return done, events
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"max_macs": 100}, "no network of this space has at most .* the smallest has 0.7"),
+        ({"retrain": {"lrr": 1}}, "retrain: unknown setting 'lrr'; did you mean 'lr'"),
+        ({"retrain": {"best_metric": "luck"}}, "retrain: best_metric must be one of"),
+        ({"retrain": {"detector_options": {"box_hed": 1}}}, "retrain: unknown option .*box_head"),
+        ({"retrain_pretrain": {"width": 1.0}}, "retrain_pretrain: width is decided by the search"),
+        ({"pretrain": {"batch_size": 3, "accumulate": 2}}, "pretrain: batch_size 3 cannot be div"),
+        ({"finetune": {"norm": "frozen"}}, "finetune: norm frozen would hold"),
+        ({"finetune": {"val_split": "val"}}, "finetune: val_split is none or search"),
+        ({"finetune": {"weights": "x"}}, "finetune: weights is decided by the search itself"),
+        ({"validate": {"train": {"epoch": 3}}}, "validate: train: unknown setting 'epoch'"),
+        ({"detector": "retinanett"}, "unknown detector 'retinanett'; did you mean 'retinanet'"),
+        ({"detector": "mask_rcnn_fpn"}, "guided by boxes"),
+        ({"space": "detnas_smal"}, "did you mean 'detnas_small'"),
+        ({"data": ""}, "no data: give --data"),
+        ({"data": "nowhere"}, "nowhere: no such folder"),
+        ({"pretrain_data": ""}, "no data to pre-train on: give --pretrain-data"),
+        ({"guide": "classification", "from_scratch": True}, "needs the pre-training"),
+        ({"mutations": 4}, "4 mutations and 1 crossovers do not fit a population of 4"),
+        ({"pretrain_sampling": "bins"}, "bins from 290 M to 360 M multiply-adds miss the space"),
+        ({"cost_image_size": [16, 16]}, "coarsest stride"),
+    ],
+)
+def test_what_a_later_phase_would_stumble_over_is_refused_at_once(
+    values: dict[str, Any], tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        go(configured(values, **changes), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_space_that_does_not_fit_the_detector(values: dict[str, Any], tmp_path: Path) -> None:
+    rows = SPACE["rows"][1:]
+    with pytest.raises(InputError, match="finetune: this detector's pyramid takes the levels from"):
+        go(configured(values, space={**SPACE, "rows": rows}), tmp_path / "r")
+    assert not (tmp_path / "r").exists()
+
+
+def test_a_phase_has_its_turn(values: dict[str, Any], tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    begin(configured(values), run)
+    for phase, missing in (("finetune", "pretrain"), ("search", "pretrain"), ("retrain", "pretr")):
+        with pytest.raises(InputError, match=f"{phase} needs what {missing}.*--phase {missing}"):
+            go(None, run, only=phase)
+    with pytest.raises(InputError, match="search needs what pretrain makes"):
+        join(run, watch=print)
+
+
+def test_phases_that_a_search_has_not(values: dict[str, Any], tmp_path: Path) -> None:
+    assert phases_of(configured(values, from_scratch=True)) == ("finetune", "search", "retrain")
+    by_classes = configured(values, guide="classification")
+    assert phases_of(by_classes) == ("pretrain", "search", "retrain")
+    begin(by_classes, tmp_path / "run")
+    with pytest.raises(InputError, match="classification as the guide has no phase finetune"):
+        go(None, tmp_path / "run", only="finetune")
+
+
+def test_a_folder_of_another_search(
+    values: dict[str, Any], tmp_path: Path, places: tuple[Path, Path]
+) -> None:
+    run = tmp_path / "run"
+    begin(configured(values), run)
+    with pytest.raises(InputError, match="holds a run already"):
+        run_phases(configured(values), run, estimate=False, watch=print)
+    other = {**SPACE, "stem_channels": 12}
+    text = yaml.safe_dump({**yaml.safe_load((run / "config.yaml").read_text()), "space": other})
+    (run / "config.yaml").write_text(text)
+    with pytest.raises(InputError, match="began with another space"):
+        go(None, run)
+    with pytest.raises(InputError, match="there is no such run folder"):
+        run_phases(None, tmp_path / "none", resume=True, watch=print)
+
+
+def test_the_winner_is_the_best_and_of_equals_the_earlier(values: dict[str, Any]) -> None:
+    run = SearchRun(configured(values), Path("run"), print)
+
+    def record(slot: int, score: float | None, **changes: Any) -> Record:
+        state: Any = "failed" if score is None else "done"
+        found = None if score is None else (score,)
+        path = (slot % 4, 0, 0, 0)
+        return replace(
+            Record(0, slot, path, state, found, {"macs": 5.0}, 1.0, "w", None, 1), **changes
+        )
+
+    records = [record(0, 0.1), record(1, None), record(2, 0.3), record(3, 0.3)]
+    records.append(record(4, 0.9, pruned=True))
+    winner = winner_of(run, records)
+    assert winner == {"path": "2 0 0 0", "score": 0.3, "macs": 5.0, "generation": 0, "slot": 2}
+    with pytest.raises(InputError, match="no candidate was scored"):
+        winner_of(run, records[1:2])
+
+
+def test_an_interrupted_pretraining_is_gone_on_with(values: dict[str, Any], tmp_path: Path) -> None:
+    config = configured(
+        values, pretrain_sampling="bins", bin_low=8e5, bin_high=1.2e6, bin_width=1e5
+    )
+    done, events = go(config, tmp_path / "whole", only="pretrain")
+    assert done and losses(events) and not (tmp_path / "whole" / "finetune").exists()
+    parts = tmp_path / "parts"
+    first, before = go(config, parts, only="pretrain", watch=interrupting(at("pretrain", 3)))
+    assert first is False
+    second, after = go(None, parts, only="pretrain")
+    assert second is True
+    assert losses(after) == losses(events)[3:]
+    models = [tmp_path / name / "pretrain" / "model.safetensors" for name in ("whole", "parts")]
+    assert models[0].read_bytes() == models[1].read_bytes()
+    again, events = go(None, parts, only="pretrain")
+    assert again and {"event": "note", "text": "pretrain: done before"} in events
+
+
+@pytest.mark.slow
+def test_the_whole_road_killed_everywhere(values: dict[str, Any], tmp_path: Path) -> None:
+    """An uninterrupted search, and one that is stopped or killed in every phase, end alike."""
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    config = configured(values)
+    assert go(config, whole, estimate=True)[0]
+    for place in ("pretrain", "finetune", "search", "winner/pretrain", "winner/train"):
+        assert go(config, parts, watch=interrupting(at(place, 1)))[0] is False
+        with pytest.raises(_Killed):  # a kill loses what came after the last checkpoint
+            go(None, parts, watch=killing(at(place, 3)))
+    assert go(None, parts)[0]
+    assert outcome(whole) == outcome(parts)
+    assert (parts / "winner" / "train" / "evaluation" / "scores.json").is_file()
+    first = read_pretrain_config(parts / "winner" / "pretrain.yaml")
+    second = read_train_config(parts / "winner" / "train.yaml")
+    path = json.loads((parts / "winner.json").read_text())["path"]
+    assert first.backbone_options["path"] == second.backbone_options["path"] == path
+    assert second.weights == str(parts / "winner" / "pretrain")
+
+
+@pytest.mark.slow
+def test_a_killed_search_goes_on(values: dict[str, Any], tmp_path: Path) -> None:
+    """SIGKILL in the middle of the scoring; another process finishes to the same winner."""
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    config = configured(values, heartbeat_s=1, generations=3)
+    assert go(config, whole)[0]
+    for phase in ("pretrain", "finetune"):
+        assert go(config, parts, only=phase)[0]
+    command = [sys.executable, "-m", "detnet.cli", "search", "--resume", str(parts)]
+    with subprocess.Popen([*command, "--no-estimate"], stderr=subprocess.DEVNULL) as process:
+        while finished(parts / "study.db") < 3:
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.kill()
+    assert go(None, parts)[0]
+    assert outcome(whole) == outcome(parts)
+
+
+@pytest.mark.slow
+def test_without_pretraining(values: dict[str, Any], tmp_path: Path) -> None:
+    changes = {"from_scratch": True, "pretrain_data": "", "single_steps": 2, "method": "nsga2"}
+    assert go(configured(values, **changes), tmp_path / "run")[0]
+    assert not (tmp_path / "run" / "pretrain").exists()
+    assert read_train_config(tmp_path / "run" / "winner" / "train.yaml").weights is None
+
+
+@pytest.mark.slow
+def test_classification_as_the_guide(values: dict[str, Any], tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    done, events = go(configured(values, guide="classification"), run)
+    assert done and not (run / "finetune").exists()
+    starts = [event for event in events if event["event"] == "start"]
+    assert [event["images"] for event in starts] == [12, 16, 12]  # 4 of 16 pictures kept apart
+    assert 0 <= json.loads((run / "winner.json").read_text())["score"] <= 1
+
+
+class _Killed(Exception):
+    """Stands for a kill: nothing is saved on the way out."""
+
+
+def at(place: str, number: int) -> Callable[[Event], bool]:
+    """Makes what says True after a step of the training in a folder, or after some candidates."""
+    folder, candidates = "", 0
+
+    def now(event: Event) -> bool:
+        nonlocal folder, candidates
+        folder = event.get("folder", folder)
+        candidates += event["event"] == "candidate"
+        if place == "search":
+            return event["event"] == "candidate" and candidates == number
+        training = event["event"] == "progress" and folder.endswith(f"/{place}")
+        return training and event["iteration"] == number
+
+    return now
+
+
+def interrupting(now: Callable[[Event], bool]) -> Callable[[Event], None]:
+    def watch(event: Event) -> None:
+        if now(event):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    return watch
+
+
+def killing(now: Callable[[Event], bool]) -> Callable[[Event], None]:
+    def watch(event: Event) -> None:
+        if now(event):
+            raise _Killed
+
+    return watch
+
+
+def losses(events: list[Event]) -> list[float]:
+    return [event["loss"] for event in events if event["event"] == "progress"]
+
+
+def finished(study: Path) -> int:
+    """Candidates that are scored."""
+    if not study.exists():
+        return 0
+    try:
+        with sqlite3.connect(f"file:{study}?mode=ro", uri=True) as database:
+            query = "SELECT COUNT(*) FROM trials WHERE state = 'COMPLETE'"
+            return int(database.execute(query).fetchone()[0])
+    except sqlite3.OperationalError:  # its tables are being made
+        return 0
+    finally:
+        database.close()
+
+
+def outcome(run: Path) -> dict[str, Any]:
+    """All that a search must reach again: weights, scores, the winner."""
+    from detnet.search.study.records import read_candidates
+    from detnet.search.study.study import load_study
+
+    with load_study(str(run / "study.db")) as study:
+        scores = [(one.path, one.values) for one in read_candidates(study)]
+    models = {
+        name: hashlib.sha256((run / name / "model.safetensors").read_bytes()).hexdigest()
+        for name in ("pretrain", "finetune", "winner/pretrain", "winner/train")
+    }
+    return {"scores": scores, "winner": (run / "winner.json").read_text(), **models}

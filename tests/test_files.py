@@ -1,0 +1,167 @@
+"""Files are there whole or not at all: on a full disk, after a mistake, from several processes."""
+
+import resource
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+
+from detnet.backbones import BACKBONES, model_file
+from detnet.backbones.weights.opening import open_weights
+from detnet.cli import main
+from detnet.data.scenes import write_scenes
+from detnet.engine.runs import RunFolder
+from detnet.errors import InputError
+from detnet.evaluation.results import write_results
+from detnet.files import replacing, write_bytes, write_text
+from detnet.search.standalone.sharing import write_json
+from detnet.training.settings import RunConfig, write_config
+from detnet.training.weights_file import export
+
+
+@contextmanager
+def disk_of(size: int) -> Iterator[None]:
+    """No file can grow beyond this many bytes, as on a disk that fills."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("weights") / "own.safetensors"
+    torch.manual_seed(0)
+    state = BACKBONES["resnet50"](width=0.125).state_dict()
+    model_file.write_tensors(path, state)
+    return path
+
+
+def exporting(layout: str, name: str) -> Callable[[Path, Path], object]:
+    return lambda folder, weights: export(
+        open_weights(weights), layout, folder / name, overwrite=True
+    )
+
+
+BIG = {"a": "x" * 200_000}
+WRITERS: dict[str, tuple[str, Callable[[Path, Path], object]]] = {
+    "text": ("a.txt", lambda folder, _: write_text(folder / "a.txt", BIG["a"])),
+    "bytes": ("a.bin", lambda folder, _: write_bytes(folder / "a.bin", b"x" * 200_000)),
+    "json of several": ("a.json", lambda folder, _: write_json(folder / "a.json", BIG)),
+    "results": (
+        "results.json",
+        lambda folder, _: write_results(
+            folder / "results.json",
+            [{"image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4], "score": 0.5}] * 4000,
+        ),
+    ),
+    "settings": (
+        "config.yaml",
+        lambda folder, _: write_config(
+            RunConfig(data="d" * 200, steps=[0.5] * 60_000), folder / "config.yaml"
+        ),
+    ),
+    "our model file": ("a.safetensors", exporting("detnet", "a.safetensors")),
+    "torchvision's safetensors": ("a.safetensors", exporting("torchvision", "a.safetensors")),
+    "torchvision's pth": ("a.pth", exporting("torchvision", "a.pth")),
+    "Detectron's pickle": ("a.pkl", exporting("detectron", "a.pkl")),
+}
+
+
+@pytest.mark.parametrize("size", [0, 4096, 100_000])
+@pytest.mark.parametrize("writer", WRITERS)
+def test_a_full_disk_leaves_the_old_file(
+    tmp_path: Path, weights: Path, writer: str, size: int
+) -> None:
+    name, write = WRITERS[writer]
+    (tmp_path / name).write_text("old")
+    with disk_of(size), pytest.raises(OSError, match=r"File too large|could not be written") as e:
+        write(tmp_path, weights)
+    assert "\n" not in str(e.value) and name in str(e.value)
+    assert (tmp_path / name).read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    write(tmp_path, weights)
+    assert (tmp_path / name).stat().st_size > 100_000
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_metrics_cut_on_a_full_disk_stay(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    for iteration in range(1, 400):
+        run.log({"event": "step", "iteration": iteration})
+    before = run.metrics.read_bytes()
+    with disk_of(1000), pytest.raises(InputError, match="metrics.jsonl: cannot write"):
+        run.cut_metrics(300)
+    assert run.metrics.read_bytes() == before and [p.name for p in tmp_path.iterdir()] == [
+        "metrics.jsonl"
+    ]
+
+
+def test_conversion_on_a_full_disk_leaves_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_scenes(tmp_path / "data", train=2, val=1)
+    call = ["convert", str(tmp_path / "data"), "--copy", "--to", "voc"]
+    with disk_of(3000):
+        assert main([*call, "--output", str(tmp_path / "out")]) == 2
+    assert "File too large" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
+def test_export_overwrites_only_when_told(
+    tmp_path: Path, weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "a.pth"
+    out.write_text("old")
+    call = ["weights", str(weights), "--export", "torchvision", str(out)]
+    assert main(call) == 2
+    assert "is there already; name another file, or give --overwrite" in capsys.readouterr().err
+    assert out.read_text() == "old"
+    assert main([*call, "--overwrite"]) == 0
+    assert out.stat().st_size > 100_000
+    own = str(weights)
+    assert main(["weights", own, "--export", "detnet", own, "--overwrite"]) == 2
+    assert "is what is read" in capsys.readouterr().err
+    assert main(["weights", own, "--export", "detnet", str(tmp_path / "no" / "a.safetensors")]) == 2
+    assert "no such folder" in capsys.readouterr().err
+
+
+def test_a_mistake_on_the_way_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_text("old")
+    with pytest.raises(KeyError), replacing(path) as beside:
+        beside.write_text("half")
+        raise KeyError("on the way")
+    assert path.read_text() == "old" and [p.name for p in tmp_path.iterdir()] == ["a"]
+
+
+def test_what_a_kill_left_is_written_over(tmp_path: Path) -> None:
+    (tmp_path / ".a.part").write_text("half of a file from before")
+    write_text(tmp_path / "a", "new")
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_readers_see_one_of_the_versions(tmp_path: Path) -> None:
+    path, done = tmp_path / "a", threading.Event()
+    write_text(path, "0" * 50_000)
+    seen: list[str] = []
+
+    def read() -> None:
+        while not done.is_set():
+            seen.append(path.read_text())
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for digit in "123456789":
+        write_text(path, digit * 50_000)
+    done.set()
+    reader.join()
+    assert seen and all(len(text) == 50_000 and len(set(text)) == 1 for text in seen)

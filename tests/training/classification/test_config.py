@@ -1,0 +1,106 @@
+from pathlib import Path
+
+import pytest
+
+from detnet.backbones import BACKBONES
+from detnet.errors import InputError
+from detnet.training.classification.config import (
+    PretrainConfig,
+    make_config,
+    presets,
+    read_config,
+)
+from detnet.training.plan import learning_rate, make_plan
+from detnet.training.settings import dump_config, option_help, write_config
+
+
+def test_defaults_are_the_resnext_recipe() -> None:
+    config = PretrainConfig()
+    assert (config.lr, config.lr_batch, config.batch_size) == (0.1, 256, 256)
+    assert (config.momentum, config.weight_decay) == (0.9, 1e-4)
+    assert (config.image_size, config.short_side, config.min_area) == (224, 256, 0.08)
+    assert (config.color_jitter, config.lighting, config.flip) == (0.4, 0.1, 0.5)
+    assert (config.label_smoothing, config.mixup, config.ema) == (0, 0, 0)
+    plan = make_plan(config, batches_per_epoch=5004)
+    assert plan.total == 100 * 5004
+    assert plan.schedule.steps == (30 * 5004, 60 * 5004, 90 * 5004)
+    factors = [plan.schedule.factor(epoch * 5004) for epoch in (0, 29, 30, 60, 90)]
+    assert factors == pytest.approx([1, 1, 0.1, 0.01, 0.001])
+    assert make_config("resnext", {"workers": 2, "checkpoint_every": 250, "epochs": 100}) == (
+        make_config(None, {"epochs": 100})
+    )
+
+
+@pytest.mark.parametrize(
+    "changes", [{"pixel_mean": [0.5]}, {"pixel_std": [1, 2]}, {"pixel_std": [1, 1, 0]}]
+)
+def test_images_have_three_channels(changes: dict) -> None:
+    with pytest.raises(InputError, match="takes three"):
+        make_config(None, changes)
+
+
+def test_the_rate_follows_the_batch() -> None:
+    lr, text = learning_rate(make_config(None, {"batch_size": 64}))
+    assert lr == pytest.approx(0.025) and text.endswith("0.1 for 256 images, scaled to 64")
+
+
+def test_every_field_is_explained() -> None:
+    assert set(option_help(PretrainConfig)) == set(PretrainConfig.__dataclass_fields__)
+    assert option_help(PretrainConfig)["data"].startswith("folder with train/CLASS")
+
+
+@pytest.mark.parametrize("name", presets())
+def test_presets_are_settings_that_say_what_they_are(name: str) -> None:
+    config = make_config(name, {})
+    assert config.backbone in BACKBONES
+    assert presets()[name].read_text().startswith("# ")
+
+
+def test_the_modern_preset_says_every_change() -> None:
+    modern, plain = make_config("modern", {}), make_config("resnext", {})
+    changed = {
+        name
+        for name in PretrainConfig.__dataclass_fields__
+        if getattr(modern, name) != getattr(plain, name)
+    }
+    assert changed - {"steps"} == {
+        "schedule", "warmup", "warmup_iterations", "warmup_factor", "norm_weight_decay",
+        "bias_weight_decay", "label_smoothing", "mixup", "ema",
+    }  # fmt: skip
+
+
+def test_small_images_keep_the_proportion() -> None:
+    assert make_config("small_images", {}).short_side == 73
+    assert make_config("small_images", {"test_short_side": 64}).short_side == 64
+
+
+def test_settings_survive_the_run_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = make_config("modern", {"data": "pictures", "epochs": 3})
+    write_config(config, tmp_path / "config.yaml")
+    read = read_config(tmp_path / "config.yaml")
+    assert read.data == str(tmp_path / "pictures")
+    assert (read.mixup, read.epochs, read.iterations) == (0.2, 3, None)
+    names = [line.split(":")[0] for line in dump_config(config).splitlines() if line[0] != "-"]
+    assert names == list(PretrainConfig.__dataclass_fields__)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"detector": "retinanet"}, "unknown setting 'detector'"),
+        ({"norm": "frozen"}, "norm"),
+        ({"image_size": 16}, "image_size must be at least 32, got 16"),
+        ({"test_short_side": 200}, "test_short_side must be at least image_size 224"),
+        ({"label_smoothing": 1}, "label_smoothing must lie in"),
+        ({"min_area": 0}, "min_area must lie in"),
+        ({"mixup": -1}, "mixup must not be negative"),
+        ({"lighting": -0.1}, "lighting must not be negative"),
+        ({"norm_weight_decay": -1}, "norm_weight_decay must not be negative"),
+        ({"batch_size": 0}, "batch_size must be positive"),
+    ],
+)
+def test_mistakes_are_one_line(changes: dict, message: str) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        make_config(None, changes)
+    assert "\n" not in str(caught.value)

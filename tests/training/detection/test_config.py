@@ -1,0 +1,136 @@
+from pathlib import Path
+
+import pytest
+
+from detnet.errors import InputError
+from detnet.training.detection.config import (
+    TrainConfig,
+    dump_config,
+    make_config,
+    option_help,
+    presets,
+    read_config,
+    write_config,
+)
+
+
+def test_defaults_are_the_papers_recipe() -> None:
+    config = TrainConfig()
+    assert (config.backbone, config.detector) == ("detnet59", "faster_rcnn_fpn")
+    assert (config.lr, config.lr_batch, config.batch_size) == (0.02, 16, 16)
+    assert (config.momentum, config.weight_decay) == (0.9, 1e-4)
+    assert (config.min_sizes, config.max_size, config.flip) == ([800], 1333, 0.5)
+    assert config.length == {"iterations": 180_000}
+    assert [round(180_000 * step) for step in config.steps] == [120_000, 160_000]
+    assert (config.warmup, config.warmup_iterations) == ("constant", 500)
+    assert config.lr * config.warmup_factor == pytest.approx(0.006)
+
+
+def test_every_field_is_explained() -> None:
+    assert list(option_help()) == list(TrainConfig.__dataclass_fields__)
+    assert option_help()["stride_in"].endswith("network, 1x1 from scratch.")
+
+
+@pytest.mark.parametrize("name", presets())
+def test_presets_are_complete_settings(name: str) -> None:
+    assert make_config(name, {}) != TrainConfig() or name.startswith("detnet59")
+
+
+def test_file_and_changes(tmp_path: Path) -> None:
+    path = tmp_path / "my.yaml"
+    path.write_text("epochs: 12\nlr: 0.1\ndetector_options: {box_head: 4conv1fc, roi_batch: 64}\n")
+    config = make_config(
+        str(path), {"lr": 0.2, "iterations": 7, "detector_options": {"roi_batch": 9}}
+    )
+    assert (config.lr, config.epochs, config.iterations) == (0.2, None, 7)
+    assert config.detector_options == {"box_head": "4conv1fc", "roi_batch": 9}
+    assert make_config(None, {"min_sizes": 320}).min_sizes == [320]
+    write_config(config, tmp_path / "copy.yaml")
+    assert read_config(tmp_path / "copy.yaml") == config
+
+
+def test_a_files_options_follow_the_detector() -> None:
+    """The presets' proposal counts mean nothing to RetinaNet; one's own options stay."""
+    assert make_config("small", {}).detector_options["roi_batch"] == 128
+    changed = make_config("small", {"detector": "retinanet", "detector_options": {"nonsense": 1}})
+    assert changed.detector_options == {"nonsense": 1}
+    masks = make_config("small", {"detector": "mask_rcnn_fpn"})
+    assert masks.detector_options["roi_batch"] == 128
+
+
+def test_places_are_written_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_config(TrainConfig(data="scenes"), tmp_path / "run.yaml")
+    assert read_config(tmp_path / "run.yaml").data == str(tmp_path / "scenes")
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("start.pth", "HERE/start.pth"),
+        ("start.pth#sha256=ab", "HERE/start.pth#sha256=ab"),
+        ("hub:me/small", "hub:me/small"),
+        ("hub:me/small@main:a.safetensors#sha256=ab", "hub:me/small@main:a.safetensors#sha256=ab"),
+    ],
+)
+def test_weights_are_written_so_that_they_are_found_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str, kept: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_config(TrainConfig(weights=given), tmp_path / "run.yaml")
+    found = read_config(tmp_path / "run.yaml").weights
+    assert found == kept.replace("HERE", str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"batchsize": 3}, "did you mean 'batch_size'"),
+        ({"batch_size": "many"}, "setting batch_size: Expected a <class 'int'>. Got value: many"),
+        ({"norm": "group"}, r"norm: Expected one of \['auto', .*Got value: group"),
+        ({"epochs": 3, "iterations": 5}, "epochs, not both"),
+        ({"batch_size": 0}, "batch_size must be positive, got 0"),
+        ({"ema": 1.0}, "ema must lie in"),
+        ({"min_sizes": []}, "min_sizes"),
+        ({"flip": 2}, r"flip must lie in \[0, 1\], got 2"),
+        ({"lr": -1}, "lr must not be negative"),
+        ({"lr": float("nan")}, "lr must not be negative, got nan"),
+        ({"clip_norm": -1}, "clip_norm must not be negative"),
+        ({"momentum": 1}, "momentum must lie in"),
+        ({"norm_momentum": 0}, r"norm_momentum must lie in \(0, 1\], got 0"),
+        ({"norm_shift": "weight"}, r"norm_shift: Expected one of .*Got value: weight"),
+        ({"workers": -1}, "workers must not be negative"),
+    ],
+)
+def test_mistakes_are_one_line(changes: dict, message: str) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        make_config(None, changes)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("- 1\n", "no settings, but a list"),
+        ("lr: [\n", "not YAML"),
+        ("leraning_rate: 1\n", "unknown setting 'leraning_rate'"),
+    ],
+)
+def test_bad_files_are_named(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "my.yaml"
+    path.write_text(text)
+    with pytest.raises(InputError, match=f"my.yaml.*{message}"):
+        make_config(str(path), {})
+
+
+def test_unknown_preset_and_missing_file() -> None:
+    with pytest.raises(InputError, match="unknown preset 'smal'; did you mean 'small'"):
+        make_config("smal", {})
+    with pytest.raises(InputError, match="nowhere.yaml: no such settings file"):
+        make_config("nowhere.yaml", {})
+
+
+def test_dump_is_flat_and_in_order() -> None:
+    lines = dump_config(TrainConfig()).splitlines()
+    names = [line.split(":")[0] for line in lines if not line.startswith(("-", " "))]
+    assert names == list(TrainConfig.__dataclass_fields__)

@@ -1,0 +1,115 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from detnet.data.folders import find_split
+from detnet.data.reading import load_annotations
+from detnet.detectors import create
+from detnet.detectors.files import save_model
+from detnet.engine.distributed import Process
+from detnet.errors import InputError
+from detnet.training.detection.evaluate import evaluate_file, evaluate_model
+
+ALONE = Process(0, 1, 0, torch.device("cpu"))
+
+
+def detector(name: str = "faster_rcnn_fpn") -> torch.nn.Module:
+    torch.manual_seed(0)
+    options = {"pre_nms_test": 100, "post_nms_test": 20} if name != "retinanet" else {}
+    threshold = {"score_threshold": 0.0}
+    return create(
+        name, num_classes=4, width=0.125, min_size=96, max_size=128, **options, **threshold
+    )
+
+
+def test_detections_are_in_the_images_own_pixels(scenes: Path) -> None:
+    annotations, _ = load_annotations(find_split(scenes, "val"))
+    model = detector().eval()
+    scores = evaluate_model(model, annotations, process=ALONE, autocast=None, workers=0)
+    image = annotations.image_ids[0]
+    found = [record for record in scores.results if record["image_id"] == image]
+    from detnet.data.images import read_image
+
+    with torch.no_grad():
+        direct = model([read_image(annotations.image_path(0))])[0]
+    assert len(found) == len(direct["boxes"]) > 0
+    boxes = torch.tensor([record["bbox"] for record in found])
+    torch.testing.assert_close(boxes[:, :2], direct["boxes"][:, :2], atol=0.02, rtol=0)
+    assert (boxes[:, 0] + boxes[:, 2]).max() > 96  # 160 wide, though the network saw 128
+
+
+def test_batch_size_and_processes_do_not_matter(scenes: Path) -> None:
+    annotations, _ = load_annotations(find_split(scenes, "train"))
+    model = detector().eval()
+    one, four = (
+        evaluate_model(model, annotations, process=ALONE, autocast=None, workers=0, batch_size=size)
+        for size in (1, 4)
+    )
+    assert one.bbox["AP"] == pytest.approx(four.bbox["AP"], abs=1e-6)
+    assert len(one.results) == len(four.results)
+
+
+def test_sigmas_without_keypoints_are_refused_before_the_work(scenes: Path) -> None:
+    annotations, _ = load_annotations(find_split(scenes, "val"))
+
+    def track(batches: Any, total: int) -> Any:
+        raise AssertionError("nothing is to be detected")
+
+    with pytest.raises(InputError, match="sigmas are for keypoints, which this detector does not"):
+        evaluate_model(
+            detector(), annotations, process=ALONE, autocast=None, workers=0,
+            measures={"sigmas": (0.1,)}, track=track,
+        )  # fmt: skip
+
+
+def test_masks_are_scored_too(scenes: Path, tmp_path: Path) -> None:
+    model = detector("mask_rcnn_fpn")
+    model.info.categories = [{"id": i + 1, "name": n} for i, n in enumerate(_names(scenes))]
+    save_model(tmp_path / "m.safetensors", model)
+    scores = evaluate_file(
+        tmp_path / "m.safetensors",
+        find_split(scenes, "val"),
+        process=ALONE,
+        autocast=None,
+        workers=0,
+        output=tmp_path / "out",
+    )
+    written = json.loads((tmp_path / "out" / "scores.json").read_text())
+    assert written["iou_type"] == "bbox" and written["segm"]["iou_type"] == "segm"
+    assert scores.headline["segm_AP"] is not None
+    record = json.loads((tmp_path / "out" / "results.json").read_text())[0]
+    assert record["segmentation"]["size"] == [120, 160]
+
+
+def test_other_data_does_not_replace_a_runs_own_scores(scenes: Path, tmp_path: Path) -> None:
+    from detnet.training.detection.config import make_config, write_config
+
+    run = tmp_path / "run"
+    run.mkdir()
+    model = detector()
+    model.info.categories = [{"id": i + 1, "name": n} for i, n in enumerate(_names(scenes))]
+    save_model(run / "best.safetensors", model)
+    write_config(make_config(None, {"data": str(scenes)}), run / "config.yaml")
+    for split in ("val", "train"):
+        evaluate_file(run, find_split(scenes, split), process=ALONE, autocast=None, workers=0)
+    assert (run / "evaluation" / "scores.json").exists()
+    assert (run / "evaluation" / f"{scenes.name}-train" / "scores.json").exists()
+    images = find_split(scenes, "val").images
+    other = run / "image_info_test-dev2017.json"
+    truth = json.loads((scenes / "annotations" / "instances_val.json").read_text())
+    other.write_text(json.dumps(truth | {"annotations": []}))
+    scores = evaluate_file(
+        run, find_split(other, "val", images=images), process=ALONE, autocast=None, workers=0
+    )
+    assert scores.bbox["AP"] is None and "no annotations" in scores.bbox["notes"][0]
+    assert (run / "evaluation" / "run-image_info_test-dev2017" / "results.json").exists()
+    own = json.loads((run / "evaluation" / "results.json").read_text())
+    assert {record["image_id"] for record in own} <= {1, 2, 3}
+
+
+def _names(scenes: Path) -> list[str]:
+    truth = json.loads((scenes / "annotations" / "instances_val.json").read_text())
+    return [category["name"] for category in truth["categories"]]

@@ -1,0 +1,150 @@
+"""What an evaluation's numbers are called, which files hold them, and where a run keeps them."""
+
+import json
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from detnet.data.folders import Split, find_split
+from detnet.data.scenes import write_scenes
+from detnet.evaluation.coco import HEADLINE, KEYPOINT_HEADLINE, score
+from detnet.evaluation.ground_truth import load_scored
+from detnet.training.detection.config import TrainConfig, write_config
+from detnet.training.detection.scores import (
+    Scores,
+    place_of_scores,
+    write_scores,
+    write_submissions,
+)
+
+
+def numbers(names: tuple[str, ...], first: float) -> dict[str, Any]:
+    """Distinct scores, beside which an object of scores has other entries."""
+    made: dict[str, Any] = {name: first + 0.01 * at for at, name in enumerate(names)}
+    return {"engine": "none", **made, "per_class": {"cat": {"AP": 0.9}}}
+
+
+def test_headline_tells_masks_and_keypoints_from_boxes() -> None:
+    bbox, segm = numbers(HEADLINE, 0.1), numbers(HEADLINE, 0.3)
+    keypoints = numbers(KEYPOINT_HEADLINE, 0.6)
+    plain = Scores(bbox, None, [])
+    assert plain.headline == {name: bbox[name] for name in HEADLINE}
+    assert plain.to_json() == bbox
+    masks = Scores(bbox, segm, [])
+    assert len(masks.headline) == 24
+    assert (masks.headline["AP75"], masks.headline["segm_AP75"]) == pytest.approx((0.12, 0.32))
+    assert masks.to_json() == bbox | {"segm": segm}
+    points = Scores(bbox, None, [], keypoints=keypoints)
+    assert len(points.headline) == 22
+    assert points.headline["keypoints_ARl"] == keypoints["ARl"] == pytest.approx(0.69)
+    assert points.to_json() == bbox | {"keypoints": keypoints}
+
+
+def test_files_hold_what_was_measured(tmp_path: Path) -> None:
+    results = [{"image_id": 7, "category_id": 3, "bbox": [1.0, 2.0, 3.5, 4.0], "score": 0.25}]
+    scores = Scores(numbers(HEADLINE, 0.1), numbers(HEADLINE, 0.3), results)
+    folder = tmp_path / "a" / "evaluation"
+    write_scores(scores, folder)
+    assert sorted(path.name for path in folder.iterdir()) == ["results.json", "scores.json"]
+    assert json.loads((folder / "results.json").read_text()) == results
+    assert json.loads((folder / "scores.json").read_text()) == scores.to_json()
+    voc = {"metric": "voc12", "AP50": 0.5}
+    write_scores(replace(scores, voc=voc), folder)
+    assert json.loads((folder / "scores_voc12.json").read_text()) == voc
+    assert json.loads((folder / "scores.json").read_text()) == scores.to_json()
+
+
+@pytest.fixture(scope="module")
+def corners(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("corners")
+    write_scenes(folder, train=1, val=2, size=(160, 120), keypoints=True)
+    return folder
+
+
+def test_submissions_hold_one_kind_each(corners: Path, tmp_path: Path) -> None:
+    _, _, truths = load_scored(find_split(corners, "val"), masks=True, keypoints=True)
+    raw = json.loads((corners / "annotations" / "instances_val.json").read_text())
+    results = []
+    for record in raw["annotations"]:
+        kept = {key: record[key] for key in ("image_id", "category_id", "bbox")}
+        if "keypoints" in record:
+            kept["keypoints"] = record["keypoints"]
+        results.append({**kept, "score": 0.5})
+    pointed = sum("keypoints" in record for record in results)
+    assert 0 < pointed < len(results)  # disks have none
+    bbox = score(raw, results)
+    place = tmp_path / "ours.zip"
+
+    assert write_submissions(Scores(bbox, None, results), truths, place) == [place]
+    boxes = read_zip(place, "detections_test-dev2017_ours_results.json")
+    assert len(boxes) == len(results) and all("bbox" in record for record in boxes)
+    ids = {record["id"] for record in raw["images"]}
+    assert {record["image_id"] for record in boxes} <= ids
+
+    scores = Scores(bbox, None, results, keypoints=bbox)
+    paths = write_submissions(scores, truths, place)
+    assert [path.name for path in paths] == ["ours.zip", "ours-keypoints.zip"]
+    points = read_zip(paths[1], "person_keypoints_test-dev2017_ours-keypoints_results.json")
+    assert len(points) == pointed
+    assert all("keypoints" in record and "bbox" not in record for record in points)
+
+    masked = [
+        {**record, "segmentation": truth["segmentation"]}
+        for record, truth in zip(results, raw["annotations"], strict=True)
+    ]
+    paths = write_submissions(Scores(bbox, bbox, masked), truths, place)
+    assert [path.name for path in paths] == ["ours.zip", "ours-segm.zip"]
+    masks = read_zip(paths[1], "detections_test-dev2017_ours-segm_results.json")
+    assert len(masks) == len(masked)
+    assert all("segmentation" in record and "bbox" not in record for record in masks)
+
+
+def read_zip(path: Path, name: str) -> list[dict[str, Any]]:
+    with zipfile.ZipFile(path) as file:
+        assert file.namelist() == [name]
+        return json.loads(file.read(name))
+
+
+def test_a_run_keeps_its_own_splits_scores_at_the_top(
+    scenes: Path, tiny: TrainConfig, tmp_path: Path
+) -> None:
+    run, own = tmp_path / "run", tmp_path / "run" / "evaluation"
+    run.mkdir()
+    write_config(tiny, run / "config.yaml")
+    assert place_of_scores(run, find_split(scenes, "val")) == own
+    assert place_of_scores(run, find_split(scenes, "train")) == own / f"{scenes.name}-train"
+    # The same file by another way is the same split.
+    annotations = scenes / "annotations" / ".." / "annotations" / "instances_val.json"
+    assert place_of_scores(run, Split("test", annotations, scenes)) == own
+    write_config(replace(tiny, val_split="none"), run / "config.yaml")
+    assert place_of_scores(run, find_split(scenes, "val")) == own / f"{scenes.name}-val"
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "folder"),
+    [
+        ("val", "beans/annotations/instances_val2017.json", "beans-val"),
+        ("test", "beans/annotations/image_info_test-dev2017.json", "beans-test"),
+        ("val", "beans/annotations/again.json", "beans-again"),
+        ("val", "beans/valid/_annotations.coco.json", "beans-val"),
+        ("test", "beans/test/_annotations.coco.json", "beans-test"),
+        ("val", "beans/mine.json", "beans-mine"),
+    ],
+)
+def test_other_data_get_a_folder_by_their_name(
+    tmp_path: Path, name: str, file: str, folder: str
+) -> None:
+    split = Split(name, tmp_path / file, tmp_path)
+    assert place_of_scores(tmp_path, split) == tmp_path / "evaluation" / folder
+
+
+def test_vocs_lists_get_a_folder_by_year_and_list(tmp_path: Path) -> None:
+    lists = tuple(
+        tmp_path / f"VOC{year}/ImageSets/Main/trainval.txt" for year in (2007, 2012)
+    )  # fmt: skip
+    split = Split("trainval", lists[0], tmp_path, lists)
+    found = place_of_scores(tmp_path, split)
+    assert found == tmp_path / "evaluation" / "VOC2007_trainval+VOC2012_trainval"

@@ -1,0 +1,151 @@
+"""What each of two processes does; `test_two_processes.py` starts them and judges it."""
+
+import json
+import os
+import signal
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from detnet.backbones import BACKBONES
+from detnet.backbones.base import Classifier
+from detnet.backbones.files import ClassifierInfo
+from detnet.data.classification.shards import index_images
+from detnet.data.folders import find_split
+from detnet.data.reading import load_annotations
+from detnet.detectors import create
+from detnet.engine.distributed import Process, cleanup, leave, setup
+from detnet.engine.loop import NonFiniteLoss
+from detnet.training.classification.config import make_config as make_pretrain_config
+from detnet.training.classification.evaluate import measure
+from detnet.training.classification.train import PretrainTask
+from detnet.training.detection.config import make_config
+from detnet.training.detection.evaluate import evaluate_model
+from detnet.training.detection.train import train
+from detnet.training.detection.validation import validation_losses
+from tests.engine.toy import BLACK
+from tests.forked import fork, places, wait
+from tests.training.conftest import TINY
+from tests.training.toy_task import ToyTask, carry_out
+
+FREQUENT = {"evaluate_every": 0.5}  # epochs: between two checkpoints, too
+
+
+def detector() -> torch.nn.Module:
+    """One whose losses and detections owe nothing to chance, beyond its weights."""
+    torch.manual_seed(0)
+    model = create(
+        "retinanet", num_classes=4, width=0.125, min_size=96, max_size=128, score_threshold=0.0
+    )
+    return model.eval()
+
+
+def detect_all(process: Process, scenes: Path) -> dict[str, Any]:
+    """Evaluation, image by image: what is in a batch decides how sums are rounded."""
+    annotations, _ = load_annotations(find_split(scenes, "val"))
+    scores = evaluate_model(
+        detector(), annotations, process=process, autocast=None, workers=0, batch_size=1
+    )
+    return {"results": scores.results, "headline": scores.headline}
+
+
+def sum_losses(process: Process, scenes: Path, batch_size: int = 2) -> dict[str, float]:
+    """The means over three images, in batches of two and one, whoever has them."""
+    annotations, _ = load_annotations(find_split(scenes, "val"))
+    return validation_losses(
+        detector(), annotations, batch_size, process=process, autocast=None, workers=0, seed=1
+    )
+
+
+def classify_all(process: Process, pictures: Path) -> dict[str, Any]:
+    images = index_images(pictures / "val")
+    info = ClassifierInfo("resnet50", images.classes, {"width": 0.125}, input_size=32)
+    torch.manual_seed(0)
+    model = Classifier(BACKBONES["resnet50"](width=0.125), len(images.classes))
+    options: dict[str, Any] = {"autocast": None, "workers": 0, "batch_size": 1}
+    return measure(model, info, images, process=process, **options).to_json()
+
+
+def look_around(process: Process, pictures: Path) -> list[str]:
+    """An epoch of images, one of which cannot be read: what a process says of it."""
+    config = make_pretrain_config(
+        None, {"data": str(pictures), "image_size": 32, "batch_size": 2, "workers": 0, "epochs": 1}
+    )
+    task = PretrainTask(config, process)
+    for _ in task.stream(start=0, stop=task.batches_per_epoch):
+        pass
+    return task.look()
+
+
+def summary(task: ToyTask) -> dict[str, Any]:
+    """What a process has seen of a toy run, and the model as it has it at the end."""
+    state = {name: value.clone() for name, value in task.model.state_dict().items()}
+    return {"shown": task.shown, "judged": task.judged, "model": state, "given": task.given}
+
+
+def interrupted(run: Path, process: Process) -> dict[str, Any]:
+    """Stopped by a signal to the main process after five steps, and gone on with."""
+
+    def stop(event: dict[str, Any]) -> None:
+        if event["event"] == "progress" and event["iteration"] == 5:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    complete, _ = carry_out(run, watch=stop, changes=FREQUENT)
+    assert not complete
+    complete, task = carry_out(run, resume=True, changes=FREQUENT)
+    assert complete
+    return summary(task)
+
+
+def failing(run: Path) -> dict[str, Any]:
+    """The first image of the sixth batch, the main process's, is bad."""
+    try:
+        carry_out(run, kinds={5: BLACK})
+    except NonFiniteLoss as error:
+        return {"iteration": error.iteration, "images": error.image_ids}
+    return {}
+
+
+def train_on_few_objects(run: Path, scenes: Path) -> bool:
+    """DDP waits for every gradient: a process whose images are empty must give them all, too."""
+    truth = json.loads((scenes / "annotations" / "instances_train.json").read_text())
+    full = truth["annotations"][0]["image_id"]
+    truth["annotations"] = [a for a in truth["annotations"] if a["image_id"] == full]
+    sparse = run.parent / f"sparse{os.getpid()}.json"
+    sparse.write_text(json.dumps(truth))
+    config = make_config(None, {"data": str(scenes), **TINY, "iterations": 4})
+    config = replace(config, train_annotations=str(sparse), train_images=str(scenes / "train"))
+    return train(config, run, watch=lambda event: None)
+
+
+def main(folder: Path, scenes: Path, pictures: Path) -> None:
+    torch.set_num_threads(1)
+    process = setup("cpu")
+    found: dict[str, Any] = {
+        "evaluate": detect_all(process, scenes),
+        "losses": sum_losses(process, scenes),
+        "classify": classify_all(process, pictures),
+        "look": look_around(process, pictures),
+    }
+    cleanup()
+    _, task = carry_out(folder / "whole", changes=FREQUENT)
+    found["whole"] = summary(task)
+    found["parts"] = interrupted(folder / "parts", process)
+    _, task = carry_out(folder / "plain", changes={"ema": 0.0, **FREQUENT})
+    found["plain"] = summary(task)
+    found["fail"] = failing(folder / "fail")
+    found["few"] = train_on_few_objects(folder / "few", scenes)
+    torch.save(found, folder / f"rank{process.rank}.pt")
+    leave(0)
+
+
+if __name__ == "__main__":
+    given = [Path(word) for word in sys.argv[1:]]
+    started = [
+        fork(lambda: main(*given), place, given[0] / f"rank{place['RANK']}.log")
+        for place in places(2)
+    ]
+    sys.exit(any(wait(started)))
