@@ -1,7 +1,8 @@
-"""Tables of names whose values are imported only when they are asked for."""
+"""Tables of names whose values are imported only when they are asked for, open to plugins."""
 
 import difflib
 import importlib
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -9,7 +10,7 @@ from detnet.errors import InputError
 
 
 class NameTable(Mapping[str, Any]):
-    """A read-only dict from published name to builder that imports a builder on first use.
+    """A dict from published name to builder that imports a builder on first use.
 
     Listing the names costs no import of torch, which keeps `detnet COMMAND --help` fast.
 
@@ -20,12 +21,31 @@ class NameTable(Mapping[str, Any]):
 
     def __init__(self, kind: str, homes: Mapping[str, str]) -> None:
         self.kind = kind
-        self._homes = dict(homes)
+        self._homes: dict[str, Any] = dict(homes)
+
+    def register(self, name: str, value: Any) -> None:
+        """Adds a name; a module that does so is named by `--plugin MODULE`.
+
+        Args:
+            name: new, of letters, digits, "_", "-" and ".".
+            value: what the name stands for, or "module:function", to be imported on first use.
+
+        Raises:
+            ValueError: the name stands for something else already, or is none.
+        """
+        if not re.fullmatch(r"[\w.-]+", name):
+            raise ValueError(f"{name!r} is no name of a {self.kind}: letters, digits, _, - and .")
+        if self._homes.get(name, value) is not value and self._homes[name] != value:
+            raise ValueError(f"there is a {self.kind} {name!r} already: {self._homes[name]}")
+        self._homes[name] = value
 
     def __getitem__(self, name: str) -> Any:
         if name not in self._homes:
             raise InputError(unknown_name(self.kind, name, self._homes))
-        module, function = self._homes[name].split(":")
+        home = self._homes[name]
+        if not isinstance(home, str):
+            return home
+        module, function = home.split(":")
         return getattr(importlib.import_module(module), function)
 
     def __contains__(self, name: object) -> bool:

@@ -1,6 +1,70 @@
-"""Rows of text as aligned columns."""
+"""Numbers in words, for terminals and pages alike: percentages, times, sizes, aligned columns."""
 
 from collections.abc import Collection, Iterable, Sequence
+
+NOTHING = "–"  # stands where there was nothing to average
+
+
+def percent(value: float | None, digits: int = 1, *, none: str = NOTHING) -> str:
+    """Gives a fraction as percent, without the sign: 0.4271 is "42.7"."""
+    return none if value is None else f"{100 * value:.{digits}f}"
+
+
+def points(difference: float | None, digits: int = 1, *, none: str = NOTHING) -> str:
+    """Gives a difference of two fractions in percentage points, signed: 0.0214 is "+2.1".
+
+    What rounds to nothing has no sign.
+    """
+    if difference is None:
+        return none
+    text = f"{100 * difference:+.{digits}f}"
+    return text if float(text) else text[1:]
+
+
+def interval(ends: Sequence[float | None] | None, digits: int = 1, *, none: str = NOTHING) -> str:
+    """Gives two fractions as percentages, from what to what; none where an end is missing.
+
+    Args:
+        ends: low and high.
+    """
+    if ends is None or ends[0] is None or ends[1] is None:
+        return none
+    return f"{percent(ends[0], digits)} to {percent(ends[1], digits)}"
+
+
+def duration(seconds: float | None, *, none: str = NOTHING) -> str:
+    """Gives a time in its telling units: "0.4 s", "40 s", "12 min", "3 h 05 min", "2 d 4 h"."""
+    if seconds is None:
+        return none
+    if seconds < 90:
+        return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    if minutes < 48 * 60:
+        return f"{minutes // 60} h {minutes % 60:02d} min"
+    hours = round(seconds / 3600)
+    return f"{hours // 24} d {hours % 24} h"
+
+
+def count(number: int, noun: str, *, none: str = "no") -> str:
+    """Gives a number with its noun: "no files", "1 file", "1,200 files"."""
+    return f"{f'{number:,}' if number else none} {noun}{'' if number == 1 else 's'}"
+
+
+def amount(number: float | None, digits: int = 1, *, none: str = NOTHING) -> str:
+    """Gives a large number with the letter of its thousands: 4_213_000 is "4.2 M"."""
+    if number is None:
+        return none
+    for size, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(number) >= size:
+            return f"{number / size:.{digits}f} {letter}"
+    return f"{number:g}"
+
+
+def shorten(text: str, width: int) -> str:
+    """Cuts a text to `width` characters, an ellipsis last where some are missing."""
+    return text if len(text) <= width else text[: width - 1] + "…"
 
 
 def lay_out(rows: Iterable[Sequence[str]], *, left: Collection[int] = (), indent: str = "") -> str:

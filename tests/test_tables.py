@@ -53,3 +53,16 @@ def test_nearest() -> None:
 def test_what_is_said_of_any_object() -> None:
     assert unknown_name("level", 7, iter(["p2", "p3"])) == "unknown level 7; choose from: p2, p3"
     assert "did you mean 'p3'?" in unknown_name("level", "p33", ["p2", "p3"])
+
+
+def test_a_plugin_adds_a_name_that_is_new() -> None:
+    table = NameTable("part", {"root": "math:sqrt"})
+    table.register("half", half := lambda value: value / 2)
+    table.register("rest", "math:fmod")
+    assert [*table] == ["root", "half", "rest"]
+    assert table["half"](6) == 3 and table["rest"](7, 4) == 3
+    table.register("half", half)  # a module that is imported again
+    with pytest.raises(ValueError, match="there is a part 'root' already: math:sqrt"):
+        table.register("root", half)
+    with pytest.raises(ValueError, match="'my part' is no name of a part"):
+        table.register("my part", half)

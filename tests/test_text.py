@@ -1,6 +1,8 @@
+"""Numbers in words."""
+
 import pytest
 
-from detnet.text import lay_out
+from detnet.text import amount, count, duration, interval, lay_out, percent, points, shorten
 
 
 def test_names_stand_to_the_left_and_numbers_to_the_right() -> None:
@@ -17,3 +19,43 @@ def test_names_stand_to_the_left_and_numbers_to_the_right() -> None:
 def test_rows_of_unequal_length_are_refused() -> None:
     with pytest.raises(ValueError, match="shorter"):
         lay_out([["a", "b"], ["c"]])
+
+
+def test_fractions_are_told_in_percent() -> None:
+    assert [percent(0.4271), percent(0.42718, 2), percent(None)] == ["42.7", "42.72", "–"]
+    assert percent(None, none="-") == "-"
+    assert [points(0.0214), points(-0.0214), points(None)] == ["+2.1", "-2.1", "–"]
+    assert [points(0.0004), points(-0.0004), points(0.0004, 2)] == ["0.0", "0.0", "+0.04"]
+    assert interval((0.1, 0.254)) == "10.0 to 25.4"
+    assert interval((0.1, None)) == interval(None) == "–"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (None, "–"),
+        (0.04, "0.0 s"),
+        (9.94, "9.9 s"),
+        (9.96, "10 s"),
+        (89.4, "89 s"),
+        (90, "2 min"),
+        (59.6 * 60, "1 h 00 min"),
+        (3 * 3600 + 290, "3 h 05 min"),
+        (47 * 3600 + 3599, "2 d 0 h"),
+        (52 * 3600, "2 d 4 h"),
+    ],
+)
+def test_times_are_told_in_the_units_that_tell_most(seconds: float | None, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def test_numbers_have_their_noun_and_their_thousands() -> None:
+    assert [count(n, "file") for n in (0, 1, 1200)] == ["no files", "1 file", "1,200 files"]
+    assert count(0, "file", none="0") == "0 files"
+    found = [amount(n) for n in (None, 999, 4_213_000, 4.11e9, -3100)]
+    assert found == ["–", "999", "4.2 M", "4.1 G", "-3.1 k"]
+    assert amount(23.51e6, 2) == "23.51 M"
+
+
+def test_a_long_text_is_cut() -> None:
+    assert [shorten("abcde", 5), shorten("abcdef", 5)] == ["abcde", "abcd…"]

@@ -1,13 +1,10 @@
 """A JSON list of records read column by column; a bad one is named in one line."""
 
 import contextlib
-import gc
-import json
 import math
 import numbers
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -120,38 +117,6 @@ class Records:
             if any(abs(part) > _limit(field) for part in (value if shape else [value])):
                 self.fail(index, f"{field} is {_shown(value)}, too large a number")
         return np.asarray(values, np.int64 if kind == "a whole number" else np.float64)
-
-
-def read_json(path: Path | str) -> Any:
-    """Reads a JSON file whole.
-
-    Raises:
-        InputError: it is not there, cut, or not JSON.
-    """
-    try:
-        text = Path(path).read_bytes()
-        with no_collection():
-            return json.loads(text)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except (ValueError, RecursionError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"{path}: not JSON, or cut off: {reason}; write the file again") from None
-
-
-@contextlib.contextmanager
-def no_collection() -> Iterator[None]:
-    """Keeps the garbage collector away, which makes reading a million small dicts 3× slower.
-
-    Let them go before it comes back: it would look at each of them once more.
-    """
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def kind_of(value: Any) -> str:

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from detnet.coco.records import no_collection
 from detnet.evaluation.engines import Tables, engine_version, run_engine, sigmas_of
 from detnet.evaluation.grid import Grid, make_grid
 from detnet.evaluation.normalise import (
@@ -18,6 +17,7 @@ from detnet.evaluation.normalise import (
     read_detections,
     read_truth,
 )
+from detnet.files import no_collection
 
 # The benchmark's twelve numbers, in its order.
 HEADLINE = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")

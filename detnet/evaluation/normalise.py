@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from detnet.coco.records import Records, kind_of, read_json
+from detnet.coco.records import Records, kind_of
 from detnet.coco.run_lengths import checked_masks, mask_boxes
 from detnet.errors import InputError
 from detnet.evaluation.keypoints import count_keypoints, keypoint_boxes, read_keypoints
+from detnet.files import read_json
 
 # What can be compared: its field, its name, and the kind of evaluation.
 _FIELDS = {

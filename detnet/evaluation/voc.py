@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 
-from detnet.coco.records import no_collection
 from detnet.errors import InputError
 from detnet.evaluation.normalise import (
     Detections,
@@ -27,6 +26,7 @@ from detnet.evaluation.normalise import (
     read_detections,
     read_truth,
 )
+from detnet.files import no_collection
 from detnet.tables import unknown_name
 
 VOC_METRICS = ("voc07", "voc12")

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from detnet.coco.records import read_json
 from detnet.errors import InputError
+from detnet.files import read_json
 from detnet.training.detection.config import TrainConfig, read_config
 
 

@@ -7,13 +7,13 @@ from typing import Any, NoReturn
 
 from detnet.coco.annotations import Annotations
 from detnet.coco.keypoints import KeypointLayout
-from detnet.coco.records import read_json
 from detnet.data.contents import read_content
 from detnet.data.folders import Split, find_split, leads_out, names_start
 from detnet.errors import InputError
 from detnet.evaluation.comparison.entries import Entry, Evaluated
 from detnet.evaluation.ground_truth import Truths, load_scored, trained_on
 from detnet.evaluation.normalise import Truth, fingerprint, read_truth
+from detnet.files import read_json
 from detnet.training.detection.splits import find_val
 
 

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from detnet.coco.records import read_json
 from detnet.evaluation.comparison.compare import compare
 from detnet.evaluation.comparison.entries import Entry, find_entries
 from detnet.evaluation.comparison.ground_truth import GroundTruth, find_ground
 from detnet.evaluation.normalise import Detections, Truth, read_detections
+from detnet.files import read_json
 
 
 @dataclass(frozen=True)
