@@ -15,16 +15,42 @@ import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 from detnet.errors import InputError
+from detnet.text import lay_out, percent
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from detnet.inference.inspect import Inspection
 
 PICTURES = ("activations", "receptive-fields")
+
+
+class InspectedStage(TypedDict):
+    """One stage as `--json` prints it; `kept` is the share of the first stage's cells."""
+
+    name: str
+    channels: int
+    stride: int
+    size: list[int]
+    cells: int
+    kept: float
+    receptive_field: int | None
+    effective_68: int | None
+    effective_95: int | None
+
+
+class InspectedModel(TypedDict):
+    """One model as `--json` prints it; sizes are height and width."""
+
+    path: str
+    name: str
+    backbone: str
+    width: float
+    input_size: list[int]
+    stages: list[InspectedStage]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -81,18 +107,19 @@ def run(args: argparse.Namespace) -> int:
         picture = draw(inspections, args.image.name)
         with replacing(path) as beside:
             picture.save(beside, "PNG")
+    inspected = [
+        describe(path, view)
+        for path, view in zip([args.model, *args.beside], inspections, strict=True)
+    ]
     facts = {
         "image": str(args.image),
         "image_size": [image.shape[1], image.shape[2]],
         "draws": args.draws,
         "seed": args.seed,
-        "models": [
-            {"path": str(path), **describe(view)}
-            for path, view in zip([args.model, *args.beside], inspections, strict=True)
-        ],
-        "pictures": [str(path) for path in paths],
+        "models": inspected,
+        "pictures": list(map(str, paths)),
     }
-    print(json.dumps(facts) if args.json else format_inspection(facts))
+    print(json.dumps(facts) if args.json else format_inspection(inspected, paths))
     return 0
 
 
@@ -107,7 +134,9 @@ def _load(path: Path) -> "nn.Module":
     return load_classifier(file)[0] if kind_of(file) == "classifier" else load_model(file)
 
 
-def _inspect(paths: Sequence[Path], image: Any, args: argparse.Namespace) -> "list[Inspection]":
+def _inspect(
+    paths: Sequence[Path], image: "Tensor", args: argparse.Namespace
+) -> "list[Inspection]":
     import torch
 
     from detnet.cli.progress import track
@@ -151,14 +180,15 @@ def names_of(paths: Sequence[Path]) -> list[str]:
     return names
 
 
-def describe(view: "Inspection") -> dict[str, Any]:
-    """The numbers of an inspection; `kept` is the share of the first stage's cells."""
+def describe(path: Path, view: "Inspection") -> InspectedModel:
+    """The numbers of an inspection."""
     cells = [stage.size[0] * stage.size[1] for stage in view.stages]
     return {
+        "path": str(path),
         "name": view.name,
         "backbone": view.backbone,
         "width": view.width,
-        "input_size": list(view.picture.shape[:2]),
+        "input_size": [view.picture.shape[0], view.picture.shape[1]],
         "stages": [
             {
                 "name": stage.name,
@@ -176,31 +206,30 @@ def describe(view: "Inspection") -> dict[str, Any]:
     }
 
 
-def format_inspection(facts: dict[str, Any]) -> str:
+def format_inspection(models: Sequence[InspectedModel], pictures: Sequence[Path]) -> str:
     """Lays out the numbers as one aligned table a model, and says where the pictures are."""
-    from detnet.cli.info import aligned
-
     lines = []
-    for model in facts["models"]:
+    for model in models:
         height, width = model["input_size"]
         kind = f"{model['backbone']}, width {model['width']:g}, " if model["backbone"] else ""
-        lines += [f"{model['name']}: {kind}input {height}×{width}", ""]
         first = model["stages"][0]["name"]
-        rows: list[tuple[str, ...]] = [
-            ("stage", "cells", "stride", f"of {first}", "in theory", "68 %", "95 %")
-        ]
-        rows += [_row(stage) for stage in model["stages"]]
-        lines += [*aligned(rows), ""]
+        rows = [("stage", "cells", "stride", f"of {first}", "in theory", "68 %", "95 %")]
+        rows += map(_row, model["stages"])
+        lines += [f"{model['name']}: {kind}input {height}×{width}", "", lay_out(rows, left={0}), ""]
     lines.append("in theory, 68 %, 95 %: sides of the receptive field in input pixels")
-    return "\n".join([*lines, *facts["pictures"]])
+    return "\n".join([*lines, *map(str, pictures)])
 
 
-def _row(stage: dict[str, Any]) -> tuple[str, ...]:
-    sides = (stage[key] for key in ("receptive_field", "effective_68", "effective_95"))
+def _row(stage: InspectedStage) -> tuple[str, str, str, str, str, str, str]:
+    def side(pixels: int | None) -> str:
+        return "-" if pixels is None else str(pixels)
+
     return (
         stage["name"],
         "{}×{}".format(*stage["size"]),
         str(stage["stride"]),
-        f"{stage['kept']:.1%}",
-        *("–" if side is None else str(side) for side in sides),
+        f"{percent(stage['kept'])}%",
+        side(stage["receptive_field"]),
+        side(stage["effective_68"]),
+        side(stage["effective_95"]),
     )

@@ -17,17 +17,38 @@ import sys
 import time
 from collections.abc import Iterable
 from contextlib import closing
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from detnet.cli.prediction import add_prediction_arguments, prediction_options
 from detnet.errors import InputError
+from detnet.text import count, duration
 
 if TYPE_CHECKING:
-    from detnet.inference.folder import Outcome
+    from detnet.inference.media import PredictedImage
     from detnet.inference.predictor import Predictor
 
 SHOWN = 5  # skipped files named in the summary
+
+
+@dataclass(frozen=True)
+class PredictionSummary:
+    """What `--json` prints.
+
+    Args:
+        images: how many were predicted on, frames of videos among them.
+        objects: how many were found in them.
+        skipped: files that were passed over.
+        seconds: from the first image to the last.
+        output: the folder.
+    """
+
+    images: int
+    objects: int
+    skipped: list[str]
+    seconds: float
+    output: str
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -72,22 +93,25 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"{args.output}: is a file; --output names a folder")
 
     from detnet.engine.memory import keep_freed_memory
-    from detnet.inference.folder import predict_files
-    from detnet.inference.sources import find_sources
+    from detnet.inference.media import find_media, predict_files
 
     keep_freed_memory()
-    sources, others = find_sources(args.paths, args.output)
+    files, others = find_media(args.paths, args.output)
     predictor = _load(args)
     start = time.monotonic()
     with closing(
-        predict_files(predictor, sources, args.output, batch_size=args.batch_size)
-    ) as outcomes:
-        total = None if any(source.video for source in sources) else len(sources)
-        summary = _summarise(outcomes, total)
-    summary["skipped"] = [*map(str, others), *summary["skipped"]]
-    summary["seconds"] = round(time.monotonic() - start, 2)
-    summary["output"] = str(args.output)
-    print(json.dumps(summary) if args.json else format_summary(summary))
+        predict_files(predictor, files, args.output, batch_size=args.batch_size)
+    ) as predicted:
+        total = None if any(file.video for file in files) else len(files)
+        images, objects, skipped = _follow(predicted, total)
+    summary = PredictionSummary(
+        images=images,
+        objects=objects,
+        skipped=[*map(str, others), *skipped],
+        seconds=round(time.monotonic() - start, 2),
+        output=str(args.output),
+    )
+    print(json.dumps(asdict(summary)) if args.json else format_summary(summary))
     return 0
 
 
@@ -107,32 +131,28 @@ def _load(args: argparse.Namespace) -> "Predictor":
     )
 
 
-def _summarise(outcomes: "Iterable[Outcome]", total: int | None) -> dict[str, Any]:
+def _follow(predicted: "Iterable[PredictedImage]", total: int | None) -> tuple[int, int, list[str]]:
+    """Counts images and objects as they come, and names the files passed over."""
     from detnet.cli.progress import track
 
     images = objects = 0
     skipped = []
-    for outcome in track(outcomes, what="images", total=total):
-        if outcome.problem is None:
+    for image in track(predicted, what="images", total=total):
+        if image.problem is None:
             images += 1
-            objects += outcome.objects
+            objects += image.objects
         else:
-            skipped.append(str(outcome.source.path))
-            print(f"detnet: skipped: {outcome.problem}", file=sys.stderr)
-    return {"images": images, "objects": objects, "skipped": skipped}
+            skipped.append(str(image.file.path))
+            print(f"detnet: skipped: {image.problem}", file=sys.stderr)
+    return images, objects, skipped
 
 
-def format_summary(summary: dict[str, Any]) -> str:
+def format_summary(summary: PredictionSummary) -> str:
     """Says in one or two lines how much was found and what was passed over."""
-    counts = f"{_plural(summary['objects'], 'object')} in {_plural(summary['images'], 'image')}"
-    lines = [f"{counts}: {summary['output']} ({summary['seconds']:.1f} s)"]
-    skipped = summary["skipped"]
+    objects, images = count(summary.objects, "object", none="0"), count(summary.images, "image")
+    lines = [f"{objects} in {images}: {summary.output} ({duration(summary.seconds)})"]
+    skipped = summary.skipped
     if skipped:
         more = f" and {len(skipped) - SHOWN} more" if len(skipped) > SHOWN else ""
-        names = ", ".join(skipped[:SHOWN])
-        lines.append(f"skipped {_plural(len(skipped), 'file')}: {names}{more}")
+        lines.append(f"skipped {count(len(skipped), 'file')}: {', '.join(skipped[:SHOWN])}{more}")
     return "\n".join(lines)
-
-
-def _plural(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -11,9 +11,16 @@ from torchvision.ops import batched_nms
 
 from detnet.coco.keypoints import KeypointLayout
 from detnet.errors import InputError
-from detnet.inference.soft_nms import DECAYS, Choose, Decay, decider, handing_over, soft_nms
+from detnet.inference.soft_nms import (
+    DECAYS,
+    Decay,
+    Suppress,
+    post_processor,
+    replacing_suppression,
+    soft_nms,
+)
 
-Found = dict[str, Tensor]
+Detections = dict[str, Tensor]
 
 CANDIDATES = 1000  # of a view, the surest, where all views are suppressed together
 
@@ -58,7 +65,9 @@ class PredictionOptions:
         return [(size, mirror) for size in self.tta_scales or (0,) for mirror in mirrors]
 
 
-def detect(network: nn.Module, images: Sequence[Tensor], options: PredictionOptions) -> list[Found]:
+def detect(
+    network: nn.Module, images: Sequence[Tensor], options: PredictionOptions
+) -> list[Detections]:
     """Runs a detector with these options; without any it is the detector's own call.
 
     The views' boxes are mapped back to the image and suppressed together, within each class, by the
@@ -76,21 +85,21 @@ def detect(network: nn.Module, images: Sequence[Tensor], options: PredictionOpti
     """
     if options == PredictionOptions():
         return network(list(images))
-    owner = decider(network)
-    iou, most = owner.nms_thresh, owner.detections_per_img
+    owner = post_processor(network)
+    iou, max_detections = owner.nms_thresh, owner.detections_per_img
     if options.views == [(0, False)]:
-        with handing_over(network, _suppression(options, iou, most)):
+        with replacing_suppression(network, _suppression(options, iou, max_detections)):
             return network(list(images))
     mirror = _mirror_of_keypoints(network, options)
     views = [
-        _look(network, images, size, mirrored=mirrored, mirror=mirror, options=options)
+        _predict_view(network, images, size, mirrored=mirrored, mirror=mirror, options=options)
         for size, mirrored in options.views
     ]
-    choose = _suppression(options, iou, most)
-    return [_merge(found, choose) for found in zip(*views, strict=True)]
+    suppress = _suppression(options, iou, max_detections)
+    return [_merge(found, suppress) for found in zip(*views, strict=True)]
 
 
-def _look(
+def _predict_view(
     network: nn.Module,
     images: Sequence[Tensor],
     size: int,
@@ -98,18 +107,18 @@ def _look(
     mirrored: bool,
     mirror: Tensor | None,
     options: PredictionOptions,
-) -> list[Found]:
+) -> list[Detections]:
     """What one view gives, in pixels of the images as they are."""
     given = [image.flip(-1) for image in images] if mirrored else list(images)
     with _at_size(network, size):
         if options.soft_nms:  # on all candidates, for a neighbour may not be suppressed already
-            with handing_over(network, _surest):
+            with replacing_suppression(network, _top_candidates):
                 found = network(given)
         else:
             found = network(given)
     if mirrored:
         found = [
-            _mirrored(each, image.shape[-1], mirror)
+            _unmirrored(each, image.shape[-1], mirror)
             for each, image in zip(found, images, strict=True)
         ]
     return [
@@ -132,7 +141,7 @@ def _at_size(network: Any, size: int) -> Iterator[None]:
         transform.min_size, transform.max_size = before
 
 
-def _mirrored(found: Found, width: int, mirror: Tensor | None) -> Found:
+def _unmirrored(found: Detections, width: int, mirror: Tensor | None) -> Detections:
     """Maps what was found in an image's mirror image back, `width` in pixels."""
     boxes = found["boxes"].clone()
     boxes[:, [0, 2]] = width - boxes[:, [2, 0]]
@@ -149,36 +158,36 @@ def _mirrored(found: Found, width: int, mirror: Tensor | None) -> Found:
     return {**found, **changed}
 
 
-def _merge(found: Sequence[Found], choose: Choose) -> Found:
+def _merge(found: Sequence[Detections], suppress: Suppress) -> Detections:
     together = {key: torch.cat([each[key] for each in found]) for key in found[0]}
-    keep, scores = choose(together["boxes"], together["scores"], together["labels"])
+    keep, scores = suppress(together["boxes"], together["scores"], together["labels"])
     return {key: value[keep] for key, value in together.items()} | {"scores": scores}
 
 
-def _suppression(options: PredictionOptions, iou: float, most: int) -> Choose:
+def _suppression(options: PredictionOptions, iou: float, max_detections: int) -> Suppress:
     if options.soft_nms is None:
-        return lambda boxes, scores, labels: _hard(boxes, scores, labels, iou, most)
+        return lambda boxes, scores, labels: _hard(boxes, scores, labels, iou, max_detections)
     decay = options.soft_nms
     return lambda boxes, scores, labels: soft_nms(
-        boxes, scores, labels, decay=decay, iou_threshold=iou, most=most
+        boxes, scores, labels, decay=decay, iou_threshold=iou, max_detections=max_detections
     )
 
 
 def _hard(
-    boxes: Tensor, scores: Tensor, labels: Tensor, iou: float, most: int
+    boxes: Tensor, scores: Tensor, labels: Tensor, iou: float, max_detections: int
 ) -> tuple[Tensor, Tensor]:
-    keep = batched_nms(boxes, scores, labels, iou)[:most]
+    keep = batched_nms(boxes, scores, labels, iou)[:max_detections]
     return keep, scores[keep]
 
 
-def _surest(boxes: Tensor, scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+def _top_candidates(boxes: Tensor, scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     best, index = scores.topk(min(CANDIDATES, len(scores)))
     return index, best
 
 
 def _mirror_of_keypoints(network: Any, options: PredictionOptions) -> Tensor | None:
     """Which keypoint each becomes in the mirror; refuses views that cannot be merged."""
-    heads = decider(network)
+    heads = post_processor(network)
     masks = heads is not network and heads.has_mask()
     keypoints = heads is not network and heads.has_keypoint()
     if options.soft_nms and (masks or keypoints):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from detnet.data.images import to_rgb
@@ -123,35 +123,6 @@ def draw(
     ]
     _write_labels(pen, picture.size, rectangles, texts, colours, order[::-1].tolist())
     return picture
-
-
-def side_by_side(pictures: Sequence[tuple[str, Image.Image]]) -> Image.Image:
-    """Puts titled pictures next to each other, scaled to the height of the tallest.
-
-    Args:
-        pictures: (title, picture), for example what is there and what was found, both by `draw`.
-    """
-    height = max(picture.height for _, picture in pictures)
-    scaled = [
-        (
-            title,
-            ImageOps.scale(picture, height / picture.height)
-            if picture.height != height
-            else picture,
-        )
-        for title, picture in pictures
-    ]
-    size = _type_size(scaled[0][1].size) + 2
-    bar, gap = round(size * 1.8), max(4, size // 2)
-    width = sum(picture.width for _, picture in scaled) + gap * (len(scaled) - 1)
-    sheet = Image.new("RGB", (width, height + bar), "white")
-    pen, font, left = ImageDraw.Draw(sheet), ImageFont.load_default(size), 0
-    for title, picture in scaled:
-        text = _shorten(title, font, picture.width)
-        pen.text((left + picture.width / 2, bar / 2), text, fill="black", font=font, anchor="mm")
-        sheet.paste(picture, (left, bar))
-        left += picture.width + gap
-    return sheet
 
 
 def _draw_skeleton(

@@ -5,11 +5,10 @@ model = detnet.load("runs/a")
 model.predict("image.jpg").draw("image.jpg").save("found.png")
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,9 +25,8 @@ from detnet.evaluation.results import to_results
 from detnet.inference.augmentation import PredictionOptions, detect
 from detnet.inference.draw import draw, to_picture
 from detnet.inference.fuse import fuse
-from detnet.inference.soft_nms import decider
+from detnet.inference.soft_nms import post_processor
 
-Item = TypeVar("Item")
 ImageLike = str | Path | Image.Image | NDArray[np.uint8] | Tensor
 
 # In a run folder: the model that scored best, else the one the training ended with.
@@ -186,7 +184,7 @@ class Predictor:
             return []
         # The detector itself leaves out what is not sure enough, before it pastes a mask into a
         # whole picture for each object.
-        decider(self._network).score_thresh = self.score_threshold
+        post_processor(self._network).score_thresh = self.score_threshold
         tensors = [_tensor(image) for image in images]
         inputs = [tensor.to(self.device) for tensor in tensors]
         with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype is not None):
@@ -300,10 +298,3 @@ def _tensor(image: ImageLike) -> Tensor:
     if isinstance(pixels, Tensor) and pixels.ndim == 3 and pixels.shape[0] == 3:
         return pixels
     return torch.from_numpy(np.array(to_picture(pixels))).permute(2, 0, 1)
-
-
-def batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
-    """Cuts what comes into lists of `size`, the last one shorter."""
-    iterator = iter(items)
-    while batch := list(islice(iterator, size)):
-        yield batch

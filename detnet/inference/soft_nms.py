@@ -1,7 +1,7 @@
 """Soft suppression: a box that overlaps a surer one of its class loses score instead of its place.
 
-A detector has a hard suppression of its own. `handing_over` takes it off and lets a function choose
-among the candidates instead, in one way for all detectors.
+A detector has a hard suppression of its own. `replacing_suppression` lets a function choose among
+the candidates in its place, in one way for all detectors.
 """
 
 from collections.abc import Callable, Iterator
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 Decay = Literal["linear", "gaussian"]
 # Of (N, 4) boxes, (N,) scores and (N,) labels, those to keep, surest first, and their scores.
-Choose = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+Suppress = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 
 DECAYS = ("linear", "gaussian")
 SIGMA = 0.5  # the paper's
@@ -33,7 +33,7 @@ def soft_nms(
     iou_threshold: float = 0.3,
     sigma: float = SIGMA,
     floor: float = FLOOR,
-    most: int = _ALL,
+    max_detections: int = _ALL,
 ) -> tuple[Tensor, Tensor]:
     """Takes the surest box of a class again and again, and lowers the scores of those it overlaps.
 
@@ -46,7 +46,7 @@ def soft_nms(
         iou_threshold: of the linear decay.
         sigma: of the Gaussian decay.
         floor: boxes whose score has come down to this are dropped.
-        most: how many boxes to keep.
+        max_detections: how many boxes to keep.
 
     Returns:
         Indices of the boxes kept, surest first, and their scores.
@@ -65,12 +65,12 @@ def soft_nms(
             sureness[index],
             lambda iou: _factor(iou, decay, iou_threshold, sigma),
             floor,
-            most,
+            max_detections,
         )
         kept.append(index[order])
         left.append(np.array(lowered))
     chosen, decayed = np.concatenate(kept), np.concatenate(left)
-    best = np.argsort(-decayed, kind="stable")[:most]
+    best = np.argsort(-decayed, kind="stable")[:max_detections]
     return (
         torch.from_numpy(chosen[best]).to(boxes.device),
         torch.from_numpy(decayed[best]).to(scores),
@@ -88,7 +88,7 @@ def _of_class(
     scores: NDArray[np.float64],
     factor: Callable[[NDArray[np.float64]], Any],
     floor: float,
-    most: int,
+    max_detections: int,
 ) -> tuple[list[int], list[float]]:
     """Boxes (4, N) in the order they are taken, and the scores they then have."""
     x1, y1, x2, y2 = corners
@@ -96,7 +96,7 @@ def _of_class(
     scores = scores.copy()
     order: list[int] = []
     taken: list[float] = []
-    for _ in range(min(most, len(scores))):
+    for _ in range(min(max_detections, len(scores))):
         best = int(scores.argmax())
         if scores[best] <= floor:
             break
@@ -111,14 +111,14 @@ def _of_class(
     return order, taken
 
 
-def decider(network: nn.Module) -> Any:
+def post_processor(network: nn.Module) -> Any:
     """The part of a detector that holds `score_thresh`, `nms_thresh` and `detections_per_img`."""
     return getattr(network, "roi_heads", network)
 
 
 @contextmanager
-def handing_over(network: nn.Module, choose: Choose) -> Iterator[None]:
-    """Lets `choose` decide among a detector's candidates instead of its own suppression.
+def replacing_suppression(network: nn.Module, suppress: Suppress) -> Iterator[None]:
+    """Lets `suppress` decide among a detector's candidates instead of its own suppression.
 
     A one-stage detector's candidates are taken where its boxes go back to the image's size, a
     two-stage one's before masks and keypoints are looked for, so that these are of the boxes chosen
@@ -126,9 +126,9 @@ def handing_over(network: nn.Module, choose: Choose) -> Iterator[None]:
 
     Args:
         network: any detector in eval mode.
-        choose: sees boxes in pixels of the network's input.
+        suppress: sees boxes in pixels of the network's input.
     """
-    owner = decider(network)
+    owner = post_processor(network)
     one_stage = owner is network
     place, name = (
         (owner.transform, "postprocess") if one_stage else (owner, "postprocess_detections")
@@ -136,12 +136,12 @@ def handing_over(network: nn.Module, choose: Choose) -> Iterator[None]:
     inner = getattr(place, name)
 
     def of_one_stage(found: list[dict[str, Tensor]], *sizes: Any) -> Any:
-        return inner([_choose_among(each, choose) for each in found], *sizes)
+        return inner([_suppressed(each, suppress) for each in found], *sizes)
 
     def of_regions(*arguments: Any) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
         boxes, scores, labels = inner(*arguments)
         found = [
-            _choose_among({"boxes": b, "scores": s, "labels": k}, choose)
+            _suppressed({"boxes": b, "scores": s, "labels": k}, suppress)
             for b, s, k in zip(boxes, scores, labels, strict=True)
         ]
         return tuple([each[key] for each in found] for key in ("boxes", "scores", "labels"))  # type: ignore[return-value]
@@ -156,6 +156,6 @@ def handing_over(network: nn.Module, choose: Choose) -> Iterator[None]:
         delattr(place, name)  # the class's own is there again
 
 
-def _choose_among(found: dict[str, Tensor], choose: Choose) -> dict[str, Tensor]:
-    keep, scores = choose(found["boxes"], found["scores"], found["labels"])
+def _suppressed(found: dict[str, Tensor], suppress: Suppress) -> dict[str, Tensor]:
+    keep, scores = suppress(found["boxes"], found["scores"], found["labels"])
     return {"boxes": found["boxes"][keep], "scores": scores, "labels": found["labels"][keep]}

@@ -15,7 +15,7 @@ from detnet.errors import InputError
 
 
 @dataclass(frozen=True)
-class Frame:
+class VideoFrame:
     """One picture of a video.
 
     Args:
@@ -49,7 +49,7 @@ def read_info(path: Path) -> VideoInfo:
         return VideoInfo(frames=int(stream.frames), rate=stream.average_rate or Fraction(25))
 
 
-def read_frames(path: Path) -> Iterator[Frame]:
+def read_frames(path: Path) -> Iterator[VideoFrame]:
     """Yields the frames of a video's first picture stream.
 
     Raises:
@@ -65,7 +65,7 @@ def read_frames(path: Path) -> Iterator[Frame]:
             pixels = frame.to_ndarray(format="rgb24")
             # Telephones store pictures as the sensor lies and say how to turn them.
             turns = round(getattr(frame, "rotation", 0) / 90) % 4
-            yield Frame(index, time_s, np.ascontiguousarray(np.rot90(pixels, turns)))
+            yield VideoFrame(index, time_s, np.ascontiguousarray(np.rot90(pixels, turns)))
 
 
 class VideoWriter:

@@ -15,7 +15,7 @@ from detnet.data.decoding import MAX_PIXELS, SETTING, TooLarge, most_pixels, req
 from detnet.data.image_files import inspect_image, inspect_images
 from detnet.data.images import read_image, read_pixels
 from detnet.errors import InputError
-from detnet.inference.sources import find_sources
+from detnet.inference.media import find_media
 
 
 def png_of(width: int, height: int) -> bytes:
@@ -44,7 +44,7 @@ def test_a_bomb_is_refused_before_it_is_decoded(bomb: Path) -> None:
         read_image,
         read_pixels,
         view,
-        lambda path: find_sources([path], path.parent / "out"),
+        lambda path: find_media([path], path.parent / "out"),
     )
     for read in readers:
         with pytest.raises(InputError, match=r"bomb.png: 13,000 x 13,000 pixels") as caught:
@@ -126,7 +126,7 @@ def test_headers_that_pillow_itself_stumbles_over(tmp_path: Path) -> None:
     wordy.write_bytes(sound[:33] + chunk + sound[33:])
     for path, said in ((huge, f"195,000,000 pixels.*{SETTING}"), (wordy, "neither an image")):
         with pytest.raises(InputError, match=f"{path.name}: .*{said}") as caught:
-            find_sources([path], tmp_path / "out")
+            find_media([path], tmp_path / "out")
         assert "\n" not in str(caught.value)
         with pytest.raises(InputError, match=path.name):
             read_image(path)

@@ -15,7 +15,7 @@ from detnet.errors import InputError
 from detnet.inference.augmentation import CANDIDATES, PredictionOptions, detect
 from detnet.inference.fuse import fuse
 from detnet.inference.predictor import Predictor
-from detnet.inference.soft_nms import Decay, decider, soft_nms
+from detnet.inference.soft_nms import Decay, post_processor, soft_nms
 from tests.inference.test_soft_nms import made
 
 FLIP = PredictionOptions(tta_flip=True)
@@ -83,7 +83,7 @@ def test_every_detector(detector: str) -> None:
     """Nothing asked for: the same bits. One view at the own size: the same objects. Mirrored views
     and sizes: the objects of all views, suppressed together."""
     model = made(detector)
-    decider(model).detections_per_img = 30
+    post_processor(model).detections_per_img = 30
     images = pictures()
     plain = model(images)
     assert min(len(each["boxes"]) for each in plain) > 1
@@ -106,7 +106,10 @@ def test_every_detector(detector: str) -> None:
         limit = torch.tensor([width, height, width, height]) + 1e-3
         assert (found["boxes"] >= -1e-3).all() and (found["boxes"] <= limit).all()
         keep = batched_nms(
-            found["boxes"], found["scores"], found["labels"], decider(model).nms_thresh + 1e-6
+            found["boxes"],
+            found["scores"],
+            found["labels"],
+            post_processor(model).nms_thresh + 1e-6,
         )
         assert len(keep) == len(found["boxes"])
         if "masks" in found:
@@ -137,7 +140,7 @@ def test_soft_suppression_sees_every_candidate_of_all_views(decay: Decay, overla
     (plain,), (mirrored,) = model([image]), model([image.flip(-1)])
     keep, lowered = soft_nms(
         plain["boxes"], plain["scores"], plain["labels"],
-        decay=decay, iou_threshold=overlap, most=100,
+        decay=decay, iou_threshold=overlap, max_detections=100,
     )  # fmt: skip
     torch.testing.assert_close(alone["boxes"], plain["boxes"][keep])
     torch.testing.assert_close(alone["scores"], lowered)
@@ -146,7 +149,9 @@ def test_soft_suppression_sees_every_candidate_of_all_views(decay: Decay, overla
         torch.cat([plain[key][:CANDIDATES], mirrored[key][:CANDIDATES]])
         for key in ("boxes", "scores", "labels")
     )
-    keep, lowered = soft_nms(boxes, scores, labels, decay=decay, iou_threshold=overlap, most=100)
+    keep, lowered = soft_nms(
+        boxes, scores, labels, decay=decay, iou_threshold=overlap, max_detections=100
+    )
     torch.testing.assert_close(found["boxes"], boxes[keep])
     torch.testing.assert_close(found["scores"], lowered)
 
@@ -157,7 +162,7 @@ def test_mirrored_masks_and_keypoints_lie_on_their_objects() -> None:
     half = pictures()[0][:, :, :60]
     image = torch.cat([half, half.flip(-1)], 2)
     model = made("mask_rcnn_fpn")
-    decider(model).nms_thresh = 1.5  # both sides' objects stay
+    post_processor(model).nms_thresh = 1.5  # both sides' objects stay
     (plain,), (found,) = model([image]), detect(model, [image], FLIP)
     assert len(found["boxes"]) == 100 or len(found["boxes"]) == 2 * len(plain["boxes"])
     for box, mask in zip(found["boxes"].tolist(), found["masks"][:, 0], strict=True):

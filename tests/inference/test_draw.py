@@ -13,7 +13,6 @@ from detnet.inference.draw import (
     _place,
     class_colour,
     draw,
-    side_by_side,
     to_picture,
 )
 
@@ -140,13 +139,6 @@ def test_nothing_to_draw_leaves_the_picture_equal() -> None:
 
 def test_a_box_that_is_not_finite_does_not_stop_the_drawing() -> None:
     assert draw(grey(), [[float("nan"), 0, float("inf"), 50]], names=["x"]).size == (200, 120)
-
-
-def test_side_by_side_gives_equal_heights_and_a_bar_for_titles() -> None:
-    sheet = side_by_side([("a", to_picture(grey(120, 200))), ("b", to_picture(grey(60, 100)))])
-    assert sheet.width > 400 and 120 < sheet.height < 160
-    assert sheet.getpixel((100, sheet.height - 20)) == (128, 128, 128)
-    assert sheet.getpixel((sheet.width - 100, sheet.height - 20)) == (128, 128, 128)
 
 
 def test_skeletons_are_lines_between_the_points_that_are_there() -> None:

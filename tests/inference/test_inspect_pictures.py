@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from detnet.inference.inspect import Inspection, StageView
-from detnet.inference.inspect_pictures import draw_activations, draw_receptive_fields
+from detnet.inference.inspect_pictures import Sheet, draw_activations, draw_receptive_fields
 
 DRAWINGS = [draw_activations, draw_receptive_fields]
 
@@ -77,3 +77,23 @@ def test_cells_are_drawn_as_large_as_their_stride() -> None:
     scale = (1280 - 48 - 12) / 96
     steps = np.unique(np.round(np.diff(edges) / (32 * scale)))
     assert steps.tolist() in ([1.0], [0.0, 1.0])
+
+
+def test_a_picture_fills_its_box_without_being_stretched() -> None:
+    sheet = Sheet(100)
+    sheet.picture((200, 10, 60, 80), np.zeros((20, 30, 3), np.uint8))
+    pixels = np.asarray(sheet.image())
+    assert pixels.shape == (200, 2560, 3)
+    rows, columns = np.nonzero((pixels < 128).all(2))
+    # 30 wide in 60: twice as large, so 40 of the 80 in height, and all of it doubled once more.
+    assert (rows.min(), rows.max() + 1, columns.min(), columns.max() + 1) == (20, 100, 400, 520)
+
+
+def test_words_begin_at_their_place_and_long_ones_are_cut_in_the_middle() -> None:
+    sheet = Sheet(60)
+    sheet.text(100, 30, "x" * 40 + "y" * 500 + "z" * 40, size=16)
+    rows, columns = np.nonzero((np.asarray(sheet.image()) < 128).all(2))
+    assert 200 <= columns.min() < 204 and columns.max() < 2000
+    assert rows.min() > 40 and rows.max() < 80
+    shown = sheet.figure.texts[0].get_text()
+    assert shown == "x" * 40 + "…" + "z" * 40

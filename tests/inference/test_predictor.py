@@ -12,7 +12,7 @@ from detnet.detectors import create
 from detnet.detectors.files import save_model
 from detnet.errors import InputError
 from detnet.evaluation.results import to_results
-from detnet.inference.predictor import Prediction, Predictor, batches, find_model, load
+from detnet.inference.predictor import Prediction, Predictor, find_model, load
 
 CATEGORIES = [{"id": 7, "name": "cat"}, {"id": 123456789012, "name": "dog"}]
 
@@ -184,7 +184,3 @@ def test_classes_without_names_are_numbered() -> None:
     predictor = Predictor(model)
     assert predictor.class_names == ("class 1", "class 2")
     assert predictor.category_ids == (1, 2)
-
-
-def test_batches_cover_everything_in_order() -> None:
-    assert list(batches(range(5), 2)) == [[0, 1], [2, 3], [4]]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from detnet.detectors import DETECTORS, create
-from detnet.inference.soft_nms import Decay, decider, handing_over, soft_nms
+from detnet.inference.soft_nms import Decay, post_processor, replacing_suppression, soft_nms
 
 SMALL = {"width": 0.125, "min_size": 96, "max_size": 160, "score_threshold": 0.0}
 
@@ -89,7 +89,7 @@ def test_classes_leave_each_other_alone(decay: Decay) -> None:
         of_label = labels[keep] == label
         assert torch.equal(keep[of_label], own[alone])
         assert torch.equal(lowered[of_label], alone_scores)
-    first, first_scores = soft_nms(boxes, scores, labels, decay=decay, floor=0.01, most=7)
+    first, first_scores = soft_nms(boxes, scores, labels, decay=decay, floor=0.01, max_detections=7)
     assert torch.equal(first, keep[:7]) and torch.equal(first_scores, lowered[:7])
 
 
@@ -138,11 +138,11 @@ def test_takes_the_place_of_every_detector_s_own(detector: str) -> None:
 
     with torch.no_grad():
         before = model(images)
-        settings = decider(model).nms_thresh, decider(model).detections_per_img
-        with handing_over(model, choose):
+        settings = post_processor(model).nms_thresh, post_processor(model).detections_per_img
+        with replacing_suppression(model, choose):
             found = model(images)
         after = model(images)
-    assert (decider(model).nms_thresh, decider(model).detections_per_img) == settings
+    assert (post_processor(model).nms_thresh, post_processor(model).detections_per_img) == settings
     assert len(seen) == 2
     for own, few, again, boxes in zip(before, found, after, seen, strict=True):
         assert len(boxes) > len(own["boxes"])

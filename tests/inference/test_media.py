@@ -1,13 +1,16 @@
 """What is predicted on, and where its drawn copy goes."""
 
+import json
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 from detnet.data.image_files import IMAGE_SUFFIXES
 from detnet.errors import InputError
-from detnet.inference.sources import find_sources
+from detnet.inference.media import MediaFile, PredictionRecords, _groups, batches, find_media
+from detnet.inference.predictor import Prediction
 
 
 def picture(path: Path) -> Path:
@@ -23,7 +26,7 @@ def test_folders_are_searched_and_their_shape_is_kept(tmp_path: Path) -> None:
     (tmp_path / "in" / "notes.txt").write_text("no image")
     (tmp_path / "in" / "film.mp4").write_bytes(b"")
     output = tmp_path / "out"
-    sources, skipped = find_sources([tmp_path / "in"], output)
+    sources, skipped = find_media([tmp_path / "in"], output)
     places = {s.path.name: s.destination.relative_to(output).as_posix() for s in sources}
     assert places == {"b.png": "b.png", "a.JPG": "deep/a.jpg", "film.mp4": "film.mp4"}
     assert [source.path.name for source in sources if source.video] == ["film.mp4"]
@@ -34,14 +37,14 @@ def test_folders_are_searched_and_their_shape_is_kept(tmp_path: Path) -> None:
 def test_whatever_a_data_set_may_hold_is_predicted_on(tmp_path: Path) -> None:
     for suffix in IMAGE_SUFFIXES:
         picture(tmp_path / "in" / f"a{suffix}")
-    sources, skipped = find_sources([tmp_path / "in"], tmp_path / "out")
+    sources, skipped = find_media([tmp_path / "in"], tmp_path / "out")
     assert (len(sources), skipped) == (len(IMAGE_SUFFIXES), [])
 
 
 def test_equal_names_do_not_overwrite_each_other(tmp_path: Path) -> None:
     paths = [picture(tmp_path / folder / "a.jpg") for folder in ("one", "two", "three")]
     paths += [picture(tmp_path / "four" / "A.JPEG"), picture(tmp_path / "five" / "a-2.jpg")]
-    sources, _ = find_sources(paths, tmp_path / "out")
+    sources, _ = find_media(paths, tmp_path / "out")
     names = [source.destination.name for source in sources]
     assert names == ["a.jpg", "a-2.jpg", "a-3.jpg", "A-4.jpg", "a-2-2.jpg"]
     assert all(source.asked_for for source in sources)
@@ -49,23 +52,23 @@ def test_equal_names_do_not_overwrite_each_other(tmp_path: Path) -> None:
 
 def test_a_file_given_twice_counts_once(tmp_path: Path) -> None:
     path = picture(tmp_path / "in" / "a.png")
-    sources, _ = find_sources([path, tmp_path / "in", path], tmp_path / "out")
+    sources, _ = find_media([path, tmp_path / "in", path], tmp_path / "out")
     assert len(sources) == 1
 
 
 def test_an_output_folder_within_the_input_is_not_searched(tmp_path: Path) -> None:
     picture(tmp_path / "a.png")
     picture(tmp_path / "out" / "a.png")
-    sources, _ = find_sources([tmp_path], tmp_path / "out")
+    sources, _ = find_media([tmp_path], tmp_path / "out")
     assert [source.path for source in sources] == [tmp_path / "a.png"]
 
 
 def test_inputs_are_never_overwritten(tmp_path: Path) -> None:
     path = picture(tmp_path / "a.png")
     with pytest.raises(InputError, match="is the output folder too"):
-        find_sources([tmp_path], tmp_path)
+        find_media([tmp_path], tmp_path)
     with pytest.raises(InputError, match="a.png: would be overwritten"):
-        find_sources([path], tmp_path)
+        find_media([path], tmp_path)
 
 
 def test_what_cannot_be_used_is_named(tmp_path: Path) -> None:
@@ -73,16 +76,16 @@ def test_what_cannot_be_used_is_named(tmp_path: Path) -> None:
     text.write_text("this is a text file")
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="letter.jpg: neither an image nor a video"):
-        find_sources([text], tmp_path / "out")
+        find_media([text], tmp_path / "out")
     with pytest.raises(InputError, match="gone.jpg: no such file"):
-        find_sources([tmp_path / "gone.jpg"], tmp_path / "out")
+        find_media([tmp_path / "gone.jpg"], tmp_path / "out")
     with pytest.raises(InputError, match="empty: no image or video found"):
-        find_sources([tmp_path / "empty"], tmp_path / "out")
+        find_media([tmp_path / "empty"], tmp_path / "out")
 
 
 def test_an_image_with_an_unusual_name_is_taken_when_asked_for(tmp_path: Path) -> None:
     path = picture(tmp_path / "a.png").rename(tmp_path / "scan.jfif")
-    (source,), _ = find_sources([path], tmp_path / "out")
+    (source,), _ = find_media([path], tmp_path / "out")
     assert source.path == path and source.destination.name == "scan.png"
 
 
@@ -93,10 +96,55 @@ def test_a_link_in_the_output_folder_leads_nowhere(tmp_path: Path) -> None:
     Image.new("RGB", (60, 40)).save(inside / "a.png")
     (output / "sub").symlink_to(away)
     with pytest.raises(InputError, match=r"out/sub/a.png: a link there leads out of .*out"):
-        find_sources([tmp_path / "in"], output)
+        find_media([tmp_path / "in"], output)
     (output / "sub").unlink()
-    sources, _ = find_sources([tmp_path / "in"], output)
+    sources, _ = find_media([tmp_path / "in"], output)
     assert [source.destination for source in sources] == [output / "sub" / "a.png"]
     linked = tmp_path / "linked"
     linked.symlink_to(output)
-    assert len(find_sources([tmp_path / "in"], linked)[0]) == 1
+    assert len(find_media([tmp_path / "in"], linked)[0]) == 1
+
+
+def source(name: str, *, video: bool = False) -> MediaFile:
+    return MediaFile(Path("in") / name, Path("out") / name, video=video, asked_for=True)
+
+
+def test_neighbouring_images_go_together_and_videos_alone() -> None:
+    names = ["a", "b", "c", "film", "d", "other"]
+    sources = [source(name, video=name in ("film", "other")) for name in names]
+    groups = [[entry.path.name for entry in group] for group in _groups(sources, 2)]
+    assert groups == [["a", "b"], ["c"], ["film"], ["d"], ["other"]]
+    assert list(_groups([], 2)) == []
+
+
+def test_records_number_images_from_one(tmp_path: Path) -> None:
+    found = Prediction(
+        boxes=torch.tensor([[1.0, 2.0, 4.0, 6.0]]),
+        labels=torch.tensor([1]),
+        scores=torch.tensor([0.5]),
+        names=("cat",),
+        category_ids=(9,),
+        size=(30, 20),
+    )
+    files = PredictionRecords()
+    files.add(found, source("a.jpg"), Path("out"))
+    files.add(found, source("film.mp4", video=True), Path("out"), frame=0, time_s=0.0)
+    files.write(tmp_path)
+    results = json.loads((tmp_path / "predictions.json").read_text())
+    assert [record["image_id"] for record in results] == [1, 2]
+    assert results[0]["bbox"] == [1.0, 2.0, 3.0, 4.0] and results[0]["category_id"] == 9
+    images = json.loads((tmp_path / "images.json").read_text())
+    assert images[0] == {
+        "id": 1,
+        "file_name": "a.jpg",
+        "path": str(Path("in") / "a.jpg"),
+        "drawn": "a.jpg",
+        "width": 30,
+        "height": 20,
+    }
+    assert images[1]["frame"] == 0 and images[1]["id"] == 2
+    assert [path.name for path in tmp_path.glob(".*")] == []
+
+
+def test_batches_cover_everything_in_order() -> None:
+    assert list(batches(range(5), 2)) == [[0, 1], [2, 3], [4]]
