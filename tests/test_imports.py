@@ -14,7 +14,7 @@ import detnet
 
 PACKAGE = Path(detnet.__file__).parent
 # Free to all: they import nothing of ours but each other.
-COMMON = {"errors", "files", "kinds", "tables", "text", "__init__"}
+COMMON = {"errors", "files", "kinds", "plugins", "tables", "text", "__init__"}
 # From the ground up, each part with those it may import besides itself.
 GROUND = {"backbones", "coco", "engine"}
 SCORED = GROUND | {"data", "detectors", "evaluation"}

@@ -20,6 +20,7 @@ from pathlib import Path
 import detnet
 from detnet.cli.arguments import Parser, did_you_mean
 from detnet.errors import InputError
+from detnet.plugins import load_plugins
 
 # In the order in which a newcomer needs them; `detnet --help` keeps it.
 COMMANDS = {
@@ -98,6 +99,11 @@ def _dispatch(argv: list[str]) -> int:
         kind = "option" if name.startswith("-") else "command"
         known = ["--help", "--version"] if kind == "option" else list(COMMANDS)
         raise InputError(f"unknown {kind} {name!r}{did_you_mean(name, known)}; see `detnet --help`")
+    # First of all, so that the names which they add are known to whatever reads the others.
+    plugins = Parser(prog=f"detnet {name}", add_help=False)
+    _add_plugin_argument(plugins)
+    asked, rest = plugins.parse_known_args(rest)
+    asked.plugins = load_plugins(asked.plugins)
     module = importlib.import_module(COMMANDS[name])
     parser = Parser(
         prog=f"detnet {name}",
@@ -105,11 +111,24 @@ def _dispatch(argv: list[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     module.add_arguments(parser)
+    _add_plugin_argument(parser)
     try:
-        args = parser.parse_args(rest)
+        args = parser.parse_args(rest, asked)
     except SystemExit as finished:  # argparse's --help
         return finished.code if isinstance(finished.code, int) else 0
     return int(module.run(args))
+
+
+def _add_plugin_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--plugin",
+        dest="plugins",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        help="import a module, from here or installed, that registers a backbone, a detector or "
+        "another name of your own; may be given several times",
+    )
 
 
 def _overview() -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from detnet.errors import InputError
+from detnet.plugins import load_plugins
 from detnet.training.settings import Config, RunConfig, Settings, option_help
 
 
@@ -32,7 +33,7 @@ def add_run_arguments(
     texts = option_help(kind)
     defaults = kind()
     for entry in fields(kind):
-        if entry.name in leave_out:
+        if entry.name in ("plugins", *leave_out):
             continue
         default = getattr(defaults, entry.name)
         shown = "" if default in (None, "", []) else f" (default: {_shown(default)})"
@@ -81,11 +82,12 @@ def given_options(args: argparse.Namespace, *settings: str) -> dict[str, dict[st
 
 def given_settings(args: argparse.Namespace, kind: type[Settings]) -> dict[str, Any]:
     """The settings given on the command line, their values read as YAML."""
-    return {
+    given = {
         entry.name: _value(getattr(args, entry.name), entry.type)
         for entry in fields(kind)
-        if hasattr(args, entry.name)
+        if entry.name != "plugins" and hasattr(args, entry.name)
     }
+    return given | ({"plugins": args.plugins} if args.plugins else {})
 
 
 def refuse_changes(args: argparse.Namespace, changes: Mapping[str, Any]) -> None:
@@ -94,7 +96,8 @@ def refuse_changes(args: argparse.Namespace, changes: Mapping[str, Any]) -> None
     Raises:
         InputError: naming the first.
     """
-    given = [name for name in ("output", "config") if getattr(args, name)] + sorted(changes)
+    given = [name for name in ("output", "config") if getattr(args, name)]
+    given += sorted(changes.keys() - {"plugins"})
     if given:
         option = given[0].replace("_", "-")
         raise InputError(
@@ -129,6 +132,7 @@ def settle_config(
         config = read(RunFolder.open(args.resume).config)
     else:
         config = make(args.config, changes)
+    load_plugins(config.plugins)
     if args.print_config:
         print(dump(config.filled() if isinstance(config, RunConfig) else config), end="")
         return None

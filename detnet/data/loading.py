@@ -3,6 +3,7 @@
 import multiprocessing
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -10,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from detnet.data.batches import Key
 from detnet.errors import InputError
+from detnet.plugins import load_plugins, loaded_plugins
 
 
 class KeyedBatches(Protocol):
@@ -69,12 +71,13 @@ def make_loader(
         # the detectors' samplers use: a resumed run would then differ.
         generator=torch.Generator(),
         multiprocessing_context="fork" if workers and can_fork else None,
-        worker_init_fn=_single_thread,
+        worker_init_fn=partial(_start_worker, plugins=loaded_plugins()),
     )
 
 
-def _single_thread(worker: int) -> None:
+def _start_worker(worker: int, *, plugins: Sequence[str]) -> None:
     torch.set_num_threads(1)
+    load_plugins(plugins)  # a process that was not forked knows none yet
 
 
 class WorkerInputError(InputError):

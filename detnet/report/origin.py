@@ -38,6 +38,7 @@ _FREE = {
     "val_loss",
     "best_metric",
     "tensorboard",
+    "plugins",
 }
 
 

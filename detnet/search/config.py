@@ -89,6 +89,7 @@ class SearchConfig:
         retrain_pretrain: settings of the pre-training of networks alone.
         retrain: settings of the training of networks alone.
         validate: changes to those two, under pretrain and train, for `detnet search validate`.
+        plugins: modules imported before anything else, which register names of the user's own.
     """
 
     data: str = ""
@@ -139,6 +140,7 @@ class SearchConfig:
     retrain_pretrain: dict[str, Any] = field(default_factory=dict)
     retrain: dict[str, Any] = field(default_factory=dict)
     validate: dict[str, Any] = field(default_factory=dict)
+    plugins: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         for name in _POSITIVE:
@@ -192,7 +194,7 @@ def make_config(source: str | None, changes: Mapping[str, Any]) -> SearchConfig:
     """
     values = read_source(source, presets()) if source else {}
     other_detector = changes.get("detector", values.get("detector")) != values.get("detector")
-    together = {**values, **changes}
+    together = combine(values, changes)
     for group in GROUPS:
         inherited = values.get(group) or {}
         if group in ("finetune", "retrain") and source and other_detector:

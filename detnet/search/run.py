@@ -11,6 +11,7 @@ from detnet.backbones.spaces.space import Space, read_space
 from detnet.engine.precision import choose_precision
 from detnet.engine.runs import RunFolder
 from detnet.errors import InputError
+from detnet.plugins import load_plugins
 from detnet.search.config import SearchConfig, absolute, read_config, write_config
 from detnet.search.costs.limits import Costs, Legality, Limits, path_latency
 from detnet.search.paths import MacBins, PathSampler
@@ -124,6 +125,7 @@ def open_config(folder: Path) -> SearchConfig:
         InputError: there is none, or its space has changed since it began.
     """
     config = absolute(read_config(RunFolder.open(folder).config))
+    load_plugins(config.plugins)
     copy = folder / "space.json"
     if copy.is_file():
         began = read_json(copy)

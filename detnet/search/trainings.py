@@ -14,7 +14,7 @@ from detnet.training.settings import typed
 
 # What the search itself says, the same for all its trainings.
 _OURS = (
-    *("data", "backbone", "backbone_options", "width", "seed", "device", "detector"),
+    *("data", "backbone", "backbone_options", "width", "seed", "device", "detector", "plugins"),
     *("train_annotations", "train_images", "val_annotations", "val_images"),
 )
 
@@ -127,5 +127,6 @@ def _typed(
     for name in values:
         if name in refused:
             raise InputError(f"{group}: {name} is decided by the search itself; leave it out there")
-    general = {name: getattr(config, name) for name in ("device", "precision", "workers", "seed")}
+    names = ("device", "precision", "workers", "seed", "plugins")
+    general = {name: getattr(config, name) for name in names}
     return typed(kind, {**general, "width": config.width, **values, **ours}, where=group)

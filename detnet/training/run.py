@@ -21,6 +21,7 @@ from detnet.engine.memory import keep_freed_memory
 from detnet.engine.optim import Ema, sgd
 from detnet.engine.runs import RunFolder
 from detnet.errors import InputError
+from detnet.plugins import load_plugins
 from detnet.training.plan import Plan, learning_rate, make_plan
 from detnet.training.run_state import Run, Watch, log, restore, save, tensorboard
 from detnet.training.selection import evaluate_and_keep
@@ -51,6 +52,7 @@ def run_task(
         InputError: what was given cannot be used.
         NonFiniteLoss: after saving the last good state.
     """
+    load_plugins(config.plugins)
     keep_freed_memory()
     process = distributed.setup(None if config.device == "auto" else config.device)
     try:

@@ -23,6 +23,9 @@ class Settings(Protocol):
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
+    @property
+    def plugins(self) -> list[str]: ...
+
 
 Config = TypeVar("Config", bound=Settings)
 Run = TypeVar("Run", bound="RunConfig")
@@ -103,6 +106,7 @@ class RunConfig:
         best_metric: score of which the best model is kept.
         patience: evaluations without a better score before stopping early; 0 for never.
         tensorboard: write TensorBoard files, too (extra "track").
+        plugins: modules imported before anything else, which register names of the user's own.
     """
 
     data: str = ""
@@ -146,6 +150,7 @@ class RunConfig:
     best_metric: str = "AP"
     patience: int = 0
     tensorboard: bool = False
+    plugins: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         if self.iterations is not None and self.epochs is not None:
@@ -251,10 +256,15 @@ def read_source(source: str, known: Mapping[str, Path]) -> dict[str, Any]:
 
 
 def combine(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """A file's settings with single changes; a length replaces the file's, in whatever unit."""
+    """A file's settings with single changes.
+
+    A length replaces the file's, in whatever unit; plugins are added to the file's.
+    """
     lengths = ("iterations", "epochs")
     dropped = [name for name in lengths if any(other in changes for other in lengths)]
-    return {name: value for name, value in values.items() if name not in dropped} | {**changes}
+    kept = {name: value for name, value in values.items() if name not in dropped}
+    plugins = [*dict.fromkeys([*values.get("plugins", ()), *changes.get("plugins", ())])]
+    return kept | {**changes} | ({"plugins": plugins} if plugins else {})
 
 
 def read_file(kind: type[Config], path: Path) -> Config:

@@ -1,0 +1,130 @@
+"""Plugins: found from here and from elsewhere, wrong ones in one line, known in every process."""
+
+import multiprocessing
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from detnet.backbones import BACKBONES
+from detnet.cli import main
+from detnet.data.loading import _start_worker
+from detnet.errors import InputError
+from detnet.plugins import load_plugins, loaded_plugins
+
+BACKBONE = """
+from detnet.backbones import BACKBONES
+BACKBONES.register("NAME", "detnet.backbones.resnet:resnet50")
+"""
+
+
+@pytest.fixture(autouse=True)
+def forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Leaves no module, path or name behind."""
+    modules, known, loaded = {*sys.modules}, dict(BACKBONES._homes), loaded_plugins()
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr("detnet.plugins._loaded", dict.fromkeys(loaded))
+    monkeypatch.chdir(tmp_path)
+    yield
+    BACKBONES._homes.clear()
+    BACKBONES._homes.update(known)
+    for name in {*sys.modules} - modules:
+        if (getattr(sys.modules[name], "__file__", None) or "").startswith(str(tmp_path)):
+            del sys.modules[name]
+
+
+def write(path: Path, name: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(BACKBONE.replace("NAME", name))
+
+
+def test_a_module_here_is_recorded_with_its_folder(tmp_path: Path) -> None:
+    write(tmp_path / "plugin_here.py", "here")
+    assert load_plugins(["plugin_here"]) == [f"{tmp_path}:plugin_here"]
+    assert "here" in BACKBONES
+    assert loaded_plugins()[-1] == f"{tmp_path}:plugin_here"
+
+
+def test_what_is_recorded_is_found_from_anywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "a" / "plugin_package" / "networks" / "one.py", "one")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    recorded = f"{tmp_path / 'a'}:plugin_package.networks.one"
+    assert load_plugins([recorded]) == [recorded]
+    assert load_plugins(["../a:plugin_package.networks.one"]) == [recorded]
+    assert "one" in BACKBONES
+
+
+def test_what_is_installed_keeps_its_name() -> None:
+    assert load_plugins(["yaml"]) == ["yaml"]
+    assert load_plugins(["importlib.metadata"]) == ["importlib.metadata"]
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "message"),
+    [
+        ("plugin_lost", None, "plugin plugin_lost: no such module in"),
+        ("plugin_lost.part", None, "plugin plugin_lost.part: no such module in"),
+        ("plugin_bad", "import plugin_unknown", "ModuleNotFoundError: No module named"),
+        ("plugin_bad", "1 / 0", "cannot be imported: ZeroDivisionError: division by zero"),
+        ("plugin_bad", "def", "SyntaxError"),
+        ("plugin_bad", "raise SystemExit", "SystemExit: no reason given"),
+        ("plugin_bad", BACKBONE.replace("NAME", "detnet59"), "a backbone 'detnet59' already"),
+        ("plugins/mine.py", None, "name a module"),
+        ("here:yaml", None, "there is another yaml in"),
+    ],
+)
+def test_a_wrong_one_is_one_line(
+    tmp_path: Path, name: str, source: str | None, message: str
+) -> None:
+    if source is not None:
+        (tmp_path / f"{name}.py").write_text(source)
+    with pytest.raises(InputError, match=message) as caught:
+        load_plugins([name])
+    assert "\n" not in str(caught.value)
+
+
+def test_commands_know_its_names_and_say_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path / "plugin_told.py", "told")
+    assert main(["info", "told"]) == 2
+    assert main(["info", "--plugin", "plugin_told", "told"]) == 0
+    assert main(["info", "--plugin=plugin_lost", "told"]) == 2
+    assert main(["info", "--plugin"]) == 2
+    shown = capsys.readouterr()
+    assert "multiply-adds" in shown.out
+    assert "plugin_lost: no such module" in shown.err and "expected one argument" in shown.err
+    assert main(["info", "--help"]) == 0
+    assert "--plugin MODULE" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["train", "pretrain", "search"])
+def test_settings_record_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    write(tmp_path / "plugin_first.py", "first")
+    write(tmp_path / "plugin_second.py", "second")
+    Path("mine.yaml").write_text(yaml.safe_dump({"plugins": [f"{tmp_path}:plugin_first"]}))
+    more = ["--config", "mine.yaml", "--plugin", "plugin_second", "--print-config"]
+    assert main([command, *more]) == 0
+    settings = yaml.safe_load(capsys.readouterr().out)
+    assert settings["plugins"] == [f"{tmp_path}:plugin_first", f"{tmp_path}:plugin_second"]
+    assert "first" in BACKBONES
+
+
+def test_a_process_that_was_not_forked_knows_it(tmp_path: Path) -> None:
+    write(tmp_path / "plugin_child.py", "child")
+    recorded = load_plugins(["plugin_child"])
+    fresh = multiprocessing.get_context("spawn")
+    with fresh.Pool(1) as pool:
+        assert pool.apply(_worker_knows, (recorded, "child"))
+
+
+def _worker_knows(plugins: list[str], name: str) -> bool:
+    _start_worker(0, plugins=plugins)
+    return name in BACKBONES
