@@ -79,8 +79,6 @@ class SearchConfig:
         cheap_recalibration_images: the same in the cheap way, which takes plain means.
         cheap_score_images: of the search split, that the cheap way scores on.
         cheap_proposals: regions of an image that a two-stage detector looks at in the cheap way.
-        racing: give a candidate up that is far behind the best of its generation on a part of the
-            images; with several workers the search then depends on chance.
         retries: how often a candidate is tried again that crashed or gave NaN.
         heartbeat_s: how often a worker shows that it is alive; another takes its candidate after
             two missed ones.
@@ -133,7 +131,6 @@ class SearchConfig:
     cheap_recalibration_images: int = 200
     cheap_score_images: int = 1500
     cheap_proposals: int = 1000
-    racing: bool = False
     retries: int = 2
     heartbeat_s: float = 60.0
     storage: str | None = None

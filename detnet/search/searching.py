@@ -12,19 +12,18 @@ from detnet.engine.interrupt import Interrupt
 from detnet.errors import InputError
 from detnet.search.methods.method import make_method
 from detnet.search.run import SearchRun, objectives
-from detnet.search.scoring.racing import racing
 from detnet.search.scoring.scoring import Scorer, make_scorer
 from detnet.search.standalone.sharing import write_json
 from detnet.search.study.records import Candidate, Record, read_candidates
 from detnet.search.study.study import SearchStudy, open_study
-from detnet.search.study.worker import Report, work
+from detnet.search.study.worker import CheckStop, work
 
 # Beside space and supernet: what decides the candidates and their scores.
 _DECISIVE = (
     *("seed", "width", "guide", "detector", "method", "population", "parents", "mutations"),
     *("crossovers", "mutation_rate", "max_macs", "max_params", "max_latency_ms"),
     *("cost_image_size", "scoring", "recalibration_images", "recalibration_batch"),
-    *("cheap_recalibration_images", "cheap_score_images", "cheap_proposals", "racing"),
+    *("cheap_recalibration_images", "cheap_score_images", "cheap_proposals"),
 )
 
 
@@ -60,7 +59,6 @@ def search(run: SearchRun, *, storage: str | None = None, together: bool = False
             retries=config.retries,
             stop=lambda: interrupt.set or together and stopped.said(),
             watch=run.watch,
-            prune=racing(config.parents) if config.racing else None,
             worker=f"{socket.gethostname()}-{os.getpid()}",
         )
         if over:  # all write the same
@@ -84,12 +82,12 @@ def make_search_method(run: SearchRun, legality: Any) -> Any:
 
 
 def winner_of(run: SearchRun, records: Sequence[Record]) -> dict[str, Any]:
-    """The best of the candidates that were scored whole; of equal ones the earlier.
+    """The best of the candidates; of equal ones the earlier.
 
     Raises:
         InputError: there is none.
     """
-    scored = [one for one in records if one.state == "done" and one.values and not one.pruned]
+    scored = [one for one in records if one.state == "done" and one.values]
     if not scored:
         raise InputError(
             f"{run.folder}: no candidate was scored; `detnet search show {run.folder}` tells why"
@@ -111,10 +109,10 @@ class _Scores:
     def __init__(self, scorer: Scorer, run: SearchRun, legality: Any) -> None:
         self._scorer, self._legality, self._names = scorer, legality, objectives(run.config)
 
-    def __call__(self, candidate: Candidate, report: Report) -> tuple[float, ...]:
-        score = self._scorer(candidate, report)
+    def __call__(self, candidate: Candidate, check_stop: CheckStop) -> tuple[float, ...]:
+        score = self._scorer(candidate.path, check_stop)
         costs = self._legality.costs_of(candidate.path) if self._names else {}
-        return (*score, *(costs[name] for name in self._names))
+        return (score, *(costs[name] for name in self._names))
 
 
 def _open(run: SearchRun, storage: str | None) -> SearchStudy:

@@ -16,7 +16,7 @@ from detnet.search.methods.evolution import Evolution
 from detnet.search.methods.method import Method
 from detnet.search.study.records import Candidate, read_candidates
 from detnet.search.study.study import SearchStudy, open_study
-from detnet.search.study.worker import Report, work
+from detnet.search.study.worker import CheckStop, work
 
 
 class Known(Legality):
@@ -48,14 +48,14 @@ def method(generations: int = 2, population: int = 6, **options: Any) -> Method:
     )
 
 
-def score(candidate: Candidate, report: Report) -> tuple[float, ...]:
+def score(candidate: Candidate, check_stop: CheckStop) -> tuple[float, ...]:
     """Depends on the path alone, and on every gene of it."""
     return (sum((index + 1) * gene**1.5 for index, gene in enumerate(candidate.path)) / 100,)
 
 
 def play(
     study: SearchStudy,
-    scoring: Callable[[Candidate, Report], Any] = score,
+    scoring: Callable[[Candidate, CheckStop], Any] = score,
     *,
     generations: int = 2,
     stop: Callable[[], bool] = lambda: False,
@@ -89,9 +89,9 @@ def take_part(
 ) -> None:
     """Works as a process of its own, which may kill itself before its `die_at`-th statement."""
 
-    def slow(candidate: Candidate, report: Report) -> tuple[float, ...]:
+    def slow(candidate: Candidate, check_stop: CheckStop) -> tuple[float, ...]:
         time.sleep(seconds)
-        return score(candidate, report)
+        return score(candidate, check_stop)
 
     left = die_at
 

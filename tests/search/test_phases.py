@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -137,16 +136,13 @@ def test_a_folder_of_another_search(
 def test_the_winner_is_the_best_and_of_equals_the_earlier(values: dict[str, Any]) -> None:
     run = SearchRun(configured(values), Path("run"), print)
 
-    def record(slot: int, score: float | None, **changes: Any) -> Record:
+    def record(slot: int, score: float | None) -> Record:
         state: Any = "failed" if score is None else "done"
         found = None if score is None else (score,)
         path = (slot % 4, 0, 0, 0)
-        return replace(
-            Record(0, slot, path, state, found, {"macs": 5.0}, 1.0, "w", None, 1), **changes
-        )
+        return Record(0, slot, path, state, found, {"macs": 5.0}, 1.0, "w", None, 1)
 
     records = [record(0, 0.1), record(1, None), record(2, 0.3), record(3, 0.3)]
-    records.append(record(4, 0.9, pruned=True))
     winner = winner_of(run, records)
     assert winner == {"path": "2 0 0 0", "score": 0.3, "macs": 5.0, "generation": 0, "slot": 2}
     with pytest.raises(InputError, match="no candidate was scored"):

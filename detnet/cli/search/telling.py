@@ -27,9 +27,8 @@ def _candidate(event: dict[str, Any]) -> str:
     where = f"candidate {event['settled']} of {event['candidates']}"
     costs = f"{event['costs']['macs'] / 1e6:.1f} M multiply-adds"
     if event["state"] == "done":
-        early = ", given up early" if event["pruned"] else ""
         best = f" (best so far {100 * event['best']:.2f})" if event["best"] is not None else ""
-        how = f"score {100 * event['values'][0]:.2f}{early}{best}"
+        how = f"score {100 * event['values'][0]:.2f}{best}"
     else:
         again = "; tried again" if event["state"] == "waiting" else "; left out"
         how = f"failed: {event['error']}{again}"

@@ -203,7 +203,6 @@ def _candidate(run: Path, space: Space, one: Record) -> CandidateRow:
         worker=one.worker,
         error=None if one.state == "done" else one.error,
         attempts=one.attempts,
-        pruned=one.pruned,
     )
 
 

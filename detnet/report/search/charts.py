@@ -52,11 +52,7 @@ def progress_chart(
 
     Under it, on the same axis, how many of each generation are done, failed, running and waiting.
     """
-    scored = [
-        (number, one)
-        for number, one in enumerate(candidates)
-        if one.score is not None and not one.pruned
-    ]
+    scored = [(number, one) for number, one in enumerate(candidates) if one.score is not None]
     if not scored:
         return ""
     frame, y_ticks = _frame(generations, [one.score or 0.0 for _, one in scored])
@@ -102,7 +98,7 @@ def front_chart(
     placed = [
         (number, one)
         for number, one in enumerate(record.candidates)
-        if one.score is not None and not one.pruned and cost in one.costs
+        if one.score is not None and cost in one.costs
     ]
     if not placed:
         return ""
@@ -113,7 +109,7 @@ def front_chart(
     y_ticks = score_ticks([one.score or 0.0 for _, one in placed])
     unit, letter = _unit(cost, x_ticks[-1])
     frame = Frame(x_ticks[0], x_ticks[-1], y_ticks[0], y_ticks[-1])
-    best = {(one.generation, one.slot) for one in front(record.comparable, costs or [cost])}
+    best = {(one.generation, one.slot) for one in front(record.scored, costs or [cost])}
     content = _limit(frame, limit)
     on_front = [each for each in placed if (each[1].generation, each[1].slot) in best]
     if set(costs) <= {cost}:

@@ -54,7 +54,7 @@ def render(record: SearchRecord, summary: Mapping[str, Any]) -> str:
     """
     winner = best(record)
     front_costs = summary["front"]["costs"]
-    on_front = front(record.comparable, front_costs)
+    on_front = front(record.scored, front_costs)
     rows = candidate_rows(record, winner=winner, on_front=on_front)
     values: dict[str, Any] = {
         "progress": progress_chart(summary["generations"], record.candidates),
@@ -126,15 +126,12 @@ def _figures(
 
 
 def _failed(summary: Mapping[str, Any]) -> str:
-    """Which generations lost candidates, and how many were given up, in words."""
+    """Which generations lost candidates, in words."""
     lost = [(row["generation"], row["failed"]) for row in summary["generations"] if row["failed"]]
-    pruned = sum(row["pruned"] for row in summary["generations"])
-    said = [f"{pruned} were given up early and are not drawn"] if pruned else []
-    if lost:
-        where = ", ".join(f"{number} ({count})" for number, count in lost)
-        failed = summary["count"]["failed"]
-        said.append(f"{failed} failed, in generation {where}; the table tells why")
-    return "; ".join(said) + "." if said else ""
+    if not lost:
+        return ""
+    where = ", ".join(f"{number} ({count})" for number, count in lost)
+    return f"{summary['count']['failed']} failed, in generation {where}; the table tells why."
 
 
 def _fronts(record: SearchRecord, winner: CandidateRow | None) -> list[dict[str, Any]]:

@@ -44,7 +44,6 @@ class CandidateRow:
         worker: who scored it.
         error: why it failed.
         attempts: how often it was begun.
-        pruned: given up early: its score is that of a part, and not to be held against others.
     """
 
     generation: int
@@ -58,7 +57,6 @@ class CandidateRow:
     worker: str | None = None
     error: str | None = None
     attempts: int = 1
-    pruned: bool = False
 
 
 @dataclass(frozen=True)
@@ -120,11 +118,6 @@ class SearchRecord:
     def scored(self) -> list[CandidateRow]:
         """The candidates that have a score."""
         return [one for one in self.candidates if one.score is not None]
-
-    @property
-    def comparable(self) -> list[CandidateRow]:
-        """The scored ones that were scored as a whole."""
-        return [one for one in self.scored if not one.pruned]
 
     @property
     def planned(self) -> int | None:

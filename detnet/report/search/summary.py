@@ -31,7 +31,7 @@ def summarise(record: SearchRecord) -> dict[str, Any]:
         "generations": generations(record.candidates),
         "front": {
             "costs": front_costs,
-            "candidates": [_plain(one) for one in front(record.comparable, front_costs)],
+            "candidates": [_plain(one) for one in front(record.scored, front_costs)],
         },
         "preferences": preferences(record),
         "cost": cost(record.candidates),
@@ -54,10 +54,10 @@ def summarise(record: SearchRecord) -> dict[str, Any]:
 
 def best(record: SearchRecord) -> CandidateRow | None:
     """The winner of a search that has ended; before, the best so far, the first of equals."""
-    named = next((one for one in record.comparable if one.path == record.winner_path), None)
+    named = next((one for one in record.scored if one.path == record.winner_path), None)
     if named is not None:
         return named
-    return max(record.comparable, key=lambda one: one.score or 0.0, default=None)
+    return max(record.scored, key=lambda one: one.score or 0.0, default=None)
 
 
 def state(record: SearchRecord) -> str:
@@ -71,14 +71,11 @@ def state(record: SearchRecord) -> str:
 
 
 def generations(candidates: Sequence[CandidateRow]) -> list[dict[str, Any]]:
-    """Per generation: how many in which state, its best and quantiles, the best so far.
-
-    Scores of candidates that were given up early are left out.
-    """
+    """Per generation: how many in which state, its best and quantiles, the best so far."""
     rows, so_far = [], None
     for number in sorted({one.generation for one in candidates}):
         own = [one for one in candidates if one.generation == number]
-        scores = [one.score for one in own if one.score is not None and not one.pruned]
+        scores = [one.score for one in own if one.score is not None]
         if scores:
             so_far = max(scores) if so_far is None else max(so_far, *scores)
         cuts = np.quantile(scores, QUANTILES).tolist() if scores else [None] * len(QUANTILES)
@@ -86,7 +83,6 @@ def generations(candidates: Sequence[CandidateRow]) -> list[dict[str, Any]]:
             {
                 "generation": number,
                 **_counted(own),
-                "pruned": sum(one.pruned for one in own),
                 "best": max(scores, default=None),
                 "best_so_far": so_far,
                 "quantiles": {str(q): cut for q, cut in zip(QUANTILES, cuts, strict=True)},
@@ -118,8 +114,8 @@ def front(candidates: Sequence[CandidateRow], costs: Sequence[str]) -> list[Cand
 
 def preferences(record: SearchRecord) -> dict[str, Any] | None:
     """How often each choice is taken by the best tenth, and by all that were scored."""
-    scored = sorted(record.scored, key=lambda one: (one.pruned, -(one.score or 0.0)))
-    if not record.comparable:
+    scored = sorted(record.scored, key=lambda one: -(one.score or 0.0))
+    if not scored:
         return None
     top = scored[: math.ceil(BEST_SHARE * len(scored))]
     genes = [

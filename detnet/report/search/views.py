@@ -131,7 +131,6 @@ def candidate_rows(
             "worker_order": workers.index(one.worker) if one.worker else "",
             "attempts": one.attempts,
             "error": one.error or "",
-            "pruned": one.pruned,
             "winner": one is winner,
             "front": (one.generation, one.slot) in front,
         }

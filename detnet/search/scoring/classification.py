@@ -1,6 +1,6 @@
 """Classification as the guide of a search, the paper's comparison: top-1 on images kept apart."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -99,14 +99,17 @@ class ClassificationGuide(Guide):
         if not finite_statistics(candidate):
             raise NonFinite("its batch norms have no finite statistics")
 
-    def scores(self, candidate: nn.Module, parts: Sequence[Sequence[int]]) -> Iterator[float]:
+    def score(
+        self, candidate: nn.Module, parts: Sequence[Sequence[int]], check_stop: Callable[[], None]
+    ) -> float:
         """The share of the images whose class came first."""
         fused = fuse(candidate, dtype=self.autocast)
         right = seen = 0
         for part in parts:
             right += self._right(fused, [self._search[index] for index in part])
             seen += len(part)
-            yield right / seen
+            check_stop()
+        return right / seen
 
     @torch.no_grad()
     def _right(self, fused: nn.Module, chosen: list[int]) -> int:

@@ -1,6 +1,6 @@
 """Detection as the guide of a search: a candidate's AP on the search split."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -96,7 +96,9 @@ class DetectionGuide(Guide):
         if not finite_statistics(candidate):
             raise NonFinite("its batch norms have no finite statistics")
 
-    def scores(self, candidate: nn.Module, parts: Sequence[Sequence[int]]) -> Iterator[float]:
+    def score(
+        self, candidate: nn.Module, parts: Sequence[Sequence[int]], check_stop: Callable[[], None]
+    ) -> float:
         """AP, the mean over IoU thresholds, as `detnet evaluate` tells it."""
         fused: Any = fuse(candidate, dtype=self.autocast)
         fused.transform.train()  # the images come resized, and the boxes are scaled back here
@@ -105,8 +107,9 @@ class DetectionGuide(Guide):
         for part in parts:
             records += self._detect(fused, part)
             seen += part
-            value = score(self._truth(tuple(sorted(seen))), records)["AP"]
-            yield 0.0 if value is None else float(value)  # None where no image has an object
+            check_stop()
+        value = score(self._truth(tuple(sorted(seen))), records)["AP"]
+        return 0.0 if value is None else float(value)  # None where no image has an object
 
     @torch.no_grad()
     def _detect(self, fused: Any, indices: Sequence[int]) -> list[dict[str, Any]]:

@@ -1,7 +1,7 @@
 """What guides a search: how one network of a supernet is calibrated and measured on a task."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -66,11 +66,13 @@ class Guide(ABC):
         """
 
     @abstractmethod
-    def scores(self, candidate: nn.Module, parts: Sequence[Sequence[int]]) -> Iterator[float]:
+    def score(
+        self, candidate: nn.Module, parts: Sequence[Sequence[int]], check_stop: Callable[[], None]
+    ) -> float:
         """Measures a recalibrated network on images of the search split, part by part.
 
-        Yields:
-            after each part, the score on all images up to there.
+        Args:
+            check_stop: called after each part; what it raises ends the score.
 
         Raises:
             NonFinite: on the way.
@@ -111,7 +113,7 @@ def subset_generator(seed: int) -> np.random.Generator:
 
 
 def part_order(count: int, seed: int) -> list[int]:
-    """The order in which images are scored: mixed, so that a part of them stands for all."""
+    """The order in which images are scored."""
     order: list[int] = generator(seed, _PARTS).permutation(count).tolist()
     return order
 

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import torch
 
@@ -39,17 +39,7 @@ from detnet.training.detection.splits import find_train
 
 CARVED_CLASSES = "classes.json"  # in RUN/data, where classification is the guide
 
-_PARTS = (4, 2)  # a score is reported after a quarter and a half of the images
-
-Report = Callable[[float, int], bool]
-
-
-class HasPath(Protocol):
-    """What a search hands over to be scored."""
-
-    @property
-    def path(self) -> tuple[int, ...]: ...
-
+_PARTS = (4, 2)  # a score can be stopped after a quarter and a half of the images
 
 @dataclass(frozen=True)
 class ScoringOptions:
@@ -122,13 +112,12 @@ class Scorer:
         way: Way,
         *,
         seed: int | None = None,
-        report: Report | None = None,
+        check_stop: Callable[[], None] = lambda: None,
     ) -> float:
         """Scores by any way, see `full`.
 
         Args:
-            report: told the score on a growing part of the images and how many they are; where it
-                says so, the candidate is given up with that score.
+            check_stop: called now and then; what it raises ends the score.
         """
         seed = self.seed if seed is None else seed
         batches = recalibration_batches(self.guide.train_images, way, seed=seed, flip=self.flip)
@@ -137,18 +126,13 @@ class Scorer:
         try:
             with own_randomness(seed, self.device):
                 self.guide.recalibrate(candidate, batches, way)
-                images = 0
-                for part, value in zip(parts, self.guide.scores(candidate, parts), strict=True):
-                    images += len(part)
-                    if report is not None and report(value, images):
-                        break
-                return value
+                return self.guide.score(candidate, parts, check_stop)
         except NonFinite:
             return float("nan")
 
-    def __call__(self, candidate: HasPath, report: Report) -> tuple[float]:
+    def __call__(self, path: Sequence[int], check_stop: Callable[[], None]) -> float:
         """Scores a candidate of a search the way its settings ask for."""
-        return (self.score(candidate.path, self.way, report=report),)
+        return self.score(path, self.way, check_stop=check_stop)
 
     @property
     def way(self) -> Way:

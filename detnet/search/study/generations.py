@@ -204,6 +204,4 @@ class Generations:
 
 
 def _best(records: Iterable[Record]) -> float | None:
-    """The best score of the candidates that were scored whole, as the winner is."""
-    scores = (one.values[0] for one in records if one.values is not None and not one.pruned)
-    return max(scores, default=None)
+    return max((one.values[0] for one in records if one.values is not None), default=None)

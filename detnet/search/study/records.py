@@ -42,7 +42,6 @@ class Record:
         worker: who tried it last.
         error: of the last attempt that failed, even if a later one did not.
         attempts: how many have begun, without those handed back.
-        pruned: given up early; its value is that of the part that was scored.
     """
 
     generation: int
@@ -55,7 +54,6 @@ class Record:
     worker: str | None
     error: str | None
     attempts: int
-    pruned: bool = False
 
 
 def read_candidates(study: optuna.Study) -> list[Record]:
@@ -101,7 +99,6 @@ def make_record(attempts: list[FrozenTrial], retries: int) -> Record:
         ),
         error=failures[-1] if failures else None,
         attempts=sum("handed_back" not in trial.user_attrs for trial in begun),
-        pruned=done and bool(attrs.get("pruned")),
     )
 
 

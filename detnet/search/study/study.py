@@ -79,10 +79,6 @@ class SearchStudy(optuna.Study):
         except UpdateFinishedTrialError:
             return False
 
-    def report(self, trial: optuna.Trial, value: float, step: int) -> None:
-        """Stores an intermediate value, where there are several objectives too."""
-        self._storage.set_trial_intermediate_value(trial._trial_id, step, value)
-
     def lock(self) -> contextlib.AbstractContextManager[None]:
         """Held by one worker at a time, to enqueue without doubles."""
         return self._lock()

@@ -5,7 +5,7 @@ import math
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import optuna
@@ -14,16 +14,15 @@ from optuna.exceptions import ExperimentalWarning, StorageInternalError, UpdateF
 from detnet.errors import InputError
 from detnet.search.methods.method import Method
 from detnet.search.study.generations import Generations
-from detnet.search.study.records import Candidate, Record, read_attempts
+from detnet.search.study.records import Candidate, Record
 from detnet.search.study.storage import quiet, reaching
 from detnet.search.study.study import NothingWaiting, SearchStudy, objectives_of
 
 if TYPE_CHECKING:
     from detnet.search.costs.limits import Legality
 
-Report = Callable[[float, int], bool]
-Score = Callable[[Candidate, Report], Sequence[float]]
-Prune = Callable[[Sequence[Mapping[int, float]], int, float], bool]
+CheckStop = Callable[[], None]
+Score = Callable[[Candidate, CheckStop], Sequence[float]]
 Watch = Callable[[dict[str, Any]], None]
 
 _LONGEST_PAUSE_S = 2.0
@@ -45,29 +44,25 @@ def work(
     stop: Callable[[], bool],
     watch: Watch,
     worker: str,
-    prune: Prune | None = None,
 ) -> bool:
     """Scores candidates until the search is over, together with any number of other workers.
 
     Workers may join, be stopped or be killed at any time: with the same method and the same
-    scores, the candidates are the same. (Not so with `prune`: which candidates are given up
-    depends on the ones scored before, and with several workers on chance.)
+    scores, the candidates are the same.
 
     Args:
         study: from `open_study`.
         method: chooses the candidates of each generation.
         score: gives a candidate's values, one per objective. Its second argument is to be called
-            with an intermediate value and a step from time to time; it answers whether to give
-            the candidate up, and return the values so far. Anything raised, and any value that is
-            not finite, is a failure; an `InputError` is the user's mistake and ends the worker.
+            from time to time, and ends the score where the worker shall end. Anything raised, and
+            any value that is not finite, is a failure; an `InputError` is the user's mistake and
+            ends the worker.
         legality: tells the costs to record.
         retries: how often a candidate that failed is tried again before it is left out.
-        stop: asked between candidates and at each report; once it says True the candidate goes
+        stop: asked between candidates and within scores; once it says True the candidate goes
             back to the study, and the worker ends.
         watch: called with each event: "generation", "candidate" and "note".
         worker: this worker's name, recorded with its candidates.
-        prune: says of a reported value whether to give the candidate up, from what the others of
-            its generation reported ({step: value} of each), the step and the value.
 
     Returns:
         True when the search is over, False when it was stopped.
@@ -78,7 +73,7 @@ def work(
     """
     with quiet(), reaching(study.url):
         generations = Generations(study, method, legality, retries=retries, watch=watch)
-        one = _Worker(study, generations, score, stop=stop, watch=watch, name=worker, prune=prune)
+        one = _Worker(study, generations, score, stop=stop, watch=watch, name=worker)
         pause, over = _STOP_EVERY_S, generations.advance()
         while not over and not stop():
             if one.take():
@@ -103,10 +98,9 @@ class _Worker:
         stop: Callable[[], bool],
         watch: Watch,
         name: str,
-        prune: Prune | None,
     ) -> None:
         self._study, self._generations, self._score = study, generations, score
-        self._stop, self._watch, self._name, self._prune = stop, watch, name, prune
+        self._stop, self._watch, self._name = stop, watch, name
         self._objectives = len(objectives_of(study))
         self._candidate: Candidate | None = None
         self._ended_by: BaseException | None = None
@@ -150,11 +144,7 @@ class _Worker:
         self._candidate = candidate
         try:
             trial.set_user_attr("worker", self._name)
-            reporter = _Reporter(self._study, trial, candidate, self._stop, self._prune)
-            values = self._checked(self._score(candidate, reporter))
-            if reporter.pruned:
-                trial.set_user_attr("pruned", True)
-            return values
+            return self._checked(self._score(candidate, self._check_stop))
         except (UpdateFinishedTrialError, StorageInternalError):
             raise
         except InputError as error:
@@ -164,6 +154,10 @@ class _Worker:
         except BaseException as error:
             self._hand_back(trial, error)
         return ()
+
+    def _check_stop(self) -> None:
+        if self._stop():
+            raise _Stopped
 
     def _hand_back(self, trial: optuna.Trial, error: BaseException) -> None:
         self._ended_by = error
@@ -179,38 +173,6 @@ class _Worker:
         return numbers
 
 
-class _Reporter:
-    """What a scorer reports to: stores the value, and says whether to give the candidate up."""
-
-    def __init__(
-        self,
-        study: SearchStudy,
-        trial: optuna.Trial,
-        candidate: Candidate,
-        stop: Callable[[], bool],
-        prune: Prune | None,
-    ) -> None:
-        self._study, self._trial, self._candidate = study, trial, candidate
-        self._stop, self._prune = stop, prune
-        self.pruned = False
-
-    def __call__(self, value: float, step: int) -> bool:
-        if self._stop():
-            raise _Stopped
-        self._study.report(self._trial, float(value), step)
-        if self._prune is not None and self._prune(self._others(), step, float(value)):
-            self.pruned = True
-        return self.pruned
-
-    def _others(self) -> list[dict[int, float]]:
-        mine = (self._candidate.generation, self._candidate.slot)
-        return [
-            dict(attempts[-1].intermediate_values)
-            for slot, attempts in sorted(read_attempts(self._study).items())
-            if slot[0] == mine[0] and slot != mine and attempts[-1].intermediate_values
-        ]
-
-
 def _candidate_event(record: Record, generation: Sequence[Record]) -> dict[str, Any]:
     """An attempt's end, as told to a watcher."""
     return {
@@ -223,7 +185,6 @@ def _candidate_event(record: Record, generation: Sequence[Record]) -> dict[str, 
         "costs": record.costs,
         "seconds": record.seconds,
         "error": None if record.state == "done" else record.error,
-        "pruned": record.pruned,
         "settled": sum(one.state in ("done", "failed") for one in generation),
         "candidates": len(generation),
     }

@@ -14,7 +14,6 @@ EVENT: dict[str, Any] = {
     "costs": {"macs": 12.5e6},
     "seconds": 3.0,
     "error": None,
-    "pruned": False,
     "settled": 2,
     "candidates": 6,
     "best": 0.5,
@@ -26,7 +25,7 @@ WHERE = "  candidate 2 of 6: 21 03, 12.5 M multiply-adds, 3.0 s: "
     ("changes", "expected"),
     [
         ({}, "score 25.00 (best so far 50.00)"),
-        ({"pruned": True, "best": None}, "score 25.00, given up early"),
+        ({"best": None}, "score 25.00"),
         ({"state": "waiting", "values": None, "error": "NaN"}, "failed: NaN; tried again"),
         ({"state": "failed", "values": None, "error": "NaN"}, "failed: NaN; left out"),
     ],

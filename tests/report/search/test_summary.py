@@ -159,13 +159,3 @@ def test_nsga2_weighs_all_its_objectives() -> None:
     summary = summarise(made_search(candidates, config=config))
     assert summary["front"]["costs"] == ["macs", "params"]
     assert {one["path"] for one in summary["front"]["candidates"]} == {"0", "1"}
-
-
-def test_what_was_given_up_early_is_held_against_nobody() -> None:
-    partial = candidate(0, 3, "222222", 0.9, 1e6, pruned=True)
-    record = made_search([*some()[:3], partial])
-    summary = summarise(record)
-    assert summary["best"]["path"] == "111 000" and summary["generations"][0]["best"] == 0.24
-    assert summary["generations"][0]["pruned"] == 1 and summary["preferences"]["all"] == 3
-    assert all(not one["pruned"] for one in summary["front"]["candidates"])
-    assert preferences(made_search([partial])) is None

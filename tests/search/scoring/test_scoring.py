@@ -87,22 +87,12 @@ def test_a_network_that_gives_nan_has_no_score(scorer: Scorer) -> None:
 
 
 def test_a_search_is_told_the_way_s_score_and_images(scored_run: Path) -> None:
-    class Candidate:
-        path = PATH
-
     full = make_scorer(SearchSettings(), scored_run, ONE)
     cheap = make_scorer(SearchSettings(scoring="cheap"), scored_run, ONE)
-    reports: list[tuple[float, int]] = []
-
-    def go_on(value: float, step: int) -> bool:
-        reports.append((value, step))
-        return False
-
-    assert full(Candidate(), go_on) == (full.full(PATH),)
-    assert [step for _, step in reports] == [1, 3] and reports[-1][0] == full.full(PATH)
-    assert cheap(Candidate(), go_on) == (full.cheap(PATH),)
-    first, _ = reports[0]
-    assert full(Candidate(), lambda value, step: True) == (first,)
+    asked: list[bool] = []
+    assert full(PATH, lambda: asked.append(True)) == full.full(PATH)
+    assert len(asked) == len(full.parts_of(full.way)) == 2
+    assert cheap(PATH, lambda: None) == full.cheap(PATH)
     assert (full.images_per_candidate, cheap.images_per_candidate) == (72 + 3, 4 + 2)
     assert sum(map(len, cheap.parts_of(cheap.way))) == 2
 

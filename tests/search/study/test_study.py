@@ -24,13 +24,13 @@ def test_candidates_come_by_generation_and_slot(tmp_path: Path) -> None:
     with open_study(str(tmp_path / "s.db")) as study:
         study.set_user_attr("retries", 1)
         add(study, 1, 0, state=TrialState.WAITING)
-        add(study, 0, 1, state=TrialState.COMPLETE, value=0.5, attrs={"pruned": True})
+        add(study, 0, 1, state=TrialState.COMPLETE, value=0.5)
         add(study, 0, 0, state=TrialState.FAIL, attrs={"error": "boom", "worker": "a"})
         add(study, 0, 0, 1, state=TrialState.COMPLETE, value=0.25, attrs={"worker": "b"})
         first, second, third = read_candidates(study)
     assert (first.generation, first.slot, first.values) == (0, 0, (0.25,))
     assert (first.state, first.attempts, first.worker, first.error) == ("done", 2, "b", "boom")
-    assert (second.slot, second.pruned, second.path) == (1, True, (1, 2))
+    assert (second.slot, second.path) == (1, (1, 2))
     assert (third.generation, third.state, third.attempts) == (1, "waiting", 0)
     assert third.costs == {"macs": 5.0} and third.values is None
 

@@ -15,7 +15,7 @@ from detnet.search.costs.limits import Limits
 from detnet.search.methods.evolution import Evolution
 from detnet.search.study.records import Candidate, read_attempts, read_candidates
 from detnet.search.study.study import SearchStudy, open_study
-from detnet.search.study.worker import Report, work
+from detnet.search.study.worker import CheckStop, work
 from tests.search.players import Known, kill_at_random, method, outcome, play, score, start
 
 
@@ -33,7 +33,7 @@ def expected(generations: int, population: int = 6) -> list[tuple[Any, ...]]:
     rows: list[tuple[Any, ...]] = []
     for index in range(generations):
         for slot, path in enumerate(method(generations, population).generation(index, history)):
-            values = score(Candidate(index, slot, path), lambda *_: False)
+            values = score(Candidate(index, slot, path), lambda: None)
             costs = Known().costs_of(path)
             rows.append((index, slot, path, values, tuple(costs.items())))
         history = [Scored(row[2], row[3], dict(row[4])) for row in rows]
@@ -61,7 +61,7 @@ def test_one_worker_scores_every_candidate_once(study: SearchStudy) -> None:
 def test_a_candidate_that_fails_is_tried_again_and_then_left_out(study: SearchStudy) -> None:
     tries: list[tuple[int, int]] = []
 
-    def scoring(candidate: Candidate, report: Report) -> tuple[float, ...]:
+    def scoring(candidate: Candidate, check_stop: CheckStop) -> tuple[float, ...]:
         tries.append((candidate.generation, candidate.slot))
         if tries[-1] == (0, 1):
             raise RuntimeError("out of\nmemory")
@@ -69,7 +69,7 @@ def test_a_candidate_that_fails_is_tried_again_and_then_left_out(study: SearchSt
             return (float("nan"),)
         if tries[-1] == (0, 3) and tries.count((0, 3)) == 1:
             raise KeyError("once")
-        return score(candidate, report)
+        return score(candidate, check_stop)
 
     events: list[dict[str, Any]] = []
     assert play(study, scoring, generations=2, retries=1, events=events)
@@ -88,17 +88,17 @@ def test_the_first_workers_retries_hold(study: SearchStudy) -> None:
     study.set_user_attr("retries", 0)
     failing = [(0, 0)]
 
-    def scoring(candidate: Candidate, report: Report) -> tuple[float, ...]:
+    def scoring(candidate: Candidate, check_stop: CheckStop) -> tuple[float, ...]:
         if (candidate.generation, candidate.slot) in failing:
             raise RuntimeError
-        return score(candidate, report)
+        return score(candidate, check_stop)
 
     assert play(study, scoring, generations=1, retries=5)
     assert read_candidates(study)[0].attempts == 1
 
 
 def test_a_generation_without_any_score_ends_the_search(study: SearchStudy) -> None:
-    def scoring(candidate: Candidate, report: Report) -> tuple[float, ...]:
+    def scoring(candidate: Candidate, check_stop: CheckStop) -> tuple[float, ...]:
         raise RuntimeError("no device")
 
     with pytest.raises(InputError, match=r"all 6 candidates .* no device") as caught:
@@ -107,7 +107,7 @@ def test_a_generation_without_any_score_ends_the_search(study: SearchStudy) -> N
 
 
 def test_a_users_mistake_ends_the_worker_and_costs_nothing(study: SearchStudy) -> None:
-    def scoring(candidate: Candidate, report: Report) -> tuple[float, ...]:
+    def scoring(candidate: Candidate, check_stop: CheckStop) -> tuple[float, ...]:
         raise InputError("images/7.jpg is missing")
 
     for _ in range(4):
@@ -122,15 +122,15 @@ def test_a_users_mistake_ends_the_worker_and_costs_nothing(study: SearchStudy) -
 def test_stopping_within_a_score_hands_the_candidate_back(study: SearchStudy) -> None:
     stopped = False
 
-    def scoring(candidate: Candidate, report: Report) -> tuple[float, ...]:
+    def scoring(candidate: Candidate, check_stop: CheckStop) -> tuple[float, ...]:
         nonlocal stopped
         stopped = candidate.slot == 4
         try:
-            report(0.5, 0)
+            check_stop()
         except Exception:
             pytest.fail("a scorer's own `except` swallows the stop")
-        assert candidate.slot != 4, "report goes on after the stop"
-        return score(candidate, report)
+        assert candidate.slot != 4, "the score goes on after the stop"
+        return score(candidate, check_stop)
 
     events: list[dict[str, Any]] = []
     assert not play(study, scoring, stop=lambda: stopped, events=events)
@@ -143,7 +143,7 @@ def test_stopping_within_a_score_hands_the_candidate_back(study: SearchStudy) ->
 
 
 def test_ctrl_c_within_a_score_hands_the_candidate_back(study: SearchStudy) -> None:
-    def scoring(candidate: Candidate, report: Report) -> tuple[float, ...]:
+    def scoring(candidate: Candidate, check_stop: CheckStop) -> tuple[float, ...]:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -160,13 +160,13 @@ def test_a_result_that_comes_too_late_is_another_workers(study: SearchStudy) -> 
     """As after a laptop's sleep: the candidate was declared dead while it was scored."""
     slept: list[Candidate] = []
 
-    def scoring(candidate: Candidate, report: Report) -> tuple[float, ...]:
+    def scoring(candidate: Candidate, check_stop: CheckStop) -> tuple[float, ...]:
         if not slept:
             slept.append(candidate)
             trial = read_attempts(study)[0, 0][-1]
             study._storage.set_trial_state_values(trial._trial_id, optuna.trial.TrialState.FAIL)
             return (1e9,)
-        return score(candidate, report)
+        return score(candidate, check_stop)
 
     events: list[dict[str, Any]] = []
     assert play(study, scoring, events=events)
@@ -174,36 +174,12 @@ def test_a_result_that_comes_too_late_is_another_workers(study: SearchStudy) -> 
     assert any("given to another worker" in one.get("text", "") for one in events)
 
 
-def test_pruned_candidates_keep_their_value(study: SearchStudy) -> None:
-    def scoring(candidate: Candidate, report: Report) -> tuple[float, ...]:
-        if report(float(candidate.slot), 0):
-            return (1e9,)
-        return score(candidate, report)
-
-    events: list[dict[str, Any]] = []
-    seen: list[int] = []
-
-    def prune(others: Any, step: int, value: float) -> bool:
-        seen.append(len(others))
-        assert all(set(one) == {0} for one in others) and step == 0
-        return value == 2.0
-
-    assert play(study, scoring, generations=2, prune=prune, events=events)
-    assert [one.slot for one in read_candidates(study) if one.pruned] == [2, 2]
-    assert read_candidates(study)[2].values == (1e9,)
-    best = [event["best"] for event in events if event.get("best") is not None]
-    whole = [one.values[0] for one in read_candidates(study) if one.values and not one.pruned]
-    assert best and max(best) == max(whole), "of those that were scored whole"
-    assert seen == [0, 1, 2, 3, 4, 5] * 2, "others of the same generation only"
-
-
 def test_several_objectives_and_the_limits_as_constraints(tmp_path: Path) -> None:
     legality = Known(limits=Limits(macs=30.0))
     chosen = Evolution(legality, population=4, generations=1, parents=2, mutations=1, crossovers=1)
 
-    def scoring(candidate: Candidate, report: Report) -> tuple[float, ...]:
-        report(0.1, 0)
-        return (*score(candidate, report), float(sum(candidate.path)))
+    def scoring(candidate: Candidate, check_stop: CheckStop) -> tuple[float, ...]:
+        return (*score(candidate, check_stop), float(sum(candidate.path)))
 
     with open_study(str(tmp_path / "s.db"), objectives=("score", "macs")) as study:
         assert work(
@@ -224,10 +200,10 @@ def test_several_objectives_and_the_limits_as_constraints(tmp_path: Path) -> Non
 
 
 def test_nothing_is_printed(study: SearchStudy, capfd: pytest.CaptureFixture[str]) -> None:
-    def scoring(candidate: Candidate, report: Report) -> tuple[float, ...]:
+    def scoring(candidate: Candidate, check_stop: CheckStop) -> tuple[float, ...]:
         if candidate.slot == 0:
             raise RuntimeError("boom")
-        return score(candidate, report)
+        return score(candidate, check_stop)
 
     assert play(study, scoring, generations=1)
     assert capfd.readouterr() == ("", "")
