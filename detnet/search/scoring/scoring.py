@@ -41,6 +41,7 @@ CARVED_CLASSES = "classes.json"  # in RUN/data, where classification is the guid
 
 _PARTS = (4, 2)  # a score can be stopped after a quarter and a half of the images
 
+
 @dataclass(frozen=True)
 class ScoringOptions:
     """How candidates are scored; `SearchConfig` has fields of the same names.
