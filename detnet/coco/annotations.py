@@ -10,7 +10,6 @@ import numpy as np
 from detnet.coco.categories import Categories
 from detnet.coco.flat import FlatBytes
 from detnet.coco.keypoints import KeypointLayout
-from detnet.coco.masks import segmentation_of
 from detnet.errors import InputError
 
 
@@ -131,7 +130,8 @@ def to_coco_dict(
                 "iscrowd": int(crowd),
             }
             if annotations.masks is not None:
-                record["segmentation"] = segmentation_of(annotations.masks[row], height, width)
+                counts = annotations.masks[row].decode("ascii")
+                record["segmentation"] = {"size": [height, width], "counts": counts}
             record |= _keypoints_of(annotations, row, label)
             records.append(record)
     return {

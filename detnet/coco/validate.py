@@ -9,7 +9,7 @@ import numpy as np
 
 from detnet.coco.columns import SEVERITIES, Bools, Findings, Floats, Ints, Problem, Severity, Table
 from detnet.coco.keypoint_problems import check_keypoints
-from detnet.coco.mask_areas import MAX_SIDE, pixel_area, polygon_areas, unreadable
+from detnet.coco.masks import MAX_SIDE, mask_flaw, painted_area, segmentation_areas
 from detnet.errors import InputError
 
 __all__ = [
@@ -226,17 +226,17 @@ def _check_boxes(table: Table, sizes: Floats) -> Floats:
 
 def _check_areas(table: Table, boxes: Floats, sizes: Floats) -> None:
     """Reports unreadable segmentations, then areas that are absent or say something else."""
-    segmentations = [row.get("segmentation") or None for row in table.rows]
-    covered = polygon_areas(segmentations)
+    segmentations: list[Any] = [row.get("segmentation") or None for row in table.rows]
+    covered = segmentation_areas(segmentations)
     segmented = np.array([value is not None for value in segmentations], bool)
-    for index in np.flatnonzero(segmented & np.isnan(covered)):
-        segmentation: Any = segmentations[index]
+    runs = np.array([isinstance(value, dict) for value in segmentations], bool)
+    for index in np.flatnonzero(segmented & (np.isnan(covered) | runs)):
         width, height = np.nan_to_num(sizes[index]).astype(int).tolist()
-        why = unreadable(segmentation, height, width)
-        if why:
+        if not np.isnan(covered[index]) and segmentations[index]["size"] == [height, width]:
+            continue
+        if why := mask_flaw(segmentations[index], height, width):
+            covered[index] = np.nan
             table.findings.add("warning", "bad-segmentation", table.name(int(index)), why)
-        else:
-            covered[index] = pixel_area(segmentation, *segmentation["size"])
     areas, given = table.numbers("area", missing="")
     missing = np.array([row.get("area") is None for row in table.rows], bool)
     table.report("warning", "area-missing", missing, "has no area")
@@ -245,7 +245,7 @@ def _check_areas(table: Table, boxes: Floats, sizes: Floats) -> None:
         if isinstance(segmentations[index], list) and not np.isnan(sizes[index]).any():
             # Polygons that overlap, or tools that count pixels: both areas are right.
             width, height = sizes[index].astype(int).tolist()
-            if _close(areas[index], pixel_area(segmentations[index], height, width)):
+            if _close(areas[index], painted_area(segmentations[index], height, width)):
                 continue
         what = "mask covers" if segmented[index] else "box has"
         message = f"area is {_plain(areas[index])}, its {what} {_plain(expected[index])}"

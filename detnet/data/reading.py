@@ -8,8 +8,7 @@ from detnet.coco.annotations import Annotations, require_images, to_coco_dict
 from detnet.coco.categories import Categories
 from detnet.coco.flat import FlatBytes
 from detnet.coco.keypoints import KeypointLayout, place_keypoints, require_keypoints
-from detnet.coco.mask_areas import segmentation_area
-from detnet.coco.masks import encode_box, encode_segmentation
+from detnet.coco.masks import encode_box, encode_masks, segmentation_areas
 from detnet.coco.validate import read_sound
 from detnet.data.contents import read_content
 from detnet.data.folders import Split, names_start, require_inside
@@ -192,23 +191,20 @@ class _Builder:
         missing = absent | negative
         by_box = (missing | clipped) & ~masked
         areas[by_box] = xywh[by_box, 2] * xywh[by_box, 3]
-        for index in np.flatnonzero(missing & masked):
-            area = segmentation_area(records[index]["segmentation"])
-            areas[index] = xywh[index, 2] * xywh[index, 3] if np.isnan(area) else area
+        lacking = np.flatnonzero(missing & masked)
+        covered = segmentation_areas([records[index]["segmentation"] for index in lacking])
+        areas[lacking] = np.where(np.isnan(covered), xywh[lacking, 2:].prod(axis=1), covered)
         self._repair(absent.sum(), "computed {}", "missing area", "missing areas")
         self._repair(negative.sum(), "replaced {}", "negative area", "negative areas")
         return areas
 
     def _masks(self, rows: np.ndarray, boxes: np.ndarray) -> FlatBytes:
-        masks, absent = [], 0
-        for row, box in zip(rows, boxes, strict=True):
-            width, height = (int(side) for side in self.sizes[self.image_of[row]])
-            counts = encode_segmentation(self.records[row].get("segmentation"), height, width)
-            if counts is None:
-                counts, absent = encode_box(box, height, width), absent + 1
-            masks.append(counts)
+        sizes = self.sizes[self.image_of[rows]][:, ::-1]
+        masks = encode_masks([self.records[row].get("segmentation") for row in rows], sizes)
+        absent = sum(counts is None for counts in masks)
         self._repair(absent, "took the box as mask of {} without a usable one", "object", "objects")
-        return FlatBytes.of(masks)
+        filled = zip(masks, boxes, sizes.tolist(), strict=True)
+        return FlatBytes.of(counts or encode_box(box, *size) for counts, box, size in filled)
 
     def _keypoints(
         self, rows: np.ndarray, labels: np.ndarray, layout: KeypointLayout

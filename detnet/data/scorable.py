@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 
 from detnet.coco.keypoints import keypoints_flaw
-from detnet.coco.mask_areas import segmentation_area
-from detnet.coco.masks import encode_box, encode_segmentation, segmentation_of
+from detnet.coco.masks import encode_box, encode_masks, segmentation_areas
 
 Record = dict[str, Any]
 
@@ -58,10 +57,9 @@ def make_scorable(raw: dict[str, Any], *, masks: bool = False, keypoints: bool =
             image["id"]: (int(image["height"]), int(image["width"])) for image in raw["images"]
         }
         of = [sizes[record["image_id"]] for record in kept]
-        lacking = [
-            encode_segmentation(record.get("segmentation"), *size) is None
-            for record, size in zip(kept, of, strict=True)
-        ]
+        shapes = np.array(of, np.int64).reshape(-1, 2)
+        made = encode_masks([record.get("segmentation") for record in kept], shapes)
+        lacking = [counts is None for counts in made]
         work.mend(
             "took the box as mask of {}",
             np.array(lacking, bool),
@@ -110,14 +108,14 @@ def _lost(ids: np.ndarray) -> np.ndarray:
 
 def _area(record: Record) -> float:
     _, _, width, height = record["bbox"]
-    area = segmentation_area(record["segmentation"]) if record.get("segmentation") else np.nan
+    area = float(segmentation_areas([record.get("segmentation")])[0])
     return float(width) * float(height) if np.isnan(area) else area
 
 
 def _box_as_mask(box: Sequence[float], height: int, width: int) -> Record:
     x, y, across, down = box
     inside = np.clip([x, y, x + across, y + down], 0, [width, height, width, height])
-    return segmentation_of(encode_box(inside, height, width), height, width)
+    return {"size": [height, width], "counts": encode_box(inside, height, width)}
 
 
 def _unusable_keypoints(categories: Sequence[Record], records: Sequence[Record]) -> list[bool]:

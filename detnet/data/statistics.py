@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from detnet.coco.columns import Findings, Floats, Table
-from detnet.coco.mask_areas import MAX_SIDE
+from detnet.coco.masks import MAX_SIDE
 
 SMALL, LARGE = 32**2, 96**2  # COCO's bounds on an object's area, square pixels
 

@@ -49,7 +49,7 @@ def load_scored(
 def make_truths(raw: dict[str, Any], annotations: Annotations, repairs: list[str]) -> Truths:
     """The ground truth of a file: as it is, else with the records mended that cannot be scored.
 
-    Where even that cannot be scored, a mask that reaches too far for an evaluator for instance, it
+    Where even that cannot be scored, a box that reaches too far for an evaluator for instance, it
     is the annotations as they are trained on.
 
     Args:

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from detnet.coco.masks import RunLengths, encode_masks, mask_boxes, mask_flaw, rle_areas
 from detnet.coco.records import Records, kind_of
-from detnet.coco.run_lengths import checked_masks, mask_boxes
 from detnet.errors import InputError
 from detnet.evaluation.keypoints import count_keypoints, keypoint_boxes, read_keypoints
 from detnet.files import read_json
@@ -116,7 +116,7 @@ def read_truth(annotations: TruthSource, *, iou_type: str = "bbox") -> Truth:
     if iou_type == "segm":
         sizes = _sizes(tables["images"])[image_order]
         _require(found, "segmentation")
-        masks, _ = checked_masks(found, sizes[images])
+        masks = _masks(found, sizes[images])
     categories = _positions(found, "category_id", category_ids, "categories")
     more: dict[str, Any] = {}
     if iou_type == "keypoints":
@@ -176,8 +176,9 @@ def read_detections(
     if iou_type == "bbox":
         boxes = found.boxes("bbox")
     else:
-        masks, areas = checked_masks(found, truth.sizes[images])
+        masks = _masks(found, truth.sizes[images])
         if not raw or not raw[0].get("bbox"):
+            areas = rle_areas([m["counts"] for m in masks], truth.sizes[images].prod(axis=1))
             boxes = mask_boxes(masks)
             return Detections(images, categories, boxes, areas.astype(float), scores, masks)
         boxes = found.boxes("bbox")
@@ -220,7 +221,27 @@ def fingerprint(truth: Truth) -> str:
     return digest.hexdigest()
 
 
-def _digest_of_mask(mask: Any) -> int:
+def _masks(table: Records, sizes: np.ndarray) -> list[RunLengths]:
+    """The field `segmentation` of every record as compressed run lengths.
+
+    Args:
+        sizes: (N, 2) height and width of each record's image.
+
+    Raises:
+        InputError: the first record whose mask is damaged or not of its image's size.
+    """
+    given = table.column("segmentation")
+    masks: list[RunLengths] = []
+    pairs = zip(encode_masks(given, sizes), sizes.tolist(), strict=True)
+    for index, (counts, size) in enumerate(pairs):
+        if counts is None:
+            table.fail(index, f"segmentation is no mask: {mask_flaw(given[index], *size)}")
+        else:
+            masks.append({"size": size, "counts": counts})
+    return masks
+
+
+def _digest_of_mask(mask: RunLengths) -> int:
     counts = mask["counts"]
     text = counts if isinstance(counts, bytes) else counts.encode("ascii")
     digest = hashlib.sha256(b"%d %d " % tuple(mask["size"]) + text).digest()

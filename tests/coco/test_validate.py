@@ -110,7 +110,7 @@ SQUARE = [[0, 0, 20, 0, 20, 10, 0, 10]]
             {"segmentation": {"size": [40, 60], "counts": "\u00e9"}},
             "warning",
             "bad-segmentation",
-            "where no run length has it",
+            "damaged or cut off",
         ),
     ],
 )

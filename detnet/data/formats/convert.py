@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from detnet.coco.mask_areas import pixel_area, polygon_areas
+from detnet.coco.masks import segmentation_areas
 from detnet.coco.validate import read_sound
 from detnet.data.folders import Split, find_split, find_splits, names_start, require_inside
 from detnet.data.formats.interchange import (
@@ -187,12 +187,9 @@ def write_coco(pictures: PictureSet, folder: Path, *, link: bool = True) -> dict
 def _entry(box: LabelledBox) -> dict[str, Any]:
     entry: dict[str, Any] = {"bbox": [plain(value) for value in box.box]}
     area = box.box[2] * box.box[3]
-    if box.polygons:
-        entry["segmentation"] = box.polygons
-        area = float(polygon_areas([box.polygons])[0])
-    elif box.rle:
-        entry["segmentation"] = box.rle
-        area = pixel_area(box.rle, *box.rle["size"])
+    if outline := box.polygons or box.rle:
+        entry["segmentation"] = outline
+        area = float(segmentation_areas([outline])[0])
     return {**entry, "area": plain(max(area, 0.0)), "iscrowd": int(box.crowd)}
 
 

@@ -7,7 +7,7 @@ image 60 pixels wide, and is 0 … 60 in COCO.
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
-from detnet.coco.mask_areas import MAX_SIDE
+from detnet.coco.masks import MAX_SIDE
 from detnet.data.formats.interchange import LabelledBox, finite
 from detnet.errors import InputError
 

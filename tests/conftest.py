@@ -1,4 +1,4 @@
-"""Small COCO data sets, written where a test asks for them."""
+"""Small COCO data sets for all folders, written where a test asks for them."""
 
 import json
 from collections.abc import Callable

@@ -168,9 +168,8 @@ def test_only_what_cannot_be_scored_is_repaired(
 
 
 def test_what_still_cannot_be_scored_is_taken_as_it_is_trained_on(odd: Path) -> None:
-    far = [[10, 10, 400_000, 10, 10, 60]]  # no evaluator draws so far
-    _, _, truths = load_scored(change(odd, segmentation=far), masks=True)
-    assert truths.bbox.taken.startswith("as it is trained on, repaired: clipped 1 box")
+    _, _, truths = load_scored(change(odd, bbox=[5, 5, 2e9, 20]), masks=True)
+    assert truths.bbox.taken.startswith("as it is trained on, repaired: clipped 2 boxes")
     assert truths.bbox.boxes[:, [0, 2]].sum(axis=1).max() <= 160
 
 
