@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from detnet.engine.runs import RunRecord, read_run
 from detnet.files import write_text
 from detnet.report.curves import training_charts
 from detnet.report.diagnosis import diagnosis_view
-from detnet.report.files import RunRecord, read_run
 from detnet.report.pictures import LabelError, Picture
 from detnet.report.rendering import render_template
 from detnet.report.score_tables import Comparison, score_view

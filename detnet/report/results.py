@@ -1,15 +1,13 @@
 """What finished run folders say about themselves."""
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from detnet.engine.runs import read_run
 from detnet.errors import InputError
-from detnet.report.files import read_events
+from detnet.files import read_json
 
 
 @dataclass(frozen=True)
@@ -80,18 +78,18 @@ def read_result(run: Path) -> Result:
     scores = run / "evaluation" / "scores.json"
     if not scores.is_file():
         raise InputError(f"{run}: was not evaluated; run `detnet evaluate {run} --data DATA`")
-    config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
-    events = read_events(run / "metrics.jsonl")
+    record = read_run(run)
+    config, events = record.config, record.events
     best = [event for event in events if event["event"] == "evaluation" and event.get("best")]
     ends = [event for event in events if event["event"] == "end"]
     if not ends:
         raise InputError(f"{run}: is not complete; go on with `detnet train --resume {run}`")
     return Result(
-        name=run.resolve().name,
+        name=record.name,
         data=Path(config["data"] or config["train_annotations"]).name,
         config=config,
-        environment=json.loads((run / "environment.json").read_text(encoding="utf-8")),
-        scores=json.loads(scores.read_text(encoding="utf-8")),
+        environment=record.environment,
+        scores=read_json(scores),
         curve=tuple(_curve(events, "AP" if "detector" in config else "top1_error")),
         iterations=ends[-1]["iteration"],
         best_iteration=best[-1]["iteration"] if best else 0,

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from detnet.coco.annotations import Annotations
-from detnet.engine.runs import RunFolder
+from detnet.engine.runs import RunFolder, read_run
 from detnet.errors import InputError
 from detnet.evaluation.coco import evaluate
 from detnet.evaluation.diagnosis.diagnose import diagnose, statuses
 from detnet.evaluation.ground_truth import Truths, load_scored
-from detnet.report.files import read_run
 from detnet.report.gallery import Sight, make_label_errors, make_pictures
 from detnet.report.origin import comparisons
 from detnet.report.overlays import LOWEST

@@ -221,7 +221,7 @@ def _finish(run: Run) -> None:
         "best_iteration": progress.best_iteration,
         "stopped_early": progress.stopped_early,
     }
-    if any(past["event"] == "end" for past in run.folder.read_metrics()):
+    if run.folder.end() is not None:
         text = f"{run.folder.path} is complete at iteration {progress.iteration}"
         run.watch({"event": "note", "text": text})
         return

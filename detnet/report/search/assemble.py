@@ -20,8 +20,8 @@ from detnet.backbones.resnet import RESNET50, RESNET50_DILATED
 from detnet.backbones.spaces.detnet_space import DetNetSpace, spell
 from detnet.backbones.spaces.shuffle_space import Choice, ShuffleSpace
 from detnet.backbones.spaces.space import SPACES, Space, parse_path, read_space
+from detnet.engine.runs import read_run
 from detnet.errors import InputError
-from detnet.report.files import read_run
 from detnet.report.search.page import write_search_page
 from detnet.report.search.records import (
     CandidateRow,

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from detnet.report.files import RunRecord
+from detnet.engine.runs import RunRecord
 
 STATES = ("done", "failed", "running", "waiting")
 

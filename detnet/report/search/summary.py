@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from detnet.report.files import RunRecord
+from detnet.engine.runs import RunRecord
 from detnet.report.search.records import STATES, CandidateRow, PhaseRow, SearchRecord
 
 BEST_SHARE = 0.1  # of the scored candidates, whose choices are set against those of all

@@ -98,13 +98,13 @@ def train_alone(network: Alone, *, stop: Callable[[], bool], watch: Watch) -> bo
 def is_complete(folder: Path) -> bool:
     """Whether a training has written its final model and said so."""
     run = RunFolder(folder)
-    return run.model.exists() and any(e["event"] == "end" for e in run.read_metrics())
+    return run.model.exists() and run.end() is not None
 
 
 def seconds_of(folder: Path) -> float:
     """How long a complete training took, over all its sessions."""
-    ends = [event for event in RunFolder(folder).read_metrics() if event["event"] == "end"]
-    return float(ends[-1]["seconds"]) if ends else 0.0
+    end = RunFolder(folder).end()
+    return float(end["seconds"]) if end else 0.0
 
 
 def _pretrained(network: Alone, config: PretrainConfig, watch: Watch) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from detnet.report.files import RunRecord
+from detnet.engine.runs import RunRecord
 from detnet.report.search.page import render, write_search_page
 from detnet.report.search.records import (
     CandidateRow,

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from detnet.report.files import RunRecord
+from detnet.engine.runs import RunRecord
 from detnet.report.search.records import CandidateRow, GeneRow, KnownNetwork, PhaseRow, SearchRecord
 from detnet.report.search.summary import best, front, generations, preferences, state, summarise
 
