@@ -14,7 +14,7 @@ import hashlib
 import json
 import statistics
 import time
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +24,17 @@ from harness import keep, parse
 from detnet.backbones.spaces.space import Space, read_space
 from detnet.engine import distributed
 from detnet.search.config import SearchConfig, read_config
-from detnet.search.costs.limits import Costs, Legality, Limits
-from detnet.search.methods.drawing import Drawer
-from detnet.search.ranking import kendall_tau, tau_interval
-from detnet.search.scoring.guides import generator
-from detnet.search.scoring.scoring import ScoringOptions, make_scorer
+from detnet.search.costs.constraints import Constraints, Costs, Limits
+from detnet.search.methods.method import CandidateSampler
+from detnet.search.scoring.evaluator import generator
+from detnet.search.scoring.scorer import Scorer, make_scorer
+from detnet.search.standalone.statistics import kendall_tau, tau_interval
 
 WAYS = ("full", "other seed", "cheap")
+SIZES = (
+    *("recalibration_images", "recalibration_batch"),
+    *("cheap_recalibration_images", "cheap_score_images", "cheap_proposals"),
+)
 _PURPOSE = 91  # of the draws of candidates
 
 
@@ -38,35 +42,27 @@ def main() -> None:
     arguments = _arguments()
     torch.set_num_threads(arguments.threads)
     config = read_config(arguments.run / "config.yaml")
-    names = ScoringOptions.__dataclass_fields__
-    changes = {name: value for name, value in vars(arguments).items() if value and name in names}
+    changes = {name: value for name, value in vars(arguments).items() if value and name in SIZES}
     config = replace(config, **changes)
     paths = draw(config, arguments.count, arguments.seed)
     process = distributed.setup(None if config.device == "auto" else config.device)
     scorer = make_scorer(config, arguments.run, process)
-    score = {
-        "full": scorer.full,
-        "other seed": lambda path: scorer.full(path, seed=scorer.seed + 1),
-        "cheap": scorer.cheap,
-    }
-    supernet = _hash(scorer.guide.model)
+    supernet = _hash(scorer.evaluator.model)
     places = {
         way: Journal(
             arguments.run / "cheap_scoring.jsonl",
-            {**_settings(scorer.options, way), "seed": scorer.seed, "supernet": supernet},
+            {**_settings(config, way), "seed": config.seed, "supernet": supernet},
         )
         for way in WAYS
     }
-    scorer.full(paths[0]), scorer.cheap(paths[0])  # reads the images
+    scorer.score(paths[0], "full"), scorer.score(paths[0], "cheap")  # reads the images
     for number, path in enumerate(paths, start=1):
-        row = [places[way].once(path, lambda p, way=way: score[way](p)) for way in WAYS]
+        row = [places[way].once(path, scorer, way) for way in WAYS]
         print(f"{number}/{len(paths)}", *(f"{entry['score']:.4f}" for entry in row), flush=True)
     found = {way: [places[way].known[path] for path in paths] for way in WAYS}
-    images = {
-        "full": scorer.images_by(scorer.options.full_way()),
-        "cheap": scorer.images_by(scorer.options.cheap_way()),
-    }
-    line = keep("cheap_scoring", **asdict(scorer.options), **summary(found, images))
+    images = {"full": scorer.images("full"), "cheap": scorer.images("cheap")}
+    sizes = {name: getattr(config, name) for name in SIZES}
+    line = keep("cheap_scoring", scoring=config.scoring, **sizes, **summary(found, images))
     for name in ("r", "tau", "tau_interval", "threshold", "passes", "images", "seconds", "saved"):
         print(f"{name}: {line[name]}")
 
@@ -77,9 +73,9 @@ def draw(config: SearchConfig, count: int, seed: int) -> list[tuple[int, ...]]:
     height, width = config.cost_image_size
     costs = Costs(space, width=config.width, image_size=(height, width))
     limits = Limits(config.max_macs, config.max_params)
-    drawer = Drawer(Legality(space, costs, limits), generator(seed, _PURPOSE), ())
-    drawer.draw_random(count)
-    return drawer.chosen
+    sampler = CandidateSampler(Constraints(space, costs, limits), generator(seed, _PURPOSE), ())
+    sampler.draw_random(count)
+    return sampler.chosen
 
 
 def summary(found: dict[str, list[dict[str, Any]]], images: dict[str, int]) -> dict[str, Any]:
@@ -133,11 +129,14 @@ class Journal:
             if entry["settings"] == settings:
                 self.known[tuple(entry["path"])] = entry
 
-    def once(self, path: tuple[int, ...], score: Any) -> dict[str, Any]:
+    def once(self, path: tuple[int, ...], scorer: Scorer, way: str) -> dict[str, Any]:
         """Scores a path, unless it is known."""
         if path not in self.known:
             start = time.perf_counter()
-            value = score(path)
+            if way == "other seed":
+                value = scorer.score(path, "full", seed=scorer.config.seed + 1)
+            else:
+                value = scorer.score(path, "full" if way == "full" else "cheap")
             entry = {
                 "path": list(path),
                 "score": value if value == value else None,
@@ -158,12 +157,12 @@ def _hash(model: torch.nn.Module) -> str:
     return digest.hexdigest()[:16]
 
 
-def _settings(options: ScoringOptions, way: str) -> dict[str, Any]:
+def _settings(config: SearchConfig, way: str) -> dict[str, Any]:
     cheap = way == "cheap"
     used = {
-        name: value
-        for name, value in asdict(options).items()
-        if name != "scoring" and (name.startswith("cheap_") == cheap or name.endswith("batch"))
+        name: getattr(config, name)
+        for name in SIZES
+        if name.startswith("cheap_") == cheap or name.endswith("batch")
     }
     return {"way": way, **used}
 
@@ -174,10 +173,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--count", type=int, default=40, help="candidates, %(default)s")
     parser.add_argument("--seed", type=int, default=0, help="of their draws, %(default)s")
     parser.add_argument("--threads", type=int, default=1, help="of torch, %(default)s")
-    for name, kind in ScoringOptions.__annotations__.items():
-        if kind is int:
-            option = f"--{name.replace('_', '-')}"
-            parser.add_argument(option, type=int, help="instead of the search's own")
+    for name in SIZES:
+        option = f"--{name.replace('_', '-')}"
+        parser.add_argument(option, type=int, help="instead of the search's own")
     return parse(parser)
 
 

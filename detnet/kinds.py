@@ -1,9 +1,14 @@
-"""Whether values from a file are of the kinds that the annotations of our own code ask for."""
+"""Values from a file: of the kinds that our annotations ask for, and records made of them."""
 
 import math
 import types
 from collections.abc import Mapping
-from typing import Any, Literal, Union, get_args, get_origin
+from dataclasses import MISSING, fields, is_dataclass
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from detnet.errors import InputError
+
+Record = TypeVar("Record")
 
 LARGEST = 2**63 - 1  # what arrays and tensors can hold
 # What values of the right kinds that do not fit one another make torch, numpy and ours raise.
@@ -62,6 +67,54 @@ def say_kind(hint: Any) -> str:
     plain = {bool: "true or false", int: "a whole number", float: "a finite number", str: "a text"}
     more = {dict: "an object", list: "a list", tuple: "a list", type(None): "nothing"}
     return (plain | more).get(origin or hint, str(hint))
+
+
+def read_record(kind: type[Record], content: Any, where: str) -> Record:
+    """Makes a dataclass of what a JSON file holds, and the dataclasses that it is made of.
+
+    Raises:
+        InputError: naming the place and what is missing, unknown or of the wrong kind there.
+    """
+    if not isinstance(content, Mapping):
+        raise InputError(f"{where}: holds no record, but a {type(content).__name__}")
+    hints = get_type_hints(kind)
+    known = {entry.name: entry for entry in fields(kind)}  # type: ignore[arg-type]
+    strange = [name for name in content if name not in known]
+    missing = [
+        name
+        for name, entry in known.items()
+        if name not in content and entry.default is MISSING and entry.default_factory is MISSING
+    ]
+    if strange or missing:
+        what = f"{strange[0]!r} is not known" if strange else f"{missing[0]!r} is missing"
+        raise InputError(f"{where}: written by another version, or damaged: {what}")
+    return kind(
+        **{
+            name: _read_value(value, hints[name], f"{where}: {name}")
+            for name, value in content.items()
+        }
+    )
+
+
+def _read_value(value: Any, hint: Any, where: str) -> Any:
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        if value is None and type(None) in arguments:
+            return None
+        records = [each for each in arguments if is_dataclass(each) or get_origin(each) is tuple]
+        if records:
+            return _read_value(value, records[0], where)
+    if isinstance(hint, type) and is_dataclass(hint):
+        return read_record(hint, value, where)
+    if origin is tuple and isinstance(value, list):
+        kinds = arguments[:1] * len(value) if arguments[-1] is Ellipsis else arguments
+        if len(kinds) == len(value):
+            return tuple(_read_value(*pair, where) for pair in zip(value, kinds, strict=True))
+    if origin is dict and isinstance(value, Mapping):
+        return {name: _read_value(entry, arguments[1], where) for name, entry in value.items()}
+    if not of_kind(value, hint):
+        raise InputError(f"{where}: must be {say_kind(hint)}, got {str(value)[:60]!r}")
+    return value
 
 
 def _plural(hint: Any) -> str:

@@ -14,8 +14,8 @@ from detnet.detectors import DETECTORS
 from detnet.engine.distributed import Process
 from detnet.errors import InputError
 from detnet.evaluation.coco import HEADLINE
+from detnet.search.candidates import make_search_method
 from detnet.search.run import SearchRun
-from detnet.search.searching import make_search_method
 from detnet.search.trainings import (
     finetune_config,
     pretrain_config,
@@ -50,9 +50,9 @@ def check(run: SearchRun) -> list[str]:
     if config.detector in (*MASK_DETECTORS, *KEYPOINT_DETECTORS):
         raise InputError(f"detector {config.detector}: a search is guided by boxes; choose another")
     _require_data(run)
-    legality = run.legality("cpu")
-    path = legality.require_possible()
-    make_search_method(run, legality)
+    constraints = run.constraints("cpu")
+    path = constraints.require_possible()
+    make_search_method(run, constraints)
     if config.pretrain_sampling == "bins" and not config.from_scratch:
         run.sampler(bins=True)
     for group, training in _trainings(run, path).items():

@@ -10,7 +10,7 @@ import torch
 from detnet.data.classification.shards import index_images
 from detnet.engine.memory import keep_freed_memory
 from detnet.search.run import SearchRun
-from detnet.search.scoring.scoring import ScoringOptions
+from detnet.search.scoring.evaluator import ScoringBudget
 from detnet.search.split import counts_of
 from detnet.search.trainings import (
     finetune_config,
@@ -129,16 +129,15 @@ def _training(name: str, training: PretrainConfig | TrainConfig, pace: _Pace, im
 
 def _search(run: SearchRun, pace: _Pace, images: int) -> str:
     config = run.config
-    names = ScoringOptions.__dataclass_fields__
-    options = ScoringOptions(**{name: getattr(config, name) for name in names})
-    way = options.cheap_way() if config.scoring == "cheap" else options.full_way()
-    scored = min(way.score_images or images, images)
+    budget = ScoringBudget.of(config, config.scoring)
+    scored = min(budget.score_images or images, images)
     candidates = config.population * config.generations
-    each = way.recalibration_images + scored
+    each = budget.recalibration_images + scored
     seconds = _FORWARD * pace.seconds * candidates * each
     return (
-        f"  search: {candidates:,} candidates × {each:,} images ({way.recalibration_images:,} to "
-        f"recalibrate on, {scored:,} to score on), {pace.macs * candidates * each:.2g} "
+        f"  search: {candidates:,} candidates × {each:,} images ("
+        f"{budget.recalibration_images:,} to recalibrate on, {scored:,} to score on), "
+        f"{pace.macs * candidates * each:.2g} "
         f"multiply-adds in all; about {_duration(seconds)} for one worker"
     )
 

@@ -8,14 +8,13 @@ from typing import Any
 from detnet.engine import distributed
 from detnet.engine.runs import RunFolder
 from detnet.errors import InputError
+from detnet.search.candidates import search
 from detnet.search.checks import check
 from detnet.search.config import PHASES, SearchConfig, absolute
-from detnet.search.guided import pretrain_guide
 from detnet.search.run import SearchRun, begin, open_config
-from detnet.search.searching import search
-from detnet.search.split import carve, carved_out
+from detnet.search.split import kept_apart, write_split
 from detnet.search.standalone.sharing import read_json
-from detnet.search.standalone.train import is_complete
+from detnet.search.standalone.training import is_complete
 from detnet.search.supernet import finetune_supernet, pretrain_supernet
 from detnet.search.trainings import (
     finetune_config,
@@ -157,7 +156,7 @@ def _open(
         if process.main:
             if not resume:
                 begin(settings, folder)
-            notes += carve(settings, folder)
+            notes += write_split(settings, folder)
         distributed.barrier()
         due = phases_of(settings)
         if only is not None:
@@ -184,10 +183,14 @@ def _pretrain(run: SearchRun) -> bool:
         else pretrain_config(run.config, run.folder)
     )
     sampler = run.sampler(bins=run.config.pretrain_sampling == "bins", first=True)
-    if run.config.by_classes:
-        left_out = carved_out(run.folder)
-        return pretrain_guide(config, folder, sampler, left_out, resume=resume, watch=run.watch)
-    return pretrain_supernet(config, folder, sampler, resume=resume, watch=run.watch)
+    return pretrain_supernet(
+        config,
+        folder,
+        sampler,
+        left_out=kept_apart(run.folder) if run.config.by_classes else (),
+        resume=resume,
+        watch=run.watch,
+    )
 
 
 def _finetune(run: SearchRun) -> bool:

@@ -13,9 +13,9 @@ from detnet.engine.runs import RunFolder
 from detnet.errors import InputError
 from detnet.plugins import load_plugins
 from detnet.search.config import SearchConfig, absolute, read_config, write_config
-from detnet.search.costs.limits import Costs, Legality, Limits, path_latency
-from detnet.search.paths import MacBins, PathSampler
+from detnet.search.costs.constraints import Constraints, Costs, Limits, path_latency
 from detnet.search.standalone.sharing import read_json, write_json
+from detnet.search.supernet import MacBins, PathSampler
 from detnet.training.run_state import Watch
 
 _BINS_CLASSES = 1000  # the release counts the classifier of ImageNet, whatever the data
@@ -51,11 +51,11 @@ class SearchRun:
             return ()
         return self.costs.smallest(), self.costs.largest()
 
-    def legality(self, device: str = "cpu", known: Any = None) -> Legality:
+    def constraints(self, device: str = "cpu", known: Any = None) -> Constraints:
         """What the search may take; time is measured on `device` as networks run there.
 
         Args:
-            known: costs that were recorded earlier, see `Legality`.
+            known: costs that were recorded earlier, see `Constraints`.
         """
         import torch
 
@@ -71,7 +71,7 @@ class SearchRun:
                 device=device,
                 bf16=dtype is not None,
             )
-        return Legality(self.space, self.costs, limits, latency, known=known)
+        return Constraints(self.space, self.costs, limits, latency, known=known)
 
     def sampler(self, *, bins: bool, first: bool = False) -> PathSampler:
         """Draws the paths of a supernet's training.

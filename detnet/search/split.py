@@ -16,7 +16,7 @@ from detnet.data.reading import load_annotations
 from detnet.errors import InputError
 from detnet.files import write_text
 from detnet.search.config import SearchConfig
-from detnet.search.scoring.scoring import CARVED_CLASSES
+from detnet.search.scoring.scorer import CLASSES_FILE
 from detnet.search.standalone.sharing import read_json, write_json
 from detnet.training.classification.evaluate import split_folder
 
@@ -25,7 +25,7 @@ _RECORD = "source.json"  # what was carved; written last
 _SHOWN = 12  # digits of a hash in messages
 
 
-def carve(config: SearchConfig, run: Path) -> list[str]:
+def write_split(config: SearchConfig, run: Path) -> list[str]:
     """Parts the training images into those to train supernets on and those to score on.
 
     Writes RUN/data/train.json and search.json, boxes only, whose file names start where the data
@@ -75,9 +75,9 @@ def training_images(config: SearchConfig) -> Path:
     return find_split(Path(config.data), config.train_split).images
 
 
-def carved_out(run: Path) -> list[int]:
+def kept_apart(run: Path) -> list[int]:
     """The images of the classification folder that are kept apart, by place in its listing."""
-    return [int(index) for index in read_json(run / "data" / CARVED_CLASSES)["search"]]
+    return [int(index) for index in read_json(run / "data" / CLASSES_FILE)["search"]]
 
 
 def _part_annotations(config: SearchConfig, folder: Path) -> tuple[dict[str, int], list[str]]:
@@ -123,7 +123,7 @@ def _part_classes(config: SearchConfig, folder: Path) -> tuple[dict[str, int], l
         theirs = [val.image_path(index) for index in range(len(val))] if val else []
         chosen, skipped = choose(mine, theirs, wanted=wanted, seed=config.seed)
     _require_some(chosen, str(images.path))
-    write_json(folder / CARVED_CLASSES, {"search": chosen})
+    write_json(folder / CLASSES_FILE, {"search": chosen})
     split = find_split(Path(config.data), config.train_split)
     counts = {"train": len(images) - len(chosen), "search": len(chosen)}
     counts["detection"] = len(load_annotations(split)[0])

@@ -1,29 +1,129 @@
 """Trains a supernet, as a classifier and then under a detector: one path a step."""
 
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 from torch import nn
 
+from detnet.backbones.spaces.space import Space
 from detnet.backbones.spaces.supernet import find_supernet
+from detnet.coco.flat import FlatBytes
+from detnet.data.classification.image_folder import ImageFolder
 from detnet.detectors.supernet import take_path
 from detnet.engine.distributed import Process
-from detnet.search.paths import PathSampler
+from detnet.errors import InputError
 from detnet.training.classification.config import PretrainConfig
-from detnet.training.classification.train import PretrainTask
+from detnet.training.classification.train import PretrainTask, Split
 from detnet.training.detection.config import TrainConfig
 from detnet.training.detection.train import DetectionTask
 from detnet.training.run import run_task
 from detnet.training.run_state import Watch
 
+_PURPOSE = 11  # keeps these draws apart from others of the same seed
+_TRIES = 500  # the release's
+
+
+@dataclass(frozen=True)
+class MacBins:
+    """Ranges of multiply-adds, of which each step takes one and draws a path within it.
+
+    A path drawn gene by gene has nearly always a middling cost; by ranges, cheap and dear networks
+    are trained as often. The release's are 290 to 360 million in tens, tail and classifier counted.
+
+    Args:
+        low: of the first range.
+        high: of the last one.
+        width: of each.
+        macs: multiply-adds of a path.
+
+    Raises:
+        InputError: no range.
+    """
+
+    low: float
+    high: float
+    width: float
+    macs: Callable[[tuple[int, ...]], float]
+
+    def __post_init__(self) -> None:
+        if not 0 < self.width <= self.high - self.low:
+            raise InputError(
+                f"bins of {self.width:g} multiply-adds do not fit between {self.low:g} and "
+                f"{self.high:g}"
+            )
+
+    @property
+    def count(self) -> int:
+        return int((self.high - self.low) / self.width + 0.5)
+
+
+@dataclass(frozen=True)
+class PathSampler:
+    """Draws the path of each step from the seed and the step's number alone.
+
+    So all processes take the same one, and a resumed run goes on as if it had never stopped.
+
+    Args:
+        space: of the supernet.
+        seed: of the run.
+        bins: by ranges of cost, as DetNAS pre-trains; None draws every gene uniformly, as it
+            fine-tunes.
+        single: the first steps, all of which take the first choices, after which those give their
+            weights to all others. Not in the paper: where steps are few, 20 open blocks learn
+            nothing together before each has learnt something (LOG.md has the measurement).
+
+    Paper: Chen et al. 2019, arXiv:1903.10979, Section 3; the ranges are the release's.
+    """
+
+    space: Space
+    seed: int
+    bins: MacBins | None = None
+    single: int = 0
+
+    def path(self, iteration: int) -> tuple[int, ...]:
+        """The path of the step after `iteration` others.
+
+        Where 500 draws miss the range, which happens at the ends of a space, the nearest is taken.
+        """
+        if iteration < self.single:
+            return self.space.check([0] * len(self.space.genes))
+        rng = np.random.default_rng(np.random.SeedSequence((self.seed, _PURPOSE, iteration)))
+        if self.bins is None:
+            return self._draw(rng)
+        low = self.bins.low + int(rng.integers(self.bins.count)) * self.bins.width
+        middle = low + self.bins.width / 2
+        nearest, distance = self._draw(rng), float("inf")
+        for _ in range(_TRIES):
+            path = self._draw(rng)
+            off = abs(self.bins.macs(path) - middle)
+            if off < distance:
+                nearest, distance = path, off
+            if off <= self.bins.width / 2:
+                break
+        return nearest
+
+    def _draw(self, rng: np.random.Generator) -> tuple[int, ...]:
+        counts = [len(gene.choices) for gene in self.space.genes]
+        return self.space.check(rng.integers(counts).tolist())
+
 
 def pretrain_supernet(
-    config: PretrainConfig, run: Path, sampler: PathSampler, *, resume: bool, watch: Watch
+    config: PretrainConfig,
+    run: Path,
+    sampler: PathSampler,
+    *,
+    left_out: Collection[int] = (),
+    resume: bool,
+    watch: Watch,
 ) -> bool:
     """Trains a supernet on classes of images.
 
     Args:
         config: an ordinary classification run's, its backbone "supernet".
         run: the run's folder; new unless resumed.
+        left_out: indices of images in the folder's listing that it does not see.
 
     Returns:
         True when the run is complete, False when it was interrupted and can be resumed.
@@ -31,7 +131,11 @@ def pretrain_supernet(
     Paper: Chen et al. 2019, arXiv:1903.10979, Section 3.1, step 1.
     """
     return run_task(
-        config, run, lambda p: SupernetPretraining(config, p, sampler), resume=resume, watch=watch
+        config,
+        run,
+        lambda process: SupernetPretraining(config, process, sampler, left_out),
+        resume=resume,
+        watch=watch,
     )
 
 
@@ -59,9 +163,20 @@ class SupernetPretraining(PretrainTask):
 
     partial = True
 
-    def __init__(self, config: PretrainConfig, process: Process, sampler: PathSampler) -> None:
+    def __init__(
+        self,
+        config: PretrainConfig,
+        process: Process,
+        sampler: PathSampler,
+        left_out: Collection[int] = (),
+    ) -> None:
+        self._left_out = left_out  # asked for by what follows
         super().__init__(config, process)
         self._sampler = sampler
+
+    def read_folders(self) -> tuple[Split, Split | None]:
+        train, val = super().read_folders()
+        return _without(train, self._left_out) if self._left_out else train, val
 
     def prepare(self, model: nn.Module, iteration: int) -> None:
         _walk(model, self._sampler, iteration)
@@ -86,3 +201,13 @@ def _walk(model: nn.Module, sampler: PathSampler, iteration: int) -> None:
         assert supernet is not None  # or there was no path to take until now
         supernet.spread()
     take_path(model, sampler.path(iteration))
+
+
+def _without(images: Split, left_out: Collection[int]) -> Split:
+    """The same listing but for some of its images."""
+    kept = np.setdiff1d(np.arange(len(images)), np.array(sorted(left_out), dtype=np.int64))
+    names = FlatBytes.of(images.names[int(index)] for index in kept)
+    if isinstance(images, ImageFolder):
+        return replace(images, labels=images.labels[kept], names=names)
+    columns = {name: getattr(images, name)[kept] for name in ("shard_of", "offsets", "sizes")}
+    return replace(images, labels=images.labels[kept], names=names, **columns)

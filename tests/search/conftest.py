@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,27 +18,25 @@ from detnet.data.transforms import eval_transform
 from detnet.detectors.build import info_of
 from detnet.detectors.files import save_model
 from detnet.detectors.supernet import take_path
+from detnet.search.config import SearchConfig
 from detnet.training.detection.config import make_config, write_config
 
 SPACE = ShuffleSpace(8, tuple(Row(f"c{n}", 1, 16 * (n - 1)) for n in range(2, 6)), 16)
 
 
-@dataclass(frozen=True)
-class SearchSettings:
+def scoring_settings(**changes: Any) -> SearchConfig:
     """The settings of a search that scoring goes by."""
-
-    guide: str = "detection"
-    precision: str = "fp32"
-    seed: int = 3
-    workers: int = 0
-    search_annotations: str | None = None
-    search_images_folder: str | None = None
-    scoring: str = "full"
-    recalibration_images: int = 72
-    recalibration_batch: int = 1
-    cheap_recalibration_images: int = 4
-    cheap_score_images: int = 2
-    cheap_proposals: int = 60
+    values: dict[str, Any] = {
+        "precision": "fp32",
+        "seed": 3,
+        "workers": 0,
+        "recalibration_images": 72,
+        "recalibration_batch": 1,
+        "cheap_recalibration_images": 4,
+        "cheap_score_images": 2,
+        "cheap_proposals": 60,
+    }
+    return SearchConfig(**{**values, **changes})
 
 
 @pytest.fixture(scope="session")

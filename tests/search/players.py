@@ -11,7 +11,7 @@ from typing import Any
 
 import sqlalchemy
 
-from detnet.search.costs.limits import Legality, Limits
+from detnet.search.costs.constraints import Constraints, Limits
 from detnet.search.methods.evolution import Evolution
 from detnet.search.methods.method import Method
 from detnet.search.study.records import Candidate, read_candidates
@@ -19,7 +19,7 @@ from detnet.search.study.study import SearchStudy, open_study
 from detnet.search.study.worker import CheckStop, work
 
 
-class Known(Legality):
+class Known(Constraints):
     """Costs by a rule, so that no network is built."""
 
     def __init__(self, genes: int = 12, limits: Limits | None = None) -> None:
@@ -68,7 +68,7 @@ def play(
         study,
         method(generations),
         scoring,
-        legality=Known(),
+        constraints=Known(),
         stop=stop,
         watch=watch,
         worker="here",
@@ -108,7 +108,7 @@ def take_part(
             study,
             method(generations),
             slow,
-            legality=Known(),
+            constraints=Known(),
             stop=lambda: False,
             watch=lambda event: None,
             worker=name,

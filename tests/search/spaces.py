@@ -9,7 +9,7 @@ from detnet.backbones.base import Backbone, FeatureInfo
 from detnet.backbones.spaces.shuffle_space import Row, ShuffleSpace
 from detnet.backbones.spaces.space import Gene, Space
 from detnet.backbones.spaces.supernet import Supernet
-from detnet.search.costs.limits import Costs, Legality, Limits
+from detnet.search.costs.constraints import Constraints, Costs, Limits
 
 TINY = ShuffleSpace(stem_channels=8, rows=(Row("c2", 1, 24), Row("c3", 2, 48)))  # 64 networks
 
@@ -61,5 +61,5 @@ def everything(
     latency: Callable[[tuple[int, ...]], float] | None = None,
     *,
     size: tuple[int, int] = (64, 96),
-) -> Legality:
-    return Legality(space, Costs(space, image_size=size), limits, latency)
+) -> Constraints:
+    return Constraints(space, Costs(space, image_size=size), limits, latency)

@@ -17,10 +17,10 @@ import torch
 import yaml
 
 from detnet.errors import InputError
+from detnet.search.candidates import winner_of
 from detnet.search.config import SearchConfig, make_config
 from detnet.search.phases import join, phases_of, run_phases
 from detnet.search.run import SearchRun, begin
-from detnet.search.searching import winner_of
 from detnet.search.study.records import Record
 from detnet.training.classification.config import read_config as read_pretrain_config
 from detnet.training.detection.config import read_config as read_train_config

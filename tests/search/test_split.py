@@ -10,7 +10,7 @@ from PIL import Image
 
 from detnet.errors import InputError
 from detnet.search.config import make_config
-from detnet.search.split import carve, carved_out, choose, counts_of
+from detnet.search.split import choose, counts_of, kept_apart, write_split
 from detnet.search.trainings import finetune_config
 from detnet.training.detection.model_and_data import load_material
 from tests.data.voc_devkit import write_devkit
@@ -34,7 +34,7 @@ def files_of(run: Path, name: str) -> list[str]:
 def carved(run: Path, data: Path, **changes: Any) -> list[str]:
     run.mkdir(exist_ok=True)
     config = make_config(None, {"data": str(data), "search_images": 4, **changes})
-    return carve(config, run)
+    return write_split(config, run)
 
 
 def test_both_parts_make_up_the_training_images(data: Path, tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ def test_classes_are_parted_where_they_guide(data: Path, tmp_path: Path) -> None
     run = tmp_path / "run"
     changes = {"guide": "classification", "pretrain_data": str(classes)}
     notes = carved(run, data, **changes)
-    chosen = carved_out(run)
+    chosen = kept_apart(run)
     assert len(chosen) == 4 and 0 <= min(chosen) <= max(chosen) < 16
     assert "4 of 16 training images" in notes[0]
     assert counts_of(run) == {"train": 12, "search": 4, "detection": 12}

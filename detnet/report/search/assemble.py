@@ -31,7 +31,7 @@ from detnet.report.search.records import (
     SearchRecord,
 )
 from detnet.report.search.summary import summarise
-from detnet.search.costs.limits import Costs
+from detnet.search.costs.constraints import Costs
 from detnet.search.study.storage import quiet, reaching
 from detnet.search.study.study import Record, load_study, read_candidates
 

@@ -1,7 +1,7 @@
 """Multiply-adds and parameters of every network of a space, without building the networks."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,9 +15,9 @@ from detnet.backbones.shufflenet import ShuffleBlock, conv_unit
 from detnet.backbones.spaces.shuffle_space import ShuffleSpace
 from detnet.backbones.spaces.space import Space
 from detnet.errors import InputError
-from detnet.search.costs.extremes import Path, descend, within_both
 
 CostName = Literal["macs", "params"]
+SpacePath = tuple[int, ...]  # one choice for each gene of a space
 
 
 class Costs:
@@ -46,8 +46,8 @@ class Costs:
     ) -> None:
         self.space, self.width, self.image_size = space, width, image_size
         self._require_large_enough()
-        self._known: dict[Path, tuple[int, int]] = {}
-        self._tails: dict[tuple[Path, int], int] = {}
+        self._known: dict[SpacePath, tuple[int, int]] = {}
+        self._tails: dict[tuple[SpacePath, int], int] = {}
         self._table = _measure(space, width, image_size) if type(space) is ShuffleSpace else None
 
     def macs(self, path: Sequence[int]) -> int:
@@ -75,7 +75,7 @@ class Costs:
             self._tails[key] = total - self.macs(path)
         return self.macs(path) + self._tails[key]
 
-    def smallest(self, cost: CostName = "macs", *, enough: float = -math.inf) -> Path:
+    def smallest(self, cost: CostName = "macs", *, enough: float = -math.inf) -> SpacePath:
         """Finds the path of least cost.
 
         Args:
@@ -87,14 +87,14 @@ class Costs:
         value = self.macs if cost == "macs" else self.params
         return descend(self.space, value, self._ends(), enough=enough)
 
-    def largest(self, cost: CostName = "macs") -> Path:
+    def largest(self, cost: CostName = "macs") -> SpacePath:
         """Finds the path of most cost."""
         if self._table is not None:
             return self.space.check(self._table.best(cost, max))
         value = self.macs if cost == "macs" else self.params
         return descend(self.space, lambda path: -value(path), self._ends())
 
-    def within(self, macs: float, params: float) -> Path | None:
+    def within(self, macs: float, params: float) -> SpacePath | None:
         """Finds a path of at most so many multiply-adds and parameters, None if there is none.
 
         Exact in a shuffle space; in others None means that none was found.
@@ -103,7 +103,7 @@ class Costs:
             bounds = (macs - self._table.stem[0], params - self._table.stem[1])
             return within_both(self._table.rows, bounds) or None
 
-        def excess(path: Path) -> float:
+        def excess(path: SpacePath) -> float:
             return max(self.macs(path) / macs, self.params(path) / params)
 
         # A network is built for each path that is tried: what is enough is enough.
@@ -128,7 +128,7 @@ class Costs:
     def _images(self) -> Tensor:
         return torch.empty(1, 3, *self.image_size, device="meta")
 
-    def _ends(self) -> list[Path]:
+    def _ends(self) -> list[SpacePath]:
         genes = self.space.genes
         return [(0,) * len(genes), tuple(len(gene.choices) - 1 for gene in genes)]
 
@@ -145,24 +145,24 @@ class Costs:
 
 
 @dataclass(frozen=True)
-class _Table:
+class _BlockCosts:
     """Multiply-adds and parameters: of the stem, and of each choice of each block."""
 
     stem: tuple[int, int]
     rows: tuple[tuple[tuple[int, int], ...], ...]
 
-    def total(self, cost: CostName, path: Path) -> int:
+    def total(self, cost: CostName, path: SpacePath) -> int:
         column = 0 if cost == "macs" else 1
         chosen = zip(self.rows, path, strict=True)
         return self.stem[column] + sum(row[index][column] for row, index in chosen)
 
-    def best(self, cost: CostName, better: Callable[[Sequence[int]], int]) -> Path:
+    def best(self, cost: CostName, better: Callable[[Sequence[int]], int]) -> SpacePath:
         column = 0 if cost == "macs" else 1
         columns = [[pair[column] for pair in row] for row in self.rows]
         return tuple(values.index(better(values)) for values in columns)
 
 
-def _measure(space: ShuffleSpace, width: float, image_size: tuple[int, int]) -> _Table:
+def _measure(space: ShuffleSpace, width: float, image_size: tuple[int, int]) -> _BlockCosts:
     space, norm = space.scaled(width), make_norm("batch")
     known: dict[tuple[int, ...], tuple[tuple[int, int], ...]] = {}
     rows = []
@@ -177,7 +177,7 @@ def _measure(space: ShuffleSpace, width: float, image_size: tuple[int, int]) -> 
                 known[key] = tuple(cost for cost, _ in runs)
                 features = runs[0][1]
             rows.append(known[key])
-    return _Table(stem, tuple(rows))
+    return _BlockCosts(stem, tuple(rows))
 
 
 def _run(module: nn.Module, features: Tensor) -> tuple[tuple[int, int], Tensor]:
@@ -185,3 +185,87 @@ def _run(module: nn.Module, features: Tensor) -> tuple[tuple[int, int], Tensor]:
     outputs: list[Tensor] = []
     macs = count_macs(lambda: outputs.append(module(features)))
     return (macs, count_params(module)), outputs[0]
+
+
+def descend(
+    space: Space,
+    value: Callable[[SpacePath], float],
+    starts: Iterable[Sequence[int]],
+    *,
+    enough: float = -math.inf,
+    sweeps: int = 20,
+) -> SpacePath:
+    """Looks for the path of least value by changing one gene at a time.
+
+    From every start each gene in turn takes its best choice, until a whole sweep changes nothing.
+    The result cannot be bettered by any one gene; where genes depend on one another, changing two
+    at once might.
+
+    Args:
+        space: whose paths.
+        value: what shall be small.
+        starts: paths to begin at, of which there is at least one.
+        enough: a path of at most this value is returned as soon as it is met.
+        sweeps: of a start, at most.
+    """
+    best: tuple[float, SpacePath] | None = None
+    for start in starts:
+        path = space.check(start)
+        found = _descend_from(space, value, (value(path), path), enough, sweeps)
+        best = found if best is None else min(best, found)
+        if best[0] <= enough:
+            break
+    assert best is not None
+    return best[1]
+
+
+def _descend_from(
+    space: Space,
+    value: Callable[[SpacePath], float],
+    best: tuple[float, SpacePath],
+    enough: float,
+    sweeps: int,
+) -> tuple[float, SpacePath]:
+    for _ in range(sweeps):
+        before = best
+        for number, gene in enumerate(space.genes):
+            for choice in range(len(gene.choices)):
+                if best[0] <= enough:
+                    return best
+                path = space.check((*best[1][:number], choice, *best[1][number + 1 :]))
+                if path != best[1] and (now := value(path)) < best[0]:
+                    best = (now, path)
+        if best == before:
+            break
+    return best
+
+
+def within_both(
+    rows: Sequence[Sequence[tuple[int, int]]], bounds: tuple[float, float]
+) -> SpacePath:
+    """Finds one choice of every row so that both sums of its pairs are at most the bounds.
+
+    Exact: after each row the sums that are beaten in both numbers are dropped, which leaves a few
+    hundred of a shuffle space's 4²⁰.
+
+    Args:
+        rows: for every choice of a gene, what it adds to the two sums.
+        bounds: of the two sums.
+
+    Returns:
+        The choices, or () when there are none.
+    """
+    front: list[tuple[int, int, SpacePath]] = [(0, 0, ())]
+    for row in rows:
+        sums = sorted(
+            (first + more[0], second + more[1], (*path, index))
+            for first, second, path in front
+            for index, more in enumerate(row)
+        )
+        front, least = [], math.inf
+        for entry in sums:
+            if entry[1] < least:
+                front.append(entry)
+                least = entry[1]
+    fitting = (path for *sums_, path in front if sums_[0] <= bounds[0] and sums_[1] <= bounds[1])
+    return next(fitting, ())

@@ -4,11 +4,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from detnet.errors import InputError
-from detnet.search.methods.drawing import Drawer
-from detnet.search.methods.method import Method, Path, Scored, require_sizes
+from detnet.search.methods.method import CandidateSampler, Method, Scored, SpacePath, require_sizes
 
 if TYPE_CHECKING:
-    from detnet.search.costs.limits import Legality
+    from detnet.search.costs.constraints import Constraints
 
 
 class Evolution(Method):
@@ -22,7 +21,7 @@ class Evolution(Method):
     path as visited only after it is scored.
 
     Args:
-        legality, seed, population, generations: see `Method`.
+        constraints, seed, population, generations: see `Method`.
         parents: how many of the best.
         mutations: how many mutants in a generation.
         crossovers: how many crossovers in a generation.
@@ -43,7 +42,7 @@ class Evolution(Method):
 
     def __init__(
         self,
-        legality: "Legality",
+        constraints: "Constraints",
         *,
         seed: int = 0,
         population: int = 50,
@@ -53,24 +52,24 @@ class Evolution(Method):
         crossovers: int = 20,
         mutation_rate: float = 0.1,
     ) -> None:
-        super().__init__(legality, seed=seed, population=population, generations=generations)
+        super().__init__(constraints, seed=seed, population=population, generations=generations)
         require_sizes(parents=parents)
         require_children(population, mutations, crossovers, mutation_rate)
         self.parents, self.mutations, self.crossovers = parents, mutations, crossovers
         self.mutation_rate = mutation_rate
 
-    def choose(self, drawer: Drawer, history: Sequence[Scored]) -> None:
+    def choose(self, sampler: CandidateSampler, history: Sequence[Scored]) -> None:
         best = self.best(history)
         if not best:
             return
 
-        def pick() -> Path:
-            return best[int(drawer.rng.random() * len(best))]
+        def pick() -> SpacePath:
+            return best[int(sampler.rng.random() * len(best))]
 
-        drawer.mutate(pick, self.mutations, self.mutation_rate)
-        drawer.cross(pick, self.crossovers)
+        sampler.mutate(pick, self.mutations, self.mutation_rate)
+        sampler.cross(pick, self.crossovers)
 
-    def best(self, history: Sequence[Scored]) -> list[Path]:
+    def best(self, history: Sequence[Scored]) -> list[SpacePath]:
         """The parents: the best first; failed candidates are never among them."""
         scored = [(-one.score, one.path) for one in history if one.score is not None]
         return [path for _, path in sorted(scored, key=lambda pair: pair[0])][: self.parents]

@@ -9,20 +9,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from detnet.errors import InputError
-from detnet.search.methods.drawing import Drawer
 from detnet.tables import NameTable
 
 if TYPE_CHECKING:
-    from detnet.search.costs.limits import Legality
+    from detnet.search.costs.constraints import Constraints
+import itertools
+from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING, ClassVar
 
-Path = tuple[int, ...]
+SpacePath = tuple[int, ...]  # one choice for each gene of a space
+_TRIES = 100  # per path that is wanted
+_LISTED = 4096  # spellings up to which a space is listed when chance finds no more
 _PURPOSE = 5  # sets these draws apart from all others of the same seed
 
 METHODS = NameTable(
     "search method",
     {
         "evolution": "detnet.search.methods.evolution:Evolution",
-        "random": "detnet.search.methods.random_search:RandomSearch",
+        "random": "detnet.search.methods.method:RandomSearch",
         "nsga2": "detnet.search.methods.nsga2:Nsga2",
     },
 )
@@ -38,7 +42,7 @@ class Scored:
         costs: "macs", "params", "latency_ms", as recorded.
     """
 
-    path: Path
+    path: SpacePath
     values: tuple[float, ...] | None
     costs: dict[str, float] = field(default_factory=dict)
 
@@ -50,11 +54,114 @@ class Scored:
         return self.values[0]
 
 
+class CandidateSampler:
+    """Chooses the paths of one generation, none of them twice and none seen before.
+
+    A mutant or crossover that is not new or not legal is drawn anew, up to 100 times as often as
+    paths are wanted (DetNAS's release counts only its successes, and so may never end). Random
+    ones fill what is missing.
+
+    Args:
+        constraints: says which paths may be scored, and of which space.
+        rng: of this generation alone.
+        seen: paths of earlier generations.
+    """
+
+    def __init__(
+        self, constraints: "Constraints", rng: np.random.Generator, seen: Collection[SpacePath]
+    ) -> None:
+        self.constraints, self.rng = constraints, rng
+        self.space = constraints.space
+        self.chosen: list[SpacePath] = []
+        self._seen = set(seen)
+        self._counts = np.array([len(gene.choices) for gene in self.space.genes])
+
+    def draw_random(self, count: int) -> None:
+        """Chooses up to `count` paths, every spelling of a legal one equally likely.
+
+        When chance does not find enough, a small space is listed, so that none of its paths is
+        missed. In a large one, random paths are brought within the limits: gene by gene, in random
+        order, they take the choices of a legal path until they are legal. Those paths are not
+        uniform among the legal.
+        """
+        count -= self._collect(count, self._random)
+        if count <= 0:
+            return
+        if math.prod(self._counts.tolist()) <= _LISTED:
+            spellings = itertools.product(*(range(int(most)) for most in self._counts))
+            paths = sorted({self.space.check(path) for path in spellings} - self._seen)
+            order = iter(self.rng.permutation(len(paths)).tolist())
+            self._collect(count, lambda: paths[next(order)], tries=len(paths))
+        else:
+            try:
+                legal = self.constraints.require_possible()
+            except InputError:  # which is said where a search starts; here there is no more
+                return
+            self._collect(count, lambda: self._repaired(legal))
+
+    def mutate(self, pick: Callable[[], SpacePath], count: int, rate: float) -> None:
+        """Chooses up to `count` mutants.
+
+        Args:
+            pick: draws a parent.
+            count: how many.
+            rate: chance of each gene to be redrawn among all of its choices, its own included.
+        """
+
+        def make() -> SpacePath:
+            parent = pick()
+            redrawn = self.rng.random(len(parent)) < rate
+            return self._spelt(np.where(redrawn, self._uniform(), parent))
+
+        self._collect(count, make)
+
+    def cross(self, pick: Callable[[], SpacePath], count: int) -> None:
+        """Chooses up to `count` paths that have each gene from one of two parents, evenly."""
+
+        def make() -> SpacePath:
+            one, other = pick(), pick()
+            return self._spelt(np.where(self.rng.random(len(one)) < 0.5, one, other))
+
+        self._collect(count, make)
+
+    def _collect(
+        self, count: int, make: Callable[[], SpacePath], *, tries: int | None = None
+    ) -> int:
+        """Takes what is new and legal of what is made, and tells how many that was."""
+        before = len(self.chosen)
+        for _ in range(_TRIES * count if tries is None else tries):
+            if len(self.chosen) - before >= count:
+                break
+            path = make()
+            if path not in self._seen and self.constraints.allows(path):
+                self._seen.add(path)
+                self.chosen.append(path)
+        return len(self.chosen) - before
+
+    def _uniform(self) -> np.ndarray:
+        """One index for every gene: products of doubles are the same on every machine."""
+        return (self.rng.random(len(self._counts)) * self._counts).astype(np.int64)
+
+    def _random(self) -> SpacePath:
+        return self._spelt(self._uniform())
+
+    def _repaired(self, legal: SpacePath) -> SpacePath:
+        path = self._random()
+        for gene in self.rng.permutation(len(path)).tolist():
+            if self.constraints.allows(path):
+                break
+            path = self.space.check((*path[:gene], legal[gene], *path[gene + 1 :]))
+        return path
+
+    def _spelt(self, genes: "np.ndarray | Sequence[int]") -> SpacePath:
+        return self.space.check(np.asarray(genes).tolist())
+
+
 class Method(ABC):
     """A way of searching.
 
     Args:
-        legality: says which paths may be scored.
+        constraints: says which paths may be scored.
         seed: of all draws.
         population: candidates in a generation.
         generations: how many.
@@ -64,13 +171,18 @@ class Method(ABC):
     """
 
     def __init__(
-        self, legality: "Legality", *, seed: int = 0, population: int = 50, generations: int = 20
+        self,
+        constraints: "Constraints",
+        *,
+        seed: int = 0,
+        population: int = 50,
+        generations: int = 20,
     ) -> None:
         require_sizes(population=population, generations=generations)
-        self.legality, self.seed = legality, seed
+        self.constraints, self.seed = constraints, seed
         self.population, self.generations = population, generations
 
-    def generation(self, index: int, history: Sequence[Scored]) -> list[Path]:
+    def generation(self, index: int, history: Sequence[Scored]) -> list[SpacePath]:
         """Chooses the candidates of one generation.
 
         A pure function of seed, index and history, wherever and whenever it is asked. No path is
@@ -85,22 +197,22 @@ class Method(ABC):
         if not 0 <= index < self.generations:
             return []
         rng = np.random.default_rng(np.random.SeedSequence((self.seed, _PURPOSE, index)))
-        drawer = Drawer(self.legality, rng, {one.path for one in history})
-        self.choose(drawer, history)
-        drawer.draw_random(self.population - len(drawer.chosen))
-        return drawer.chosen
+        sampler = CandidateSampler(self.constraints, rng, {one.path for one in history})
+        self.choose(sampler, history)
+        sampler.draw_random(self.population - len(sampler.chosen))
+        return sampler.chosen
 
     @abstractmethod
-    def choose(self, drawer: Drawer, history: Sequence[Scored]) -> None:
-        """Has `drawer` choose up to `population` paths; random ones will fill what is left."""
+    def choose(self, sampler: CandidateSampler, history: Sequence[Scored]) -> None:
+        """Has `sampler` choose up to `population` paths; random ones will fill what is left."""
 
 
-def make_method(name: str, legality: "Legality", **options: Any) -> Method:
+def make_method(name: str, constraints: "Constraints", **options: Any) -> Method:
     """Makes a search method by its name, leaving out the options that it does not have.
 
     Args:
         name: of `METHODS`.
-        legality: says which paths may be scored.
+        constraints: says which paths may be scored.
         options: seed, population, generations, and of `Evolution` and `Nsga2` their own; so that
             one set of settings serves all methods.
 
@@ -111,7 +223,7 @@ def make_method(name: str, legality: "Legality", **options: Any) -> Method:
     unknown = set(options) - {option for other in METHODS for option in METHODS[other].OPTIONS}
     if unknown:
         raise TypeError(f"no search method has an option {', '.join(sorted(unknown))}")
-    method: Method = kind(legality, **{k: v for k, v in options.items() if k in kind.OPTIONS})
+    method: Method = kind(constraints, **{k: v for k, v in options.items() if k in kind.OPTIONS})
     return method
 
 
@@ -124,3 +236,18 @@ def require_sizes(**sizes: int) -> None:
     for name, size in sizes.items():
         if size < 1:
             raise InputError(f"{name} must be at least 1, got {size}")
+
+
+class RandomSearch(Method):
+    """Draws every candidate at random, whatever the scores.
+
+    Its first generation is that of `Evolution` and `Nsga2` with the same seed.
+
+    Args:
+        constraints, seed, population, generations: see `Method`; the budget is their product.
+    """
+
+    OPTIONS: ClassVar = frozenset({"seed", "population", "generations"})
+
+    def choose(self, sampler: CandidateSampler, history: Sequence[Scored]) -> None:
+        pass

@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from detnet.errors import InputError
-from detnet.search.methods.drawing import Drawer
 from detnet.search.methods.evolution import require_children
-from detnet.search.methods.method import Method, Path, Scored
+from detnet.search.methods.method import CandidateSampler, Method, Scored, SpacePath
 
 if TYPE_CHECKING:
-    from detnet.search.costs.limits import Legality
+    from detnet.search.costs.constraints import Constraints
 
 _COSTS = ("macs", "params", "latency_ms")
 
@@ -28,7 +27,7 @@ class Nsga2(Method):
     survivors and their children alone; a child is a mutant or a crossover, not both.
 
     Args:
-        legality, seed, population, generations: see `Method`.
+        constraints, seed, population, generations: see `Method`.
         objectives: costs to make small, of "macs", "params", "latency_ms"; the score, to make
             large, always comes with them, named or not.
         mutations, crossovers, mutation_rate: see `Evolution`.
@@ -49,7 +48,7 @@ class Nsga2(Method):
 
     def __init__(
         self,
-        legality: "Legality",
+        constraints: "Constraints",
         objectives: Sequence[str] = ("macs",),
         *,
         seed: int = 0,
@@ -59,27 +58,27 @@ class Nsga2(Method):
         crossovers: int = 20,
         mutation_rate: float = 0.1,
     ) -> None:
-        super().__init__(legality, seed=seed, population=population, generations=generations)
+        super().__init__(constraints, seed=seed, population=population, generations=generations)
         require_children(population, mutations, crossovers, mutation_rate)
         self.objectives = _costs(objectives)
-        if "latency_ms" in self.objectives and legality.latency is None:
+        if "latency_ms" in self.objectives and constraints.latency is None:
             raise InputError("the objective latency_ms needs a way to measure it")
         self.mutations, self.crossovers = mutations, crossovers
         self.mutation_rate = mutation_rate
 
-    def choose(self, drawer: Drawer, history: Sequence[Scored]) -> None:
+    def choose(self, sampler: CandidateSampler, history: Sequence[Scored]) -> None:
         survivors = self.survivors(history)
         if not survivors:
             return
 
-        def pick() -> Path:  # survivors are ordered, so the smaller place wins a tournament
-            places = (drawer.rng.random(2) * len(survivors)).astype(int)
+        def pick() -> SpacePath:  # survivors are ordered, so the smaller place wins a tournament
+            places = (sampler.rng.random(2) * len(survivors)).astype(int)
             return survivors[int(places.min())]
 
-        drawer.mutate(pick, self.mutations, self.mutation_rate)
-        drawer.cross(pick, self.crossovers)
+        sampler.mutate(pick, self.mutations, self.mutation_rate)
+        sampler.cross(pick, self.crossovers)
 
-    def survivors(self, history: Sequence[Scored]) -> list[Path]:
+    def survivors(self, history: Sequence[Scored]) -> list[SpacePath]:
         """The candidates that may be parents: best front first, least crowded first within it."""
         indices, points = _points(history, self.objectives)
         rank, distance = ranks(points), np.zeros(len(points))

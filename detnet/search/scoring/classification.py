@@ -16,21 +16,22 @@ from detnet.engine.precision import autocast_to
 from detnet.errors import InputError
 from detnet.evaluation.classification import ranks
 from detnet.inference.fuse import fuse
-from detnet.search.recalibrate import alone, finite_statistics, recalibrate
-from detnet.search.scoring.cached_images import CachedImages, Sample
-from detnet.search.scoring.guides import (
-    Guide,
+from detnet.search.scoring.evaluator import (
+    CachedImages,
+    Evaluator,
     NonFinite,
-    Way,
+    Sample,
+    ScoringBudget,
     refuse_non_finite,
     subset_generator,
 )
+from detnet.search.scoring.recalibration import alone, finite_statistics, recalibrate
 from detnet.training.classification.evaluate import network_input
 
 _SCORE_BATCH = 64
 
 
-class ClassificationGuide(Guide):
+class ClassificationEvaluator(Evaluator):
     """A classifier with a supernet, and the two parts of its training images.
 
     Images are seen as in evaluation, whole and unchanged in colour, to be kept in memory.
@@ -73,7 +74,7 @@ class ClassificationGuide(Guide):
         self._view = TestView(info.input_size, info.short_side)
         self._cache = CachedImages(self._read, limit=memory, threads=threads)
 
-    def candidate(self, path: Sequence[int], way: Way) -> nn.Module:
+    def candidate(self, path: Sequence[int], budget: ScoringBudget) -> nn.Module:
         options = self.info.options
         built = {name: options[name] for name in ("width", "stride_in", "norm") if name in options}
         supernet = find_supernet(self.model)
@@ -84,7 +85,10 @@ class ClassificationGuide(Guide):
         return found
 
     def recalibrate(
-        self, candidate: nn.Module, batches: Sequence[Sequence[tuple[int, bool]]], way: Way
+        self,
+        candidate: nn.Module,
+        batches: Sequence[Sequence[tuple[int, bool]]],
+        budget: ScoringBudget,
     ) -> None:
         mirrored = [[flip for _, flip in batch] for batch in batches]
         rows = [[self._train[index] for index, _ in batch] for batch in batches]
@@ -95,7 +99,7 @@ class ClassificationGuide(Guide):
             self._run(candidate, pixels)
 
         # Dropout and the like would only disturb: the norms alone are in train mode.
-        recalibrate(candidate, pairs, step, momentum=way.momentum, whole=False)
+        recalibrate(candidate, pairs, step, momentum=budget.momentum, whole=False)
         if not finite_statistics(candidate):
             raise NonFinite("its batch norms have no finite statistics")
 

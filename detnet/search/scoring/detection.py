@@ -17,21 +17,22 @@ from detnet.errors import InputError
 from detnet.evaluation.coco import score
 from detnet.evaluation.results import to_results
 from detnet.inference.fuse import fuse
-from detnet.search.recalibrate import alone, finite_statistics, recalibrate
-from detnet.search.scoring.cached_images import CachedImages, Sample
-from detnet.search.scoring.guides import (
-    Guide,
+from detnet.search.scoring.evaluator import (
+    CachedImages,
+    Evaluator,
     NonFinite,
-    Way,
+    Sample,
+    ScoringBudget,
     refuse_non_finite,
     subset_generator,
 )
+from detnet.search.scoring.recalibration import alone, finite_statistics, recalibrate
 
 _SCORE_BATCH = 4
 _BEFORE_SUPPRESSION = 6  # boxes for each proposal that is left, as in DetNet's 6000 and 1000
 
 
-class DetectionGuide(Guide):
+class DetectionEvaluator(Evaluator):
     """A detector with a supernet, and the two parts of its training data.
 
     Args:
@@ -68,18 +69,21 @@ class DetectionGuide(Guide):
         self._search = CachedImages(self._reader(search), limit=limit, threads=threads)
         self._truths: dict[tuple[int, ...], dict[str, Any]] = {}
 
-    def candidate(self, path: Sequence[int], way: Way) -> nn.Module:
+    def candidate(self, path: Sequence[int], budget: ScoringBudget) -> nn.Module:
         take_path(self.model, path)  # the strides of what is around the supernet may go by it
         options = info_of(self.model).options
         built = {name: options[name] for name in ("width", "stride_in", "norm")}
         found: Any = alone(self.model, path, **built)
         refuse_non_finite(found.backbone)
-        if way.proposals is not None and hasattr(found, "rpn"):
-            _limit_proposals(found, way.proposals)
+        if budget.proposals is not None and hasattr(found, "rpn"):
+            _limit_proposals(found, budget.proposals)
         return found
 
     def recalibrate(
-        self, candidate: nn.Module, batches: Sequence[Sequence[tuple[int, bool]]], way: Way
+        self,
+        candidate: nn.Module,
+        batches: Sequence[Sequence[tuple[int, bool]]],
+        budget: ScoringBudget,
     ) -> None:
         def step(batch: list[Sample]) -> None:
             images = [image.to(self.device) for image, _ in batch]
@@ -92,7 +96,7 @@ class DetectionGuide(Guide):
             [flip_horizontal(*sample) if flip else sample for sample, (_, flip) in pairs]
             for pairs in (zip(*both, strict=True) for both in zip(samples, batches, strict=True))
         )
-        recalibrate(candidate, mirrored, step, momentum=way.momentum)
+        recalibrate(candidate, mirrored, step, momentum=budget.momentum)
         if not finite_statistics(candidate):
             raise NonFinite("its batch norms have no finite statistics")
 

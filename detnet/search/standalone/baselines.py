@@ -9,10 +9,8 @@ from detnet.backbones.spaces.shuffle_space import ShuffleSpace
 from detnet.engine.interrupt import Interrupt
 from detnet.errors import InputError
 from detnet.files import write_text
-from detnet.search.intervals import difference_interval, mean_interval
-from detnet.search.samples import draw_paths, largest_within
-from detnet.search.standalone.expectation import expectation
 from detnet.search.standalone.networks import Search, budget_of, open_search, require_same_budget
+from detnet.search.standalone.samples import draw_paths, largest_within
 from detnet.search.standalone.sharing import (
     in_turn,
     read_json,
@@ -20,8 +18,9 @@ from detnet.search.standalone.sharing import (
     share,
     write_json,
 )
+from detnet.search.standalone.statistics import difference_interval, mean_interval
 from detnet.search.standalone.text import baselines_markdown
-from detnet.search.standalone.train import SCORES, Alone
+from detnet.search.standalone.training import SCORES, Alone, expectation
 from detnet.search.standalone.validate import training_jobs
 from detnet.training.run_state import Watch
 
@@ -146,7 +145,7 @@ def _choose(search: Search, winner: tuple[int, ...], asked: dict[str, Any]) -> l
             continue
         entry = {"kind": kind, "name": name, **search.about(path), "seeds": seeds, "notes": []}
         entry["notes"] += [note] if note else []
-        if not search.legality.allows(path):
+        if not search.constraints.allows(path):
             entry["notes"].append("is over the search's limits")
         found[path] = entry
     macs, reach = search.costs.macs, asked["within"] * search.costs.macs(winner)
@@ -173,7 +172,7 @@ def _first_choices(search: Search) -> tuple[str, str, tuple[int, ...], str]:
 
 def _largest(search: Search) -> tuple[str, str, tuple[int, ...], str]:
     limit = search.config.max_macs
-    allows, costs = search.legality.allows, search.costs
+    allows, costs = search.constraints.allows, search.costs
     if limit is None:
         limit = costs.macs(costs.largest())
     path, exact = largest_within(search.space, costs.macs, limit, allows, seed=search.config.seed)

@@ -10,9 +10,9 @@ import torch
 from detnet.backbones.spaces.space import Space, parse_path
 from detnet.errors import InputError
 from detnet.search.config import SearchConfig, merge
-from detnet.search.costs.limits import Costs, Legality
+from detnet.search.costs.constraints import Constraints, Costs
 from detnet.search.run import SearchRun, open_config
-from detnet.search.standalone.train import Alone
+from detnet.search.standalone.training import Alone
 from detnet.search.trainings import retrain_config, retrain_pretrain_config
 from detnet.training.classification.config import PretrainConfig
 from detnet.training.detection.config import TrainConfig
@@ -30,14 +30,14 @@ class Search:
 
     Args:
         folder: of the run.
-        legality: what the search may take.
+        constraints: what the search may take.
     """
 
     folder: Path
     config: SearchConfig
     space: Space
     costs: Costs
-    legality: Legality
+    constraints: Constraints
 
     def read_path(self, value: Any, where: Path) -> tuple[int, ...]:
         """A path as a file has it, digits or numbers.
@@ -52,7 +52,7 @@ class Search:
 
     def about(self, path: tuple[int, ...]) -> dict[str, Any]:
         """A path as it is written, and what the network costs."""
-        costs: dict[str, Any] = self.legality.costs_of(path)
+        costs: dict[str, Any] = self.constraints.costs_of(path)
         return {"path": self.space.format_path(path), **costs}
 
     def alone(
@@ -105,7 +105,7 @@ def open_search(run: Path) -> Search:
     device = config.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    return Search(run, config, ground.space, ground.costs, ground.legality(device))
+    return Search(run, config, ground.space, ground.costs, ground.constraints(device))
 
 
 def _changed(config: Any, changes: Mapping[str, Any] | None) -> Any:

@@ -10,11 +10,9 @@ from typing import Any, Literal
 from detnet.engine import distributed
 from detnet.engine.interrupt import Interrupt
 from detnet.errors import InputError
-from detnet.search.ranking import kendall_tau, tau_interval
-from detnet.search.samples import draw_paths
-from detnet.search.scoring.scoring import Scorer, ScoringOptions, make_scorer
-from detnet.search.standalone.expectation import expectation
+from detnet.search.scoring.scorer import Scorer, make_scorer
 from detnet.search.standalone.networks import Search, budget_of, open_search, require_same_budget
+from detnet.search.standalone.samples import draw_paths
 from detnet.search.standalone.sharing import (
     Job,
     in_turn,
@@ -23,13 +21,18 @@ from detnet.search.standalone.sharing import (
     share,
     write_json,
 )
+from detnet.search.standalone.statistics import kendall_tau, tau_interval
 from detnet.search.standalone.text import draw_ranking
-from detnet.search.standalone.train import Alone, train_alone
+from detnet.search.standalone.training import Alone, expectation, train_alone
 from detnet.training.run_state import Watch
 
 Way = Literal["full", "cheap"]
 
 FEWEST = 10  # networks
+_SCORING = (
+    *("recalibration_images", "recalibration_batch"),
+    *("cheap_recalibration_images", "cheap_score_images", "cheap_proposals"),
+)
 _PURPOSE = 34  # keeps these draws apart from others of the same seed
 RESAMPLES = 2000
 
@@ -116,7 +119,7 @@ class _Work:
         def work() -> bool:
             scorer, began = self._scorer_of(way, total), time.perf_counter()
             path = self.search.read_path(network.about["path"], network.folder)
-            score = scorer.full(path) if way == "full" else scorer.cheap(path)
+            score = scorer.score(path, way)
             found = score if math.isfinite(score) else None  # the supernet cannot score it
             seconds = time.perf_counter() - began
             write_json(result, {**network.about, "way": way, "score": found, "seconds": seconds})
@@ -133,8 +136,7 @@ class _Work:
             device = self.search.config.device
             process = distributed.alone(None if device == "auto" else device)
             self._scorer = scorer = make_scorer(self.search.config, self.search.folder, process)
-            options = scorer.options
-            images = scorer.images_by(options.full_way() if way == "full" else options.cheap_way())
+            images = scorer.images(way)
             text = f"{total} networks to score by the supernet, each on {images:,} images ({way})"
             self.watch({"event": "note", "text": text})
         return self._scorer
@@ -181,8 +183,7 @@ def _settle_plan(
 
 def _budget(search: Search, networks: Sequence[Alone]) -> dict[str, Any]:
     """What all networks must have in common: how they are scored, and trained."""
-    names = [name for name in ScoringOptions.__dataclass_fields__ if name != "scoring"]
-    scoring = {name: getattr(search.config, name) for name in names}
+    scoring = {name: getattr(search.config, name) for name in _SCORING}
     return {"scoring": scoring, **budget_of(networks[0])}
 
 
@@ -198,7 +199,7 @@ def _draw(
     search: Search, planned: Sequence[dict[str, Any]], count: int, seed: int, place: Path
 ) -> list[dict[str, Any]]:
     known = [search.read_path(entry["path"], place) for entry in planned]
-    allows = search.legality.allows  # latency may be measured otherwise than it was before
+    allows = search.constraints.allows  # latency may be measured otherwise than it was before
     drawn = draw_paths(
         search.space,
         lambda path: path in known or allows(path),

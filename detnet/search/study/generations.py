@@ -26,7 +26,7 @@ from detnet.search.study.records import (
 from detnet.search.study.study import SearchStudy
 
 if TYPE_CHECKING:
-    from detnet.search.costs.limits import Legality
+    from detnet.search.costs.constraints import Constraints
 
 Attempts = dict[Slot, list[FrozenTrial]]
 Plan = list[tuple[tuple[int, ...], dict[str, float]]]  # path and costs of each slot
@@ -38,7 +38,7 @@ class Generations:
     Args:
         study: which all workers share.
         method: chooses the candidates of a generation from those before.
-        legality: tells their costs.
+        constraints: tells their costs.
         retries: how often a candidate that failed is tried again; the first worker's number holds
             for the whole search.
         watch: called with "generation" and "note" events.
@@ -48,12 +48,12 @@ class Generations:
         self,
         study: SearchStudy,
         method: Method,
-        legality: "Legality",
+        constraints: "Constraints",
         *,
         retries: int,
         watch: Callable[[dict[str, Any]], None],
     ) -> None:
-        self._study, self._method, self._legality = study, method, legality
+        self._study, self._method, self._legality = study, method, constraints
         self._watch = watch
         self._plans: dict[int, Plan] = {}
         self._announced = -1

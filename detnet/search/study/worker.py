@@ -19,7 +19,7 @@ from detnet.search.study.storage import quiet, reaching
 from detnet.search.study.study import NothingWaiting, SearchStudy, objectives_of
 
 if TYPE_CHECKING:
-    from detnet.search.costs.limits import Legality
+    from detnet.search.costs.constraints import Constraints
 
 CheckStop = Callable[[], None]
 Score = Callable[[Candidate, CheckStop], Sequence[float]]
@@ -39,7 +39,7 @@ def work(
     method: Method,
     score: Score,
     *,
-    legality: "Legality",
+    constraints: "Constraints",
     retries: int = 2,
     stop: Callable[[], bool],
     watch: Watch,
@@ -57,7 +57,7 @@ def work(
             from time to time, and ends the score where the worker shall end. Anything raised, and
             any value that is not finite, is a failure; an `InputError` is the user's mistake and
             ends the worker.
-        legality: tells the costs to record.
+        constraints: tells the costs to record.
         retries: how often a candidate that failed is tried again before it is left out.
         stop: asked between candidates and within scores; once it says True the candidate goes
             back to the study, and the worker ends.
@@ -72,7 +72,7 @@ def work(
         KeyboardInterrupt: and whatever else ends the process, after handing the candidate back.
     """
     with quiet(), reaching(study.url):
-        generations = Generations(study, method, legality, retries=retries, watch=watch)
+        generations = Generations(study, method, constraints, retries=retries, watch=watch)
         one = _Worker(study, generations, score, stop=stop, watch=watch, name=worker)
         pause, over = _STOP_EVERY_S, generations.advance()
         while not over and not stop():

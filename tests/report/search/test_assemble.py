@@ -13,7 +13,7 @@ from detnet.backbones.spaces.space import SPACES, Space, read_space
 from detnet.errors import InputError
 from detnet.report.search.assemble import gene_rows, make_search_page, read_search
 from detnet.report.search.views import network_view
-from detnet.search.costs.limits import Costs, Legality, Limits
+from detnet.search.costs.constraints import Constraints, Costs, Limits
 from detnet.search.methods.method import make_method
 from detnet.search.study.study import Candidate, load_study, objectives_of, open_study
 from detnet.search.study.worker import work
@@ -81,18 +81,18 @@ def score_all(
         seen.append(candidate)
         if sum(candidate.path) % 3 == 1:
             raise RuntimeError("no luck")
-        costs = legality.costs_of(candidate.path)
+        costs = constraints.costs_of(candidate.path)
         return (0.2 + sum(candidate.path) / 1000, *(costs[one] for one in objectives))
 
-    legality = Legality(TINY, Costs(TINY), Limits(None, None, None), None)
+    constraints = Constraints(TINY, Costs(TINY), Limits(None, None, None), None)
     sizes = {"population": 4, "generations": 2, "mutations": 2, "crossovers": 2}
-    method = make_method(name, legality, seed=0, objectives=objectives, **sizes)
+    method = make_method(name, constraints, seed=0, objectives=objectives, **sizes)
     with open_study(str(run / "study.db"), objectives=("score", *objectives)) as study:
         work(
             study,
             method,
             score,
-            legality=legality,
+            constraints=constraints,
             retries=1,
             stop=lambda: stop_after is not None and len(seen) >= stop_after,
             watch=lambda event: None,

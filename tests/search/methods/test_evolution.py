@@ -2,17 +2,16 @@ import numpy as np
 import pytest
 
 from detnet.backbones.detnas import SMALL
-from detnet.search.costs.limits import Costs, Legality, Limits
+from detnet.search.costs.constraints import Constraints, Costs, Limits
 from detnet.search.methods.evolution import Evolution
-from detnet.search.methods.method import Scored
-from detnet.search.methods.random_search import RandomSearch
+from detnet.search.methods.method import RandomSearch, Scored
 from tests.search.landscape import additive, run
 from tests.search.spaces import TINY, DepthSpace, everything
 
 
 @pytest.fixture(scope="module")
-def small() -> Legality:
-    return Legality(SMALL, Costs(SMALL), Limits(macs=300e6))
+def small() -> Constraints:
+    return Constraints(SMALL, Costs(SMALL), Limits(macs=300e6))
 
 
 def test_the_best_of_all_history_are_parents() -> None:
@@ -26,7 +25,7 @@ def test_the_best_of_all_history_are_parents() -> None:
     assert method.best([]) == []
 
 
-def generation(small: Legality, rate: float, **sizes: int) -> tuple[np.ndarray, np.ndarray]:
+def generation(small: Constraints, rate: float, **sizes: int) -> tuple[np.ndarray, np.ndarray]:
     """Two parents that share no gene, and their children."""
     parents = np.array([[0] * 20, [1] * 20])
     history = [Scored(tuple(row), (1.0,)) for row in parents.tolist()]
@@ -55,7 +54,7 @@ def test_mutants_differ_from_a_parent_in_few_genes() -> None:
     assert abs(np.stack([(fully == c).mean(0) for c in range(4)]) - 0.25).max() < 0.12
 
 
-def test_a_generation_is_mutants_then_crossovers_then_random(small: Legality) -> None:
+def test_a_generation_is_mutants_then_crossovers_then_random(small: Constraints) -> None:
     parent = (0,) * 20
     history = [Scored(parent, (1.0,)), Scored((0,) * 19 + (1,), (0.9,))]
     method = Evolution(small, population=50, parents=2, mutation_rate=0.05)
@@ -75,7 +74,7 @@ def test_equal_networks_are_one_path() -> None:
     )
 
 
-def test_evolution_beats_random_search(small: Legality) -> None:
+def test_evolution_beats_random_search(small: Constraints) -> None:
     gaps = []
     for seed in range(5):
         score = additive(SMALL, seed)

@@ -10,27 +10,27 @@ import pytest
 from detnet.backbones.detnas import SMALL
 from detnet.backbones.spaces.space import Space
 from detnet.errors import InputError
-from detnet.search.costs.limits import Costs, Legality, Limits
+from detnet.search.costs.constraints import Constraints, Costs, Limits
 from detnet.search.methods.method import METHODS, Method, Scored, make_method
 from tests.search.landscape import additive, run
 from tests.search.spaces import TINY, DepthSpace, everything
 
 
 @pytest.fixture(scope="module")
-def small() -> Legality:
-    return Legality(SMALL, Costs(SMALL), Limits(macs=300e6))
+def small() -> Constraints:
+    return Constraints(SMALL, Costs(SMALL), Limits(macs=300e6))
 
 
 SETTINGS = {"population": 12, "generations": 4, "parents": 3, "mutations": 5, "crossovers": 5}
 
 
-def method(name: str, legality: Legality, **changes: object) -> Method:
+def method(name: str, constraints: Constraints, **changes: object) -> Method:
     options = {"objectives": ["macs"], "mutation_rate": 0.1, **SETTINGS, **changes}
-    return make_method(name, legality, **options)
+    return make_method(name, constraints, **options)
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_paths_are_new_and_legal(name: str, small: Legality) -> None:
+def test_paths_are_new_and_legal(name: str, small: Constraints) -> None:
     history = run(method(name, small, seed=1), additive(SMALL, 0))
     paths = [one.path for one in history]
     assert len(paths) == len(set(paths)) == 12 * 4
@@ -39,11 +39,13 @@ def test_paths_are_new_and_legal(name: str, small: Legality) -> None:
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_a_generation_depends_on_seed_index_and_history_alone(name: str, small: Legality) -> None:
+def test_a_generation_depends_on_seed_index_and_history_alone(
+    name: str, small: Constraints
+) -> None:
     score = additive(SMALL, 0)
     history = run(method(name, small, seed=1), score)
     first = method(name, small, seed=1)
-    again = method(name, Legality(SMALL, Costs(SMALL), small.limits), seed=1)
+    again = method(name, Constraints(SMALL, Costs(SMALL), small.limits), seed=1)
     np.random.default_rng(7).random(3)
     for index in (3, 0, 2, 1):  # in any order, on an object that has seen nothing or all
         expected = [one.path for one in history[12 * index : 12 * (index + 1)]]
@@ -53,14 +55,14 @@ def test_a_generation_depends_on_seed_index_and_history_alone(name: str, small: 
     assert not set(other) & {one.path for one in history[:12]}
 
 
-def test_the_same_numbers_as_ever(small: Legality) -> None:
+def test_the_same_numbers_as_ever(small: Constraints) -> None:
     paths = method("evolution", small, seed=0).generation(0, [])
     written = [SMALL.format_path(path) for path in paths[:2]]
     assert written == ["1211 0202 01103132 3330", "2201 2121 30001032 1310"]
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_all_begin_with_the_same_random_generation(name: str, small: Legality) -> None:
+def test_all_begin_with_the_same_random_generation(name: str, small: Constraints) -> None:
     found = method(name, small, seed=5).generation(0, [])
     assert found == method("random", small, seed=5).generation(0, [])
 
@@ -70,49 +72,49 @@ def test_all_begin_with_the_same_random_generation(name: str, small: Legality) -
 def test_a_small_space_is_exhausted(name: str, space: Space) -> None:
     costs = Costs(space, image_size=(64, 96))
     limits = Limits(macs=costs.macs((2, 1, 0)))
-    legality = Legality(space, costs, limits)
+    constraints = Constraints(space, costs, limits)
     shape = [range(len(gene.choices)) for gene in space.genes]
     every = {space.check((a, b, c)) for a in shape[0] for b in shape[1] for c in shape[2]}
-    legal = {path for path in every if legality.allows(path)}
+    legal = {path for path in every if constraints.allows(path)}
     assert 3 <= len(legal) < len(every)
-    history = run(method(name, legality, generations=20), additive(space, 0))
+    history = run(method(name, constraints, generations=20), additive(space, 0))
     paths = [one.path for one in history]
     assert len(paths) == len(set(paths))
     assert set(paths) == legal
-    assert method(name, legality, generations=20).generation(19, history) == []
+    assert method(name, constraints, generations=20).generation(19, history) == []
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_a_limit_that_hardly_any_path_meets(name: str) -> None:
     costs = Costs(SMALL)
     limit = 1.005 * costs.macs(costs.smallest())
-    legality = Legality(SMALL, costs, Limits(macs=limit))
-    found = method(name, legality).generation(0, [])
+    constraints = Constraints(SMALL, costs, Limits(macs=limit))
+    found = method(name, constraints).generation(0, [])
     assert len(found) == len(set(found)) == 12
     assert all(costs.macs(path) <= limit for path in found)
-    impossible = Legality(SMALL, costs, Limits(macs=1e6))
+    impossible = Constraints(SMALL, costs, Limits(macs=1e6))
     assert method(name, impossible).generation(0, []) == []
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_failed_candidates_are_neither_parents_nor_tried_again(name: str) -> None:
-    legality = everything(TINY)
-    chosen = method(name, legality).generation(0, [])
-    costs = [legality.costs_of(path) for path in chosen]
+    constraints = everything(TINY)
+    chosen = method(name, constraints).generation(0, [])
+    costs = [constraints.costs_of(path) for path in chosen]
     values: list[tuple[float, ...] | None] = [None, (float("nan"),)] * 6
     failed = [Scored(*one) for one in zip(chosen, values, costs, strict=True)]
-    following = method(name, legality).generation(1, failed)
+    following = method(name, constraints).generation(1, failed)
     assert len(following) == 12
     assert not set(following) & set(chosen)
-    assert following == method("random", legality).generation(1, failed)  # there are no parents
+    assert following == method("random", constraints).generation(1, failed)  # there are no parents
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_after_the_last_generation_nothing_comes(name: str, small: Legality) -> None:
+def test_after_the_last_generation_nothing_comes(name: str, small: Constraints) -> None:
     assert method(name, small).generation(4, []) == []
 
 
-def test_uniform_draws(small: Legality) -> None:
+def test_uniform_draws(small: Constraints) -> None:
     free = everything(SMALL)
     found = np.array(method("random", free, population=4000).generation(0, []))
     shares = np.stack([(found == choice).mean(0) for choice in range(4)])
@@ -120,7 +122,7 @@ def test_uniform_draws(small: Legality) -> None:
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_a_generation_of_50_takes_under_0_2_s(name: str, small: Legality) -> None:
+def test_a_generation_of_50_takes_under_0_2_s(name: str, small: Constraints) -> None:
     sizes = {"population": 50, "generations": 20, "parents": 10}
     full = method(name, small, **sizes, mutations=20, crossovers=20)
     history = run(method(name, small, **{**sizes, "generations": 8}), additive(SMALL, 0))
@@ -145,13 +147,13 @@ def test_a_generation_of_50_takes_under_0_2_s(name: str, small: Legality) -> Non
     ],
 )
 def test_settings_that_do_not_fit(
-    name: str, changes: dict[str, object], message: str, small: Legality
+    name: str, changes: dict[str, object], message: str, small: Constraints
 ) -> None:
     with pytest.raises(InputError, match=message):
         method(name, small, **changes)
 
 
-def test_an_option_that_no_method_has(small: Legality) -> None:
+def test_an_option_that_no_method_has(small: Constraints) -> None:
     with pytest.raises(TypeError, match="no search method has an option sise"):
         make_method("random", small, sise=3)
 

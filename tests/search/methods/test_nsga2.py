@@ -6,11 +6,9 @@ import pytest
 
 from detnet.backbones.detnas import SMALL
 from detnet.errors import InputError
-from detnet.search.costs.limits import Costs, Legality, Limits
-from detnet.search.methods.drawing import Drawer
-from detnet.search.methods.method import Scored
+from detnet.search.costs.constraints import Constraints, Costs, Limits
+from detnet.search.methods.method import CandidateSampler, RandomSearch, Scored
 from detnet.search.methods.nsga2 import Nsga2, crowding, front, ranks
-from detnet.search.methods.random_search import RandomSearch
 from tests.search.landscape import additive, run
 from tests.search.spaces import TINY, everything
 
@@ -70,7 +68,7 @@ def test_survivors_by_front_and_crowding() -> None:
     assert all_of_them.survivors(history)[-1] == (5,)
 
 
-class Asked(Drawer):
+class Asked(CandidateSampler):
     """Draws nothing and asks for two thousand parents."""
 
     def mutate(self, pick: Callable[[], tuple[int, ...]], count: int, rate: float) -> None:
@@ -83,23 +81,23 @@ class Asked(Drawer):
 def test_the_better_of_two_random_survivors_is_a_parent() -> None:
     """Of four survivors the first wins 7 tournaments of 16, the last one."""
     history = scored([(0.1, 10), (0.9, 10), (0.5, 10), (0.7, 10)])
-    legality = everything(TINY)
-    method = Nsga2(legality, population=4, mutations=2, crossovers=2)
-    drawer = Asked(legality, np.random.default_rng(0), ())
-    method.choose(drawer, history)
-    for found in (drawer.parents, drawer.both):
+    constraints = everything(TINY)
+    method = Nsga2(constraints, population=4, mutations=2, crossovers=2)
+    sampler = Asked(constraints, np.random.default_rng(0), ())
+    method.choose(sampler, history)
+    for found in (sampler.parents, sampler.both):
         shares = [found[path,] / 2000 for path in (1, 3, 2, 0)]
         assert shares == pytest.approx([7 / 16, 5 / 16, 3 / 16, 1 / 16], abs=0.04)
 
 
 def test_its_front_is_better_than_random_searchs() -> None:
-    legality = Legality(SMALL, Costs(SMALL), Limits(macs=330e6))
+    constraints = Constraints(SMALL, Costs(SMALL), Limits(macs=330e6))
     shares = []
     for seed in range(3):
         score = additive(SMALL, seed)
         sizes = {"seed": seed, "population": 40, "generations": 12}
-        guided = run(Nsga2(legality, ["macs"], mutations=16, crossovers=16, **sizes), score)
-        blind = run(RandomSearch(legality, **sizes), score)
+        guided = run(Nsga2(constraints, ["macs"], mutations=16, crossovers=16, **sizes), score)
+        blind = run(RandomSearch(constraints, **sizes), score)
         assert len(guided) == len(blind) == 480
         both = guided + blind
         won = [index < 480 for index in front(both, ["macs"])]
@@ -109,8 +107,10 @@ def test_its_front_is_better_than_random_searchs() -> None:
 
 
 def test_latency_is_an_objective() -> None:
-    legality = everything(TINY, latency=lambda path: 1.0 + path[0])
-    method = Nsga2(legality, ["latency_ms"], population=8, generations=6, mutations=3, crossovers=3)
+    constraints = everything(TINY, latency=lambda path: 1.0 + path[0])
+    method = Nsga2(
+        constraints, ["latency_ms"], population=8, generations=6, mutations=3, crossovers=3
+    )
     history = run(method, lambda path: float(path[0] == 2) + path[1] / 10)
     best = {history[index].path[:2] for index in front(history, ["latency_ms"])}
     assert best == {(0, 3), (2, 3)}

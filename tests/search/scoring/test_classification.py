@@ -11,10 +11,10 @@ from detnet.backbones.base import Classifier
 from detnet.backbones.files import ClassifierInfo, save_classifier
 from detnet.backbones.spaces.networks import supernet
 from detnet.engine.distributed import Process
-from detnet.search.scoring.scoring import CARVED_CLASSES, Scorer, make_scorer
+from detnet.search.scoring.scorer import CLASSES_FILE, Scorer, make_scorer
 from detnet.training.classification.config import make_config
 from detnet.training.settings import write_config
-from tests.search.conftest import SPACE, SearchSettings
+from tests.search.conftest import SPACE, scoring_settings
 
 PATH = (2, 1, 3, 0)
 
@@ -31,7 +31,7 @@ def scorer(tmp_path: Path) -> Scorer:
     run = tmp_path / "run"
     (run / "pretrain").mkdir(parents=True)
     (run / "data").mkdir()
-    (run / "data" / CARVED_CLASSES).write_text(json.dumps({"search": list(range(0, 20, 2))}))
+    (run / "data" / CLASSES_FILE).write_text(json.dumps({"search": list(range(0, 20, 2))}))
     config = make_config(None, {"data": str(tmp_path / "images"), "image_size": 32})
     write_config(config, run / "pretrain/config.yaml")
     torch.manual_seed(0)
@@ -39,31 +39,38 @@ def scorer(tmp_path: Path) -> Scorer:
     model = Classifier(supernet(**options), 2)
     info = ClassifierInfo("supernet", ("dark", "light"), options, 32, 36)
     save_classifier(run / "pretrain/model.safetensors", info, model.state_dict())
-    settings = SearchSettings(
-        guide="classification", recalibration_images=40, recalibration_batch=4, cheap_score_images=6
+    settings = scoring_settings(
+        guide="classification",
+        recalibration_images=40,
+        recalibration_batch=4,
+        cheap_score_images=6,
     )
     return make_scorer(settings, run, Process(0, 1, 0, torch.device("cpu")))
 
 
 def test_the_score_is_the_share_told_right(scorer: Scorer) -> None:
-    guide = scorer.guide
-    assert (guide.train_images, guide.search_images, scorer.images_per_candidate) == (10, 10, 50)
-    before = {name: value.clone() for name, value in guide.model.state_dict().items()}
-    score = scorer.full(PATH)
+    evaluator = scorer.evaluator
+    assert (evaluator.train_images, evaluator.search_images, scorer.images()) == (
+        10,
+        10,
+        50,
+    )
+    before = {name: value.clone() for name, value in evaluator.model.state_dict().items()}
+    score = scorer.score(PATH, "full")
     assert score in {n / 10 for n in range(11)}
-    scorer.full((0, 0, 0, 0))
-    assert scorer.full(PATH) == score
-    assert all(torch.equal(v, before[name]) for name, v in guide.model.state_dict().items())
+    scorer.score((0, 0, 0, 0), "full")
+    assert scorer.score(PATH, "full") == score
+    assert all(torch.equal(v, before[name]) for name, v in evaluator.model.state_dict().items())
 
 
 def test_a_subset_has_as_many_of_each_class(scorer: Scorer) -> None:
-    chosen = scorer.guide.subset(6, seed=1)
-    assert chosen == scorer.guide.subset(6, seed=1) == sorted(set(chosen)) and len(chosen) == 6
+    chosen = scorer.evaluator.subset(6, seed=1)
+    assert chosen == scorer.evaluator.subset(6, seed=1) == sorted(set(chosen)) and len(chosen) == 6
     assert sum(index < 5 for index in chosen) == 3  # of the images kept apart the first 5 are dark
-    assert scorer.cheap(PATH) in {n / 6 for n in range(7)}
+    assert scorer.score(PATH, "cheap") in {n / 6 for n in range(7)}
 
 
 def test_a_classifier_that_gives_nan_has_no_score(scorer: Scorer) -> None:
     with torch.no_grad():
-        scorer.guide.model.fc.bias[0] = torch.nan
-    assert math.isnan(scorer.full(PATH))
+        scorer.evaluator.model.fc.bias[0] = torch.nan
+    assert math.isnan(scorer.score(PATH, "full"))

@@ -12,8 +12,8 @@ from detnet.data.folders import Split
 from detnet.data.reading import load_annotations
 from detnet.detectors.images import ImageOptions
 from detnet.detectors.square import Resize, make_transform
-from detnet.search.scoring.detection import DetectionGuide, stratified
-from detnet.search.scoring.guides import Way
+from detnet.search.scoring.detection import DetectionEvaluator, stratified
+from detnet.search.scoring.evaluator import ScoringBudget
 
 
 @pytest.fixture
@@ -88,8 +88,8 @@ def test_boxes_come_back_to_the_image_s_own_size(tmp_path: Path, resize: Resize)
     path = tmp_path / "search.json"
     path.write_text(json.dumps(raw))
     found, _ = load_annotations(Split("search", path, tmp_path))
-    guide = DetectionGuide(Whole(resize), found, found, device=torch.device("cpu"))
-    assert guide.score(guide.model, [[0]], lambda: None) == pytest.approx(1.0)
+    evaluator = DetectionEvaluator(Whole(resize), found, found, device=torch.device("cpu"))
+    assert evaluator.score(evaluator.model, [[0]], lambda: None) == pytest.approx(1.0)
 
 
 class Normed(nn.Module):
@@ -122,10 +122,10 @@ def test_recalibration_goes_by_the_way_s_momentum_and_mirrors_as_told(tmp_path: 
     path = tmp_path / "train.json"
     path.write_text(json.dumps(raw))
     found, _ = load_annotations(Split("train", path, tmp_path))
-    guide = DetectionGuide(Whole("aspect"), found, found, device=torch.device("cpu"))
+    evaluator = DetectionEvaluator(Whole("aspect"), found, found, device=torch.device("cpu"))
     for momentum, mean in ((None, (40 + 120) / 2), (0.1, 0.9 * 0.1 * 40 + 0.1 * 120)):
         candidate = Normed()
-        guide.recalibrate(candidate, [[(0, False)], [(1, True)]], Way(2, 1, momentum))
+        evaluator.recalibrate(candidate, [[(0, False)], [(1, True)]], ScoringBudget(2, 1, momentum))
         torch.testing.assert_close(candidate.norm.running_mean, torch.full((3,), mean))
         assert candidate.seen[1][0, 5, :32].unique().tolist() == [200]
         assert not candidate.norm.training

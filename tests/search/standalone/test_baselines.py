@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from detnet.errors import InputError
-from detnet.search.intervals import difference_interval
 from detnet.search.standalone.baselines import baselines
 from detnet.search.standalone.networks import open_search
 from detnet.search.standalone.sharing import write_json
+from detnet.search.standalone.statistics import difference_interval
 from detnet.search.standalone.text import baselines_markdown, format_baselines
 from tests.search.settings_of_search import make_run
 

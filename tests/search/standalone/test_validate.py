@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from detnet.errors import InputError
-from detnet.search.ranking import kendall_tau
 from detnet.search.standalone import validate as module
 from detnet.search.standalone.sharing import claimed, write_json
+from detnet.search.standalone.statistics import kendall_tau
 from detnet.search.standalone.text import format_ranking, ranking_line
 from detnet.search.standalone.validate import validate
 from tests.search.settings_of_search import make_run

@@ -11,7 +11,7 @@ import optuna
 import pytest
 
 from detnet.errors import InputError
-from detnet.search.costs.limits import Limits
+from detnet.search.costs.constraints import Limits
 from detnet.search.methods.evolution import Evolution
 from detnet.search.study.records import Candidate, read_attempts, read_candidates
 from detnet.search.study.study import SearchStudy, open_study
@@ -175,8 +175,10 @@ def test_a_result_that_comes_too_late_is_another_workers(study: SearchStudy) -> 
 
 
 def test_several_objectives_and_the_limits_as_constraints(tmp_path: Path) -> None:
-    legality = Known(limits=Limits(macs=30.0))
-    chosen = Evolution(legality, population=4, generations=1, parents=2, mutations=1, crossovers=1)
+    constraints = Known(limits=Limits(macs=30.0))
+    chosen = Evolution(
+        constraints, population=4, generations=1, parents=2, mutations=1, crossovers=1
+    )
 
     def scoring(candidate: Candidate, check_stop: CheckStop) -> tuple[float, ...]:
         return (*score(candidate, check_stop), float(sum(candidate.path)))
@@ -186,7 +188,7 @@ def test_several_objectives_and_the_limits_as_constraints(tmp_path: Path) -> Non
             study,
             chosen,
             scoring,
-            legality=legality,
+            constraints=constraints,
             stop=lambda: False,
             watch=lambda event: None,
             worker="a",

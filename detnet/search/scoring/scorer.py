@@ -7,7 +7,6 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
 
 import torch
 
@@ -22,12 +21,14 @@ from detnet.engine.distributed import Process
 from detnet.engine.memory import keep_freed_memory
 from detnet.engine.precision import choose_precision
 from detnet.errors import InputError
-from detnet.search.scoring.classification import ClassificationGuide
-from detnet.search.scoring.detection import DetectionGuide
-from detnet.search.scoring.guides import (
-    Guide,
+from detnet.search.config import SearchConfig
+from detnet.search.scoring.classification import ClassificationEvaluator
+from detnet.search.scoring.detection import DetectionEvaluator
+from detnet.search.scoring.evaluator import (
+    BudgetName,
+    Evaluator,
     NonFinite,
-    Way,
+    ScoringBudget,
     own_randomness,
     part_order,
     recalibration_batches,
@@ -37,131 +38,77 @@ from detnet.training.classification.evaluate import split_folder
 from detnet.training.detection.config import read_config as read_train_config
 from detnet.training.detection.splits import find_train
 
-CARVED_CLASSES = "classes.json"  # in RUN/data, where classification is the guide
+CLASSES_FILE = "classes.json"  # in RUN/data, where classification is the guide
 
 _PARTS = (4, 2)  # a score can be stopped after a quarter and a half of the images
 
 
-@dataclass(frozen=True)
-class ScoringOptions:
-    """How candidates are scored; `SearchConfig` has fields of the same names.
-
-    Args:
-        scoring: full (the paper's) or cheap.
-        recalibration_images: of the full way. Its moving average forgets the variance of 1 that it
-            begins with by a tenth per batch; below about 100 batches what is left of that spoils
-            every score.
-        recalibration_batch: images of a batch, of both ways.
-        cheap_recalibration_images: of the cheap way, which takes the plain mean over its batches.
-        cheap_score_images: of the search split, in the cheap way.
-        cheap_proposals: regions per image that a two-stage detector looks at in the cheap way.
-    """
-
-    scoring: Literal["full", "cheap"] = "full"
-    recalibration_images: int = 4000
-    recalibration_batch: int = 8
-    cheap_recalibration_images: int = 200
-    cheap_score_images: int = 1500
-    cheap_proposals: int = 1000
-
-    def full_way(self) -> Way:
-        return Way(self.recalibration_images, self.recalibration_batch)
-
-    def cheap_way(self) -> Way:
-        return Way(
-            self.cheap_recalibration_images,
-            self.recalibration_batch,
-            None,
-            self.cheap_score_images,
-            self.cheap_proposals,
-        )
-
-
 @dataclass
 class Scorer:
-    """Scores paths of one supernet, by either way.
+    """Scores paths of one supernet.
 
     Args:
-        guide: the supernet and its data.
-        options: see `ScoringOptions`.
-        seed: of the search.
+        evaluator: the supernet and its data.
+        config: of the search; its seed decides every score.
         flip: probability that an image is mirrored in recalibration.
     """
 
-    guide: Guide
-    options: ScoringOptions
+    evaluator: Evaluator
+    config: SearchConfig
     device: torch.device
-    seed: int = 0
     flip: float = 0.5
     _parts: dict[int, list[list[int]]] = field(default_factory=dict, repr=False)
-
-    def full(self, path: Sequence[int], seed: int | None = None) -> float:
-        """Scores as DetNAS does, on the whole search split; NaN where the network gives any.
-
-        Args:
-            seed: of the recalibration; the search's by default.
-        """
-        return self.score(path, self.options.full_way(), seed=seed)
-
-    def cheap(self, path: Sequence[int], seed: int | None = None) -> float:
-        """Scores with few images; NaN where the network gives any."""
-        return self.score(path, self.options.cheap_way(), seed=seed)
 
     def score(
         self,
         path: Sequence[int],
-        way: Way,
+        name: BudgetName | None = None,
         *,
         seed: int | None = None,
         check_stop: Callable[[], None] = lambda: None,
     ) -> float:
-        """Scores by any way, see `full`.
+        """Scores a path; NaN where the network gives any.
 
         Args:
+            name: of the scoring budget, the search's own by default. "full" is DetNAS's.
+            seed: of the recalibration; the search's by default.
             check_stop: called now and then; what it raises ends the score.
         """
-        seed = self.seed if seed is None else seed
-        batches = recalibration_batches(self.guide.train_images, way, seed=seed, flip=self.flip)
-        parts = self.parts_of(way)
-        candidate = self.guide.candidate(path, way)
+        budget = self.budget(name)
+        seed = self.config.seed if seed is None else seed
+        images = self.evaluator.train_images
+        batches = recalibration_batches(images, budget, seed=seed, flip=self.flip)
+        parts = self.parts_of(budget)
+        candidate = self.evaluator.candidate(path, budget)
         try:
             with own_randomness(seed, self.device):
-                self.guide.recalibrate(candidate, batches, way)
-                return self.guide.score(candidate, parts, check_stop)
+                self.evaluator.recalibrate(candidate, batches, budget)
+                return self.evaluator.score(candidate, parts, check_stop)
         except NonFinite:
             return float("nan")
 
-    def __call__(self, path: Sequence[int], check_stop: Callable[[], None]) -> float:
-        """Scores a candidate of a search the way its settings ask for."""
-        return self.score(path, self.way, check_stop=check_stop)
+    def budget(self, name: BudgetName | None = None) -> ScoringBudget:
+        """A scoring budget by its name, the search's own by default."""
+        return ScoringBudget.of(self.config, name or self.config.scoring)
 
-    @property
-    def way(self) -> Way:
-        """The way that the settings ask for."""
-        cheap = self.options.scoring == "cheap"
-        return self.options.cheap_way() if cheap else self.options.full_way()
+    def images(self, name: BudgetName | None = None) -> int:
+        """Images to recalibrate on and to score on together, for one candidate."""
+        budget = self.budget(name)
+        batches = max(1, budget.recalibration_images // budget.batch)
+        recalibration = min(budget.recalibration_images, batches * budget.batch)
+        return recalibration + min(budget.score_images or 10**9, self.evaluator.search_images)
 
-    @property
-    def images_per_candidate(self) -> int:
-        """Images to recalibrate on and to score on together, by the way of the settings."""
-        return self.images_by(self.way)
-
-    def images_by(self, way: Way) -> int:
-        """Images to recalibrate on and to score on together."""
-        batches = max(1, way.recalibration_images // way.batch)
-        recalibration = min(way.recalibration_images, batches * way.batch)
-        return recalibration + min(way.score_images or 10**9, self.guide.search_images)
-
-    def parts_of(self, way: Way) -> list[list[int]]:
-        """The images of the search split that a way scores on, the same for all candidates.
+    def parts_of(self, budget: ScoringBudget) -> list[list[int]]:
+        """The images of the search split that a budget scores on, the same for all candidates.
 
         Returns:
             indices in parts, each as large as those before it together.
         """
-        count = min(way.score_images or self.guide.search_images, self.guide.search_images)
+        there = self.evaluator.search_images
+        count = min(budget.score_images or there, there)
         if count not in self._parts:
-            chosen = self.guide.subset(count, self.seed)
-            mixed = [chosen[at] for at in part_order(count, self.seed)]
+            chosen = self.evaluator.subset(count, self.config.seed)
+            mixed = [chosen[at] for at in part_order(count, self.config.seed)]
             edges = [0, *(count // parts for parts in _PARTS if count // parts), count]
             self._parts[count] = [
                 sorted(mixed[low:high]) for low, high in zip(edges, edges[1:], strict=False)
@@ -169,25 +116,22 @@ class Scorer:
         return self._parts[count]
 
 
-def make_scorer(config: Any, run: Path, process: Process) -> Scorer:
+def make_scorer(config: SearchConfig, run: Path, process: Process) -> Scorer:
     """Loads the supernet of a search's run folder and the data it is scored on.
 
     Args:
-        config: a `SearchConfig`.
         run: with data/ and finetune/, or pretrain/ where classification is the guide.
 
     Raises:
         InputError: there is no trained supernet, or the data cannot be used.
     """
     keep_freed_memory()
-    names = ScoringOptions.__dataclass_fields__
-    options = ScoringOptions(**{n: getattr(config, n) for n in names if hasattr(config, n)})
-    make = _classification if config.guide == "classification" else _detection
-    guide, flip = make(config, run, process.device)
-    return Scorer(guide, options, process.device, config.seed, flip)
+    make = _classification if config.by_classes else _detection
+    evaluator, flip = make(config, run, process.device)
+    return Scorer(evaluator, config, process.device, flip)
 
 
-def _detection(config: Any, run: Path, device: torch.device) -> tuple[Guide, float]:
+def _detection(config: SearchConfig, run: Path, device: torch.device) -> tuple[Evaluator, float]:
     model = load_model(_model_of(run / "finetune"))
     settings = read_train_config(run / "finetune" / "config.yaml")
     categories = Categories.from_json(info_of(model).categories)
@@ -203,7 +147,7 @@ def _detection(config: Any, run: Path, device: torch.device) -> tuple[Guide, flo
             split, categories=categories, categories_of=str(run / "finetune")
         )
         require_images(found[name])
-    guide = DetectionGuide(
+    evaluator = DetectionEvaluator(
         model,
         found["train"],
         found["search"],
@@ -211,15 +155,17 @@ def _detection(config: Any, run: Path, device: torch.device) -> tuple[Guide, flo
         autocast=choose_precision(config.precision, device),
         threads=config.workers,
     )
-    return guide, settings.flip
+    return evaluator, settings.flip
 
 
-def _classification(config: Any, run: Path, device: torch.device) -> tuple[Guide, float]:
+def _classification(
+    config: SearchConfig, run: Path, device: torch.device
+) -> tuple[Evaluator, float]:
     model, info = load_classifier(_model_of(run / "pretrain"))
     settings = read_pretrain_config(run / "pretrain" / "config.yaml")
     images = index_images(split_folder(Path(settings.data), settings.train_split))
-    train, search = carved_classes(run / "data" / CARVED_CLASSES, len(images))
-    guide = ClassificationGuide(
+    train, search = read_classes_split(run / "data" / CLASSES_FILE, len(images))
+    evaluator = ClassificationEvaluator(
         model,
         info,
         images,
@@ -229,10 +175,10 @@ def _classification(config: Any, run: Path, device: torch.device) -> tuple[Guide
         autocast=choose_precision(config.precision, device),
         threads=config.workers,
     )
-    return guide, settings.flip
+    return evaluator, settings.flip
 
 
-def carved_classes(path: Path, images: int) -> tuple[list[int], list[int]]:
+def read_classes_split(path: Path, images: int) -> tuple[list[int], list[int]]:
     """Reads which images of a classification folder are kept apart to score candidates by.
 
     Args:

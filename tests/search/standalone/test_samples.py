@@ -9,7 +9,7 @@ from detnet.backbones.spaces.shuffle_space import Row, ShuffleSpace
 from detnet.backbones.spaces.space import read_space
 from detnet.errors import InputError
 from detnet.search.costs.counting import Costs
-from detnet.search.samples import draw_paths, largest_within
+from detnet.search.standalone.samples import draw_paths, largest_within
 
 TINY = ShuffleSpace(8, (Row("c2", 2, 16), Row("c3", 2, 32), Row("c4", 1, 48)))
 

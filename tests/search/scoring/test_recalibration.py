@@ -5,7 +5,7 @@ from torch import nn
 from detnet.backbones.base import Classifier
 from detnet.backbones.spaces.shuffle_space import Row, ShuffleSpace
 from detnet.backbones.spaces.supernet import find_supernet
-from detnet.search.recalibrate import alone, batch_norms, finite_statistics, recalibrate
+from detnet.search.scoring.recalibration import alone, batch_norms, finite_statistics, recalibrate
 
 SPACE = ShuffleSpace(8, (Row("c2", 2, 16), Row("c3", 1, 24)), tail_channels=16)
 MEAN = "backbone.stem.bn.running_mean"

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from detnet.backbones.spaces.shuffle_space import ShuffleSpace
 from detnet.backbones.spaces.space import Space
 from detnet.errors import InputError
-from detnet.search.costs.extremes import Path
+from detnet.search.costs.counting import SpacePath
 
-Allows = Callable[[Path], bool]
+Allows = Callable[[SpacePath], bool]
 
 _TRIES = 200_000  # draws, of which all but a few would have to be refused
 _STARTS, _FEW_TRIES, _LARGEST = 20, 2000, 33  # random networks to enlarge, and their purpose
@@ -20,7 +20,7 @@ _STARTS, _FEW_TRIES, _LARGEST = 20, 2000, 33  # random networks to enlarge, and 
 
 def draw_paths(
     space: Space, allows: Allows, count: int, *, seed: int, purpose: int, tries: int = _TRIES
-) -> list[Path]:
+) -> list[SpacePath]:
     """Draws different allowed paths, every gene uniformly.
 
     They are one sequence: with a larger count the first ones stay as they are. Where a space spells
@@ -43,11 +43,13 @@ def draw_paths(
     return found
 
 
-def _draws(space: Space, allows: Allows, seed: int, purpose: int, tries: int) -> Iterator[Path]:
+def _draws(
+    space: Space, allows: Allows, seed: int, purpose: int, tries: int
+) -> Iterator[SpacePath]:
     """Different allowed paths, as they come."""
     rng = np.random.default_rng(np.random.SeedSequence((seed, purpose)))
     choices = [len(gene.choices) for gene in space.genes]
-    seen: set[Path] = set()
+    seen: set[SpacePath] = set()
     for _ in range(tries):
         path = space.check(rng.integers(choices).tolist())
         if path not in seen:
@@ -57,8 +59,8 @@ def _draws(space: Space, allows: Allows, seed: int, purpose: int, tries: int) ->
 
 
 def largest_within(
-    space: Space, macs: Callable[[Path], int], limit: float, allows: Allows, *, seed: int = 0
-) -> tuple[Path, bool]:
+    space: Space, macs: Callable[[SpacePath], int], limit: float, allows: Allows, *, seed: int = 0
+) -> tuple[SpacePath, bool]:
     """Finds the allowed network with the most multiply-adds.
 
     In a shuffle space, whose blocks' costs add up, the network nearest below the limit is found
@@ -83,7 +85,7 @@ def largest_within(
         if path is not None and allows(path):
             return path, True
 
-    def fits(path: Path) -> bool:
+    def fits(path: SpacePath) -> bool:
         return macs(path) <= limit and allows(path)
 
     starts = draw_paths(space, fits, 1, seed=seed, purpose=_LARGEST)
@@ -91,7 +93,9 @@ def largest_within(
     return max((_enlarged(space, macs, fits, start) for start in starts), key=macs), False
 
 
-def _enlarged(space: Space, macs: Callable[[Path], int], fits: Allows, path: Path) -> Path:
+def _enlarged(
+    space: Space, macs: Callable[[SpacePath], int], fits: Allows, path: SpacePath
+) -> SpacePath:
     """Changes one gene or, where none is left to change, two, each time to the most added."""
     while True:
         for many in (1, 2):
@@ -107,8 +111,8 @@ def _enlarged(space: Space, macs: Callable[[Path], int], fits: Allows, path: Pat
             return path
 
 
-def _neighbours(space: Space, path: Path, many: int) -> list[Path]:
-    found: list[Path] = []
+def _neighbours(space: Space, path: SpacePath, many: int) -> list[SpacePath]:
+    found: list[SpacePath] = []
     genes = space.genes
     for places in combinations(range(len(genes)), many):
         changed = [path]
@@ -123,7 +127,9 @@ def _neighbours(space: Space, path: Path, many: int) -> list[Path]:
     return [space.check(one) for one in found]
 
 
-def _nearest_sum(space: ShuffleSpace, macs: Callable[[Path], int], limit: float) -> Path | None:
+def _nearest_sum(
+    space: ShuffleSpace, macs: Callable[[SpacePath], int], limit: float
+) -> SpacePath | None:
     """The path of most multiply-adds up to the limit, None if all have more.
 
     The different sums of each half of the genes are few, since a stage's blocks are alike; the

@@ -1,17 +1,24 @@
 """What guides a search: how one network of a supernet is calibrated and measured on a task."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from detnet.search.config import SearchConfig
+
 # Purposes of the random streams that are drawn from a search's seed.
 _ORDER, _MIRROR, _SAMPLING, _SUBSET, _PARTS = 11, 12, 13, 14, 15
+
+
+BudgetName = Literal["full", "cheap"]
 
 
 class NonFinite(RuntimeError):
@@ -19,7 +26,7 @@ class NonFinite(RuntimeError):
 
 
 @dataclass(frozen=True)
-class Way:
+class ScoringBudget:
     """How thoroughly a candidate is measured.
 
     Args:
@@ -37,8 +44,25 @@ class Way:
     score_images: int | None = None
     proposals: int | None = None
 
+    @classmethod
+    def of(cls, config: SearchConfig, name: BudgetName) -> "ScoringBudget":
+        """One of a search's two budgets; the cheap one takes plain means over its batches.
 
-class Guide(ABC):
+        The full one's moving average forgets the variance of 1 that it begins with by a tenth per
+        batch; below about 100 batches what is left of that spoils every score.
+        """
+        if name == "full":
+            return cls(config.recalibration_images, config.recalibration_batch)
+        return cls(
+            config.cheap_recalibration_images,
+            config.recalibration_batch,
+            None,
+            config.cheap_score_images,
+            config.cheap_proposals,
+        )
+
+
+class Evaluator(ABC):
     """A supernet and the data by which its networks are measured, in one process.
 
     Attributes:
@@ -52,12 +76,15 @@ class Guide(ABC):
     search_images: int
 
     @abstractmethod
-    def candidate(self, path: Sequence[int], way: Way) -> nn.Module:
+    def candidate(self, path: Sequence[int], budget: ScoringBudget) -> nn.Module:
         """One network with statistics of its own; see `alone`."""
 
     @abstractmethod
     def recalibrate(
-        self, candidate: nn.Module, batches: Sequence[Sequence[tuple[int, bool]]], way: Way
+        self,
+        candidate: nn.Module,
+        batches: Sequence[Sequence[tuple[int, bool]]],
+        budget: ScoringBudget,
     ) -> None:
         """Takes the statistics anew from batches of training images, (index, mirrored) each.
 
@@ -84,7 +111,7 @@ class Guide(ABC):
 
 
 def recalibration_batches(
-    images: int, way: Way, *, seed: int, flip: float
+    images: int, budget: ScoringBudget, *, seed: int, flip: float
 ) -> list[list[tuple[int, bool]]]:
     """Chooses the images of a recalibration by the seed alone: all once before any again.
 
@@ -92,14 +119,14 @@ def recalibration_batches(
         images: how many there are.
         flip: probability of a mirror image.
     """
-    batches = max(1, way.recalibration_images // way.batch)
-    wanted = min(way.recalibration_images, batches * way.batch)
+    batches = max(1, budget.recalibration_images // budget.batch)
+    wanted = min(budget.recalibration_images, batches * budget.batch)
     order: list[int] = []
     for epoch in range(-(-wanted // images)):
         order += generator(seed, _ORDER, epoch).permutation(images).tolist()
     mirrored = generator(seed, _MIRROR).random(wanted) < flip
     keys = list(zip(order[:wanted], mirrored.tolist(), strict=True))
-    return [keys[first : first + way.batch] for first in range(0, wanted, way.batch)]
+    return [keys[first : first + budget.batch] for first in range(0, wanted, budget.batch)]
 
 
 def generator(seed: int, *purpose: int) -> np.random.Generator:
@@ -147,3 +174,61 @@ def _tensors(output: Any) -> Iterator[Tensor]:
     elif isinstance(output, list | tuple):
         for value in output:
             yield from _tensors(value)
+
+
+Sample = tuple[Tensor, dict[str, Any]]
+
+_AHEAD = 2  # batches that are read while the network works
+
+
+class CachedImages:
+    """Reads samples and keeps as many as fit; all others are read again each time.
+
+    Candidates go through the same images in the same order, so the first that fit are kept for
+    good: giving up the oldest for the newest would find none of them again.
+
+    Args:
+        read: makes the sample of an index, the same each time.
+        limit: bytes of the samples that are kept.
+        threads: that read ahead; 0 reads when a batch is asked for.
+    """
+
+    def __init__(self, read: Callable[[int], Sample], *, limit: int, threads: int = 0) -> None:
+        self._read, self.limit, self._threads = read, limit, threads
+        self._kept: dict[int, Sample] = {}
+        self.nbytes = 0
+
+    def __len__(self) -> int:
+        """Samples that are kept."""
+        return len(self._kept)
+
+    def batches(self, indices: Iterable[Sequence[int]]) -> Iterator[list[Sample]]:
+        """Yields the samples of each row of indices, in order."""
+        if not self._threads:
+            for row in indices:
+                yield [self._keep(index, self._get(index)) for index in row]
+            return
+        with ThreadPoolExecutor(self._threads) as pool:
+            waiting: deque[list[tuple[int, Future[Sample]]]] = deque()
+            for row in indices:
+                waiting.append([(index, pool.submit(self._get, index)) for index in row])
+                if len(waiting) > _AHEAD:
+                    yield [self._keep(index, job.result()) for index, job in waiting.popleft()]
+            for jobs in waiting:
+                yield [self._keep(index, job.result()) for index, job in jobs]
+
+    def _get(self, index: int) -> Sample:
+        kept = self._kept.get(index)
+        return self._read(index) if kept is None else kept
+
+    def _keep(self, index: int, sample: Sample) -> Sample:
+        size = _nbytes(sample)
+        if index not in self._kept and self.nbytes + size <= self.limit:
+            self._kept[index] = sample
+            self.nbytes += size
+        return sample
+
+
+def _nbytes(sample: Sample) -> int:
+    image, target = sample
+    return image.nbytes + sum(value.nbytes for value in target.values() if hasattr(value, "nbytes"))

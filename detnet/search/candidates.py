@@ -12,7 +12,7 @@ from detnet.engine.interrupt import Interrupt
 from detnet.errors import InputError
 from detnet.search.methods.method import make_method
 from detnet.search.run import SearchRun, objectives
-from detnet.search.scoring.scoring import Scorer, make_scorer
+from detnet.search.scoring.scorer import Scorer, make_scorer
 from detnet.search.standalone.sharing import write_json
 from detnet.search.study.records import Candidate, Record, read_candidates
 from detnet.search.study.study import SearchStudy, open_study
@@ -50,12 +50,12 @@ def search(run: SearchRun, *, storage: str | None = None, together: bool = False
     with Interrupt() as interrupt, _open(run, storage) as study:
         device = str(process.device)
         known = {one.path: one.costs for one in read_candidates(study)}
-        legality = run.legality(device, known)
+        constraints = run.constraints(device, known)
         over = work(
             study,
-            make_search_method(run, legality),
-            _Scores(make_scorer(config, run.folder, process), run, legality),
-            legality=legality,
+            make_search_method(run, constraints),
+            _Scores(make_scorer(config, run.folder, process), run, constraints),
+            constraints=constraints,
             retries=config.retries,
             stop=lambda: interrupt.set or together and stopped.said(),
             watch=run.watch,
@@ -68,7 +68,7 @@ def search(run: SearchRun, *, storage: str | None = None, together: bool = False
         return over
 
 
-def make_search_method(run: SearchRun, legality: Any) -> Any:
+def make_search_method(run: SearchRun, constraints: Any) -> Any:
     """The way of searching that the settings name.
 
     Raises:
@@ -77,7 +77,7 @@ def make_search_method(run: SearchRun, legality: Any) -> Any:
     names = ("seed", "population", "generations", "parents", "mutations", "crossovers")
     sizes = {name: getattr(run.config, name) for name in (*names, "mutation_rate")}
     return make_method(
-        run.config.method, legality, **sizes, objectives=tuple(run.config.objectives)
+        run.config.method, constraints, **sizes, objectives=tuple(run.config.objectives)
     )
 
 
@@ -106,11 +106,11 @@ def winner_of(run: SearchRun, records: Sequence[Record]) -> dict[str, Any]:
 class _Scores:
     """Scores a candidate by all objectives."""
 
-    def __init__(self, scorer: Scorer, run: SearchRun, legality: Any) -> None:
-        self._scorer, self._legality, self._names = scorer, legality, objectives(run.config)
+    def __init__(self, scorer: Scorer, run: SearchRun, constraints: Any) -> None:
+        self._scorer, self._legality, self._names = scorer, constraints, objectives(run.config)
 
     def __call__(self, candidate: Candidate, check_stop: CheckStop) -> tuple[float, ...]:
-        score = self._scorer(candidate.path, check_stop)
+        score = self._scorer.score(candidate.path, check_stop=check_stop)
         costs = self._legality.costs_of(candidate.path) if self._names else {}
         return (score, *(costs[name] for name in self._names))
 
