@@ -20,10 +20,10 @@ from pathlib import Path
 import numpy as np
 from harness import arguments, compare_apart, keep
 
-from detnet.evaluation.comparison.matching import Matches, match
-from detnet.evaluation.comparison.resampling import Measure, bootstrap, image_weights
-from detnet.evaluation.engines import run_engine
-from detnet.evaluation.grid import make_grid
+from detnet.evaluation.comparison.resampling import bootstrap, image_weights
+from detnet.evaluation.engines import hotcoco_evaluator
+from detnet.evaluation.grid import Measure, make_grid
+from detnet.evaluation.matching import Matches, match
 from detnet.evaluation.normalise import Detections, Truth, read_truth
 
 DATA = Path(os.environ.get("DETNET_DATA", Path(__file__).parents[2] / "shared" / "data"))
@@ -36,8 +36,8 @@ TABLES = [
     for size in range(4)
     for thresholds in (TEN, (0,), (2,), (4,), (6,), (7,))
 ]
-MEASURES = [*TABLES, Measure(False, 0, 2, (5,)), Measure(True, 0, 0, TEN), Measure(True, 0, 1, TEN)]
-CLASS_MEASURES = [Measure(False, 0, 2, TEN), Measure(False, 0, 2, (0,)), Measure(True, 0, 2, TEN)]
+MEASURES = [*TABLES, Measure("AP", 0, 2, (5,)), Measure("AR", 0, 0, TEN), Measure("AR", 0, 1, TEN)]
+CLASS_MEASURES = [Measure("AP", 0, 2, TEN), Measure("AP", 0, 2, (0,)), Measure("AR", 0, 2, TEN)]
 
 
 def made_up_truth(images: int, objects: int, classes: int = 80) -> Truth:
@@ -176,7 +176,7 @@ def hotcocos_matching(
     before_mb = memory_mb()
 
     def run() -> tuple[int, float]:
-        _, evaluator = run_engine("hotcoco", truth, found, make_grid())
+        evaluator = hotcoco_evaluator(truth, found, make_grid())
         hits = 0
         for image in evaluator.eval_imgs:
             if image is not None:

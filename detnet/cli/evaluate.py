@@ -124,11 +124,7 @@ def _detector(args: argparse.Namespace, process: "Process", measures: dict[str, 
     if args.json:
         print(json.dumps(scores.to_json()))
         return 0
-    print(format_scores(scores.bbox))
-    if scores.segm is not None:
-        print(f"\n\n{format_scores(scores.segm)}")
-    if scores.keypoints is not None:
-        print(f"\n\n{format_scores(scores.keypoints)}")
+    print("\n\n\n".join(map(format_scores, scores.kinds)))
     if args.submission:
         print(f"\nwrote {args.submission}")
     return 0

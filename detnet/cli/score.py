@@ -116,7 +116,7 @@ def run(args: argparse.Namespace) -> int:
         diagnosis = diagnose(evaluation)
     if args.json:
         more = {"diagnosis": diagnosis} if args.diagnose else {}
-        print(json.dumps({**scores, **more}, allow_nan=False))
+        print(json.dumps({**scores.to_json(), **more}, allow_nan=False))
         return 0
     print(format_scores(scores))
     if args.diagnose:

@@ -1,14 +1,17 @@
 """COCO's average precision and recall, by IoU threshold and object size: all the paper's tables."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from detnet.evaluation.engines import Tables, engine_version, run_engine, sigmas_of
-from detnet.evaluation.grid import Grid, make_grid
+from detnet.errors import InputError
+from detnet.evaluation.accumulation import Tables, class_rankings, weighted_scores
+from detnet.evaluation.engines import engine_version, run_engine
+from detnet.evaluation.grid import Grid, Measure, make_grid
+from detnet.evaluation.matching import Matches, match
 from detnet.evaluation.normalise import (
     Detections,
     Truth,
@@ -17,14 +20,96 @@ from detnet.evaluation.normalise import (
     read_detections,
     read_truth,
 )
+from detnet.evaluation.overlaps import sigmas_of
 from detnet.files import no_collection
 
-# The benchmark's twelve numbers, in its order.
-HEADLINE = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
-# Those of keypoints, which have no small objects and one number of results, 20.
-KEYPOINT_HEADLINE = ("AP", "AP50", "AP75", "APm", "APl", "AR", "AR50", "AR75", "ARm", "ARl")
-
 _FEW_IMAGES = 0.5  # share of annotated images, below which results may be of another data set
+_POOLED = "class_agnostic_recall"
+
+Value = float | None  # a fraction; None where there was nothing to average
+Row = dict[str, Value]  # by threshold: "mean", "50", "60" …
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """The grid, where a user has added to COCO's; as `Grid` has them."""
+
+    iou_thresholds: tuple[float, ...]
+    areas: dict[str, tuple[float, float]]
+    max_dets: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The scores of one kind, which docs/measures.md explains; fractions, None for no objects.
+
+    Args:
+        engine: name and version of what matched.
+        headline: by the names of `METRICS`, and AR at own numbers of results.
+        by_iou_and_size: by size, then "AP", "AR", "AP@300" …, then threshold.
+        per_class: by class's name and metric, and "annotations", the number of its objects.
+        ground_truth: its fingerprint.
+        ground_truth_taken: in words, as it is or repaired.
+        sigmas: of keypoints.
+        notes: what makes the numbers say less than they seem to, a sentence each.
+        class_agnostic_recall: by "class_agnostic_recall", and by that with "@300" for own numbers
+            of results, then size and threshold: AR with all categories taken as one.
+    """
+
+    engine: str
+    iou_type: str
+    headline: dict[str, Value]
+    by_iou_and_size: dict[str, dict[str, Row]]
+    per_class: dict[str, dict[str, Any]]
+    ground_truth: str
+    ground_truth_taken: str
+    sigmas: tuple[float, ...] = ()
+    parameters: Parameters | None = None
+    notes: tuple[str, ...] = ()
+    class_agnostic_recall: dict[str, dict[str, Row]] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """The object that scores.json holds; the headline's names stand at its top."""
+        content: dict[str, Any] = {
+            "engine": self.engine,
+            "iou_type": self.iou_type,
+            **self.headline,
+            "by_iou_and_size": self.by_iou_and_size,
+            "per_class": self.per_class,
+            "ground_truth": self.ground_truth,
+            "ground_truth_taken": self.ground_truth_taken,
+        }
+        if self.sigmas:
+            content["sigmas"] = list(self.sigmas)
+        if self.parameters:
+            content["parameters"] = {
+                "iou_thresholds": list(self.parameters.iou_thresholds),
+                "areas": {name: list(limits) for name, limits in self.parameters.areas.items()},
+                "max_dets": list(self.parameters.max_dets),
+            }
+        if self.notes:
+            content["notes"] = list(self.notes)
+        return content | self.class_agnostic_recall
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> "Scores":
+        """What an evaluation has written, registered metrics of then included.
+
+        Raises:
+            InputError: it is of another version.
+        """
+        try:
+            given = {one.name: content[one.name] for one in fields(cls) if one.name in content}
+            numbers = {name: value for name, value in content.items() if name not in given}
+            if "parameters" in given:
+                given["parameters"] = Parameters(**given["parameters"])
+            return cls(
+                **given,
+                headline={k: v for k, v in numbers.items() if isinstance(v, float | int | None)},
+                class_agnostic_recall={k: v for k, v in numbers.items() if k.startswith(_POOLED)},
+            )
+        except TypeError as error:
+            raise InputError(f"scores of another version ({error}); evaluate again") from None
 
 
 @dataclass(frozen=True)
@@ -34,9 +119,7 @@ class Evaluation:
     Args:
         tables: precision and recall over the grid.
         engine: name and version of the evaluator.
-        evaluator: `hotcoco.COCOeval` after evaluate() and accumulate(), in which every id is a
-            position in `truth` or `detections` plus 1; None where pycocotools did the work or
-            there is no image or no category.
+        matches: which detection found which object, where our own matching has made the tables.
     """
 
     truth: Truth
@@ -44,7 +127,7 @@ class Evaluation:
     grid: Grid
     tables: Tables
     engine: str
-    evaluator: Any
+    matches: Matches | None = None
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -61,41 +144,95 @@ class Evaluation:
             "annotations; on the others everything counts as missed",
         )
 
-    def scores(self, *, class_agnostic_recall: bool = False) -> dict[str, Any]:
+    def scores(self, *, class_agnostic_recall: bool = False) -> Scores:
         """The scores of scores.json, which docs/measures.md explains.
 
         Args:
-            class_agnostic_recall: adds "class_agnostic_recall", AR with all categories taken as
-                one, and "class_agnostic_recall@300" for other numbers of results. That matches
-                once more.
+            class_agnostic_recall: AR with all categories taken as one, too. That matches once more.
         """
-        tables, grid = self.tables, self.grid
-        scores: dict[str, Any] = {
-            "engine": self.engine,
-            "iou_type": grid.iou_type,
-            **_headline(tables, grid),
-            "by_iou_and_size": _by_iou_and_size(tables, grid),
-            "per_class": _per_class(tables, grid, self.truth),
-            "ground_truth": fingerprint(self.truth),
-            "ground_truth_taken": self.truth.taken,
-        }
-        if grid.iou_type == "keypoints":
-            scores["sigmas"] = list(sigmas_of(grid, self.truth))
-        if not grid.is_coco:
-            scores["parameters"] = {
-                "iou_thresholds": list(grid.iou_thresholds),
-                "areas": {name: list(limits) for name, limits in grid.areas.items()},
-                "max_dets": list(grid.max_dets),
+        grid = self.grid
+        of_curves = self._of_curves()
+        own = Parameters(grid.iou_thresholds, grid.areas, grid.max_dets)
+        return Scores(
+            engine=self.engine,
+            iou_type=grid.iou_type,
+            headline={
+                name: of_curves[measure][0] if measure in of_curves else self._mean(measure)
+                for name, measure in grid.headline.items()
+            },
+            by_iou_and_size=self._by_iou_and_size(("AP", "AR")),
+            per_class=self._per_class(of_curves),
+            ground_truth=fingerprint(self.truth),
+            ground_truth_taken=self.truth.taken,
+            sigmas=sigmas_of(grid, self.truth) if grid.iou_type == "keypoints" else (),
+            parameters=None if grid.is_coco else own,
+            notes=self.notes,
+            class_agnostic_recall=self._as_one_class() if class_agnostic_recall else {},
+        )
+
+    def _mean(self, measure: Measure, category: int | slice = slice(None)) -> Value:
+        """Of all categories that have objects, or of one."""
+        table = self.tables.recall if measure.of == "AR" else self.tables.precision
+        values = table[..., category, measure.size, measure.limit][list(measure.thresholds)]
+        there = values[values > -1]
+        return float(there.mean()) if there.size else None
+
+    def _by_iou_and_size(self, kinds: tuple[str, ...]) -> dict[str, dict[str, Row]]:
+        return {
+            size: {
+                row: {column: self._mean(measure) for column, measure in cells.items()}
+                for row, cells in rows.items()
+                if row.startswith(kinds)
             }
-        if self.notes:
-            scores["notes"] = list(self.notes)
-        if class_agnostic_recall:
-            pooled = _as_one_category(self.truth, self.detections)
-            tables, _ = run_engine(self.engine.split()[0], *pooled, grid)
-            for measure, rows in _by_measure(_by_iou_and_size(tables, grid)).items():
-                if measure.startswith("AR"):
-                    scores[measure.replace("AR", "class_agnostic_recall")] = rows
-        return scores
+            for size, rows in self.grid.by_iou_and_size.items()
+        }
+
+    def _per_class(self, of_curves: "Mapping[Measure, _OfCurve]") -> dict[str, dict[str, Any]]:
+        truth, measures = self.truth, self.grid.per_class
+        counts = np.bincount(truth.categories, minlength=len(truth.names)).tolist()
+        return {
+            name: {
+                **{
+                    key: of_curves[each].classes[k] if each in of_curves else self._mean(each, k)
+                    for key, each in measures.items()
+                },
+                "annotations": counts[k],
+            }
+            for k, name in enumerate(truth.names)
+        }
+
+    def _of_curves(self) -> "dict[Measure, _OfCurve]":
+        """The registered metrics that the tables do not tell, of all classes and of each."""
+        chosen = [each for each in self.grid.headline.values() if callable(each.of)]
+        if not chosen:
+            return {}
+        matches = self.matches or match(self.truth, self.detections, self.grid)
+        limits = sorted({(each.size, each.limit) for each in chosen})
+        rankings = [class_rankings(matches, k, limits) for k in range(len(self.truth.names))]
+        weights = np.ones((len(self.truth.image_ids), 1))
+        means, classes = weighted_scores(rankings, weights, chosen, chosen)
+        return {
+            each: _OfCurve(_defined(means[q])[0], _defined(classes[:, q, 0]))
+            for q, each in enumerate(chosen)
+        }
+
+    def _as_one_class(self) -> dict[str, dict[str, Row]]:
+        pooled = _as_one_category(self.truth, self.detections)
+        tables = run_engine(self.engine.split()[0], *pooled, self.grid)
+        by_size = replace(self, tables=tables)._by_iou_and_size(("AR",))
+        return {
+            row.replace("AR", _POOLED): {size: rows[row] for size, rows in by_size.items()}
+            for row in next(iter(by_size.values()))
+        }
+
+
+class _OfCurve(NamedTuple):
+    mean: Value
+    classes: list[Value]
+
+
+def _defined(values: np.ndarray) -> list[Value]:
+    return [None if np.isnan(value) else float(value) for value in values.tolist()]
 
 
 def evaluate(
@@ -133,21 +270,15 @@ def evaluate(
     with no_collection():
         truth = read_truth(annotations, iou_type=iou_type)
         detections = read_detections(results, truth, iou_type=iou_type)
-    tables, evaluator = run_engine(engine, truth, detections, grid)
-    return Evaluation(truth, detections, grid, tables, version, evaluator)
+    return Evaluation(truth, detections, grid, run_engine(engine, truth, detections, grid), version)
 
 
 def score(
     annotations: TruthSource,
     results: Path | str | list[dict[str, Any]],
     *,
-    iou_type: str = "bbox",
-    engine: str = "hotcoco",
-    iou_thresholds: Iterable[float] = (),
-    areas: Mapping[str, tuple[float, float]] | None = None,
-    max_dets: Iterable[int] = (),
-    sigmas: Iterable[float] = (),
     class_agnostic_recall: bool = False,
+    **options: Any,
 ) -> dict[str, Any]:
     """Scores detections against ground truth as the COCO benchmark does.
 
@@ -155,121 +286,22 @@ def score(
     allows 100 results per image and category unless its key tells another number.
 
     Args:
-        annotations, results, iou_type, engine, iou_thresholds, areas, max_dets, sigmas: as
-            `evaluate`.
+        annotations, results, options: as `evaluate`.
         class_agnostic_recall: adds "class_agnostic_recall", AR with all categories taken as one.
 
     Returns:
-        The scores of scores.json, fractions, None where there is no ground truth to be averaged.
-        Own thresholds are further keys of "by_iou_and_size", own areas further rows, own numbers
-        of results, say 300, "AR300" at the top and "AP@300" and "AR@300" in every row; they are
-        told under "parameters". "annotations" counts crowds, too.
+        `Scores` as scores.json has them, fractions, None where there is no ground truth to be
+        averaged. Own thresholds are further keys of "by_iou_and_size", own areas further rows, own
+        numbers of results, say 300, "AR300" at the top and "AP@300" and "AR@300" in every row; they
+        are told under "parameters". "annotations" counts crowds, too.
 
     Raises:
         InputError: a file, a record or an argument cannot be used.
 
     Paper: Li et al. 2018, arXiv:1804.06215, Tables 3 and 4, for `by_iou_and_size`.
     """
-    evaluation = evaluate(
-        annotations,
-        results,
-        iou_type=iou_type,
-        engine=engine,
-        iou_thresholds=iou_thresholds,
-        areas=areas,
-        max_dets=max_dets,
-        sigmas=sigmas,
-    )
-    return evaluation.scores(class_agnostic_recall=class_agnostic_recall)
-
-
-def _mean(values: np.ndarray) -> float | None:
-    there = values[values > -1]
-    return float(there.mean()) if there.size else None
-
-
-def _headline(tables: Tables, grid: Grid) -> dict[str, float | None]:
-    """The benchmark's twelve numbers, and AR at other numbers of results that were asked for."""
-    if grid.iou_type == "keypoints":
-        return _keypoint_headline(tables, grid)
-    sizes, ten, most = list(grid.areas), grid.coco_thresholds, grid.coco_most
-    precision, recall = tables.precision[..., most], tables.recall[ten]
-    whole = sizes.index("all")
-    of_size = {name[0]: sizes.index(name) for name in ("small", "medium", "large")}
-    further = [f"AR{m}" for m in grid.further_max_dets]
-    recalls = {f"AR{m}": _mean(recall[:, :, whole, i]) for i, m in enumerate(grid.max_dets)}
-    return {
-        "AP": _mean(precision[ten][..., whole]),
-        "AP50": _mean(precision[grid.threshold(0.5)][..., whole]),
-        "AP75": _mean(precision[grid.threshold(0.75)][..., whole]),
-        **{f"AP{s}": _mean(precision[ten][..., at]) for s, at in of_size.items()},
-        **{key: value for key, value in recalls.items() if key not in further},
-        **{f"AR{s}": _mean(recall[..., at, most]) for s, at in of_size.items()},
-        **{key: recalls[key] for key in further},
-    }
-
-
-def _keypoint_headline(tables: Tables, grid: Grid) -> dict[str, float | None]:
-    """The ten numbers of COCO's keypoints, and AR at other numbers of results."""
-    sizes, ten = list(grid.areas), grid.coco_thresholds
-    measures = {}
-    for measure, table in (("AP", tables.precision), ("AR", tables.recall)):
-        values = table[..., grid.coco_most]
-        whole = values[..., sizes.index("all")]
-        measures[measure] = _mean(whole[ten])
-        measures[f"{measure}50"] = _mean(whole[grid.threshold(0.5)])
-        measures[f"{measure}75"] = _mean(whole[grid.threshold(0.75)])
-        for size in ("medium", "large"):
-            measures[f"{measure}{size[0]}"] = _mean(values[ten][..., sizes.index(size)])
-    recall = tables.recall[ten][:, :, sizes.index("all")]
-    return measures | {
-        f"AR@{number}": _mean(recall[..., at]) for number, at in grid.further_max_dets.items()
-    }
-
-
-def _by_iou_and_size(tables: Tables, grid: Grid) -> dict[str, dict[str, dict[str, float | None]]]:
-    """AP and AR of every size, then AP@m and AR@m for other numbers of results m."""
-    limits = {"": grid.coco_most} | {f"@{m}": i for m, i in grid.further_max_dets.items()}
-    measures = {
-        f"{measure}{limit}": values[..., at]
-        for limit, at in limits.items()
-        for measure, values in (("AP", tables.precision), ("AR", tables.recall))
-    }
-    return {
-        size: {
-            measure: _by_threshold(values[..., position], grid)
-            for measure, values in measures.items()
-        }
-        for position, size in enumerate(grid.areas)
-    }
-
-
-def _by_threshold(values: np.ndarray, grid: Grid) -> dict[str, float | None]:
-    row = {"mean": _mean(values[grid.coco_thresholds])}
-    return row | {name: _mean(values[t]) for name, t in grid.shown_thresholds.items()}
-
-
-def _by_measure(by_size: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    measures = next(iter(by_size.values()))
-    return {measure: {size: row[measure] for size, row in by_size.items()} for measure in measures}
-
-
-def _per_class(
-    tables: Tables, grid: Grid, truth: Truth
-) -> dict[str, dict[str, float | int | None]]:
-    whole, most, ten = list(grid.areas).index("all"), grid.coco_most, grid.coco_thresholds
-    precision, recall = tables.precision[..., whole, most], tables.recall[..., whole, most]
-    recall_name = "AR" if grid.iou_type == "keypoints" else "AR100"
-    counts = np.bincount(truth.categories, minlength=len(truth.names)).tolist()
-    return {
-        name: {
-            "AP": _mean(precision[ten, :, k]),
-            "AP50": _mean(precision[grid.threshold(0.5), :, k]),
-            recall_name: _mean(recall[ten, k]),
-            "annotations": counts[k],
-        }
-        for k, name in enumerate(truth.names)
-    }
+    evaluation = evaluate(annotations, results, **options)
+    return evaluation.scores(class_agnostic_recall=class_agnostic_recall).to_json()
 
 
 def _as_one_category(truth: Truth, detections: Detections) -> tuple[Truth, Detections]:

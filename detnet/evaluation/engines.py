@@ -5,38 +5,21 @@ import importlib.metadata
 import io
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from detnet.errors import InputError
+from detnet.evaluation.accumulation import RECALLS, Tables
 from detnet.evaluation.grid import Grid
-from detnet.evaluation.keypoints import default_sigmas
 from detnet.evaluation.normalise import Detections, Truth
+from detnet.evaluation.overlaps import sigmas_of
 from detnet.tables import unknown_name
 
-_RECALLS = np.linspace(0.0, 1.0, 101)
 
-
-@dataclass(frozen=True)
-class Tables:
-    """What an evaluator found; -1 where there is nothing to average, as in pycocotools.
-
-    Args:
-        precision: (T, 101, K, A, M), at recalls 0, 0.01 … 1.
-        recall: (T, K, A, M).
-    """
-
-    precision: np.ndarray
-    recall: np.ndarray
-
-
-def run_engine(engine: str, truth: Truth, detections: Detections, grid: Grid) -> tuple[Tables, Any]:
+def run_engine(engine: str, truth: Truth, detections: Detections, grid: Grid) -> Tables:
     """Matches detections to ground truth with the named evaluator.
-
-    Returns:
-        The tables, and hotcoco's evaluator if it made them, else None.
 
     Raises:
         InputError: there is no such engine, or it is not installed.
@@ -46,8 +29,8 @@ def run_engine(engine: str, truth: Truth, detections: Detections, grid: Grid) ->
     counts = (len(truth.names), len(grid.areas), len(grid.max_dets))
     if not counts[0] or not len(truth.image_ids):
         thresholds = len(grid.iou_thresholds)
-        precision = -np.ones((thresholds, len(_RECALLS), *counts))
-        return Tables(precision, -np.ones((thresholds, *counts))), None
+        precision = -np.ones((thresholds, len(RECALLS), *counts))
+        return Tables(precision, -np.ones((thresholds, *counts)))
     try:
         # Both say on standard output, or as warnings, what is already known here.
         with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
@@ -76,11 +59,31 @@ def _not_usable(engine: str, error: ImportError) -> str:
     return f"engine {engine} is not usable here ({error}); use {others}"
 
 
-def _hotcoco(truth: Truth, detections: Detections, grid: Grid) -> tuple[Tables, Any]:
+def _hotcoco(truth: Truth, detections: Detections, grid: Grid) -> Tables:
+    # It finds a range by its edges: of two equal ones it would fill the last and leave the other.
+    ranges = list(grid.areas.values())
+    names = {limits: name for name, limits in reversed(grid.areas.items())}
+    distinct = list(dict.fromkeys(ranges))
+    place = [distinct.index(limits) for limits in ranges]
+    areas = {names[each]: each for each in distinct}
+    tables = hotcoco_evaluator(truth, detections, replace(grid, areas=areas)).eval
+    return Tables(tables["precision"][:, :, :, place], tables["recall"][:, :, place])
+
+
+def hotcoco_evaluator(truth: Truth, detections: Detections, grid: Grid) -> Any:
+    """Gives hotcoco's `COCOeval` after its work; ids are positions in the columns plus 1.
+
+    Args:
+        grid: no two ranges of areas are equal.
+    """
     import hotcoco
 
     if truth.keypoints is not None:
-        return _hotcoco_keypoints(truth, detections, grid)
+        # It takes no columns of keypoints.
+        common = {"images": _images(truth), "categories": _categories(truth)}
+        ground = hotcoco.COCO({**common, "annotations": _records(truth)})
+        found = hotcoco.COCO({**common, "annotations": _records(detections)})
+        return _run_hotcoco(ground, found, truth, grid)
     ids = np.arange(1, len(truth.images) + 1)
     ground = hotcoco.COCO.from_arrays(
         _images(truth),
@@ -102,35 +105,19 @@ def _hotcoco(truth: Truth, detections: Detections, grid: Grid) -> tuple[Tables, 
     return _run_hotcoco(ground, found, truth, grid)
 
 
-def _hotcoco_keypoints(truth: Truth, detections: Detections, grid: Grid) -> tuple[Tables, Any]:
-    """The same by records: it takes no columns of keypoints."""
-    import hotcoco
-
-    common = {"images": _images(truth), "categories": _categories(truth)}
-    ground = hotcoco.COCO({**common, "annotations": _records(truth)})
-    found = hotcoco.COCO({**common, "annotations": _records(detections)})
-    return _run_hotcoco(ground, found, truth, grid)
-
-
-def _run_hotcoco(ground: Any, found: Any, truth: Truth, grid: Grid) -> tuple[Tables, Any]:
+def _run_hotcoco(ground: Any, found: Any, truth: Truth, grid: Grid) -> Any:
     import hotcoco
 
     evaluator = hotcoco.COCOeval(ground, found, grid.iou_type)
     if truth.keypoints is not None:
         evaluator.params.kpt_oks_sigmas = list(sigmas_of(grid, truth))
-    # It finds a range by its edges: of two equal ones it would fill the last and leave the other.
-    ranges = list(grid.areas.values())
-    names = {limits: name for name, limits in reversed(grid.areas.items())}
-    distinct = list(dict.fromkeys(ranges))
-    place = [distinct.index(limits) for limits in ranges]
-    _set_grid(evaluator.params, replace(grid, areas={names[each]: each for each in distinct}))
+    _set_grid(evaluator.params, grid)
     evaluator.evaluate()
     evaluator.accumulate()
-    tables: Any = evaluator.eval
-    return Tables(tables["precision"][:, :, :, place], tables["recall"][:, :, place]), evaluator
+    return evaluator
 
 
-def _pycocotools(truth: Truth, detections: Detections, grid: Grid) -> tuple[Tables, Any]:
+def _pycocotools(truth: Truth, detections: Detections, grid: Grid) -> Tables:
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
@@ -148,28 +135,10 @@ def _pycocotools(truth: Truth, detections: Detections, grid: Grid) -> tuple[Tabl
         evaluator.params.kpt_oks_sigmas = np.array(sigmas_of(grid, truth))
     evaluator.evaluate()
     evaluator.accumulate()
-    return Tables(evaluator.eval["precision"], evaluator.eval["recall"]), None
+    return Tables(evaluator.eval["precision"], evaluator.eval["recall"])
 
 
-def sigmas_of(grid: Grid, truth: Truth) -> tuple[float, ...]:
-    """How far off each keypoint may be: as the grid says, else as `default_sigmas`.
-
-    Raises:
-        InputError: the grid has neither one for all nor one for each.
-    """
-    assert truth.keypoints is not None  # read for keypoints
-    count = truth.keypoints.shape[1]
-    if not grid.sigmas:
-        return default_sigmas(count)
-    if len(grid.sigmas) not in (1, count):
-        raise InputError(
-            f"sigmas: {len(grid.sigmas)} are given for {count} keypoints; give one for all, or one "
-            "for each"
-        )
-    return grid.sigmas * (count if len(grid.sigmas) == 1 else 1)
-
-
-ENGINES: dict[str, Callable[[Truth, Detections, Grid], tuple[Tables, Any]]] = {
+ENGINES: dict[str, Callable[[Truth, Detections, Grid], Tables]] = {
     "hotcoco": _hotcoco,
     "pycocotools": _pycocotools,
 }
@@ -178,7 +147,7 @@ ENGINES: dict[str, Callable[[Truth, Detections, Grid], tuple[Tables, Any]]] = {
 def _set_grid(params: Any, grid: Grid) -> None:
     """Sets the same grid on either evaluator's parameters, which share these names."""
     params.iouThrs = list(grid.iou_thresholds)
-    params.recThrs = _RECALLS.tolist()
+    params.recThrs = RECALLS.tolist()
     params.areaRng = [list(limits) for limits in grid.areas.values()]
     params.areaRngLbl = list(grid.areas)
     params.maxDets = list(grid.max_dets)

@@ -1,12 +1,14 @@
-"""Where precision and recall are taken: COCO's grid, and what a user adds to it."""
+"""Where precision and recall are taken: COCO's grid, and what users and metrics add to it."""
 
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from detnet.errors import InputError
+from detnet.evaluation.metrics import METRICS, Curve, Metric, metrics_of
 from detnet.tables import unknown_name
 
 IOU_TYPES = ("bbox", "segm", "keypoints")
@@ -22,6 +24,20 @@ KEYPOINT_MAX_DETS = (20,)  # COCO's keypoints have one number of results, and no
 
 _TABLE_THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.85)  # of the paper's Tables 3 and 4
 _TOLERANCE = 1e-6  # linspace has no exact 0.9
+
+
+class Measure(NamedTuple):
+    """A number at one size and number of results, averaged over some thresholds, then classes.
+
+    Args:
+        of: "AP", "AR", or a function of what is found (see `Curve`).
+        size, limit, thresholds: positions in the grid.
+    """
+
+    of: str | Curve
+    size: int
+    limit: int
+    thresholds: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -73,6 +89,53 @@ class Grid:
         own = _max_dets(self.iou_type)
         return {m: i for i, m in enumerate(self.max_dets) if m not in own}
 
+    @property
+    def headline(self) -> dict[str, Measure]:
+        """The numbers of `METRICS`, then AR at a user's own numbers of results, by name: "AR300";
+        of keypoints, whose AR50 is at OKS 0.50, "AR@300".
+        """
+        found = {name: self._measure(name, metric) for name, metric in metrics_of(self.iou_type)}
+        ten, at = tuple(self.coco_thresholds), "@" if self.iou_type == "keypoints" else ""
+        further = self.further_max_dets.items()
+        return found | {f"AR{at}{most}": Measure("AR", 0, limit, ten) for most, limit in further}
+
+    @property
+    def per_class(self) -> dict[str, Measure]:
+        """What is told of each class, by name."""
+        named = metrics_of(self.iou_type)
+        return {name: self._measure(name, metric) for name, metric in named if metric.per_class}
+
+    @property
+    def by_iou_and_size(self) -> dict[str, dict[str, dict[str, Measure]]]:
+        """AP and AR of every size, then AP@m and AR@m for a user's own numbers of results m, by
+        size, row and threshold, that of the mean over COCO's ten first.
+        """
+        columns = {"mean": tuple(self.coco_thresholds)}
+        columns |= {name: (position,) for name, position in self.shown_thresholds.items()}
+        limits = {"": self.coco_most} | {f"@{m}": i for m, i in self.further_max_dets.items()}
+        return {
+            name: {
+                f"{of}{suffix}": {
+                    column: Measure(of, size, limit, thresholds)
+                    for column, thresholds in columns.items()
+                }
+                for suffix, limit in limits.items()
+                for of in ("AP", "AR")
+            }
+            for size, name in enumerate(self.areas)
+        }
+
+    def _measure(self, name: str, metric: Metric) -> Measure:
+        if metric.max_dets is not None and metric.max_dets not in self.max_dets:
+            raise ValueError(f"metric {name}: max_dets {metric.max_dets} is none of COCO's")
+        if metric.size not in self.areas:
+            raise ValueError(f"metric {name}: {self.iou_type} has no size {metric.size!r}")
+        limit = self.coco_most if metric.max_dets is None else self.max_dets.index(metric.max_dets)
+        thresholds = tuple(self.coco_thresholds)
+        if metric.iou_threshold is not None:
+            thresholds = (self.threshold(metric.iou_threshold),)
+        return Measure(metric.of, list(self.areas).index(metric.size), limit, thresholds)
+
     def threshold(self, value: float) -> int:
         """Position of an IoU threshold.
 
@@ -101,6 +164,7 @@ def make_grid(
     if iou_type not in IOU_TYPES:
         raise InputError(unknown_name("iou_type", iou_type, IOU_TYPES))
     own = tuple(sorted({_snapped(value) for value in iou_thresholds}))
+    of_metrics = {one.iou_threshold for one in METRICS.values()} - {None}
     numbers = list(max_dets)
     if not all(_is_number(m) and m == int(m) and m > 0 for m in numbers):
         raise InputError(f"max_dets {numbers} must be whole numbers above 0")
@@ -112,7 +176,7 @@ def make_grid(
     sizes = {name: AREAS[name] for name in AREAS if iou_type != "keypoints" or name != "small"}
     return Grid(
         iou_type,
-        tuple(sorted({*IOU_THRESHOLDS, *own})),
+        tuple(sorted({*IOU_THRESHOLDS, *own, *map(_snapped, of_metrics)})),
         sizes | {name: _area(name, limits) for name, limits in (areas or {}).items()},
         tuple(sorted({*_max_dets(iou_type), *(int(m) for m in numbers)})),
         own,

@@ -11,13 +11,14 @@ box [x, y, width, height] is VOC's from x + 1 to x + width, so what the kit comp
 plain IoU of COCO's box: of boxes as `detnet convert` and the loader make them nothing is added.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from detnet.errors import InputError
+from detnet.evaluation.matching import candidates
 from detnet.evaluation.normalise import (
     Detections,
     Truth,
@@ -26,12 +27,13 @@ from detnet.evaluation.normalise import (
     read_detections,
     read_truth,
 )
+from detnet.evaluation.overlaps import box_ious
 from detnet.files import no_collection
 from detnet.tables import unknown_name
+from detnet.text import lay_out, percent
 
 VOC_METRICS = ("voc07", "voc12")
 _IOU = 0.5
-_PAIRS = 2_000_000  # of a detection with an object, compared at once
 
 
 def score_voc(
@@ -67,7 +69,7 @@ def score_voc(
         truth = read_truth(annotations)
         difficult = truth.crowd if truth.difficult is None else truth.crowd | truth.difficult
         found = read_detections(results, truth)
-    right, false = _judge(truth, found, difficult, extra=float(add_pixel))
+    right, false = _right_and_false(truth, found, difficult, extra=float(add_pixel))
     order = np.argsort(-found.scores, kind="stable")
     per_class: dict[str, dict[str, Any]] = {}
     for number, name in enumerate(truth.names):
@@ -115,26 +117,24 @@ def format_voc_scores(scores: Mapping[str, Any]) -> str:
     title = f"Average precision of boxes as in VOC 20{year}, IoU {scores['iou_threshold']}, percent"
     rows = [("class", "AP", "annotations", "difficult")]
     rows += [
-        (name, _percent(row["AP"]), str(row["annotations"]), str(row["difficult"]))
+        (name, percent(row["AP"], none="-"), str(row["annotations"]), str(row["difficult"]))
         for name, row in scores["per_class"].items()
     ]
-    rows.append(("mean", _percent(scores["mAP"]), "", ""))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip()
-        for row in rows
-    ]
-    return "\n".join([title, "", *lines, "", f"ground truth: {scores['ground_truth_taken']}"])
+    rows.append(("mean", percent(scores["mAP"], none="-"), "", ""))
+    table = lay_out(rows, left=(0,))
+    return f"{title}\n\n{table}\n\nground truth: {scores['ground_truth_taken']}"
 
 
-def _judge(
+def _right_and_false(
     truth: Truth, found: Detections, difficult: np.ndarray, *, extra: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Which detections are right and which false, (D,) each; what is neither is left out."""
     belongs = np.full(len(found.scores), -1)
     overlap = np.zeros(len(found.scores))
-    for mine, theirs in _pairs(truth, found):
-        iou = _ious(found.boxes[mine], truth.boxes[theirs], extra)
+    classes = len(truth.names)
+    groups = found.images * classes + found.categories
+    for mine, theirs in candidates(groups, truth.images * classes + truth.categories):
+        iou = box_ious(found.boxes[mine], truth.boxes[theirs], extra=extra)
         starts = np.flatnonzero(np.diff(mine, prepend=-1))
         best = np.maximum.reduceat(iou, starts)
         first = np.full(len(starts), len(iou))
@@ -145,48 +145,9 @@ def _judge(
     near = overlap >= _IOU
     left_out = near.copy()
     left_out[near] = difficult[belongs[near]]
-    candidates = np.flatnonzero(near & ~left_out)
-    ordered = candidates[np.argsort(-found.scores[candidates], kind="stable")]
+    fitting = np.flatnonzero(near & ~left_out)
+    ordered = fitting[np.argsort(-found.scores[fitting], kind="stable")]
     _, earliest = np.unique(belongs[ordered], return_index=True)
     right = np.zeros(len(near), bool)
     right[ordered[earliest]] = True
     return right, ~right & ~left_out
-
-
-def _pairs(truth: Truth, found: Detections) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Detections with all objects of their image and class, some million pairs at a time.
-
-    Yields:
-        positions of detections and of objects, (P,) each, a detection's pairs one after the other
-        and its objects in the file's order.
-    """
-    classes = len(truth.names)
-    keys = truth.images * classes + truth.categories
-    by_key = np.argsort(keys, kind="stable")
-    wanted = found.images * classes + found.categories
-    low = np.searchsorted(keys[by_key], wanted, side="left")
-    counts = np.searchsorted(keys[by_key], wanted, side="right") - low
-    some = np.flatnonzero(counts)
-    ends = np.cumsum(counts[some])
-    begin = 0
-    while begin < len(some):
-        done = ends[begin - 1] if begin else 0
-        end = max(begin + 1, int(np.searchsorted(ends, done + _PAIRS, side="right")))
-        part = some[begin:end]
-        lengths = counts[part]
-        within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-        yield np.repeat(part, lengths), by_key[np.repeat(low[part], lengths) + within]
-        begin = end
-
-
-def _ious(a: np.ndarray, b: np.ndarray, extra: float) -> np.ndarray:
-    """IoU of pairs of boxes, xywh, (P, 4) each; `extra` is added to widths and heights."""
-    size_a, size_b = a[:, 2:] + extra, b[:, 2:] + extra
-    shared = np.minimum(a[:, :2] + size_a, b[:, :2] + size_b) - np.maximum(a[:, :2], b[:, :2])
-    both = shared.clip(0).prod(axis=1)
-    union = size_a.prod(axis=1) + size_b.prod(axis=1) - both
-    return np.divide(both, union, out=np.zeros(len(a)), where=union > 0)
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.1f}"

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from detnet.evaluation.comparison.compare import SCORE_OF_FOUND
+from detnet.evaluation.metrics import metrics_of, overlap_name
 from detnet.files import write_text
 from detnet.report.comparison_text import found_and_missed, how_measured, how_scored, letter
 from detnet.report.comparison_views import pair_view, size_tables
 from detnet.report.pictures import Colour, Mark
 from detnet.report.rendering import render_template
-from detnet.report.score_tables import KINDS, overlap_name
+from detnet.report.score_tables import KINDS
 
 # Of the detectors in pictures, in turn; told apart by most colour-blind eyes.
 COLOURS: tuple[Colour, ...] = ((86, 180, 233), (245, 130, 32), (62, 207, 159), (240, 228, 66))
@@ -89,6 +90,7 @@ def render(comparison: Mapping[str, Any], pictures: Sequence[ComparisonPicture])
         sure=f"{100 * comparison['confidence']:g} %",
         colours=["rgb({} {} {})".format(*COLOURS[i % len(COLOURS)]) for i in range(len(names))],
         models=_models(comparison),
+        brief=[name for name, metric in metrics_of(comparison["iou_type"]) if metric.brief],
         cost_note=how_measured(cost) if cost else "",
         pairs=pairs,
         tables=size_tables(comparison),

@@ -13,9 +13,9 @@ from detnet.data.images import read_pixels
 from detnet.errors import InputError
 from detnet.evaluation.comparison.compare import SCORE_OF_FOUND
 from detnet.evaluation.comparison.ground_truth import GroundTruth
-from detnet.evaluation.comparison.matching import match
 from detnet.evaluation.comparison.runs import Compared
 from detnet.evaluation.grid import make_grid
+from detnet.evaluation.matching import match
 from detnet.evaluation.normalise import Detections, Truth
 from detnet.files import write_text
 from detnet.report.comparison import COLOURS, ComparisonPicture, kinds_of, write_page

@@ -4,7 +4,8 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from detnet.report.score_tables import KINDS, column_title, overlap_name, sigmas_in_words
+from detnet.evaluation.metrics import overlap_name
+from detnet.report.score_tables import KINDS, column_title, sigmas_in_words
 from detnet.text import lay_out
 
 WIDTH = 120

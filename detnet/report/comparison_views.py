@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 
+from detnet.evaluation.metrics import overlap_name
 from detnet.report.charts import nice_ticks
 from detnet.report.comparison_text import WORDS, interval, letter, percent
-from detnet.report.score_tables import column_title, overlap_name
+from detnet.report.score_tables import column_title
 
 _TITLES = {"AP": "Average precision", "AR": "Average recall"}
 _ROOM = 3.0  # times the middle interval, beyond which a chart cuts intervals off

@@ -4,10 +4,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from detnet.evaluation.metrics import Metric, metrics_of, prefix
 from detnet.report.charts import Line, line_chart, smoothed
 
 STYLES = ("one", "two", "three", "four", "five", "six")
-_SCORES = ("AP", "AP50", "AP75")
 
 
 @dataclass(frozen=True)
@@ -57,28 +57,32 @@ def _charts(events: Sequence[dict[str, Any]]) -> Iterator[Chart]:
         chart("Loss", total, x_name="iteration"),
         chart("Its parts", parts, note="moving means", x_name="iteration"),
     ]
-    for prefix, kind in (("", ""), ("segm_", " of masks"), ("keypoints_", " of keypoints")):
+    for kind, words in (("bbox", ""), ("segm", " of masks"), ("keypoints", " of keypoints")):
         scores = [
-            Line(score, _points(evaluations, prefix + score), style)
-            for score, style in zip(_SCORES, STYLES, strict=False)
+            Line(name, _points(evaluations, prefix(kind) + name), style)
+            for (name, _), style in zip(_brief(kind), STYLES, strict=False)
         ]
         found.append(
             chart(
-                f"Average precision{kind} on val",
+                f"Average precision{words} on val",
                 scores,
-                note=_best(evaluations, prefix),
+                note=_best(evaluations, prefix(kind)),
                 x_name="iteration",
                 percent=True,
             )
         )
     errors = [
-        Line(name, _points(evaluations, key), style)
-        for key, name, style in (("top1_error", "top-1", "one"), ("top5_error", "top-5", "two"))
+        Line(metric.title.removesuffix(" error"), _points(evaluations, key), style)
+        for (key, metric), style in zip(_brief("classification"), STYLES, strict=False)
     ]
     found.append(chart("Error on val", errors, x_name="iteration", percent=True))
     rate = [Line("learning rate", _points(steps, "lr"), "one")]
     found.append(chart("Learning rate", rate, x_name="iteration"))
     yield from (each for each in found if each is not None)
+
+
+def _brief(kind: str) -> list[tuple[str, Metric]]:
+    return [(name, metric) for name, metric in metrics_of(kind) if metric.brief]
 
 
 def _parts_of(steps: Sequence[dict[str, Any]]) -> list[str]:
@@ -87,8 +91,8 @@ def _parts_of(steps: Sequence[dict[str, Any]]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _best(evaluations: Sequence[dict[str, Any]], prefix: str) -> str:
-    points = _points(evaluations, f"{prefix}AP")
+def _best(evaluations: Sequence[dict[str, Any]], before: str) -> str:
+    points = _points(evaluations, f"{before}AP")
     if not points:
         return ""
     iteration, best = max(points, key=lambda point: point[1])

@@ -11,7 +11,7 @@ from PIL import Image
 from detnet.coco.annotations import Annotations
 from detnet.data.images import read_pixels
 from detnet.evaluation.coco import Evaluation
-from detnet.evaluation.diagnosis.diagnose import Statuses
+from detnet.evaluation.diagnosis.outcomes import Outcomes
 from detnet.evaluation.ground_truth import Truths
 from detnet.report.overlays import LOWEST, MOST, MOST_SHAPES, make_mark, make_skeleton
 from detnet.report.pictures import LabelError, Mark, Picture, Skeleton, embed
@@ -37,7 +37,7 @@ class Sight:
     truths: Truths
     records: Sequence[Mapping[str, Any]]
     evaluation: Evaluation
-    statuses: Statuses
+    statuses: Outcomes
     diagnosis: Mapping[str, Any]
 
     def index(self, image_id: int) -> int:

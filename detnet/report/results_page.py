@@ -8,10 +8,11 @@ from typing import Any
 
 from detnet.errors import InputError
 from detnet.evaluation.classification import without_top5
+from detnet.evaluation.metrics import Metric, metrics_of
 from detnet.report.detector_table import detector_table
 from detnet.report.results import Result, hardware
 from detnet.report.search.results import SearchResult, search_section
-from detnet.training.published import COLUMNS, Published
+from detnet.training.published import Published
 
 _HEAD = """# Results
 
@@ -34,7 +35,6 @@ _FORMER = {
     ),
 }
 _KINDS = {"segm": ", masks", "keypoints": ", keypoints"}
-_ERRORS = {"top-1 error": "top1_error", "top-5 error": "top5_error"}
 
 
 def results_page(
@@ -98,6 +98,10 @@ def read_comparison(path: Path) -> dict[str, Any]:
     return content
 
 
+def _columns(kind: str) -> list[tuple[str, Metric]]:
+    return [(name, metric) for name, metric in metrics_of(kind) if metric.in_results]
+
+
 def _footnotes(former: Mapping[str, Sequence[str]]) -> list[str]:
     used = {option for options in former.values() for option in options}
     return [
@@ -112,13 +116,18 @@ def _table(
     published: Mapping[str, Sequence[Published]],
     marks: Mapping[str, str],
 ) -> str:
-    columns = list(_ERRORS) if results[0].classifier else list(COLUMNS)
+    columns = [
+        metric.title or name
+        for name, metric in _columns("classification" if results[0].classifier else "bbox")
+    ]
     head = "| run | model | " + " | ".join(columns) + " | images seen | seconds | seed |"
     rows = [head, "|" + "---|" * (head.count("|") - 1)]
     for result in results:
         if result.classifier:
             scores = without_top5(result.scores)
-            rows.append(_line(result, [_percent(scores[key]) for key in _ERRORS.values()]))
+            rows.append(
+                _line(result, [_percent(scores[key]) for key, _ in _columns("classification")])
+            )
             continue
         theirs = {row.iou_type: row for row in published.get(result.name, ())}
         name = result.name + marks.get(result.name, "")
@@ -141,11 +150,12 @@ def _detection_rows(
     name: str,
 ) -> list[str]:
     """The run's line and, where its recipe is a row of the paper, that row and the gap."""
-    ours = [scores.get(column) for column in COLUMNS]
+    columns = [name for name, _ in _columns("bbox")]
+    ours = [scores.get(column) for column in columns]
     rows = [_line(result, [_percent(value) for value in ours], model=model, name=name)]
     if published is None:
         return rows
-    theirs = [published.score(column) for column in COLUMNS]
+    theirs = [published.score(column) for column in columns]
     gaps = [
         "–" if a is None or b is None else f"{100 * (a - b):+.1f}"
         for a, b in zip(ours, theirs, strict=True)
@@ -168,6 +178,7 @@ def _compared(comparisons: Sequence[Mapping[str, Any]], marks: Mapping[str, str]
     """Differences with their intervals, a line each."""
     shares = [f"{100 * comparison.get('confidence', 0.95):g} %" for comparison in comparisons]
     alike = len(set(shares)) == 1
+    columns = [name for name, _ in _columns("bbox")]
     lines = [
         "## Compared",
         "",
@@ -176,8 +187,8 @@ def _compared(comparisons: Sequence[Mapping[str, Any]], marks: Mapping[str, str]
         "(`detnet compare`); **bold** where they can be told from noise. They do not cover what "
         "another seed of the training would give.",
         "",
-        "| | " + " | ".join(COLUMNS) + " |",
-        "|" + "---|" * (len(COLUMNS) + 1),
+        "| | " + " | ".join(columns) + " |",
+        "|" + "---|" * (len(columns) + 1),
     ]
     for comparison, share in zip(comparisons, shares, strict=True):
         for other in comparison["differences"]:
@@ -185,7 +196,7 @@ def _compared(comparisons: Sequence[Mapping[str, Any]], marks: Mapping[str, str]
             names = [other["name"], comparison["names"][0]]
             title = " less ".join(name + marks.get(name, "") for name in names) + kind
             title += "" if alike else f", {share} intervals"
-            cells = [_difference(other["headline"].get(column)) for column in COLUMNS]
+            cells = [_difference(other["headline"].get(column)) for column in columns]
             lines.append("| " + " | ".join([title, *cells]) + " |")
     return "\n".join(lines)
 

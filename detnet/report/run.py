@@ -11,7 +11,8 @@ from detnet.coco.annotations import Annotations
 from detnet.engine.runs import RunFolder, read_run
 from detnet.errors import InputError
 from detnet.evaluation.coco import evaluate
-from detnet.evaluation.diagnosis.diagnose import diagnose, statuses
+from detnet.evaluation.diagnosis.diagnose import diagnose
+from detnet.evaluation.diagnosis.outcomes import find_outcomes
 from detnet.evaluation.ground_truth import Truths, load_scored
 from detnet.report.gallery import Sight, make_label_errors, make_pictures
 from detnet.report.origin import comparisons
@@ -164,5 +165,5 @@ def _judge(
         masks = [{k: v for k, v in record.items() if k != "bbox"} for record in records]
         diagnoses.append(("Masks", diagnose(evaluate(truths.segm, masks, iou_type="segm"))))
     return Sight(
-        annotations, truths, records, evaluation, statuses(evaluation), diagnosis
+        annotations, truths, records, evaluation, find_outcomes(evaluation), diagnosis
     ), diagnoses

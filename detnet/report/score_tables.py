@@ -5,12 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from detnet.evaluation.classification import without_top5
-from detnet.evaluation.coco import HEADLINE, KEYPOINT_HEADLINE
 from detnet.evaluation.keypoints import COCO_SIGMAS
-from detnet.training.published import SIZES, Published
+from detnet.evaluation.metrics import ALL_SIZES, METRICS, metrics_of, names_of, overlap_name
+from detnet.training.published import Published
 
 KINDS = {"bbox": "Boxes", "segm": "Masks", "keypoints": "Keypoints"}
-LONG_NAMES = {"s": "small", "m": "medium", "l": "large"}
 
 
 @dataclass(frozen=True)
@@ -51,12 +50,6 @@ def score_view(scores: dict[str, Any], comparisons: Sequence[Comparison]) -> dic
 
 def _classifier_view(scores: dict[str, Any]) -> dict[str, Any]:
     """The same of a classifier, which has no overlaps and no sizes."""
-    names = {
-        "top1": "top-1 accuracy",
-        "top5": "top-5 accuracy",
-        "top1_error": "top-1 error",
-        "top5_error": "top-5 error",
-    }
     scores = without_top5(scores)
     absent = ("top5", "top5_error") if scores.get("top5") is None else ()
     return {
@@ -64,7 +57,9 @@ def _classifier_view(scores: dict[str, Any]) -> dict[str, Any]:
         "overlap": None,
         "note": "Percent, of the validation images.",
         "headline": [
-            (name, name, scores.get(key), None) for key, name in names.items() if key not in absent
+            (metric.title, metric.title, scores.get(key), None)
+            for key, metric in metrics_of("classification")
+            if key not in absent
         ],
         "paper": None,
         "tables": [],
@@ -89,7 +84,9 @@ def _by_class(
 def _table(scores: dict[str, Any], metric: str, published: Published | None) -> dict[str, Any]:
     """A table in the form of the paper's Table 3 or 4: sizes down, overlaps across."""
     by_size = scores.get("by_iou_and_size") or {}
-    sizes = [size for size in SIZES if size in by_size] + [s for s in by_size if s not in SIZES]
+    sizes = [size for size in ALL_SIZES if size in by_size] + [
+        s for s in by_size if s not in ALL_SIZES
+    ]
     sizes = [size for size in sizes if metric in by_size[size]]
     columns = list(by_size[sizes[0]][metric]) if sizes else []
     rows = [
@@ -97,7 +94,7 @@ def _table(scores: dict[str, Any], metric: str, published: Published | None) -> 
             "size": size,
             "values": [by_size[size][metric].get(column) for column in columns],
             "paper": [published.cell(metric, size, column) for column in columns]
-            if published and size in SIZES
+            if published and size in ALL_SIZES
             else [],
         }
         for size in sizes
@@ -122,11 +119,6 @@ def column_title(column: str) -> str:
         return column
     longer = f"{overlap:.4g}"
     return (longer if len(longer) > 4 else f"{overlap:.2f}").removeprefix("0")
-
-
-def overlap_name(iou_type: str) -> str:
-    """What tells how near a detection is to an object: OKS of keypoints, IoU else."""
-    return "OKS" if iou_type == "keypoints" else "IoU"
 
 
 def sigmas_in_words(sigmas: Sequence[float]) -> str:
@@ -158,21 +150,15 @@ def _note(scores: dict[str, Any], iou_type: str) -> str:
 
 
 def _headline(scores: dict[str, Any], iou_type: str) -> list[str]:
-    """COCO's numbers that there are, then AR at numbers of results that are not COCO's."""
-    own, sign = (KEYPOINT_HEADLINE, "AR@") if iou_type == "keypoints" else (HEADLINE, "AR")
+    """COCO's and registered numbers that there are, then AR at others' numbers of results."""
+    own = [name for name in names_of(iou_type) if name in scores]
+    sign = "AR@" if iou_type == "keypoints" else "AR"
     recalls = [k for k in scores if k.startswith(sign) and k.removeprefix(sign).isdigit()]
-    return [*(key for key in own if key in scores), *(key for key in recalls if key not in own)]
+    return [*own, *(key for key in recalls if key not in own)]
 
 
 def _long(key: str, iou_type: str) -> str:
     """What a score's short name stands for."""
-    metric, which = key[:2], key[2:]
-    kind = {"AP": "average precision", "AR": "average recall"}.get(metric, key)
-    if which in LONG_NAMES:
-        return f"{kind}, {LONG_NAMES[which]} objects"
-    overlap = overlap_name(iou_type)
-    if not which:
-        return f"{kind}, mean over {overlap} .50 to .95"
-    if metric == "AP" or (iou_type == "keypoints" and which.isdigit()):
-        return f"{kind} at {overlap} .{which}"
-    return f"{kind}, {which.lstrip('@')} results an image"
+    if key in METRICS:
+        return METRICS[key].in_words(iou_type)
+    return f"average recall, {key.lstrip('AR@')} results an image"

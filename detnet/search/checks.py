@@ -13,7 +13,7 @@ from detnet.coco.categories import Categories
 from detnet.detectors import DETECTORS
 from detnet.engine.distributed import Process
 from detnet.errors import InputError
-from detnet.evaluation.coco import HEADLINE
+from detnet.evaluation.metrics import column_names
 from detnet.search.candidates import make_search_method
 from detnet.search.run import SearchRun
 from detnet.search.trainings import (
@@ -101,7 +101,7 @@ def _require_data(run: SearchRun) -> None:
 def _require_sound(group: str, config: PretrainConfig | TrainConfig) -> None:
     """Refuses what a training would only find out when it begins."""
     processes = int(os.environ.get("WORLD_SIZE", "1"))
-    known = [*HEADLINE] if isinstance(config, TrainConfig) else ["top1", "top5"]
+    known = column_names(["bbox" if isinstance(config, TrainConfig) else "classification"])
     supernet = config.backbone == "supernet"
     if supernet and isinstance(config, TrainConfig) and config.norm not in ("batch", "sync"):
         raise InputError(f"{group}: norm {config.norm} would hold a supernet's batch norms still")

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 COLUMNS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 IOU_COLUMNS = ("mean", "50", "60", "70", "80", "85")
-SIZES = ("all", "small", "medium", "large")
 
 Grid = dict[str, tuple[float, ...]]
 

@@ -247,7 +247,7 @@ def test_evaluation_is_there_to_be_read(
     truth: dict[str, Any], results: list[dict[str, Any]]
 ) -> None:
     evaluation = evaluate(truth, results)
-    assert evaluation.scores() == score(truth, results)
+    assert evaluation.scores().to_json() == score(truth, results)
     assert evaluation.truth.names == ("dog", "cow", "cat")
     assert evaluation.tables.precision.shape == (10, 101, 3, 4, 3)
     assert evaluation.tables.recall.shape == (10, 3, 4, 3)

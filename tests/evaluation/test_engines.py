@@ -157,7 +157,7 @@ def test_real_polygons_and_crowds(iou_type: str) -> None:
     ours, theirs = (evaluation.tables for evaluation in scored.values())
     np.testing.assert_allclose(ours.precision, theirs.precision, rtol=0, atol=1e-9)
     np.testing.assert_allclose(ours.recall, theirs.recall, rtol=0, atol=1e-9)
-    assert 0.1 < scored["hotcoco"].scores()["AP"] < 0.9
+    assert 0.1 < scored["hotcoco"].scores().headline["AP"] < 0.9
 
 
 def moved(annotation: dict[str, Any], random: np.random.Generator) -> dict[str, Any]:

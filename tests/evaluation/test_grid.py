@@ -5,7 +5,7 @@ import math
 import pytest
 
 from detnet.errors import InputError
-from detnet.evaluation.grid import AREAS, IOU_THRESHOLDS, MAX_DETS, make_grid
+from detnet.evaluation.grid import AREAS, IOU_THRESHOLDS, MAX_DETS, Grid, Measure, make_grid
 
 
 def test_nothing_added_is_cocos() -> None:
@@ -55,3 +55,37 @@ def test_bad_area(limits: tuple[float, float]) -> None:
         make_grid(areas={"odd": limits})
     with pytest.raises(InputError, match="areas: 'large' is one of COCO's"):
         make_grid(areas={"large": (0, 1)})
+
+
+TEN = tuple(range(10))
+OF_BOXES = make_grid("bbox", max_dets=(300,))
+OF_KEYPOINTS = make_grid("keypoints", max_dets=(50,))
+
+
+@pytest.mark.parametrize(
+    ("grid", "name", "measure"),
+    [
+        (OF_BOXES, "AP", Measure("AP", 0, 2, TEN)),
+        (OF_BOXES, "AP75", Measure("AP", 0, 2, (5,))),
+        (OF_BOXES, "APs", Measure("AP", 1, 2, TEN)),
+        (OF_BOXES, "AR10", Measure("AR", 0, 1, TEN)),
+        (OF_BOXES, "AR300", Measure("AR", 0, 3, TEN)),
+        (OF_BOXES, "ARl", Measure("AR", 3, 2, TEN)),
+        (OF_KEYPOINTS, "AP50", Measure("AP", 0, 0, (0,))),
+        (OF_KEYPOINTS, "AR", Measure("AR", 0, 0, TEN)),
+        (OF_KEYPOINTS, "AR50", Measure("AR", 0, 0, (0,))),
+        (OF_KEYPOINTS, "ARm", Measure("AR", 1, 0, TEN)),
+        (OF_KEYPOINTS, "AR@50", Measure("AR", 0, 1, TEN)),
+    ],
+)
+def test_the_same_name_means_another_thing_of_keypoints(
+    grid: Grid, name: str, measure: Measure
+) -> None:
+    assert grid.headline[name] == measure
+
+
+def test_tables_and_classes() -> None:
+    assert OF_BOXES.by_iou_and_size["large"]["AP@300"]["85"] == Measure("AP", 3, 3, (7,))
+    assert OF_KEYPOINTS.by_iou_and_size["large"]["AR"]["mean"] == Measure("AR", 2, 0, TEN)
+    assert list(OF_BOXES.per_class) == ["AP", "AP50", "AR100"]
+    assert OF_KEYPOINTS.per_class["AR"] == Measure("AR", 0, 0, TEN)

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from detnet.errors import InputError
-from detnet.evaluation.coco import KEYPOINT_HEADLINE, evaluate, score
+from detnet.evaluation.coco import evaluate, score
 from detnet.evaluation.grid import Grid
 from detnet.evaluation.keypoints import COCO_SIGMAS, default_sigmas
+from detnet.evaluation.metrics import names_of
 
 Record = dict[str, Any]
 
@@ -122,7 +123,7 @@ def test_whole_tables_are_those_of_pycocotools(engine: str, seeds: int) -> None:
             case.truth, case.results, iou_type="keypoints", engine=engine, **case.options
         )
         assert case == before
-        sigmas = evaluation.scores()["sigmas"]
+        sigmas = evaluation.scores().sigmas
         precision, recall = by_hand(case, evaluation.grid, sigmas)
         for ours, theirs in (
             (evaluation.tables.precision, precision),
@@ -155,8 +156,8 @@ def test_the_ten_numbers_are_pycocotools_summary() -> None:
         evaluator.evaluate()
         evaluator.accumulate()
         evaluator.summarize()
-    assert len(evaluator.stats) == len(KEYPOINT_HEADLINE) == 10
-    ours = [-1 if scores[name] is None else scores[name] for name in KEYPOINT_HEADLINE]
+    assert len(evaluator.stats) == len(names_of("keypoints")) == 10
+    ours = [-1 if scores[name] is None else scores[name] for name in names_of("keypoints")]
     np.testing.assert_allclose(ours, evaluator.stats, rtol=0, atol=1e-9)
     assert 0 < scores["AP"] < 1
 

@@ -69,7 +69,7 @@ def test_masks_come_without_boxes_and_score_the_same(
     assert name == "detections_val2017_x_y_results.json"
     assert list(records[0]) == ["image_id", "category_id", "segmentation", "score"]
     assert {record["segmentation"]["counts"] for record in records} == {counts.decode()}
-    assert score(truth, records, iou_type="segm") == evaluation.scores()
+    assert score(truth, records, iou_type="segm") == evaluation.scores().to_json()
 
 
 def test_a_folder_that_is_not_there_is_refused_before_the_work(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """Scores as text."""
 
-from detnet.evaluation.coco import score
+from detnet.evaluation.coco import Scores, score
 from detnet.evaluation.tables import format_scores
 
 
@@ -12,7 +12,7 @@ def test_tables_are_aligned_percent() -> None:
         "annotations": [{"id": 1, **box}, {"id": 2, **box, "bbox": [50, 50, 9, 9]}],
     }
     scores = score(truth, [{**box, "score": 0.5}], class_agnostic_recall=True)
-    text = format_scores(scores)
+    text = format_scores(Scores.from_json(scores))
     lines = text.splitlines()
     assert lines[0] == f"COCO scores of boxes, percent ({scores['engine']})"
     # One of two boxes found: precision 1 at the 51 recalls up to 0.5.
@@ -27,7 +27,7 @@ def test_tables_are_aligned_percent() -> None:
     lacking = "the file as it is, but for 2 areas that it lacks: width x height"
     assert lines[-1] == f"ground truth: {lacking}"
     del scores["ground_truth_taken"]  # as in files of earlier versions
-    assert "ground truth" not in format_scores(scores)
+    assert "ground truth" not in format_scores(Scores.from_json(scores))
 
 
 def test_own_grid_has_its_own_tables() -> None:
@@ -45,7 +45,7 @@ def test_own_grid_has_its_own_tables() -> None:
         max_dets=(300,),
         class_agnostic_recall=True,
     )
-    text = format_scores(scores)
+    text = format_scores(Scores.from_json(scores))
     tables = {part.splitlines()[0]: part.splitlines()[1:] for part in text.split("\n\n")}
     by_size = "by IoU threshold and object size"
     for title in (
@@ -67,7 +67,7 @@ def test_own_grid_has_its_own_tables() -> None:
 
 def test_nothing_to_score_is_said_in_one_line() -> None:
     for categories in ([], [{"id": 1, "name": "a"}]):
-        text = format_scores(score({"images": [], "categories": categories}, []))
+        text = format_scores(Scores.from_json(score({"images": [], "categories": categories}, [])))
         title, nothing, note = text.splitlines()
         assert title.startswith("COCO scores") and not nothing
         assert note == "note: the ground truth has no annotations: nothing can be scored"

@@ -239,7 +239,7 @@ def test_equal_to_the_kits_description(block: int) -> None:
 def test_in_parts_it_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     truth, results = random_case(1)
     whole = score_voc(truth, results)
-    monkeypatch.setattr("detnet.evaluation.voc._PAIRS", 3)
+    monkeypatch.setattr("detnet.evaluation.matching._PAIRS_AT_ONCE", 3)
     assert score_voc(truth, results) == whole and whole["mAP"] > 0
 
 

@@ -1,7 +1,7 @@
 import pytest
 
-from detnet.evaluation.coco import KEYPOINT_HEADLINE
 from detnet.evaluation.keypoints import COCO_SIGMAS
+from detnet.evaluation.metrics import names_of
 from detnet.report.score_tables import Comparison, column_title, score_view, sigmas_in_words
 from detnet.training.published import PUBLISHED
 from tests.report.test_page import scores
@@ -32,9 +32,9 @@ def test_the_paper_stands_beside_the_same_kind_of_scores() -> None:
 
 
 def test_keypoints_have_ten_numbers() -> None:
-    own = {**dict.fromkeys(KEYPOINT_HEADLINE, 0.25), "AR@50": 0.3, "sigmas": [0.05] * 4}
+    own = {**dict.fromkeys(names_of("keypoints"), 0.25), "AR@50": 0.3, "sigmas": [0.05] * 4}
     view = score_view({**scores("keypoints"), **own, "APs": 0.9}, [])
-    assert [key for key, *_ in view["headline"]] == [*KEYPOINT_HEADLINE, "AR@50"]
+    assert [key for key, *_ in view["headline"]] == [*names_of("keypoints"), "AR@50"]
     long = {key: words for key, words, *_ in view["headline"]}
     assert long["AR"] == "average recall, mean over OKS .50 to .95"
     assert long["AR75"] == "average recall at OKS .75" and long["ARm"].endswith("medium objects")

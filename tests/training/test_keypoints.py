@@ -17,7 +17,8 @@ from detnet.data.scenes import write_scenes
 from detnet.detectors.files import load_model, read_info
 from detnet.engine.distributed import Process
 from detnet.errors import InputError
-from detnet.evaluation.coco import KEYPOINT_HEADLINE, score
+from detnet.evaluation.coco import score
+from detnet.evaluation.metrics import names_of
 from detnet.inference.predictor import load
 from detnet.training.detection.config import TrainConfig, make_config
 from detnet.training.detection.evaluate import evaluate_file
@@ -50,11 +51,11 @@ def test_training_tells_keypoint_losses_and_scores(run: tuple[Path, Events]) -> 
     steps = [event for event in events if event["event"] == "progress"]
     assert len(steps) == 2 and all(0 < step["loss_keypoint"] < 30 for step in steps)
     found = [event for event in events if event["event"] == "evaluation"][-1]
-    assert {f"keypoints_{name}" for name in KEYPOINT_HEADLINE} <= found.keys()
+    assert {f"keypoints_{name}" for name in names_of("keypoints")} <= found.keys()
     assert 0 < found["val_loss_keypoint"] < 30
     scores = json.loads((folder / "evaluation" / "scores.json").read_text())
     assert scores["iou_type"] == "bbox" and scores["keypoints"]["iou_type"] == "keypoints"
-    assert list(scores["keypoints"])[2:12] == list(KEYPOINT_HEADLINE)
+    assert list(scores["keypoints"])[2:12] == names_of("keypoints")
     assert scores["keypoints"]["per_class"]["disk"]["AP"] is None
 
 

@@ -9,16 +9,11 @@ from typing import Any
 import numpy as np
 
 from detnet.errors import InputError
+from detnet.evaluation.accumulation import accumulate
 from detnet.evaluation.coco import Evaluation
-from detnet.evaluation.comparison.accumulation import accumulate
-from detnet.evaluation.comparison.matching import Matches, match
-from detnet.evaluation.comparison.measures import (
-    class_measures,
-    headline_measure,
-    table_measure,
-)
-from detnet.evaluation.comparison.resampling import Measure, bootstrap
-from detnet.evaluation.grid import make_grid
+from detnet.evaluation.comparison.resampling import bootstrap
+from detnet.evaluation.grid import Measure, make_grid
+from detnet.evaluation.matching import Matches, match
 from detnet.evaluation.normalise import Truth, TruthSource, read_detections, read_truth
 
 RESAMPLES = (100, 20_000)  # fewest and most
@@ -82,10 +77,10 @@ def compare(
         detections = read_detections(source, truth, iou_type=iou_type)
         matches = match(truth, detections, grid)
         made_by = f"detnet {importlib.metadata.version('detnet')}"
-        evaluation = Evaluation(truth, detections, grid, accumulate(matches), made_by, None)
+        evaluation = Evaluation(truth, detections, grid, accumulate(matches), made_by, matches)
         models.append(matches)
-        scores.append(evaluation.scores())
-    samples = _Samples(models, scores[0], resamples, seed, confidence, progress)
+        scores.append(evaluation.scores().to_json())
+    samples = _Samples(models, resamples, seed, confidence, progress)
     others = range(1, len(models))
     return {
         "names": list(names),
@@ -120,23 +115,19 @@ class _Samples:
     def __init__(
         self,
         models: Sequence[Matches],
-        scores: Mapping[str, Any],
         resamples: int,
         seed: int,
         confidence: float,
         progress: Callable[[int, int], None] | None,
     ) -> None:
         grid = models[0].grid
-        self._headline = {
-            key: headline_measure(key, grid) for key in scores if key.startswith(("AP", "AR"))
-        }
+        self._headline, self._per_class = grid.headline, grid.per_class
         self._tables = {
-            (size, row, key): table_measure(size, row, key, grid)
-            for size, rows in scores["by_iou_and_size"].items()
+            (size, row, key): measure
+            for size, rows in grid.by_iou_and_size.items()
             for row, cells in rows.items()
-            for key in cells
+            for key, measure in cells.items()
         }
-        self._per_class = class_measures(grid)
         measures = {m: None for m in (*self._headline.values(), *self._tables.values())}
         self._index = {measure: q for q, measure in enumerate(measures)}
         self._drawn = bootstrap(

@@ -6,34 +6,14 @@ draw. An image drawn twice counts twice, which is a weight of 2, not a second ma
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 
-from detnet.evaluation.comparison.accumulation import (
-    ClassRankings,
-    average_precision,
-    class_rankings,
-    hits_within,
-)
-from detnet.evaluation.comparison.matching import Matches
+from detnet.evaluation.accumulation import ClassRankings, class_rankings, weighted_scores
+from detnet.evaluation.grid import Measure
+from detnet.evaluation.matching import Matches
 
 _NUMBERS_AT_ONCE = 4_000_000
-_EXACT_IN_FLOAT32 = 2**23
-
-
-class Measure(NamedTuple):
-    """AP or AR at one size and number of results, averaged over some thresholds.
-
-    Args:
-        recall: AR rather than AP.
-        size, limit, thresholds: positions in the grid.
-    """
-
-    recall: bool
-    size: int
-    limit: int
-    thresholds: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -85,58 +65,6 @@ def bootstrap(
         if progress is not None:
             progress(done, resamples)
     return Resamples(means, classes)
-
-
-def weighted_scores(
-    rankings: Sequence[ClassRankings],
-    weights: np.ndarray,
-    measures: Sequence[Measure],
-    class_measures: Sequence[Measure],
-) -> tuple[np.ndarray, np.ndarray]:
-    """(measures, R) means and (classes, class measures, R) for weights (I, R) of the images."""
-    width = weights.shape[1]
-    sums = np.zeros((len(measures), width))
-    counts = np.zeros((len(measures), width))
-    classes = np.full((len(rankings), len(class_measures), width), np.nan)
-    for k, of_class in enumerate(rankings):
-        scores = _ClassScores(of_class, weights)
-        for q, measure in enumerate(measures):
-            there = scores.objects[measure.size] > 0
-            sums[q] += np.where(there, scores.of(measure), 0)
-            counts[q] += there
-        for q, measure in enumerate(class_measures):
-            there = scores.objects[measure.size] > 0
-            classes[k, q] = np.where(there, scores.of(measure), np.nan)
-    return np.divide(sums, counts, out=np.full_like(sums, np.nan), where=counts > 0), classes
-
-
-class _ClassScores:
-    """Scores of one category; each ranking is gone through once, for all measures that need it."""
-
-    def __init__(self, of_class: ClassRankings, weights: np.ndarray) -> None:
-        longest = max((len(r.images) for r in of_class.rankings.values()), default=0)
-        most = max((len(images) for images in of_class.objects), default=0)
-        if weights.size and max(100 * most, longest) * weights.max() > _EXACT_IN_FLOAT32:
-            weights = weights.astype(np.float64)
-        self._rankings, self._weights = of_class.rankings, weights
-        self.objects = [weights.take(images, axis=0).sum(axis=0) for images in of_class.objects]
-        self._known: dict[tuple[bool, int, int, int], np.ndarray] = {}
-
-    def of(self, measure: Measure) -> np.ndarray:
-        """(R,) the measure; of no meaning where the category has no objects."""
-        recall, size, limit, thresholds = measure
-        return np.mean([self._at(recall, size, t, limit) for t in thresholds], axis=0)
-
-    def _at(self, recall: bool, size: int, threshold: int, limit: int) -> np.ndarray:
-        key = (recall, size, threshold, limit)
-        if key not in self._known:
-            ranking, objects = self._rankings[key[1:]], np.maximum(self.objects[size], 1)
-            self._known[key] = (
-                hits_within(ranking, self._weights) / objects
-                if recall
-                else average_precision(ranking, self._weights, objects)
-            )
-        return self._known[key]
 
 
 def _columns(images: int, rankings: Sequence[Sequence[ClassRankings]]) -> int:

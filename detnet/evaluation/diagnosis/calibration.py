@@ -5,12 +5,12 @@ from typing import Any
 import numpy as np
 
 from detnet.evaluation.coco import Evaluation
-from detnet.evaluation.diagnosis.matches import Statuses
+from detnet.evaluation.diagnosis.outcomes import Outcomes
 
 _BINS = 10
 
 
-def calibration(evaluation: Evaluation, found: Statuses) -> dict[str, Any]:
+def calibration(evaluation: Evaluation, found: Outcomes) -> dict[str, Any]:
     """Sets the scores beside the share of detections that are right, in ten bins.
 
     The numbers are hotcoco's, which has no way to stop at 100 results per image and class.

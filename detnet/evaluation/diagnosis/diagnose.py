@@ -13,9 +13,12 @@ from detnet.evaluation.coco import Evaluation
 from detnet.evaluation.diagnosis.calibration import calibration
 from detnet.evaluation.diagnosis.errors import average_precisions, error_costs, find_errors, ranked
 from detnet.evaluation.diagnosis.labels import confusion, label_errors
-from detnet.evaluation.diagnosis.matches import Statuses, check_threshold, overlaps, statuses
-
-__all__ = ["Statuses", "diagnose", "statuses"]
+from detnet.evaluation.diagnosis.outcomes import (
+    Outcomes,
+    check_threshold,
+    find_outcomes,
+    find_overlaps,
+)
 
 _CURVES = (50, 75)
 
@@ -36,15 +39,15 @@ def diagnose(
         "calibration", "label_errors" and "images" {image id: found, missed, false, AP50}.
 
     Raises:
-        InputError: another engine than hotcoco made the evaluation, or a threshold is unusable.
+        InputError: it is of keypoints, or a threshold is unusable.
 
     Paper: Bolya et al. 2020, arXiv:2008.08115, Section 2, for "errors".
     """
     if not math.isfinite(score_threshold):
         raise InputError(f"score_threshold {score_threshold} must be a finite number")
     threshold = check_threshold(evaluation, iou_threshold)
-    found = statuses(evaluation, iou_threshold=threshold)
-    near = overlaps(evaluation, np.flatnonzero(found.counted & ~found.hit))
+    found = find_outcomes(evaluation, iou_threshold=threshold)
+    near = find_overlaps(evaluation, np.flatnonzero(found.counted & ~found.hit))
     order = ranked(evaluation, found)
     kinds = find_errors(evaluation, found, near, threshold)
     base, errors = error_costs(evaluation, found, kinds, order)
@@ -93,7 +96,7 @@ def _curves(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def _images(
-    evaluation: Evaluation, found: Statuses, sure: np.ndarray, order: np.ndarray
+    evaluation: Evaluation, found: Outcomes, sure: np.ndarray, order: np.ndarray
 ) -> dict[str, dict[str, Any]]:
     truth, detections = evaluation.truth, evaluation.detections
     count = len(truth.image_ids)

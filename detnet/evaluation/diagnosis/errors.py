@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from detnet.evaluation.coco import Evaluation
-from detnet.evaluation.diagnosis.matches import Overlaps, Statuses
+from detnet.evaluation.diagnosis.outcomes import Outcomes, Pairs
 
 FALSE_KINDS = ("classification", "localisation", "both", "duplicate", "background")
 BACKGROUND_IOU = 0.1
@@ -30,7 +30,7 @@ class Errors:
 
 
 def find_errors(
-    evaluation: Evaluation, found: Statuses, near: Overlaps, iou_threshold: float
+    evaluation: Evaluation, found: Outcomes, near: Pairs, iou_threshold: float
 ) -> Errors:
     """Sorts out why each false detection is false, in the order of the authors' code.
 
@@ -67,7 +67,7 @@ def find_errors(
 
 
 def error_costs(
-    evaluation: Evaluation, found: Statuses, errors: Errors, order: np.ndarray
+    evaluation: Evaluation, found: Outcomes, errors: Errors, order: np.ndarray
 ) -> tuple[float | None, dict[str, dict[str, Any]]]:
     """The AP that is, and by kind of error their number and the AP gained without them.
 
@@ -98,7 +98,7 @@ def error_costs(
     return base, {kind: {"count": counts[kind], "cost": gains[kind]} for kind in counts}
 
 
-def _mended(found: Statuses, errors: Errors, order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _mended(found: Outcomes, errors: Errors, order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Which detections, in `order`, are made right: of those meaning one object the surest."""
     targets = errors.targets[order]
     means = np.flatnonzero(targets >= 0)
@@ -109,7 +109,7 @@ def _mended(found: Statuses, errors: Errors, order: np.ndarray) -> tuple[np.ndar
     return chosen, targets
 
 
-def ranked(evaluation: Evaluation, found: Statuses) -> np.ndarray:
+def ranked(evaluation: Evaluation, found: Outcomes) -> np.ndarray:
     """Rows of the detections that count, from the surest on, as COCO ranks a class."""
     detections = evaluation.detections
     # Of equal scores the first image's goes first, then the first row.

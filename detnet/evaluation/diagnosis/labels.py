@@ -6,7 +6,8 @@ import numpy as np
 
 from detnet.evaluation.coco import Evaluation
 from detnet.evaluation.diagnosis.errors import BACKGROUND_IOU
-from detnet.evaluation.diagnosis.matches import Overlaps, Statuses
+from detnet.evaluation.diagnosis.outcomes import Outcomes, Pairs
+from detnet.evaluation.overlaps import box_ious
 
 _MOST_LABEL_ERRORS = 200
 _SAME_OBJECT = 0.5  # IoU from which two detections are taken to show one unlabelled object
@@ -14,8 +15,8 @@ _SAME_OBJECT = 0.5  # IoU from which two detections are taken to show one unlabe
 
 def confusion(
     evaluation: Evaluation,
-    found: Statuses,
-    near: Overlaps,
+    found: Outcomes,
+    near: Pairs,
     iou_threshold: float,
     score_threshold: float,
 ) -> dict[str, Any]:
@@ -62,8 +63,8 @@ def confusion(
 
 def label_errors(
     evaluation: Evaluation,
-    found: Statuses,
-    near: Overlaps,
+    found: Outcomes,
+    near: Pairs,
     iou_threshold: float,
     score_threshold: float,
 ) -> list[dict[str, Any]]:
@@ -93,9 +94,8 @@ def label_errors(
                 listed.append(_told(evaluation, row, float(ious[row]), thing))
         elif largest[row] < BACKGROUND_IOU:
             told = empty.setdefault(int(detections.images[row]), [])
-            if _box_ious(detections.boxes[row], detections.boxes[told]).max(initial=0) < (
-                _SAME_OBJECT
-            ):
+            shared = box_ious(detections.boxes[[row]], detections.boxes[told])
+            if shared.max(initial=0) < _SAME_OBJECT:
                 told.append(row)
                 listed.append(_told(evaluation, row, float(largest[row]), None))
     return listed
@@ -112,11 +112,3 @@ def _told(evaluation: Evaluation, row: int, iou: float, thing: int | None) -> di
         "box": detections.boxes[row].tolist(),
         "iou": iou,
     }
-
-
-def _box_ious(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """(N,) IoU of one xywh box with others."""
-    near = np.maximum(box[:2], boxes[:, :2])
-    far = np.minimum(box[:2] + box[2:], boxes[:, :2] + boxes[:, 2:])
-    shared = np.maximum(far - near, 0).prod(1)
-    return shared / np.maximum(box[2:].prod() + boxes[:, 2:].prod(1) - shared, 1e-12)

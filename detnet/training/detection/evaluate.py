@@ -20,15 +20,16 @@ from detnet.engine.distributed import Process, all_gather, same_on_all
 from detnet.engine.memory import keep_freed_memory
 from detnet.engine.precision import autocast_to
 from detnet.errors import InputError
-from detnet.evaluation.coco import score
+from detnet.evaluation.coco import Scores, evaluate
 from detnet.evaluation.ground_truth import Truths, load_scored, trained_on
+from detnet.evaluation.normalise import Truth
 from detnet.evaluation.results import to_results
 from detnet.evaluation.voc import score_voc
 from detnet.inference.augmentation import PredictionOptions, detect
 from detnet.inference.fuse import fuse
 from detnet.inference.predictor import find_model
 from detnet.training.detection.scores import (
-    Scores,
+    DetectorScores,
     place_of_scores,
     write_scores,
     write_submissions,
@@ -51,7 +52,7 @@ def evaluate_file(
     metric: str = "coco",
     options: PredictionOptions | None = None,
     track: Track | None = None,
-) -> Scores:
+) -> DetectorScores:
     """Evaluates a model file or run folder and writes scores.json and results.json.
 
     It is scored against the split's file as it is, as `score` does it, but for annotations that
@@ -123,7 +124,7 @@ def evaluate_model(
     measures: Mapping[str, Any] | None = None,
     options: PredictionOptions | None = None,
     track: Track | None = None,
-) -> Scores:
+) -> DetectorScores:
     """Detects on every image of a split and scores it; several processes share the images.
 
     The model is left as it is: a copy with its batch norms folded into the convolutions does the
@@ -169,17 +170,25 @@ def evaluate_model(
 
 def _score(
     parts: list[list[dict[str, Any]]], truths: Truths, measures: Mapping[str, Any]
-) -> Scores:
+) -> DetectorScores:
     results = [record for part in parts for record in part]
     results.sort(key=lambda record: record["image_id"])
-    own = {name: value for name, value in measures.items() if name != "sigmas"}
+    own = dict(measures)
+    pooled = own.pop("class_agnostic_recall", False)
+    sigmas = own.pop("sigmas", ())
+
+    def of(truth: Truth, found: list[dict[str, Any]], iou_type: str, **more: Any) -> Scores:
+        evaluation = evaluate(truth, found, iou_type=iou_type, **own, **more)
+        return evaluation.scores(class_agnostic_recall=pooled)
+
+    bbox = of(truths.bbox, results, "bbox")
     segm = keypoints = None
     if truths.segm is not None:
-        segm = score(truths.segm, _without_boxes(results), iou_type="segm", **own)
+        segm = of(truths.segm, _without_boxes(results), "segm")
     if truths.keypoints is not None:
         found = [record for record in _without_boxes(results) if "keypoints" in record]
-        keypoints = score(truths.keypoints, found, iou_type="keypoints", **measures)
-    return Scores(score(truths.bbox, results, **own), segm, results, keypoints=keypoints)
+        keypoints = of(truths.keypoints, found, "keypoints", sigmas=sigmas)
+    return DetectorScores(bbox, results, segm, keypoints)
 
 
 def _without_boxes(results: list[dict[str, Any]]) -> list[dict[str, Any]]:

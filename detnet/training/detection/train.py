@@ -13,7 +13,7 @@ from detnet.detectors.files import save_model
 from detnet.engine.distributed import Process
 from detnet.engine.loop import Batch
 from detnet.engine.runs import RunFolder
-from detnet.evaluation.coco import HEADLINE, KEYPOINT_HEADLINE
+from detnet.evaluation.metrics import column_names
 from detnet.training.detection.anchors import with_anchors
 from detnet.training.detection.config import TrainConfig, read_config
 from detnet.training.detection.evaluate import evaluate_model
@@ -62,12 +62,10 @@ class DetectionTask(Task):
     config: TrainConfig
 
     def __init__(self, config: TrainConfig, process: Process) -> None:
-        known = [*HEADLINE]
-        if config.detector in MASK_DETECTORS:
-            known += [f"segm_{name}" for name in HEADLINE]
-        if config.detector in KEYPOINT_DETECTORS:
-            known += [f"keypoints_{name}" for name in KEYPOINT_HEADLINE]
-        require_metric(config.best_metric, known)
+        kinds = ["bbox"]
+        kinds += ["segm"] if config.detector in MASK_DETECTORS else []
+        kinds += ["keypoints"] if config.detector in KEYPOINT_DETECTORS else []
+        require_metric(config.best_metric, column_names(kinds))
         self.material = material = load_material(config)
         config, notes = with_anchors(config, material.train)
         self.config, self.process = config, process

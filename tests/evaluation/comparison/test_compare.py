@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from detnet.errors import InputError
-from detnet.evaluation.coco import KEYPOINT_HEADLINE, score
+from detnet.evaluation.coco import score
 from detnet.evaluation.comparison.compare import NOISE, _difference, compare
+from detnet.evaluation.metrics import names_of
 
 DATA = Path(os.environ.get("DETNET_DATA", Path(__file__).parents[4] / "shared" / "data"))
 
@@ -146,7 +147,7 @@ def test_keypoints_have_their_own_ten_numbers(sigmas: tuple[float, ...]) -> None
             near = isinstance(value, float)
             assert ours[path] == (pytest.approx(value, abs=1e-9) if near else value), path
     (differences,) = made["differences"]
-    assert list(differences["headline"]) == [*KEYPOINT_HEADLINE, "AR@3"]
+    assert list(differences["headline"]) == [*names_of("keypoints"), "AR@3"]
     assert list(differences["by_iou_and_size"]) == ["all", "medium", "large"]
     for key, cell in differences["headline"].items():
         assert cell["difference"] == made["scores"][1][key] - made["scores"][0][key]

@@ -3,18 +3,19 @@
 import numpy as np
 import pytest
 
+from detnet.evaluation import accumulation
+from detnet.evaluation.accumulation import accumulate, class_rankings, weighted_scores
 from detnet.evaluation.comparison import resampling
-from detnet.evaluation.comparison.accumulation import accumulate, class_rankings
-from detnet.evaluation.comparison.matching import Matches, match
-from detnet.evaluation.comparison.resampling import Measure, bootstrap, weighted_scores
-from detnet.evaluation.grid import make_grid
+from detnet.evaluation.comparison.resampling import bootstrap
+from detnet.evaluation.grid import Measure, make_grid
+from detnet.evaluation.matching import Matches, match
 from detnet.evaluation.normalise import Detections, Truth
-from tests.evaluation.comparison.columns import random_case
+from tests.evaluation.columns import random_case
 
 MEASURES = [
-    Measure(False, 0, 2, tuple(range(10))),
-    Measure(False, 3, 2, (0, 5)),
-    Measure(True, 1, 0, tuple(range(10))),
+    Measure("AP", 0, 2, tuple(range(10))),
+    Measure("AP", 3, 2, (0, 5)),
+    Measure("AR", 1, 0, tuple(range(10))),
 ]
 
 
@@ -45,7 +46,7 @@ def test_weights_of_one_give_the_means_of_the_tables() -> None:
         weights = np.ones((len(truth.image_ids), 1))
         means, classes = weighted_scores(rankings, weights, MEASURES, MEASURES)
         for q, measure in enumerate(MEASURES):
-            table = tables.recall if measure.recall else tables.precision.mean(axis=1)
+            table = tables.recall if measure.of == "AR" else tables.precision.mean(axis=1)
             values = table[list(measure.thresholds)][..., measure.size, measure.limit].mean(axis=0)
             there = values > -1
             expected = values[there].mean() if there.any() else np.nan
@@ -60,7 +61,7 @@ def test_recall_varies_as_drawing_with_replacement_does() -> None:
     # With one object an image recall is the share of drawn images that are hits.
     found = np.arange(400) % 8 < 6
     matches = one_object_each(found)
-    recall = Measure(True, 0, 2, (0,))
+    recall = Measure("AR", 0, 2, (0,))
     scores = bootstrap([matches], [recall], [recall], resamples=2000, seed=3)
     assert scores.means.shape == (1, 1, 2000) and scores.classes.shape == (1, 2, 1, 2000)
     share = np.array([found[::2].mean(), found[1::2].mean()])
@@ -82,8 +83,8 @@ def test_models_are_scored_on_the_same_images() -> None:
 
 def test_a_class_absent_from_a_resample_is_left_out() -> None:
     matches = one_object_each(np.array([True, False, True]))  # class b in one image only
-    recall = Measure(True, 0, 2, (0,))
-    none_large = Measure(True, 3, 2, (0,))
+    recall = Measure("AR", 0, 2, (0,))
+    none_large = Measure("AR", 3, 2, (0,))
     scores = bootstrap([matches], [recall, none_large], [recall], resamples=300, seed=1)
     a, b = scores.classes[0, :, 0]
     absent = np.isnan(b)
@@ -115,7 +116,7 @@ def test_blocks_change_nothing_and_seeds_do(monkeypatch: pytest.MonkeyPatch) -> 
 def test_many_objects_are_counted_in_double_precision(monkeypatch: pytest.MonkeyPatch) -> None:
     matches = one_object_each(np.arange(30) % 3 < 2)
     single = bootstrap([matches], MEASURES, [], resamples=100, seed=0).means
-    monkeypatch.setattr(resampling, "_EXACT_IN_FLOAT32", 1)
+    monkeypatch.setattr(accumulation, "_EXACT_IN_FLOAT32", 1)
     double = bootstrap([matches], MEASURES, [], resamples=100, seed=0).means
     assert np.nanmax(np.abs(double - single)) < 1e-6
     assert (double != single).any()

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from detnet.errors import InputError
-from detnet.evaluation.coco import KEYPOINT_HEADLINE, score
+from detnet.evaluation.coco import score
 from detnet.evaluation.comparison.runs import Compared, compare_sources
+from detnet.evaluation.metrics import names_of
 from tests.report.runs import write_data, write_run
 
 FEW = {"resamples": 100}
@@ -47,7 +48,7 @@ def test_keypoints(tmp_path: Path) -> None:
     results.write_text(json.dumps(json.loads(results.read_text())[::2]))
     found = compared(*runs, iou_type="keypoints").comparison
     written = json.loads((runs[0] / "evaluation" / "scores.json").read_text())["keypoints"]
-    for key in KEYPOINT_HEADLINE:
+    for key in names_of("keypoints"):
         assert found["scores"][0][key] == pytest.approx(written[key], abs=1e-9), key
     assert found["ground_truth"] == written["ground_truth"]
     assert found["scores"][0]["AP"] > found["scores"][1]["AP"]

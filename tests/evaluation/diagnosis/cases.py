@@ -6,6 +6,7 @@ import numpy as np
 import pycocotools.mask
 
 from detnet.evaluation.coco import Evaluation, evaluate
+from detnet.evaluation.engines import hotcoco_evaluator
 
 HEIGHT, WIDTH = 200, 300
 # Two objects far apart, a box that covers 40 % of the first, and a place where nothing is.
@@ -103,3 +104,8 @@ def random_evaluation(
     results = [result for result in results if result[-1] >= lowest_score]
     iou_type = "segm" if seed % 4 == 0 else "bbox"
     return evaluated(annotations, results, images=images, classes=classes, iou_type=iou_type)
+
+
+def by_hotcoco(evaluation: Evaluation) -> Any:
+    """The evaluator that has diagnoses of its own."""
+    return hotcoco_evaluator(evaluation.truth, evaluation.detections, evaluation.grid)

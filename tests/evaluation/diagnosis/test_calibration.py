@@ -7,6 +7,7 @@ from tests.evaluation.diagnosis.cases import (
     FIRST,
     NOWHERE,
     SECOND,
+    by_hotcoco,
     evaluated,
     random_evaluation,
 )
@@ -41,7 +42,7 @@ def test_calibration_of_a_small_case() -> None:
 def test_calibration_is_hotcocos(seed: int) -> None:
     evaluation = random_evaluation(seed)
     told = diagnose(evaluation)["calibration"]
-    theirs = evaluation.evaluator.calibration(10, 0.5)
+    theirs = by_hotcoco(evaluation).calibration(10, 0.5)
     if not theirs["num_detections"]:
         assert told["ece"] is None and told["bins"] == []
         return

@@ -12,6 +12,7 @@ from tests.evaluation.diagnosis.cases import (
     FIRST,
     NOWHERE,
     SECOND,
+    by_hotcoco,
     evaluated,
     random_evaluation,
 )
@@ -67,7 +68,7 @@ def test_an_images_ap_ranks_its_classes_together() -> None:
 def test_images_are_hotcocos(seed: int) -> None:
     evaluation = random_evaluation(seed, ties=False)
     told = diagnose(evaluation, score_threshold=-1.0)["images"]
-    theirs = evaluation.evaluator.image_diagnostics()["img_summary"]
+    theirs = by_hotcoco(evaluation).image_diagnostics()["img_summary"]
     for number, mine in enumerate(told.values(), 1):
         image = theirs.get(number, {"tp": 0, "fp": 0, "fn": 0})
         assert (mine["found"], mine["false"]) == (image["tp"], image["fp"])

@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 
 from detnet.evaluation.coco import evaluate
-from detnet.evaluation.diagnosis.diagnose import diagnose, statuses
+from detnet.evaluation.diagnosis.diagnose import diagnose
+from detnet.evaluation.diagnosis.outcomes import find_outcomes
 from tests.evaluation.diagnosis.cases import (
     FIRST,
     NOWHERE,
     PART_OF_FIRST,
     SECOND,
+    by_hotcoco,
     evaluated,
     random_evaluation,
 )
@@ -144,7 +146,7 @@ def test_without_objects_there_are_errors_but_no_costs() -> None:
 @pytest.mark.parametrize("seed", range(60))
 def test_costs_are_hotcocos_where_there_are_no_crowds_and_no_ties(seed: int) -> None:
     evaluation = random_evaluation(seed, crowds=False, ties=False)
-    told, theirs = diagnose(evaluation), evaluation.evaluator.tide_errors(0.5, 0.1)
+    told, theirs = diagnose(evaluation), by_hotcoco(evaluation).tide_errors(0.5, 0.1)
     names = dict(zip(told["errors"], ("Cls", "Loc", "Both", "Dupe", "Bkg", "Miss"), strict=True))
     truth, said = evaluation.truth.categories, evaluation.detections.categories
     untried = not set(truth.tolist()) <= set(said.tolist())
@@ -159,12 +161,12 @@ def test_costs_are_hotcocos_where_there_are_no_crowds_and_no_ties(seed: int) -> 
 @pytest.mark.parametrize("seed", range(40))
 def test_every_false_detection_and_every_missed_object_is_accounted_for(seed: int) -> None:
     evaluation = random_evaluation(seed)
-    told, found = diagnose(evaluation), statuses(evaluation)
+    told, found = diagnose(evaluation), find_outcomes(evaluation)
     errors = told["errors"]
     false = sum(error["count"] for kind, error in errors.items() if kind != "missed")
     assert false == (found.counted & ~found.hit).sum()
     assert errors["missed"]["count"] <= (found.sought & (found.found_by < 0)).sum()
-    ap = evaluation.scores()["AP50"]
+    ap = evaluation.scores().headline["AP50"]
     assert told["AP50"] == (None if ap is None else pytest.approx(ap, abs=1e-9))
     if ap is not None:
         costs = np.array([error["cost"] for error in errors.values()])
@@ -177,9 +179,9 @@ def test_errors_of_cocos_own_example() -> None:
         DATA / "oracle" / "gts_val2014_100_bbox_area.json",
         DATA / "oracle" / "instances_val2014_fakebbox100_results.json",
     )
-    told, theirs = diagnose(evaluation), evaluation.evaluator.tide_errors(0.5, 0.1)
+    told, theirs = diagnose(evaluation), by_hotcoco(evaluation).tide_errors(0.5, 0.1)
     errors = told["errors"]
-    assert told["AP50"] == pytest.approx(evaluation.scores()["AP50"], abs=1e-9)
+    assert told["AP50"] == pytest.approx(evaluation.scores().headline["AP50"], abs=1e-9)
     counts = {kind: error["count"] for kind, error in errors.items() if error["count"]}
     assert counts == {"classification": 83, "localisation": 1, "duplicate": 1, "missed": 97}
     for kind, name in (("classification", "Cls"), ("localisation", "Loc"), ("duplicate", "Dupe")):

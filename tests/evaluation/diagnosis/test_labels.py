@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from detnet.evaluation.coco import evaluate
-from detnet.evaluation.diagnosis.diagnose import diagnose, statuses
+from detnet.evaluation.diagnosis.diagnose import diagnose
+from detnet.evaluation.diagnosis.outcomes import find_outcomes
 from tests.evaluation.diagnosis.cases import (
     FIRST,
     HEIGHT,
@@ -60,7 +61,7 @@ def test_the_surest_detection_is_the_one_confused() -> None:
 @pytest.mark.parametrize("seed", range(40))
 def test_confusion_counts_every_object_and_every_sure_detection_once(seed: int) -> None:
     evaluation = random_evaluation(seed)
-    found, told = statuses(evaluation), diagnose(evaluation)
+    found, told = find_outcomes(evaluation), diagnose(evaluation)
     matrix = np.array(told["confusion"]["matrix"])
     classes = len(evaluation.truth.names)
     sure = found.counted & (evaluation.detections.scores >= 0.5)

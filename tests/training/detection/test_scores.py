@@ -10,42 +10,45 @@ import pytest
 
 from detnet.data.folders import Split, find_split
 from detnet.data.scenes import write_scenes
-from detnet.evaluation.coco import HEADLINE, KEYPOINT_HEADLINE, score
+from detnet.evaluation.coco import Scores
 from detnet.evaluation.ground_truth import load_scored
+from detnet.evaluation.metrics import names_of
 from detnet.training.detection.config import TrainConfig, write_config
 from detnet.training.detection.scores import (
-    Scores,
+    DetectorScores,
     place_of_scores,
     write_scores,
     write_submissions,
 )
 
 
-def numbers(names: tuple[str, ...], first: float) -> dict[str, Any]:
+def numbers(kind: str, first: float) -> Scores:
     """Distinct scores, beside which an object of scores has other entries."""
-    made: dict[str, Any] = {name: first + 0.01 * at for at, name in enumerate(names)}
-    return {"engine": "none", **made, "per_class": {"cat": {"AP": 0.9}}}
+    headline: dict[str, float | None] = {
+        name: first + 0.01 * at for at, name in enumerate(names_of(kind))
+    }
+    return Scores("none", kind, headline, {}, {"cat": {"AP": 0.9}}, "", "")
 
 
 def test_headline_tells_masks_and_keypoints_from_boxes() -> None:
-    bbox, segm = numbers(HEADLINE, 0.1), numbers(HEADLINE, 0.3)
-    keypoints = numbers(KEYPOINT_HEADLINE, 0.6)
-    plain = Scores(bbox, None, [])
-    assert plain.headline == {name: bbox[name] for name in HEADLINE}
-    assert plain.to_json() == bbox
-    masks = Scores(bbox, segm, [])
+    bbox, segm = numbers("bbox", 0.1), numbers("segm", 0.3)
+    keypoints = numbers("keypoints", 0.6)
+    plain = DetectorScores(bbox, [])
+    assert plain.headline == bbox.headline
+    assert plain.to_json() == bbox.to_json()
+    masks = DetectorScores(bbox, [], segm)
     assert len(masks.headline) == 24
     assert (masks.headline["AP75"], masks.headline["segm_AP75"]) == pytest.approx((0.12, 0.32))
-    assert masks.to_json() == bbox | {"segm": segm}
-    points = Scores(bbox, None, [], keypoints=keypoints)
+    assert masks.to_json() == bbox.to_json() | {"segm": segm.to_json()}
+    points = DetectorScores(bbox, [], keypoints=keypoints)
     assert len(points.headline) == 22
-    assert points.headline["keypoints_ARl"] == keypoints["ARl"] == pytest.approx(0.69)
-    assert points.to_json() == bbox | {"keypoints": keypoints}
+    assert points.headline["keypoints_ARl"] == keypoints.headline["ARl"] == pytest.approx(0.69)
+    assert points.to_json() == bbox.to_json() | {"keypoints": keypoints.to_json()}
 
 
 def test_files_hold_what_was_measured(tmp_path: Path) -> None:
     results = [{"image_id": 7, "category_id": 3, "bbox": [1.0, 2.0, 3.5, 4.0], "score": 0.25}]
-    scores = Scores(numbers(HEADLINE, 0.1), numbers(HEADLINE, 0.3), results)
+    scores = DetectorScores(numbers("bbox", 0.1), results, numbers("segm", 0.3))
     folder = tmp_path / "a" / "evaluation"
     write_scores(scores, folder)
     assert sorted(path.name for path in folder.iterdir()) == ["results.json", "scores.json"]
@@ -75,16 +78,16 @@ def test_submissions_hold_one_kind_each(corners: Path, tmp_path: Path) -> None:
         results.append({**kept, "score": 0.5})
     pointed = sum("keypoints" in record for record in results)
     assert 0 < pointed < len(results)  # disks have none
-    bbox = score(raw, results)
+    bbox, segm, keypoints = (numbers(kind, 0.1) for kind in ("bbox", "segm", "keypoints"))
     place = tmp_path / "ours.zip"
 
-    assert write_submissions(Scores(bbox, None, results), truths, place) == [place]
+    assert write_submissions(DetectorScores(bbox, results), truths, place) == [place]
     boxes = read_zip(place, "detections_test-dev2017_ours_results.json")
     assert len(boxes) == len(results) and all("bbox" in record for record in boxes)
     ids = {record["id"] for record in raw["images"]}
     assert {record["image_id"] for record in boxes} <= ids
 
-    scores = Scores(bbox, None, results, keypoints=bbox)
+    scores = DetectorScores(bbox, results, keypoints=keypoints)
     paths = write_submissions(scores, truths, place)
     assert [path.name for path in paths] == ["ours.zip", "ours-keypoints.zip"]
     points = read_zip(paths[1], "person_keypoints_test-dev2017_ours-keypoints_results.json")
@@ -95,7 +98,7 @@ def test_submissions_hold_one_kind_each(corners: Path, tmp_path: Path) -> None:
         {**record, "segmentation": truth["segmentation"]}
         for record, truth in zip(results, raw["annotations"], strict=True)
     ]
-    paths = write_submissions(Scores(bbox, bbox, masked), truths, place)
+    paths = write_submissions(DetectorScores(bbox, masked, segm), truths, place)
     assert [path.name for path in paths] == ["ours.zip", "ours-segm.zip"]
     masks = read_zip(paths[1], "detections_test-dev2017_ours-segm_results.json")
     assert len(masks) == len(masked)

@@ -9,15 +9,16 @@ from collections.abc import Callable
 import numpy as np
 import pycocotools.mask
 
-from detnet.evaluation.engines import sigmas_of
+from detnet.errors import InputError
 from detnet.evaluation.grid import Grid
+from detnet.evaluation.keypoints import default_sigmas
 from detnet.evaluation.normalise import Detections, Truth
 
 # (truth, detections, rows of P detections, rows of P objects) -> (P,)
-Overlaps = Callable[[Truth, Detections, np.ndarray, np.ndarray], np.ndarray]
+OverlapFunction = Callable[[Truth, Detections, np.ndarray, np.ndarray], np.ndarray]
 
 
-def overlaps_of(truth: Truth, grid: Grid) -> Overlaps:
+def overlaps_of(truth: Truth, grid: Grid) -> OverlapFunction:
     """What tells the overlaps that the grid is about: IoU of boxes or masks, OKS of keypoints.
 
     Raises:
@@ -44,13 +45,31 @@ def box_overlaps(
     return np.divide(common, union, out=np.zeros_like(common), where=~apart)
 
 
+def box_ious(a: np.ndarray, b: np.ndarray, *, extra: float = 0.0) -> np.ndarray:
+    """Plain IoU of pairs of boxes, without crowds; 0 of boxes without an area.
+
+    Args:
+        a, b: (P, 4) xywh, or one of them (1, 4).
+        extra: is added to widths and heights.
+    """
+    size_a, size_b = a[:, 2:] + extra, b[:, 2:] + extra
+    shared = np.minimum(a[:, :2] + size_a, b[:, :2] + size_b) - np.maximum(a[:, :2], b[:, :2])
+    both = shared.clip(0).prod(axis=1)
+    union = size_a.prod(axis=1) + size_b.prod(axis=1) - both
+    return np.divide(both, union, out=np.zeros(len(both)), where=union > 0)
+
+
 def mask_overlaps(
     truth: Truth, detections: Detections, rows: np.ndarray, objects: np.ndarray
 ) -> np.ndarray:
-    """IoU of each pair's masks; pycocotools takes those of one image and category together."""
+    """IoU of each pair's masks; pycocotools takes detections that have the same objects together.
+
+    Args:
+        rows, objects: pairs as `candidates` gives them.
+    """
     assert truth.masks is not None and detections.masks is not None
-    groups = truth.categories[objects] * len(truth.image_ids) + truth.images[objects]
-    begins = np.flatnonzero(np.diff(groups, prepend=-1)).tolist()
+    firsts = np.flatnonzero(np.diff(rows, prepend=-1))
+    begins = firsts[np.flatnonzero(np.diff(objects[firsts], prepend=-1))].tolist()
     ious = np.zeros(len(rows))
     for begin, end in zip(begins, [*begins[1:], len(rows)], strict=False):  # both may be empty
         count = int((rows[begin:end] == rows[begin]).sum())  # of objects, for each detection
@@ -99,3 +118,21 @@ def keypoint_overlaps(
         kept = np.ascontiguousarray(np.exp(-errors)[:, labelled])  # sums go by the layout
         similarities[pairs] = kept.sum(axis=1) / labelled.sum()
     return similarities
+
+
+def sigmas_of(grid: Grid, truth: Truth) -> tuple[float, ...]:
+    """How far off each keypoint may be: as the grid says, else as `default_sigmas`.
+
+    Raises:
+        InputError: the grid has neither one for all nor one for each.
+    """
+    assert truth.keypoints is not None  # read for keypoints
+    count = truth.keypoints.shape[1]
+    if not grid.sigmas:
+        return default_sigmas(count)
+    if len(grid.sigmas) not in (1, count):
+        raise InputError(
+            f"sigmas: {len(grid.sigmas)} are given for {count} keypoints; give one for all, or one "
+            "for each"
+        )
+    return grid.sigmas * (count if len(grid.sigmas) == 1 else 1)

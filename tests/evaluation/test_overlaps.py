@@ -8,10 +8,9 @@ import pytest
 from pycocotools.cocoeval import COCOeval
 
 from detnet.errors import InputError
-from detnet.evaluation.comparison.overlaps import box_overlaps, keypoint_overlaps, overlaps_of
-from detnet.evaluation.engines import sigmas_of
 from detnet.evaluation.grid import make_grid
-from tests.evaluation.comparison.columns import keypoint_case, random_case
+from detnet.evaluation.overlaps import box_overlaps, keypoint_overlaps, overlaps_of, sigmas_of
+from tests.evaluation.columns import keypoint_case, random_case
 
 
 def test_boxes() -> None:

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from detnet.evaluation.comparison.overlaps import Overlaps, overlaps_of
 from detnet.evaluation.grid import Grid
 from detnet.evaluation.normalise import Detections, Truth
+from detnet.evaluation.overlaps import OverlapFunction, overlaps_of
 
 _PAIRS_AT_ONCE = 2_000_000
 _ABOVE_ALL_PAIRS = 1 << 30
@@ -119,13 +119,13 @@ def _pairs(
     truth: Truth,
     detections: Detections,
     found: dict[str, np.ndarray],
-    overlaps: Overlaps,
+    overlaps: OverlapFunction,
     least: float,
 ) -> _Pairs:
     count = len(truth.image_ids)
     groups = found["categories"] * count + found["images"]
     near: list[tuple[np.ndarray, ...]] = []
-    for members, objects in _candidates(groups, truth.categories * count + truth.images):
+    for members, objects in candidates(groups, truth.categories * count + truth.images):
         ious = overlaps(truth, detections, found["rows"][members], objects)
         enough = ious >= least
         near.append((members[enough], objects[enough], ious[enough]))
@@ -138,10 +138,19 @@ def _pairs(
     return _Pairs(steps[members][order], members[order], objects[order], ious[order])
 
 
-def _candidates(
+def candidates(
     groups: np.ndarray, object_groups: np.ndarray
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """All pairs of a detection and an object of the same group, some millions at a time."""
+    """All pairs of a detection and an object of the same group, some millions at a time.
+
+    Args:
+        groups: (D,) of detections, an image and category for instance.
+        object_groups: (G,) of objects.
+
+    Yields:
+        positions of detections and of objects, (P,) each: the pairs of a group together, in it
+        those of a detection, its objects ascending.
+    """
     by_group = np.argsort(object_groups, kind="stable")
     ordered = object_groups[by_group]
     begins = np.searchsorted(ordered, groups, "left")

@@ -9,12 +9,12 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from detnet.evaluation.comparison import matching
-from detnet.evaluation.comparison.matching import Matches, match
-from detnet.evaluation.engines import sigmas_of
+from detnet.evaluation import matching
 from detnet.evaluation.grid import Grid
+from detnet.evaluation.matching import Matches, match
 from detnet.evaluation.normalise import Detections, Truth
-from tests.evaluation.comparison.columns import HEIGHT, WIDTH, keypoint_case, random_case
+from detnet.evaluation.overlaps import sigmas_of
+from tests.evaluation.columns import HEIGHT, WIDTH, keypoint_case, random_case
 
 
 def by_pycocotools(truth: Truth, detections: Detections, grid: Grid) -> list[dict[str, Any]]:

@@ -7,20 +7,36 @@ change for the better, so of all other detections only their number between two 
 
 import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from detnet.evaluation.comparison.matching import Matches
-from detnet.evaluation.engines import Tables
+from detnet.evaluation.grid import Measure
+from detnet.evaluation.matching import Matches
+from detnet.evaluation.metrics import Curve
 
 _NUMBERS_IN_CACHE = 250_000
-_RECALLS = np.linspace(0.0, 1.0, 101)
+_EXACT_IN_FLOAT32 = 2**23
+RECALLS = np.linspace(0.0, 1.0, 101)
 # How many of COCO's recalls are reached by a recall of q percent at 2q, and by one between q and
 # q + 1 percent at 2q + 1. Some of the recalls lie a bit above the fraction they stand for.
 _REACHED = np.stack(
-    [np.searchsorted(_RECALLS, np.arange(101) / 100, "right"), np.arange(1, 102)], 1
+    [np.searchsorted(RECALLS, np.arange(101) / 100, "right"), np.arange(1, 102)], 1
 ).ravel()
+
+
+@dataclass(frozen=True)
+class Tables:
+    """What an evaluator found; -1 where there is nothing to average, as in pycocotools.
+
+    Args:
+        precision: (T, 101, K, A, M), at recalls 0, 0.01 … 1.
+        recall: (T, K, A, M).
+    """
+
+    precision: np.ndarray
+    recall: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -81,7 +97,7 @@ def accumulate(matches: Matches) -> Tables:
     """Precision and recall over the whole grid, equal to what the evaluators give."""
     grid, categories = matches.grid, len(matches.truth.names)
     counts = (categories, len(grid.areas), len(grid.max_dets))
-    precision = -np.ones((len(grid.iou_thresholds), len(_RECALLS), *counts))
+    precision = -np.ones((len(grid.iou_thresholds), len(RECALLS), *counts))
     recall = -np.ones((len(grid.iou_thresholds), *counts))
     limits = [(a, m) for a in range(len(grid.areas)) for m in range(len(grid.max_dets))]
     for k in range(categories):
@@ -99,7 +115,7 @@ def _precisions(hits: np.ndarray, objects: int) -> np.ndarray:
     found = np.arange(1.0, len(hits) + 1)
     precision = np.maximum.accumulate((found / (hits + 1))[::-1])[::-1]
     reached = _reached(found, np.array(float(objects))).astype(int)
-    at_recalls = np.zeros(len(_RECALLS))
+    at_recalls = np.zeros(len(RECALLS))
     given = np.repeat(precision, np.diff(reached, prepend=0))
     at_recalls[: len(given)] = given
     return at_recalls
@@ -125,12 +141,78 @@ def average_precision(ranking: Ranking, weights: np.ndarray, objects: np.ndarray
     # The sum over hits of precision times recalls newly reached, by parts.
     total = reached[-1] * precision[-1]
     total += np.einsum("pr,pr->r", reached[:-1], precision[:-1] - precision[1:])
-    return total / len(_RECALLS)
+    return total / len(RECALLS)
 
 
 def hits_within(ranking: Ranking, weights: np.ndarray) -> np.ndarray:
     """(R,) weighted number of objects found."""
     return weights.take(ranking.hit_images, axis=0).sum(axis=0)
+
+
+def _of_curve(
+    curve: Curve, ranking: Ranking, weights: np.ndarray, objects: np.ndarray
+) -> np.ndarray:
+    """(R,) what a registered metric makes of it."""
+    if not len(ranking.hits):
+        return np.zeros(weights.shape[1])
+    found = weights.take(ranking.hit_images, axis=0).cumsum(axis=0)
+    return curve(found, _sums_up_to_hits(ranking, weights).cumsum(axis=0), objects)
+
+
+def weighted_scores(
+    rankings: Sequence[ClassRankings],
+    weights: np.ndarray,
+    measures: Sequence[Measure],
+    class_measures: Sequence[Measure],
+) -> tuple[np.ndarray, np.ndarray]:
+    """Gives means (measures, R) and (classes, class measures, R) for weights (I, R) of the images.
+
+    Both are NaN where there are no such objects.
+    """
+    width = weights.shape[1]
+    sums = np.zeros((len(measures), width))
+    counts = np.zeros((len(measures), width))
+    classes = np.full((len(rankings), len(class_measures), width), np.nan)
+    for k, of_class in enumerate(rankings):
+        scores = _ClassScores(of_class, weights)
+        for q, measure in enumerate(measures):
+            there = scores.objects[measure.size] > 0
+            sums[q] += np.where(there, scores.of(measure), 0)
+            counts[q] += there
+        for q, measure in enumerate(class_measures):
+            there = scores.objects[measure.size] > 0
+            classes[k, q] = np.where(there, scores.of(measure), np.nan)
+    return np.divide(sums, counts, out=np.full_like(sums, np.nan), where=counts > 0), classes
+
+
+class _ClassScores:
+    """Scores of one category; each ranking is gone through once, for all measures that need it."""
+
+    def __init__(self, of_class: ClassRankings, weights: np.ndarray) -> None:
+        longest = max((len(r.images) for r in of_class.rankings.values()), default=0)
+        most = max((len(images) for images in of_class.objects), default=0)
+        if weights.size and max(100 * most, longest) * weights.max() > _EXACT_IN_FLOAT32:
+            weights = weights.astype(np.float64)
+        self._rankings, self._weights = of_class.rankings, weights
+        self.objects = [weights.take(images, axis=0).sum(axis=0) for images in of_class.objects]
+        self._known: dict[tuple[str | Curve, int, int, int], np.ndarray] = {}
+
+    def of(self, measure: Measure) -> np.ndarray:
+        """(R,) the measure; of no meaning where the category has no objects."""
+        of, size, limit, thresholds = measure
+        return np.mean([self._at(of, size, t, limit) for t in thresholds], axis=0)
+
+    def _at(self, of: str | Curve, size: int, threshold: int, limit: int) -> np.ndarray:
+        key = (of, size, threshold, limit)
+        if key not in self._known:
+            ranking, objects = self._rankings[key[1:]], np.maximum(self.objects[size], 1)
+            if callable(of):
+                self._known[key] = _of_curve(of, ranking, self._weights, objects)
+            elif of == "AR":
+                self._known[key] = hits_within(ranking, self._weights) / objects
+            else:
+                self._known[key] = average_precision(ranking, self._weights, objects)
+        return self._known[key]
 
 
 def _sums_up_to_hits(ranking: Ranking, weights: np.ndarray) -> np.ndarray:
