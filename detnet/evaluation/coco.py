@@ -100,6 +100,7 @@ class Scores:
         """
         try:
             given = {one.name: content[one.name] for one in fields(cls) if one.name in content}
+            given.pop(_POOLED, None)
             numbers = {name: value for name, value in content.items() if name not in given}
             if "parameters" in given:
                 given["parameters"] = Parameters(**given["parameters"])

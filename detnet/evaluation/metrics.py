@@ -15,7 +15,7 @@ from detnet.tables import NameTable
 
 BOXES, OKS, CLASSES = ("bbox", "segm"), ("keypoints",), ("classification",)
 ALL_SIZES = ("all", "small", "medium", "large")
-_KINDS = {"AP": "average precision", "AR": "average recall"}
+MEASURES = {"AP": "Average precision", "AR": "Average recall"}
 
 # What a detector finds of one class as its score threshold falls, at P points where it finds an
 # object more, in R samples of the images: objects found (P, R), detections made so far (P, R), both
@@ -58,7 +58,7 @@ class Metric:
         """What the name stands for in scores of this kind."""
         if self.title:
             return self.title
-        what, overlap = _KINDS.get(str(self.of), "value"), overlap_name(kind)
+        what, overlap = MEASURES.get(str(self.of), "Value").lower(), overlap_name(kind)
         if self.size != "all":
             return f"{what}, {self.size} objects"
         if self.max_dets is not None:
@@ -120,6 +120,20 @@ def column_names(kinds: Iterable[str]) -> list[str]:
         for name, metric in metrics_of(kind)
         if metric.larger_is_better
     ]
+
+
+def by_measure(names: Iterable[str]) -> dict[str, list[str]]:
+    """Names of "Average precision", of "Average recall" and of "Further metrics", in that order;
+    without what none is of.
+
+    Args:
+        names: of METRICS, or AR at other numbers of results.
+    """
+    found: dict[str, list[str]] = {title: [] for title in (*MEASURES.values(), "Further metrics")}
+    for name in names:
+        of = METRICS[name].of if name in METRICS else name[:2]
+        found[MEASURES.get(str(of), "Further metrics")].append(name)
+    return {title: group for title, group in found.items() if group}
 
 
 def prefix(kind: str) -> str:

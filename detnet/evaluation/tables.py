@@ -6,10 +6,8 @@ from typing import Any
 
 from detnet import text
 from detnet.evaluation.coco import Scores
-from detnet.evaluation.metrics import ALL_SIZES, METRICS, overlap_name
+from detnet.evaluation.metrics import ALL_SIZES, MEASURES, by_measure, overlap_name
 from detnet.text import lay_out
-
-_MEASURES = {"AP": "Average precision", "AR": "Average recall"}
 
 _percent = partial(text.percent, none="-")
 
@@ -39,13 +37,8 @@ def format_scores(scores: Scores) -> str:
 
 def _headline(scores: Scores) -> Iterable[str]:
     """Precisions, recalls and what else is registered, a table each."""
-    tables: dict[str, list[str]] = {"AP": [], "AR": [], "": []}
-    for name in scores.headline:
-        of = METRICS[name].of if name in METRICS else name[:2]
-        tables[of if of in tables else ""].append(name)
-    for names in tables.values():
-        if names:
-            yield lay_out([names, [_percent(scores.headline[name]) for name in names]])
+    for names in by_measure(scores.headline).values():
+        yield lay_out([names, [_percent(scores.headline[name]) for name in names]])
 
 
 def _by_iou_and_size(scores: Scores) -> Iterable[str]:
@@ -56,7 +49,7 @@ def _by_iou_and_size(scores: Scores) -> Iterable[str]:
         limit = f", {most} results per image and class" if most else ""
         rows = {size: row[measure] for size, row in by_size.items()}
         overlap = overlap_name(scores.iou_type)
-        title = f"{_MEASURES[name]} by {overlap} threshold and object size{limit}"
+        title = f"{MEASURES[name]} by {overlap} threshold and object size{limit}"
         yield f"{title}\n{_of_rows('', rows)}"
     for key, rows in scores.class_agnostic_recall.items():
         _, _, most = key.partition("@")

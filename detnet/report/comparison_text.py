@@ -4,7 +4,7 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from detnet.evaluation.metrics import overlap_name
+from detnet.evaluation.metrics import MEASURES, overlap_name
 from detnet.report.score_tables import KINDS, column_title, sigmas_in_words
 from detnet.text import lay_out
 
@@ -14,7 +14,6 @@ WORDS = {"higher": "higher", "lower": "lower", "cannot be told from noise": "noi
 _LABEL = 26  # columns of the names
 _CELL = 15  # columns of "-12.3 to +12.3" and the space before it
 _MOST_FILES = 3
-_MEASURES = {"AP": "Average precision", "AR": "Average recall"}
 
 
 def format_comparison(comparison: Mapping[str, Any]) -> str:
@@ -122,7 +121,7 @@ def _by_iou_and_size(comparison: Mapping[str, Any]) -> Iterator[str]:
         name, _, most = measure.partition("@")
         limit = f", {most} results per image and class" if most else ""
         columns = list(next(iter(by_size.values()))[measure])
-        title = f"{_MEASURES[name]} by {overlap} threshold and object size{limit}"
+        title = f"{MEASURES[name]} by {overlap} threshold and object size{limit}"
         many = (WIDTH - _LABEL) // _CELL
         for begin in range(0, len(columns), many):
             some = columns[begin : begin + many]

@@ -5,21 +5,21 @@ from typing import Any
 
 import numpy as np
 
-from detnet.evaluation.metrics import overlap_name
+from detnet.evaluation.metrics import MEASURES, by_measure, overlap_name
 from detnet.report.charts import nice_ticks
 from detnet.report.comparison_text import WORDS, interval, letter, percent
 from detnet.report.score_tables import column_title
 
-_TITLES = {"AP": "Average precision", "AR": "Average recall"}
 _ROOM = 3.0  # times the middle interval, beyond which a chart cuts intervals off
 
 
 def pair_view(comparison: Mapping[str, Any], pair: Mapping[str, Any]) -> dict[str, Any]:
     """The charts and the classes of one detector beside the first."""
     charts = []
-    for kind, title in _TITLES.items():
-        rows = [_row(key, one) for key, one in pair["headline"].items() if one and key[:2] == kind]
-        charts.append((f"{title}, COCO's numbers", _scaled(rows)))
+    for title, names in by_measure(pair["headline"]).items():
+        rows = [_row(name, one) for name in names if (one := pair["headline"][name])]
+        coco = ", COCO's numbers" if title in MEASURES.values() else ""
+        charts.append((f"{title}{coco}", _scaled(rows)))
     by_size, overlap = pair["by_iou_and_size"], overlap_name(comparison["iou_type"])
     told: list[bool] = []
     for measure in next(iter(by_size.values())):
@@ -74,7 +74,7 @@ def minus(text: str) -> str:
 
 def _title(measure: str) -> str:
     name, _, most = measure.partition("@")
-    return _TITLES[name] + (f", {most} results per image and class" if most else "")
+    return MEASURES[name] + (f", {most} results per image and class" if most else "")
 
 
 def _block(comparison: Mapping[str, Any], size: str, measure: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from detnet.errors import InputError
-from detnet.evaluation.coco import evaluate, score
+from detnet.evaluation.coco import Scores, evaluate, score
 from detnet.evaluation.comparison.compare import compare
 from detnet.evaluation.engines import ENGINES
 from tests.evaluation.made_up_files import random_case
@@ -251,9 +251,10 @@ def test_evaluation_is_there_to_be_read(
     assert evaluation.truth.names == ("dog", "cow", "cat")
     assert evaluation.tables.precision.shape == (10, 101, 3, 4, 3)
     assert evaluation.tables.recall.shape == (10, 3, 4, 3)
-    assert evaluation.evaluator.tide_errors()["counts"]["Loc"] == 0
-    assert sorted(evaluation.evaluator.image_diagnostics()["img_summary"]) == [1, 2]
-    assert evaluate(truth, results, engine="pycocotools").evaluator is None
+    assert Scores.from_json(score(truth, results)).to_json() == score(truth, results)
+    del (old := score(truth, results))["per_class"]
+    with pytest.raises(InputError, match="another version.*evaluate again"):
+        Scores.from_json(old)
 
 
 def test_class_agnostic_recall_counts_a_box_of_the_wrong_class(
