@@ -4,12 +4,12 @@ import pytest
 
 from detnet.backbones import BACKBONES
 from detnet.detectors import DETECTORS
+from detnet.evaluation.metrics import ALL_SIZES
 from detnet.training.published import (
     COLUMNS,
     FROM_SCRATCH,
     IOU_COLUMNS,
     PUBLISHED,
-    SIZES,
     Published,
 )
 
@@ -20,7 +20,7 @@ EVERY = [*(one for several in PUBLISHED.values() for one in several), *FROM_SCRA
 def test_every_row_is_whole(one: Published) -> None:
     assert len(one.headline) == len(COLUMNS)
     for _, rows in one.by_iou_and_size.values():
-        assert tuple(rows) == SIZES
+        assert tuple(rows) == ALL_SIZES
         for row in rows.values():
             assert len(row) == len(IOU_COLUMNS)
             assert list(row[1:]) == sorted(row[1:], reverse=True), "a stricter overlap finds less"
