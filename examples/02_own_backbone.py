@@ -3,7 +3,7 @@
 import torch
 
 from detnet.backbones.stages import Stage, StagedNet
-from detnet.detectors.faster_rcnn_fpn import faster_rcnn_fpn
+from detnet.detectors.faster_rcnn_fpn import FasterRCNNFPN
 from detnet.detectors.heads import BoxOptions
 from detnet.detectors.images import ImageOptions
 from detnet.detectors.proposals import ProposalOptions
@@ -16,7 +16,7 @@ SHALLOW = (
     Stage("c6", blocks=2, channels=1024, dilation=3),
 )
 
-model = faster_rcnn_fpn(
+model = FasterRCNNFPN(
     StagedNet(SHALLOW, width=0.125),
     num_classes=3,
     images=ImageOptions(min_size=128, max_size=192),

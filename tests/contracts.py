@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from detnet.backbones.base import Backbone
 from detnet.backbones.spaces.space import Space, read_space
 from detnet.backbones.spaces.supernet import Supernet
+from detnet.detectors.base import Detector
 
 
 def check_backbone(build: Callable[[], Backbone]) -> None:
@@ -43,10 +44,11 @@ def check_freezing(model: Backbone, names: tuple[str, ...]) -> None:
                 assert torch.equal(value, before[f"{prefix}.{key}"]) == frozen, (part, key)
 
 
-def check_detector(build: Callable[[], nn.Module], *, masks: bool, keypoints: bool = False) -> None:
+def check_detector(build: Callable[[], Detector]) -> None:
     """Trains on images of two sizes, one without objects, and detects inside each image's frame."""
     torch.manual_seed(0)
     model = build()
+    masks, keypoints = "masks" in model.targets, "keypoints" in model.targets
     images, targets = scene(masks=masks, keypoints=keypoints)
     losses = model.train()(images, targets)
     assert all(name.startswith("loss_") for name in losses)
@@ -101,9 +103,7 @@ def check_detections(
 
 
 @torch.no_grad()
-def check_extremes(
-    build: Callable[..., nn.Module], *, masks: bool, keypoints: bool = False
-) -> None:
+def check_extremes(build: Callable[..., Detector]) -> None:
     """An image smaller than any cell and one of 2,500 objects, each in training and evaluation.
 
     Args:
@@ -112,6 +112,7 @@ def check_extremes(
     for height, width, count in ((9, 14, 1), (96, 128, 2500)):
         torch.manual_seed(0)
         model = build(min_size=height, max_size=width)
+        masks, keypoints = "masks" in model.targets, "keypoints" in model.targets
         corners = torch.rand(count, 2) * torch.tensor([width - 9, height - 8])
         target = {"boxes": torch.cat([corners, corners + 8], 1), "labels": torch.ones(count).long()}
         if masks:

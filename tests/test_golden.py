@@ -17,8 +17,7 @@ from detnet.data.loaders import DetectionDataset, stream
 from detnet.data.reading import load_annotations
 from detnet.data.scenes import write_scenes
 from detnet.data.transforms import train_transform
-from detnet.detectors import DETECTORS, create
-from detnet.detectors.build import option_defaults
+from detnet.detectors import DETECTORS, create, option_defaults
 from detnet.engine.loop import Batch, train_steps
 from detnet.engine.optim import Schedule, sgd
 

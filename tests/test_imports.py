@@ -57,7 +57,6 @@ CIRCLES_LEFT: list[list[str]] = [
     ],
     ["detnet.backbones.spaces.detnet_space", "detnet.backbones.spaces.detnet_supernet"],
     ["detnet.backbones.spaces.space", "detnet.backbones.spaces.supernet"],
-    ["detnet.detectors", "detnet.detectors.build"],
 ]
 
 

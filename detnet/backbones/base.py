@@ -40,6 +40,11 @@ class Backbone(nn.Module):
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         raise NotImplementedError
 
+    @property
+    def levels(self) -> tuple[str, ...]:
+        """The names of its levels, fine to coarse."""
+        return tuple(info.name for info in self.feature_info)
+
     def parts(self) -> dict[str, nn.Module]:
         """Names the sub-networks from input to output, `stem` first, then the levels' own names."""
         raise NotImplementedError

@@ -94,7 +94,7 @@ def _print_options(name: str, *, as_json: bool) -> int:
 
     if name not in DETECTORS:  # before torch is imported: a mistake is answered at once
         raise InputError(unknown_name("detector", name, DETECTORS))
-    from detnet.detectors.build import option_defaults
+    from detnet.detectors import option_defaults
 
     defaults = option_defaults(name)
     if as_json:

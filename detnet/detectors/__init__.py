@@ -1,42 +1,59 @@
 """Detectors on any backbone, found by their names in `DETECTORS` and made by `create`."""
 
-from typing import TYPE_CHECKING, Any
+import inspect
+from collections.abc import Iterable
+from dataclasses import fields, is_dataclass
+from typing import TYPE_CHECKING, Any, get_type_hints
 
-from detnet.tables import NameTable
+from detnet.backbones import build_backbone
+from detnet.errors import InputError
+from detnet.tables import NameTable, unknown_name
 
 if TYPE_CHECKING:
-    from torch import nn
+    from detnet.detectors.base import Detector
 
 DETECTORS = NameTable(
     "detector",
     {
-        "cascade_rcnn_fpn": "detnet.detectors.cascade_rcnn_fpn:cascade_rcnn_fpn",
-        "faster_rcnn": "detnet.detectors.faster_rcnn:faster_rcnn",
-        "faster_rcnn_fpn": "detnet.detectors.faster_rcnn_fpn:faster_rcnn_fpn",
-        "fcos": "detnet.detectors.fcos:fcos",
-        "keypoint_rcnn_fpn": "detnet.detectors.keypoint_rcnn_fpn:keypoint_rcnn_fpn",
-        "mask_rcnn_fpn": "detnet.detectors.mask_rcnn_fpn:mask_rcnn_fpn",
-        "retinanet": "detnet.detectors.retinanet:retinanet",
-        "rfcn": "detnet.detectors.rfcn:rfcn",
-        "ssd": "detnet.detectors.ssd:ssd",
-        "yolo": "detnet.detectors.yolo:yolo",
+        "cascade_rcnn_fpn": "detnet.detectors.cascade_rcnn_fpn:CascadeRCNNFPN",
+        "faster_rcnn": "detnet.detectors.faster_rcnn:FasterRCNN",
+        "faster_rcnn_fpn": "detnet.detectors.faster_rcnn_fpn:FasterRCNNFPN",
+        "fcos": "detnet.detectors.fcos:FCOS",
+        "keypoint_rcnn_fpn": "detnet.detectors.keypoint_rcnn_fpn:KeypointRCNNFPN",
+        "mask_rcnn_fpn": "detnet.detectors.mask_rcnn_fpn:MaskRCNNFPN",
+        "retinanet": "detnet.detectors.retinanet:RetinaNet",
+        "rfcn": "detnet.detectors.rfcn:RFCN",
+        "ssd": "detnet.detectors.ssd:SSD",
+        "yolo": "detnet.detectors.yolo:YOLO",
     },
 )
+# What every backbone can be asked for; "searched" and "supernet" take their space besides.
+_BACKBONE_OPTIONS: dict[str, Any] = {
+    "width": 1.0,
+    "stride_in": "1x1",
+    "norm": "batch",
+    "backbone_options": {},
+}
 
 
 def create(
-    detector: str, *, backbone: str = "detnet59", num_classes: int, **options: Any
-) -> "nn.Module":
+    detector: str,
+    *,
+    backbone: str = "detnet59",
+    num_classes: int,
+    frozen: Iterable[str] = (),
+    **options: Any,
+) -> "Detector":
     """Builds a detector with fresh weights.
 
     Args:
         detector: of `DETECTORS`.
         backbone: of `BACKBONES`, or "searched" or "supernet", see `backbone_options`.
         num_classes: background counted (torchvision's convention): labels are 1 … num_classes − 1.
-        options: the backbone's (`width`, `stride_in`, `norm`, `frozen`, and in `backbone_options`
-            the `space` and `path` of a searched one), the image's (`min_size`,
-            `max_size`, `pixel_mean`, `pixel_std`, `channel_order`) and the detector's own, see its
-            builder.
+        frozen: parts of the backbone that are held still.
+        options: the backbone's (`width`, `stride_in`, `norm`, and in `backbone_options` the
+            `space` and `path` of a searched one), the image's (`min_size`, `max_size`,
+            `pixel_mean`, `pixel_std`, `channel_order`) and the detector's own, see its class.
 
     Returns:
         A torchvision-style detector. In train mode it maps a list of (3, H, W) images, floats in
@@ -48,9 +65,78 @@ def create(
     Raises:
         InputError: an unknown name or option.
     """
-    from detnet.detectors.build import build
+    from detnet.detectors.base import ModelInfo
 
-    return build(detector, backbone=backbone, num_classes=num_classes, **options)
+    if num_classes < 2:
+        raise InputError(
+            f"num_classes counts the background and must be 2 or more, got {num_classes}"
+        )
+    kind = DETECTORS[detector]
+    # Written out in full: a default that changes later must not change a model of today.
+    defaults = option_defaults(detector)
+    for name in options:
+        if name not in defaults:
+            known = [*defaults, "frozen"]
+            raise InputError(unknown_name(f"option of {detector}", name, known))
+    full = defaults | options
+    of_backbone = {name: full[name] for name in _BACKBONE_OPTIONS if name != "backbone_options"}
+    body = build_backbone(backbone, **of_backbone, **full["backbone_options"])
+    body.freeze(frozen := tuple(frozen))
+    groups, single = _keywords(kind)
+    model: Detector = kind(
+        body,
+        num_classes,
+        **{
+            name: group(**{each.name: full[each.name] for each in fields(group)})
+            for name, group in groups.items()
+        },
+        **{name: full[name] for name in single},
+    )
+    model.info = ModelInfo(detector, backbone, num_classes, full | {"frozen": frozen})
+    return model
 
 
-__all__ = ["DETECTORS", "create"]
+def option_defaults(detector: str) -> dict[str, Any]:
+    """What `create` takes for a detector besides `backbone`, `num_classes` and `frozen`.
+
+    Raises:
+        InputError: an unknown detector.
+    """
+    groups, single = _keywords(DETECTORS[detector])
+    defaults = _BACKBONE_OPTIONS | single
+    for group in groups.values():
+        defaults |= vars(group())
+    return defaults
+
+
+def option_kinds(detector: str) -> dict[str, Any]:
+    """The annotations of what `create` takes for a detector, "frozen" among them.
+
+    Raises:
+        InputError: an unknown detector.
+    """
+    from detnet.backbones.stages import StagedOptions
+
+    kind = DETECTORS[detector]
+    groups, single = _keywords(kind)
+    hints = get_type_hints(kind.__init__)
+    general = {"backbone_options": dict[str, Any], "frozen": tuple[str, ...]}
+    kinds = {**get_type_hints(StagedOptions), **general, **{name: hints[name] for name in single}}
+    for group in groups.values():
+        kinds |= get_type_hints(group)
+    return kinds
+
+
+def _keywords(detector: type["Detector"]) -> tuple[dict[str, type], dict[str, Any]]:
+    """Splits what a detector is built with into groups of options (dataclasses) and single ones."""
+    hints = get_type_hints(detector.__init__)
+    keywords = {
+        name: parameter.default
+        for name, parameter in inspect.signature(detector).parameters.items()
+        if parameter.kind is parameter.KEYWORD_ONLY
+    }
+    groups = {name: hints[name] for name in keywords if is_dataclass(hints[name])}
+    return groups, {name: value for name, value in keywords.items() if name not in groups}
+
+
+__all__ = ["DETECTORS", "create", "option_defaults", "option_kinds"]

@@ -21,6 +21,29 @@ def require_strides(anchor_strides: str) -> None:
         raise InputError(f"anchor_strides must be 'fixed' or 'torchvision', got {anchor_strides!r}")
 
 
+def require_sizes(anchor_sizes: Sequence[float]) -> None:
+    """Refuses sides of anchors that are none."""
+    if not anchor_sizes or min(anchor_sizes) < 1:
+        raise InputError(
+            f"anchor_sizes must be one or more sides of 1 pixel or more, got {list(anchor_sizes)}"
+        )
+
+
+def one_size_a_level(sizes: Sequence[int], levels: Sequence[FeatureInfo]) -> list[list[int]]:
+    """Deals the sides of anchors out to a pyramid's levels.
+
+    Raises:
+        InputError: they differ in number.
+    """
+    if len(sizes) != len(levels):
+        names = ", ".join(level.name for level in levels)
+        raise InputError(
+            f"anchor_sizes must be {len(levels)} numbers, one for each of {names}, got "
+            f"{list(sizes)}"
+        )
+    return [[size] for size in sizes]
+
+
 class ExactAnchors(AnchorGenerator):
     """torchvision's anchors, in fp32 at least, and as far apart as the cells of their level.
 

@@ -102,6 +102,12 @@ class CascadeHeads(RegionHeads):
         """Gives a stage's logits (R, K) and offsets (R, 4) of pooled regions."""
         return self.box_predictor[stage](self.box_head[stage](pooled))
 
+    def run_box_layers(self, features: dict[str, Tensor], regions: int) -> None:
+        pooled = self.box_roi_pool.empty(features, regions)
+        stages = range(len(self.loss_weights))
+        for stage in (*stages[:-1], *stages):  # once to move the boxes, once to score the last
+            self.judge(stage, pooled)
+
     def match(
         self, stage: int, boxes: list[Tensor], targets: list[dict[str, Tensor]]
     ) -> tuple[list[Tensor], list[Tensor]]:

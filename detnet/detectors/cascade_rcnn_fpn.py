@@ -37,17 +37,10 @@ class CascadeOptions:
             )
 
 
-def cascade_rcnn_fpn(
-    backbone: Backbone,
-    num_classes: int,
-    *,
-    images: ImageOptions,
-    proposals: ProposalOptions,
-    boxes: BoxOptions,
-    cascade: CascadeOptions,
-    pyramid_norm: NormKind | None = None,
-) -> RegionDetector:
-    """Builds `faster_rcnn_fpn` with a cascade of box stages instead of one.
+class CascadeRCNNFPN(RegionDetector):
+    """Cascade R-CNN on a feature pyramid: three box stages, each with a higher overlap than before.
+
+    Builds `faster_rcnn_fpn` with a cascade of box stages instead of one.
 
     Every stage pools its regions anew, from the level that the box has grown or shrunk to; offsets
     are the same for all classes. The pyramid is the same as there, DetNet's P2 … P6 too.
@@ -63,25 +56,37 @@ def cascade_rcnn_fpn(
 
     Paper: Cai & Vasconcelos 2017, arXiv:1712.00726; Li et al. 2018, arXiv:1804.06215, Section 4.1.
     """
-    body = PyramidNet(backbone, finest=2, coarsest=6, norm=pyramid_norm)
-    info, channels = body.feature_info, body.out_channels
-    head_channels = scale_channels(1024, backbone.width)
-    stages = range(len(cascade.stage_ious))
-    heads = CascadeHeads(
-        [box_head(channels, boxes, head_channels=head_channels) for _ in stages],
-        [AgnosticPredictor(head_channels, num_classes) for _ in stages],
-        ious=cascade.stage_ious,
-        loss_weights=cascade.stage_loss_weights,
-        box_loss_beta=boxes.box_loss_beta,
-        box_roi_pool=level_pooler(info[: boxes.roi_levels], output_size=7),
-        batch_size_per_image=boxes.roi_batch,
-        positive_fraction=0.25,
-        score_thresh=boxes.score_threshold,
-        nms_thresh=boxes.nms_threshold,
-        detections_per_img=boxes.max_detections,
-    )
-    if boxes.head_init == "detectron":
-        for head, predictor in zip(heads.box_head, heads.box_predictor, strict=True):
-            draw_as_detectron(head, predictor)
-    rpn = ProposalNetwork(channels, info, proposals)
-    return RegionDetector(body, rpn, heads, ImageTransform(images))
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        num_classes: int,
+        *,
+        images: ImageOptions,
+        proposals: ProposalOptions,
+        boxes: BoxOptions,
+        cascade: CascadeOptions,
+        pyramid_norm: NormKind | None = None,
+    ) -> None:
+        body = PyramidNet(backbone, finest=2, coarsest=6, norm=pyramid_norm)
+        info, channels = body.feature_info, body.out_channels
+        head_channels = scale_channels(1024, backbone.width)
+        stages = range(len(cascade.stage_ious))
+        heads = CascadeHeads(
+            [box_head(channels, boxes, head_channels=head_channels) for _ in stages],
+            [AgnosticPredictor(head_channels, num_classes) for _ in stages],
+            ious=cascade.stage_ious,
+            loss_weights=cascade.stage_loss_weights,
+            box_loss_beta=boxes.box_loss_beta,
+            box_roi_pool=level_pooler(info[: boxes.roi_levels], output_size=7),
+            batch_size_per_image=boxes.roi_batch,
+            positive_fraction=0.25,
+            score_thresh=boxes.score_threshold,
+            nms_thresh=boxes.nms_threshold,
+            detections_per_img=boxes.max_detections,
+        )
+        if boxes.head_init == "detectron":
+            for head, predictor in zip(heads.box_head, heads.box_predictor, strict=True):
+                draw_as_detectron(head, predictor)
+        rpn = ProposalNetwork(channels, info, proposals)
+        super().__init__(body, rpn, heads, ImageTransform(images))

@@ -12,7 +12,7 @@ from detnet.backbones.norm import NormKind, make_norm
 from detnet.detectors.faster_rcnn_fpn import RegionDetector, level_pooler
 from detnet.detectors.heads import Float32Predictor, RegionHeads, draw_as_detectron, require_init
 from detnet.detectors.images import ImageOptions, ImageTransform
-from detnet.detectors.proposals import ANCHOR_SIZES, ProposalOptions
+from detnet.detectors.proposals import ProposalOptions
 from detnet.detectors.single_level import SingleLevelNet, SingleLevelProposals, choose_level
 from detnet.errors import InputError
 
@@ -69,18 +69,10 @@ class StagesHead(nn.Module):
         return x.mean((2, 3))
 
 
-def faster_rcnn(
-    backbone: Backbone,
-    num_classes: int,
-    *,
-    images: ImageOptions,
-    proposals: ProposalOptions,
-    boxes: LevelBoxOptions,
-    level: str = "auto",
-    dilate: bool = False,
-    anchor_sizes: tuple[int, ...] = ANCHOR_SIZES,
-) -> RegionDetector:
-    """Builds Faster R-CNN on the last level at stride 16.
+class FasterRCNN(RegionDetector):
+    """Faster R-CNN without a pyramid: everything on one level at stride 16.
+
+    Builds Faster R-CNN on the last level at stride 16.
 
     That is DetNet's C6, the C5 of a ResNet held at stride 16 by dilation, and otherwise a ResNet's
     or a DetNAS network's C4. Anchors of all sizes sit on that one level, and all regions are pooled
@@ -94,7 +86,6 @@ def faster_rcnn(
         boxes: of the second stage.
         level: name of the level, or "auto".
         dilate: hold a level at stride 32 at 16 by dilation: C5 of any ResNet.
-        anchor_sizes: sides in pixels of the square anchors, each with three aspect ratios.
 
     Raises:
         InputError: no level at stride 16, or no stages after it for the head "stages".
@@ -102,27 +93,39 @@ def faster_rcnn(
     Paper: Ren et al. 2015, arXiv:1506.01497; He et al. 2015, arXiv:1512.03385, Appendix A; Li et
     al. 2018, arXiv:1804.06215, Section 3.
     """
-    info = choose_level(backbone, level, dilate=dilate)
-    head, head_channels, pooled = _box_head(backbone, info, boxes)
-    body = SingleLevelNet(backbone, [info.name], keep_rest=boxes.box_head == "stages")
-    heads = RegionHeads(
-        box_loss_beta=boxes.box_loss_beta,
-        box_roi_pool=level_pooler((info,), output_size=pooled),
-        box_head=head,
-        box_predictor=Float32Predictor(head_channels, num_classes),
-        fg_iou_thresh=0.5,
-        bg_iou_thresh=0.5,
-        batch_size_per_image=boxes.roi_batch,
-        positive_fraction=0.25,
-        bbox_reg_weights=None,
-        score_thresh=boxes.score_threshold,
-        nms_thresh=boxes.nms_threshold,
-        detections_per_img=boxes.max_detections,
-    )
-    if boxes.head_init == "detectron":
-        draw_as_detectron(heads.box_head, heads.box_predictor)
-    rpn = SingleLevelProposals(info, proposals, sizes=anchor_sizes)
-    return RegionDetector(body, rpn, heads, ImageTransform(images))
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        num_classes: int,
+        *,
+        images: ImageOptions,
+        proposals: ProposalOptions,
+        boxes: LevelBoxOptions,
+        level: str = "auto",
+        dilate: bool = False,
+    ) -> None:
+        info = choose_level(backbone, level, dilate=dilate)
+        head, head_channels, pooled = _box_head(backbone, info, boxes)
+        body = SingleLevelNet(backbone, [info.name], keep_rest=boxes.box_head == "stages")
+        heads = RegionHeads(
+            box_loss_beta=boxes.box_loss_beta,
+            box_roi_pool=level_pooler((info,), output_size=pooled),
+            box_head=head,
+            box_predictor=Float32Predictor(head_channels, num_classes),
+            fg_iou_thresh=0.5,
+            bg_iou_thresh=0.5,
+            batch_size_per_image=boxes.roi_batch,
+            positive_fraction=0.25,
+            bbox_reg_weights=None,
+            score_thresh=boxes.score_threshold,
+            nms_thresh=boxes.nms_threshold,
+            detections_per_img=boxes.max_detections,
+        )
+        if boxes.head_init == "detectron":
+            draw_as_detectron(heads.box_head, heads.box_predictor)
+        rpn = SingleLevelProposals(info, proposals)
+        super().__init__(body, rpn, heads, ImageTransform(images))
 
 
 def _box_head(

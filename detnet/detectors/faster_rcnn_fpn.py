@@ -1,12 +1,14 @@
 """Faster R-CNN on a feature pyramid, the detector of DetNet's tables."""
 
-from torch import nn
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
 from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 
 from detnet.backbones.base import Backbone, FeatureInfo
 from detnet.backbones.blocks import scale_channels
 from detnet.backbones.norm import NormKind
-from detnet.detectors.build import ModelInfo
+from detnet.detectors.base import Detector, PostProcessor
 from detnet.detectors.heads import (
     BoxOptions,
     Float32Predictor,
@@ -20,22 +22,37 @@ from detnet.detectors.pyramid import PyramidNet
 from detnet.detectors.roi import LevelPooler
 
 
-class RegionDetector(GeneralizedRCNN):
-    """A two-stage detector in torchvision's form, with `info` to build it again."""
+class RegionDetector(Detector, GeneralizedRCNN):
+    """A two-stage detector in torchvision's form."""
 
-    info: ModelInfo
+    class_layers: ClassVar[tuple[str, ...]] = ("roi_heads.box_predictor.",)
+    weight_options: ClassVar[tuple[str, ...]] = ("anchor_strides",)
+
+    rpn: Any
+    roi_heads: Any
+
+    @property
+    def post_processor(self) -> PostProcessor:
+        heads: PostProcessor = self.roi_heads
+        return heads
+
+    @property
+    def regions(self) -> int:
+        return int(self.rpn.regions)
+
+    def limit_regions(self, count: int) -> None:
+        self.rpn.limit(count)
+
+    def run_layers(self, images: Tensor) -> None:
+        features = self.backbone(images)
+        self.rpn.run_layers(features)
+        self.roi_heads.run_layers(features, self.regions)
 
 
-def faster_rcnn_fpn(
-    backbone: Backbone,
-    num_classes: int,
-    *,
-    images: ImageOptions,
-    proposals: ProposalOptions,
-    boxes: BoxOptions,
-    pyramid_norm: NormKind | None = None,
-) -> RegionDetector:
-    """Builds Faster R-CNN on the pyramid P2 … P6.
+class FasterRCNNFPN(RegionDetector):
+    """Faster R-CNN on a feature pyramid, the detector of DetNet's tables.
+
+    Builds Faster R-CNN on the pyramid P2 … P6.
 
     DetNet's P2 … P6 are its five stages; a ResNet's P6 is pooled from P5. Anchors of 32 … 512
     pixels sit on P2 … P6, one size a level, also where levels have the same stride. The pyramid
@@ -51,27 +68,38 @@ def faster_rcnn_fpn(
 
     Paper: Li et al. 2018, arXiv:1804.06215, Section 4.1; Lin et al. 2017, arXiv:1612.03144.
     """
-    body = PyramidNet(backbone, finest=2, coarsest=6, norm=pyramid_norm)
-    info, channels = body.feature_info, body.out_channels
-    head_channels = scale_channels(1024, backbone.width)
-    heads = RegionHeads(
-        box_loss_beta=boxes.box_loss_beta,
-        box_roi_pool=level_pooler(info[: boxes.roi_levels], output_size=7),
-        box_head=box_head(channels, boxes, head_channels=head_channels),
-        box_predictor=Float32Predictor(head_channels, num_classes),
-        fg_iou_thresh=0.5,
-        bg_iou_thresh=0.5,
-        batch_size_per_image=boxes.roi_batch,
-        positive_fraction=0.25,
-        bbox_reg_weights=None,
-        score_thresh=boxes.score_threshold,
-        nms_thresh=boxes.nms_threshold,
-        detections_per_img=boxes.max_detections,
-    )
-    if boxes.head_init == "detectron":
-        draw_as_detectron(heads.box_head, heads.box_predictor)
-    rpn = ProposalNetwork(channels, info, proposals)
-    return RegionDetector(body, rpn, heads, ImageTransform(images))
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        num_classes: int,
+        *,
+        images: ImageOptions,
+        proposals: ProposalOptions,
+        boxes: BoxOptions,
+        pyramid_norm: NormKind | None = None,
+    ) -> None:
+        body = PyramidNet(backbone, finest=2, coarsest=6, norm=pyramid_norm)
+        info, channels = body.feature_info, body.out_channels
+        head_channels = scale_channels(1024, backbone.width)
+        heads = RegionHeads(
+            box_loss_beta=boxes.box_loss_beta,
+            box_roi_pool=level_pooler(info[: boxes.roi_levels], output_size=7),
+            box_head=box_head(channels, boxes, head_channels=head_channels),
+            box_predictor=Float32Predictor(head_channels, num_classes),
+            fg_iou_thresh=0.5,
+            bg_iou_thresh=0.5,
+            batch_size_per_image=boxes.roi_batch,
+            positive_fraction=0.25,
+            bbox_reg_weights=None,
+            score_thresh=boxes.score_threshold,
+            nms_thresh=boxes.nms_threshold,
+            detections_per_img=boxes.max_detections,
+        )
+        if boxes.head_init == "detectron":
+            draw_as_detectron(heads.box_head, heads.box_predictor)
+        rpn = ProposalNetwork(channels, info, proposals)
+        super().__init__(body, rpn, heads, ImageTransform(images))
 
 
 def level_pooler(info: tuple[FeatureInfo, ...], *, output_size: int) -> nn.Module:

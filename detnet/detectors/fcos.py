@@ -7,9 +7,9 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torchvision.models.detection import fcos as torchvision_fcos
 from torchvision.models.detection._utils import BoxLinearCoder
 from torchvision.models.detection.fcos import (
-    FCOS,
     FCOSClassificationHead,
     FCOSHead,
     FCOSRegressionHead,
@@ -18,9 +18,8 @@ from torchvision.models.detection.fcos import (
 from detnet.backbones.base import Backbone
 from detnet.backbones.norm import NormKind
 from detnet.detectors.anchors import ExactAnchors
-from detnet.detectors.build import ModelInfo
+from detnet.detectors.base import Detection, OneStageDetector
 from detnet.detectors.images import ImageOptions, ImageTransform
-from detnet.detectors.labels import LabelsFromOne
 from detnet.detectors.last_layers import keep_precise
 from detnet.detectors.pyramid import PyramidNet
 from detnet.detectors.retinanet import DenseOptions
@@ -80,24 +79,70 @@ class Float32FCOSHead(FCOSHead):
         keep_precise(self.classification_head.cls_logits, boxes.bbox_reg, boxes.bbox_ctrness)
 
 
-class PointDetector(LabelsFromOne, FCOS):
-    """torchvision's FCOS with levels told apart by their place, and labels 1 … K.
+class FCOS(OneStageDetector, torchvision_fcos.FCOS):
+    """FCOS: one stage without anchors, every cell of P3 … P7 looks for the object that it lies in.
 
-    torchvision takes a level's range, the unit of its offsets and the reach of its centre sampling
-    all from the size of an anchor, and that is the stride. Here range and unit go by the level's
-    place and the reach by its own stride.
+    Builds FCOS on P3 … P7, the same levels as `retinanet`.
+
+    The five levels find objects whose farthest side is up to 64, 128, 256, 512 and any number of
+    pixels away, in their order, also where they have the same stride (DetNet's P4, P5 and P6), and
+    tell the four sides in units of 8, 16, 32, 64 and 128 pixels, so that the one head they share
+    sees the same numbers on each. Centre sampling reaches 1.5 of the level's own strides: the
+    number of cells that learn an object does not depend on its level, as on a ResNet. With a
+    ResNet all three are torchvision's.
 
     Args:
-        class_thresh: class scores up to this are no candidates, whatever their centre-ness;
-            `score_thresh` is laid on the square root of both, after it.
-        parts: what torchvision's `FCOS` takes.
+        backbone: with levels from `c3` on.
+        num_classes: background counted.
+        images: what the network expects of its input.
+        points: see `PointOptions`.
+        pyramid_norm: of the pyramid's convolutions.
+
+    Paper: Tian et al. 2019, arXiv:1904.01355. Departs from it as torchvision does: with the paper's
+    later improvements (Table 3), a ReLU instead of the exponential, and points at the corners of
+    cells.
     """
 
-    info: ModelInfo
+    weight_options = ("anchor_strides", "threshold_on")
 
-    def __init__(self, *parts: Any, class_thresh: float, **options: Any) -> None:
-        super().__init__(*parts, **options)
-        self.class_thresh = class_thresh
+    class_thresh: float
+    center_sampling_radius: float
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        num_classes: int,
+        *,
+        images: ImageOptions,
+        points: PointOptions,
+        pyramid_norm: NormKind | None = None,
+    ) -> None:
+        body = PyramidNet(
+            backbone,
+            finest=3,
+            coarsest=7,
+            extra="conv_from_c" if points.coarse_from == "c" else "conv_from_p",
+            norm=pyramid_norm,
+        )
+        sizes = tuple((_UNIT * 2**level,) for level in range(len(body.feature_info)))
+        super().__init__(
+            body,
+            num_classes - 1,
+            anchor_generator=ExactAnchors(
+                sizes,
+                ((1.0,),) * len(sizes),
+                levels=body.feature_info if points.anchor_strides == "fixed" else None,
+            ),
+            head=Float32FCOSHead(body.out_channels, num_classes - 1),
+            center_sampling_radius=points.center_radius,
+            score_thresh=points.score_threshold if points.threshold_on == "score" else 0.0,
+            nms_thresh=points.nms_threshold,
+            detections_per_img=points.max_detections,
+            topk_candidates=points.max_candidates,
+        )
+        by_class = points.threshold_on == "class"
+        self.class_thresh = points.score_threshold if by_class else 0.0
+        self.transform = ImageTransform(images)
 
     def compute_loss(
         self,
@@ -120,7 +165,7 @@ class PointDetector(LabelsFromOne, FCOS):
 
     def postprocess_detections(
         self, head_outputs: dict[str, list[Tensor]], *others: Any
-    ) -> list[dict[str, Tensor]]:
+    ) -> list[Detection]:
         """Gives the kept `boxes`, `scores` and `labels` 1 … K of each image."""
         if self.class_thresh > 0:
             # A score of exactly 0 passes no threshold.
@@ -149,7 +194,7 @@ class PointDetector(LabelsFromOne, FCOS):
         """
         points = (anchors[:, :2] + anchors[:, 2:]) / 2
         # Asked of the pyramid at every call: a supernet's path may have changed its strides.
-        strides = [float(level.stride) for level in self.backbone.feature_info]
+        strides = [float(level.stride) for level in self.head_levels]
         lower, upper = (0.0, *RANGES), (*RANGES, math.inf)
         reach, low, high = (
             torch.cat([points.new_full((n,), value) for n, value in zip(cells, each, strict=True)])
@@ -171,59 +216,3 @@ class PointDetector(LabelsFromOne, FCOS):
             match = torch.where(better, index + start, match)
             smallest = torch.minimum(area, smallest)
         return match
-
-
-def fcos(
-    backbone: Backbone,
-    num_classes: int,
-    *,
-    images: ImageOptions,
-    points: PointOptions,
-    pyramid_norm: NormKind | None = None,
-) -> PointDetector:
-    """Builds FCOS on P3 … P7, the same levels as `retinanet`.
-
-    The five levels find objects whose farthest side is up to 64, 128, 256, 512 and any number of
-    pixels away, in their order, also where they have the same stride (DetNet's P4, P5 and P6), and
-    tell the four sides in units of 8, 16, 32, 64 and 128 pixels, so that the one head they share
-    sees the same numbers on each. Centre sampling reaches 1.5 of the level's own strides: the
-    number of cells that learn an object does not depend on its level, as on a ResNet. With a
-    ResNet all three are torchvision's.
-
-    Args:
-        backbone: with levels from `c3` on.
-        num_classes: background counted.
-        images: what the network expects of its input.
-        points: see `PointOptions`.
-        pyramid_norm: of the pyramid's convolutions.
-
-    Paper: Tian et al. 2019, arXiv:1904.01355. Departs from it as torchvision does: with the paper's
-    later improvements (Table 3), a ReLU instead of the exponential, and points at the corners of
-    cells.
-    """
-    body = PyramidNet(
-        backbone,
-        finest=3,
-        coarsest=7,
-        extra="conv_from_c" if points.coarse_from == "c" else "conv_from_p",
-        norm=pyramid_norm,
-    )
-    sizes = tuple((_UNIT * 2**level,) for level in range(len(body.feature_info)))
-    model = PointDetector(
-        body,
-        num_classes - 1,
-        anchor_generator=ExactAnchors(
-            sizes,
-            ((1.0,),) * len(sizes),
-            levels=body.feature_info if points.anchor_strides == "fixed" else None,
-        ),
-        head=Float32FCOSHead(body.out_channels, num_classes - 1),
-        center_sampling_radius=points.center_radius,
-        class_thresh=points.score_threshold if points.threshold_on == "class" else 0.0,
-        score_thresh=points.score_threshold if points.threshold_on == "score" else 0.0,
-        nms_thresh=points.nms_threshold,
-        detections_per_img=points.max_detections,
-        topk_candidates=points.max_candidates,
-    )
-    model.transform = ImageTransform(images)
-    return model

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from detnet.backbones import model_file
 from detnet.backbones.budget import build_as_said
 from detnet.backbones.tensor_file import TensorFile, one_line, require_kind
-from detnet.detectors import DETECTORS
-from detnet.detectors.build import ModelInfo, build, info_of, option_kinds, with_former_rules
+from detnet.detectors import DETECTORS, create, option_kinds
+from detnet.detectors.base import Detector, ModelInfo, info_of
 from detnet.errors import InputError
 from detnet.tables import unknown_name
 
@@ -42,7 +42,7 @@ def read_info(path: Path) -> ModelInfo:
     return _info(path, model_file.read(path, _KIND, weights=False))
 
 
-def load_model(path: Path) -> nn.Module:
+def load_model(path: Path) -> Detector:
     """Builds the detector of a file and loads its weights, in eval mode on the CPU.
 
     Nothing in the file is ever run.
@@ -55,7 +55,7 @@ def load_model(path: Path) -> nn.Module:
     model = build_as_said(
         path,
         found.numbers,
-        lambda: build(
+        lambda: create(
             info.detector, backbone=info.backbone, num_classes=info.num_classes, **info.options
         ),
     )
@@ -94,7 +94,9 @@ def _info(path: Path, found: TensorFile) -> ModelInfo:
         name: _tuples(value) if isinstance(value, list) else value
         for name, value in info.options.items()
     }
-    info.options = with_former_rules(info.detector, info.options)
+    for name in DETECTORS[info.detector].weight_options:
+        if name not in info.options:
+            raise InputError(f"{where} says nothing of the option {name}")
     if info.num_classes < 2:
         raise InputError(f"{where}: num_classes must be 2 or more, found {info.num_classes}")
     _require_categories(info, where)

@@ -21,6 +21,7 @@ from torchvision.models.detection.roi_heads import (
 )
 
 from detnet.backbones.norm import NormKind, make_norm
+from detnet.detectors.base import PostProcessor
 from detnet.detectors.last_layers import keep_precise
 from detnet.errors import InputError
 
@@ -106,7 +107,7 @@ class Float32Predictor(FastRCNNPredictor):
         keep_precise(self.cls_score, self.bbox_pred)
 
 
-class RegionHeads(RoIHeads):
+class RegionHeads(PostProcessor, RoIHeads):
     """torchvision's region heads with the box loss's turning point as an option.
 
     The losses are computed in fp32 whatever the features' precision, and touch every parameter even
@@ -151,6 +152,40 @@ class RegionHeads(RoIHeads):
                 features, proposals, matches, labels, image_shapes, targets
             )
         return [], losses
+
+    def postprocess_detections(
+        self,
+        class_logits: Tensor,
+        box_regression: Tensor,
+        proposals: list[Tensor],
+        image_shapes: list[tuple[int, int]],
+    ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+        """Gives the kept boxes, scores and labels of each image."""
+        boxes, scores, labels = super().postprocess_detections(
+            class_logits, box_regression, proposals, image_shapes
+        )
+        if self.suppress is None:
+            return boxes, scores, labels
+        found = [self.suppressed(*each) for each in zip(boxes, scores, labels, strict=True)]
+        return (
+            [each["boxes"] for each in found],
+            [each["scores"] for each in found],
+            [each["labels"] for each in found],
+        )
+
+    def run_layers(self, features: dict[str, Tensor], regions: int) -> None:
+        """Runs all layers on so many regions, masks and keypoints on the most detections."""
+        self.run_box_layers(features, regions)
+        found = self.detections_per_img
+        if self.has_mask():
+            self.mask_predictor(self.mask_head(self.mask_roi_pool.empty(features, found)))
+        if self.has_keypoint():
+            pooled = self.keypoint_roi_pool.empty(features, found)
+            self.keypoint_predictor(self.keypoint_head(pooled))
+
+    def run_box_layers(self, features: dict[str, Tensor], regions: int) -> None:
+        """Runs the layers that judge so many regions."""
+        self.box_predictor(self.box_head(self.box_roi_pool.empty(features, regions)))
 
     def _detect(
         self, features: dict[str, Tensor], proposals: list[Tensor], shapes: list[tuple[int, int]]

@@ -5,7 +5,7 @@ from torchvision.models.detection.keypoint_rcnn import KeypointRCNNHeads, Keypoi
 from detnet.backbones.base import Backbone
 from detnet.backbones.blocks import scale_channels
 from detnet.backbones.norm import NormKind
-from detnet.detectors.faster_rcnn_fpn import RegionDetector, faster_rcnn_fpn, level_pooler
+from detnet.detectors.faster_rcnn_fpn import FasterRCNNFPN, level_pooler
 from detnet.detectors.heads import BoxOptions
 from detnet.detectors.images import ImageOptions
 from detnet.detectors.last_layers import keep_precise
@@ -15,17 +15,10 @@ from detnet.errors import InputError
 _CONVS = 8
 
 
-def keypoint_rcnn_fpn(
-    backbone: Backbone,
-    num_classes: int,
-    *,
-    images: ImageOptions,
-    proposals: ProposalOptions,
-    boxes: BoxOptions,
-    pyramid_norm: NormKind | None = None,
-    num_keypoints: int = 17,
-) -> RegionDetector:
-    """Builds `faster_rcnn_fpn` with a keypoint branch: eight 3×3 convolutions, up-sampling, one
+class KeypointRCNNFPN(FasterRCNNFPN):
+    """Keypoint R-CNN on a feature pyramid: boxes, and where each object has its named points.
+
+    Builds `faster_rcnn_fpn` with a keypoint branch: eight 3×3 convolutions, up-sampling, one
     heatmap of 56×56 a keypoint.
 
     In training a target holds `keypoints` (N, num_keypoints, 3) as well: x and y in pixels of the
@@ -47,20 +40,35 @@ def keypoint_rcnn_fpn(
     Paper: He et al. 2017, arXiv:1703.06870, Section 5; Li et al. 2018, arXiv:1804.06215, names the
     task and measures none of it.
     """
-    if num_keypoints < 1:
-        raise InputError(f"num_keypoints must be 1 or more, got {num_keypoints}")
-    model = faster_rcnn_fpn(
-        backbone,
-        num_classes,
-        images=images,
-        proposals=proposals,
-        boxes=boxes,
-        pyramid_norm=pyramid_norm,
-    )
-    body, heads = model.backbone, model.roi_heads
-    channels = scale_channels(512, backbone.width)
-    heads.keypoint_roi_pool = level_pooler(body.feature_info[: boxes.roi_levels], output_size=14)
-    heads.keypoint_head = KeypointRCNNHeads(body.out_channels, [channels] * _CONVS)
-    heads.keypoint_predictor = KeypointRCNNPredictor(channels, num_keypoints)
-    keep_precise(heads.keypoint_predictor.kps_score_lowres)
-    return model
+
+    targets = ("boxes", "keypoints")
+    # Which keypoints there are is the categories' to say.
+    class_layers = (*FasterRCNNFPN.class_layers, "roi_heads.keypoint_predictor.")
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        num_classes: int,
+        *,
+        images: ImageOptions,
+        proposals: ProposalOptions,
+        boxes: BoxOptions,
+        pyramid_norm: NormKind | None = None,
+        num_keypoints: int = 17,
+    ) -> None:
+        if num_keypoints < 1:
+            raise InputError(f"num_keypoints must be 1 or more, got {num_keypoints}")
+        super().__init__(
+            backbone,
+            num_classes,
+            images=images,
+            proposals=proposals,
+            boxes=boxes,
+            pyramid_norm=pyramid_norm,
+        )
+        heads, levels = self.roi_heads, self.head_levels[: boxes.roi_levels]
+        channels = scale_channels(512, backbone.width)
+        heads.keypoint_roi_pool = level_pooler(levels, output_size=14)
+        heads.keypoint_head = KeypointRCNNHeads(self.backbone.out_channels, [channels] * _CONVS)
+        heads.keypoint_predictor = KeypointRCNNPredictor(channels, num_keypoints)
+        keep_precise(heads.keypoint_predictor.kps_score_lowres)

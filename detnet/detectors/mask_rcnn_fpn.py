@@ -4,23 +4,17 @@ from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredic
 
 from detnet.backbones.base import Backbone
 from detnet.backbones.norm import NormKind
-from detnet.detectors.faster_rcnn_fpn import RegionDetector, faster_rcnn_fpn, level_pooler
+from detnet.detectors.faster_rcnn_fpn import FasterRCNNFPN, level_pooler
 from detnet.detectors.heads import BoxOptions
 from detnet.detectors.images import ImageOptions
 from detnet.detectors.last_layers import keep_precise
 from detnet.detectors.proposals import ProposalOptions
 
 
-def mask_rcnn_fpn(
-    backbone: Backbone,
-    num_classes: int,
-    *,
-    images: ImageOptions,
-    proposals: ProposalOptions,
-    boxes: BoxOptions,
-    pyramid_norm: NormKind | None = None,
-) -> RegionDetector:
-    """Builds `faster_rcnn_fpn` with a mask branch: four 3×3 convolutions, up-sampling, one mask a
+class MaskRCNNFPN(FasterRCNNFPN):
+    """Mask R-CNN on a feature pyramid, the detector of DetNet's Table 8.
+
+    Builds `faster_rcnn_fpn` with a mask branch: four 3×3 convolutions, up-sampling, one mask a
     class.
 
     Masks come out as probabilities (N, 1, H, W) in the image's own pixels. The paper gives no
@@ -37,18 +31,31 @@ def mask_rcnn_fpn(
     Paper: He et al. 2017, arXiv:1703.06870, Figure 4 (right); Li et al. 2018, arXiv:1804.06215,
     Table 8.
     """
-    model = faster_rcnn_fpn(
-        backbone,
-        num_classes,
-        images=images,
-        proposals=proposals,
-        boxes=boxes,
-        pyramid_norm=pyramid_norm,
-    )
-    body, heads = model.backbone, model.roi_heads
-    channels = body.out_channels
-    heads.mask_roi_pool = level_pooler(body.feature_info[: boxes.roi_levels], output_size=14)
-    heads.mask_head = MaskRCNNHeads(channels, [channels] * 4, dilation=1)
-    heads.mask_predictor = MaskRCNNPredictor(channels, channels, num_classes)
-    keep_precise(heads.mask_predictor.mask_fcn_logits)
-    return model
+
+    targets = ("boxes", "masks")
+    class_layers = (*FasterRCNNFPN.class_layers, "roi_heads.mask_predictor.mask_fcn_logits.")
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        num_classes: int,
+        *,
+        images: ImageOptions,
+        proposals: ProposalOptions,
+        boxes: BoxOptions,
+        pyramid_norm: NormKind | None = None,
+    ) -> None:
+        super().__init__(
+            backbone,
+            num_classes,
+            images=images,
+            proposals=proposals,
+            boxes=boxes,
+            pyramid_norm=pyramid_norm,
+        )
+        body, heads = self.backbone, self.roi_heads
+        channels = body.out_channels
+        heads.mask_roi_pool = level_pooler(body.feature_info[: boxes.roi_levels], output_size=14)
+        heads.mask_head = MaskRCNNHeads(channels, [channels] * 4, dilation=1)
+        heads.mask_predictor = MaskRCNNPredictor(channels, channels, num_classes)
+        keep_precise(heads.mask_predictor.mask_fcn_logits)

@@ -109,9 +109,7 @@ class PositionSensitiveHeads(RegionHeads):
             logits, predicted, torch.cat(labels), torch.cat(deltas), beta=self.box_loss_beta
         )
         if self.hard_examples:
-            chosen = hardest(
-                (classes + boxes).detach(), [len(b) for b in proposals], self.roi_batch
-            )
+            chosen = ohem((classes + boxes).detach(), [len(b) for b in proposals], self.roi_batch)
             classes, boxes = classes[chosen], boxes[chosen]
         count = max(1, len(classes))
         return [], {"loss_classifier": classes.sum() / count, "loss_box_reg": boxes.sum() / count}
@@ -123,6 +121,9 @@ class PositionSensitiveHeads(RegionHeads):
         assert isinstance(pooler, PositionSensitivePooler)
         logits, deltas = pooler.vote(scores, proposals), pooler.vote(offsets, proposals)
         return logits * self.vote_scale, deltas * self.vote_scale
+
+    def run_box_layers(self, features: dict[str, Tensor], regions: int) -> None:
+        self.box_predictor(self.box_head(features[self.level]))  # regions are only looked up
 
     def subsample(self, labels: list[Tensor]) -> list[Tensor]:
         """Chooses the regions whose losses are computed: with hard examples, all of them."""
@@ -166,7 +167,7 @@ def region_losses(
     return classes, boxes
 
 
-def hardest(losses: Tensor, counts: Sequence[int], number: int) -> Tensor:
+def ohem(losses: Tensor, counts: Sequence[int], number: int) -> Tensor:
     """Picks each image's regions with the highest losses.
 
     Args:
@@ -175,7 +176,7 @@ def hardest(losses: Tensor, counts: Sequence[int], number: int) -> Tensor:
         number: at most so many are taken of an image.
 
     Returns:
-        Indices into `losses`, image after image, the hardest first.
+        Indices into `losses`, image after image, the highest first.
     """
     picked, first = [], 0
     for part in losses.split(list(counts)):

@@ -10,12 +10,19 @@ from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
 from torchvision.ops import boxes as box_ops
 
 from detnet.backbones.base import FeatureInfo
-from detnet.detectors.anchors import AnchorStrides, ExactAnchors, require_strides
+from detnet.detectors.anchors import (
+    AnchorStrides,
+    ExactAnchors,
+    one_size_a_level,
+    require_sizes,
+    require_strides,
+)
 from detnet.detectors.last_layers import keep_precise
 from detnet.errors import InputError
 
 ANCHOR_SIZES = (32, 64, 128, 256, 512)
 ASPECT_RATIOS = (0.5, 1.0, 2.0)
+_BEFORE_SUPPRESSION = 6  # boxes for each proposal that is left, as in DetNet's 6000 and 1000
 
 
 @dataclass(frozen=True)
@@ -28,6 +35,8 @@ class ProposalOptions:
         pre_nms_train, pre_nms_test: before suppression, per image or per level.
         post_nms_train, post_nms_test: after it, per image.
         rpn_batch: anchors that an image's losses are taken over, half of them positive.
+        anchor_sizes: sides in pixels of the square anchors, each with three aspect ratios; one a
+            level on a pyramid, fine to coarse, and all of them on a single level.
         anchor_strides: "fixed" lays anchors a level's stride apart (Detectron), "torchvision" its
             padded side over its cells, rounded down, which other sizes of images move.
         rpn_straddle: pixels by which an anchor may reach over the image's border and still be
@@ -44,6 +53,7 @@ class ProposalOptions:
     post_nms_train: int = 2000
     post_nms_test: int = 1000
     rpn_batch: int = 256
+    anchor_sizes: tuple[int, ...] = ANCHOR_SIZES
     anchor_strides: AnchorStrides = "fixed"
     rpn_straddle: float | None = None
     post_nms_images: int = 1
@@ -51,6 +61,7 @@ class ProposalOptions:
     def __post_init__(self) -> None:
         if self.proposals not in ("pooled", "per_level"):
             raise InputError(f"proposals must be 'pooled' or 'per_level', got {self.proposals!r}")
+        require_sizes(self.anchor_sizes)
         require_strides(self.anchor_strides)
         if self.rpn_straddle is not None and not self.rpn_straddle >= 0:
             raise InputError(f"rpn_straddle must be 0 pixels or more, got {self.rpn_straddle}")
@@ -71,15 +82,18 @@ class ProposalNetwork(RegionProposalNetwork):
 
     Args:
         channels: of the pyramid.
-        levels: of the pyramid; anchors of 32, 64 … pixels, one size a level.
+        levels: of the pyramid; one of the anchors' sizes a level.
         options: see `ProposalOptions`.
+
+    Raises:
+        InputError: levels and sizes differ in number.
     """
 
     def __init__(
         self, channels: int, levels: Sequence[FeatureInfo], options: ProposalOptions
     ) -> None:
         anchors = ExactAnchors(
-            [[size] for size in ANCHOR_SIZES[: len(levels)]],
+            one_size_a_level(options.anchor_sizes, levels),
             [ASPECT_RATIOS] * len(levels),
             levels=levels if options.anchor_strides == "fixed" else None,
         )
@@ -97,6 +111,24 @@ class ProposalNetwork(RegionProposalNetwork):
         self.pooled = options.proposals == "pooled"
         self.straddle = options.rpn_straddle
         self.images_together = options.post_nms_images
+
+    @property
+    def regions(self) -> int:
+        """Proposals of an image in evaluation."""
+        return int(self._post_nms_top_n["testing"])
+
+    def limit(self, count: int) -> None:
+        """Gives at most so many proposals in evaluation; training is left as it is."""
+        limits = (
+            (self._pre_nms_top_n, count * _BEFORE_SUPPRESSION),
+            (self._post_nms_top_n, count),
+        )
+        for numbers, limit in limits:
+            numbers["testing"] = min(numbers["testing"], limit)
+
+    def run_layers(self, features: dict[str, Tensor]) -> None:
+        """Runs all layers, for their multiply-adds to be counted."""
+        self.head(list(features.values()))
 
     def forward(
         self,

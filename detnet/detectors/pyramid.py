@@ -44,6 +44,7 @@ class PyramidNet(nn.Module):
             extra=extra,
             norm=norm,
         )
+        self.levels = self.neck.in_names
         self.feature_info = self.neck.feature_info
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:

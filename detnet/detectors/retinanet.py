@@ -5,15 +5,21 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from torch import Tensor, nn
-from torchvision.models.detection.retinanet import RetinaNet, RetinaNetHead
+from torchvision.models.detection import retinanet as torchvision_retinanet
 
 from detnet.backbones.base import Backbone
 from detnet.backbones.norm import NormKind
-from detnet.detectors.anchors import AnchorStrides, ExactAnchors, require_strides
-from detnet.detectors.build import ModelInfo
+from detnet.detectors.anchors import (
+    AnchorStrides,
+    ExactAnchors,
+    one_size_a_level,
+    require_sizes,
+    require_strides,
+)
+from detnet.detectors.base import OneStageDetector
 from detnet.detectors.images import ImageOptions, ImageTransform
-from detnet.detectors.labels import LabelsFromOne
 from detnet.detectors.last_layers import keep_precise
+from detnet.detectors.proposals import ANCHOR_SIZES
 from detnet.detectors.pyramid import PyramidNet
 from detnet.errors import InputError
 
@@ -46,7 +52,7 @@ class DenseOptions:
         require_strides(self.anchor_strides)
 
 
-class Float32RetinaNetHead(RetinaNetHead):
+class Float32RetinaNetHead(torchvision_retinanet.RetinaNetHead):
     """torchvision's head, whose last layers are fp32 under autocast."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -54,36 +60,10 @@ class Float32RetinaNetHead(RetinaNetHead):
         keep_precise(self.classification_head.cls_logits, self.regression_head.bbox_reg)
 
 
-class DenseDetector(LabelsFromOne, RetinaNet):
-    """torchvision's RetinaNet with labels 1 … K, as all our detectors have."""
+class RetinaNet(OneStageDetector, torchvision_retinanet.RetinaNet):
+    """RetinaNet: one stage, focal loss, on the pyramid P3 … P7.
 
-    info: ModelInfo
-
-    def compute_loss(
-        self,
-        targets: list[dict[str, Tensor]],
-        head_outputs: dict[str, Tensor],
-        anchors: list[Tensor],
-    ) -> dict[str, Tensor]:
-        """Gives `classification` and `bbox_regression` as `loss_classifier` and `loss_box_reg`."""
-        losses = super().compute_loss(self.as_channels(targets), head_outputs, anchors)
-        return {
-            "loss_classifier": losses["classification"],
-            "loss_box_reg": losses["bbox_regression"],
-        }
-
-
-def retinanet(
-    backbone: Backbone,
-    num_classes: int,
-    *,
-    images: ImageOptions,
-    dense: DenseOptions,
-    pyramid_norm: NormKind | None = None,
-    head_norm: Literal["group"] | None = None,
-    smallest_anchor: int = 32,
-) -> DenseDetector:
-    """Builds RetinaNet on P3 … P7.
+    Builds RetinaNet on P3 … P7.
 
     A ResNet gives P3 … P5, and P6 and P7 are 3×3 convolutions at stride 2. DetNet gives P3 … P6
     (strides 8, 16, 16, 16) and only P7 is convolved, at stride 32: so both have the five levels
@@ -99,8 +79,9 @@ def retinanet(
         pyramid_norm: of the pyramid's convolutions.
         head_norm: "group" normalises the head's convolutions, in 32 groups of channels; the paper
             does not, but trains long.
-        smallest_anchor: side in pixels of P3's first anchor, doubled from level to level; the
-            paper's 32 misses objects that a small input makes smaller than about 20.
+        anchor_sizes: sides in pixels of the first octave's square anchors, one a level, each with
+            three aspect ratios; the paper's 32 misses objects that a small input makes smaller
+            than about 20.
 
     Raises:
         InputError: another norm, or an anchor below one pixel.
@@ -108,43 +89,68 @@ def retinanet(
     Paper: Lin et al. 2017, arXiv:1708.02002, Section 4. Departs from it as torchvision does: the
     box loss is plain L1.
     """
-    if head_norm not in (None, "group"):
-        raise InputError(f"head_norm must be 'group' or None, got {head_norm!r}")
-    if smallest_anchor < 1:
-        raise InputError(f"smallest_anchor must be 1 pixel or more, got {smallest_anchor}")
-    body = PyramidNet(
-        backbone,
-        finest=3,
-        coarsest=7,
-        extra="conv_from_c" if dense.coarse_from == "c" else "conv_from_p",
-        norm=pyramid_norm,
-    )
-    levels = len(body.feature_info)
-    sizes = tuple(
-        tuple(int(smallest_anchor * 2**level * octave) for octave in _OCTAVES)
-        for level in range(levels)
-    )
-    model = DenseDetector(
-        body,
-        num_classes - 1,
-        anchor_generator=ExactAnchors(
-            sizes,
-            ((0.5, 1.0, 2.0),) * levels,
-            levels=body.feature_info if dense.anchor_strides == "fixed" else None,
-        ),
-        head=Float32RetinaNetHead(
-            body.out_channels,
-            _ANCHORS_PER_CELL,
+
+    weight_options = ("anchor_strides",)
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        num_classes: int,
+        *,
+        images: ImageOptions,
+        dense: DenseOptions,
+        pyramid_norm: NormKind | None = None,
+        head_norm: Literal["group"] | None = None,
+        anchor_sizes: tuple[int, ...] = ANCHOR_SIZES,
+    ) -> None:
+        if head_norm not in (None, "group"):
+            raise InputError(f"head_norm must be 'group' or None, got {head_norm!r}")
+        require_sizes(anchor_sizes)
+        body = PyramidNet(
+            backbone,
+            finest=3,
+            coarsest=7,
+            extra="conv_from_c" if dense.coarse_from == "c" else "conv_from_p",
+            norm=pyramid_norm,
+        )
+        levels = len(body.feature_info)
+        sizes = [
+            [int(size * octave) for octave in _OCTAVES]
+            for (size,) in one_size_a_level(anchor_sizes, body.feature_info)
+        ]
+        super().__init__(
+            body,
             num_classes - 1,
-            norm_layer=_group_norm if head_norm else None,
-        ),
-        score_thresh=dense.score_threshold,
-        nms_thresh=dense.nms_threshold,
-        detections_per_img=dense.max_detections,
-        topk_candidates=dense.max_candidates,
-    )
-    model.transform = ImageTransform(images)
-    return model
+            anchor_generator=ExactAnchors(
+                sizes,
+                ((0.5, 1.0, 2.0),) * levels,
+                levels=body.feature_info if dense.anchor_strides == "fixed" else None,
+            ),
+            head=Float32RetinaNetHead(
+                body.out_channels,
+                _ANCHORS_PER_CELL,
+                num_classes - 1,
+                norm_layer=_group_norm if head_norm else None,
+            ),
+            score_thresh=dense.score_threshold,
+            nms_thresh=dense.nms_threshold,
+            detections_per_img=dense.max_detections,
+            topk_candidates=dense.max_candidates,
+        )
+        self.transform = ImageTransform(images)
+
+    def compute_loss(
+        self,
+        targets: list[dict[str, Tensor]],
+        head_outputs: dict[str, Tensor],
+        anchors: list[Tensor],
+    ) -> dict[str, Tensor]:
+        """Gives `classification` and `bbox_regression` as `loss_classifier` and `loss_box_reg`."""
+        losses = super().compute_loss(self.as_channels(targets), head_outputs, anchors)
+        return {
+            "loss_classifier": losses["classification"],
+            "loss_box_reg": losses["bbox_regression"],
+        }
 
 
 def _group_norm(channels: int) -> nn.GroupNorm:

@@ -15,7 +15,7 @@ from detnet.detectors.position_sensitive import (
     PositionSensitivePooler,
     ScoreMaps,
 )
-from detnet.detectors.proposals import ANCHOR_SIZES, ProposalOptions
+from detnet.detectors.proposals import ProposalOptions
 from detnet.detectors.single_level import (
     STRIDE,
     SingleLevelNet,
@@ -77,19 +77,10 @@ class MapOptions:
             )
 
 
-def rfcn(
-    backbone: Backbone,
-    num_classes: int,
-    *,
-    images: ImageOptions,
-    proposals: FewProposals,
-    maps: MapOptions,
-    level: str = "auto",
-    proposal_level: str = "auto",
-    dilate: bool = True,
-    anchor_sizes: tuple[int, ...] = ANCHOR_SIZES,
-) -> RegionDetector:
-    """Builds R-FCN on the backbone's last stage, at stride 16.
+class RFCN(RegionDetector):
+    """R-FCN: every region is judged by looking it up in position-sensitive score maps.
+
+    Builds R-FCN on the backbone's last stage, at stride 16.
 
     That is DetNet's C6 as it is; the C5 of a ResNet or a DetNAS network is held at stride 16 by
     dilation, as the paper has it. Proposals come from C4, the first level at stride 16. A 1×1
@@ -105,7 +96,6 @@ def rfcn(
         level: name of the maps' level, or "auto".
         proposal_level: name of the proposals' level, at stride 16, or "auto".
         dilate: hold a level at stride 32 at 16; False takes the last level that is there anyway.
-        anchor_sizes: sides in pixels of the square anchors, each with three aspect ratios.
 
     Raises:
         InputError: no such level at stride 16.
@@ -114,32 +104,45 @@ def rfcn(
     together, not in turns, as in the authors' later release; regions are aligned and votes scaled
     by default.
     """
-    info = choose_level(backbone, level, dilate=dilate)
-    first = next(found for found in backbone.feature_info if found.stride == STRIDE).name
-    source = choose_level(
-        backbone, first if proposal_level == "auto" else proposal_level, dilate=False
-    )
-    body = SingleLevelNet(backbone, [source.name, info.name])
-    channels = scale_channels(1024, backbone.width)
-    narrow = nn.Conv2d(info.channels, channels, 1)
-    nn.init.kaiming_normal_(narrow.weight, nonlinearity="relu")
-    nn.init.zeros_(narrow.bias)  # type: ignore[arg-type]
-    heads = PositionSensitiveHeads(
-        level=info.name,
-        hard_examples=maps.ohem,
-        vote_scale=maps.bins if maps.vote == "scaled" else 1,
-        box_loss_beta=maps.box_loss_beta,
-        box_roi_pool=PositionSensitivePooler(info, bins=maps.bins, pooling=maps.pooling),
-        box_head=nn.Sequential(narrow, nn.ReLU()),
-        box_predictor=ScoreMaps(channels, num_classes, maps.bins),
-        fg_iou_thresh=0.5,
-        bg_iou_thresh=0.5,
-        batch_size_per_image=maps.roi_batch,
-        positive_fraction=0.25,
-        bbox_reg_weights=None,
-        score_thresh=maps.score_threshold,
-        nms_thresh=maps.nms_threshold,
-        detections_per_img=maps.max_detections,
-    )
-    rpn = SingleLevelProposals(source, proposals, sizes=anchor_sizes)
-    return RegionDetector(body, rpn, heads, ImageTransform(images))
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        num_classes: int,
+        *,
+        images: ImageOptions,
+        proposals: FewProposals,
+        maps: MapOptions,
+        level: str = "auto",
+        proposal_level: str = "auto",
+        dilate: bool = True,
+    ) -> None:
+        info = choose_level(backbone, level, dilate=dilate)
+        first = next(found for found in backbone.feature_info if found.stride == STRIDE).name
+        source = choose_level(
+            backbone, first if proposal_level == "auto" else proposal_level, dilate=False
+        )
+        body = SingleLevelNet(backbone, [source.name, info.name])
+        channels = scale_channels(1024, backbone.width)
+        narrow = nn.Conv2d(info.channels, channels, 1)
+        nn.init.kaiming_normal_(narrow.weight, nonlinearity="relu")
+        nn.init.zeros_(narrow.bias)  # type: ignore[arg-type]
+        heads = PositionSensitiveHeads(
+            level=info.name,
+            hard_examples=maps.ohem,
+            vote_scale=maps.bins if maps.vote == "scaled" else 1,
+            box_loss_beta=maps.box_loss_beta,
+            box_roi_pool=PositionSensitivePooler(info, bins=maps.bins, pooling=maps.pooling),
+            box_head=nn.Sequential(narrow, nn.ReLU()),
+            box_predictor=ScoreMaps(channels, num_classes, maps.bins),
+            fg_iou_thresh=0.5,
+            bg_iou_thresh=0.5,
+            batch_size_per_image=maps.roi_batch,
+            positive_fraction=0.25,
+            bbox_reg_weights=None,
+            score_thresh=maps.score_threshold,
+            nms_thresh=maps.nms_threshold,
+            detections_per_img=maps.max_detections,
+        )
+        rpn = SingleLevelProposals(source, proposals)
+        super().__init__(body, rpn, heads, ImageTransform(images))

@@ -42,6 +42,11 @@ class LevelPooler(torchvision.ops.MultiScaleRoIAlign):
         self.scales = [1 / stride for stride in strides]
         self.map_levels = LevelMapper(finest, finest + len(strides) - 1, canonical_size)
 
+    def empty(self, features: dict[str, Tensor], count: int) -> Tensor:
+        """Regions of the shape that pooling gives, (count, C, bins, bins), of no values."""
+        level = features[self.featmap_names[0]]
+        return level.new_empty(count, level.shape[1], *self.output_size)
+
     def forward(
         self, x: dict[str, Tensor], boxes: list[Tensor], image_shapes: list[tuple[int, int]]
     ) -> Tensor:

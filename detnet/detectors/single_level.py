@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from detnet.backbones.base import Backbone, FeatureInfo, StagedBackbone
 from detnet.detectors.anchors import ExactAnchors
 from detnet.detectors.proposals import (
-    ANCHOR_SIZES,
     ASPECT_RATIOS,
     Float32RPNHead,
     ProposalNetwork,
@@ -129,22 +128,15 @@ class SingleLevelProposals(ProposalNetwork):
 
     Args:
         info: the level; others may be among the features.
-        sizes: of the anchors, side in pixels of the square with their area.
-        options: see `ProposalOptions`; with one level both ways of pooling are the same.
+        options: see `ProposalOptions`; all sizes of anchors sit on the one level, and both ways of
+            pooling proposals are the same.
 
     Paper: Ren et al. 2015, arXiv:1506.01497, Section 3.1.
     """
 
-    def __init__(
-        self,
-        info: FeatureInfo,
-        options: ProposalOptions,
-        *,
-        sizes: Sequence[int] = ANCHOR_SIZES,
-    ) -> None:
-        if not sizes or min(sizes) <= 0:
-            raise InputError(f"anchor_sizes must be one or more positive numbers, got {sizes}")
-        super().__init__(info.channels, [info], options)
+    def __init__(self, info: FeatureInfo, options: ProposalOptions) -> None:
+        sizes = options.anchor_sizes
+        super().__init__(info.channels, [info], replace(options, anchor_sizes=sizes[:1]))
         self.level = info.name
         self.anchor_generator = ExactAnchors(
             [sizes],
@@ -152,6 +144,9 @@ class SingleLevelProposals(ProposalNetwork):
             levels=[info] if options.anchor_strides == "fixed" else None,
         )
         self.head = Float32RPNHead(info.channels, len(sizes) * len(ASPECT_RATIOS))
+
+    def run_layers(self, features: dict[str, Tensor]) -> None:
+        self.head([features[self.level]])
 
     def forward(
         self,

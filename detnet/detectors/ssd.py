@@ -4,12 +4,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
-from torchvision.models.detection.ssd import SSD, SSDHead
+from torchvision.models.detection import ssd as torchvision_ssd
 
 from detnet.backbones.base import Backbone, FeatureInfo
 from detnet.backbones.blocks import scale_channels
 from detnet.backbones.norm import NormKind, make_norm
-from detnet.detectors.build import ModelInfo
+from detnet.detectors.anchors import require_sizes
+from detnet.detectors.base import OneStageDetector
 from detnet.detectors.default_boxes import LevelBoxes
 from detnet.detectors.images import ImageOptions
 from detnet.detectors.last_layers import keep_precise
@@ -29,6 +30,7 @@ class MultiBoxOptions:
         first_scale: side of the first level's boxes, as a share of the image's; null for the rule
             of the other levels.
         min_scale, max_scale: of the levels after it, evenly spaced.
+        anchor_sizes: sides in pixels of an image of min_size, one a level, instead of these shares.
         resize: "aspect" keeps an image's aspect, "square" squeezes it to min_size × min_size.
         extra_norm: of the added levels' convolutions; the paper has none.
         negatives: hardest background boxes per matched box that the loss is taken over.
@@ -43,6 +45,7 @@ class MultiBoxOptions:
     first_scale: float | None = 0.1
     min_scale: float = 0.2
     max_scale: float = 0.9
+    anchor_sizes: tuple[int, ...] | None = None
     resize: Resize = "aspect"
     extra_norm: NormKind | None = None
     negatives: float = 3.0
@@ -58,6 +61,13 @@ class MultiBoxOptions:
                 "need 0 < first_scale <= min_scale <= max_scale <= 1, got "
                 f"{self.first_scale}, {self.min_scale} and {self.max_scale}"
             )
+        if self.anchor_sizes is not None:
+            require_sizes(self.anchor_sizes)
+            if len(self.anchor_sizes) != self.levels:
+                raise InputError(
+                    f"anchor_sizes must be {self.levels} numbers, one a level, got "
+                    f"{list(self.anchor_sizes)}"
+                )
         if self.negatives <= 0:
             raise InputError(f"negatives must be positive, got {self.negatives}")
 
@@ -81,9 +91,9 @@ class MultiBoxNet(nn.Module):
         self.backbone = backbone
         levels = [info for info in backbone.feature_info if int(info.name[1:]) >= options.finest]
         _require_levels(backbone, levels, options)
-        self.used = tuple(info.name for info in levels)
+        self.levels = tuple(info.name for info in levels)
         self.extras = nn.ModuleDict()
-        for index in range(options.levels - len(self.used)):
+        for index in range(options.levels - len(self.levels)):
             last = levels[-1]
             name = f"c{int(last.name[1:]) + 1}"
             wide = _EXTRA_CHANNELS[min(index, len(_EXTRA_CHANNELS) - 1)]
@@ -100,14 +110,14 @@ class MultiBoxNet(nn.Module):
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Maps (N, 3, H, W) to {name: (N, C, H / stride, W / stride)}, rounded up."""
         found = self.backbone(images)
-        features = {name: found[name] for name in self.used}
-        last = features[self.used[-1]]
+        features = {name: found[name] for name in self.levels}
+        last = features[self.levels[-1]]
         for name, extra in self.extras.items():
             features[name] = last = extra(last)
         return features
 
 
-class Float32SSDHead(SSDHead):
+class Float32SSDHead(torchvision_ssd.SSDHead):
     """torchvision's head, whose layers, one a level, are fp32 under autocast."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -116,34 +126,10 @@ class Float32SSDHead(SSDHead):
             keep_precise(*head.module_list)
 
 
-class MultiBoxDetector(SSD):
-    """torchvision's SSD with the names of losses that all our detectors have."""
+class SSD(OneStageDetector, torchvision_ssd.SSD):
+    """SSD: one stage, default boxes of one size a level, no pyramid.
 
-    info: ModelInfo
-
-    def compute_loss(
-        self,
-        targets: list[dict[str, Tensor]],
-        head_outputs: dict[str, Tensor],
-        anchors: list[Tensor],
-        matched_idxs: list[Tensor],
-    ) -> dict[str, Tensor]:
-        """Gives `loss_classifier` and `loss_box_reg`, divided by the number of matched boxes."""
-        losses = super().compute_loss(targets, head_outputs, anchors, matched_idxs)
-        return {
-            "loss_classifier": losses["classification"],
-            "loss_box_reg": losses["bbox_regression"],
-        }
-
-
-def ssd(
-    backbone: Backbone,
-    num_classes: int,
-    *,
-    images: ImageOptions,
-    multibox: MultiBoxOptions,
-) -> MultiBoxDetector:
-    """Builds SSD on the backbone's levels and extra ones behind them.
+    Builds SSD on the backbone's levels and extra ones behind them.
 
     Six levels on every backbone: C3 … C5 of a ResNet and three extra ones at strides 64, 128 and
     256; C3 … C6 of a DetNet and two extra ones at strides 32 and 64. A level's boxes are as large
@@ -161,31 +147,61 @@ def ssd(
     with padding to the end, so that images of any size can be used, and the first level is not
     normalised to a length, since it comes out of a batch norm.
     """
-    body = MultiBoxNet(backbone, multibox)
-    boxes = LevelBoxes(
-        _aspect_ratios(multibox.levels), box_scales(multibox), levels=body.feature_info
-    )
-    model = MultiBoxDetector(
-        body,
-        boxes,
-        (images.min_size, images.min_size),
-        num_classes,
-        head=Float32SSDHead(body.out_channels, boxes.num_anchors_per_location(), num_classes),
-        score_thresh=multibox.score_threshold,
-        nms_thresh=multibox.nms_threshold,
-        detections_per_img=multibox.max_detections,
-        topk_candidates=multibox.max_candidates,
-        positive_fraction=1 / (1 + multibox.negatives),
-    )
-    model.transform = make_transform(images, multibox.resize)
-    return model
+
+    class_layers = ("head.classification_head.module_list.",)  # one a level
+    background_channel = True
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        num_classes: int,
+        *,
+        images: ImageOptions,
+        multibox: MultiBoxOptions,
+    ) -> None:
+        body = MultiBoxNet(backbone, multibox)
+        scales = box_scales(multibox, images.min_size)
+        boxes = LevelBoxes(_aspect_ratios(multibox.levels), scales, levels=body.feature_info)
+        super().__init__(
+            body,
+            boxes,
+            (images.min_size, images.min_size),
+            num_classes,
+            head=Float32SSDHead(body.out_channels, boxes.num_anchors_per_location(), num_classes),
+            score_thresh=multibox.score_threshold,
+            nms_thresh=multibox.nms_threshold,
+            detections_per_img=multibox.max_detections,
+            topk_candidates=multibox.max_candidates,
+            positive_fraction=1 / (1 + multibox.negatives),
+        )
+        self.transform = make_transform(images, multibox.resize)
+
+    def compute_loss(
+        self,
+        targets: list[dict[str, Tensor]],
+        head_outputs: dict[str, Tensor],
+        anchors: list[Tensor],
+        matched_idxs: list[Tensor],
+    ) -> dict[str, Tensor]:
+        """Gives `loss_classifier` and `loss_box_reg`, divided by the number of matched boxes."""
+        losses = super().compute_loss(targets, head_outputs, anchors, matched_idxs)
+        return {
+            "loss_classifier": losses["classification"],
+            "loss_box_reg": losses["bbox_regression"],
+        }
 
 
-def box_scales(options: MultiBoxOptions) -> list[float]:
+def box_scales(options: MultiBoxOptions, min_size: int) -> list[float]:
     """Gives each level's share of the image, fine to coarse, and 1 for after the last.
+
+    Args:
+        options: which levels there are, and how large their boxes.
+        min_size: side in pixels of the image that `anchor_sizes` are meant for.
 
     Paper: Liu et al. 2016, arXiv:1512.02325, Equation 4.
     """
+    if options.anchor_sizes is not None:
+        return [*(size / min_size for size in options.anchor_sizes), 1.0]
     first = [] if options.first_scale is None else [options.first_scale]
     others = options.levels - len(first)
     pitch = (options.max_scale - options.min_scale) / max(1, others - 1)

@@ -6,15 +6,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from detnet.backbones.weights import from_torchvision as backbone_from_torchvision
 from detnet.backbones.weights import opening
 from detnet.backbones.weights.filling import Import, compare, load, require_common
 from detnet.backbones.weights.layout import State
 from detnet.backbones.weights.source import Source
-from detnet.detectors.build import FORMER_RULES, info_of, option_defaults, with_former_rules
+from detnet.detectors import DETECTORS, option_defaults
+from detnet.detectors.base import Detector, info_of
 
+# What torchvision's detectors have been trained with; weights keep it.
+TORCHVISION_RULES: dict[str, Any] = {"anchor_strides": "torchvision", "threshold_on": "score"}
 # torchvision's published files have the names of its earlier versions, without the second number.
 _LEVEL = re.compile(r"backbone\.fpn\.(inner|layer)_blocks\.(\d+)\.(?:0\.)?(weight|bias)")
 _OLD_RPN = re.compile(r"(rpn\.head\.conv)\.(weight|bias)")
@@ -35,23 +38,23 @@ def open_weights(path: Path, *, place: str = "") -> Source:
     if source.layout == "torchvision" and any(_LEVEL.fullmatch(n) for n in source.others):
         finest = 3 if any(n.startswith("head.") for n in source.others) else 2
         others = from_torchvision(source.others, finest=finest)
-        rules = {name: rule for name, rule in FORMER_RULES.items() if name in _rules_of(others)}
+        rules = {name: TORCHVISION_RULES[name] for name in _rules_of(others)}
         options = {**source.options, **rules}
         return replace(source, others=others, options=options, title="a detector of torchvision's")
     if detector := source.header.get("detector"):
-        options = with_former_rules(detector, source.header.get("options", {}))
-        rules = {name: options[name] for name in FORMER_RULES if name in options}
+        options = source.header.get("options", {})
+        rules = {name: options[name] for name in DETECTORS[detector].weight_options}
         return replace(source, options={**source.options, **rules})
     return source
 
 
 def rules_for(detector: str, source: Source) -> dict[str, Any]:
-    """The rules of `FORMER_RULES` that a file's heads were trained with, where they fit a detector.
+    """The options that a file's heads were trained with, where they fit a detector.
 
     Those of another kind of detector are not taken over, and neither are their rules.
     """
-    rules = {name: source.options[name] for name in FORMER_RULES if name in source.options}
-    known = {name for name in FORMER_RULES if name in option_defaults(detector)}
+    rules = {name: source.options[name] for name in TORCHVISION_RULES if name in source.options}
+    known = set(DETECTORS[detector].weight_options)
     regions = any(name.startswith("rpn.") for name in source.others)
     fits = known == rules.keys() and regions == ("rpn_batch" in option_defaults(detector))
     return rules if fits else {}
@@ -60,10 +63,10 @@ def rules_for(detector: str, source: Source) -> dict[str, Any]:
 def _rules_of(others: Mapping[str, Tensor]) -> set[str]:
     """The rules that detectors with these weights have; FCOS alone has that of a threshold."""
     points = any(".bbox_ctrness." in name for name in others)
-    return set(FORMER_RULES) if points else {"anchor_strides"}
+    return set(TORCHVISION_RULES) if points else {"anchor_strides"}
 
 
-def fill_detector(model: nn.Module, source: Source) -> Import:
+def fill_detector(model: Detector, source: Source) -> Import:
     """Loads a file's weights into a detector of ours.
 
     A classifier's or another project's backbone goes under the detector. Class layers stay fresh
@@ -74,27 +77,14 @@ def fill_detector(model: nn.Module, source: Source) -> Import:
     """
     info = info_of(model)
     own = model.state_dict()
-    body = "backbone.backbone."
+    body = model.backbone_prefix()
     bodies = {n.removeprefix(body): value for n, value in own.items() if n.startswith(body)}
     require_common(bodies, source, name=info.backbone)
     given = {**{f"{body}{n}": value for n, value in source.backbone.items()}, **source.others}
     same = source.header.get("categories") == info.categories and bool(source.header)
-    done = compare(own, given, skip=lambda name: not same and is_class_layer(name))
+    done = compare(own, given, skip=lambda name: not same and model.is_class_layer(name))
     load(model, given, done)
     return done
-
-
-def is_class_layer(name: str) -> bool:
-    """Whether a weight's meaning depends on the categories."""
-    # The proposal network has "cls_logits" too, which tell objects from ground and no classes.
-    predictors = (
-        "box_predictor.",
-        "mask_predictor.mask_fcn_logits",
-        "keypoint_predictor.",  # which keypoints there are is the categories' to say
-        "classification_head.cls_logits",
-        "classification_head.module_list.",  # SSD's, a layer a level
-    )
-    return any(part in name for part in predictors)
 
 
 def from_torchvision(state: Mapping[str, Tensor], *, finest: int = 2) -> State:

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.ops import batched_nms, clip_boxes_to_image, remove_small_boxes
+from torchvision.ops import clip_boxes_to_image, remove_small_boxes
 
 from detnet.backbones.base import Backbone, FeatureInfo
 from detnet.backbones.blocks import scale_channels
 from detnet.backbones.norm import NormKind, make_norm
-from detnet.detectors.build import ModelInfo
+from detnet.detectors.base import Detection, Detector
 from detnet.detectors.grid import GridOutput, GridWeights, decode, grid_losses
 from detnet.detectors.images import ImageOptions
 from detnet.detectors.last_layers import keep_precise
@@ -33,7 +33,7 @@ class GridOptions:
     """What YOLO looks for, and how it learns; weights are those of the authors' release.
 
     Args:
-        anchors: width and height in pixels of the network's input; `detnet train` finds them
+        anchor_sizes: width and height in pixels of the network's input; `detnet train` finds them
             among the training boxes unless they are given.
         passthrough: whether the next finer level is laid beside the last one.
         resize: "aspect" keeps an image's aspect, "square" squeezes it to min_size × min_size.
@@ -46,7 +46,7 @@ class GridOptions:
     Paper: Redmon & Farhadi 2017, arXiv:1612.08242, Section 2.
     """
 
-    anchors: tuple[tuple[float, float], ...] = _VOC_ANCHORS
+    anchor_sizes: tuple[tuple[float, float], ...] = _VOC_ANCHORS
     passthrough: bool = True
     resize: Resize = "aspect"
     head_norm: NormKind = "sync"
@@ -61,10 +61,10 @@ class GridOptions:
     max_candidates: int = 1000
 
     def __post_init__(self) -> None:
-        if not _are_sizes(self.anchors):
+        if not _are_sizes(self.anchor_sizes):
             raise InputError(
-                "anchors must be pairs of a width and a height in pixels, as [[30, 60], [120, "
-                f"90]], got {self.anchors!r}"
+                "anchor_sizes must be pairs of a width and a height in pixels, as [[30, 60], "
+                f"[120, 90]], got {self.anchor_sizes!r}"
             )
 
 
@@ -90,9 +90,11 @@ class GridNet(nn.Module):
         norm = options.head_norm
         self.coarse = nn.Sequential(_conv(last.channels, wide, 3, norm), _conv(wide, wide, 3, norm))
         self.fine_name = ""
+        self.levels: tuple[str, ...] = (last.name,)
         if options.passthrough:
             fine = _finer_level(backbone)
             self.fine_name = fine.name
+            self.levels = (fine.name, last.name)
             self.fine = _conv(fine.channels, narrow, 1, norm)
         self.joint = _conv(wide + 4 * narrow * options.passthrough, wide, 3, norm)
         self.out_channels = wide
@@ -145,44 +147,59 @@ class GridHead(nn.Module):
         return values.permute(0, 2, 3, 1).unflatten(3, (self.anchors, -1))
 
 
-class GridDetector(nn.Module):
-    """YOLOv2 in the form of torchvision's detectors.
+class YOLO(Detector):
+    """YOLOv2: one stage, a grid of anchors on the last level, found among the training boxes.
+
+    Builds YOLOv2 on the backbone's last level.
+
+    A ResNet's C5 has cells of 32 pixels, as the paper's network, and C4 is laid beside it; a
+    DetNet's C6 has cells of 16 pixels, four times as many, and C3 is laid beside it: C4 and C5,
+    of the same size, would be no finer. Anchors are in pixels and so the same for both.
 
     Args:
-        backbone: gives one level.
-        images: what the network expects of its input.
+        backbone: any.
         num_classes: background counted.
-        options: see `GridOptions`.
+        images: what the network expects of its input.
+        grid: see `GridOptions`.
+
+    Paper: Redmon & Farhadi 2017, arXiv:1612.08242, Section 2. The paper tells no loss; this one is
+    the authors' release's, without what it does for the first 12,800 images.
     """
 
-    info: ModelInfo
+    class_layers = ("head.classification_head.cls_logits.",)
+    anchors_of_data = 5
+
     anchors: Tensor
 
     def __init__(
-        self, backbone: GridNet, images: ImageOptions, num_classes: int, options: GridOptions
+        self, backbone: Backbone, num_classes: int, *, images: ImageOptions, grid: GridOptions
     ) -> None:
         super().__init__()
-        self.backbone = backbone
-        self.transform = make_transform(images, options.resize)
-        anchors = torch.tensor([tuple(pair) for pair in options.anchors], dtype=torch.float32)
+        self.backbone = body = GridNet(backbone, grid)
+        self.transform = make_transform(images, grid.resize)
+        anchors = torch.tensor([tuple(pair) for pair in grid.anchor_sizes], dtype=torch.float32)
         # Not among the weights: the model's options say what they are.
         self.register_buffer("anchors", anchors, persistent=False)
-        self.head = GridHead(backbone.out_channels, len(anchors), num_classes - 1)
+        self.head = GridHead(body.out_channels, len(anchors), num_classes - 1)
         self.weights = GridWeights(
-            options.object_weight,
-            options.noobject_weight,
-            options.box_weight,
-            options.class_weight,
-            options.ignore_threshold,
+            grid.object_weight,
+            grid.noobject_weight,
+            grid.box_weight,
+            grid.class_weight,
+            grid.ignore_threshold,
         )
-        self.score_thresh = options.score_threshold
-        self.nms_thresh = options.nms_threshold
-        self.detections_per_img = options.max_detections
-        self.topk_candidates = options.max_candidates
+        self.score_thresh = grid.score_threshold
+        self.nms_thresh = grid.nms_threshold
+        self.detections_per_img = grid.max_detections
+        self.topk_candidates = grid.max_candidates
+
+    def run_layers(self, images: Tensor) -> None:
+        (level,) = self.backbone(images).values()
+        self.head(level)
 
     def forward(
         self, images: list[Tensor], targets: list[dict[str, Tensor]] | None = None
-    ) -> dict[str, Tensor] | list[dict[str, Tensor]]:
+    ) -> dict[str, Tensor] | list[Detection]:
         """Gives losses in train mode and detections in eval mode, as `detnet.create` says."""
         given = [(int(image.shape[-2]), int(image.shape[-1])) for image in images]
         batch, targets = self.transform(images, targets)
@@ -206,7 +223,7 @@ class GridDetector(nn.Module):
 
     def _detect(
         self, output: GridOutput, step: tuple[float, float], sizes: list[tuple[int, int]]
-    ) -> list[dict[str, Tensor]]:
+    ) -> list[Detection]:
         boxes = decode(output.offsets, self.anchors, step)
         scores = output.objectness.sigmoid()[..., None] * output.classes.softmax(dim=-1)
         return [
@@ -214,7 +231,7 @@ class GridDetector(nn.Module):
             for b, s, size in zip(boxes, scores, sizes, strict=True)
         ]
 
-    def _choose(self, boxes: Tensor, scores: Tensor) -> dict[str, Tensor]:
+    def _choose(self, boxes: Tensor, scores: Tensor) -> Detection:
         """Keeps the best of (P, 4) boxes with (P, K) scores, suppressed within each class."""
         real = remove_small_boxes(boxes, 1e-2)  # those in the padding are clipped to nothing
         boxes, scores = boxes[real], scores[real]
@@ -222,29 +239,8 @@ class GridDetector(nn.Module):
         sure, order = scores[index, label].sort(descending=True, stable=True)
         order = order[: self.topk_candidates]
         sure, index, label = sure[: self.topk_candidates], index[order], label[order]
-        keep = batched_nms(boxes[index], sure, label, self.nms_thresh)[: self.detections_per_img]
-        return {"boxes": boxes[index[keep]], "scores": sure[keep], "labels": label[keep] + 1}
-
-
-def yolo(
-    backbone: Backbone, num_classes: int, *, images: ImageOptions, grid: GridOptions
-) -> GridDetector:
-    """Builds YOLOv2 on the backbone's last level.
-
-    A ResNet's C5 has cells of 32 pixels, as the paper's network, and C4 is laid beside it; a
-    DetNet's C6 has cells of 16 pixels, four times as many, and C3 is laid beside it: C4 and C5,
-    of the same size, would be no finer. Anchors are in pixels and so the same for both.
-
-    Args:
-        backbone: any.
-        num_classes: background counted.
-        images: what the network expects of its input.
-        grid: see `GridOptions`.
-
-    Paper: Redmon & Farhadi 2017, arXiv:1612.08242, Section 2. The paper tells no loss; this one is
-    the authors' release's, without what it does for the first 12,800 images.
-    """
-    return GridDetector(GridNet(backbone, grid), images, num_classes, grid)
+        found = self.suppressed(boxes[index], sure, label)
+        return {**found, "labels": found["labels"] + 1}
 
 
 def _are_sizes(anchors: object) -> bool:

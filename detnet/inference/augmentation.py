@@ -6,19 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torchvision.ops import batched_nms
 
 from detnet.coco.keypoints import KeypointLayout
+from detnet.detectors.base import Detector, Suppress
 from detnet.errors import InputError
-from detnet.inference.soft_nms import (
-    DECAYS,
-    Decay,
-    Suppress,
-    post_processor,
-    replacing_suppression,
-    soft_nms,
-)
+from detnet.inference.soft_nms import DECAYS, Decay, replacing_suppression, soft_nms
 
 Detections = dict[str, Tensor]
 
@@ -66,7 +60,7 @@ class PredictionOptions:
 
 
 def detect(
-    network: nn.Module, images: Sequence[Tensor], options: PredictionOptions
+    network: Detector, images: Sequence[Tensor], options: PredictionOptions
 ) -> list[Detections]:
     """Runs a detector with these options; without any it is the detector's own call.
 
@@ -85,7 +79,7 @@ def detect(
     """
     if options == PredictionOptions():
         return network(list(images))
-    owner = post_processor(network)
+    owner = network.post_processor
     iou, max_detections = owner.nms_thresh, owner.detections_per_img
     if options.views == [(0, False)]:
         with replacing_suppression(network, _suppression(options, iou, max_detections)):
@@ -100,7 +94,7 @@ def detect(
 
 
 def _predict_view(
-    network: nn.Module,
+    network: Detector,
     images: Sequence[Tensor],
     size: int,
     *,
@@ -185,11 +179,9 @@ def _top_candidates(boxes: Tensor, scores: Tensor, labels: Tensor) -> tuple[Tens
     return index, best
 
 
-def _mirror_of_keypoints(network: Any, options: PredictionOptions) -> Tensor | None:
+def _mirror_of_keypoints(network: Detector, options: PredictionOptions) -> Tensor | None:
     """Which keypoint each becomes in the mirror; refuses views that cannot be merged."""
-    heads = post_processor(network)
-    masks = heads is not network and heads.has_mask()
-    keypoints = heads is not network and heads.has_keypoint()
+    masks, keypoints = "masks" in network.targets, "keypoints" in network.targets
     if options.soft_nms and (masks or keypoints):
         what = "masks" if masks else "keypoints"
         raise InputError(

@@ -14,18 +14,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from detnet.coco.keypoints import KeypointLayout
 from detnet.data.images import read_image
-from detnet.detectors.build import info_of
+from detnet.detectors.base import Detector, info_of
 from detnet.detectors.files import load_model
 from detnet.errors import InputError
 from detnet.evaluation.results import to_results
 from detnet.inference.augmentation import PredictionOptions, detect
 from detnet.inference.draw import draw, to_picture
 from detnet.inference.fuse import fuse
-from detnet.inference.soft_nms import post_processor
 
 ImageLike = str | Path | Image.Image | NDArray[np.uint8] | Tensor
 
@@ -132,7 +131,7 @@ class Predictor:
 
     def __init__(
         self,
-        model: nn.Module,
+        model: Detector,
         *,
         score_threshold: float = 0.5,
         device: str | torch.device | None = None,
@@ -184,7 +183,7 @@ class Predictor:
             return []
         # The detector itself leaves out what is not sure enough, before it pastes a mask into a
         # whole picture for each object.
-        post_processor(self._network).score_thresh = self.score_threshold
+        self._network.post_processor.score_thresh = self.score_threshold
         tensors = [_tensor(image) for image in images]
         inputs = [tensor.to(self.device) for tensor in tensors]
         with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype is not None):

@@ -11,11 +11,11 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
+
+from detnet.detectors.base import Detector, Suppress
 
 Decay = Literal["linear", "gaussian"]
-# Of (N, 4) boxes, (N,) scores and (N,) labels, those to keep, surest first, and their scores.
-Suppress = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 
 DECAYS = ("linear", "gaussian")
 SIGMA = 0.5  # the paper's
@@ -111,51 +111,21 @@ def _of_class(
     return order, taken
 
 
-def post_processor(network: nn.Module) -> Any:
-    """The part of a detector that holds `score_thresh`, `nms_thresh` and `detections_per_img`."""
-    return getattr(network, "roi_heads", network)
-
-
 @contextmanager
-def replacing_suppression(network: nn.Module, suppress: Suppress) -> Iterator[None]:
+def replacing_suppression(network: Detector, suppress: Suppress) -> Iterator[None]:
     """Lets `suppress` decide among a detector's candidates instead of its own suppression.
 
-    A one-stage detector's candidates are taken where its boxes go back to the image's size, a
-    two-stage one's before masks and keypoints are looked for, so that these are of the boxes chosen
-    only.
+    Masks and keypoints are looked for afterwards, of the boxes chosen only.
 
     Args:
         network: any detector in eval mode.
         suppress: sees boxes in pixels of the network's input.
     """
-    owner = post_processor(network)
-    one_stage = owner is network
-    place, name = (
-        (owner.transform, "postprocess") if one_stage else (owner, "postprocess_detections")
-    )
-    inner = getattr(place, name)
-
-    def of_one_stage(found: list[dict[str, Tensor]], *sizes: Any) -> Any:
-        return inner([_suppressed(each, suppress) for each in found], *sizes)
-
-    def of_regions(*arguments: Any) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-        boxes, scores, labels = inner(*arguments)
-        found = [
-            _suppressed({"boxes": b, "scores": s, "labels": k}, suppress)
-            for b, s, k in zip(boxes, scores, labels, strict=True)
-        ]
-        return tuple([each[key] for each in found] for key in ("boxes", "scores", "labels"))  # type: ignore[return-value]
-
+    owner = network.post_processor
     before = owner.nms_thresh, owner.detections_per_img
-    owner.nms_thresh, owner.detections_per_img = _NEVER, _ALL
-    setattr(place, name, of_one_stage if one_stage else of_regions)
+    owner.nms_thresh, owner.detections_per_img, owner.suppress = _NEVER, _ALL, suppress
     try:
         yield
     finally:
         owner.nms_thresh, owner.detections_per_img = before
-        delattr(place, name)  # the class's own is there again
-
-
-def _suppressed(found: dict[str, Tensor], suppress: Suppress) -> dict[str, Tensor]:
-    keep, scores = suppress(found["boxes"], found["scores"], found["labels"])
-    return {"boxes": found["boxes"][keep], "scores": scores, "labels": found["labels"][keep]}
+        owner.suppress = None

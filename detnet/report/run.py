@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from detnet.coco.annotations import Annotations
+from detnet.detectors import DETECTORS
 from detnet.engine.runs import RunFolder, read_run
 from detnet.errors import InputError
 from detnet.evaluation.coco import evaluate
@@ -20,7 +21,7 @@ from detnet.report.overlays import LOWEST
 from detnet.report.page import Findings, write_page
 from detnet.report.pictures import LabelError, Picture
 from detnet.training.detection.config import TrainConfig, read_config
-from detnet.training.detection.splits import KEYPOINT_DETECTORS, MASK_DETECTORS, find_val
+from detnet.training.detection.splits import find_val
 
 _TRIED = ("metrics.jsonl", "evaluation/scores.json", "evaluation/results.json")
 
@@ -142,10 +143,9 @@ def _load(config: TrainConfig, results: Path) -> tuple[Annotations, Truths, list
     split = find_val(config)
     if split is None:
         raise InputError("the run's settings name no split that it was evaluated on")
+    targets = DETECTORS[config.detector].targets
     annotations, _, truths = load_scored(
-        split,
-        masks=config.detector in MASK_DETECTORS,
-        keypoints=config.detector in KEYPOINT_DETECTORS,
+        split, masks="masks" in targets, keypoints="keypoints" in targets
     )
     try:
         return annotations, truths, json.loads(results.read_text(encoding="utf-8"))

@@ -64,14 +64,14 @@ def former_rules(config: TrainConfig) -> list[str]:
     divide images padded to multiples of 32, its anchors are the same under both rules.
     """
     # Needs torch, which other pages do without.
-    from detnet.detectors.build import FORMER_RULES, option_defaults
+    from detnet.detectors import DETECTORS
     from detnet.detectors.cost import describe
+    from detnet.detectors.weights import TORCHVISION_RULES
 
-    known = option_defaults(config.detector)
     kept = [
         name
-        for name, rule in FORMER_RULES.items()
-        if name in known and config.detector_options.get(name, rule) == rule
+        for name in DETECTORS[config.detector].weight_options
+        if config.detector_options.get(name, TORCHVISION_RULES[name]) == TORCHVISION_RULES[name]
     ]
     if "anchor_strides" in kept:
         options = {"backbone_options": config.backbone_options, **config.detector_options}

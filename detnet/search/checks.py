@@ -27,7 +27,6 @@ from detnet.training.classification.config import PretrainConfig
 from detnet.training.classification.evaluate import split_folder
 from detnet.training.detection.config import TrainConfig
 from detnet.training.detection.model_and_data import build_detector
-from detnet.training.detection.splits import KEYPOINT_DETECTORS, MASK_DETECTORS
 from detnet.training.settings import combine, typed
 from detnet.training.task import batch_per_process, require_metric
 
@@ -47,7 +46,7 @@ def check(run: SearchRun) -> list[str]:
         raise InputError("guide classification needs the pre-training that from_scratch leaves out")
     if config.detector not in DETECTORS:
         raise InputError(unknown_name(DETECTORS.kind, config.detector, DETECTORS))
-    if config.detector in (*MASK_DETECTORS, *KEYPOINT_DETECTORS):
+    if DETECTORS[config.detector].targets != ("boxes",):
         raise InputError(f"detector {config.detector}: a search is guided by boxes; choose another")
     _require_data(run)
     constraints = run.constraints("cpu")

@@ -14,6 +14,7 @@ from detnet.backbones import build_backbone
 from detnet.backbones.cost import count_macs, count_params
 from detnet.backbones.files import ClassifierInfo
 from detnet.coco.categories import Categories
+from detnet.detectors import DETECTORS
 from detnet.engine import distributed
 from detnet.engine.loop import Batch, train_steps
 from detnet.engine.memory import keep_freed_memory
@@ -26,7 +27,6 @@ from detnet.training.classification.network import TrainedClassifier
 from detnet.training.detection import config as detection
 from detnet.training.detection.config import TrainConfig
 from detnet.training.detection.model_and_data import build_detector
-from detnet.training.detection.splits import KEYPOINT_DETECTORS, MASK_DETECTORS
 
 _OBJECTS = 7  # in a COCO image, on average
 _CLASSES = 80
@@ -89,7 +89,7 @@ def measure_steps(
     if isinstance(config, TrainConfig):
         size = _image_size(config)
         categories = Categories(tuple(range(1, _CLASSES + 1)), tuple(map(str, range(_CLASSES))))
-        model = build_detector(config, categories)
+        model: nn.Module = build_detector(config, categories)
         batch, counted = _scenes(config, size, images), "of backbone and pyramid"
     else:
         size = (config.image_size, config.image_size)
@@ -173,9 +173,9 @@ def _scenes(config: TrainConfig, size: tuple[int, int], images: int) -> Batch:
             "labels": torch.randint(1, _CLASSES + 1, (_OBJECTS,), generator=generator),
             "image_id": image,
         }
-        if config.detector in MASK_DETECTORS:
+        if "masks" in DETECTORS[config.detector].targets:
             target["masks"] = torch.ones(_OBJECTS, height, width, dtype=torch.uint8)
-        if config.detector in KEYPOINT_DETECTORS:
+        if "keypoints" in DETECTORS[config.detector].targets:
             corner, side = target["boxes"][:, None, :2], (sides * scale[:2])[:, None]
             places = corner + side * torch.rand(_OBJECTS, _KEYPOINTS, 2, generator=generator)
             target["keypoints"] = torch.cat([places, torch.full_like(places[..., :1], 2)], 2)

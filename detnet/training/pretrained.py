@@ -17,8 +17,14 @@ from detnet.backbones.weights.filling import (
 from detnet.backbones.weights.opening import IMAGE_OPTIONS
 from detnet.backbones.weights.shapes import meta_state
 from detnet.backbones.weights.source import Source
-from detnet.detectors.build import FORMER_RULES, info_of
-from detnet.detectors.weights import fill_detector, open_weights, rules_for
+from detnet.detectors import DETECTORS
+from detnet.detectors.base import Detector, info_of
+from detnet.detectors.weights import (
+    TORCHVISION_RULES,
+    fill_detector,
+    open_weights,
+    rules_for,
+)
 from detnet.errors import InputError
 from detnet.training.detection.config import TrainConfig
 from detnet.training.hub import find_weights
@@ -78,8 +84,7 @@ def as_built(config: TrainConfig, model: nn.Module) -> TrainConfig:
     """The settings with all that the weights decided: a run that keeps them needs no such file to
     be resumed, and what became of the stride is known from scratch, too."""
     built = info_of(model).options
-    # Said in every run: one whose settings do not say them was begun before they could be chosen.
-    rules = {name: built[name] for name in FORMER_RULES if name in built}
+    rules = {name: built[name] for name in DETECTORS[config.detector].weight_options}
     options = {**config.detector_options, **rules}
     config = replace(config, stride_in=built["stride_in"], detector_options=options)
     if not config.weights:
@@ -97,7 +102,7 @@ def open_for(text: str) -> Source:
     return open_weights(find_weights(text), place=text.partition(SHA256)[0])
 
 
-def carry_weights(model: nn.Module, source: Source) -> list[str]:
+def carry_weights(model: Detector, source: Source) -> list[str]:
     """Loads what fits into a detector; class layers stay fresh where categories differ.
 
     Returns:
@@ -205,7 +210,7 @@ def _settle_rules(
     for name, rule in rules_for(detector, source).items():
         if name not in options:
             options[name] = rule
-            if rule == FORMER_RULES[name]:
+            if rule == TORCHVISION_RULES[name]:
                 notes.append(f"weights: {name} {rule}, as these weights were trained")
         elif options[name] != rule:
             notes.append(

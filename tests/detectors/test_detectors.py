@@ -28,8 +28,6 @@ def pairs() -> Iterator[Any]:
 def test_contract(detector: str, backbone: str) -> None:
     check_detector(
         lambda: create(detector, backbone=backbone, num_classes=4, **SMALL),
-        masks=detector == "mask_rcnn_fpn",
-        keypoints=detector == "keypoint_rcnn_fpn",
     )
 
 
@@ -43,8 +41,6 @@ def test_contract(detector: str, backbone: str) -> None:
 def test_tiny_images_and_crowded_ones_work(detector: str, backbone: str) -> None:
     check_extremes(
         functools.partial(create, detector, backbone=backbone, num_classes=4, width=0.125),
-        masks=detector == "mask_rcnn_fpn",
-        keypoints=detector == "keypoint_rcnn_fpn",
     )
 
 

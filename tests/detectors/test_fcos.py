@@ -8,7 +8,7 @@ import torchvision
 from torch import Tensor, nn
 
 from detnet.detectors import create
-from detnet.detectors.fcos import PointDetector
+from detnet.detectors.fcos import FCOS
 from detnet.detectors.supernet import take_path
 from detnet.detectors.weights import from_torchvision
 from detnet.errors import InputError
@@ -30,19 +30,19 @@ def grid(strides: list[int], height: int = 1024, width: int = 1280) -> Tensor:
     return torch.cat(levels)
 
 
-def cells_of(model: PointDetector, box: list[float], strides: list[int]) -> list[int]:
+def cells_of(model: FCOS, box: list[float], strides: list[int]) -> list[int]:
     """How many cells of each level find the box."""
     cells = [(1024 // stride) * (1280 // stride) for stride in strides]
     match = model.match_cells(torch.tensor([box]), grid(strides), cells)
     return [int((part == 0).sum()) for part in match.split(cells)]
 
 
-def small(backbone: str, **options: object) -> PointDetector:
+def small(backbone: str, **options: object) -> FCOS:
     torch.manual_seed(0)
     made = create(
         "fcos", backbone=backbone, num_classes=4, width=0.125, min_size=96, max_size=160, **options
     )
-    assert isinstance(made, PointDetector)
+    assert isinstance(made, FCOS)
     return made
 
 

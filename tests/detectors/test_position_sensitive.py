@@ -10,7 +10,7 @@ from detnet.detectors.position_sensitive import (
     PositionSensitiveHeads,
     PositionSensitivePooler,
     ScoreMaps,
-    hardest,
+    ohem,
     region_losses,
 )
 
@@ -50,9 +50,9 @@ def test_regions_look_into_their_own_image() -> None:
 
 def test_hardest_regions_are_picked_in_each_image() -> None:
     losses = torch.tensor([0.1, 0.9, 0.5, 2.0, 3.0])
-    assert hardest(losses, [3, 2], 1).tolist() == [1, 4]
-    assert hardest(losses, [3, 2], 2).tolist() == [1, 2, 4, 3]
-    assert hardest(losses, [0, 5], 9).tolist() == [4, 3, 1, 2, 0]
+    assert ohem(losses, [3, 2], 1).tolist() == [1, 4]
+    assert ohem(losses, [3, 2], 2).tolist() == [1, 2, 4, 3]
+    assert ohem(losses, [0, 5], 9).tolist() == [4, 3, 1, 2, 0]
 
 
 def test_region_losses_by_hand() -> None:

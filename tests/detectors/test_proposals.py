@@ -7,7 +7,7 @@ from torchvision.models.detection.image_list import ImageList
 
 from detnet.backbones.base import FeatureInfo
 from detnet.detectors import create
-from detnet.detectors.proposals import ProposalNetwork, ProposalOptions
+from detnet.detectors.proposals import ANCHOR_SIZES, ProposalNetwork, ProposalOptions
 from detnet.errors import InputError
 
 LEVELS = [FeatureInfo(name, 8, 16) for name in ("p4", "p5", "p6")]
@@ -15,7 +15,8 @@ LEVELS = [FeatureInfo(name, 8, 16) for name in ("p4", "p5", "p6")]
 
 def network(**options: object) -> ProposalNetwork:
     torch.manual_seed(0)
-    return ProposalNetwork(8, LEVELS, ProposalOptions(**options)).eval()
+    sizes = ANCHOR_SIZES[: len(LEVELS)]
+    return ProposalNetwork(8, LEVELS, ProposalOptions(anchor_sizes=sizes, **options)).eval()
 
 
 BOXES = torch.tensor(

@@ -47,7 +47,12 @@ def test_coarse_levels_begin_where_asked() -> None:
 
 def test_anchors_and_norm_for_small_images() -> None:
     model = create(
-        "retinanet", num_classes=4, width=0.125, min_size=64, smallest_anchor=16, head_norm="group"
+        "retinanet",
+        num_classes=4,
+        width=0.125,
+        min_size=64,
+        anchor_sizes=(16, 32, 64, 128, 256),
+        head_norm="group",
     )
     assert [level[0] for level in model.anchor_generator.sizes] == [16, 32, 64, 128, 256]
     norms = [m for m in model.head.modules() if isinstance(m, torch.nn.GroupNorm)]
@@ -60,7 +65,11 @@ def test_anchors_and_norm_for_small_images() -> None:
 
 @pytest.mark.parametrize(
     ("option", "message"),
-    [({"head_norm": "sync"}, "'group' or None, got 'sync'"), ({"smallest_anchor": 0}, "got 0")],
+    [
+        ({"head_norm": "sync"}, "'group' or None, got 'sync'"),
+        ({"anchor_sizes": (0, 1, 2, 3, 4)}, "1 pixel or more, got .0, 1"),
+        ({"anchor_sizes": (32, 64)}, "5 numbers, one for each of p3, p4, p5, p6, p7, got .32, 64"),
+    ],
 )
 def test_options_that_cannot_be(option: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):

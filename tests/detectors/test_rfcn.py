@@ -4,8 +4,7 @@ from typing import Any
 import pytest
 import torch
 
-from detnet.detectors import create
-from detnet.detectors.build import option_defaults
+from detnet.detectors import create, option_defaults
 from detnet.detectors.files import load_model, save_model
 from detnet.errors import InputError
 from tests.contracts import scene

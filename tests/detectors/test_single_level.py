@@ -96,8 +96,8 @@ def test_all_sizes_of_anchors_sit_in_each_cell() -> None:
     assert (centres[2, 3] == torch.tensor([48.0, 32.0])).all()
     boxes, _ = net(images, features)
     assert 0 < len(boxes[0]) <= 20
-    with pytest.raises(InputError, match="anchor_sizes must be one or more positive"):
-        SingleLevelProposals(info, ProposalOptions(), sizes=())
+    with pytest.raises(InputError, match="anchor_sizes must be one or more sides"):
+        ProposalOptions(anchor_sizes=())
 
 
 def test_regions_of_every_size_are_pooled_from_the_level_at_its_stride() -> None:

@@ -10,7 +10,6 @@ from torchvision.models.detection.ssd import SSD, SSDHead
 from detnet.detectors import create
 from detnet.detectors.files import load_model, save_model
 from detnet.detectors.ssd import MultiBoxOptions, box_scales
-from detnet.detectors.weights import is_class_layer
 from detnet.errors import InputError
 from detnet.inference.fuse import fuse
 from tests.contracts import scene
@@ -41,9 +40,12 @@ def test_levels(backbone: str, strides: list[int]) -> None:
 
 def test_scales_are_the_paper_s() -> None:
     paper = [0.1, 0.2, 0.375, 0.55, 0.725, 0.9, 1.0]
-    assert box_scales(MultiBoxOptions()) == pytest.approx(paper)
+    assert box_scales(MultiBoxOptions(), 300) == pytest.approx(paper)
     even = [0.2, 0.34, 0.48, 0.62, 0.76, 0.9, 1.0]  # Equation 4 over all six
-    assert box_scales(MultiBoxOptions(first_scale=None)) == pytest.approx(even)
+    assert box_scales(MultiBoxOptions(first_scale=None), 300) == pytest.approx(even)
+    sizes = (30, 60, 111, 162, 213, 264)  # of the release for VOC at 300 pixels
+    given = box_scales(MultiBoxOptions(anchor_sizes=sizes), 300)
+    assert given == pytest.approx([0.1, 0.2, 0.37, 0.54, 0.71, 0.88, 1.0])
 
 
 def grids(model: nn.Module, size: tuple[int, int]) -> tuple[list[Tensor], int]:
@@ -116,7 +118,7 @@ def test_torchvision_s_ssd_gives_the_same(backbone: str) -> None:
     body = ours.backbone
     steps = [level.stride for level in body.feature_info]
     ratios = [[2], [2, 3], [2, 3], [2, 3], [2], [2]]
-    boxes = DefaultBoxGenerator(ratios, scales=box_scales(MultiBoxOptions()), steps=steps)
+    boxes = DefaultBoxGenerator(ratios, scales=box_scales(MultiBoxOptions(), 300), steps=steps)
     head = SSDHead(body.out_channels, boxes.num_anchors_per_location(), 4)
     head.load_state_dict(ours.head.state_dict())
     size = (128, 96)  # theirs is width and height
@@ -226,8 +228,9 @@ def test_a_file_needs_nothing_else(tmp_path) -> None:
 
 def test_class_layers_are_known_as_such() -> None:
     """They stay fresh when weights of other categories are taken over."""
-    names = [name for name, _ in make().named_parameters()]
-    known = {name for name in names if is_class_layer(name)}
+    model = make()
+    names = [name for name, _ in model.named_parameters()]
+    known = {name for name in names if model.is_class_layer(name)}
     assert known == {name for name in names if name.startswith("head.classification_head.")}
     assert len(known) == 2 * 6
 

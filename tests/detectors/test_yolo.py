@@ -11,7 +11,6 @@ from detnet.backbones.spaces.space import parse_path
 from detnet.detectors import create
 from detnet.detectors.files import load_model, save_model
 from detnet.detectors.supernet import take_path
-from detnet.detectors.weights import is_class_layer
 from detnet.detectors.yolo import GridNet, GridOptions
 from detnet.errors import InputError
 from detnet.inference.fuse import fuse
@@ -46,7 +45,7 @@ def test_levels(backbone: str, level: str, fine: str, stride: int) -> None:
 
 def test_one_anchor_sure_of_one_place() -> None:
     """The head says: everywhere nothing, but for label 2 in the second shape of every cell."""
-    model = make("resnet50", anchors=TWO, score_threshold=0.3).eval()
+    model = make("resnet50", anchor_sizes=TWO, score_threshold=0.3).eval()
     head = model.head
     with torch.no_grad():
         for layer in (head.place_head, head.classification_head["cls_logits"]):
@@ -74,7 +73,7 @@ def test_the_surest_keep_their_own_boxes_and_labels() -> None:
 
 
 def test_boxes_are_in_pixels_of_the_image_given() -> None:
-    model = make("resnet50", anchors=TWO, score_threshold=0.0).eval()
+    model = make("resnet50", anchor_sizes=TWO, score_threshold=0.0).eval()
     image = torch.rand(3, 96, 128)
     doubled = image.repeat_interleave(2, dim=1).repeat_interleave(2, dim=2)
     with torch.no_grad():
@@ -100,7 +99,7 @@ def test_bf16_training_and_fusing(passthrough: bool) -> None:
 
 
 def test_a_file_needs_nothing_else(tmp_path: Path) -> None:
-    model = make(anchors=[[12.5, 30.0], [80.0, 41.0], [9.0, 9.0]], score_threshold=0.0).eval()
+    model = make(anchor_sizes=[[12.5, 30.0], [80.0, 41.0], [9.0, 9.0]], score_threshold=0.0).eval()
     save_model(tmp_path / "a.safetensors", model)
     loaded = load_model(tmp_path / "a.safetensors")
     assert loaded.anchors.tolist() == [[12.5, 30.0], [80.0, 41.0], [9.0, 9.0]]
@@ -113,7 +112,7 @@ def test_a_file_needs_nothing_else(tmp_path: Path) -> None:
 
 def test_learns_one_scene() -> None:
     """Twelve steps on two images, one of them empty, bring the loss from 7.6 to 3.9."""
-    model = make("resnet50", anchors=TWO).train()
+    model = make("resnet50", anchor_sizes=TWO).train()
     images, targets = scene(masks=False)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
     totals = []
@@ -129,19 +128,20 @@ def test_learns_one_scene() -> None:
 
 def test_class_layers_are_known_as_such() -> None:
     """They stay fresh when weights of other categories are taken over."""
-    names = [name for name, _ in make().head.named_parameters()]
-    kinds = {name: is_class_layer(f"head.{name}") for name in names}
+    model = make()
+    names = [name for name, _ in model.head.named_parameters()]
+    kinds = {name: model.is_class_layer(f"head.{name}") for name in names}
     assert kinds == {name: "classification_head" in name for name in names} and len(names) == 4
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"anchors": []}, "pairs of a width and a height"),
-        ({"anchors": [10, 20]}, "pairs of a width and a height"),
-        ({"anchors": [[10, 20], [30]]}, "pairs of a width and a height"),
-        ({"anchors": [[10, -20]]}, "pairs of a width and a height"),
-        ({"anchors": "k-means"}, "pairs of a width and a height"),
+        ({"anchor_sizes": []}, "pairs of a width and a height"),
+        ({"anchor_sizes": [10, 20]}, "pairs of a width and a height"),
+        ({"anchor_sizes": [[10, 20], [30]]}, "pairs of a width and a height"),
+        ({"anchor_sizes": [[10, -20]]}, "pairs of a width and a height"),
+        ({"anchor_sizes": "k-means"}, "pairs of a width and a height"),
         ({"resize": "letterbox"}, "'aspect' or 'square', got 'letterbox'"),
     ],
 )

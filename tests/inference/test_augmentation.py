@@ -15,7 +15,7 @@ from detnet.errors import InputError
 from detnet.inference.augmentation import CANDIDATES, PredictionOptions, detect
 from detnet.inference.fuse import fuse
 from detnet.inference.predictor import Predictor
-from detnet.inference.soft_nms import Decay, post_processor, soft_nms
+from detnet.inference.soft_nms import Decay, soft_nms
 from tests.inference.test_soft_nms import made
 
 FLIP = PredictionOptions(tta_flip=True)
@@ -27,7 +27,8 @@ class Stub(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.transform = SimpleNamespace(min_size=(60,), max_size=90)
-        self.nms_thresh, self.detections_per_img = 0.5, 100
+        self.targets = ("boxes",)
+        self.post_processor = SimpleNamespace(nms_thresh=0.5, detections_per_img=100)
         self.asked: list[tuple[int, int]] = []
 
     def forward(self, images: Sequence[Tensor]) -> list[dict[str, Tensor]]:
@@ -65,10 +66,10 @@ def test_views_come_back_to_the_image_s_own_pixels() -> None:
     assert first["labels"].tolist() == [1, 2, 2]
     assert second["boxes"][0].tolist() == [2, 28, 10, 33]
 
-    stub.nms_thresh = 0.8
+    stub.post_processor.nms_thresh = 0.8
     both, _ = detect(stub, images, options)
     assert [16, 8, 24, 13] in both["boxes"].tolist()
-    stub.detections_per_img = 1
+    stub.post_processor.detections_per_img = 1
     assert [len(each["boxes"]) for each in detect(stub, images, options)] == [1, 1]
 
 
@@ -83,7 +84,7 @@ def test_every_detector(detector: str) -> None:
     """Nothing asked for: the same bits. One view at the own size: the same objects. Mirrored views
     and sizes: the objects of all views, suppressed together."""
     model = made(detector)
-    post_processor(model).detections_per_img = 30
+    model.post_processor.detections_per_img = 30
     images = pictures()
     plain = model(images)
     assert min(len(each["boxes"]) for each in plain) > 1
@@ -109,7 +110,7 @@ def test_every_detector(detector: str) -> None:
             found["boxes"],
             found["scores"],
             found["labels"],
-            post_processor(model).nms_thresh + 1e-6,
+            model.post_processor.nms_thresh + 1e-6,
         )
         assert len(keep) == len(found["boxes"])
         if "masks" in found:
@@ -162,7 +163,7 @@ def test_mirrored_masks_and_keypoints_lie_on_their_objects() -> None:
     half = pictures()[0][:, :, :60]
     image = torch.cat([half, half.flip(-1)], 2)
     model = made("mask_rcnn_fpn")
-    post_processor(model).nms_thresh = 1.5  # both sides' objects stay
+    model.post_processor.nms_thresh = 1.5  # both sides' objects stay
     (plain,), (found,) = model([image]), detect(model, [image], FLIP)
     assert len(found["boxes"]) == 100 or len(found["boxes"]) == 2 * len(plain["boxes"])
     for box, mask in zip(found["boxes"].tolist(), found["masks"][:, 0], strict=True):
@@ -192,12 +193,9 @@ class Faces(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.transform = SimpleNamespace(min_size=(60,), max_size=90)
-        self.roi_heads = SimpleNamespace(
-            nms_thresh=1.5,  # both views' faces stay
-            detections_per_img=100,
-            has_mask=lambda: False,
-            has_keypoint=lambda: True,
-        )
+        self.targets = ("boxes", "keypoints")
+        # Both views' faces stay.
+        self.post_processor = SimpleNamespace(nms_thresh=1.5, detections_per_img=100)
         face = {"id": 4, "name": "face", "keypoints": [*self.NAMES], "skeleton": [[1, 2]]}
         self.info = SimpleNamespace(categories=[face])
         self.calls = 0

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from detnet.detectors import DETECTORS, create
-from detnet.inference.soft_nms import Decay, post_processor, replacing_suppression, soft_nms
+from detnet.inference.soft_nms import Decay, replacing_suppression, soft_nms
 
 SMALL = {"width": 0.125, "min_size": 96, "max_size": 160, "score_threshold": 0.0}
 
@@ -138,11 +138,11 @@ def test_takes_the_place_of_every_detector_s_own(detector: str) -> None:
 
     with torch.no_grad():
         before = model(images)
-        settings = post_processor(model).nms_thresh, post_processor(model).detections_per_img
+        settings = model.post_processor.nms_thresh, model.post_processor.detections_per_img
         with replacing_suppression(model, choose):
             found = model(images)
         after = model(images)
-    assert (post_processor(model).nms_thresh, post_processor(model).detections_per_img) == settings
+    assert (model.post_processor.nms_thresh, model.post_processor.detections_per_img) == settings
     assert len(seen) == 2
     for own, few, again, boxes in zip(before, found, after, seen, strict=True):
         assert len(boxes) > len(own["boxes"])

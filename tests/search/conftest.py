@@ -15,7 +15,7 @@ from detnet.data.loaders import DetectionDataset
 from detnet.data.reading import load_annotations
 from detnet.data.scenes import write_scenes
 from detnet.data.transforms import eval_transform
-from detnet.detectors.build import info_of
+from detnet.detectors.base import info_of
 from detnet.detectors.files import save_model
 from detnet.detectors.supernet import take_path
 from detnet.search.config import SearchConfig

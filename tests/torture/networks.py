@@ -20,7 +20,7 @@ _DETECTOR: dict[str, Any] = {
 def write_detector(path: Path) -> None:
     """An untrained detector of three classes."""
     from detnet import create
-    from detnet.detectors.build import info_of
+    from detnet.detectors.base import info_of
     from detnet.detectors.files import save_model
 
     torch.manual_seed(0)

@@ -12,7 +12,8 @@ from torch import nn
 
 from detnet.coco.categories import Categories
 from detnet.data.scenes import write_scenes
-from detnet.detectors.build import info_of, option_defaults
+from detnet.detectors import DETECTORS, option_defaults
+from detnet.detectors.base import info_of
 from detnet.detectors.files import save_model
 from detnet.engine.optim import sgd
 from detnet.search import config as searching
@@ -23,7 +24,6 @@ from detnet.training.classification import train as pretrain
 from detnet.training.detection import config as detection
 from detnet.training.detection import train as detect
 from detnet.training.detection.model_and_data import build_detector, load_material
-from detnet.training.detection.splits import KEYPOINT_DETECTORS
 
 OURS = ("demo", "small", "small_keypoints")
 TRAINED = [name for name, row in RECIPES.items() if row.command == "train" and name not in OURS]
@@ -238,7 +238,7 @@ def test_a_detection_recipe_takes_a_step(name: str, scenes: Path, tmp_path: Path
         "max_size": 128,
         "detector_options": {key: value for key, value in fewer.items() if key in known},
     }
-    if detection.make_config(name, {}).detector in KEYPOINT_DETECTORS:
+    if "keypoints" in DETECTORS[detection.make_config(name, {}).detector].targets:
         write_scenes(tmp_path / "scenes", train=4, val=2, size=(160, 120), keypoints=True)
         changes["data"] = str(tmp_path / "scenes")
     config = detection.make_config(name, changes)

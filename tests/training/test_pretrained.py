@@ -13,7 +13,7 @@ from detnet.backbones import BACKBONES
 from detnet.backbones.base import Classifier
 from detnet.backbones.files import ClassifierInfo, save_classifier
 from detnet.coco.categories import Categories
-from detnet.detectors.build import info_of
+from detnet.detectors.base import info_of
 from detnet.detectors.files import save_model
 from detnet.errors import InputError
 from detnet.training.detection.config import TrainConfig, make_config

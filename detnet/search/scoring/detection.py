@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from detnet.coco.annotations import Annotations, to_coco_dict
 from detnet.data.loaders import DetectionDataset
 from detnet.data.transforms import eval_transform, flip_horizontal
-from detnet.detectors.build import info_of
+from detnet.detectors.base import info_of
 from detnet.detectors.supernet import take_path
 from detnet.engine.precision import autocast_to
 from detnet.errors import InputError
@@ -29,7 +29,6 @@ from detnet.search.scoring.evaluator import (
 from detnet.search.scoring.recalibration import alone, finite_statistics, recalibrate
 
 _SCORE_BATCH = 4
-_BEFORE_SUPPRESSION = 6  # boxes for each proposal that is left, as in DetNet's 6000 and 1000
 
 
 class DetectionEvaluator(Evaluator):
@@ -75,8 +74,8 @@ class DetectionEvaluator(Evaluator):
         built = {name: options[name] for name in ("width", "stride_in", "norm")}
         found: Any = alone(self.model, path, **built)
         refuse_non_finite(found.backbone)
-        if budget.proposals is not None and hasattr(found, "rpn"):
-            _limit_proposals(found, budget.proposals)
+        if budget.proposals is not None:
+            found.limit_regions(budget.proposals)
         return found
 
     def recalibrate(
@@ -179,17 +178,6 @@ def _distinct(places: np.ndarray, limit: int) -> np.ndarray:
     apart = np.maximum.accumulate(places - np.arange(len(places))) + np.arange(len(places))
     top = limit - len(places) + np.arange(len(places))
     return np.minimum(apart, top)
-
-
-def _limit_proposals(detector: Any, proposals: int) -> None:
-    """Lets the second stage look at fewer boxes in evaluation; training is left as it is."""
-    rpn = detector.rpn
-    limits = (
-        (rpn._pre_nms_top_n, proposals * _BEFORE_SUPPRESSION),
-        (rpn._post_nms_top_n, proposals),
-    )
-    for numbers, limit in limits:
-        numbers["testing"] = min(numbers["testing"], limit)
 
 
 def _scale(size: tuple[int, int], target: dict[str, Any]) -> Tensor:

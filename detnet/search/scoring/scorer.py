@@ -15,7 +15,7 @@ from detnet.coco.categories import Categories
 from detnet.data.classification.shards import index_images
 from detnet.data.folders import Split
 from detnet.data.reading import load_annotations, require_images
-from detnet.detectors.build import info_of
+from detnet.detectors.base import info_of
 from detnet.detectors.files import load_model
 from detnet.engine.distributed import Process
 from detnet.engine.memory import keep_freed_memory

@@ -1,15 +1,14 @@
-"""YOLO's anchors: the typical sizes of the training boxes, found by k-means when a run begins."""
+"""Anchors of the data: typical sizes of the training boxes, found by k-means when a run begins."""
 
 from dataclasses import replace
 
 import numpy as np
 
 from detnet.coco.annotations import Annotations
+from detnet.detectors import DETECTORS
 from detnet.errors import InputError
 from detnet.training.detection.config import TrainConfig
 
-ANCHORED_DETECTORS = ("yolo",)  # those with an option `anchors`
-_ANCHORS = 5
 _RESTARTS = 5
 _MOST_ROUNDS = 300
 _MOST_BOXES = 50_000  # more would change no anchor by a pixel, and cost minutes on COCO
@@ -23,26 +22,28 @@ def with_anchors(config: TrainConfig, annotations: Annotations) -> tuple[TrainCo
         annotations: the training split.
 
     Returns:
-        the settings with `detector_options.anchors`, and a line that says what they are.
+        the settings with `detector_options.anchor_sizes`, and a line that says what they are.
 
     Raises:
         InputError: there is no object to find them by.
     """
-    if config.detector not in ANCHORED_DETECTORS or config.detector_options.get("anchors"):
+    count = DETECTORS[config.detector].anchors_of_data
+    if not count or config.detector_options.get("anchor_sizes"):
         return config, []
     sizes = training_sizes(config, annotations)
     if not len(sizes):
         raise InputError(
-            f"{annotations.path}: has no objects to find anchors by; give detector_options.anchors"
+            f"{annotations.path}: has no objects to find anchors by; give "
+            "detector_options.anchor_sizes"
         )
-    anchors, overlap = cluster(sizes, _ANCHORS, seed=config.seed)
+    anchors, overlap = cluster(sizes, count, seed=config.seed)
     pairs = [[round(float(side), 2) for side in anchor] for anchor in anchors]
     shown = ", ".join(f"{width:.0f}×{height:.0f}" for width, height in pairs)
     note = (
         f"anchors by k-means on {len(sizes)} training boxes: {shown} pixels; a box overlaps the "
         f"nearest by {overlap:.2f} on average"
     )
-    options = {**config.detector_options, "anchors": pairs}
+    options = {**config.detector_options, "anchor_sizes": pairs}
     return replace(config, detector_options=options), [note]
 
 

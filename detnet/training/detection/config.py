@@ -121,8 +121,10 @@ def fitting_options(options: Mapping[str, Any], detector: str) -> dict[str, Any]
     Raises:
         InputError: an unknown detector, with the nearest.
     """
-    from detnet.detectors import DETECTORS  # needs torch; only where a file's detector is changed
-    from detnet.detectors.build import option_defaults
+    from detnet.detectors import (
+        DETECTORS,  # needs torch; only where a file's detector is changed
+        option_defaults,
+    )
 
     if detector not in DETECTORS:
         raise InputError(unknown_name("detector", detector, DETECTORS))

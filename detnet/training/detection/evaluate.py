@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from detnet.coco.annotations import Annotations
 from detnet.coco.categories import Categories
@@ -14,7 +13,7 @@ from detnet.coco.keypoints import KeypointLayout
 from detnet.data.folders import Split
 from detnet.data.loaders import DetectionDataset, eval_loader
 from detnet.data.transforms import eval_transform
-from detnet.detectors.build import info_of
+from detnet.detectors.base import Detector, info_of
 from detnet.detectors.files import load_model
 from detnet.engine.distributed import Process, all_gather, same_on_all
 from detnet.engine.memory import keep_freed_memory
@@ -81,7 +80,7 @@ def evaluate_file(
     layout = KeypointLayout.from_json(info_of(model).categories, file=str(path))
     annotations, _, truths = load_scored(
         with_keypoints(split) if layout else split,
-        masks=_has_masks(model),
+        masks="masks" in model.targets,
         keypoints=layout is not None,
         categories=categories,
         layout=layout,
@@ -113,7 +112,7 @@ def evaluate_file(
 
 @torch.no_grad()
 def evaluate_model(
-    model: nn.Module,
+    model: Detector,
     annotations: Annotations,
     *,
     process: Process,
@@ -196,8 +195,3 @@ def _without_boxes(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
     its keypoints, as in COCO's own results.
     """
     return [{k: v for k, v in record.items() if k != "bbox"} for record in results]
-
-
-def _has_masks(model: nn.Module) -> bool:
-    heads = getattr(model, "roi_heads", None)
-    return heads is not None and heads.has_mask()

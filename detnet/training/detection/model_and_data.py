@@ -4,8 +4,6 @@ import importlib.util
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from torch import nn
-
 from detnet.coco.annotations import Annotations, require_images
 from detnet.coco.categories import Categories
 from detnet.coco.keypoints import KeypointLayout
@@ -14,19 +12,14 @@ from detnet.data.contents import fingerprint_files
 from detnet.data.loaders import DetectionDataset
 from detnet.data.reading import load_annotations
 from detnet.data.transforms import train_transform
-from detnet.detectors import create
-from detnet.detectors.build import info_of
+from detnet.detectors import DETECTORS, create
+from detnet.detectors.base import Detector, info_of
 from detnet.engine.distributed import Process
 from detnet.errors import InputError
 from detnet.evaluation.ground_truth import Truths, load_scored
 from detnet.evaluation.normalise import AS_IT_IS
 from detnet.training.detection.config import TrainConfig
-from detnet.training.detection.splits import (
-    KEYPOINT_DETECTORS,
-    MASK_DETECTORS,
-    find_train,
-    find_val,
-)
+from detnet.training.detection.splits import find_train, find_val
 from detnet.training.pretrained import carry_weights, is_settled, open_for, settle
 from detnet.training.task import batch_per_process
 
@@ -62,7 +55,8 @@ def load_material(config: TrainConfig) -> Material:
     """
     if config.tensorboard and importlib.util.find_spec("tensorboard") is None:
         raise InputError("tensorboard is not installed: pip install 'detnet[track]'")
-    masks, keypoints = (config.detector in those for those in (MASK_DETECTORS, KEYPOINT_DETECTORS))
+    targets = DETECTORS[config.detector].targets
+    masks, keypoints = "masks" in targets, "keypoints" in targets
     split = find_train(config)
     train, repairs = load_annotations(
         split, masks=masks, keypoints=keypoints, keep_empty=not config.skip_empty
@@ -132,7 +126,7 @@ def make_model(
     *,
     layout: KeypointLayout | None = None,
     carry: bool = True,
-) -> tuple[nn.Module, list[str]]:
+) -> tuple[Detector, list[str]]:
     """Builds the run's detector, loads the weights it begins from, and says what it did.
 
     Args:
@@ -159,7 +153,7 @@ def make_model(
 
 def build_detector(
     config: TrainConfig, categories: Categories, layout: KeypointLayout | None = None
-) -> nn.Module:
+) -> Detector:
     """Builds the detector that the settings describe, its weights drawn at random.
 
     Raises:

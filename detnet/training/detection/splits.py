@@ -7,9 +7,6 @@ from detnet.data.folders import Split, find_split, find_splits
 from detnet.errors import InputError
 from detnet.training.detection.config import TrainConfig
 
-MASK_DETECTORS = ("mask_rcnn_fpn",)  # their data are read with the masks
-KEYPOINT_DETECTORS = ("keypoint_rcnn_fpn",)  # and theirs with the keypoints
-
 _INSTANCES, _PERSONS = "instances_", "person_keypoints_"  # COCO's files of one split
 
 
@@ -50,7 +47,13 @@ def with_keypoints(split: Split) -> Split:
 
 
 def _fitting(config: TrainConfig, split: Split) -> Split:
-    return with_keypoints(split) if config.detector in KEYPOINT_DETECTORS else split
+    other = with_keypoints(split)
+    if other == split:
+        return split
+    # Needs torch, which most data do without.
+    from detnet.detectors import DETECTORS
+
+    return other if "keypoints" in DETECTORS[config.detector].targets else split
 
 
 def _split(config: TrainConfig, name: str, annotations: str | None, images: str | None) -> Split:

@@ -1,14 +1,14 @@
 """Trains a detector: one function that can be interrupted and resumed to the same bits."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from detnet.data.loaders import stream
-from detnet.detectors.build import with_former_rules
+from detnet.detectors import DETECTORS
+from detnet.detectors.base import Detector
 from detnet.detectors.files import save_model
 from detnet.engine.distributed import Process
 from detnet.engine.loop import Batch
@@ -24,7 +24,6 @@ from detnet.training.detection.model_and_data import (
     make_model,
 )
 from detnet.training.detection.scores import write_scores
-from detnet.training.detection.splits import KEYPOINT_DETECTORS, MASK_DETECTORS
 from detnet.training.detection.validation import validation_losses
 from detnet.training.pretrained import as_built
 from detnet.training.run import run_task
@@ -43,10 +42,8 @@ def resume(output: Path, *, watch: Watch) -> bool:
 
 
 def begun_config(run: Path) -> TrainConfig:
-    """Reads the settings of a run that was begun, perhaps when some rules could not be chosen."""
-    config = read_config(RunFolder.open(run).config)
-    options = with_former_rules(config.detector, config.detector_options)
-    return replace(config, detector_options=options)
+    """Reads the settings of a run that was begun."""
+    return read_config(RunFolder.open(run).config)
 
 
 def _run(config: TrainConfig, output: Path, *, resume: bool, watch: Watch) -> bool:
@@ -62,10 +59,9 @@ class DetectionTask(Task):
     config: TrainConfig
 
     def __init__(self, config: TrainConfig, process: Process) -> None:
-        kinds = ["bbox"]
-        kinds += ["segm"] if config.detector in MASK_DETECTORS else []
-        kinds += ["keypoints"] if config.detector in KEYPOINT_DETECTORS else []
-        require_metric(config.best_metric, column_names(kinds))
+        kinds = {"boxes": "bbox", "masks": "segm", "keypoints": "keypoints"}
+        found = [kinds[target] for target in DETECTORS[config.detector].targets]
+        require_metric(config.best_metric, column_names(found))
         self.material = material = load_material(config)
         config, notes = with_anchors(config, material.train)
         self.config, self.process = config, process
@@ -101,6 +97,7 @@ class DetectionTask(Task):
 
     def evaluate(self, model: nn.Module, autocast: torch.dtype | None) -> Measured:
         assert self.material.val is not None  # asked by the caller
+        assert isinstance(model, Detector)  # as make_model gave it
         scores = evaluate_model(
             model,
             self.material.val,

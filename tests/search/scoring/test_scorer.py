@@ -136,7 +136,7 @@ def test_images_that_were_kept_apart_are_read(tmp_path: Path) -> None:
 
 def test_a_retinanet_is_scored_too(scored_run: Path, tmp_path: Path) -> None:
     import detnet
-    from detnet.detectors.build import info_of
+    from detnet.detectors.base import info_of
     from detnet.detectors.files import load_model, save_model
 
     run = tmp_path / "run"

@@ -70,7 +70,7 @@ def test_sizes_are_those_after_resizing(yolo: TrainConfig, resize: str) -> None:
 
 def test_given_anchors_and_other_detectors_are_left_alone(yolo: TrainConfig) -> None:
     train = load_material(yolo).train
-    given = replace(yolo, detector_options={"anchors": [[30, 60]]})
+    given = replace(yolo, detector_options={"anchor_sizes": [[30, 60]]})
     other = replace(yolo, detector="retinanet")
     for config in (given, other):
         assert with_anchors(config, train) == (config, [])
@@ -81,7 +81,9 @@ def test_nothing_to_find_them_by(scenes: Path, yolo: TrainConfig, tmp_path: Path
     path = tmp_path / "empty.json"
     path.write_text(json.dumps({**truth, "annotations": []}))
     config = replace(yolo, train_annotations=str(path), train_images=str(scenes / "train"))
-    with pytest.raises(InputError, match="no objects to find anchors by.*detector_options.anchors"):
+    with pytest.raises(
+        InputError, match="no objects to find anchors by.*detector_options.anchor_sizes"
+    ):
         with_anchors(config, load_material(config).train)
 
 
@@ -91,7 +93,7 @@ def test_a_run_prints_and_keeps_its_anchors(yolo: TrainConfig, tmp_path: Path) -
     assert detect.train(config, tmp_path / "run", watch=events.append)
     notes = [event["text"] for event in events if event["event"] == "note"]
     (note,) = [text for text in notes if text.startswith("anchors by k-means on")]
-    kept = read_config(tmp_path / "run" / "config.yaml").detector_options["anchors"]
+    kept = read_config(tmp_path / "run" / "config.yaml").detector_options["anchor_sizes"]
     assert len(kept) == 5 and kept == sorted(kept, key=lambda pair: pair[0] * pair[1])
     assert all(f"{width:.0f}×{height:.0f}" in note for width, height in kept)
     model = load_model(tmp_path / "run" / "model.safetensors")
@@ -103,6 +105,6 @@ def test_a_run_prints_and_keeps_its_anchors(yolo: TrainConfig, tmp_path: Path) -
 
 
 def test_the_command_line_takes_anchors(yolo: TrainConfig) -> None:
-    options = {"anchors": [[30, 60], [90, 45.5]]}
+    options = {"anchor_sizes": [[30, 60], [90, 45.5]]}
     config = make_config(None, {"detector": "yolo", "detector_options": options})
-    assert config.detector_options["anchors"] == options["anchors"]
+    assert config.detector_options["anchor_sizes"] == options["anchor_sizes"]

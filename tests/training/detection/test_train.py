@@ -15,8 +15,8 @@ from detnet.engine.loop import NonFiniteLoss
 from detnet.engine.runs import RunFolder
 from detnet.errors import InputError
 from detnet.inference.predictor import find_model
-from detnet.training.detection.config import TrainConfig, read_config, write_config
-from detnet.training.detection.train import begun_config, resume, train
+from detnet.training.detection.config import TrainConfig, read_config
+from detnet.training.detection.train import resume, train
 
 CLOCKS = ("images_per_s", "data_s", "step_s", "seconds")
 
@@ -375,18 +375,3 @@ def test_tensorboard_is_written_too(tiny: TrainConfig, tmp_path: Path) -> None:
     events.Reload()
     assert [e.step for e in events.Scalars("step/loss")] == [1, 2]
     assert [e.step for e in events.Scalars("evaluation/AP")] == [2]
-
-
-def test_a_run_from_before_goes_on_by_its_own_rules(tiny: TrainConfig, tmp_path: Path) -> None:
-    """Settings that do not say where anchors lie are of a run that began with torchvision's."""
-    run = tmp_path / "run"
-    config = replace(tiny, iterations=3, val_split="none", checkpoint_every=1)
-    with pytest.raises(Kill):
-        train(config, run, watch=killed_after(2))
-    assert begun_config(run).detector_options["anchor_strides"] == "fixed"
-    kept = read_config(run / "config.yaml")
-    assert kept.detector_options["anchor_strides"] == "fixed"
-    write_config(replace(kept, detector_options=tiny.detector_options), run / "config.yaml")
-    assert begun_config(run).detector_options["anchor_strides"] == "torchvision"
-    assert resume(run, watch=quiet)
-    assert read_info(run / "model.safetensors").options["anchor_strides"] == "torchvision"

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from detnet.detectors import DETECTORS, create
-from detnet.detectors.build import info_of, option_defaults
+from detnet.detectors import DETECTORS, create, option_defaults
+from detnet.detectors.base import info_of
 
 
 def test_info_builds_the_same_again() -> None:
@@ -28,18 +28,14 @@ def test_other_networks_have_no_info() -> None:
         info_of(nn.Conv2d(1, 1, 1))
 
 
-def decider(model: Any) -> Any:
-    return getattr(model, "roi_heads", model)
-
-
 # Where each option has to arrive, with a value that no default has.
 ARRIVES: dict[str, tuple[Any, Callable[[Any], Any]]] = {
     "score_threshold": (
         0.123,  # FCOS's is laid on the class score, before centre-ness
-        lambda model: getattr(model, "class_thresh", 0) or decider(model).score_thresh,
+        lambda model: getattr(model, "class_thresh", 0) or model.post_processor.score_thresh,
     ),
-    "nms_threshold": (0.345, lambda model: decider(model).nms_thresh),
-    "max_detections": (37, lambda model: decider(model).detections_per_img),
+    "nms_threshold": (0.345, lambda model: model.post_processor.nms_thresh),
+    "max_detections": (37, lambda model: model.post_processor.detections_per_img),
     "max_candidates": (39, lambda model: model.topk_candidates),
     "box_loss_beta": (0.567, lambda model: model.roi_heads.box_loss_beta),
     "roi_batch": (24, lambda model: model.roi_heads.fg_bg_sampler.batch_size_per_image),

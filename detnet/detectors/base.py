@@ -1,0 +1,188 @@
+"""What every detector says of itself, so that nothing else keeps lists of detectors' names."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+from torch import Tensor, nn
+from torchvision.ops import batched_nms
+
+from detnet.backbones.base import Backbone, FeatureInfo
+from detnet.detectors.images import ImageTransform
+
+Target = Literal["boxes", "masks", "keypoints"]
+# Of (N, 4) boxes, (N,) scores and (N,) labels, those to keep, surest first, and their scores.
+Suppress = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+Detection = dict[str, Tensor]
+
+
+@dataclass
+class ModelInfo:
+    """All that is needed to build a detector again and to understand what it says.
+
+    Args:
+        detector: of `DETECTORS`.
+        backbone: see `build_backbone`.
+        num_classes: background counted.
+        options: as `create` takes them, all of them, defaults too.
+        categories: the data set's, `{"id", "name"}` in the order of the labels 1 …; empty if
+            unknown.
+    """
+
+    detector: str
+    backbone: str
+    num_classes: int
+    options: dict[str, Any] = field(default_factory=dict)
+    categories: list[dict[str, Any]] = field(default_factory=list)
+
+
+class PostProcessor:
+    """The part of a detector that chooses among its candidates.
+
+    `suppress`, while it is set, does so in place of the suppression by `nms_thresh`; it sees boxes
+    in pixels of the network's input.
+    """
+
+    score_thresh: float
+    nms_thresh: float
+    detections_per_img: int
+    suppress: Suppress | None = None
+
+    def suppressed(self, boxes: Tensor, scores: Tensor, labels: Tensor) -> Detection:
+        """Suppresses candidates within each class, in the way that is set.
+
+        Args:
+            boxes: (N, 4) xyxy.
+            scores: (N,), all of them at least `score_thresh`.
+            labels: (N,).
+
+        Returns:
+            `boxes`, `scores` and `labels` of those kept, surest first, at most
+            `detections_per_img`.
+        """
+        if self.suppress is not None:
+            keep, scores = self.suppress(boxes, scores, labels)
+        else:
+            keep = batched_nms(boxes, scores, labels, self.nms_thresh)[: self.detections_per_img]
+            scores = scores[keep]
+        return {"boxes": boxes[keep], "scores": scores, "labels": labels[keep]}
+
+
+class Detector(PostProcessor, nn.Module):
+    """A detector in torchvision's form; a subclass of it is what `DETECTORS` holds under a name.
+
+    It is built from a backbone and the number of classes, background counted; its options are the
+    keywords after these, single ones with a default or dataclasses of several. In train mode it
+    maps a list of (3, H, W) images and a list of targets to a dict of losses, in eval mode images
+    to detections, as `detnet.create` says. Subclasses set `backbone`, the backbone itself or a
+    network of its levels, and `transform`, and are their own post-processor unless they say
+    otherwise.
+
+    Args:
+        targets: what it learns from and finds; the data are read with these.
+        class_layers: how the names of weights begin whose meaning rests on the categories. Where
+            those differ the weights stay fresh.
+        weight_options: options that weights have been trained with and must be kept with them.
+        anchors_of_data: how many anchors are found among the training boxes, as the option
+            `anchor_sizes`; 0 for a detector that needs none found.
+    """
+
+    targets: ClassVar[tuple[Target, ...]] = ("boxes",)
+    class_layers: ClassVar[tuple[str, ...]]
+    weight_options: ClassVar[tuple[str, ...]] = ()
+    anchors_of_data: ClassVar[int] = 0
+
+    info: ModelInfo
+    backbone: Any
+    head: Any
+    transform: ImageTransform
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        if not getattr(cls, "class_layers", None):
+            raise TypeError(
+                f"{cls.__name__} must say its class_layers: how the names of the weights begin "
+                "that belong to the classes"
+            )
+
+    @property
+    def post_processor(self) -> PostProcessor:
+        """The part that holds the thresholds of what is given out."""
+        return self
+
+    @property
+    def levels(self) -> tuple[str, ...]:
+        """Names of the backbone's levels that it takes, fine to coarse."""
+        return tuple(self.backbone.levels)
+
+    @property
+    def head_levels(self) -> tuple[FeatureInfo, ...]:
+        """The levels that its heads work on, fine to coarse."""
+        levels: tuple[FeatureInfo, ...] = self.backbone.feature_info
+        return levels
+
+    @property
+    def regions(self) -> int:
+        """Regions of an image that a second stage looks at in evaluation; 0 without one."""
+        return 0
+
+    def limit_regions(self, count: int) -> None:
+        """Lets a second stage look at fewer regions in evaluation; training stays as it is."""
+
+    def run_layers(self, images: Tensor) -> None:
+        """Runs every layer that computes on an image, once, for its multiply-adds to be counted.
+
+        Pooling of regions and suppression are left out, as nothing is known of places here.
+
+        Args:
+            images: (1, 3, H, W), as the backbone takes them, on the meta device.
+        """
+        self.head(list(self.backbone(images).values()))
+
+    def is_class_layer(self, name: str) -> bool:
+        """Whether a weight's meaning depends on the categories."""
+        return name.startswith(self.class_layers)
+
+    def backbone_prefix(self) -> str:
+        """What the names of the backbone's weights begin with in the detector's state."""
+        return next(f"{name}." for name, m in self.named_modules() if isinstance(m, Backbone))
+
+
+class OneStageDetector(Detector):
+    """Goes before a one-stage detector of torchvision's, to choose and to label as ours do.
+
+    Args:
+        background_channel: whether the classes' channels begin with the background, as the labels
+            do; else channel 0 is label 1.
+    """
+
+    class_layers: ClassVar[tuple[str, ...]] = ("head.classification_head.cls_logits.",)
+    background_channel: ClassVar[bool] = False
+
+    def as_channels(self, targets: list[dict[str, Tensor]]) -> list[dict[str, Tensor]]:
+        """Gives the targets with their labels as channels."""
+        first = 0 if self.background_channel else 1
+        return [{**target, "labels": target["labels"] - first} for target in targets]
+
+    def postprocess_detections(self, *outputs: Any) -> list[Detection]:
+        """Gives the kept `boxes`, `scores` and `labels` 1 … K of each image."""
+        found: list[Detection]
+        found = super().postprocess_detections(*outputs)  # type: ignore[misc]
+        if self.suppress is not None:
+            found = [
+                self.suppressed(each["boxes"], each["scores"], each["labels"]) for each in found
+            ]
+        first = 0 if self.background_channel else 1
+        return [{**each, "labels": each["labels"] + first} for each in found]
+
+
+def info_of(model: nn.Module) -> ModelInfo:
+    """Gives what a detector remembers of how it was built.
+
+    Raises:
+        ValueError: it was not made by `detnet.create`.
+    """
+    info = getattr(model, "info", None)
+    if not isinstance(info, ModelInfo):
+        raise ValueError(f"a {type(model).__name__} without `info` was not made by detnet.create")
+    return info
