@@ -28,7 +28,7 @@ from detnet.files import write_text
 from detnet.report.run import make_page
 from detnet.training.detection.config import TrainConfig, make_config, read_config
 from detnet.training.detection.train import DetectionTask, resume, train
-from detnet.training.run_state import Watch
+from detnet.training.run_state import OnEvent
 
 TRAIN_SCENES, VAL_SCENES = 320, 64
 MINUTES = 6.0  # from the command to its page
@@ -95,7 +95,9 @@ class Outcome:
     page: Path | None
 
 
-def demo(output: Path, data: Path | None, *, minutes: float | None = None, watch: Watch) -> Outcome:
+def demo(
+    output: Path, data: Path | None, *, minutes: float | None = None, on_event: OnEvent
+) -> Outcome:
     """Trains on the data, or on scenes made for it, and writes pictures and a page.
 
     A second call goes on where the first was interrupted, by the first one's choice; when it was
@@ -105,7 +107,7 @@ def demo(output: Path, data: Path | None, *, minutes: float | None = None, watch
         output: folder for the scenes and the run.
         data: a data set folder; None makes scenes.
         minutes: until the page is there, downloads apart; `MINUTES` by default.
-        watch: see `detnet.training.detection.train.train`.
+        on_event: see `detnet.training.detection.train.train`.
 
     Raises:
         InputError: the data cannot be used, `output` holds a run on other data, too few minutes, or
@@ -118,17 +120,19 @@ def demo(output: Path, data: Path | None, *, minutes: float | None = None, watch
         raise InputError("the demonstration is not for torchrun: start it by itself")
     scenes = output / "scenes"
     if data is None and not (scenes / "annotations" / "instances_val.json").exists():
-        watch({"event": "note", "text": f"drawing {TRAIN_SCENES} + {VAL_SCENES} scenes: {scenes}"})
+        on_event(
+            {"event": "note", "text": f"drawing {TRAIN_SCENES} + {VAL_SCENES} scenes: {scenes}"}
+        )
         write_scenes(scenes, train=TRAIN_SCENES, val=VAL_SCENES)
     place = (data or scenes).resolve()
     run = output / (f"run-{data.resolve().name}" if data else "run")
     if (run / "config.yaml").exists() and Path(read_config(run / "config.yaml").data) == place:
         if minutes is not None:
-            watch({"event": "note", "text": f"{run}: goes on by the choice it began with"})
-        complete = resume(run, watch=watch)
+            on_event({"event": "note", "text": f"{run}: goes on by the choice it began with"})
+        complete = resume(run, on_event=on_event)
     else:
-        config = _fitted(place, run, minutes or MINUTES, began, watch)
-        complete = train(config, run, watch=watch)
+        config = _fitted(place, run, minutes or MINUTES, began, on_event)
+        complete = train(config, run, on_event=on_event)
     return Outcome(run, make_page(run) if complete else None)
 
 
@@ -198,17 +202,17 @@ def measure_pace(config: TrainConfig) -> float:
     return statistics.median(took[_UNTIMED_STEPS:])
 
 
-def _fitted(place: Path, run: Path, minutes: float, began: float, watch: Watch) -> TrainConfig:
+def _fitted(place: Path, run: Path, minutes: float, began: float, on_event: OnEvent) -> TrainConfig:
     """The preset with what the minutes allow here, told and written beside the run."""
     preset = _config(place, {})
-    watch({"event": "note", "text": "taking a few steps to learn this machine's pace"})
+    on_event({"event": "note", "text": "taking a few steps to learn this machine's pace"})
     choice = choose(
         preset,
         lambda side: measure_pace(_config(place, _sized(preset, side))),
         minutes=minutes,
         clock=lambda: time.perf_counter() - began,
     )
-    watch({"event": "note", "text": choice.told(preset)})
+    on_event({"event": "note", "text": choice.told(preset)})
     run.parent.mkdir(parents=True, exist_ok=True)
     path = run.with_name(f"{run.name}-{_CHOICE}")
     write_text(path, json.dumps(asdict(choice), indent=2) + "\n")

@@ -36,7 +36,7 @@ def test_the_choice_is_told_and_stored_and_a_second_call_only_writes_the_page(
 ) -> None:
     events: list[dict[str, Any]] = []
     output = tmp_path / "demo"
-    outcome = module.demo(output, None, watch=events.append)
+    outcome = module.demo(output, None, on_event=events.append)
     assert outcome.page is not None and outcome.page.stat().st_size > 10_000
     told = [event["text"] for event in events if event["event"] == "note"]
     choice = module.Choice(**json.loads((output / "run-choice.json").read_text()))
@@ -51,13 +51,13 @@ def test_the_choice_is_told_and_stored_and_a_second_call_only_writes_the_page(
 
     monkeypatch.setattr(module, "measure_pace", again)
     trained = (outcome.run / "best.safetensors").stat().st_mtime_ns
-    assert module.demo(output, None, minutes=99, watch=events.append).page == outcome.page
+    assert module.demo(output, None, minutes=99, on_event=events.append).page == outcome.page
     assert (outcome.run / "best.safetensors").stat().st_mtime_ns == trained
     assert read_config(outcome.run / "config.yaml") == config
 
 
 def test_own_data(quick: None, scenes: Path, tmp_path: Path) -> None:
-    outcome = module.demo(tmp_path / "demo", scenes, watch=lambda event: None)
+    outcome = module.demo(tmp_path / "demo", scenes, on_event=lambda event: None)
     assert outcome.run.name == f"run-{scenes.name}"
     assert not (tmp_path / "demo" / "scenes").exists()
     assert outcome.page is not None and "data:image" in outcome.page.read_text()
@@ -103,12 +103,12 @@ def test_more_minutes_buy_more() -> None:
 @pytest.mark.parametrize("minutes", [0, 0.5, -3, float("nan"), float("inf")])
 def test_too_few_minutes_are_refused(minutes: float, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="minutes must be at least 1"):
-        module.demo(tmp_path / "demo", None, minutes=minutes, watch=lambda event: None)
+        module.demo(tmp_path / "demo", None, minutes=minutes, on_event=lambda event: None)
     assert not (tmp_path / "demo").exists()
 
 
 def test_several_processes_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(InputError, match="not for torchrun"):
-        module.demo(tmp_path / "demo", None, watch=lambda event: None)
+        module.demo(tmp_path / "demo", None, on_event=lambda event: None)
     assert not (tmp_path / "demo").exists()

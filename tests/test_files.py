@@ -19,7 +19,8 @@ from detnet.errors import InputError
 from detnet.evaluation.results import write_results
 from detnet.files import replacing, write_bytes, write_text
 from detnet.search.standalone.sharing import write_json
-from detnet.training.settings import RunConfig, write_config
+from detnet.training.run_config import RunConfig
+from detnet.training.settings import write_config
 from detnet.training.weights_file import export
 
 

@@ -25,19 +25,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Runs the demonstration and says where its page is."""
-    from detnet.cli.training import Watch, follow
-    from detnet.demo import Outcome, demo
+    from detnet.cli.progress import Screen
+    from detnet.demo import demo
 
-    output = Path(args.output)
-    outcomes: list[Outcome] = []
-
-    def start(watch: Watch) -> bool:
-        data = Path(args.data) if args.data else None
-        outcomes.append(demo(output, data, minutes=args.minutes, watch=watch))
-        return outcomes[-1].page is not None
-
+    output, data = Path(args.output), Path(args.data) if args.data else None
     again = "detnet demo" + (f" --data {args.data}" if args.data else "")
-    code = follow(start, again=f"{again} --output {output}")
-    if outcomes and outcomes[-1].page is not None:
-        print(f"look at {outcomes[-1].page}")
-    return code
+    with Screen(again=f"{again} --output {output}") as screen:
+        outcome = demo(output, data, minutes=args.minutes, on_event=screen)
+    if outcome.page is not None:
+        print(f"look at {outcome.page}")
+    return screen.finish(outcome.page is not None)

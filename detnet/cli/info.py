@@ -13,7 +13,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from detnet.cli.settings import add_options_argument, given_options
+from detnet.cli.settings import add_group_argument, given_group
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--width", type=float, default=1.0, help="factor on every channel count (default: 1.0)"
     )
-    add_options_argument(parser, "backbone_options", help="space or path of searched and supernet")
+    add_group_argument(parser, "backbone_options", "space or path of searched and supernet")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
         args.name,
         image_size=tuple(args.image_size),
         width=args.width,
-        options=given_options(args, "backbone_options").get("backbone_options"),
+        options=given_group(args, "backbone_options"),
     )
     print(json.dumps(facts) if args.json else format_info(args.name, facts))
     return 0

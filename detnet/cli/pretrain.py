@@ -11,41 +11,32 @@ For several devices: torchrun --nproc-per-node 2 -m detnet pretrain …
 
 import argparse
 
-from detnet.cli.settings import (
-    add_options_argument,
-    add_run_arguments,
-    given_options,
-    given_settings,
-    require_place,
-    settle_config,
-)
+from detnet.cli.settings import add_run_arguments, asked_run
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the run's place and one option for each setting."""
-    from detnet.training.classification.config import PretrainConfig, presets
+    from detnet.training.classification.config import PretrainConfig
 
-    add_run_arguments(parser, PretrainConfig, presets(), leave_out=("backbone_options",))
-    add_options_argument(parser, "backbone_options")
+    add_run_arguments(parser, PretrainConfig)
 
 
 def run(args: argparse.Namespace) -> int:
     """Trains, and tells how it went."""
     from detnet.backbones import require_backbone
-    from detnet.training.classification.config import PretrainConfig, make_config, read_config
-    from detnet.training.settings import dump_config
+    from detnet.training.classification.config import PretrainConfig
 
-    changes = {**given_settings(args, PretrainConfig), **given_options(args, "backbone_options")}
-    config = settle_config(args, changes, make=make_config, read=read_config, dump=dump_config)
-    if config is None:
+    asked = asked_run(args, PretrainConfig)
+    if asked is None:
         return 0
-    place = require_place(args)
-    require_backbone(config.backbone)  # before torch is imported: a mistake is answered at once
+    require_backbone(asked.config.backbone)  # before torch is imported: answered at once
 
-    from detnet.cli.training import Watch, follow
+    from detnet.cli.progress import Screen
     from detnet.training.classification.train import pretrain, resume
 
-    def start(watch: Watch) -> bool:
-        return resume(place, watch=watch) if args.resume else pretrain(config, place, watch=watch)
-
-    return follow(start, again=f"detnet pretrain --resume {place}", as_json=args.json)
+    with Screen(again=f"detnet pretrain --resume {asked.folder}") as screen:
+        if asked.resume:
+            complete = resume(asked.folder, on_event=screen)
+        else:
+            complete = pretrain(asked.config, asked.folder, on_event=screen)
+    return screen.finish(complete, as_json=args.json)

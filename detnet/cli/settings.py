@@ -1,44 +1,55 @@
-"""The settings of a run as options of the command line, whatever the kind of run."""
+"""The settings of a run as options of the command line: one language for every kind of run."""
 
 import argparse
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic
 
 from detnet.errors import InputError
 from detnet.plugins import load_plugins
-from detnet.training.settings import Config, RunConfig, Settings, option_help
+from detnet.training.run_config import RunConfig
+from detnet.training.settings import (
+    RECORDED,
+    Config,
+    Settings,
+    dump_config,
+    make,
+    option_help,
+    presets,
+    read_config,
+)
+
+_MANY = "may be given several times, dots go deeper"
 
 
-def add_run_arguments(
-    parser: argparse.ArgumentParser,
-    kind: type[Settings],
-    presets: Mapping[str, Path],
-    *,
-    leave_out: Collection[str] = (),
-) -> None:
-    """Adds the run's place and one option for each setting.
+@dataclass(frozen=True)
+class Asked(Generic[Config]):
+    """What the command line asks for: a new run in a folder, or to go on with the one there."""
 
-    Args:
-        leave_out: settings that have an option of their own.
-    """
+    config: Config
+    folder: Path
+    resume: bool
+
+
+def add_run_arguments(parser: argparse.ArgumentParser, kind: type[Settings]) -> None:
+    """Adds the run's place and one option for each setting."""
     parser.add_argument("--output", metavar="RUN", help="folder for the new run")
     parser.add_argument("--resume", metavar="RUN", help="go on with the run in this folder")
-    parser.add_argument(
-        "--config", metavar="PRESET", help=f"a YAML file, or one of {', '.join(presets)}"
-    )
+    names = ", ".join(presets(kind.preset_folder))
+    parser.add_argument("--config", metavar="PRESET", help=f"a YAML file, or one of {names}")
     parser.add_argument("--print-config", action="store_true", help="print the settings and stop")
     parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
-    texts = option_help(kind)
-    defaults = kind()
+    texts, defaults = option_help(kind), kind()
     for entry in fields(kind):
-        if entry.name in ("plugins", *leave_out):
-            continue
         default = getattr(defaults, entry.name)
+        if entry.name in RECORDED:
+            continue
+        if isinstance(default, dict):
+            add_group_argument(parser, entry.name, texts[entry.name])
+            continue
         shown = "" if default in (None, "", []) else f" (default: {_shown(default)})"
         parser.add_argument(
-            f"--{entry.name.replace('_', '-')}",
+            _option(entry.name),
             dest=entry.name,
             default=argparse.SUPPRESS,
             nargs="+" if isinstance(default, list) else None,
@@ -47,110 +58,94 @@ def add_run_arguments(
         )
 
 
-def add_options_argument(parser: argparse.ArgumentParser, setting: str, *, help: str = "") -> None:
-    """Adds the option for single entries of a setting that holds several, by their names.
-
-    Args:
-        setting: whose name ends in "options", as detector_options.
-    """
-    text = help or f"one of {setting}; may be given several times"
+def add_group_argument(parser: argparse.ArgumentParser, setting: str, text: str) -> None:
+    """Adds the option for single entries of a setting that holds several, by their names."""
     parser.add_argument(
-        f"--{setting.removesuffix('s').replace('_', '-')}",
+        _option(setting),
+        dest=setting,
         action="append",
-        default=[],
+        default=argparse.SUPPRESS,
         metavar="NAME=VALUE",
-        help=text,
+        help=f"{text.rstrip('.')}; {_MANY}".replace("%", "%%"),
     )
 
 
-def given_options(args: argparse.Namespace, *settings: str) -> dict[str, dict[str, Any]]:
-    """What was given of `add_options_argument`, by setting; without those of which nothing was.
+def asked_run(args: argparse.Namespace, kind: type[Config]) -> Asked[Config] | None:
+    """Puts a run's settings together, or reads those of the run that is resumed.
+
+    Returns:
+        None where --print-config asks for no more than to see them.
+
+    Raises:
+        InputError: no such run or none named, options beside --resume, or settings that cannot be.
+    """
+    changes = given_settings(args, kind)
+    if args.resume:
+        from detnet.engine.runs import RunFolder
+
+        given = [name for name in ("output", "config") if getattr(args, name)]
+        given += sorted(changes.keys() - {"plugins"})
+        if given:
+            raise InputError(
+                "--resume goes on with the run's own settings; "
+                f"{_option(given[0])} cannot be changed"
+            )
+        config = read_config(kind, RunFolder.open(args.resume).config)
+        load_plugins(config.plugins)
+    else:
+        config = make(kind, args.config, changes)
+    if args.print_config:
+        print(dump_config(config.filled() if isinstance(config, RunConfig) else config), end="")
+        return None
+    if not args.resume and not args.output:
+        raise InputError("give --output RUN for a new run, or --resume RUN to go on with one")
+    return Asked(config, Path(args.resume or args.output), bool(args.resume))
+
+
+def given_settings(args: argparse.Namespace, kind: type[Settings]) -> dict[str, Any]:
+    """The settings given on the command line, their values read as YAML.
+
+    Raises:
+        InputError: an entry of a group without its value.
+    """
+    found: dict[str, Any] = {"plugins": args.plugins} if args.plugins else {}
+    defaults = kind()
+    for entry in fields(kind):
+        if entry.name in RECORDED or not hasattr(args, entry.name):
+            continue
+        if isinstance(getattr(defaults, entry.name), dict):
+            found[entry.name] = given_group(args, entry.name)
+        else:
+            found[entry.name] = _value(getattr(args, entry.name), entry.type)
+    return found
+
+
+def given_group(args: argparse.Namespace, setting: str) -> dict[str, Any]:
+    """What was given of `add_group_argument`.
 
     Raises:
         InputError: an entry without its value.
     """
-    found: dict[str, dict[str, Any]] = {}
-    for setting in settings:
-        name = setting.removesuffix("s")
-        for item in getattr(args, name):
-            key, equals, text = item.partition("=")
-            if not equals:
-                raise InputError(f"--{name.replace('_', '-')} {item}: write NAME=VALUE")
-            found.setdefault(setting, {})[key] = from_yaml(text)
+    found: dict[str, Any] = {}
+    for item in getattr(args, setting, ()):
+        name, equals, text = item.partition("=")
+        if not equals:
+            raise InputError(f"{_option(setting)} {item}: write NAME=VALUE")
+        *outer, last = name.replace("-", "_").split(".")
+        place = found
+        for part in outer:
+            place = place.setdefault(part, {})
+        place[last] = _from_yaml(text)
     return found
 
 
-def given_settings(args: argparse.Namespace, kind: type[Settings]) -> dict[str, Any]:
-    """The settings given on the command line, their values read as YAML."""
-    given = {
-        entry.name: _value(getattr(args, entry.name), entry.type)
-        for entry in fields(kind)
-        if entry.name != "plugins" and hasattr(args, entry.name)
-    }
-    return given | ({"plugins": args.plugins} if args.plugins else {})
+def _option(setting: str) -> str:
+    """detector_options -> --detector-option."""
+    name = setting.removesuffix("s") if setting.endswith("_options") else setting
+    return f"--{name.replace('_', '-')}"
 
 
-def refuse_changes(args: argparse.Namespace, changes: Mapping[str, Any]) -> None:
-    """Refuses settings beside --resume.
-
-    Raises:
-        InputError: naming the first.
-    """
-    given = [name for name in ("output", "config") if getattr(args, name)]
-    given += sorted(changes.keys() - {"plugins"})
-    if given:
-        option = given[0].replace("_", "-")
-        raise InputError(
-            f"--resume goes on with the run's own settings; --{option} cannot be changed"
-        )
-
-
-def settle_config(
-    args: argparse.Namespace,
-    changes: Mapping[str, Any],
-    *,
-    make: Callable[[str | None, Mapping[str, Any]], Config],
-    read: Callable[[Path], Config],
-    dump: Callable[[Config], str],
-) -> Config | None:
-    """Puts a run's settings together, or reads those of the run that is resumed.
-
-    Args:
-        changes: what the options say.
-        make, read, dump: of the kind of run.
-
-    Returns:
-        the settings; None where --print-config asks for no more than to see them.
-
-    Raises:
-        InputError: no such run, options beside --resume, or settings that cannot be.
-    """
-    if args.resume:
-        from detnet.engine.runs import RunFolder
-
-        refuse_changes(args, changes)
-        config = read(RunFolder.open(args.resume).config)
-    else:
-        config = make(args.config, changes)
-    load_plugins(config.plugins)
-    if args.print_config:
-        print(dump(config.filled() if isinstance(config, RunConfig) else config), end="")
-        return None
-    return config
-
-
-def require_place(args: argparse.Namespace) -> Path:
-    """The run's folder.
-
-    Raises:
-        InputError: none is given.
-    """
-    if not args.resume and not args.output:
-        raise InputError("give --output RUN for a new run, or --resume RUN to go on with one")
-    return Path(args.resume or args.output)
-
-
-def from_yaml(text: str) -> Any:
+def _from_yaml(text: str) -> Any:
     """Reads one value; what is no YAML stays text."""
     import yaml
 
@@ -163,8 +158,8 @@ def from_yaml(text: str) -> Any:
 
 def _value(value: str | list[str], kind: Any) -> Any:
     if isinstance(value, list):
-        return value if kind == list[str] else [from_yaml(item) for item in value]
-    return value if kind in (str, str | None) else from_yaml(value)
+        return value if kind == list[str] else [_from_yaml(item) for item in value]
+    return value if kind in (str, str | None) else _from_yaml(value)
 
 
 def _shown(default: Any) -> str:

@@ -10,7 +10,7 @@ import yaml
 from detnet.report.score_tables import Comparison
 from detnet.training.detection.config import TrainConfig, presets
 from detnet.training.published import FROM_SCRATCH, PUBLISHED, Published
-from detnet.training.settings import PAPERS_STRIDE
+from detnet.training.run_config import PAPERS_STRIDE
 
 # The detector's options that weights decide, and rules that every run says of itself; named here
 # since their own modules need torch.
@@ -39,6 +39,8 @@ _FREE = {
     "best_metric",
     "tensorboard",
     "plugins",
+    "preset",
+    "departures",
 }
 
 

@@ -4,20 +4,28 @@ Nothing here imports torch: `detnet search --help` answers at once.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
-
-import yaml
+from typing import Any, ClassVar, Literal
 
 from detnet.errors import InputError
-from detnet.files import write_text
 from detnet.training import settings
 from detnet.training.detection.config import fitting_options
-from detnet.training.settings import combine, option_help, read_source, typed
+from detnet.training.settings import Settings, absolute, dump_config, write_config
+
+__all__ = [
+    "OBJECTIVES",
+    "PHASES",
+    "SearchConfig",
+    "absolute",
+    "dump_config",
+    "make_config",
+    "presets",
+    "read_config",
+    "write_config",
+]
 
 PHASES = ("pretrain", "finetune", "search", "retrain")
-GROUPS = ("pretrain", "finetune", "retrain_pretrain", "retrain", "validate")
 OBJECTIVES = ("macs", "params", "latency_ms")
 
 _POSITIVE = (
@@ -29,7 +37,7 @@ _PLACES = ("data", "pretrain_data", "search_annotations", "search_images_folder"
 
 
 @dataclass(frozen=True)
-class SearchConfig:
+class SearchConfig(Settings):
     """Everything a search depends on; the defaults are DetNAS's, for COCO.
 
     Args:
@@ -87,9 +95,9 @@ class SearchConfig:
         retrain_pretrain: settings of the pre-training of networks alone.
         retrain: settings of the training of networks alone.
         validate: changes to those two, under pretrain and train, for `detnet search validate`.
-        plugins: modules imported before anything else, which register names of the user's own.
     """
 
+    preset_folder: ClassVar[str] = "search"
     data: str = ""
     pretrain_data: str = ""
     train_split: str = "train"
@@ -137,7 +145,6 @@ class SearchConfig:
     retrain_pretrain: dict[str, Any] = field(default_factory=dict)
     retrain: dict[str, Any] = field(default_factory=dict)
     validate: dict[str, Any] = field(default_factory=dict)
-    plugins: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         for name in _POSITIVE:
@@ -163,6 +170,23 @@ class SearchConfig:
         if changes:
             raise InputError(f"validate has pretrain and train in it, got {changes[0]!r}")
 
+    @classmethod
+    def fitting(cls, values: Mapping[str, Any], changes: Mapping[str, Any]) -> Mapping[str, Any]:
+        """A file's settings without the options that another detector than the file's has not."""
+        found = {**values}
+        if changes.get("detector", values.get("detector")) != values.get("detector"):
+            for group in ("finetune", "retrain"):
+                options = (values.get(group) or {}).get("detector_options")
+                if options:
+                    kept = fitting_options(options, str(changes["detector"]))
+                    found[group] = {**values[group], "detector_options": kept}
+        return found
+
+    def places(self) -> tuple[str, ...]:
+        """The settings that are paths."""
+        table = isinstance(self.space, str) and self.space.endswith((".yaml", ".yml", ".json"))
+        return (*_PLACES, "space") if table else _PLACES
+
     @property
     def by_classes(self) -> bool:
         """Whether candidates are scored as classifiers."""
@@ -171,44 +195,16 @@ class SearchConfig:
 
 def presets() -> dict[str, Path]:
     """The searches that come with the package, by name."""
-    return settings.presets("search")
-
-
-def setting_help() -> dict[str, str]:
-    """What each field of `SearchConfig` means."""
-    return option_help(SearchConfig)
+    return settings.presets(SearchConfig.preset_folder)
 
 
 def make_config(source: str | None, changes: Mapping[str, Any]) -> SearchConfig:
-    """Puts a search's settings together: the defaults, then a preset or file, then single changes.
-
-    Args:
-        source: a preset's name or a YAML file; None for the defaults alone.
-        changes: field -> value; the groups of settings are merged, all else is replaced.
+    """Puts a search's settings together, see `settings.make`.
 
     Raises:
         InputError: an unknown preset or field (with the nearest), a value of the wrong kind.
     """
-    values = read_source(source, presets()) if source else {}
-    other_detector = changes.get("detector", values.get("detector")) != values.get("detector")
-    together = combine(values, changes)
-    for group in GROUPS:
-        inherited = values.get(group) or {}
-        if group in ("finetune", "retrain") and source and other_detector:
-            inherited = _fitting(inherited, str(changes["detector"]))
-        if group in values or group in changes:
-            together[group] = merge(inherited, changes.get(group) or {})
-    return typed(SearchConfig, together, where=source or "options")
-
-
-def merge(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """A group's settings with some of them changed, those in options of its own one by one."""
-    inner = {
-        name: merge(values[name], change)
-        for name, change in changes.items()
-        if isinstance(change, Mapping) and isinstance(values.get(name), Mapping)
-    }
-    return combine(values, {**changes, **inner})
+    return settings.make(SearchConfig, source, changes)
 
 
 def read_config(path: Path) -> SearchConfig:
@@ -217,37 +213,4 @@ def read_config(path: Path) -> SearchConfig:
     Raises:
         InputError: not the settings of a search.
     """
-    values = read_source(str(path), {})
-    if "space" not in values:
-        raise InputError(f"{path}: the settings of another kind of run; searches have a space")
-    return typed(SearchConfig, values, where=str(path))
-
-
-def dump_config(config: SearchConfig) -> str:
-    """The settings as YAML, in the order of the fields."""
-    return yaml.safe_dump(asdict(config), sort_keys=False, allow_unicode=True)
-
-
-def write_config(config: SearchConfig, path: Path) -> None:
-    """Writes the settings with absolute paths, so that a search can be resumed from anywhere."""
-    write_text(path, dump_config(absolute(config)))
-
-
-def absolute(config: SearchConfig) -> SearchConfig:
-    """The settings with absolute paths."""
-    names = [*_PLACES, *(["space"] if _is_file(config.space) else [])]
-    places = {name: getattr(config, name) for name in names}
-    found: dict[str, Any] = {n: str(Path(text).resolve()) for n, text in places.items() if text}
-    return replace(config, **found)
-
-
-def _is_file(space: str | dict[str, Any]) -> bool:
-    return isinstance(space, str) and space.endswith((".yaml", ".yml", ".json"))
-
-
-def _fitting(group: Mapping[str, Any], detector: str) -> dict[str, Any]:
-    """A file's group without the options that another detector than the file's has not."""
-    options = group.get("detector_options") or {}
-    return (
-        {**group, "detector_options": fitting_options(options, detector)} if options else {**group}
-    )
+    return settings.read_config(SearchConfig, path)

@@ -238,7 +238,9 @@ def _carry_out(
 ) -> bool:
     if is_complete(folder):
         return True
-    return resume(folder, watch=watch) if _begun(folder) else start(config, folder, watch=watch)
+    return (
+        resume(folder, on_event=watch) if _begun(folder) else start(config, folder, on_event=watch)
+    )
 
 
 def _begun(folder: Path) -> bool:

@@ -135,7 +135,7 @@ def pretrain_supernet(
         run,
         lambda process: SupernetPretraining(config, process, sampler, left_out),
         resume=resume,
-        watch=watch,
+        on_event=watch,
     )
 
 
@@ -154,7 +154,7 @@ def finetune_supernet(
     Paper: Chen et al. 2019, arXiv:1903.10979, Section 3.1, step 2.
     """
     return run_task(
-        config, run, lambda p: SupernetFinetuning(config, p, sampler), resume=resume, watch=watch
+        config, run, lambda p: SupernetFinetuning(config, p, sampler), resume=resume, on_event=watch
     )
 
 

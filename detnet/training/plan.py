@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 from detnet.engine.optim import Schedule, scaled_lr
-from detnet.training.settings import RunConfig
+from detnet.training.run_config import RunConfig
 
 
 @dataclass(frozen=True)

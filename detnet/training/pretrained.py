@@ -28,7 +28,8 @@ from detnet.detectors.weights import (
 from detnet.errors import InputError
 from detnet.training.detection.config import TrainConfig
 from detnet.training.hub import find_weights
-from detnet.training.settings import PAPERS_STRIDE, SHA256
+from detnet.training.run_config import PAPERS_STRIDE
+from detnet.training.settings import SHA256
 
 
 def settle(config: TrainConfig, source: Source) -> tuple[TrainConfig, list[str]]:

@@ -23,9 +23,10 @@ from detnet.engine.runs import RunFolder
 from detnet.errors import InputError
 from detnet.plugins import load_plugins
 from detnet.training.plan import Plan, learning_rate, make_plan
-from detnet.training.run_state import Run, Watch, log, restore, save, tensorboard
+from detnet.training.run_config import RunConfig
+from detnet.training.run_state import OnEvent, Run, log, restore, save, tensorboard
 from detnet.training.selection import evaluate_and_keep
-from detnet.training.settings import RunConfig, write_config
+from detnet.training.settings import write_config
 from detnet.training.task import Task
 
 
@@ -35,7 +36,7 @@ def run_task(
     make_task: Callable[[Process], Task],
     *,
     resume: bool,
-    watch: Watch,
+    on_event: OnEvent,
 ) -> bool:
     """Starts a run in a new folder, or goes on with the one there.
 
@@ -43,7 +44,7 @@ def run_task(
         config: its settings; the run's own when resumed.
         output: the folder, which must hold no run unless it is resumed.
         make_task: reads the data, given this process's place.
-        watch: called with each event: "note", "start", "progress" (a step), "evaluation", "end".
+        on_event: called with each event: "note", "start", "progress" (a step), "evaluation", "end".
 
     Returns:
         True when the run is complete, False when it was interrupted and can be resumed.
@@ -57,7 +58,7 @@ def run_task(
     process = distributed.setup(None if config.device == "auto" else config.device)
     try:
         with Interrupt() as interrupt:
-            run = _prepare(config, output, process, make_task, resume=resume, watch=watch)
+            run = _prepare(config, output, process, make_task, resume=resume, on_event=on_event)
             try:
                 if resume:
                     restore(run)
@@ -75,11 +76,11 @@ def _prepare(
     make_task: Callable[[Process], Task],
     *,
     resume: bool,
-    watch: Watch,
+    on_event: OnEvent,
 ) -> Run:
     """Reads the data and builds everything before the folder is made: a mistake leaves no run."""
-    quiet: Watch = lambda event: None  # noqa: E731  other processes have nothing to say
-    watch = watch if process.main else quiet
+    quiet: OnEvent = lambda event: None  # noqa: E731  other processes have nothing to say
+    on_event = on_event if process.main else quiet
     torch.manual_seed(config.seed)
     task = make_task(process)
     plan = make_plan(config, task.batches_per_epoch)
@@ -91,7 +92,7 @@ def _prepare(
     model.to(process.device).to(memory_format=torch.channels_last)
     lr, origin = learning_rate(config)
     for note in [*task.source.notes, *notes, origin]:
-        watch({"event": "note", "text": note})
+        on_event({"event": "note", "text": note})
     optimizer = sgd(
         model,
         lr=lr,
@@ -104,7 +105,7 @@ def _prepare(
     )
     ema = Ema(model, config.ema) if config.ema else None
     folder = RunFolder.open(output) if resume else _new_folder(config, output, process)
-    run = Run(config, folder, process, task, plan, model, optimizer, ema, watch)
+    run = Run(config, folder, process, task, plan, model, optimizer, ema, on_event)
     # Models draw from the global generators in training: each process its own streams.
     own = int(np.random.SeedSequence((config.seed, process.rank)).generate_state(1)[0])
     for seed in (torch.manual_seed, np.random.seed, random.seed):
@@ -173,7 +174,7 @@ def _take_steps(run: Run, interrupt: Interrupt) -> None:
             if step.iteration % config.log_every == 0 or step.iteration == plan.total:
                 log(run, board, event)
                 _look(run)
-            run.watch({**event, "event": "progress"})
+            run.on_event({**event, "event": "progress"})
             if evaluated:
                 evaluate_and_keep(run, board)
             now = time.perf_counter()
@@ -189,7 +190,7 @@ def _look(run: Run) -> None:
     """Passes on what the data have to say for themselves."""
     for text in run.task.look():
         log(run, None, {"event": "note", "iteration": run.progress.iteration, "text": text})
-        run.watch({"event": "note", "text": text})
+        run.on_event({"event": "note", "text": text})
 
 
 def _guarded(run: Run, steps: Iterator[Step]) -> Iterator[Step]:
@@ -200,7 +201,7 @@ def _guarded(run: Run, steps: Iterator[Step]) -> Iterator[Step]:
         save(run)
         names = run.task.names_of(error.image_ids)
         log(run, None, {"event": "failure", "iteration": error.iteration, "images": names})
-        run.watch({"event": "note", "text": f"images of the batch: {', '.join(names)}"})
+        run.on_event({"event": "note", "text": f"images of the batch: {', '.join(names)}"})
         raise
     except InputError:  # an image that cannot be read; other processes cannot be asked to save now
         if run.process.world_size == 1:
@@ -223,11 +224,11 @@ def _finish(run: Run) -> None:
     }
     if run.folder.end() is not None:
         text = f"{run.folder.path} is complete at iteration {progress.iteration}"
-        run.watch({"event": "note", "text": text})
+        run.on_event({"event": "note", "text": text})
         return
     run.task.save_model(run.folder.model, run.model, run.ema.model_state() if run.ema else None)
     log(run, None, event)
-    run.watch(event)
+    run.on_event(event)
 
 
 def _step_event(step: Step, plan: Plan) -> dict[str, Any]:
@@ -246,7 +247,7 @@ def _step_event(step: Step, plan: Plan) -> dict[str, Any]:
 
 
 def _announce(run: Run) -> None:
-    run.watch(
+    run.on_event(
         {
             "event": "start",
             "iteration": run.progress.iteration,

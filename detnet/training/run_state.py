@@ -17,10 +17,11 @@ from detnet.errors import InputError
 from detnet.kinds import MISTAKES
 from detnet.training.plan import Plan
 from detnet.training.run_checks import require_average, require_optimizer, require_parts
-from detnet.training.settings import RunConfig
+from detnet.training.run_config import RunConfig
 from detnet.training.task import Task
 
-Watch = Callable[[dict[str, Any]], None]
+OnEvent = Callable[[dict[str, Any]], None]
+Watch = OnEvent  # its name in search
 
 
 @dataclass
@@ -47,7 +48,7 @@ class Run:
     model: nn.Module
     optimizer: torch.optim.Optimizer
     ema: Ema | None
-    watch: Watch
+    on_event: OnEvent
     progress: Progress = field(default_factory=Progress)
 
     @property
@@ -96,7 +97,7 @@ def restore(run: Run) -> None:
     if not run.folder.last.exists():
         if run.process.main:
             run.folder.cut_metrics(0)
-        run.watch({"event": "note", "text": "no checkpoint yet: the run begins anew"})
+        run.on_event({"event": "note", "text": "no checkpoint yet: the run begins anew"})
         return
     state = checkpoint.load(run.folder.last)
     try:

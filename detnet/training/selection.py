@@ -31,7 +31,7 @@ def evaluate_and_keep(run: Run, board: Any) -> None:
         "seconds": time.perf_counter() - began,
     }
     log(run, board, event)
-    run.watch(event)
+    run.on_event(event)
 
 
 def _note_score(run: Run, score: float | None) -> bool:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from detnet.engine.distributed import Process
 from detnet.engine.loop import Batch
 from detnet.errors import InputError
-from detnet.training.settings import RunConfig
+from detnet.training.run_config import RunConfig
 
 
 @dataclass(frozen=True)

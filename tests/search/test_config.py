@@ -15,14 +15,14 @@ from detnet.search.config import (
     make_config,
     presets,
     read_config,
-    setting_help,
     write_config,
 )
+from detnet.training.settings import option_help
 from tests.search.small_search import SPACE
 
 
 def test_every_setting_is_explained() -> None:
-    assert set(setting_help()) == {entry.name for entry in fields(SearchConfig)}
+    assert set(option_help(SearchConfig)) == {entry.name for entry in fields(SearchConfig)}
 
 
 def test_the_issues_searches_are_there() -> None:

@@ -248,7 +248,7 @@ def test_a_detection_recipe_takes_a_step(name: str, scenes: Path, tmp_path: Path
         save_model(tmp_path / "begin.safetensors", calm(model))
         changes["weights"] = str(tmp_path / "begin.safetensors")
         config = detection.make_config(name, changes)
-    assert detect.train(config, tmp_path / "run", watch=lambda event: None)
+    assert detect.train(config, tmp_path / "run", on_event=lambda event: None)
     (step,) = steps_of(tmp_path / "run")
     assert np.isfinite(step["loss"])
     assert (tmp_path / "run" / "best.safetensors").exists()
@@ -267,6 +267,6 @@ def test_a_pretraining_recipe_takes_a_step(name: str, tmp_path: Path) -> None:
                 Image.fromarray(pixels).save(folder / f"{index}.jpg")
     changes = {**ONE_STEP, "data": str(tmp_path / "data"), "image_size": 32}
     config = pretraining.make_config(name, changes)
-    assert pretrain.pretrain(config, tmp_path / "run", watch=lambda event: None)
+    assert pretrain.pretrain(config, tmp_path / "run", on_event=lambda event: None)
     (step,) = steps_of(tmp_path / "run")
     assert np.isfinite(step["loss"])

@@ -42,7 +42,7 @@ def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Eve
     options = {**TINY["detector_options"], "score_threshold": 0.0, "max_detections": 20}
     changes = {**TINY, **KEYPOINTS, "iterations": 2, "detector_options": options}
     folder, events = tmp_path_factory.mktemp("runs") / "run", Events()
-    assert train(make_config(None, {"data": str(data), **changes}), folder, watch=events.append)
+    assert train(make_config(None, {"data": str(data), **changes}), folder, on_event=events.append)
     return folder, events
 
 
@@ -127,10 +127,12 @@ def test_keypoints_asked_of_data_without(scenes: Path, tiny: TrainConfig, tmp_pa
     with pytest.raises(
         InputError, match=r"instances_train.json: has no keypoints.*'disk'"
     ) as error:
-        train(config, tmp_path / "run", watch=lambda event: None)
+        train(config, tmp_path / "run", on_event=lambda event: None)
     assert "\n" not in str(error.value)
     with pytest.raises(InputError, match="keypoints_AP"):  # a measure that a box detector lacks
-        train(replace(tiny, best_metric="keypoints_AP"), tmp_path / "b", watch=lambda event: None)
+        train(
+            replace(tiny, best_metric="keypoints_AP"), tmp_path / "b", on_event=lambda event: None
+        )
 
 
 def test_cocos_own_file_of_keypoints_is_found(data: Path, tmp_path: Path) -> None:
@@ -166,7 +168,7 @@ def test_a_short_training_learns_keypoints(tmp_path: Path) -> None:
     changes = {"data": str(tmp_path / "data"), "workers": 0, "device": "cpu", **SHORTER}
     events = Events()
     config = make_config("small_keypoints", changes)
-    assert train(config, tmp_path / "run", watch=events.append)
+    assert train(config, tmp_path / "run", on_event=events.append)
     (found,) = (event for event in events if event["event"] == "evaluation")
     assert found["AP50"] > 0.2 and found["keypoints_AP50"] > 0.02
     assert _likeness(tmp_path / "run" / "model.safetensors", tmp_path / "data") > 0.4

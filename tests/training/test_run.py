@@ -19,7 +19,7 @@ from detnet.engine.loop import NonFiniteLoss
 from detnet.engine.runs import RunFolder
 from detnet.errors import InputError
 from detnet.training.run import run_task
-from detnet.training.run_state import Watch
+from detnet.training.run_state import OnEvent
 from tests.engine.toy import BLACK, FLAT
 from tests.training.toy_task import CONFIG, PER_EPOCH, ToyTask, carry_out, different, events_of
 
@@ -30,14 +30,14 @@ class Killed(Exception):
     """Nothing is saved on the way out."""
 
 
-def at(kind: str, iteration: int, what: Any) -> Watch:
+def at(kind: str, iteration: int, what: Any) -> OnEvent:
     """Does something at one event."""
 
-    def watch(event: Event) -> None:
+    def on_event(event: Event) -> None:
         if event["event"] == kind and event["iteration"] == iteration:
             what()
 
-    return watch
+    return on_event
 
 
 def die() -> None:
@@ -55,7 +55,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_what_happened_is_told_and_written(whole: Path, tmp_path: Path) -> None:
     told: list[Event] = []
-    assert carry_out(tmp_path / "run", watch=told.append)[0]
+    assert carry_out(tmp_path / "run", on_event=told.append)[0]
     assert different(tmp_path / "run", whole) == []
     steps = ["progress"] * PER_EPOCH
     assert [event["event"] for event in told] == [
@@ -91,7 +91,7 @@ def test_what_is_logged_and_saved_when(tmp_path: Path) -> None:
             saved.append((event["iteration"], progress["iteration"]))
 
     changes = {"log_every": 3, "checkpoint_every": 3, "evaluate_every": 0.5, "iterations": 7}
-    carry_out(tmp_path / "run", watch=look, changes=changes)
+    carry_out(tmp_path / "run", on_event=look, changes=changes)
     events = events_of(tmp_path / "run")
     assert [e["iteration"] for e in events if e["event"] == "step"] == [3, 6, 7]
     assert [e["iteration"] for e in events if e["event"] == "evaluation"] == [2, 4, 6, 7]
@@ -106,7 +106,7 @@ def test_a_killed_run_comes_to_the_same_bits(after: int, accumulate: int, tmp_pa
     assert carry_out(tmp_path / "whole", changes=changes)[0]
     run = tmp_path / "run"
     with pytest.raises(Killed):
-        carry_out(run, watch=at("progress", after, die), changes=changes)
+        carry_out(run, on_event=at("progress", after, die), changes=changes)
     assert not (run / "model.safetensors").exists()
     torch.rand(3)  # other work in between
     complete, task = carry_out(run, resume=True, changes=changes)
@@ -120,7 +120,7 @@ def test_a_killed_run_comes_to_the_same_bits(after: int, accumulate: int, tmp_pa
 def test_a_signal_ends_it_between_two_steps(whole: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     stop = at("progress", 3, lambda: os.kill(os.getpid(), signal.SIGTERM))
-    assert carry_out(run, watch=stop)[0] is False
+    assert carry_out(run, on_event=stop)[0] is False
     assert load(run / "last.ckpt")["progress"]["iteration"] == 3
     assert events_of(run)[-1]["event"] == "step"
     complete, task = carry_out(run, resume=True)
@@ -130,14 +130,14 @@ def test_a_signal_ends_it_between_two_steps(whole: Path, tmp_path: Path) -> None
 
 def test_a_signal_at_the_last_step_still_finishes(whole: Path, tmp_path: Path) -> None:
     stop = at("progress", 8, lambda: os.kill(os.getpid(), signal.SIGTERM))
-    assert carry_out(tmp_path / "run", watch=stop)[0] is True
+    assert carry_out(tmp_path / "run", on_event=stop)[0] is True
     assert different(tmp_path / "run", whole) == []
 
 
 def test_a_kill_at_the_very_end_is_made_good(whole: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     with pytest.raises(Killed):
-        carry_out(run, watch=at("evaluation", 8, die))  # before the last checkpoint
+        carry_out(run, on_event=at("evaluation", 8, die))  # before the last checkpoint
     assert carry_out(run, resume=True)[0]
     assert different(run, whole) == []
     lines = (run / "metrics.jsonl").read_text().splitlines(keepends=True)
@@ -152,7 +152,7 @@ def test_a_kill_at_the_very_end_is_made_good(whole: Path, tmp_path: Path) -> Non
 def test_a_complete_run_is_left_as_it_is(whole: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in whole.glob("[!.]*")}
     told: list[Event] = []
-    complete, task = carry_out(whole, resume=True, watch=told.append)
+    complete, task = carry_out(whole, resume=True, on_event=told.append)
     assert complete and task.prepared == []
     assert told[-1]["text"] == f"{whole} is complete at iteration 8"
     assert {path: path.stat().st_mtime_ns for path in whole.glob("[!.]*")} == before
@@ -167,7 +167,7 @@ def test_one_process_at_a_time(tmp_path: Path) -> None:
         refused.append(str(caught.value))
 
     with pytest.raises(Killed):
-        carry_out(run, watch=lambda e: (at("progress", 4, second)(e), at("progress", 5, die)(e)))
+        carry_out(run, on_event=lambda e: (at("progress", 4, second)(e), at("progress", 5, die)(e)))
     assert len(refused) == 1
     assert carry_out(run, resume=True)[0]  # however it ended, the lock is gone
 
@@ -200,7 +200,7 @@ def test_a_loss_that_is_not_finite_keeps_the_state_before_it(
 ) -> None:
     run, told = tmp_path / "run", list[Event]()
     with pytest.raises(NonFiniteLoss) as caught:
-        carry_out(run, kinds={5: kind}, watch=told.append)
+        carry_out(run, kinds={5: kind}, on_event=told.append)
     assert caught.value.iteration == 6
     assert load(run / "last.ckpt")["progress"]["iteration"] == 5  # not one of those saved anyway
     names = [f"{500 + n}.jpg" for n in range(4)]
@@ -233,7 +233,7 @@ def test_the_best_model_is_kept_and_not_the_last(tmp_path: Path) -> None:
     run, told = tmp_path / "run", list[Event]()
     changes = {"evaluate_every": 0.5}
     scores = [None, 0.3, 0.5, 0.5]
-    _, task = carry_out(run, judge=judging(scores), changes=changes, watch=told.append)
+    _, task = carry_out(run, judge=judging(scores), changes=changes, on_event=told.append)
     evaluations = [event for event in told if event["event"] == "evaluation"]
     assert [event["best"] for event in evaluations] == [False, True, True, False]
     assert [event["score"] for event in evaluations] == scores
@@ -251,7 +251,7 @@ def test_the_best_model_is_kept_and_not_the_last(tmp_path: Path) -> None:
 def test_the_averages_are_judged_and_the_weights_come_back(whole: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     stop = at("evaluation", 4, lambda: os.kill(os.getpid(), signal.SIGTERM))
-    assert carry_out(run, watch=stop)[0] is False
+    assert carry_out(run, on_event=stop)[0] is False
     state = load(run / "last.ckpt")
     for name, value in load_file(run / "best.safetensors").items():
         assert torch.equal(value, state["ema"]["average"][name]), name
@@ -267,7 +267,7 @@ def test_evaluations_that_get_no_better_stop_it(tmp_path: Path) -> None:
     run, told = tmp_path / "run", list[Event]()
     changes = {"iterations": 80, "patience": 2}
     scores = [0.1, 0.4, 0.4, 0.5, 0.2, None]
-    assert carry_out(run, judge=judging(scores), changes=changes, watch=told.append)[0]
+    assert carry_out(run, judge=judging(scores), changes=changes, on_event=told.append)[0]
     end = told[-1]
     assert end["event"] == "end" and end["stopped_early"] and end["iteration"] == 6 * PER_EPOCH
     assert (end["best"], end["best_iteration"]) == (0.5, 4 * PER_EPOCH)
@@ -279,10 +279,10 @@ def test_how_long_it_was_no_better_outlives_a_kill(tmp_path: Path) -> None:
     run, changes = tmp_path / "run", {"iterations": 80, "patience": 2}
     with pytest.raises(Killed):
         judge = judging([0.5, 0.4])
-        carry_out(run, judge=judge, changes=changes, watch=at("progress", 10, die))
+        carry_out(run, judge=judge, changes=changes, on_event=at("progress", 10, die))
     told: list[Event] = []
     judge = judging([0.4])
-    assert carry_out(run, resume=True, judge=judge, changes=changes, watch=told.append)[0]
+    assert carry_out(run, resume=True, judge=judge, changes=changes, on_event=told.append)[0]
     assert told[-1]["stopped_early"] and told[-1]["iteration"] == 3 * PER_EPOCH
     assert (told[-1]["best"], told[-1]["best_iteration"]) == (0.5, PER_EPOCH)
     assert told[-1]["seconds"] > 0
@@ -314,7 +314,7 @@ def test_a_model_that_settles_its_settings_writes_them(tmp_path: Path) -> None:
 
     run_task(
         CONFIG, tmp_path / "run", lambda process: Settling(CONFIG, process), resume=False,
-        watch=lambda event: None,
+        on_event=lambda event: None,
     )  # fmt: skip
     assert "stride_in: 3x3" in RunFolder.open(tmp_path / "run").config.read_text()
     assert (tmp_path / "run" / "environment.json").is_file()

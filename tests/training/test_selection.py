@@ -68,7 +68,7 @@ def make_run(tmp_path: Path, config: TrainConfig, task: Scripted, heard: list[An
         model=model,
         optimizer=sgd(model, lr=0.1),
         ema=Ema(model, config.ema) if config.ema else None,
-        watch=heard.append,
+        on_event=heard.append,
     )
 
 

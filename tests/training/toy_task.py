@@ -15,8 +15,8 @@ from detnet.engine.distributed import Process, all_gather
 from detnet.engine.loop import Batch
 from detnet.errors import InputError
 from detnet.training.run import run_task
-from detnet.training.run_state import Watch
-from detnet.training.settings import RunConfig
+from detnet.training.run_config import RunConfig
+from detnet.training.run_state import OnEvent
 from detnet.training.task import Measured, Source, Task, batch_per_process
 from tests.engine.toy import WELL, Toy, batch
 
@@ -129,7 +129,7 @@ def carry_out(
     folder: Path,
     *,
     resume: bool = False,
-    watch: Watch = lambda event: None,
+    on_event: OnEvent = lambda event: None,
     changes: dict[str, Any] | None = None,
     **options: Any,
 ) -> tuple[bool, ToyTask]:
@@ -141,7 +141,7 @@ def carry_out(
         return made[0]
 
     config = replace(CONFIG, **(changes or {}))
-    complete = run_task(config, folder, make_task, resume=resume, watch=watch)
+    complete = run_task(config, folder, make_task, resume=resume, on_event=on_event)
     return complete, made[0]
 
 

@@ -93,7 +93,7 @@ def interrupted(run: Path, process: Process) -> dict[str, Any]:
         if event["event"] == "progress" and event["iteration"] == 5:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    complete, _ = carry_out(run, watch=stop, changes=FREQUENT)
+    complete, _ = carry_out(run, on_event=stop, changes=FREQUENT)
     assert not complete
     complete, task = carry_out(run, resume=True, changes=FREQUENT)
     assert complete
@@ -118,7 +118,7 @@ def train_on_few_objects(run: Path, scenes: Path) -> bool:
     sparse.write_text(json.dumps(truth))
     config = make_config(None, {"data": str(scenes), **TINY, "iterations": 4})
     config = replace(config, train_annotations=str(sparse), train_images=str(scenes / "train"))
-    return train(config, run, watch=lambda event: None)
+    return train(config, run, on_event=lambda event: None)
 
 
 def main(folder: Path, scenes: Path, pictures: Path) -> None:

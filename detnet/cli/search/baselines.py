@@ -17,7 +17,6 @@ that share the folder, each process takes the next network that nobody is at.
 import argparse
 import json
 from pathlib import Path
-from typing import Any
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,26 +45,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Trains, and tells the table and the differences."""
-    from detnet.cli.training import Watch, follow
+    from detnet.cli.progress import Screen
     from detnet.search.standalone.baselines import baselines
     from detnet.search.standalone.text import format_baselines
 
-    found: dict[str, Any] = {}
-
-    def start(watch: Watch) -> bool:
-        result = baselines(
+    with Screen(again=_again(args)) as screen:
+        found = baselines(
             args.run,
             random=args.random,
             seeds=args.seeds,
             within=args.within,
             share_pretraining=args.share_pretraining,
-            watch=watch,
+            watch=screen,
         )
-        found.update(result or {})
-        return result is not None
-
-    code = follow(start, again=_again(args))
-    if code == 0:
+    code = screen.finish(found is not None)
+    if found is not None:
         print(json.dumps(found, allow_nan=False) if args.json else format_baselines(found))
     return code
 

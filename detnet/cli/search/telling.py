@@ -1,29 +1,28 @@
-"""The events of a search in words, for the screen that shows trainings."""
+"""The events of a search on the screen that shows trainings."""
 
-from collections.abc import Callable
 from typing import Any
 
-Watch = Callable[[dict[str, Any]], None]
+from detnet.cli.progress import Screen
 
 
-def in_words(watch: Watch) -> Watch:
-    """Turns the events of a search's worker into notes, and passes on all others."""
+class SearchScreen(Screen):
+    """Tells of a search's generations and candidates, too."""
 
-    def tell(event: dict[str, Any]) -> None:
-        texts = {"generation": _generation, "candidate": _candidate}
-        if event["event"] in texts:
-            event = {"event": "note", "text": texts[event["event"]](event)}
-        watch(event)
+    def _generation(self, event: dict[str, Any]) -> None:
+        self._note({"text": generation_text(event)})
 
-    return tell
+    def _candidate(self, event: dict[str, Any]) -> None:
+        self._note({"text": candidate_text(event)})
 
 
-def _generation(event: dict[str, Any]) -> str:
+def generation_text(event: dict[str, Any]) -> str:
+    """A new generation in words."""
     count = event.get("candidates")
     return f"generation {event['generation']}" + (f": {count} candidates" if count else "")
 
 
-def _candidate(event: dict[str, Any]) -> str:
+def candidate_text(event: dict[str, Any]) -> str:
+    """A scored or failed candidate in words."""
     where = f"candidate {event['settled']} of {event['candidates']}"
     costs = f"{event['costs']['macs'] / 1e6:.1f} M multiply-adds"
     if event["state"] == "done":

@@ -16,7 +16,6 @@ that share the folder, each process takes the next network that nobody is at.
 import argparse
 import json
 from pathlib import Path
-from typing import Any
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,21 +42,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Scores, trains, and tells how the two agree."""
-    from detnet.cli.training import Watch, follow
+    from detnet.cli.progress import Screen
     from detnet.search.standalone.text import format_ranking
     from detnet.search.standalone.validate import validate
 
-    found: dict[str, Any] = {}
-
-    def start(watch: Watch) -> bool:
-        result = validate(
-            args.run, count=args.count, seed=args.seed, ways=args.scoring, watch=watch
+    with Screen(again=f"detnet search validate {args.run}{_options(args)}") as screen:
+        found = validate(
+            args.run, count=args.count, seed=args.seed, ways=args.scoring, watch=screen
         )
-        found.update(result or {})
-        return result is not None
-
-    code = follow(start, again=f"detnet search validate {args.run}{_options(args)}")
-    if code == 0:
+    code = screen.finish(found is not None)
+    if found is not None:
         print(json.dumps(found, allow_nan=False) if args.json else format_ranking(found))
     return code
 

@@ -27,16 +27,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Scores candidates until the search is over or this worker is stopped."""
-    from detnet.cli.search.telling import in_words
-    from detnet.cli.training import Watch, follow
+    from detnet.cli.search.telling import SearchScreen
     from detnet.search.phases import join
-
-    def start(watch: Watch) -> bool:
-        return join(args.run, storage=args.storage, watch=in_words(watch))
 
     # A URL may hold a password, so it is not shown again.
     storage = " --storage URL" if args.storage else ""
-    code = follow(start, again=f"detnet search worker {args.run}{storage}")
+    with SearchScreen(again=f"detnet search worker {args.run}{storage}") as screen:
+        over = join(args.run, storage=args.storage, watch=screen)
+    code = screen.finish(over)
     if code == 0:
         print(f"the search is over; go on with: detnet search --resume {args.run}")
     return code

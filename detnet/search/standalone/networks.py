@@ -9,14 +9,14 @@ import torch
 
 from detnet.backbones.spaces.space import Space, parse_path
 from detnet.errors import InputError
-from detnet.search.config import SearchConfig, merge
+from detnet.search.config import SearchConfig
 from detnet.search.costs.constraints import Constraints, Costs
 from detnet.search.run import SearchRun, open_config
 from detnet.search.standalone.training import Alone
 from detnet.search.trainings import retrain_config, retrain_pretrain_config
 from detnet.training.classification.config import PretrainConfig
 from detnet.training.detection.config import TrainConfig
-from detnet.training.settings import typed
+from detnet.training.settings import combine, typed
 
 # What may differ between two trainings of the same budget.
 _PLACES = {"data", "weights", "backbone_options", "seed", "device", "workers"}
@@ -113,7 +113,7 @@ def _changed(config: Any, changes: Mapping[str, Any] | None) -> Any:
     if not changes:
         return config
     values = {entry.name: getattr(config, entry.name) for entry in fields(config)}
-    return typed(type(config), merge(values, changes), where="validate")
+    return typed(type(config), combine(values, changes), where="validate")
 
 
 def budget_of(network: Alone) -> dict[str, Any]:

@@ -20,8 +20,8 @@ from detnet.training.detection.evaluate import evaluate_file
 from detnet.training.detection.splits import find_val
 from detnet.training.detection.train import resume as resume_training
 from detnet.training.detection.train import train
+from detnet.training.run_config import RunConfig
 from detnet.training.run_state import Watch
-from detnet.training.settings import RunConfig
 
 SCORES = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 
@@ -137,11 +137,11 @@ def _carry_out(
             raise Busy
     watch({"event": "note", "text": f"{folder}"})
     if run.last.exists():
-        return resume(folder, watch=watch)
+        return resume(folder, on_event=watch)
     # Without a checkpoint nothing is lost by beginning anew, and a kill may have cut the settings.
     for path in (run.config, run.metrics):
         path.unlink(missing_ok=True)
-    return start(config, folder, watch=watch)
+    return start(config, folder, on_event=watch)
 
 
 def _measured(network: Alone, config: TrainConfig, stop: Callable[[], bool]) -> dict[str, Any]:

@@ -6,12 +6,12 @@ The defaults are the ResNeXt recipe, by which DetNet's paper pre-trains.
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from detnet.backbones.colours import PIXEL_MEAN, PIXEL_STD
 from detnet.errors import InputError
 from detnet.training import settings
-from detnet.training.settings import RunConfig
+from detnet.training.run_config import RunConfig
 
 SMALLEST_IMAGE = 32  # pixels: the coarsest stride of the backbones
 
@@ -37,6 +37,7 @@ class PretrainConfig(RunConfig):
         best_metric: score of which the best model is kept, top1 or top5.
     """
 
+    preset_folder: ClassVar[str] = "pretrain"
     norm: Literal["batch", "sync"] = "batch"
     image_size: int = 224
     test_short_side: int | None = None
@@ -93,24 +94,22 @@ class PretrainConfig(RunConfig):
 
 def presets() -> dict[str, Path]:
     """The recipes of pre-training that come with the package, by name."""
-    return settings.presets("pretrain")
+    return settings.presets(PretrainConfig.preset_folder)
 
 
 def make_config(source: str | None, changes: Mapping[str, Any]) -> PretrainConfig:
-    """Puts a run's settings together: the defaults, then a preset or file, then single changes.
-
-    Args:
-        source: a preset's name or a YAML file; None for the defaults alone.
-        changes: field -> value.
+    """Puts a run's settings together, see `settings.make`.
 
     Raises:
         InputError: an unknown preset or field (with the nearest), a value of the wrong kind.
     """
-    values = settings.read_source(source, presets()) if source else {}
-    together = settings.combine(values, changes)
-    return settings.typed(PretrainConfig, together, where=source or "options")
+    return settings.make(PretrainConfig, source, changes)
 
 
 def read_config(path: Path) -> PretrainConfig:
-    """Reads the settings that a classification run wrote into its folder."""
-    return settings.read_file(PretrainConfig, path)
+    """Reads the settings that a classification run wrote into its folder.
+
+    Raises:
+        InputError: not settings, or those of another kind of run.
+    """
+    return settings.read_config(PretrainConfig, path)

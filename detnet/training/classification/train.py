@@ -31,28 +31,28 @@ from detnet.training.classification.evaluate import (
 from detnet.training.classification.network import as_built, describe, make_classifier
 from detnet.training.plan import make_plan
 from detnet.training.run import run_task
-from detnet.training.run_state import Watch
+from detnet.training.run_state import OnEvent
 from detnet.training.task import Measured, Source, Task, batch_per_process, require_metric
 
 Split = ImageFolder | ShardedImages
 
 
-def pretrain(config: PretrainConfig, output: Path, *, watch: Watch) -> bool:
+def pretrain(config: PretrainConfig, output: Path, *, on_event: OnEvent) -> bool:
     """Starts a run in a new folder; see `detnet.training.run.run_task`."""
-    return _run(config, output, resume=False, watch=watch)
+    return _run(config, output, resume=False, on_event=on_event)
 
 
-def resume(output: Path, *, watch: Watch) -> bool:
+def resume(output: Path, *, on_event: OnEvent) -> bool:
     """Goes on with the run in a folder, to the same bits as if it had never stopped."""
     config = read_config(RunFolder.open(output).config)
-    return _run(config, output, resume=True, watch=watch)
+    return _run(config, output, resume=True, on_event=on_event)
 
 
-def _run(config: PretrainConfig, output: Path, *, resume: bool, watch: Watch) -> bool:
+def _run(config: PretrainConfig, output: Path, *, resume: bool, on_event: OnEvent) -> bool:
     def make_task(process: Process) -> Task:
         return PretrainTask(config, process)
 
-    return run_task(config, output, make_task, resume=resume, watch=watch)
+    return run_task(config, output, make_task, resume=resume, on_event=on_event)
 
 
 class PretrainTask(Task):

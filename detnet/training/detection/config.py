@@ -11,14 +11,14 @@ from typing import Any, Literal
 from detnet.errors import InputError
 from detnet.tables import unknown_name
 from detnet.training import settings
-from detnet.training.settings import RunConfig, dump_config, presets, write_config
+from detnet.training.run_config import RunConfig
+from detnet.training.settings import dump_config, write_config
 
 __all__ = [
     "TrainConfig",
     "dump_config",
     "fitting_options",
     "make_config",
-    "option_help",
     "presets",
     "read_config",
     "write_config",
@@ -80,6 +80,15 @@ class TrainConfig(RunConfig):
         self.check_shares("flip_vertical")
         self.check_not_negative("repeat_threshold")
 
+    @classmethod
+    def fitting(cls, values: Mapping[str, Any], changes: Mapping[str, Any]) -> Mapping[str, Any]:
+        """A file's settings without the options that another detector has not."""
+        found = {**values}
+        options = values.get("detector_options")
+        if options and changes.get("detector", values.get("detector")) != values.get("detector"):
+            found["detector_options"] = fitting_options(options, str(changes["detector"]))
+        return found
+
     def default_length(self) -> dict[str, float]:
         return {"iterations": 180_000}  # the paper's
 
@@ -91,28 +100,27 @@ class TrainConfig(RunConfig):
         return ("data", *annotated, "weights")
 
 
-def option_help() -> dict[str, str]:
-    """What each field of `TrainConfig` means."""
-    return settings.option_help(TrainConfig)
+def presets() -> dict[str, Path]:
+    """The recipes of detectors that come with the package, by name."""
+    return settings.presets(TrainConfig.preset_folder)
 
 
 def make_config(source: str | None, changes: Mapping[str, Any]) -> TrainConfig:
-    """Puts a run's settings together: the defaults, then a preset or file, then single changes.
-
-    Args:
-        source: a preset's name or a YAML file; None for the defaults alone.
-        changes: field -> value; `detector_options` are merged, all else is replaced.
+    """Puts a run's settings together, see `settings.make`.
 
     Raises:
         InputError: an unknown preset or field (with the nearest), a value of the wrong kind.
     """
-    values = settings.read_source(source, presets()) if source else {}
-    inherited = values.get("detector_options") or {}
-    if changes.get("detector", values.get("detector")) != values.get("detector"):
-        inherited = fitting_options(inherited, str(changes["detector"]))
-    merged = {**inherited, **changes.get("detector_options", {})}
-    together = settings.combine(values, {**changes, "detector_options": merged})
-    return settings.typed(TrainConfig, together, where=source or "options")
+    return settings.make(TrainConfig, source, changes)
+
+
+def read_config(path: Path) -> TrainConfig:
+    """Reads the settings that a detection run wrote into its folder.
+
+    Raises:
+        InputError: not settings, or those of another kind of run.
+    """
+    return settings.read_config(TrainConfig, path)
 
 
 def fitting_options(options: Mapping[str, Any], detector: str) -> dict[str, Any]:
@@ -130,8 +138,3 @@ def fitting_options(options: Mapping[str, Any], detector: str) -> dict[str, Any]
         raise InputError(unknown_name("detector", detector, DETECTORS))
     known = option_defaults(detector)
     return {name: value for name, value in options.items() if name in known}
-
-
-def read_config(path: Path) -> TrainConfig:
-    """Reads the settings that a detection run wrote into its folder."""
-    return settings.read_file(TrainConfig, path)

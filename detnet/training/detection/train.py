@@ -27,18 +27,18 @@ from detnet.training.detection.scores import write_scores
 from detnet.training.detection.validation import validation_losses
 from detnet.training.pretrained import as_built
 from detnet.training.run import run_task
-from detnet.training.run_state import Watch
+from detnet.training.run_state import OnEvent
 from detnet.training.task import Measured, Source, Task, require_metric
 
 
-def train(config: TrainConfig, output: Path, *, watch: Watch) -> bool:
+def train(config: TrainConfig, output: Path, *, on_event: OnEvent) -> bool:
     """Starts a run in a new folder; see `detnet.training.run.run_task`."""
-    return _run(config, output, resume=False, watch=watch)
+    return _run(config, output, resume=False, on_event=on_event)
 
 
-def resume(output: Path, *, watch: Watch) -> bool:
+def resume(output: Path, *, on_event: OnEvent) -> bool:
     """Goes on with the run in a folder, to the same bits as if it had never stopped."""
-    return _run(begun_config(output), output, resume=True, watch=watch)
+    return _run(begun_config(output), output, resume=True, on_event=on_event)
 
 
 def begun_config(run: Path) -> TrainConfig:
@@ -46,11 +46,11 @@ def begun_config(run: Path) -> TrainConfig:
     return read_config(RunFolder.open(run).config)
 
 
-def _run(config: TrainConfig, output: Path, *, resume: bool, watch: Watch) -> bool:
+def _run(config: TrainConfig, output: Path, *, resume: bool, on_event: OnEvent) -> bool:
     def make_task(process: Process) -> Task:
         return DetectionTask(config, process)
 
-    return run_task(config, output, make_task, resume=resume, watch=watch)
+    return run_task(config, output, make_task, resume=resume, on_event=on_event)
 
 
 class DetectionTask(Task):

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from detnet.cli.search.telling import in_words
+from detnet.cli.search.telling import candidate_text
 
 EVENT: dict[str, Any] = {
     "event": "candidate",
@@ -31,6 +31,4 @@ WHERE = "  candidate 2 of 6: 21 03, 12.5 M multiply-adds, 3.0 s: "
     ],
 )
 def test_what_is_said_of_a_candidate(changes: dict[str, Any], expected: str) -> None:
-    told: list[dict[str, Any]] = []
-    in_words(told.append)({**EVENT, **changes})
-    assert told == [{"event": "note", "text": WHERE + expected}]
+    assert candidate_text({**EVENT, **changes}) == WHERE + expected

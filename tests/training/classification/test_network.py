@@ -120,19 +120,19 @@ def test_resume_equals_uninterrupted(
     sha256 = hashlib.sha256(start.read_bytes()).hexdigest()
     config = replace(config, weights=f"{here}#sha256={sha256}", iterations=6)
     events: list[dict[str, Any]] = []
-    assert pretrain(config, tmp_path / "whole", watch=events.append)
+    assert pretrain(config, tmp_path / "whole", on_event=events.append)
     told = [event["text"] for event in events if event["event"] == "note"]
     assert any("tensors from" in text and text.endswith("all there are") for text in told)
     run = tmp_path / "run"
     with pytest.raises(Kill):
-        pretrain(config, run, watch=killed_after(after))
+        pretrain(config, run, on_event=killed_after(after))
     kept = read_config(run / "config.yaml")
     assert kept.weights == config.weights
     assert (kept.stride_in, kept.pixel_mean, kept.channel_order) == ("3x3", list(MEAN), "bgr")
     if not left:
         here.unlink()
     assert (run / "last.ckpt").exists() is not left
-    assert resume(run, watch=quiet)
+    assert resume(run, on_event=quiet)
     assert_same_run(tmp_path / "whole", run)
     _, info = load_classifier(run / "best.safetensors")
     assert (info.options["stride_in"], info.pixel_std) == ("3x3", STD)
@@ -142,7 +142,7 @@ def test_resume_equals_uninterrupted(
 def test_another_sha256_leaves_no_run(config: PretrainConfig, tmp_path: Path) -> None:
     wrong = replace(config, weights=f"{config.weights}#sha256={64 * '0'}")
     with pytest.raises(InputError, match="its sha256 is"):
-        pretrain(wrong, tmp_path / "run", watch=quiet)
+        pretrain(wrong, tmp_path / "run", on_event=quiet)
     assert not (tmp_path / "run").exists()
 
 

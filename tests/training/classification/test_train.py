@@ -54,11 +54,11 @@ def quiet(event: dict[str, Any]) -> None:
 
 
 def killed_after(iteration: int):  # noqa: ANN201
-    def watch(event: dict[str, Any]) -> None:
+    def on_event(event: dict[str, Any]) -> None:
         if event["event"] == "progress" and event["iteration"] == iteration:
             raise Kill
 
-    return watch
+    return on_event
 
 
 def metrics(run: Path) -> list[dict[str, Any]]:
@@ -96,7 +96,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory, pictures: Path) -> Path:
     """A run of nine steps, two epochs and one step, that was never interrupted."""
     torch.set_num_threads(1)
     run = tmp_path_factory.mktemp("whole") / "run"
-    assert pretrain(make_config(None, {"data": str(pictures), **TINY}), run, watch=quiet)
+    assert pretrain(make_config(None, {"data": str(pictures), **TINY}), run, on_event=quiet)
     return run
 
 
@@ -153,9 +153,9 @@ def test_resume_equals_uninterrupted(
 ) -> None:
     run = tmp_path / "run"
     with pytest.raises(Kill):
-        pretrain(replace(tiny, workers=workers), run, watch=killed_after(after))
+        pretrain(replace(tiny, workers=workers), run, on_event=killed_after(after))
     assert not (run / "model.safetensors").exists()
-    assert resume(run, watch=quiet)
+    assert resume(run, on_event=quiet)
     assert_same_run(whole, run)
 
 
@@ -167,7 +167,7 @@ def test_resume_remembers_what_could_not_be_read(
     (data / "train" / "red" / "3.png").write_text("no image")
     config = replace(tiny, data=str(data))
     notes: list[str] = []
-    assert pretrain(config, tmp_path / "a", watch=lambda e: notes.append(e.get("text", "")))
+    assert pretrain(config, tmp_path / "a", on_event=lambda e: notes.append(e.get("text", "")))
     told = [note for note in notes if "cannot be read" in note or "takes its place" in note]
     assert len(told) == 2 and "red/3.png: is not an image" in told[0]
     assert told[1] == "1 of 18 images cannot be read so far"
@@ -175,8 +175,8 @@ def test_resume_remembers_what_could_not_be_read(
     assert [event["text"] for event in logged] == told
     run = tmp_path / "b"
     with pytest.raises(Kill):
-        pretrain(config, run, watch=killed_after(7))
-    assert resume(run, watch=quiet)
+        pretrain(config, run, on_event=killed_after(7))
+    assert resume(run, on_event=quiet)
     assert_same_run(tmp_path / "a", run)
 
 
@@ -189,10 +189,10 @@ def test_too_many_that_cannot_be_read_end_the_run(
         path = data / "train" / "red" / f"{number}.png"
         path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(InputError, match="2 of 18 images cannot be read, more than 1%; the first"):
-        pretrain(replace(tiny, data=str(data), batch_size=2), tmp_path / "run", watch=quiet)
+        pretrain(replace(tiny, data=str(data), batch_size=2), tmp_path / "run", on_event=quiet)
     for path in (data / "train" / "red").iterdir():
         shutil.copy(pictures / "train" / "red" / path.name, path)
-    assert resume(tmp_path / "run", watch=quiet)  # with the images put right it can go on
+    assert resume(tmp_path / "run", on_event=quiet)  # with the images put right it can go on
 
 
 def test_a_validation_image_that_cannot_be_read_is_left_out(
@@ -202,7 +202,7 @@ def test_a_validation_image_that_cannot_be_read_is_left_out(
     shutil.copytree(pictures, data)
     (data / "val" / "red" / "0.png").write_bytes(b"")
     run = tmp_path / "run"
-    assert pretrain(replace(tiny, data=str(data), iterations=1), run, watch=quiet)
+    assert pretrain(replace(tiny, data=str(data), iterations=1), run, on_event=quiet)
     text = (run / "evaluation" / "scores.json").read_text()
     assert '"images": 7' in text and "red/0.png: the file is empty" in text
 
@@ -211,7 +211,7 @@ def test_it_learns(tiny: PretrainConfig, tmp_path: Path) -> None:
     """Red and green are told apart after a hundred steps, colour jitter or not."""
     config = replace(tiny, iterations=100, batch_size=8, lr=0.1, evaluate_every=50, width=0.0625)
     ends: list[dict[str, Any]] = []
-    assert pretrain(config, tmp_path / "run", watch=ends.append)
+    assert pretrain(config, tmp_path / "run", on_event=ends.append)
     assert ends[-1]["event"] == "end" and ends[-1]["best"] >= 7 / 8
 
 
@@ -221,7 +221,7 @@ def test_the_cost_is_told_before_the_first_step(tiny: PretrainConfig, tmp_path: 
         pretrain(
             tiny,
             tmp_path / "run",
-            watch=lambda e: (events.append(e), killed_after(1)(e)),  # type: ignore[arg-type]
+            on_event=lambda e: (events.append(e), killed_after(1)(e)),  # type: ignore[arg-type]
         )
     before = [event.get("text", "") for event in events if event["event"] == "note"]
     assert any("G multiply-adds an image of 32×32; the run shows 36 images" in t for t in before)
@@ -231,7 +231,7 @@ def test_the_cost_is_told_before_the_first_step(tiny: PretrainConfig, tmp_path: 
 def test_non_finite_loss_stops_before_the_step(tiny: PretrainConfig, tmp_path: Path) -> None:
     run = tmp_path / "run"
     with pytest.raises(NonFiniteLoss, match="images") as caught:
-        pretrain(replace(tiny, lr=1e25), run, watch=quiet)
+        pretrain(replace(tiny, lr=1e25), run, on_event=quiet)
     state = checkpoint.load(run / "last.ckpt")
     assert state["progress"]["iteration"] == caught.value.iteration - 1
     last = metrics(run)[-1]
@@ -242,16 +242,16 @@ def test_resume_refuses_other_images(tiny: PretrainConfig, pictures: Path, tmp_p
     data, run = tmp_path / "data", tmp_path / "run"
     shutil.copytree(pictures, data)
     with pytest.raises(Kill):
-        pretrain(replace(tiny, data=str(data)), run, watch=killed_after(3))
+        pretrain(replace(tiny, data=str(data)), run, on_event=killed_after(3))
     (data / "train" / "red" / "8.png").unlink()
     with pytest.raises(InputError, match="train: not the images that .*run began with"):
-        resume(run, watch=quiet)
+        resume(run, on_event=quiet)
 
 
 def test_no_validation_split(tiny: PretrainConfig, tmp_path: Path) -> None:
     events: list[dict[str, Any]] = []
     config = replace(tiny, val_split="none", iterations=1)
-    assert pretrain(config, tmp_path / "run", watch=events.append)
+    assert pretrain(config, tmp_path / "run", on_event=events.append)
     assert any("no validation split" in event.get("text", "") for event in events)
     assert not (tmp_path / "run" / "best.safetensors").exists()
 
@@ -275,7 +275,7 @@ def test_mistakes_are_one_line_and_leave_no_run(
     tiny: PretrainConfig, tmp_path: Path, changes: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(InputError, match=message) as caught:
-        pretrain(replace(tiny, **changes), tmp_path / "run", watch=quiet)
+        pretrain(replace(tiny, **changes), tmp_path / "run", on_event=quiet)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "run").exists()
 

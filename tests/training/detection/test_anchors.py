@@ -90,7 +90,7 @@ def test_nothing_to_find_them_by(scenes: Path, yolo: TrainConfig, tmp_path: Path
 def test_a_run_prints_and_keeps_its_anchors(yolo: TrainConfig, tmp_path: Path) -> None:
     events: list[dict] = []
     config = replace(yolo, iterations=2, ema=0.0, val_split="none")
-    assert detect.train(config, tmp_path / "run", watch=events.append)
+    assert detect.train(config, tmp_path / "run", on_event=events.append)
     notes = [event["text"] for event in events if event["event"] == "note"]
     (note,) = [text for text in notes if text.startswith("anchors by k-means on")]
     kept = read_config(tmp_path / "run" / "config.yaml").detector_options["anchor_sizes"]
@@ -99,7 +99,7 @@ def test_a_run_prints_and_keeps_its_anchors(yolo: TrainConfig, tmp_path: Path) -
     model = load_model(tmp_path / "run" / "model.safetensors")
     np.testing.assert_allclose(model.anchors.numpy(), kept)
     again: list[dict] = []
-    assert detect.resume(tmp_path / "run", watch=again.append)
+    assert detect.resume(tmp_path / "run", on_event=again.append)
     texts = [event["text"] for event in again if event["event"] == "note"]
     assert not any("k-means" in text for text in texts)  # its settings say them
 

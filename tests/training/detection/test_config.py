@@ -1,3 +1,4 @@
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -7,11 +8,11 @@ from detnet.training.detection.config import (
     TrainConfig,
     dump_config,
     make_config,
-    option_help,
     presets,
     read_config,
     write_config,
 )
+from detnet.training.settings import option_help
 
 
 def test_defaults_are_the_papers_recipe() -> None:
@@ -27,8 +28,8 @@ def test_defaults_are_the_papers_recipe() -> None:
 
 
 def test_every_field_is_explained() -> None:
-    assert list(option_help()) == list(TrainConfig.__dataclass_fields__)
-    assert option_help()["stride_in"].endswith("network, 1x1 from scratch.")
+    assert list(option_help(TrainConfig)) == [entry.name for entry in fields(TrainConfig)]
+    assert option_help(TrainConfig)["stride_in"].endswith("network, 1x1 from scratch.")
 
 
 @pytest.mark.parametrize("name", presets())
@@ -56,6 +57,19 @@ def test_a_files_options_follow_the_detector() -> None:
     assert changed.detector_options == {"nonsense": 1}
     masks = make_config("small", {"detector": "mask_rcnn_fpn"})
     assert masks.detector_options["roi_batch"] == 128
+
+
+def test_the_preset_and_the_departures_from_it_are_recorded(tmp_path: Path) -> None:
+    assert make_config(None, {"lr": 0.5}).preset == ""
+    assert make_config("small", {"data": "here"}).departures == {}
+    same = make_config("small", {}).batch_size
+    options = {"roi_batch": 128, "box_head": "4conv1fc"}
+    config = make_config("small", {"lr": 0.5, "batch_size": same, "detector_options": options})
+    assert config.preset == "small"
+    assert config.departures == {"lr": 0.5, "detector_options": {"box_head": "4conv1fc"}}
+    write_config(config, tmp_path / "mine.yaml")
+    again = make_config(str(tmp_path / "mine.yaml"), {"seed": 3})
+    assert again.preset == "small" and again.departures == config.departures | {"seed": 3}
 
 
 def test_places_are_written_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,4 +147,4 @@ def test_unknown_preset_and_missing_file() -> None:
 def test_dump_is_flat_and_in_order() -> None:
     lines = dump_config(TrainConfig()).splitlines()
     names = [line.split(":")[0] for line in lines if not line.startswith(("-", " "))]
-    assert names == list(TrainConfig.__dataclass_fields__)
+    assert names == [entry.name for entry in fields(TrainConfig)]

@@ -138,7 +138,7 @@ def test_evaluate_takes_the_file_as_it_is(odd: Path, tmp_path: Path) -> None:
 def test_a_training_and_its_page_take_it_too(odd: Path, tiny: TrainConfig, tmp_path: Path) -> None:
     events: list[dict[str, Any]] = []
     config = replace(tiny, data=str(odd), iterations=1, ema=0.0, val_loss=False)
-    assert train(config, tmp_path / "run", watch=events.append)
+    assert train(config, tmp_path / "run", on_event=events.append)
     written = json.loads((tmp_path / "run" / "evaluation" / "scores.json").read_text())
     results = tmp_path / "run" / "evaluation" / "results.json"
     assert written == score(truth_of(odd), results)

@@ -30,11 +30,11 @@ def quiet(event: dict[str, Any]) -> None:
 
 
 def killed_after(iteration: int):  # noqa: ANN201
-    def watch(event: dict[str, Any]) -> None:
+    def on_event(event: dict[str, Any]) -> None:
         if event["event"] == "progress" and event["iteration"] == iteration:
             raise Kill
 
-    return watch
+    return on_event
 
 
 def metrics(run: Path) -> list[dict[str, Any]]:
@@ -75,7 +75,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory, scenes: Path) -> Path:
 
     folder = tmp_path_factory.mktemp("whole") / "run"
     torch.set_num_threads(1)
-    assert train(make_config(None, {"data": str(scenes), **TINY}), folder, watch=quiet)
+    assert train(make_config(None, {"data": str(scenes), **TINY}), folder, on_event=quiet)
     return folder
 
 
@@ -110,9 +110,9 @@ def test_resume_equals_uninterrupted(
 ) -> None:
     run = tmp_path / "run"
     with pytest.raises(Kill):
-        train(replace(tiny, workers=workers), run, watch=killed_after(after))
+        train(replace(tiny, workers=workers), run, on_event=killed_after(after))
     assert not (run / "model.safetensors").exists()
-    assert resume(run, watch=quiet)
+    assert resume(run, on_event=quiet)
     assert_same_run(whole, run)
 
 
@@ -123,10 +123,10 @@ def test_the_number_of_threads_is_kept_on_resume(tiny: TrainConfig, tmp_path: Pa
     try:
         torch.set_num_threads(1)
         with pytest.raises(Kill):
-            train(replace(tiny, iterations=2), run, watch=killed_after(1))
+            train(replace(tiny, iterations=2), run, on_event=killed_after(1))
         assert read_config(run / "config.yaml").threads == 1
         torch.set_num_threads(2)
-        assert resume(run, watch=quiet)
+        assert resume(run, on_event=quiet)
         assert torch.get_num_threads() == 1
     finally:
         torch.set_num_threads(before)
@@ -149,15 +149,15 @@ def test_batch_norm_momentum_and_shifts_are_settings(tiny: TrainConfig, tmp_path
     )
     changes: dict[str, Any] = {"norm_momentum": 0.02, "norm_shift": "bias", "iterations": 2}
     ours = replace(usual, bias_lr_factor=2.0, bias_weight_decay=0.0, **changes)
-    assert train(usual, tmp_path / "usual", watch=quiet)
-    assert train(ours, tmp_path / "whole", watch=quiet)
+    assert train(usual, tmp_path / "usual", on_event=quiet)
+    assert train(ours, tmp_path / "whole", on_event=quiet)
     with pytest.raises(Kill):
-        train(ours, tmp_path / "killed", watch=killed_after(2))
+        train(ours, tmp_path / "killed", on_event=killed_after(2))
     expected, found = statistics(tmp_path / "usual"), statistics(tmp_path / "killed")
     assert len(found) > 20
     for name, mean in found.items():  # of the first batch, from zero
         torch.testing.assert_close(mean * 5, expected[name])
-    assert resume(tmp_path / "killed", watch=quiet)
+    assert resume(tmp_path / "killed", on_event=quiet)
     assert_same_run(tmp_path / "whole", tmp_path / "killed", best=False)
 
     kept = read_config(tmp_path / "whole" / "config.yaml")
@@ -179,18 +179,18 @@ def test_a_run_is_trained_by_one_process_at_a_time(tiny: TrainConfig, tmp_path: 
     def second(event: dict[str, Any]) -> None:
         if event["event"] == "progress" and event["iteration"] == 4:
             with pytest.raises(InputError, match="another process is training this run") as caught:
-                resume(run, watch=quiet)
+                resume(run, on_event=quiet)
             refused.append(str(caught.value))
 
-    assert train(tiny, run, watch=second)
+    assert train(tiny, run, on_event=second)
     assert len(refused) == 1
-    assert resume(run, watch=quiet)  # the lock is gone
+    assert resume(run, on_event=quiet)  # the lock is gone
 
 
 def test_resume_of_a_complete_run_changes_nothing(whole: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in whole.glob("[!.]*")}
     notes: list[str] = []
-    assert resume(whole, watch=lambda event: notes.append(event.get("text", "")))
+    assert resume(whole, on_event=lambda event: notes.append(event.get("text", "")))
     assert any("complete" in note for note in notes)
     assert before == {path: path.stat().st_mtime_ns for path in whole.glob("[!.]*")}
 
@@ -201,9 +201,9 @@ def test_signal_saves_and_resumes(whole: Path, tiny: TrainConfig, tmp_path: Path
             os.kill(os.getpid(), 15)
 
     run = tmp_path / "run"
-    assert train(tiny, run, watch=interrupting) is False
+    assert train(tiny, run, on_event=interrupting) is False
     assert checkpoint.load(run / "last.ckpt")["progress"]["iteration"] == 3
-    assert resume(run, watch=quiet)
+    assert resume(run, on_event=quiet)
     assert_same_run(whole, run)
 
 
@@ -212,7 +212,7 @@ def test_signal_in_the_last_evaluation_still_finishes(tiny: TrainConfig, tmp_pat
         if event["event"] == "evaluation" and event["iteration"] == 6:
             os.kill(os.getpid(), 15)
 
-    assert train(tiny, tmp_path / "run", watch=interrupting) is True
+    assert train(tiny, tmp_path / "run", on_event=interrupting) is True
     assert (tmp_path / "run" / "model.safetensors").exists()
 
 
@@ -225,12 +225,12 @@ def test_kill_after_the_last_checkpoint_is_made_good(
 
     run = tmp_path / "run"
     with pytest.raises(Kill):
-        train(tiny, run, watch=dying)
+        train(tiny, run, on_event=dying)
     (run / "model.safetensors").unlink()
     RunFolder.open(run).cut_metrics(6)
     lines = (run / "metrics.jsonl").read_text().splitlines()
     (run / "metrics.jsonl").write_text("".join(line + "\n" for line in lines[:-1]))
-    assert resume(run, watch=quiet)
+    assert resume(run, on_event=quiet)
     assert_same_run(whole, run)
 
 
@@ -242,11 +242,11 @@ def test_resume_needs_no_weights_file(whole: Path, tiny: TrainConfig, tmp_path: 
     config = replace(tiny, weights=str(start), norm="auto", frozen=["stem"])
     run = tmp_path / "run"
     with pytest.raises(Kill):
-        train(config, run, watch=killed_after(5))
+        train(config, run, on_event=killed_after(5))
     kept = read_config(run / "config.yaml")
     assert (kept.norm, kept.detector_options["channel_order"]) == ("frozen", "rgb")
     start.unlink()
-    assert resume(run, watch=quiet)
+    assert resume(run, on_event=quiet)
 
 
 def test_a_run_without_a_checkpoint_begins_with_its_weights_again(
@@ -255,9 +255,9 @@ def test_a_run_without_a_checkpoint_begins_with_its_weights_again(
     config = replace(tiny, weights=str(whole), norm="auto", iterations=2, lr=1e-12, ema=0.0)
     run = tmp_path / "run"
     with pytest.raises(Kill):
-        train(config, run, watch=killed_after(1))
+        train(config, run, on_event=killed_after(1))
     assert not (run / "last.ckpt").exists()
-    assert resume(run, watch=quiet)
+    assert resume(run, on_event=quiet)
     weight = "backbone.backbone.stages.c6.2.conv3.weight"
     before, after = (load_model(find_model(folder)).state_dict() for folder in (whole, run))
     torch.testing.assert_close(after[weight], before[weight])
@@ -266,7 +266,7 @@ def test_a_run_without_a_checkpoint_begins_with_its_weights_again(
 def test_nothing_random_is_frozen(tiny: TrainConfig, tmp_path: Path) -> None:
     for change in ({"norm": "frozen"}, {"frozen": ["stem"]}):
         with pytest.raises(InputError, match="frozen as drawn at random: give --weights"):
-            train(replace(tiny, **change), tmp_path / "run", watch=quiet)
+            train(replace(tiny, **change), tmp_path / "run", on_event=quiet)
     assert not (tmp_path / "run").exists()
 
 
@@ -274,7 +274,7 @@ def test_early_stopping(tiny: TrainConfig, tmp_path: Path) -> None:
     """With a learning rate of nothing no evaluation is better than the first."""
     config = replace(tiny, lr=1e-12, iterations=100, patience=2, ema=0.0, val_loss=False)
     events: list[dict[str, Any]] = []
-    assert train(config, tmp_path / "run", watch=events.append)
+    assert train(config, tmp_path / "run", on_event=events.append)
     assert events[-1]["stopped_early"]
     best = [e["iteration"] for e in events if e["event"] == "evaluation" and e["best"]]
     assert events[-1]["iteration"] == best[-1] + 8  # two evaluations of four steps later
@@ -283,7 +283,7 @@ def test_early_stopping(tiny: TrainConfig, tmp_path: Path) -> None:
 def test_non_finite_loss_stops_before_the_step(tiny: TrainConfig, tmp_path: Path) -> None:
     run = tmp_path / "run"
     with pytest.raises(NonFiniteLoss, match="images") as caught:
-        train(replace(tiny, lr=1e9, clip_norm=0.0, warmup="none"), run, watch=quiet)
+        train(replace(tiny, lr=1e9, clip_norm=0.0, warmup="none"), run, on_event=quiet)
     state = checkpoint.load(run / "last.ckpt")
     assert state["progress"]["iteration"] == caught.value.iteration - 1
     last = metrics(run)[-1]
@@ -293,7 +293,7 @@ def test_non_finite_loss_stops_before_the_step(tiny: TrainConfig, tmp_path: Path
 def test_output_is_never_overwritten(whole: Path, tiny: TrainConfig) -> None:
     before = (whole / "metrics.jsonl").read_bytes()
     with pytest.raises(InputError, match="holds a run already"):
-        train(tiny, whole, watch=quiet)
+        train(tiny, whole, on_event=quiet)
     assert (whole / "metrics.jsonl").read_bytes() == before
 
 
@@ -301,12 +301,12 @@ def test_resume_refuses_other_data_and_no_run(
     whole: Path, tiny: TrainConfig, scenes: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(InputError, match="no such run folder"):
-        resume(tmp_path / "nothing", watch=quiet)
+        resume(tmp_path / "nothing", on_event=quiet)
     with pytest.raises(InputError, match="holds no run"):
-        resume(scenes, watch=quiet)
+        resume(scenes, on_event=quiet)
     run = tmp_path / "run"
     with pytest.raises(Kill):
-        train(tiny, run, watch=killed_after(3))
+        train(tiny, run, on_event=killed_after(3))
     path = run / "config.yaml"
     other = tmp_path / "other.json"
     text = json.loads((scenes / "annotations" / "instances_train.json").read_text())
@@ -315,7 +315,7 @@ def test_resume_refuses_other_data_and_no_run(
     config = path.read_text().replace("train_annotations: null", f"train_annotations: {other}")
     path.write_text(config.replace("train_images: null", f"train_images: {scenes / 'train'}"))
     with pytest.raises(InputError, match="not the annotations"):
-        resume(run, watch=quiet)
+        resume(run, on_event=quiet)
 
 
 def test_fine_tuning_on_other_categories(
@@ -344,7 +344,7 @@ def test_fine_tuning_on_other_categories(
         norm="auto",
         ema=0.0,
     )
-    assert train(config, tmp_path / "run", watch=events.append)
+    assert train(config, tmp_path / "run", on_event=events.append)
     notes = [event.get("text", "") for event in events]
     fresh = [line.strip() for line in notes if line.strip().startswith("fresh")]
     assert fresh == ["fresh, roi_heads: box_predictor.cls_score, box_predictor.bbox_pred"]
@@ -361,7 +361,7 @@ def test_fine_tuning_on_other_categories(
 def test_other_detectors_train(detector: str, tiny: TrainConfig, tmp_path: Path) -> None:
     options = tiny.detector_options if detector == "mask_rcnn_fpn" else {}
     config = replace(tiny, detector=detector, detector_options=options, iterations=2)
-    assert train(config, tmp_path / "run", watch=quiet)
+    assert train(config, tmp_path / "run", on_event=quiet)
     evaluation, end = metrics(tmp_path / "run")[-2:]
     assert end["event"] == "end"
     assert ("segm_AP" in evaluation) == (detector == "mask_rcnn_fpn")
@@ -370,7 +370,7 @@ def test_other_detectors_train(detector: str, tiny: TrainConfig, tmp_path: Path)
 def test_tensorboard_is_written_too(tiny: TrainConfig, tmp_path: Path) -> None:
     reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     config = replace(tiny, tensorboard=True, iterations=2)
-    assert train(config, tmp_path / "run", watch=quiet)
+    assert train(config, tmp_path / "run", on_event=quiet)
     events = reader.EventAccumulator(str(tmp_path / "run" / "tensorboard"))
     events.Reload()
     assert [e.step for e in events.Scalars("step/loss")] == [1, 2]
