@@ -1,4 +1,4 @@
-"""Small COCO data sets for all folders, written where a test asks for them."""
+"""Small data sets for all folders, written where a test asks for them."""
 
 import json
 from collections.abc import Callable
@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from detnet.data.folders import Split
+from detnet.data.scenes import write_scenes
 
 Record = dict[str, Any]
 WriteData = Callable[..., Split]
@@ -58,3 +59,11 @@ def record(number: int, image: int, box: list[float], **more: Any) -> Record:
 @pytest.fixture(name="record")
 def record_fixture() -> Callable[..., Record]:
     return record
+
+
+@pytest.fixture(scope="session")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight small scenes to train on and three to evaluate on."""
+    folder = tmp_path_factory.mktemp("scenes")
+    write_scenes(folder, train=8, val=3, size=(160, 120))
+    return folder

@@ -13,7 +13,6 @@ from detnet.backbones.spaces.shuffle_space import Row, ShuffleSpace
 from detnet.data.folders import Split
 from detnet.data.loaders import DetectionDataset
 from detnet.data.reading import load_annotations
-from detnet.data.scenes import write_scenes
 from detnet.data.transforms import eval_transform
 from detnet.detectors.base import info_of
 from detnet.detectors.files import save_model
@@ -37,13 +36,6 @@ def scoring_settings(**changes: Any) -> SearchConfig:
         "cheap_proposals": 60,
     }
     return SearchConfig(**{**values, **changes})
-
-
-@pytest.fixture(scope="session")
-def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("scenes")
-    write_scenes(folder, train=8, val=3, size=(160, 120))
-    return folder
 
 
 @pytest.fixture(scope="session")

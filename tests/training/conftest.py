@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 
-from detnet.data.scenes import write_scenes
 from detnet.training.detection.config import TrainConfig, make_config
 
 TINY: dict[str, Any] = {
@@ -35,13 +34,6 @@ TINY: dict[str, Any] = {
         "rpn_batch": 32,
     },
 }
-
-
-@pytest.fixture(scope="session")
-def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("scenes")
-    write_scenes(folder, train=8, val=3, size=(160, 120))
-    return folder
 
 
 @pytest.fixture

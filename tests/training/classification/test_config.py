@@ -78,7 +78,7 @@ def test_settings_survive_the_run_folder(tmp_path: Path, monkeypatch: pytest.Mon
     read = read_config(tmp_path / "config.yaml")
     assert read.data == str(tmp_path / "pictures")
     assert (read.mixup, read.epochs, read.iterations) == (0.2, 3, None)
-    names = [line.split(":")[0] for line in dump_config(config).splitlines() if line[0] != "-"]
+    names = [line.split(":")[0] for line in dump_config(config).splitlines() if line[0] not in "- "]
     assert names == [entry.name for entry in fields(PretrainConfig)]
 
 
