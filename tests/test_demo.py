@@ -14,7 +14,7 @@ from detnet.training.detection.config import TrainConfig, make_config, read_conf
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    from tests.training.conftest import TINY
+    from tests.conftest import TINY
 
     monkeypatch.setattr(module, "TRAIN_SCENES", 4)
     monkeypatch.setattr(module, "VAL_SCENES", 2)

@@ -12,8 +12,8 @@ from detnet.detectors.files import save_model
 from detnet.errors import InputError
 from detnet.evaluation.comparison.runs import compare_sources
 from detnet.report.comparison_cost import add_cost, measure, spread
+from tests.conftest import TINY
 from tests.report.runs import write_data, write_run
-from tests.training.conftest import TINY
 
 
 @pytest.fixture(scope="module")

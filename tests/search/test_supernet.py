@@ -16,7 +16,7 @@ from detnet.engine import checkpoint
 from detnet.errors import InputError
 from detnet.search.supernet import MacBins, PathSampler, finetune_supernet
 from detnet.training.detection.config import TrainConfig, make_config
-from tests.training.conftest import TINY
+from tests.conftest import TINY
 
 SPACE = ShuffleSpace(
     stem_channels=8, rows=(Row("c2", 1, 24), Row("c3", 1, 40), Row("c4", 1, 64), Row("c5", 1, 88))

@@ -24,7 +24,7 @@ from detnet.training.detection.config import TrainConfig, make_config
 from detnet.training.detection.evaluate import evaluate_file
 from detnet.training.detection.splits import find_train, find_val
 from detnet.training.detection.train import train
-from tests.training.conftest import TINY
+from tests.conftest import TINY
 
 Events = list[dict[str, Any]]
 KEYPOINTS = {"detector": "keypoint_rcnn_fpn", "best_metric": "keypoints_AP"}

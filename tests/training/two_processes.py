@@ -26,9 +26,9 @@ from detnet.training.detection.config import make_config
 from detnet.training.detection.evaluate import evaluate_model
 from detnet.training.detection.train import train
 from detnet.training.detection.validation import validation_losses
+from tests.conftest import TINY
 from tests.engine.toy import BLACK
 from tests.forked import fork, places, wait
-from tests.training.conftest import TINY
 from tests.training.toy_task import ToyTask, carry_out
 
 FREQUENT = {"evaluate_every": 0.5}  # epochs: between two checkpoints, too

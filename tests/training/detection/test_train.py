@@ -71,7 +71,8 @@ def assert_equal_trees(a: Any, b: Any) -> None:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory, scenes: Path) -> Path:
     """A run of six steps that was never interrupted."""
-    from tests.training.conftest import TINY, make_config
+    from detnet.training.detection.config import make_config
+    from tests.conftest import TINY
 
     folder = tmp_path_factory.mktemp("whole") / "run"
     torch.set_num_threads(1)
