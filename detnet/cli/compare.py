@@ -86,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
     options = grid_options(args)
     _check(args)
     from detnet.cli.progress import telling
-    from detnet.evaluation.comparison.runs import compare_sources
+    from detnet.evaluation.comparison.sources import compare_sources
     from detnet.report.comparison_text import format_comparison
 
     sources = [Path(source) for source in args.sources]

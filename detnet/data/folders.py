@@ -1,10 +1,11 @@
 """Finds a data set's annotation files and images in the layouts people have them in."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from detnet.data.formats.voc_lists import find_lists, find_standard, find_years, names_root
 from detnet.data.names import leaves
@@ -45,6 +46,29 @@ class Split:
     def files(self) -> tuple[Path, ...]:
         """What tells this split from others: its annotation file, or its lists."""
         return tuple(path.resolve() for path in self.lists or (self.annotations,))
+
+    def to_json(self) -> dict[str, Any]:
+        """By which another process finds it again, from anywhere."""
+        return {
+            "split": self.name,
+            "annotations": str(self.annotations.resolve()),
+            "images": str(self.images.resolve()),
+            "lists": [str(path.resolve()) for path in self.lists],
+            "root": str(self.root.resolve()) if self.root else None,
+            "outside_images": self.outside,
+        }
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> "Split":
+        """The split that was written down."""
+        return cls(
+            content["split"],
+            Path(content["annotations"]),
+            Path(content["images"]),
+            tuple(map(Path, content["lists"])),
+            Path(content["root"]) if content["root"] else None,
+            content["outside_images"],
+        )
 
 
 def find_split(

@@ -14,7 +14,7 @@ from detnet.data.images import read_image
 from detnet.detectors.files import load_model
 from detnet.engine.memory import keep_freed_memory
 from detnet.engine.precision import autocast_to, choose_precision
-from detnet.evaluation.comparison.runs import Compared
+from detnet.evaluation.comparison.sources import Compared
 from detnet.inference.fuse import fuse
 from detnet.inference.predictor import MODEL_FILES, find_model, usable_device
 
@@ -43,7 +43,7 @@ def add_cost(
     files = _model_files(sources, models)
     if not any(files):
         return
-    ground = compared.ground
+    ground = compared.ground_truth
     folder = ground.images
     paths = [folder / name for name in ground.file_names.values()] if folder else []
     chosen = spread(paths, count)

@@ -12,8 +12,7 @@ from PIL import Image
 from detnet.data.images import read_pixels
 from detnet.errors import InputError
 from detnet.evaluation.comparison.compare import SCORE_OF_FOUND
-from detnet.evaluation.comparison.ground_truth import GroundTruth
-from detnet.evaluation.comparison.runs import Compared
+from detnet.evaluation.comparison.sources import Compared, GroundTruth
 from detnet.evaluation.grid import make_grid
 from detnet.evaluation.matching import match
 from detnet.evaluation.normalise import Detections, Truth
@@ -56,7 +55,7 @@ def make_pictures(compared: Compared, *, count: int) -> tuple[list[ComparisonPic
     chosen = choose_images(compared.comparison, count)
     if not chosen:
         return [], []
-    folder = compared.ground.images
+    folder = compared.ground_truth.images
     if folder is None:
         return [], ["no pictures: the folder of images is not found; give --images DIR"]
     try:
@@ -91,7 +90,7 @@ def choose_images(comparison: Mapping[str, Any], count: int) -> dict[int, dict[s
 def _draw(
     compared: Compared, chosen: Mapping[int, Mapping[str, Sequence[int]]]
 ) -> list[ComparisonPicture]:
-    ground = compared.ground
+    ground = compared.ground_truth
     truth = ground.truth
     places = {image_id: int(np.searchsorted(truth.image_ids, image_id)) for image_id in chosen}
     images: dict[int, Image.Image] = {}
@@ -146,7 +145,7 @@ class _Found(NamedTuple):
 def _found(
     compared: Compared, index: int, sides: Mapping[int, tuple[int, int]], edges: Sequence[Edges]
 ) -> _Found:
-    truth, detections = compared.ground.truth, compared.detections(index)
+    truth, detections = compared.ground_truth.truth, compared.detections(index)
     kept = np.isin(detections.images, list(sides)) & (detections.scores >= LOWEST)
     some = _rows_of(detections, np.flatnonzero(kept))
     sigmas = compared.comparison["scores"][0].get("sigmas", ())

@@ -1,6 +1,5 @@
 """A run's page: its data are evaluated once, and everything shown is read from that."""
 
-import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -8,20 +7,20 @@ from pathlib import Path
 from typing import Any
 
 from detnet.coco.annotations import Annotations
-from detnet.detectors import DETECTORS
 from detnet.engine.runs import RunFolder, read_run
 from detnet.errors import InputError
 from detnet.evaluation.coco import evaluate
 from detnet.evaluation.diagnosis.diagnose import diagnose
 from detnet.evaluation.diagnosis.outcomes import find_outcomes
+from detnet.evaluation.files import read_scores
 from detnet.evaluation.ground_truth import Truths, load_scored
+from detnet.files import read_json
 from detnet.report.gallery import Sight, make_label_errors, make_pictures
 from detnet.report.origin import comparisons
 from detnet.report.overlays import LOWEST
 from detnet.report.page import Findings, write_page
 from detnet.report.pictures import LabelError, Picture
-from detnet.training.detection.config import TrainConfig, read_config
-from detnet.training.detection.splits import find_val
+from detnet.training.detection.config import read_config
 
 _TRIED = ("metrics.jsonl", "evaluation/scores.json", "evaluation/results.json")
 
@@ -117,7 +116,7 @@ def find_out(run: Path, *, count: int) -> Findings:
     if not results.is_file():
         return Findings(comparisons=paper)
     try:
-        sight, diagnoses = _judge(*_load(config, results))
+        sight, diagnoses = _judge(*_load(results.parent))
     except (InputError, OSError) as error:
         note = f"No pictures and no diagnosis: {error}"
         return Findings(comparisons=paper, notes=[note])
@@ -139,18 +138,14 @@ def find_out(run: Path, *, count: int) -> Findings:
     )
 
 
-def _load(config: TrainConfig, results: Path) -> tuple[Annotations, Truths, list[dict[str, Any]]]:
-    split = find_val(config)
-    if split is None:
-        raise InputError("the run's settings name no split that it was evaluated on")
-    targets = DETECTORS[config.detector].targets
+def _load(folder: Path) -> tuple[Annotations, Truths, list[dict[str, Any]]]:
+    """What an evaluation was made on, as its scores tell, and its results."""
+    scores = read_scores(folder)
+    assert scores.split is not None  # what is written down has one
     annotations, _, truths = load_scored(
-        split, masks="masks" in targets, keypoints="keypoints" in targets
+        scores.split, masks=scores.segm is not None, keypoints=scores.keypoints is not None
     )
-    try:
-        return annotations, truths, json.loads(results.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{results}: is not JSON or was cut ({error})") from error
+    return annotations, truths, read_json(folder / "results.json")
 
 
 def _judge(

@@ -4,8 +4,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+from detnet.data.folders import find_split
 from detnet.data.scenes import write_scenes
-from detnet.evaluation.coco import score
+from detnet.evaluation.coco import Scores, evaluate
+from detnet.evaluation.files import DetectorScores, write_scores
 from detnet.training.detection.config import make_config, write_config
 
 # What breaks a page that is not careful.
@@ -76,15 +78,25 @@ def write_run(
     results = make_results(json.loads(path.read_text()))
     kept = {"segmentation": masks, "keypoints": keypoints}
     results = [{k: v for k, v in each.items() if kept.get(k, True)} for each in results]
-    (run / "evaluation" / "results.json").write_text(json.dumps(results))
-    scores = score(path, results)
+    segm = keypoint_scores = None
     if masks:
-        scores["segm"] = score(path, _without_boxes(results), iou_type="segm")
+        segm = scores_of(path, _without_boxes(results), "segm")
     if keypoints:
         own = [each for each in _without_boxes(results) if "keypoints" in each]
-        scores["keypoints"] = score(path, own, iou_type="keypoints")
-    (run / "evaluation" / "scores.json").write_text(json.dumps(scores))
+        keypoint_scores = scores_of(path, own, "keypoints")
+    scores = DetectorScores(
+        scores_of(path, results, "bbox"),
+        results,
+        segm,
+        keypoint_scores,
+        split=find_split(data, "val"),
+    )
+    write_scores(scores, run / "evaluation")
     return run
+
+
+def scores_of(path: Path, results: list[dict[str, Any]], iou_type: str) -> Scores:
+    return evaluate(path, results, iou_type=iou_type).scores()
 
 
 def _without_boxes(results: list[dict[str, Any]]) -> list[dict[str, Any]]:

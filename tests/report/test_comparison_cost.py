@@ -10,7 +10,7 @@ import detnet
 from detnet.backbones.cost import count_params
 from detnet.detectors.files import save_model
 from detnet.errors import InputError
-from detnet.evaluation.comparison.runs import compare_sources
+from detnet.evaluation.comparison.sources import compare_sources
 from detnet.report.comparison_cost import add_cost, measure, spread
 from tests.conftest import TINY
 from tests.report.runs import write_data, write_run

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from detnet.evaluation.comparison.runs import Compared, compare_sources
+from detnet.evaluation.comparison.sources import Compared, compare_sources
 from detnet.report.comparison_pictures import choose_images, make_pictures, write_output
 from tests.report.runs import write_data, write_run
 
@@ -29,8 +29,8 @@ def compared(folder: Path, request: pytest.FixtureRequest) -> Compared:
 def test_everything_is_drawn_once(compared: Compared) -> None:
     pictures, notes = make_pictures(compared, count=4)
     assert notes == [] and {kind for p in pictures for kind in p.kinds} == {"A-B", "B-A"}
-    truth = compared.ground.truth
-    ids = {name: image_id for image_id, name in compared.ground.file_names.items()}
+    truth = compared.ground_truth.truth
+    ids = {name: image_id for image_id, name in compared.ground_truth.file_names.items()}
     for picture in pictures:
         objects = [*picture.sought, *picture.shared, *picture.truths]
         place = list(truth.image_ids).index(ids[picture.name])

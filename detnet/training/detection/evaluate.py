@@ -20,6 +20,7 @@ from detnet.engine.memory import keep_freed_memory
 from detnet.engine.precision import autocast_to
 from detnet.errors import InputError
 from detnet.evaluation.coco import Scores, evaluate
+from detnet.evaluation.files import DetectorScores, write_scores, write_submissions
 from detnet.evaluation.ground_truth import Truths, load_scored, trained_on
 from detnet.evaluation.normalise import Truth
 from detnet.evaluation.results import to_results
@@ -27,13 +28,8 @@ from detnet.evaluation.voc import score_voc
 from detnet.inference.augmentation import PredictionOptions, detect
 from detnet.inference.fuse import fuse
 from detnet.inference.predictor import find_model
-from detnet.training.detection.scores import (
-    DetectorScores,
-    place_of_scores,
-    write_scores,
-    write_submissions,
-)
-from detnet.training.detection.splits import with_keypoints
+from detnet.training.detection.config import read_config
+from detnet.training.detection.splits import find_val, with_keypoints
 
 Track = Callable[[Iterable[Any], int], Iterable[Any]]
 
@@ -78,8 +74,9 @@ def evaluate_file(
     model = load_model(path).to(process.device).to(memory_format=torch.channels_last)
     categories = Categories.from_json(info_of(model).categories)
     layout = KeypointLayout.from_json(info_of(model).categories, file=str(path))
+    used = with_keypoints(split) if layout else split
     annotations, _, truths = load_scored(
-        with_keypoints(split) if layout else split,
+        used,
         masks="masks" in model.targets,
         keypoints=layout is not None,
         categories=categories,
@@ -91,6 +88,7 @@ def evaluate_file(
         model,
         annotations,
         truths=truths,
+        split=used,
         process=process,
         autocast=autocast,
         workers=workers,
@@ -118,6 +116,7 @@ def evaluate_model(
     process: Process,
     autocast: torch.dtype | None,
     truths: Truths | None = None,
+    split: Split | None = None,
     workers: int = 2,
     batch_size: int = 4,
     measures: Mapping[str, Any] | None = None,
@@ -132,6 +131,7 @@ def evaluate_model(
     Args:
         annotations: of the images.
         truths: what is to be found on them; by default the annotations as they are trained on.
+        split: the scores tell that they are of it.
         measures: keyword arguments of `score`.
         options: those of prediction, none by default.
 
@@ -164,7 +164,7 @@ def evaluate_model(
     truths = truths or trained_on(annotations)
     scores = same_on_all(_score(everything, truths, measures or {}) if process.main else None)
     assert scores is not None  # the main process has made them
-    return scores
+    return replace(scores, split=split)
 
 
 def _score(
@@ -195,3 +195,20 @@ def _without_boxes(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
     its keypoints, as in COCO's own results.
     """
     return [{k: v for k, v in record.items() if k != "bbox"} for record in results]
+
+
+def place_of_scores(run: Path, split: Split) -> Path:
+    """Where a run keeps scores: its own validation split's at the top, others' in a folder."""
+    config = read_config(run / "config.yaml") if (run / "config.yaml").exists() else None
+    own = find_val(config) if config else None
+    if own is not None and own.files == split.files:
+        return run / "evaluation"
+    if split.lists:
+        parts = [f"{path.parents[2].name}_{path.stem}" for path in split.files]
+        return run / "evaluation" / "+".join(parts)
+    data = split.annotations.resolve().parent
+    data = data.parent if data.name in ("annotations", split.name, "valid") else data
+    # A file given by its own name may stand beside others of the same data set.
+    stem = split.annotations.stem
+    named = split.name in stem or stem == "_annotations.coco"
+    return run / "evaluation" / f"{data.name}-{split.name if named else stem}"

@@ -9,6 +9,7 @@ from detnet.coco.categories import Categories
 from detnet.coco.keypoints import KeypointLayout
 from detnet.data.batches import TrainBatches
 from detnet.data.contents import fingerprint_files
+from detnet.data.folders import Split
 from detnet.data.loaders import DetectionDataset
 from detnet.data.reading import load_annotations
 from detnet.data.transforms import train_transform
@@ -33,6 +34,7 @@ class Material:
         truths: what is to be found on `val`.
         notes: one line for each thing that was repaired or left out.
         fingerprint: of the training annotations, by which a resumed run knows its data again.
+        split: where `val` comes from.
     """
 
     train: Annotations
@@ -40,6 +42,7 @@ class Material:
     notes: list[str]
     fingerprint: str
     truths: Truths | None = None
+    split: Split | None = None
 
     def file_names(self, image_ids: Iterable[int]) -> list[str]:
         """The training images with these ids."""
@@ -82,7 +85,7 @@ def load_material(config: TrainConfig) -> Material:
             notes.append(f"{split_val.name}: ground truth of its scores: {truths.bbox.taken}")
     else:
         notes.append("no validation split: nothing is evaluated, no best model is kept")
-    return Material(train, val, notes, fingerprint_files(split), truths)
+    return Material(train, val, notes, fingerprint_files(split), truths, split_val)
 
 
 def make_dataset(config: TrainConfig, annotations: Annotations) -> DetectionDataset:

@@ -13,6 +13,7 @@ from detnet.detectors.files import save_model
 from detnet.engine.distributed import Process
 from detnet.engine.loop import Batch
 from detnet.engine.runs import RunFolder
+from detnet.evaluation.files import write_scores
 from detnet.evaluation.metrics import column_names
 from detnet.training.detection.anchors import with_anchors
 from detnet.training.detection.config import TrainConfig, read_config
@@ -23,7 +24,6 @@ from detnet.training.detection.model_and_data import (
     make_dataset,
     make_model,
 )
-from detnet.training.detection.scores import write_scores
 from detnet.training.detection.validation import validation_losses
 from detnet.training.pretrained import as_built
 from detnet.training.run import run_task
@@ -102,6 +102,7 @@ class DetectionTask(Task):
             model,
             self.material.val,
             truths=self.material.truths,
+            split=self.material.split,
             process=self.process,
             autocast=autocast,
             workers=self.config.workers,

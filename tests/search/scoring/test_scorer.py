@@ -78,7 +78,7 @@ def test_the_score_is_the_ap_that_evaluation_tells(scorer: Scorer, scored_run: P
     with own_randomness(3, ONE.device):
         scorer.evaluator.recalibrate(candidate, batches, budget)
     scores = evaluate_model(candidate, annotations, process=ONE, autocast=None, workers=0)
-    assert scorer.score(PATH, "full") == scores.bbox["AP"]
+    assert scorer.score(PATH, "full") == scores.bbox.headline["AP"]
 
 
 def test_a_network_that_gives_nan_has_no_score(scorer: Scorer) -> None:

@@ -1,17 +1,19 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from detnet.data.folders import find_split
+from detnet.data.folders import Split, find_split
 from detnet.data.reading import load_annotations
 from detnet.detectors import create
 from detnet.detectors.files import save_model
 from detnet.engine.distributed import Process
 from detnet.errors import InputError
-from detnet.training.detection.evaluate import evaluate_file, evaluate_model
+from detnet.training.detection.config import TrainConfig, write_config
+from detnet.training.detection.evaluate import evaluate_file, evaluate_model, place_of_scores
 
 ALONE = Process(0, 1, 0, torch.device("cpu"))
 
@@ -48,7 +50,7 @@ def test_batch_size_and_processes_do_not_matter(scenes: Path) -> None:
         evaluate_model(model, annotations, process=ALONE, autocast=None, workers=0, batch_size=size)
         for size in (1, 4)
     )
-    assert one.bbox["AP"] == pytest.approx(four.bbox["AP"], abs=1e-6)
+    assert one.bbox.headline["AP"] == pytest.approx(four.bbox.headline["AP"], abs=1e-6)
     assert len(one.results) == len(four.results)
 
 
@@ -104,7 +106,7 @@ def test_other_data_does_not_replace_a_runs_own_scores(scenes: Path, tmp_path: P
     scores = evaluate_file(
         run, find_split(other, "val", images=images), process=ALONE, autocast=None, workers=0
     )
-    assert scores.bbox["AP"] is None and "no annotations" in scores.bbox["notes"][0]
+    assert scores.bbox.headline["AP"] is None and "no annotations" in scores.bbox.notes[0]
     assert (run / "evaluation" / "run-image_info_test-dev2017" / "results.json").exists()
     own = json.loads((run / "evaluation" / "results.json").read_text())
     assert {record["image_id"] for record in own} <= {1, 2, 3}
@@ -113,3 +115,45 @@ def test_other_data_does_not_replace_a_runs_own_scores(scenes: Path, tmp_path: P
 def _names(scenes: Path) -> list[str]:
     truth = json.loads((scenes / "annotations" / "instances_val.json").read_text())
     return [category["name"] for category in truth["categories"]]
+
+
+def test_a_run_keeps_its_own_splits_scores_at_the_top(
+    scenes: Path, tiny: TrainConfig, tmp_path: Path
+) -> None:
+    run, own = tmp_path / "run", tmp_path / "run" / "evaluation"
+    run.mkdir()
+    write_config(tiny, run / "config.yaml")
+    assert place_of_scores(run, find_split(scenes, "val")) == own
+    assert place_of_scores(run, find_split(scenes, "train")) == own / f"{scenes.name}-train"
+    # The same file by another way is the same split.
+    annotations = scenes / "annotations" / ".." / "annotations" / "instances_val.json"
+    assert place_of_scores(run, Split("test", annotations, scenes)) == own
+    write_config(replace(tiny, val_split="none"), run / "config.yaml")
+    assert place_of_scores(run, find_split(scenes, "val")) == own / f"{scenes.name}-val"
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "folder"),
+    [
+        ("val", "beans/annotations/instances_val2017.json", "beans-val"),
+        ("test", "beans/annotations/image_info_test-dev2017.json", "beans-test"),
+        ("val", "beans/annotations/again.json", "beans-again"),
+        ("val", "beans/valid/_annotations.coco.json", "beans-val"),
+        ("test", "beans/test/_annotations.coco.json", "beans-test"),
+        ("val", "beans/mine.json", "beans-mine"),
+    ],
+)
+def test_other_data_get_a_folder_by_their_name(
+    tmp_path: Path, name: str, file: str, folder: str
+) -> None:
+    split = Split(name, tmp_path / file, tmp_path)
+    assert place_of_scores(tmp_path, split) == tmp_path / "evaluation" / folder
+
+
+def test_vocs_lists_get_a_folder_by_year_and_list(tmp_path: Path) -> None:
+    lists = tuple(
+        tmp_path / f"VOC{year}/ImageSets/Main/trainval.txt" for year in (2007, 2012)
+    )  # fmt: skip
+    split = Split("trainval", lists[0], tmp_path, lists)
+    found = place_of_scores(tmp_path, split)
+    assert found == tmp_path / "evaluation" / "VOC2007_trainval+VOC2012_trainval"

@@ -5,26 +5,28 @@ from pathlib import Path
 from typing import Any
 
 from detnet.data.folders import Split
+from detnet.errors import InputError
 from detnet.evaluation.coco import Scores
 from detnet.evaluation.ground_truth import Truths
 from detnet.evaluation.metrics import names_of, prefix
 from detnet.evaluation.normalise import read_detections
 from detnet.evaluation.results import write_results
 from detnet.evaluation.submission import write_submission
-from detnet.files import write_json
-from detnet.training.detection.config import read_config
-from detnet.training.detection.splits import find_val
+from detnet.files import read_json, write_json
 
 
 @dataclass(frozen=True)
 class DetectorScores:
     """What one evaluation of a detector found.
 
+    Those that were read from scores.json come without results and VOC's measure.
+
     Args:
         bbox: of boxes.
         results: detections in COCO's results format.
         segm, keypoints: of masks and keypoints, None where the detector has none.
         voc: VOC's average precision as `score_voc` gives it, where it was asked for.
+        split: what it was evaluated on, where that is a split of a data set.
     """
 
     bbox: Scores
@@ -32,6 +34,7 @@ class DetectorScores:
     segm: Scores | None = None
     keypoints: Scores | None = None
     voc: dict[str, Any] | None = None
+    split: Split | None = None
 
     @property
     def kinds(self) -> list[Scores]:
@@ -50,11 +53,12 @@ class DetectorScores:
         }
 
     def to_json(self) -> dict[str, Any]:
-        """One object: the scores for boxes, those for masks under "segm", for keypoints under
-        "keypoints".
+        """One object: the scores for boxes, the split under "data", the scores for masks under
+        "segm", for keypoints under "keypoints".
         """
         more = {scores.iou_type: scores.to_json() for scores in self.kinds[1:]}
-        return self.bbox.to_json() | more
+        data = {"data": self.split.to_json()} if self.split else {}
+        return self.bbox.to_json() | data | more
 
 
 def write_scores(scores: DetectorScores, folder: Path) -> None:
@@ -68,6 +72,29 @@ def write_scores(scores: DetectorScores, folder: Path) -> None:
     write_json(folder / "scores.json", scores.to_json())
     if scores.voc is not None:
         write_json(folder / f"scores_{scores.voc['metric']}.json", scores.voc)
+
+
+def read_scores(folder: Path) -> DetectorScores:
+    """Reads the scores.json that `write_scores` left.
+
+    Raises:
+        InputError: there is none, it is damaged, of a classifier, or of another version.
+    """
+    file = folder / "scores.json"
+    content = read_json(file)
+    if not isinstance(content, dict) or "top1" in content:
+        raise InputError(f"{file}: holds no scores of a detector")
+    if "data" not in content:
+        raise InputError(f"{file}: tells not what it was scored on; evaluate again")
+    try:
+        bbox, segm, keypoints = (
+            Scores.from_json(of_kind) if of_kind else None
+            for of_kind in (content, content.get("segm"), content.get("keypoints"))
+        )
+        assert bbox is not None
+        return DetectorScores(bbox, [], segm, keypoints, split=Split.from_json(content["data"]))
+    except (InputError, KeyError, TypeError) as error:
+        raise InputError(f"{file}: {error}") from error
 
 
 def write_submissions(scores: DetectorScores, truths: Truths, path: Path) -> list[Path]:
@@ -84,20 +111,3 @@ def write_submissions(scores: DetectorScores, truths: Truths, path: Path) -> lis
             results = [record for record in results if "keypoints" in record]
         write_submission(place, truth, read_detections(results, truth, iou_type=iou_type))
     return list(places.values())
-
-
-def place_of_scores(run: Path, split: Split) -> Path:
-    """Where a run keeps scores: its own validation split's at the top, others' in a folder."""
-    config = read_config(run / "config.yaml") if (run / "config.yaml").exists() else None
-    own = find_val(config) if config else None
-    if own is not None and own.files == split.files:
-        return run / "evaluation"
-    if split.lists:
-        parts = [f"{path.parents[2].name}_{path.stem}" for path in split.files]
-        return run / "evaluation" / "+".join(parts)
-    data = split.annotations.resolve().parent
-    data = data.parent if data.name in ("annotations", split.name, "valid") else data
-    # A file given by its own name may stand beside others of the same data set.
-    stem = split.annotations.stem
-    named = split.name in stem or stem == "_annotations.coco"
-    return run / "evaluation" / f"{data.name}-{split.name if named else stem}"

@@ -8,18 +8,16 @@ from typing import Any
 
 import pytest
 
-from detnet.data.folders import Split, find_split
+from detnet.data.folders import find_split
 from detnet.data.scenes import write_scenes
 from detnet.evaluation.coco import Scores
-from detnet.evaluation.ground_truth import load_scored
-from detnet.evaluation.metrics import names_of
-from detnet.training.detection.config import TrainConfig, write_config
-from detnet.training.detection.scores import (
+from detnet.evaluation.files import (
     DetectorScores,
-    place_of_scores,
     write_scores,
     write_submissions,
 )
+from detnet.evaluation.ground_truth import load_scored
+from detnet.evaluation.metrics import names_of
 
 
 def numbers(kind: str, first: float) -> Scores:
@@ -109,45 +107,3 @@ def read_zip(path: Path, name: str) -> list[dict[str, Any]]:
     with zipfile.ZipFile(path) as file:
         assert file.namelist() == [name]
         return json.loads(file.read(name))
-
-
-def test_a_run_keeps_its_own_splits_scores_at_the_top(
-    scenes: Path, tiny: TrainConfig, tmp_path: Path
-) -> None:
-    run, own = tmp_path / "run", tmp_path / "run" / "evaluation"
-    run.mkdir()
-    write_config(tiny, run / "config.yaml")
-    assert place_of_scores(run, find_split(scenes, "val")) == own
-    assert place_of_scores(run, find_split(scenes, "train")) == own / f"{scenes.name}-train"
-    # The same file by another way is the same split.
-    annotations = scenes / "annotations" / ".." / "annotations" / "instances_val.json"
-    assert place_of_scores(run, Split("test", annotations, scenes)) == own
-    write_config(replace(tiny, val_split="none"), run / "config.yaml")
-    assert place_of_scores(run, find_split(scenes, "val")) == own / f"{scenes.name}-val"
-
-
-@pytest.mark.parametrize(
-    ("name", "file", "folder"),
-    [
-        ("val", "beans/annotations/instances_val2017.json", "beans-val"),
-        ("test", "beans/annotations/image_info_test-dev2017.json", "beans-test"),
-        ("val", "beans/annotations/again.json", "beans-again"),
-        ("val", "beans/valid/_annotations.coco.json", "beans-val"),
-        ("test", "beans/test/_annotations.coco.json", "beans-test"),
-        ("val", "beans/mine.json", "beans-mine"),
-    ],
-)
-def test_other_data_get_a_folder_by_their_name(
-    tmp_path: Path, name: str, file: str, folder: str
-) -> None:
-    split = Split(name, tmp_path / file, tmp_path)
-    assert place_of_scores(tmp_path, split) == tmp_path / "evaluation" / folder
-
-
-def test_vocs_lists_get_a_folder_by_year_and_list(tmp_path: Path) -> None:
-    lists = tuple(
-        tmp_path / f"VOC{year}/ImageSets/Main/trainval.txt" for year in (2007, 2012)
-    )  # fmt: skip
-    split = Split("trainval", lists[0], tmp_path, lists)
-    found = place_of_scores(tmp_path, split)
-    assert found == tmp_path / "evaluation" / "VOC2007_trainval+VOC2012_trainval"
