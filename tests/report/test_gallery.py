@@ -21,7 +21,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def sight(run: Path) -> Sight:
-    loaded = _load(read_config(run / "config.yaml"), run / "evaluation" / "results.json")
+    loaded = _load(run / "evaluation")
     return _judge(*loaded)[0]
 
 
@@ -68,7 +68,7 @@ def test_marks_are_where_the_file_has_them(run: Path, pictures: list[Picture]) -
 
 def test_skeletons_are_where_the_file_has_them(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", write_data(tmp_path / "data", keypoints=True), keypoints=True)
-    loaded = _load(read_config(run / "config.yaml"), run / "evaluation" / "results.json")
+    loaded = _load(run / "evaluation")
     truth = json.loads((tmp_path / "data/annotations/instances_val.json").read_text())
     by_name = {image["file_name"]: image for image in truth["images"]}
     lines = {one["id"]: len(one.get("skeleton", ())) for one in truth["categories"]}

@@ -90,7 +90,7 @@ def test_without_an_evaluation_it_offers_the_command(data: Path, tmp_path: Path)
 def test_results_of_other_data_are_told(data: Path, tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", data)
     path = run / "evaluation" / "results.json"
-    path.write_text(path.read_text().replace('"image_id": 1,', '"image_id": 12345,'))
+    path.write_text(path.read_text().replace('"image_id":1,', '"image_id":12345,'))
     text = Checker(make_page(run).read_text(encoding="utf-8")).text
     assert "No pictures and no diagnosis" in text and "12345" in text
 

@@ -130,6 +130,7 @@ def test_evaluate_takes_the_file_as_it_is(odd: Path, tmp_path: Path) -> None:
         metric="voc07",
     )
     written = json.loads((tmp_path / "out" / "scores.json").read_text())
+    assert written.pop("data")["annotations"] == str(truth_of(odd).resolve())
     assert written == score(truth_of(odd), tmp_path / "out" / "results.json")
     assert written["ground_truth_taken"] == AS_IT_IS and scores.results
     assert scores.voc is not None and scores.voc["ground_truth"] == written["ground_truth"]
@@ -141,10 +142,11 @@ def test_a_training_and_its_page_take_it_too(odd: Path, tiny: TrainConfig, tmp_p
     assert train(config, tmp_path / "run", on_event=events.append)
     written = json.loads((tmp_path / "run" / "evaluation" / "scores.json").read_text())
     results = tmp_path / "run" / "evaluation" / "results.json"
+    assert written.pop("data")["split"] == "val"
     assert written == score(truth_of(odd), results)
     notes = [event["text"] for event in events if event["event"] == "note"]
     assert f"val: ground truth of its scores: {AS_IT_IS}" in notes
-    truths = _load(config, results)[1]
+    truths = _load(results.parent)[1]
     assert fingerprint(truths.bbox) == written["ground_truth"]
 
 
