@@ -21,10 +21,12 @@ def check_backbone(build: Callable[[], Backbone]) -> None:
     assert strides == sorted(strides)
     for info in model.feature_info:
         assert features[info.name].shape == (2, info.channels, 64 // info.stride, 96 // info.stride)
-        assert info.receptive_field > info.stride
+        assert info.receptive_field > info.stride or not info.receptive_field
+    assert [info.level for info in model.feature_info[1:]] == [
+        info.level + 1 for info in model.feature_info[:-1]
+    ]
     sum(feature.sum() for feature in features.values()).backward()
     assert all(parameter.grad is not None for parameter in model.parameters())
-    assert list(model.parts())[0] == "stem"
     first, second = list(model.parts())[:2]
     check_freezing(build(), (first, second))
 

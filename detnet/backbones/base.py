@@ -15,27 +15,36 @@ class FeatureInfo:
     A level is its name and its place in the order, never its stride: DetNet has three at stride 16.
 
     Args:
-        name: the field's name, `c2` … for stages, `p2` … for pyramid levels.
+        name: anything; by habit `c2` … for stages, `p2` … for pyramid levels.
         channels: width of the level.
         stride: input pixels per cell.
         receptive_field: side in input pixels of what one cell can see in theory; 0 where not known.
+        level: its number among the levels, by which pyramids choose: neighbours differ by 1, and 2
+            is the finest that a ResNet has. Where it is not said, the logarithm of the stride to
+            the base of 2; a backbone of equal strides has to say it.
     """
 
     name: str
     channels: int
     stride: int
     receptive_field: int = 0
+    level: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.level:
+            object.__setattr__(self, "level", self.stride.bit_length() - 1)
 
 
 class Backbone(nn.Module):
     """A network that maps images to named levels, fine to coarse.
 
-    Subclasses set `feature_info` and `width`, map (N, 3, H, W) to {name: (N, C, H / stride, W /
-    stride)} in the order of `feature_info`, and list in `parts` what `freeze` may hold still.
+    Subclasses set `feature_info`, map (N, 3, H, W) to {name: (N, C, H / stride, W / stride)} in the
+    order of `feature_info`, and list in `parts` what `freeze` may hold still. `width` is the factor
+    on all channel counts, by which a detector's pyramid and heads are scaled, too.
     """
 
     feature_info: tuple[FeatureInfo, ...]
-    width: float
+    width: float = 1.0
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         raise NotImplementedError
@@ -46,8 +55,8 @@ class Backbone(nn.Module):
         return tuple(info.name for info in self.feature_info)
 
     def parts(self) -> dict[str, nn.Module]:
-        """Names the sub-networks from input to output, `stem` first, then the levels' own names."""
-        raise NotImplementedError
+        """Names the sub-networks from input to output; all children, if no subclass says else."""
+        return dict(self.named_children())
 
     def tail(self) -> tuple[nn.Module, int]:
         """Makes what a classifier puts between the last level and its pooling, and says its width.

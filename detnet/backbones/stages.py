@@ -13,6 +13,7 @@ from detnet.errors import InputError
 
 _EXPANSION = 4  # a bottleneck's output is four times as wide as its 3×3
 _STEM_STRIDE = 4
+FIRST_LEVEL = 2  # the number of the level that the first stage after a stem puts out
 _STEM_RECEPTIVE_FIELD = 11  # 7×7 at stride 2, then 3×3 pooling at stride 2
 
 
@@ -114,12 +115,13 @@ class StagedNet(StagedBackbone):
 def _describe(table: Sequence[Stage], width: float, stride_in: str) -> tuple[FeatureInfo, ...]:
     """Derives each level's channels, stride and theoretical receptive field from the table."""
     info, stride, field = [], _STEM_STRIDE, _STEM_RECEPTIVE_FIELD
-    for row in table:
+    for level, row in enumerate(table, FIRST_LEVEL):
         for index in range(row.blocks):
             step = stride  # of the 3×3's input: after the block's stride when that sits in the 1×1
             if index == 0:
                 stride *= row.stride
                 step = stride if stride_in == "1x1" else step
             field += 2 * row.dilation * step
-        info.append(FeatureInfo(row.name, scale_channels(row.channels, width), stride, field))
+        channels = scale_channels(row.channels, width)
+        info.append(FeatureInfo(row.name, channels, stride, field, level))
     return tuple(info)

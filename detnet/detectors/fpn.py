@@ -19,10 +19,10 @@ class FPN(nn.Module):
     Where two neighbours have the same size they are plainly summed, which is all that DetNet's
     pyramid changes (its P4, P5 and P6); otherwise the coarser one is up-sampled by its nearest
     cell. Levels that the backbone lacks at the coarse end are added by `extra`: ResNet's P6 is
-    made so, DetNet's is a real stage. Level names keep their number: `c4` becomes `p4`.
+    made so, DetNet's is a real stage. A level keeps its number: that of number 4 becomes `p4`.
 
     Args:
-        feature_info: the backbone's levels to use, fine to coarse; their names end in the number.
+        feature_info: the backbone's levels to use, fine to coarse, numbered without gaps.
         out_channels: of every pyramid level.
         num_levels: how many levels to give; the missing ones are added at the coarse end.
         extra: how a missing level is made at half the size: "pool" takes every second cell,
@@ -59,19 +59,19 @@ class FPN(nn.Module):
         self.extra_convs = nn.ModuleDict()
         levels = []
         for info in feature_info:
-            name = f"p{info.name[1:]}"
+            name = f"p{info.level}"
             self.lateral[name] = _conv(info.channels, out_channels, 1, norm)
             self.output[name] = _conv(out_channels, out_channels, 3, norm)
-            levels.append(FeatureInfo(name, out_channels, info.stride))
+            levels.append(FeatureInfo(name, out_channels, info.stride, level=info.level))
         for index in range(len(feature_info), num_levels):
             last = levels[-1]
-            name = f"p{int(last.name[1:]) + 1}"
+            name = f"p{last.level + 1}"
             if extra != "pool":
                 first = index == len(feature_info)
                 from_c = first and extra == "conv_from_c"
                 source = feature_info[-1].channels if from_c else out_channels
                 self.extra_convs[name] = nn.Conv2d(source, out_channels, 3, 2, 1)
-            levels.append(FeatureInfo(name, out_channels, last.stride * 2))
+            levels.append(FeatureInfo(name, out_channels, last.stride * 2, level=last.level + 1))
         self.feature_info = tuple(levels)
         for layer in self.modules():
             if isinstance(layer, nn.Conv2d):

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from detnet.backbones.base import Backbone, FeatureInfo
+from detnet.backbones.base import Backbone
 from detnet.backbones.blocks import scale_channels
 from detnet.backbones.norm import NormKind
 from detnet.detectors.fpn import FPN, Extra
@@ -34,8 +34,8 @@ class PyramidNet(nn.Module):
     ) -> None:
         super().__init__()
         self.backbone = backbone
-        used = [info for info in backbone.feature_info if int(info.name[1:]) >= finest]
-        _require_levels(backbone, used, finest, coarsest)
+        used = [info for info in backbone.feature_info if info.level >= finest]
+        require_levels(backbone, "this detector's pyramid", finest, coarsest)
         self.out_channels = scale_channels(256, backbone.width)
         self.neck = FPN(
             used,
@@ -52,15 +52,18 @@ class PyramidNet(nn.Module):
         return self.neck(self.backbone(images))
 
 
-def _require_levels(
-    backbone: Backbone, used: list[FeatureInfo], finest: int, coarsest: int
-) -> None:
-    wanted = [f"c{finest + index}" for index in range(max(1, len(used)))]
-    beyond = coarsest and finest + len(used) - 1 > coarsest
-    if [info.name for info in used] != wanted or beyond:
-        found = ", ".join(info.name for info in backbone.feature_info)
-        end = f" and none after c{coarsest}" if coarsest else ""
+def require_levels(backbone: Backbone, user: str, finest: int, coarsest: int = 0) -> None:
+    """Refuses a backbone whose levels do not begin early enough, have gaps, or go on too far.
+
+    Raises:
+        InputError: naming the levels that there are.
+    """
+    numbers = [info.level for info in backbone.feature_info if info.level >= finest]
+    wanted = list(range(finest, finest + max(1, len(numbers))))
+    if numbers != wanted or (coarsest and numbers[-1] > coarsest):
+        found = ", ".join(f"{info.name} ({info.level})" for info in backbone.feature_info)
+        end = f" and none after {coarsest}" if coarsest else ""
         raise InputError(
-            f"this detector's pyramid takes the levels from c{finest} on, none left out{end}; "
-            f"the backbone has {found}"
+            f"{user} takes the levels from number {finest} on, none left out{end}; the backbone "
+            f"has {found}"
         )

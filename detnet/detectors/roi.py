@@ -1,6 +1,6 @@
 """Which pyramid level each RoI is pooled from, and the pooling."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torchvision
 from torch import Tensor
@@ -41,6 +41,10 @@ class LevelPooler(torchvision.ops.MultiScaleRoIAlign):
         super().__init__(featmap_names, output_size, sampling_ratio, canonical_scale=canonical_size)
         self.scales = [1 / stride for stride in strides]
         self.map_levels = LevelMapper(finest, finest + len(strides) - 1, canonical_size)
+
+    def restride(self, strides: Mapping[str, int]) -> None:
+        """Takes other strides for the levels of these names, as another path of a supernet has."""
+        self.scales = [1 / strides[name] for name in self.featmap_names]
 
     def empty(self, features: dict[str, Tensor], count: int) -> Tensor:
         """Regions of the shape that pooling gives, (count, C, bins, bins), of no values."""

@@ -14,6 +14,7 @@ from detnet.detectors.base import OneStageDetector
 from detnet.detectors.default_boxes import LevelBoxes
 from detnet.detectors.images import ImageOptions
 from detnet.detectors.last_layers import keep_precise
+from detnet.detectors.pyramid import require_levels
 from detnet.detectors.square import Resize, make_transform
 from detnet.errors import InputError
 
@@ -25,7 +26,7 @@ class MultiBoxOptions:
     """Which levels SSD looks at, and for what; the defaults are SSD300's.
 
     Args:
-        finest: number of the first backbone level, 3 for c3 at stride 8.
+        finest: number of the first backbone level, 3 for C3 at stride 8.
         levels: how many in all; those that the backbone lacks are added behind its last one.
         first_scale: side of the first level's boxes, as a share of the image's; null for the rule
             of the other levels.
@@ -89,13 +90,18 @@ class MultiBoxNet(nn.Module):
     def __init__(self, backbone: Backbone, options: MultiBoxOptions) -> None:
         super().__init__()
         self.backbone = backbone
-        levels = [info for info in backbone.feature_info if int(info.name[1:]) >= options.finest]
-        _require_levels(backbone, levels, options)
+        levels = [info for info in backbone.feature_info if info.level >= options.finest]
+        require_levels(backbone, "ssd", options.finest)
+        if not len(levels) <= options.levels or options.levels < 2:
+            raise InputError(
+                f"levels must be 2 or more and hold the backbone's {len(levels)} from number "
+                f"{options.finest} on, got {options.levels}"
+            )
         self.levels = tuple(info.name for info in levels)
         self.extras = nn.ModuleDict()
         for index in range(options.levels - len(self.levels)):
             last = levels[-1]
-            name = f"c{int(last.name[1:]) + 1}"
+            name = f"c{last.level + 1}"
             wide = _EXTRA_CHANNELS[min(index, len(_EXTRA_CHANNELS) - 1)]
             channels = scale_channels(wide, backbone.width)
             middle = scale_channels(wide // 2, backbone.width)
@@ -103,7 +109,7 @@ class MultiBoxNet(nn.Module):
                 *_conv(last.channels, middle, 1, options.extra_norm),
                 *_conv(middle, channels, 3, options.extra_norm),
             )
-            levels.append(FeatureInfo(name, channels, last.stride * 2))
+            levels.append(FeatureInfo(name, channels, last.stride * 2, level=last.level + 1))
         self.feature_info = tuple(levels)
         self.out_channels = [level.channels for level in levels]
 
@@ -223,18 +229,3 @@ def _conv(in_channels: int, out_channels: int, size: int, norm: NormKind | None)
         nn.init.zeros_(conv.bias)
     norms = [] if norm is None else [make_norm(norm)(out_channels)]
     return [conv, *norms, nn.ReLU(inplace=True)]
-
-
-def _require_levels(backbone: Backbone, used: list[FeatureInfo], options: MultiBoxOptions) -> None:
-    wanted = [f"c{options.finest + index}" for index in range(max(1, len(used)))]
-    found = ", ".join(info.name for info in backbone.feature_info)
-    if [info.name for info in used] != wanted:
-        raise InputError(
-            f"ssd takes the levels from c{options.finest} on, none left out; "
-            f"the backbone has {found}"
-        )
-    if not len(used) <= options.levels or options.levels < 2:
-        raise InputError(
-            f"levels must be 2 or more and hold the backbone's {len(used)} from "
-            f"c{options.finest} on, got {options.levels}"
-        )

@@ -7,16 +7,14 @@ from torch import nn
 
 from detnet.backbones.base import FeatureInfo
 from detnet.backbones.spaces.supernet import Supernet, find_supernet
-from detnet.detectors.anchors import ExactAnchors
-from detnet.detectors.default_boxes import LevelBoxes
-from detnet.detectors.roi import LevelPooler
 
 
 def take_path(model: nn.Module, path: Sequence[int]) -> None:
     """Takes another path from now on, and tells the model's other parts which strides it has.
 
     Pyramid, anchors and poolers know the strides of their levels; a path of DetNet's space changes
-    those. The pyramid's sums go by the sizes that features have, and need no word.
+    those. Parts that have a `restride` are told by it. The pyramid's sums go by the sizes that
+    features have, and need no word.
 
     Args:
         model: a classifier or detector on a supernet; its copies for inference and those wrapped
@@ -31,19 +29,18 @@ def take_path(model: nn.Module, path: Sequence[int]) -> None:
     if supernet is None:
         raise ValueError(f"a {type(model).__name__} without a supernet has no path")
     supernet.take(path)
-    strides = {info.name: info.stride for info in supernet.feature_info}
-    strides |= {f"p{name[1:]}": stride for name, stride in strides.items()}
+    levels = supernet.feature_info
+    strides = {info.name: info.stride for info in levels}
+    strides |= {f"p{info.level}": info.stride for info in levels}  # as a pyramid names them
     around = list(_around(model))
     for body in around:
         if isinstance(info := getattr(body, "feature_info", None), tuple):
-            levels = _restrided(info, strides)
-            setattr(body, "feature_info", levels)  # noqa: B010  torch takes it for a tensor
-            strides |= {level.name: level.stride for level in levels}
+            changed = _restrided(info, strides)
+            setattr(body, "feature_info", changed)  # noqa: B010  torch takes it for a tensor
+            strides |= {level.name: level.stride for level in changed}
     for part in around:
-        if isinstance(part, LevelPooler):
-            part.scales = [1 / strides[name] for name in part.featmap_names]
-        if isinstance(part, ExactAnchors | LevelBoxes):
-            part.restride(strides)
+        if callable(restride := getattr(part, "restride", None)):
+            restride(strides)
 
 
 def _around(module: nn.Module) -> Iterator[nn.Module]:

@@ -98,7 +98,7 @@ class GridNet(nn.Module):
             self.fine = _conv(fine.channels, narrow, 1, norm)
         self.joint = _conv(wide + 4 * narrow * options.passthrough, wide, 3, norm)
         self.out_channels = wide
-        self.feature_info = (FeatureInfo(last.name, wide, last.stride),)
+        self.feature_info = (FeatureInfo(last.name, wide, last.stride, level=last.level),)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Maps (N, 3, H, W) to {name: (N, out_channels, H / stride, W / stride)}."""

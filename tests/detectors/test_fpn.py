@@ -6,7 +6,7 @@ from detnet.detectors.fpn import FPN, Extra
 from detnet.errors import InputError
 
 RESNET = [FeatureInfo(f"c{i}", 8 * i, 2**i) for i in (2, 3, 4, 5)]
-DETNET = [FeatureInfo(f"c{i}", 8 * i, min(2**i, 16)) for i in (2, 3, 4, 5, 6)]
+DETNET = [FeatureInfo(f"c{i}", 8 * i, min(2**i, 16), level=i) for i in (2, 3, 4, 5, 6)]
 
 
 def features_of(info: list[FeatureInfo], size: tuple[int, int] = (64, 96)) -> dict:

@@ -238,8 +238,11 @@ def test_class_layers_are_known_as_such() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"finest": 7}, "takes the levels from c7 on.*the backbone has c2, c3, c4, c5, c6"),
-        ({"levels": 3}, "hold the backbone's 4 from c3 on, got 3"),
+        (
+            {"finest": 7},
+            "from number 7 on.*has c2 .2., c3 .3., c4 .4., c5 .5., c6 .6.",
+        ),
+        ({"levels": 3}, "hold the backbone's 4 from number 3 on, got 3"),
         ({"min_scale": 0.05}, "first_scale <= min_scale"),
         ({"resize": "squash"}, "'aspect' or 'square', got 'squash'"),
         ({"negatives": 0}, "negatives must be positive, got 0"),

@@ -6,7 +6,7 @@ from functools import cached_property
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Unpack
 
-from detnet.backbones.spaces.space import Gene, Space
+from detnet.backbones.spaces.space import ROW_NAME, Gene, Space
 from detnet.backbones.stages import Stage, StagedNet, StagedOptions
 from detnet.errors import InputError
 
@@ -80,11 +80,9 @@ class DetNetSpace(Space):
         for row in self.rows:
             _require_answers(row)
             _require_row(row, last=row is self.rows[-1] and len(self.rows) > 1)
+        if len({row.name for row in self.rows}) < len(self.rows):
+            raise InputError(f"two rows have one name: {', '.join(row.name for row in self.rows)}")
         for before, row in pairwise(self.rows):
-            if int(row.name[1:]) != int(before.name[1:]) + 1:
-                raise InputError(
-                    f"rows follow one another by number, got {before.name}, {row.name}"
-                )
             changes = set(before.channels) | set(row.channels)
             _require_projection(row, can_change=len(changes) > 1)
         _require_projection(self.rows[0], can_change=True)
@@ -211,7 +209,7 @@ def _require_answers(row: Row) -> None:
 
 
 def _require_row(row: Row, *, last: bool) -> None:
-    if not (row.name[:1] == "c" and row.name[1:].isdigit()):
+    if not ROW_NAME.fullmatch(row.name):
         raise InputError(f"rows are named c2, c3 …, got {row.name!r}")
     lowest = 0 if last else 1
     if min(row.depths) < lowest or row.depths == (0,):

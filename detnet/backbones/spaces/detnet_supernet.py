@@ -10,7 +10,7 @@ from detnet.backbones.blocks import Bottleneck, Norm, StrideIn, initialise, scal
 from detnet.backbones.norm import NormKind, make_norm
 from detnet.backbones.spaces.detnet_space import DetNetSpace, Row
 from detnet.backbones.spaces.supernet import Supernet, renamed
-from detnet.backbones.stages import Stage, StagedNet
+from detnet.backbones.stages import FIRST_LEVEL, Stage, StagedNet
 
 _STEM_CHANNELS = 64  # in the widths' scale, before `width`
 _STEM_STRIDE = 4
@@ -157,10 +157,14 @@ class DetNetSupernet(Supernet):
         for before, stage, form in self._forms(self._table):
             form.shape(before, stage)
             stride *= stage.stride
-            info.append(FeatureInfo(stage.name, self._widest[stage.name], stride))
+            info.append(self._describe(stage.name, stride))
         for name in list(self._widest)[len(info) :]:
-            info.append(FeatureInfo(name, self._widest[name], stride := stride * 2))
+            info.append(self._describe(name, stride := stride * 2))
         self.feature_info = tuple(info)
+
+    def _describe(self, name: str, stride: int) -> FeatureInfo:
+        level = FIRST_LEVEL + list(self._widest).index(name)
+        return FeatureInfo(name, self._widest[name], stride, level=level)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Maps images to levels by the blocks of `path` alone."""

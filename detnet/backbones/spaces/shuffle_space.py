@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from detnet.backbones.base import FeatureInfo
 from detnet.backbones.blocks import scale_channels
-from detnet.backbones.spaces.space import Gene, Space
-from detnet.backbones.stages import StagedOptions
+from detnet.backbones.spaces.space import ROW_NAME, Gene, Space
+from detnet.backbones.stages import FIRST_LEVEL, StagedOptions
 from detnet.errors import InputError
 
 if TYPE_CHECKING:
@@ -168,7 +168,7 @@ class ShuffleSpace(Space):
             raise InputError(f"a block has at most 10 choices, got {len(self.choices)}")
         channels = self.stem_channels
         for row in self.rows:
-            if not (row.name[:1] == "c" and row.name[1:].isdigit()):
+            if not ROW_NAME.fullmatch(row.name):
                 raise InputError(f"rows are named c2, c3 …, got {row.name!r}")
             if not 1 <= row.blocks <= _MOST_BLOCKS:
                 raise InputError(f"{row.name}: 1 to {_MOST_BLOCKS} blocks, got {row.blocks}")
@@ -191,5 +191,7 @@ def describe_path(space: ShuffleSpace, path: Sequence[int]) -> tuple[FeatureInfo
         field += (choice.kernels[0] - 1) * stride
         stride *= position.stride
         field += sum(kernel - 1 for kernel in choice.kernels[1:]) * stride
-        info[position.stage] = FeatureInfo(position.stage, position.out_channels, stride, field)
+        name, channels = position.stage, position.out_channels
+        level = FIRST_LEVEL + list(dict.fromkeys([*info, name])).index(name)
+        info[name] = FeatureInfo(name, channels, stride, field, level)
     return tuple(info.values())

@@ -1,5 +1,6 @@
 """Spaces: sets of networks that share one table, each picked from it by a path."""
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
@@ -33,6 +34,9 @@ _KINDS = NameTable(
         "detnet": "detnet.backbones.spaces.detnet_space:DetNetSpace",
     },
 )
+
+
+ROW_NAME = re.compile(r"c\d+")  # of a space's stages, as files write them
 
 
 @dataclass(frozen=True)
