@@ -7,8 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from detnet.backbones.base import Backbone
-from detnet.backbones.spaces.space import Space, read_space
-from detnet.backbones.spaces.supernet import Supernet
+from detnet.backbones.spaces.space import Space, Supernet, read_space
 from detnet.detectors.base import Detector
 
 

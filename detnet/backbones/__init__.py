@@ -31,8 +31,8 @@ BACKBONES = NameTable(
 OPEN_BACKBONES = NameTable(
     "backbone",
     {
-        "searched": "detnet.backbones.spaces.networks:searched",
-        "supernet": "detnet.backbones.spaces.networks:supernet",
+        "searched": "detnet.backbones.spaces.space:network_of_space",
+        "supernet": "detnet.backbones.spaces.space:supernet_of_space",
     },
 )
 

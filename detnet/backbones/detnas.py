@@ -2,22 +2,36 @@
 
 from typing import Unpack
 
-from detnet.backbones.shufflenet import ShuffleNet
-from detnet.backbones.spaces.shuffle_space import Row, ShuffleSpace
+from detnet.backbones.spaces.shuffle_space import ShuffleNet, ShuffleSpace, ShuffleStage
 from detnet.backbones.spaces.space import parse_path
 from detnet.backbones.stages import StagedOptions
 
 SMALL = ShuffleSpace(
     stem_channels=16,
-    rows=(Row("c2", 4, 64), Row("c3", 4, 160), Row("c4", 8, 320), Row("c5", 4, 640)),
+    rows=(
+        ShuffleStage("c2", 4, 64),
+        ShuffleStage("c3", 4, 160),
+        ShuffleStage("c4", 8, 320),
+        ShuffleStage("c5", 4, 640),
+    ),
 )
 LARGE = ShuffleSpace(
     stem_channels=48,
-    rows=(Row("c2", 8, 96), Row("c3", 8, 240), Row("c4", 16, 480), Row("c5", 8, 960)),
+    rows=(
+        ShuffleStage("c2", 8, 96),
+        ShuffleStage("c3", 8, 240),
+        ShuffleStage("c4", 16, 480),
+        ShuffleStage("c5", 8, 960),
+    ),
 )
 LARGE_WIDENED = ShuffleSpace(  # LARGE, 1.8 times as wide; not searched
     stem_channels=72,
-    rows=(Row("c2", 8, 172), Row("c3", 8, 432), Row("c4", 16, 864), Row("c5", 8, 1728)),
+    rows=(
+        ShuffleStage("c2", 8, 172),
+        ShuffleStage("c3", 8, 432),
+        ShuffleStage("c4", 16, 864),
+        ShuffleStage("c5", 8, 1728),
+    ),
 )
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from torch import nn
 
 from detnet.backbones.base import FeatureInfo
-from detnet.backbones.spaces.supernet import Supernet, find_supernet
+from detnet.backbones.spaces.space import Supernet, find_supernet
 
 
 def take_path(model: nn.Module, path: Sequence[int]) -> None:

@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
-from detnet.backbones.spaces.space import Space
-from detnet.backbones.spaces.supernet import find_supernet
+from detnet.backbones.spaces.space import Space, find_supernet
 from detnet.coco.flat import FlatBytes
 from detnet.data.classification.image_folder import ImageFolder
 from detnet.detectors.supernet import take_path

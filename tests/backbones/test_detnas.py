@@ -11,8 +11,7 @@ from detnet.backbones import BACKBONES
 from detnet.backbones.base import Classifier
 from detnet.backbones.cost import count_macs, count_params, describe
 from detnet.backbones.detnas import DETNASNET_1_3G, LARGE, LARGE_WIDENED, SMALL
-from detnet.backbones.shufflenet import ShuffleNet
-from detnet.backbones.spaces.shuffle_space import ShuffleSpace
+from detnet.backbones.spaces.shuffle_space import ShuffleNet, ShuffleSpace
 from detnet.backbones.spaces.space import parse_path
 from detnet.cli import main
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from detnet import create
-from detnet.backbones.spaces.shuffle_space import Row, ShuffleSpace
+from detnet.backbones.spaces.shuffle_space import ShuffleSpace, ShuffleStage
 from detnet.data.folders import Split
 from detnet.data.loaders import DetectionDataset
 from detnet.data.reading import load_annotations
@@ -20,7 +20,7 @@ from detnet.detectors.supernet import take_path
 from detnet.search.config import SearchConfig
 from detnet.training.detection.config import make_config, write_config
 
-SPACE = ShuffleSpace(8, tuple(Row(f"c{n}", 1, 16 * (n - 1)) for n in range(2, 6)), 16)
+SPACE = ShuffleSpace(8, tuple(ShuffleStage(f"c{n}", 1, 16 * (n - 1)) for n in range(2, 6)), 16)
 
 
 def scoring_settings(**changes: Any) -> SearchConfig:

@@ -23,9 +23,9 @@ class Known(Constraints):
     """Costs by a rule, so that no network is built."""
 
     def __init__(self, genes: int = 12, limits: Limits | None = None) -> None:
-        from detnet.backbones.spaces.shuffle_space import Row, ShuffleSpace
+        from detnet.backbones.spaces.shuffle_space import ShuffleSpace, ShuffleStage
 
-        self.space = ShuffleSpace(stem_channels=8, rows=(Row("c2", genes, 24),))
+        self.space = ShuffleSpace(stem_channels=8, rows=(ShuffleStage("c2", genes, 24),))
         self.limits = limits or Limits()
 
     def allows(self, path: tuple[int, ...]) -> bool:

@@ -6,12 +6,13 @@ from typing import Any
 from torch import Tensor, nn
 
 from detnet.backbones.base import Backbone, FeatureInfo
-from detnet.backbones.spaces.shuffle_space import Row, ShuffleSpace
-from detnet.backbones.spaces.space import Gene, Space
-from detnet.backbones.spaces.supernet import Supernet
+from detnet.backbones.spaces.shuffle_space import ShuffleSpace, ShuffleStage
+from detnet.backbones.spaces.space import Gene, Space, Supernet
 from detnet.search.costs.constraints import Constraints, Costs, Limits
 
-TINY = ShuffleSpace(stem_channels=8, rows=(Row("c2", 1, 24), Row("c3", 2, 48)))  # 64 networks
+TINY = ShuffleSpace(
+    stem_channels=8, rows=(ShuffleStage("c2", 1, 24), ShuffleStage("c3", 2, 48))
+)  # 64 networks
 
 
 class DepthNet(Backbone):

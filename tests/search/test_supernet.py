@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from detnet.backbones.spaces.shuffle_space import Row, ShuffleSpace
-from detnet.backbones.spaces.supernet import find_supernet
+from detnet.backbones.spaces.shuffle_space import ShuffleSpace, ShuffleStage
+from detnet.backbones.spaces.space import find_supernet
 from detnet.detectors.files import load_model
 from detnet.engine import checkpoint
 from detnet.errors import InputError
@@ -19,7 +19,13 @@ from detnet.training.detection.config import TrainConfig, make_config
 from tests.conftest import TINY
 
 SPACE = ShuffleSpace(
-    stem_channels=8, rows=(Row("c2", 1, 24), Row("c3", 1, 40), Row("c4", 1, 64), Row("c5", 1, 88))
+    stem_channels=8,
+    rows=(
+        ShuffleStage("c2", 1, 24),
+        ShuffleStage("c3", 1, 40),
+        ShuffleStage("c4", 1, 64),
+        ShuffleStage("c5", 1, 88),
+    ),
 )
 SAMPLER = PathSampler(SPACE, seed=5, single=2)
 
@@ -76,7 +82,9 @@ def test_the_model_file_holds_the_whole_supernet(settings: TrainConfig, tmp_path
     assert len(model.eval()([torch.rand(3, 96, 128)])) == 1
 
 
-SIX_GENES = ShuffleSpace(stem_channels=8, rows=(Row("c2", 3, 16), Row("c3", 3, 32)))
+SIX_GENES = ShuffleSpace(
+    stem_channels=8, rows=(ShuffleStage("c2", 3, 16), ShuffleStage("c3", 3, 32))
+)
 
 
 def weight(path: tuple[int, ...]) -> float:

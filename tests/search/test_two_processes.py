@@ -14,7 +14,7 @@ import pytest
 import torch
 import yaml
 
-from detnet.backbones.spaces.supernet import find_supernet
+from detnet.backbones.spaces.space import find_supernet
 from detnet.detectors.files import load_model
 from detnet.engine.runs import RunFolder
 from detnet.search.phases import run_phases

@@ -4,53 +4,30 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import Any, Unpack
 
-from detnet.backbones.spaces.space import ROW_NAME, Gene, Space
-from detnet.backbones.stages import Stage, StagedNet, StagedOptions
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from detnet.backbones.base import FeatureInfo
+from detnet.backbones.blocks import StrideIn, initialise, scale_channels
+from detnet.backbones.norm import NormKind, make_norm
+from detnet.backbones.spaces.detnet_stage import (
+    QUESTIONS,
+    StageChoices,
+    WideStage,
+    answers_of,
+    require_answers,
+    require_projection,
+    require_row,
+    spell,
+)
+from detnet.backbones.spaces.space import Gene, Space, Supernet, renamed
+from detnet.backbones.stages import FIRST_LEVEL, Stage, StagedNet, StagedOptions
 from detnet.errors import InputError
 
-if TYPE_CHECKING:
-    from detnet.backbones.spaces.detnet_supernet import DetNetSupernet
-
-# What a row may leave open: its field, the gene's name.
-_QUESTIONS = {
-    "depths": "depth",
-    "channels": "width",
-    "strides": "resolution",
-    "dilations": "dilation",
-    "project": "shortcut",
-    "inner": "inner width",
-}
-
-
-@dataclass(frozen=True)
-class Row:
-    """One stage of a space, and what it may be; one value alone is no question.
-
-    Args:
-        name: of the level that the stage puts out, c2, c3 …
-        depths: numbers of bottlenecks; 0 in the last row is a network without that stage.
-        channels: output widths.
-        strides: of the first block, 1 to hold the resolution, 2 to halve it.
-        dilations: of every 3×3 in the stage.
-        project: whether the first block's shortcut is a 1×1 convolution. Where the block changes
-            the shape it is, whatever is chosen here.
-        inner: widths of the 3×3s inside; 0 is a quarter of the output width.
-    """
-
-    name: str
-    depths: tuple[int, ...]
-    channels: tuple[int, ...]
-    strides: tuple[int, ...] = (1,)
-    dilations: tuple[int, ...] = (1,)
-    project: tuple[bool, ...] = (True,)
-    inner: tuple[int, ...] = (0,)
-
-    def options(self) -> Iterator[tuple[str, tuple[Any, ...]]]:
-        """Every question's name with its answers, those with a single one too."""
-        for field, question in _QUESTIONS.items():
-            yield question, getattr(self, field)
+_STEM_CHANNELS = 64  # in the widths' scale, before `width`
+_STEM_STRIDE = 4
 
 
 @dataclass(frozen=True)
@@ -72,20 +49,20 @@ class DetNetSpace(Space):
     points of `DETNET`. The paper compares them; it does not search.
     """
 
-    rows: tuple[Row, ...]
+    rows: tuple[StageChoices, ...]
 
     def __post_init__(self) -> None:
         if not self.rows:
             raise InputError("a space has at least one row")
         for row in self.rows:
-            _require_answers(row)
-            _require_row(row, last=row is self.rows[-1] and len(self.rows) > 1)
+            require_answers(row)
+            require_row(row, last=row is self.rows[-1] and len(self.rows) > 1)
         if len({row.name for row in self.rows}) < len(self.rows):
             raise InputError(f"two rows have one name: {', '.join(row.name for row in self.rows)}")
         for before, row in pairwise(self.rows):
             changes = set(before.channels) | set(row.channels)
-            _require_projection(row, can_change=len(changes) > 1)
-        _require_projection(self.rows[0], can_change=True)
+            require_projection(row, can_change=len(changes) > 1)
+        require_projection(self.rows[0], can_change=True)
 
     @cached_property
     def genes(self) -> tuple[Gene, ...]:
@@ -134,7 +111,7 @@ class DetNetSpace(Space):
             raise InputError(f"this space has the stages {', '.join(names)}, got {given}")
         path: list[int] = []
         for row, stage in zip(self.rows, table, strict=True):
-            path += _indices(row, stage)
+            path += answers_of(row, stage)
         return tuple(path)
 
     def check(self, path: Sequence[int]) -> tuple[int, ...]:
@@ -145,13 +122,11 @@ class DetNetSpace(Space):
         return StagedNet(self.table(path), **options)
 
     def supernet(self, **options: Unpack[StagedOptions]) -> "DetNetSupernet":
-        from detnet.backbones.spaces.detnet_supernet import DetNetSupernet
-
         return DetNetSupernet(self, **options)
 
     def to_json(self) -> dict[str, Any]:
         rows = [
-            {"name": row.name, **{field: list(getattr(row, field)) for field in _QUESTIONS}}
+            {"name": row.name, **{field: list(getattr(row, field)) for field in QUESTIONS}}
             for row in self.rows
         ]
         return {"kind": "detnet", "rows": rows}
@@ -165,82 +140,133 @@ class DetNetSpace(Space):
             row: dict[str, Any] = {
                 key: value if key == "name" else tuple(value) for key, value in given.items()
             }
-            rows.append(Row(**row))
+            rows.append(StageChoices(**row))
         return cls(rows=tuple(rows), **values)
 
 
-def spell(question: str, answer: Any) -> str:
-    """Writes an answer to one of a row's questions as a gene's choices are named."""
-    words: dict[str, dict[Any, str]] = {
-        "resolution": {1: "hold", 2: "halve"},
-        "shortcut": {True: "projection", False: "identity"},
-        "inner width": {0: "a quarter"},
-    }
-    return words.get(question, {}).get(answer, str(answer))
+class DetNetSupernet(Supernet):
+    """All networks of a `DetNetSpace` in one.
+
+    Depths share their first blocks, and strides and dilations all weights, norms included: these
+    are arguments of the convolutions, set when a path is taken. Each width has blocks of its own,
+    and so has an opening block for each width before it; a projection is used where it is chosen.
+
+    A pyramid is built once, so the levels have the same names and channels whatever the path: one
+    that is narrower than its widest choice is filled up with zero channels, and an absent last
+    stage is given as the level before it, every second cell, as a pyramid's added level is made.
+    That is the supernet's stand-in; the network by itself has no such level. `feature_info` has
+    the strides of the present path; its receptive fields are not known.
+
+    Args:
+        space: the table.
+        width: scales every channel count, as in `StagedNet`.
+        stride_in: see `Bottleneck`.
+        norm: see `make_norm`.
+    """
+
+    space: DetNetSpace
+
+    def __init__(
+        self,
+        space: DetNetSpace,
+        *,
+        width: float = 1.0,
+        stride_in: StrideIn = "1x1",
+        norm: NormKind = "batch",
+    ) -> None:
+        super().__init__(space)
+        make = make_norm(norm)
+        # The stem is every network's; its options are checked there, too.
+        self.stem = StagedNet((), width=width, stride_in=stride_in, norm=norm).stem
+        self.width, self.stride_in, self.norm = width, stride_in, norm
+        self.stages = nn.ModuleDict()
+        self._widest: dict[str, int] = {}
+        before: tuple[int, ...] = (_STEM_CHANNELS,)
+        for row in space.rows:
+            forms = {
+                f"{channels}x{inner}": WideStage(
+                    row, before, channels, inner, width=width, norm=make, stride_in=stride_in
+                )
+                for channels in row.channels
+                for inner in sorted({inner or channels // 4 for inner in row.inner})
+            }
+            self.stages[row.name] = nn.ModuleDict(forms)
+            stand_in = before if 0 in row.depths else ()
+            self._widest[row.name] = scale_channels(max(row.channels + stand_in), width)
+            before = row.channels
+        initialise(self)
+        self.take(self.path)
+
+    def take(self, path: Sequence[int]) -> None:
+        super().take(path)
+        self._table = self.space.table(self.path)
+        info, stride = [], _STEM_STRIDE
+        for before, stage, form in self._forms(self._table):
+            form.shape(before, stage)
+            stride *= stage.stride
+            info.append(self._describe(stage.name, stride))
+        for name in list(self._widest)[len(info) :]:
+            info.append(self._describe(name, stride := stride * 2))
+        self.feature_info = tuple(info)
+
+    def _describe(self, name: str, stride: int) -> FeatureInfo:
+        level = FIRST_LEVEL + list(self._widest).index(name)
+        return FeatureInfo(name, self._widest[name], stride, level=level)
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Maps images to levels by the blocks of `path` alone."""
+        x, features = self.stem(images), {}
+        for before, stage, form in self._forms(self._table):
+            for block in form.chosen(before, stage):
+                x = block(x)
+            features[stage.name] = _filled(x, self._widest[stage.name])
+        for name in list(self._widest)[len(features) :]:
+            features[name] = _filled(F.max_pool2d(x, 1, 2), self._widest[name])
+        return features
+
+    def parts(self) -> dict[str, nn.Module]:
+        return {"stem": self.stem, **self.stages}
+
+    def weights_of(self, path: Sequence[int]) -> dict[str, Tensor]:
+        places = {"stem": "stem"}
+        left_out = []
+        for before, stage, _ in self._forms(self.space.table(path)):
+            here = f"stages.{stage.name}.{_widths(stage)}"
+            places[f"{here}.opening.{before}"] = f"stages.{stage.name}.0"
+            for index in range(stage.blocks - 1):
+                places[f"{here}.blocks.{index}"] = f"stages.{stage.name}.{index + 1}"
+            if not stage.project:
+                left_out.append(f"stages.{stage.name}.0.downsample.")
+        found = renamed(self.state_dict(), places)
+        return {
+            name: value for name, value in found.items() if not name.startswith(tuple(left_out))
+        }
+
+    def _forms(self, table: Sequence[Stage]) -> Iterator[tuple[int, Stage, WideStage]]:
+        """Every stage of a table with the width before it and the modules of its own width."""
+        before = _STEM_CHANNELS
+        for stage in table:
+            form = self.stages[stage.name][_widths(stage)]  # type: ignore[index]
+            yield before, stage, form
+            before = stage.channels
 
 
-def _indices(row: Row, stage: Stage) -> Iterator[int]:
-    """The index of every open question's answer; zeros after the depth of an absent stage."""
-    quarter = stage.channels // 4
-    # A quarter may be written as 0 or as what it is.
-    inner = quarter if quarter in row.inner and not stage.inner else stage.inner
-    values = (stage.blocks, stage.channels, stage.stride, stage.dilation, stage.project, inner)
-    for (question, answers), value in zip(row.options(), values, strict=True):
-        if not stage.blocks and question != "depth":
-            value = answers[0]
-        if value not in answers:
-            offered = ", ".join(spell(question, answer) for answer in answers)
-            raise InputError(
-                f"{row.name}: the {question} is {spell(question, value)}, this space has {offered}"
-            )
-        if len(answers) > 1:
-            yield answers.index(value)
+def _widths(stage: Stage) -> str:
+    return f"{stage.channels}x{stage.inner or stage.channels // 4}"
 
 
-def _require_answers(row: Row) -> None:
-    for question, answers in row.options():
-        if not 1 <= len(answers) <= 10:
-            raise InputError(f"{row.name}: a {question} has 1 to 10 choices, got {len(answers)}")
-        if len(set(answers)) < len(answers):
-            raise InputError(f"{row.name}: a {question} is there twice: {answers}")
-        kind = bool if question == "shortcut" else int
-        if any(type(answer) is not kind for answer in answers):
-            raise InputError(f"{row.name}: a {question} is {kind.__name__}, got {answers}")
-
-
-def _require_row(row: Row, *, last: bool) -> None:
-    if not ROW_NAME.fullmatch(row.name):
-        raise InputError(f"rows are named c2, c3 …, got {row.name!r}")
-    lowest = 0 if last else 1
-    if min(row.depths) < lowest or row.depths == (0,):
-        raise InputError(
-            f"{row.name}: at least {lowest} blocks, got {row.depths}; only the last of several "
-            "rows may be absent, and not always"
-        )
-    if min(row.channels) < 4 or any(count % 4 for count in row.channels):
-        raise InputError(f"{row.name}: channels must be multiples of 4, got {row.channels}")
-    if min(row.inner) < 0:
-        raise InputError(f"{row.name}: inner widths must not be negative, got {row.inner}")
-    if not set(row.strides) <= {1, 2}:
-        raise InputError(f"{row.name}: strides are 1 (hold) or 2 (halve), got {row.strides}")
-    if min(row.dilations) < 1:
-        raise InputError(f"{row.name}: dilations must be 1 or more, got {row.dilations}")
-
-
-def _require_projection(row: Row, *, can_change: bool) -> None:
-    if (can_change or 2 in row.strides) and True not in row.project:
-        raise InputError(
-            f"{row.name}: its first block can change the shape, which an identity cannot: add true "
-            "to its project"
-        )
+def _filled(level: Tensor, channels: int) -> Tensor:
+    """Adds channels of zeros behind those of a (N, C, H, W) level."""
+    missing = channels - level.shape[1]
+    return F.pad(level, (0, 0, 0, 0, 0, missing)) if missing else level
 
 
 DETNET = DetNetSpace(
     rows=(
-        Row("c2", depths=(3, 2), channels=(256,)),
-        Row("c3", depths=(4, 3), channels=(512,), strides=(2,)),
-        Row("c4", depths=(6, 5, 4), channels=(1024,), strides=(2,), dilations=(1, 2, 3)),
-        Row(
+        StageChoices("c2", depths=(3, 2), channels=(256,)),
+        StageChoices("c3", depths=(4, 3), channels=(512,), strides=(2,)),
+        StageChoices("c4", depths=(6, 5, 4), channels=(1024,), strides=(2,), dilations=(1, 2, 3)),
+        StageChoices(
             "c5",
             depths=(3, 2, 4),
             channels=(1024, 2048),
@@ -249,7 +275,7 @@ DETNET = DetNetSpace(
             project=(True, False),
             inner=(256, 512),
         ),
-        Row(
+        StageChoices(
             "c6",
             depths=(3, 2, 0),
             channels=(1024, 2048),

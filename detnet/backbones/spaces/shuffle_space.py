@@ -1,72 +1,38 @@
-"""DetNAS's spaces: a table of stages in which the kind of each block is left open."""
+"""DetNAS's spaces: tables of stages in which the kind of each block is left open."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import Any, Unpack
 
-from detnet.backbones.base import FeatureInfo
-from detnet.backbones.blocks import scale_channels
-from detnet.backbones.spaces.space import ROW_NAME, Gene, Space
+from torch import Tensor, nn
+
+from detnet.backbones.base import FeatureInfo, StagedBackbone
+from detnet.backbones.blocks import Norm, StrideIn, initialise, scale_channels
+from detnet.backbones.norm import NormKind, make_norm
+from detnet.backbones.shuffle_block import (
+    BLOCK_KINDS,
+    BlockKind,
+    Position,
+    ShuffleBlock,
+    conv_unit,
+    copy_block,
+    shuffle_tail,
+)
+from detnet.backbones.spaces.space import ROW_NAME, Gene, Space, Supernet, renamed
 from detnet.backbones.stages import FIRST_LEVEL, StagedOptions
 from detnet.errors import InputError
-
-if TYPE_CHECKING:
-    from detnet.backbones.shufflenet import ShuffleNet
-    from detnet.backbones.spaces.shuffle_supernet import ShuffleSupernet
 
 _MOST_BLOCKS = 1000  # of a stage; a table from a file must not fill the memory
 
 
 @dataclass(frozen=True)
-class Choice:
-    """One kind of block.
-
-    Args:
-        name: the release's.
-        kernels: sides of the depthwise convolutions in the main branch; the first has the stride,
-            and the side branch of an opening block has one like it.
-        narrow: whether a 1×1 to the inner width comes first, as in ShuffleNetV2.
-    """
-
-    name: str
-    kernels: tuple[int, ...]
-    narrow: bool = False
-
-
-CHOICES = (
-    Choice("shufflenet_3x3", kernels=(3,), narrow=True),
-    Choice("shufflenet_5x5", kernels=(5,), narrow=True),
-    Choice("shufflenet_7x7", kernels=(7,), narrow=True),
-    Choice("xception_3x3", kernels=(3, 3, 3)),
-)
-
-
-@dataclass(frozen=True)
-class Row:
+class ShuffleStage:
     """One stage of a space: the level it puts out, its number of blocks, its output width."""
 
     name: str
     blocks: int
     channels: int
-
-
-@dataclass(frozen=True)
-class Position:
-    """One block whose kind is to be chosen.
-
-    Args:
-        stage: name of the level it belongs to.
-        index: within the stage, from 0.
-        in_channels, out_channels: of the block.
-        stride: 2 for the first of a stage.
-    """
-
-    stage: str
-    index: int
-    in_channels: int
-    out_channels: int
-    stride: int
 
 
 @dataclass(frozen=True)
@@ -85,9 +51,9 @@ class ShuffleSpace(Space):
     """
 
     stem_channels: int
-    rows: tuple[Row, ...]
+    rows: tuple[ShuffleStage, ...]
     tail_channels: int = 1024
-    choices: tuple[Choice, ...] = CHOICES
+    choices: tuple[BlockKind, ...] = BLOCK_KINDS
 
     def scaled(self, width: float) -> "ShuffleSpace":
         """Multiplies every channel count by `width`, rounded to multiples of 8.
@@ -103,7 +69,7 @@ class ShuffleSpace(Space):
         rows = []
         for row in self.rows:
             channels = max(scale_channels(row.channels, width), channels + 8)
-            rows.append(Row(row.name, row.blocks, channels))
+            rows.append(ShuffleStage(row.name, row.blocks, channels))
         tail = scale_channels(self.tail_channels, width)
         return ShuffleSpace(stem, tuple(rows), tail, self.choices)
 
@@ -121,7 +87,7 @@ class ShuffleSpace(Space):
         kinds = tuple(choice.name for choice in self.choices)
         return tuple(Gene(at.stage, f"block {at.index}", kinds) for at in self.positions())
 
-    def chosen(self, path: Sequence[int]) -> Iterator[tuple[Position, Choice]]:
+    def chosen(self, path: Sequence[int]) -> Iterator[tuple[Position, BlockKind]]:
         """Pairs every position with its choice.
 
         Raises:
@@ -131,14 +97,14 @@ class ShuffleSpace(Space):
             yield position, self.choices[index]
 
     def network(self, path: Sequence[int], **options: Unpack[StagedOptions]) -> "ShuffleNet":
-        from detnet.backbones.shufflenet import ShuffleNet
-
         return ShuffleNet(self, path, **options)
 
     def supernet(self, **options: Unpack[StagedOptions]) -> "ShuffleSupernet":
-        from detnet.backbones.spaces.shuffle_supernet import ShuffleSupernet
-
         return ShuffleSupernet(self, **options)
+
+    def tail(self, norm: Norm) -> tuple[nn.Module, int]:
+        """What a classifier puts behind the last stage, and its width."""
+        return shuffle_tail(self.rows[-1].channels, self.tail_channels, norm), self.tail_channels
 
     def to_json(self) -> dict[str, Any]:
         table = asdict(self)
@@ -151,10 +117,10 @@ class ShuffleSpace(Space):
     def from_json(cls, table: Mapping[str, Any]) -> "ShuffleSpace":
         """Reads what `to_json` wrote; without `choices` they are DetNAS's four."""
         values = dict(table)
-        rows = tuple(Row(**row) for row in values.pop("rows"))
+        rows = tuple(ShuffleStage(**row) for row in values.pop("rows"))
         if "choices" in values:
             values["choices"] = tuple(
-                Choice(**{**choice, "kernels": tuple(choice["kernels"])})
+                BlockKind(**{**choice, "kernels": tuple(choice["kernels"])})
                 for choice in values["choices"]
             )
         space = cls(rows=rows, **values)
@@ -195,3 +161,131 @@ def describe_path(space: ShuffleSpace, path: Sequence[int]) -> tuple[FeatureInfo
         level = FIRST_LEVEL + list(dict.fromkeys([*info, name])).index(name)
         info[name] = FeatureInfo(name, channels, stride, field, level)
     return tuple(info.values())
+
+
+class ShuffleNet(StagedBackbone):
+    """The network that a path picks from a space.
+
+    Departs from the release: weights are drawn as in all networks here. The release draws depthwise
+    filters with deviation 1, beside which the early steps change little.
+
+    Args:
+        space: the table.
+        path: see `ShuffleSpace`.
+        width: scales every channel count, see `ShuffleSpace.scaled`.
+        stride_in: without meaning here, where depthwise convolutions carry the strides; taken so
+            that all backbones are built alike.
+        norm: see `make_norm`.
+
+    Raises:
+        InputError: an option outside its range, or a path that does not fit.
+    """
+
+    def __init__(
+        self,
+        space: ShuffleSpace,
+        path: Sequence[int],
+        *,
+        width: float = 1.0,
+        stride_in: StrideIn = "1x1",
+        norm: NormKind = "batch",
+    ) -> None:
+        super().__init__()
+        if stride_in not in ("1x1", "3x3"):
+            raise InputError(f"stride_in must be '1x1' or '3x3', got {stride_in!r}")
+        self.space, self.path = space.scaled(width), tuple(path)
+        self.width, self.stride_in, self.norm = width, stride_in, norm
+        make = make_norm(norm)
+        self.stem = conv_unit(3, self.space.stem_channels, make, kernel=3, stride=2)
+        stages: dict[str, list[nn.Module]] = {row.name: [] for row in self.space.rows}
+        for position, choice in self.space.chosen(self.path):
+            stages[position.stage].append(ShuffleBlock(position, choice, norm=make))
+        self.stages = nn.ModuleDict({name: nn.Sequential(*row) for name, row in stages.items()})
+        self.feature_info = describe_path(self.space, self.path)
+        initialise(self)
+
+    def tail(self) -> tuple[nn.Module, int]:
+        """A 1×1 convolution to `tail_channels`, and dropout of whole channels."""
+        return self.space.tail(make_norm(self.norm))
+
+
+class ShuffleSupernet(Supernet):
+    """All networks of a shuffle space in one.
+
+    Args:
+        space: the table.
+        width: scales every channel count, see `ShuffleSpace.scaled`.
+        stride_in: without meaning here, as in `ShuffleNet`.
+        norm: see `make_norm`.
+
+    Paper: Chen et al. 2019, arXiv:1903.10979, Section 3.
+    """
+
+    space: ShuffleSpace
+
+    def __init__(
+        self,
+        space: ShuffleSpace,
+        *,
+        width: float = 1.0,
+        stride_in: StrideIn = "1x1",
+        norm: NormKind = "batch",
+    ) -> None:
+        super().__init__(space)
+        self.width, self.stride_in, self.norm = width, stride_in, norm
+        self.scaled = space.scaled(width)
+        make = make_norm(norm)
+        self.stem = conv_unit(3, self.scaled.stem_channels, make, kernel=3, stride=2)
+        self.stages = nn.ModuleDict({row.name: nn.ModuleList() for row in self.scaled.rows})
+        for position in self.scaled.positions():
+            kinds = [ShuffleBlock(position, choice, norm=make) for choice in self.scaled.choices]
+            self._stage(position.stage).append(nn.ModuleList(kinds))
+        largest = describe_path(self.scaled, self._largest_fields())
+        self.feature_info: tuple[FeatureInfo, ...] = largest
+        initialise(self)
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Maps images to levels by the blocks of `path` alone."""
+        x, features = self.stem(images), {}
+        kinds = iter(self.path)
+        for name in self.stages:
+            for block in self._stage(name):
+                x = block[next(kinds)](x)  # type: ignore[index]
+            features[name] = x
+        return features
+
+    def parts(self) -> dict[str, nn.Module]:
+        return {"stem": self.stem, **self.stages}
+
+    def tail(self) -> tuple[nn.Module, int]:
+        """The same as its networks'."""
+        return self.scaled.tail(make_norm(self.norm))
+
+    def weights_of(self, path: Sequence[int]) -> dict[str, Tensor]:
+        places = {"stem": "stem"}
+        kinds = iter(self.space.check(path))
+        for name in self.stages:
+            for index in range(len(self._stage(name))):
+                places[f"stages.{name}.{index}.{next(kinds)}"] = f"stages.{name}.{index}"
+        return renamed(self.state_dict(), places)
+
+    def spread(self) -> None:
+        """Smaller kernels stand in the middle of larger ones, and what is left over is Dirac's."""
+        kinds = iter(self.path)
+        for name in self.stages:
+            for block in self._stage(name):
+                assert isinstance(block, nn.ModuleList)
+                taken = block[next(kinds)]
+                for other in block:
+                    if other is not taken:
+                        copy_block(taken, other)  # type: ignore[arg-type]
+
+    def _stage(self, name: str) -> nn.ModuleList:
+        stage = self.stages[name]
+        assert isinstance(stage, nn.ModuleList)
+        return stage
+
+    def _largest_fields(self) -> list[int]:
+        """The path that sees most, whose receptive fields the levels are described by."""
+        spans = [sum(kernel - 1 for kernel in kind.kernels) for kind in self.scaled.choices]
+        return [spans.index(max(spans))] * len(self.scaled.genes)

@@ -1,23 +1,22 @@
-"""Spaces: sets of networks that share one table, each picked from it by a path."""
+"""Spaces: sets of networks that share one table, and supernets, all of a set's networks in one."""
 
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import Any, Unpack, get_type_hints
 
-import yaml
+from torch import Tensor, nn
 
 from detnet.backbones.base import Backbone
 from detnet.backbones.blocks import StrideIn
 from detnet.backbones.norm import NormKind
+from detnet.backbones.stages import StagedOptions
 from detnet.errors import InputError
+from detnet.files import read_yaml
 from detnet.kinds import of_kind, say_kind
 from detnet.tables import NameTable, unknown_name
-
-if TYPE_CHECKING:
-    from detnet.backbones.spaces.supernet import Supernet
 
 SPACES = NameTable(
     "space",
@@ -27,7 +26,7 @@ SPACES = NameTable(
         "detnet": "detnet.backbones.spaces.detnet_space:DETNET",
     },
 )
-_KINDS = NameTable(
+SPACE_KINDS = NameTable(
     "kind of space",
     {
         "shuffle": "detnet.backbones.spaces.shuffle_space:ShuffleSpace",
@@ -117,6 +116,68 @@ class Space(ABC):
         return text
 
 
+class Supernet(Backbone):
+    """A backbone whose path is open: every gene's choices are there, `path` says which work.
+
+    Switching costs nothing, since nothing is copied or rebuilt. What the path leaves out takes no
+    part in the forward pass and so has no gradient.
+
+    Args:
+        space: the table.
+        path: the first path to take; the first choice of every gene by default.
+
+    Paper: Chen et al. 2019, arXiv:1903.10979, Section 3; Guo et al. 2019, arXiv:1904.00420.
+    """
+
+    def __init__(self, space: Space, path: Sequence[int] | None = None) -> None:
+        super().__init__()
+        self.space = space
+        self._path = space.check([0] * len(space.genes) if path is None else path)
+
+    @property
+    def path(self) -> tuple[int, ...]:
+        """The path that `forward` takes."""
+        return self._path
+
+    def take(self, path: Sequence[int]) -> None:
+        """Takes another path from now on.
+
+        Raises:
+            InputError: it does not fit the space.
+        """
+        self._path = self.space.check(path)
+
+    @abstractmethod
+    def weights_of(self, path: Sequence[int]) -> dict[str, Tensor]:
+        """The weights of one network: they fit `space.network(path)`, and are not copied."""
+
+    def spread(self) -> None:
+        """Gives every choice that is off the path the weights of the one on it, as far as they fit.
+
+        A supernet whose first steps all went along one path begins from there, its choices nearly
+        interchangeable. Where choices share their weights anyway there is nothing to do.
+        """
+
+
+def find_supernet(model: nn.Module) -> Supernet | None:
+    """Finds the supernet within a classifier or detector, None where there is none."""
+    return next((module for module in model.modules() if isinstance(module, Supernet)), None)
+
+
+def renamed(state: dict[str, Tensor], places: dict[str, str]) -> dict[str, Tensor]:
+    """Takes from `state` what lies under the keys of `places`, renamed to their values.
+
+    Args:
+        places: prefix here -> prefix there, without the dot behind.
+    """
+    found = {}
+    for name, value in state.items():
+        for here, there in places.items():
+            if name.startswith(f"{here}."):
+                found[there + name[len(here) :]] = value
+    return found
+
+
 def parse_path(text: str) -> tuple[int, ...]:
     """Reads a path as the tables write it: one digit a gene, blanks where one likes.
 
@@ -145,32 +206,26 @@ def read_space(source: str | Mapping[str, Any]) -> Space:
             return space
         if not source.endswith((".yaml", ".yml", ".json")):
             raise InputError(unknown_name("space", source, SPACES) + ", or a YAML file")
-        return _from_mapping(_load(Path(source)), source)
+        return _from_mapping(read_yaml(Path(source)), source)
     return _from_mapping(source, "space")
-
-
-def _load(path: Path) -> Any:
-    if not path.is_file():
-        raise InputError(f"{path}: no such file")
-    try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
 
 
 def _from_mapping(table: Any, where: str) -> Space:
     if not isinstance(table, Mapping) or "kind" not in table:
-        raise InputError(f"{where}: a space is a mapping with a 'kind', one of {', '.join(_KINDS)}")
-    if table["kind"] not in _KINDS:
-        raise InputError(f"{where}: {unknown_name(_KINDS.kind, table['kind'], _KINDS)}")
+        raise InputError(
+            f"{where}: a space is a mapping with a 'kind', one of {', '.join(SPACE_KINDS)}"
+        )
+    if table["kind"] not in SPACE_KINDS:
+        raise InputError(f"{where}: {unknown_name(SPACE_KINDS.kind, table['kind'], SPACE_KINDS)}")
     values = {name: value for name, value in table.items() if name != "kind"}
     try:
-        space: Space = _KINDS[table["kind"]].from_json(values)
+        space: Space = SPACE_KINDS[table["kind"]].from_json(values)
     except (TypeError, KeyError, ValueError) as error:
         if isinstance(error, InputError):
             raise InputError(f"{where}: {error}") from error
         raise InputError(f"{where}: no {table['kind']} space: {error}") from error
-    _require_kinds(space, where)
+    if is_dataclass(space):
+        _require_kinds(space, where)
     return space
 
 
@@ -185,3 +240,38 @@ def _require_kinds(part: Any, where: str) -> None:
         elif not of_kind(value, hints[field.name]):
             wanted = say_kind(hints[field.name])
             raise InputError(f"{where}: {field.name} must be {wanted}, got {str(value)[:60]!r}")
+
+
+def network_of_space(
+    *,
+    space: str | Mapping[str, Any],
+    path: str | Sequence[int],
+    **options: Unpack[StagedOptions],
+) -> Backbone:
+    """Builds the network that a path picks from a space, as a search finds it.
+
+    Args:
+        space: see `read_space`.
+        path: one index for each of the space's genes, or the same in digits.
+
+    Raises:
+        InputError: no such space, or a path that does not fit it.
+    """
+    if isinstance(path, int):  # YAML reads digits as a number, and loses zeros at its beginning
+        raise InputError(f"write the path with a blank between two stages, got {path}")
+    indices = parse_path(path) if isinstance(path, str) else path
+    return read_space(space).network(indices, **options)
+
+
+def supernet_of_space(
+    *, space: str | Mapping[str, Any], **options: Unpack[StagedOptions]
+) -> Supernet:
+    """Builds all networks of a space in one, with shared weights.
+
+    Args:
+        space: see `read_space`.
+
+    Raises:
+        InputError: no such space.
+    """
+    return read_space(space).supernet(**options)

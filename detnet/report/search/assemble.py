@@ -17,8 +17,9 @@ from detnet.backbones.detnas import (
 )
 from detnet.backbones.detnet import DETNET59, DETNET59_NOPROJ
 from detnet.backbones.resnet import RESNET50, RESNET50_DILATED
+from detnet.backbones.shuffle_block import BlockKind
 from detnet.backbones.spaces.detnet_space import DetNetSpace, spell
-from detnet.backbones.spaces.shuffle_space import Choice, ShuffleSpace
+from detnet.backbones.spaces.shuffle_space import ShuffleSpace
 from detnet.backbones.spaces.space import SPACES, Space, parse_path, read_space
 from detnet.engine.runs import read_run
 from detnet.errors import InputError
@@ -127,7 +128,7 @@ def gene_rows(space: Space, width: float) -> list[GeneRow]:
     return rows
 
 
-def _labels(choices: Sequence[Choice]) -> tuple[str, ...]:
+def _labels(choices: Sequence[BlockKind]) -> tuple[str, ...]:
     """S7 for shufflenet_7x7, X3 for xception_3x3; the index behind those that are alike."""
     short = [f"{choice.name[:1].upper()}{choice.kernels[0]}" for choice in choices]
     alike = Counter(short)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from detnet.backbones.base import Classifier
 from detnet.backbones.cost import count_macs, count_params, skip_norms
 from detnet.backbones.norm import make_norm
-from detnet.backbones.shufflenet import ShuffleBlock, conv_unit
+from detnet.backbones.shuffle_block import ShuffleBlock, conv_unit
 from detnet.backbones.spaces.shuffle_space import ShuffleSpace
 from detnet.backbones.spaces.space import Space
 from detnet.errors import InputError

@@ -9,7 +9,7 @@ from torch import nn
 
 from detnet.backbones.base import Classifier
 from detnet.backbones.files import ClassifierInfo
-from detnet.backbones.spaces.supernet import find_supernet
+from detnet.backbones.spaces.space import find_supernet
 from detnet.data.classification.loaders import Images
 from detnet.data.classification.transforms import TestView
 from detnet.engine.precision import autocast_to

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from detnet.backbones.base import Backbone
-from detnet.backbones.spaces.supernet import find_supernet
+from detnet.backbones.spaces.space import find_supernet
 
 Model = TypeVar("Model", bound=nn.Module)
 Batch = TypeVar("Batch")

@@ -10,9 +10,8 @@ import torch
 from detnet.backbones import BACKBONES
 from detnet.backbones.detnet import DETNET59, DETNET59_NOPROJ, DETNET110
 from detnet.backbones.resnet import RESNET50, RESNET50_DILATED
-from detnet.backbones.spaces.detnet_space import DETNET, DetNetSpace, Row
-from detnet.backbones.spaces.networks import searched
-from detnet.backbones.spaces.space import parse_path, read_space
+from detnet.backbones.spaces.detnet_space import DETNET, DetNetSpace, StageChoices
+from detnet.backbones.spaces.space import network_of_space, parse_path, read_space
 from detnet.backbones.stages import Stage
 from detnet.errors import InputError
 
@@ -24,8 +23,8 @@ POINTS = {
 }
 TINY = DetNetSpace(
     rows=(
-        Row("c2", depths=(1, 2), channels=(32,)),
-        Row(
+        StageChoices("c2", depths=(1, 2), channels=(32,)),
+        StageChoices(
             "c3",
             depths=(0, 1),
             channels=(32, 64),
@@ -43,7 +42,7 @@ def test_the_published_networks_are_points_of_the_space(name: str) -> None:
     assert DETNET.format_path(DETNET.path_of(table)) == text
     assert DETNET.table(parse_path(text)) == table
     published = BACKBONES[name](width=0.125).eval()
-    ours = searched(space="detnet", path=text, width=0.125).eval()
+    ours = network_of_space(space="detnet", path=text, width=0.125).eval()
     assert [(n, v.shape) for n, v in ours.state_dict().items()] == [
         (n, v.shape) for n, v in published.state_dict().items()
     ]
@@ -101,7 +100,7 @@ def test_what_has_no_meaning_is_spelled_in_one_way(path: str, canonical: str) ->
 
 
 def test_a_quarter_inside_is_one_network_however_it_is_written() -> None:
-    space = DetNetSpace(rows=(Row("c2", (1,), (32, 64), inner=(0, 8, 16)),))
+    space = DetNetSpace(rows=(StageChoices("c2", (1,), (32, 64), inner=(0, 8, 16)),))
     assert len({space.check(path) for path in _paths(space)}) == 4
     assert space.table((0, 1)) == space.table((0, 0)) == (Stage("c2", 1, 32),)
     assert space.table((0, 2)) == (Stage("c2", 1, 32, inner=16),)
@@ -126,7 +125,7 @@ def test_it_is_read_back(space: DetNetSpace) -> None:
 def test_what_a_row_leaves_out_has_its_usual_answer() -> None:
     rows = [{"name": "c2", "depths": [1], "channels": [32, 64]}]
     space = read_space({"kind": "detnet", "rows": rows})
-    assert space == DetNetSpace(rows=(Row("c2", (1,), (32, 64)),))
+    assert space == DetNetSpace(rows=(StageChoices("c2", (1,), (32, 64)),))
 
 
 def test_a_network_that_is_not_in_the_space() -> None:
@@ -169,7 +168,10 @@ def test_rows_that_do_not_hold_together(change: dict[str, Any], message: str) ->
 
 
 def test_only_the_last_of_several_rows_may_be_absent() -> None:
-    for rows in ((Row("c2", (0, 1), (32,)), TINY.rows[1]), (Row("c2", (0, 1), (32,)),)):
+    for rows in (
+        (StageChoices("c2", (0, 1), (32,)), TINY.rows[1]),
+        (StageChoices("c2", (0, 1), (32,)),),
+    ):
         with pytest.raises(InputError, match="c2: at least 1 blocks"):
             DetNetSpace(rows=rows)
     with pytest.raises(InputError, match="at least one row"):

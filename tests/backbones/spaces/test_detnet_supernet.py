@@ -9,8 +9,7 @@ from detnet.backbones.base import Classifier
 from detnet.backbones.blocks import StrideIn
 from detnet.backbones.detnet import DETNET59
 from detnet.backbones.resnet import RESNET50
-from detnet.backbones.spaces.detnet_space import DETNET, DetNetSpace, Row
-from detnet.backbones.spaces.detnet_supernet import DetNetSupernet
+from detnet.backbones.spaces.detnet_space import DETNET, DetNetSpace, DetNetSupernet, StageChoices
 from detnet.backbones.spaces.space import parse_path
 from detnet.inference.fuse import fuse
 from tests.contracts import check_freezing
@@ -97,7 +96,9 @@ def test_an_absent_stage_is_stood_in_for_by_every_second_cell(trained: DetNetSup
 
 
 def test_the_stand_in_is_as_wide_as_the_stage_it_stands_for() -> None:
-    space = DetNetSpace(rows=(Row("c2", (1,), (64, 128)), Row("c3", (1, 0), (32,))))
+    space = DetNetSpace(
+        rows=(StageChoices("c2", (1,), (64, 128)), StageChoices("c3", (1, 0), (32,)))
+    )
     supernet = space.supernet()
     for path in ((1, 0), (1, 1)):
         supernet.take(path)
@@ -151,7 +152,9 @@ def test_norms_can_be_folded_and_the_path_switched_then(trained: DetNetSupernet)
 
 
 def test_parts_can_be_frozen() -> None:
-    space = DetNetSpace(rows=(Row("c2", (1,), (32,)), Row("c3", (1,), (64,), strides=(2, 1))))
+    space = DetNetSpace(
+        rows=(StageChoices("c2", (1,), (32,)), StageChoices("c3", (1,), (64,), strides=(2, 1)))
+    )
     check_freezing(space.supernet(), ("stem", "c2"))
 
 

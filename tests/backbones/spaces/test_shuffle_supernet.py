@@ -6,9 +6,8 @@ from torch import nn
 
 from detnet.backbones import build_backbone
 from detnet.backbones.base import Classifier
-from detnet.backbones.spaces.shuffle_space import Row, ShuffleSpace
-from detnet.backbones.spaces.shuffle_supernet import ShuffleSupernet
-from detnet.backbones.spaces.supernet import find_supernet
+from detnet.backbones.spaces.shuffle_space import Row, ShuffleSpace, ShuffleSupernet
+from detnet.backbones.spaces.space import find_supernet
 from detnet.engine.optim import sgd
 from detnet.errors import InputError
 

@@ -80,7 +80,7 @@ def test_names_and_files_that_are_not_there(tmp_path: Path) -> None:
         read_space(str(tmp_path / "gone.yaml"))
     broken = tmp_path / "broken.yaml"
     broken.write_text("kind: [")
-    with pytest.raises(InputError, match="broken.yaml: not YAML"):
+    with pytest.raises(InputError, match="broken.yaml: is not YAML"):
         read_space(str(broken))
     with pytest.raises(InputError, match="with a 'kind', one of shuffle, detnet"):
         read_space({"stem_channels": 8})

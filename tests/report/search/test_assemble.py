@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 from detnet.backbones.detnas import DETNASNET_300M, SMALL
-from detnet.backbones.spaces.shuffle_space import Choice, Row, ShuffleSpace
+from detnet.backbones.shuffle_block import BlockKind
+from detnet.backbones.spaces.shuffle_space import ShuffleSpace, ShuffleStage
 from detnet.backbones.spaces.space import SPACES, Space, read_space
 from detnet.errors import InputError
 from detnet.report.search.assemble import gene_rows, make_search_page, read_search
@@ -19,7 +20,7 @@ from detnet.search.study.study import Candidate, load_study, objectives_of, open
 from detnet.search.study.worker import work
 from tests.report.test_page import Checker
 
-TINY = ShuffleSpace(8, (Row("c2", 1, 16), Row("c3", 2, 32)), tail_channels=64)
+TINY = ShuffleSpace(8, (ShuffleStage("c2", 1, 16), ShuffleStage("c3", 2, 32)), tail_channels=64)
 
 
 def write_search(run: Path, table: Space = SMALL, **changes: Any) -> Path:
@@ -183,8 +184,14 @@ def test_genes_are_labelled_with_channels_and_stride() -> None:
     assert rows[0].labels == ("S3", "S5", "S7", "X3")
     assert [row.note for row in rows[:5]] == ["64 /2", "64", "64", "64", "160 /2"]
     assert gene_rows(SMALL, 0.5)[4].note == "80 /2"
-    doubles = (Choice("own", (3,), narrow=True), Choice("other", (3,)), Choice("wide", (5,)))
-    labels = gene_rows(ShuffleSpace(8, (Row("c2", 1, 16),), choices=doubles), 1.0)[0].labels
+    doubles = (
+        BlockKind("own", (3,), narrow=True),
+        BlockKind("other", (3,)),
+        BlockKind("wide", (5,)),
+    )
+    labels = gene_rows(ShuffleSpace(8, (ShuffleStage("c2", 1, 16),), choices=doubles), 1.0)[
+        0
+    ].labels
     assert labels == ("O3·0", "O3·1", "W5")
 
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from detnet.backbones.base import Classifier
 from detnet.backbones.files import ClassifierInfo, save_classifier
-from detnet.backbones.spaces.networks import supernet
+from detnet.backbones.spaces.space import supernet_of_space
 from detnet.engine.distributed import Process
 from detnet.search.scoring.scorer import CLASSES_FILE, Scorer, make_scorer
 from detnet.training.classification.config import make_config
@@ -36,7 +36,7 @@ def scorer(tmp_path: Path) -> Scorer:
     write_config(config, run / "pretrain/config.yaml")
     torch.manual_seed(0)
     options = {"space": SPACE.to_json(), "width": 0.5, "stride_in": "1x1", "norm": "batch"}
-    model = Classifier(supernet(**options), 2)
+    model = Classifier(supernet_of_space(**options), 2)
     info = ClassifierInfo("supernet", ("dark", "light"), options, 32, 36)
     save_classifier(run / "pretrain/model.safetensors", info, model.state_dict())
     settings = scoring_settings(

@@ -3,11 +3,11 @@ import torch
 from torch import nn
 
 from detnet.backbones.base import Classifier
-from detnet.backbones.spaces.shuffle_space import Row, ShuffleSpace
-from detnet.backbones.spaces.supernet import find_supernet
+from detnet.backbones.spaces.shuffle_space import ShuffleSpace, ShuffleStage
+from detnet.backbones.spaces.space import find_supernet
 from detnet.search.scoring.recalibration import alone, batch_norms, finite_statistics, recalibrate
 
-SPACE = ShuffleSpace(8, (Row("c2", 2, 16), Row("c3", 1, 24)), tail_channels=16)
+SPACE = ShuffleSpace(8, (ShuffleStage("c2", 2, 16), ShuffleStage("c3", 1, 24)), tail_channels=16)
 MEAN = "backbone.stem.bn.running_mean"
 OPTIONS = {"width": 1.0, "stride_in": "1x1", "norm": "batch"}
 

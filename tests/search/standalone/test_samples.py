@@ -5,13 +5,15 @@ from itertools import product
 import numpy as np
 import pytest
 
-from detnet.backbones.spaces.shuffle_space import Row, ShuffleSpace
+from detnet.backbones.spaces.shuffle_space import ShuffleSpace, ShuffleStage
 from detnet.backbones.spaces.space import read_space
 from detnet.errors import InputError
 from detnet.search.costs.counting import Costs
 from detnet.search.standalone.samples import draw_paths, largest_within
 
-TINY = ShuffleSpace(8, (Row("c2", 2, 16), Row("c3", 2, 32), Row("c4", 1, 48)))
+TINY = ShuffleSpace(
+    8, (ShuffleStage("c2", 2, 16), ShuffleStage("c3", 2, 32), ShuffleStage("c4", 1, 48))
+)
 
 
 def anything(path: tuple[int, ...]) -> bool:

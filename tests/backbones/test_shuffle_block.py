@@ -8,19 +8,21 @@ from torch import Tensor, nn
 
 from detnet.backbones.depthwise import DepthwiseConv
 from detnet.backbones.detnas import SMALL
-from detnet.backbones.shufflenet import ShuffleBlock, ShuffleNet
-from detnet.backbones.spaces.shuffle_space import CHOICES, Choice, Position, Row, ShuffleSpace
+from detnet.backbones.shuffle_block import BLOCK_KINDS, BlockKind, Position, ShuffleBlock
+from detnet.backbones.spaces.shuffle_space import ShuffleNet, ShuffleSpace, ShuffleStage
 from detnet.backbones.spaces.space import parse_path
 from detnet.errors import InputError
 from detnet.inference.fuse import fuse
 
-FOUR_KINDS = ShuffleSpace(stem_channels=8, rows=(Row("c2", 4, 16), Row("c3", 4, 32)))
+FOUR_KINDS = ShuffleSpace(
+    stem_channels=8, rows=(ShuffleStage("c2", 4, 16), ShuffleStage("c3", 4, 32))
+)
 PATH = parse_path("2130 1032")
 
 
 @pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("choice", CHOICES, ids=lambda choice: choice.name)
-def test_every_choice_fits_every_position(choice: Choice, stride: int) -> None:
+@pytest.mark.parametrize("choice", BLOCK_KINDS, ids=lambda choice: choice.name)
+def test_every_choice_fits_every_position(choice: BlockKind, stride: int) -> None:
     """So a supernet can hold all of them at each of its positions."""
     position = Position("c3", 0, 16 if stride == 2 else 24, 24, stride)
     block = ShuffleBlock(position, choice, norm=nn.BatchNorm2d)
@@ -34,7 +36,7 @@ def test_every_choice_fits_every_position(choice: Choice, stride: int) -> None:
 
 def test_even_channels_are_passed_on_and_odd_ones_worked_on() -> None:
     """The shuffle of the released single models; the supernet's would pass on other channels."""
-    block = ShuffleBlock(Position("c2", 1, 8, 8, 1), CHOICES[0], norm=nn.BatchNorm2d).eval()
+    block = ShuffleBlock(Position("c2", 1, 8, 8, 1), BLOCK_KINDS[0], norm=nn.BatchNorm2d).eval()
     x = torch.randn(2, 8, 5, 7)
     before = x.clone()
     out = block(x)
@@ -169,7 +171,7 @@ def release_name(name: str, path: tuple[int, ...]) -> str:
     number = sum(row.blocks for row in FOUR_KINDS.rows[: stage - 1]) + block
     place = f"{stage}{chr(ord('a') + block)}"
     if branch == "main":
-        kind, unit = CHOICES[path[number]].name, int(words[4])
+        kind, unit = BLOCK_KINDS[path[number]].name, int(words[4])
         prefix, layer = f"{place}_{kind}_branch2{'abc'[unit]}", words[5]
         home = f"features.{number}.conv.{unit}"
     else:
@@ -235,7 +237,7 @@ class Release:
         number = 0
         for stage, row in enumerate(FOUR_KINDS.rows, 1):
             for block in range(row.blocks):
-                kind = CHOICES[path[number]].name
+                kind = BLOCK_KINDS[path[number]].name
                 place = f"{stage}{chr(ord('a') + block)}"
                 x = self.block(x, number, place, kind, 1 if block else 2)
                 number += 1
@@ -263,4 +265,4 @@ def test_renamed_weights_give_the_release_s_features(path: tuple[int, ...]) -> N
 def test_names_are_unique_in_the_release() -> None:
     names = [n for n in ShuffleNet(FOUR_KINDS, PATH).state_dict() if "num_batches" not in n]
     assert len({release_name(name, PATH) for name in names}) == len(names)
-    assert SMALL.choices is CHOICES
+    assert SMALL.choices is BLOCK_KINDS

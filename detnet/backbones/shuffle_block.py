@@ -1,0 +1,210 @@
+"""Blocks of ShuffleNetV2 and Xception, of which a position of DetNAS's spaces has one kind."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from detnet.backbones.blocks import Norm, initialise
+from detnet.backbones.depthwise import DepthwiseConv
+
+_DROPOUT = 0.2  # of whole channels, before a classifier's pooling
+_RECTIFIED_MEAN = 0.683  # of the positive part of a normal variable, in its own deviations
+
+
+@dataclass(frozen=True)
+class BlockKind:
+    """One kind of block.
+
+    Args:
+        name: the release's.
+        kernels: sides of the depthwise convolutions in the main branch; the first has the stride,
+            and the side branch of an opening block has one like it.
+        narrow: whether a 1×1 to the inner width comes first, as in ShuffleNetV2.
+    """
+
+    name: str
+    kernels: tuple[int, ...]
+    narrow: bool = False
+
+
+BLOCK_KINDS = (
+    BlockKind("shufflenet_3x3", kernels=(3,), narrow=True),
+    BlockKind("shufflenet_5x5", kernels=(5,), narrow=True),
+    BlockKind("shufflenet_7x7", kernels=(7,), narrow=True),
+    BlockKind("xception_3x3", kernels=(3, 3, 3)),
+)
+
+
+@dataclass(frozen=True)
+class Position:
+    """One block whose kind is to be chosen.
+
+    Args:
+        stage: name of the level it belongs to.
+        index: within the stage, from 0.
+        in_channels, out_channels: of the block.
+        stride: 2 for the first of a stage.
+    """
+
+    stage: str
+    index: int
+    in_channels: int
+    out_channels: int
+    stride: int
+
+
+class ShuffleBlock(nn.Module):
+    """Half of the channels go through the main branch, and both halves are joined.
+
+    At stride 1 the other half is passed on as it is; at stride 2 both branches see the whole input
+    and the other one is a depthwise and a 1×1 convolution. Every second channel goes through the
+    main branch, the odd ones: that is the channel shuffle of DetNAS's released networks (their
+    supernet has another, whose weights do not fit).
+
+    Args:
+        position: its place, from which channels and stride come.
+        choice: its kind.
+        norm: makes a normalisation layer for a channel count.
+
+    Paper: Ma et al. 2018, arXiv:1807.11164, Figure 3 (c, d).
+    """
+
+    def __init__(self, position: Position, choice: BlockKind, *, norm: Norm) -> None:
+        super().__init__()
+        in_channels, out_channels = position.in_channels, position.out_channels
+        mid_channels = out_channels // 2
+        self.side = None
+        if position.stride > 1:
+            kernel = choice.kernels[0]
+            self.side = _unit(in_channels, in_channels, norm, kernel, position.stride)
+            out_channels -= in_channels
+        else:
+            in_channels, out_channels = in_channels // 2, out_channels // 2
+        units = []
+        if choice.narrow:
+            units.append(_unit(in_channels, mid_channels, norm))
+            in_channels = mid_channels
+        for number, kernel in enumerate(choice.kernels):
+            last = number == len(choice.kernels) - 1
+            width = out_channels if last else mid_channels
+            units.append(_unit(in_channels, width, norm, kernel, 1 if number else position.stride))
+            in_channels = width
+        self.main = nn.Sequential(*units)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps (N, in_channels, H, W) to (N, out_channels, H / stride, W / stride)."""
+        if self.side is not None:
+            return torch.cat([self.side(x), self.main(x)], dim=1)
+        kept, worked = x.unflatten(1, (-1, 2)).unbind(2)  # even and odd channels
+        return torch.cat([kept, self.main(worked)], dim=1)
+
+
+def _unit(
+    in_channels: int, out_channels: int, norm: Norm, kernel: int = 0, stride: int = 1
+) -> nn.Sequential:
+    """A depthwise convolution if there is a `kernel`, then a 1×1; only the 1×1 is rectified."""
+    unit = nn.Sequential()
+    if kernel:
+        unit.add_module("depthwise", DepthwiseConv(in_channels, kernel, stride=stride))
+        unit.add_module("depthwise_bn", norm(in_channels))
+    unit.add_module("pointwise", nn.Conv2d(in_channels, out_channels, 1, bias=False))
+    unit.add_module("pointwise_bn", norm(out_channels))
+    unit.add_module("relu", nn.ReLU(inplace=True))
+    return unit
+
+
+def conv_unit(
+    in_channels: int, out_channels: int, norm: Norm, kernel: int, stride: int
+) -> nn.Sequential:
+    """A convolution with bias, norm and ReLU: the stem and the tail before a classifier."""
+    unit = nn.Sequential()
+    conv = nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2)
+    unit.add_module("conv", conv)
+    unit.add_module("bn", norm(out_channels))
+    unit.add_module("relu", nn.ReLU(inplace=True))
+    return unit
+
+
+def shuffle_tail(in_channels: int, out_channels: int, norm: Norm) -> nn.Sequential:
+    """What a classifier puts behind the last stage: a 1×1 convolution, dropout of channels."""
+    tail = conv_unit(in_channels, out_channels, norm, 1, 1)
+    initialise(tail)
+    tail.add_module("dropout", nn.Dropout2d(_DROPOUT))
+    return tail
+
+
+@torch.no_grad()
+def copy_block(source: ShuffleBlock, target: ShuffleBlock) -> None:
+    """Copies a block's weights into one of another kind at the same position.
+
+    Convolutions are paired from both ends: the first pointwise with the first, the last with the
+    last. A smaller kernel lies in the middle of a larger one, a larger one is cut; a layer
+    without a partner passes its input on (Dirac), and so does its norm. Between ShuffleNet's kinds
+    of growing kernel nothing is lost; Xception's further norms and ReLUs change it a little.
+    """
+    if source.side is not None and target.side is not None:
+        _copy_layers(_convs(source.side), _convs(target.side))
+        _copy_layers(_norms(source.side, "depthwise_bn"), _norms(target.side, "depthwise_bn"))
+        _copy_layers(_norms(source.side, "pointwise_bn"), _norms(target.side, "pointwise_bn"))
+    for kind, norm in ((True, "depthwise_bn"), (False, "pointwise_bn")):
+        _pair(_convs(source.main, depthwise=kind), _convs(target.main, depthwise=kind))
+        _pair(_norms(source.main, norm), _norms(target.main, norm), rectified=not kind)
+
+
+def _pair(source: list[nn.Module], target: list[nn.Module], *, rectified: bool = False) -> None:
+    """Pairs from the front, the last with the last; those between are left to pass things on."""
+    for layer in target:
+        _pass_on(layer, rectified=rectified)
+    pairs = min(len(source), len(target))
+    for number in range(pairs - 1):
+        _copy(source[number], target[number])
+    _copy(source[-1], target[-1])
+
+
+def _copy_layers(source: list[nn.Module], target: list[nn.Module]) -> None:
+    for one, other in zip(source, target, strict=True):
+        _copy(one, other)
+
+
+def _copy(source: nn.Module, target: nn.Module) -> None:
+    if isinstance(source, DepthwiseConv):
+        assert isinstance(target, DepthwiseConv)
+        _lay(source.weight, target.weight)
+        return
+    given = dict(source.named_parameters(recurse=False))
+    for name, parameter in target.named_parameters(recurse=False):
+        if given[name].shape == parameter.shape:
+            parameter.copy_(given[name])
+
+
+def _lay(source: Tensor, target: Tensor) -> None:
+    """The middle of a kernel into the middle of another, or of what of it fits."""
+    if source.shape[0] != target.shape[0]:
+        return
+    target.zero_()
+    inner = min(source.shape[-1], target.shape[-1])
+    there, here = (target.shape[-1] - inner) // 2, (source.shape[-1] - inner) // 2
+    part = source[..., here : here + inner, here : here + inner]
+    target[..., there : there + inner, there : there + inner] = part
+
+
+def _pass_on(layer: nn.Module, *, rectified: bool) -> None:
+    if isinstance(layer, nn.Conv2d):
+        nn.init.dirac_(layer.weight, groups=layer.groups)
+    elif isinstance(layer, nn.BatchNorm2d):
+        nn.init.ones_(layer.weight)
+        # What was rectified comes out of the norm at -0.7 and more, and must not be cut again.
+        nn.init.constant_(layer.bias, _RECTIFIED_MEAN if rectified else 0.0)
+
+
+def _convs(part: nn.Sequential, depthwise: bool | None = None) -> list[nn.Module]:
+    return [
+        layer
+        for layer in part.modules()
+        if isinstance(layer, nn.Conv2d) and depthwise in (None, isinstance(layer, DepthwiseConv))
+    ]
+
+
+def _norms(part: nn.Sequential, name: str) -> list[nn.Module]:
+    return [layer for at, layer in part.named_modules() if at.rpartition(".")[2] == name]
