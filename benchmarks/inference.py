@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torchvision.ops import box_iou
 from train_step import CLASSES, OURS, ours, reference
 
-from detnet.detectors.cost import describe
+from detnet.detectors.cost import detector_cost
 from detnet.engine.memory import keep_freed_memory
 from detnet.engine.precision import autocast_to
 from detnet.inference.fuse import fuse
@@ -98,8 +98,8 @@ def facts(found: dict[str, Tensor], expected: dict[str, Tensor], *, height: int)
 def macs(height: int) -> int:
     """Of the whole detector on the picture and 1000 proposals, without computing."""
     size = (height, width_of(height))
-    cost = describe("faster_rcnn_fpn", num_classes=CLASSES, image_size=size, **OURS)
-    return int(cost["macs"])
+    found = detector_cost("faster_rcnn_fpn", num_classes=CLASSES, image_size=size, **OURS)
+    return found.cost.macs
 
 
 def main() -> None:

@@ -3,12 +3,13 @@
 import torch
 
 import detnet
-from detnet.backbones.cost import describe
+from detnet.backbones.cost import backbone_cost
 
 for name in ("resnet50", "detnet59"):
-    facts = describe(name)
-    levels = ", ".join(f"{f['name']} stride {f['stride']}" for f in facts["features"])
-    print(f"{name}: {facts['macs'] / 1e9:.2f} G multiply-adds, {facts['params'] / 1e6:.1f} M")
+    found = backbone_cost(name)
+    levels = ", ".join(f"{level.name} stride {level.stride}" for level in found.levels)
+    macs, params = found.classifier
+    print(f"{name}: {macs / 1e9:.2f} G multiply-adds, {params / 1e6:.1f} M")
     print(f"  {levels}")
 
 backbone = detnet.BACKBONES["detnet59"](width=0.25)

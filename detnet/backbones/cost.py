@@ -1,16 +1,26 @@
-"""What a backbone costs: multiply-adds and parameters, and the page `detnet info` shows of it."""
+"""The one counter of multiply-adds and parameters, and what a backbone costs, level by level."""
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.ops.misc import FrozenBatchNorm2d
 
 from detnet.backbones import build_backbone
 from detnet.backbones.base import Classifier
 from detnet.errors import InputError
+
+
+class Cost(NamedTuple):
+    """What a network costs: multiply-adds of a pass over one image, and parameters."""
+
+    macs: int
+    params: int
 
 
 def count_macs(run: Callable[[], Any]) -> int:
@@ -29,72 +39,143 @@ def count_params(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def skip_norms(model: nn.Module) -> None:
-    """Makes norms pass on what they get: they are not counted, and leave shapes as they are.
+@contextmanager
+def on_meta() -> Iterator[None]:
+    """Builds networks on torch's meta device: shapes alone, no memory, nothing drawn or computed.
 
-    On the meta device torch works them out in Python, which takes longer than all the rest.
+    Such a network is good for counting, and for the names and shapes of its weights.
     """
-    for module in model.modules():
+    with torch.device("meta"), _NothingDrawn():
+        yield
+
+
+def count(
+    network: nn.Module, *inputs: Tensor, run: Callable[..., Any] | None = None
+) -> tuple[Cost, Any]:
+    """Counts what a network on the meta device costs.
+
+    Args:
+        network: built `on_meta`; its norms pass on from now on what they get.
+        inputs: on the meta device, too.
+        run: what is counted, the network's own call by default.
+
+    Returns:
+        the cost, and what came out.
+    """
+    network.eval()
+    for module in network.modules():
+        # Not counted, and shapes stay. On the meta device torch works norms out in Python, which
+        # takes longer than all the rest.
         if isinstance(module, nn.modules.batchnorm._NormBase | FrozenBatchNorm2d):
             module.forward = nn.Identity().forward
+    outputs: list[Any] = []
+    macs = count_macs(lambda: outputs.append((run or network)(*inputs)))
+    return Cost(macs, count_params(network)), outputs[0]
 
 
-def describe(
+class _NothingDrawn(TorchFunctionMode):
+    """Leaves out random draws: on the meta device the first one takes seconds of imports."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func in (Tensor.normal_, Tensor.uniform_):
+            return args[0]
+        return func(*args, **(kwargs or {}))
+
+
+@dataclass(frozen=True)
+class LevelShape:
+    """One level of a backbone on an image; `size` is height and width in cells."""
+
+    name: str
+    channels: int
+    stride: int
+    receptive_field: int
+    size: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class BackboneCost:
+    """What a backbone costs.
+
+    Args:
+        name: see `build_backbone`.
+        image_size: height and width, pixels.
+        width: factor on all channel counts.
+        classifier: with tail and classifier.
+        body: without them, as a detector takes it.
+        levels: fine to coarse.
+    """
+
+    name: str
+    image_size: tuple[int, int]
+    width: float
+    classifier: Cost
+    body: Cost
+    levels: tuple[LevelShape, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """As `detnet info --json` prints it."""
+        return {
+            "name": self.name,
+            "image_size": self.image_size,
+            "width": self.width,
+            "macs": self.classifier.macs,
+            "backbone_macs": self.body.macs,
+            "params": self.classifier.params,
+            "backbone_params": self.body.params,
+            "features": [asdict(level) for level in self.levels],
+        }
+
+
+def backbone_cost(
     name: str,
     *,
     image_size: tuple[int, int] = (224, 224),
     width: float = 1.0,
     num_classes: int = 1000,
     options: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
-    """Tells a backbone's cost and levels, as `detnet info --json` prints them.
-
-    Nothing is computed: the network lives on torch's meta device.
+) -> BackboneCost:
+    """Tells a backbone's cost and levels; nothing is computed.
 
     Args:
         name: see `build_backbone`.
         image_size: height and width, pixels.
         width: the backbone's `width`.
-        num_classes: of the classifier that `macs` and `params` include.
+        num_classes: of the classifier.
         options: the backbone's other options; a supernet's cost is that of its first path, and all
             of its parameters count.
-
-    Returns:
-        `macs` and `params` with the classifier, `backbone_macs` and `backbone_params` without it,
-        and `features`, fine to coarse: name, channels, stride, receptive_field, height, width.
 
     Raises:
         InputError: an unknown name, or an image smaller than the coarsest stride.
     """
     height, width_px = image_size
-    with torch.device("meta"):
-        backbone = build_backbone(name, width=width, **(options or {})).eval()
-        classifier = Classifier(backbone, num_classes).eval()
+    with on_meta():
+        backbone = build_backbone(name, width=width, **(options or {}))
+        classifier = Classifier(backbone, num_classes)
         images = torch.empty(1, 3, height, width_px)
-    skip_norms(classifier)
     coarsest = max(info.stride for info in backbone.feature_info)
     if min(image_size) < coarsest:
         raise InputError(
             f"image size {height}×{width_px} is smaller than {name}'s coarsest stride {coarsest}"
         )
-    features: dict[str, Tensor] = {}
-    backbone_macs = count_macs(lambda: features.update(backbone(images)))
-    return {
-        "name": name,
-        "image_size": [height, width_px],
-        "width": width,
-        "macs": backbone_macs + count_macs(lambda: classifier.classify(features)),
-        "backbone_macs": backbone_macs,
-        "params": count_params(classifier),
-        "backbone_params": count_params(backbone),
-        "features": [
-            {
-                "name": info.name,
-                "channels": info.channels,
-                "stride": info.stride,
-                "receptive_field": info.receptive_field,
-                "size": list(features[info.name].shape[-2:]),
-            }
+    body, features = count(backbone, images)
+    head, _ = count(classifier, features, run=classifier.classify)
+    return BackboneCost(
+        name,
+        (height, width_px),
+        width,
+        Cost(body.macs + head.macs, head.params),
+        body,
+        tuple(
+            LevelShape(
+                info.name,
+                info.channels,
+                info.stride,
+                info.receptive_field,
+                (features[info.name].shape[-2], features[info.name].shape[-1]),
+            )
             for info in backbone.feature_info
-        ],
-    }
+        ),
+    )

@@ -16,6 +16,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from detnet.text import lay_out
+
 if TYPE_CHECKING:
     from detnet.coco.columns import Problem
     from detnet.data.check import Report
@@ -111,8 +113,6 @@ def _line(problem: "Problem", root: Path | None) -> str:
 
 
 def _statistics(splits: dict[str, Any], everything: bool) -> list[str]:
-    from detnet.cli.info import aligned
-
     if not splits:
         return []
     table: list[Sequence[str]] = [("", *splits)]
@@ -140,7 +140,7 @@ def _statistics(splits: dict[str, Any], everything: bool) -> list[str]:
         (f"  {name}", *(f"{c['annotations']:,} ({c['images']:,})" for c in counts[name]))
         for name in shown
     ]
-    lines = [*aligned(table), "", *aligned(classes)]
+    lines = [lay_out(table, left={0}), "", lay_out(classes, left={0})]
     if len(shown) < len(names):
         lines.append(f"  … and {len(names) - len(shown):,} rarer classes (--all lists them)")
     return [*lines, ""]

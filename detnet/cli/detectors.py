@@ -15,7 +15,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from detnet.cli.info import aligned
+from detnet.text import lay_out
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,7 +61,7 @@ def format_detectors(detectors: Sequence[dict[str, Any]], backbone: str) -> list
         strides = " ".join(str(level["stride"]) for level in found["outputs"])
         cost = (f"{found['macs'] / 1e9:,.1f} G", f"{found['params'] / 1e6:,.1f} M")
         rows.append((found["name"], " ".join(found["levels"]), strides, *cost))
-    lines += ["", *(f"  {line}" for line in aligned(rows))]
+    lines += ["", lay_out(rows, left={0}, indent="  ")]
     lines += [f"  {each['name']}: {each['problem']}" for each in detectors if "problem" in each]
     lines.append("  (one image of 800×1333, padded to 800×1344; 80 classes)")
     return lines
@@ -76,13 +76,13 @@ def _names() -> list[str]:
 def _describe(name: str, backbone: str) -> dict[str, Any]:
     """A detector's summary and cost, or the problem that it has with the backbone."""
     from detnet.cli import summary_of
-    from detnet.detectors.cost import describe
+    from detnet.detectors.cost import detector_cost
     from detnet.errors import InputError
 
     # One file per detector, whose first line says what it is.
     known = {"name": name, "summary": summary_of(f"detnet.detectors.{name}")}
     try:
-        return {**known, **describe(name, backbone=backbone)}
+        return {**known, **detector_cost(name, backbone=backbone).to_json()}
     except InputError as error:
         return {**known, "problem": str(error)}
 

@@ -10,10 +10,13 @@ add together, which is what the papers call FLOPs.
 
 import argparse
 import json
-from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from detnet.cli.settings import add_group_argument, given_group
+from detnet.text import lay_out
+
+if TYPE_CHECKING:
+    from detnet.backbones.cost import BackboneCost
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prints what `detnet.backbones.cost.describe` says."""
+    """Prints what `backbone_cost` says."""
     from detnet.backbones import require_backbone
     from detnet.errors import InputError
 
@@ -45,38 +48,25 @@ def run(args: argparse.Namespace) -> int:
     if min(args.image_size) < 1:
         raise InputError("--image-size must be positive")
 
-    from detnet.backbones.cost import describe
+    from detnet.backbones.cost import backbone_cost
 
-    facts = describe(
+    found = backbone_cost(
         args.name,
         image_size=tuple(args.image_size),
         width=args.width,
         options=given_group(args, "backbone_options"),
     )
-    print(json.dumps(facts) if args.json else format_info(args.name, facts))
+    print(json.dumps(found.to_json()) if args.json else format_info(found))
     return 0
 
 
-def format_info(name: str, facts: dict[str, Any]) -> str:
-    """Lays out the facts of `describe` as aligned text."""
+def format_info(found: "BackboneCost") -> str:
+    """Lays out what `backbone_cost` found as aligned text."""
     rows = [("", "with classifier", "backbone only")]
-    rows.append(("multiply-adds", f"{facts['macs']:,}", f"{facts['backbone_macs']:,}"))
-    rows.append(("parameters", f"{facts['params']:,}", f"{facts['backbone_params']:,}"))
+    rows.append(("multiply-adds", f"{found.classifier.macs:,}", f"{found.body.macs:,}"))
+    rows.append(("parameters", f"{found.classifier.params:,}", f"{found.body.params:,}"))
     levels = [("level", "channels", "stride", "receptive field")]
-    for level in facts["features"]:
-        field = level["receptive_field"]
-        field_text = f"{field:,} px" if field else "not known"
-        levels.append((level["name"], f"{level['channels']:,}", f"{level['stride']}", field_text))
-    return "\n".join([name, "", *aligned(rows), "", *aligned(levels)])
-
-
-def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Lines of a table whose first column is flush left and whose others are flush right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(
-            cell.rjust(width) if index else cell.ljust(width)
-            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
+    for level in found.levels:
+        field = f"{level.receptive_field:,} px" if level.receptive_field else "not known"
+        levels.append((level.name, f"{level.channels:,}", f"{level.stride}", field))
+    return "\n\n".join([found.name, lay_out(rows, left={0}), lay_out(levels, left={0})])

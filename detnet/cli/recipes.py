@@ -13,6 +13,8 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
+from detnet.text import lay_out
+
 if TYPE_CHECKING:
     from detnet.training.catalogue import Recipe
 
@@ -92,7 +94,7 @@ def _add_macs(rows: dict[str, dict[str, Any]]) -> None:
 
     A search has none, but a limit on its networks' bodies.
     """
-    from detnet.backbones.cost import describe
+    from detnet.backbones.cost import backbone_cost
 
     found: dict[str, int] = {}
     for row in rows.values():
@@ -100,7 +102,7 @@ def _add_macs(rows: dict[str, dict[str, Any]]) -> None:
             continue
         backbone = row["backbone"]
         if backbone not in found:
-            found[backbone] = describe(backbone)["macs"]
+            found[backbone] = backbone_cost(backbone).classifier.macs
         row["macs"] = found[backbone]
 
 
@@ -119,8 +121,6 @@ def _measured(name: str, *, images: int, device: str | None) -> dict[str, Any]:
 
 
 def _table(rows: dict[str, dict[str, Any]]) -> str:
-    from detnet.cli.info import aligned
-
     cells = [("recipe", "published", "G MACs at 224", "length")]
     for name, row in rows.items():
         macs = f"{row['macs'] / 1e9:.2f}" if "macs" in row else f"≤ {row['max_macs'] / 1e9:.2f}"
@@ -128,7 +128,7 @@ def _table(rows: dict[str, dict[str, Any]]) -> str:
     kinds = [row["data"].partition(",")[0].partition(" train2017")[0] for row in rows.values()]
     names = ["data", *kinds]
     sources = ["paper", *(row["source"] for row in rows.values())]
-    lines, width = aligned(cells), max(map(len, names))
+    lines, width = lay_out(cells, left={0}).splitlines(), max(map(len, names))
     body = [
         f"{line}  {kind.ljust(width)}  {source}"
         for line, kind, source in zip(lines, names, sources, strict=True)
@@ -137,8 +137,6 @@ def _table(rows: dict[str, dict[str, Any]]) -> str:
 
 
 def _page(name: str, row: dict[str, Any]) -> str:
-    from detnet.cli.info import aligned
-
     measured = _measured_facts(row) if "measured" in row else [("what it takes", _SEARCHES)]
     facts = [
         ("stands for", row["source"]),
@@ -149,7 +147,7 @@ def _page(name: str, row: dict[str, Any]) -> str:
         ("note", row["note"] or "-"),
     ]
     lines = [f"  {what.ljust(13)}  {text}" for what, text in facts]
-    return "\n".join([*aligned([(name,)]), *lines, ""])
+    return "\n".join([name, *lines, ""])
 
 
 def _measured_facts(row: dict[str, Any]) -> list[tuple[str, str]]:

@@ -65,7 +65,7 @@ def former_rules(config: TrainConfig) -> list[str]:
     """
     # Needs torch, which other pages do without.
     from detnet.detectors import DETECTORS
-    from detnet.detectors.cost import describe
+    from detnet.detectors.cost import detector_cost
     from detnet.detectors.weights import TORCHVISION_RULES
 
     kept = [
@@ -75,8 +75,10 @@ def former_rules(config: TrainConfig) -> list[str]:
     ]
     if "anchor_strides" in kept:
         options = {"backbone_options": config.backbone_options, **config.detector_options}
-        cost = describe(config.detector, backbone=config.backbone, image_size=(64, 96), **options)
-        if all(_PADDED % level["stride"] == 0 for level in cost["outputs"]):
+        cost = detector_cost(
+            config.detector, backbone=config.backbone, image_size=(64, 96), **options
+        )
+        if all(_PADDED % level.stride == 0 for level in cost.head_levels):
             kept.remove("anchor_strides")
     return kept
 

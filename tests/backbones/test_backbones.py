@@ -6,7 +6,7 @@ import torchvision
 
 from detnet.backbones import BACKBONES
 from detnet.backbones.base import Classifier
-from detnet.backbones.cost import describe
+from detnet.backbones.cost import backbone_cost
 from detnet.backbones.weights import from_torchvision
 from detnet.errors import InputError
 from tests.contracts import check_backbone
@@ -46,17 +46,17 @@ def test_contract(name: str, stride_in: str) -> None:
 @pytest.mark.parametrize("name", BACKBONES)
 def test_published_cost(name: str) -> None:
     macs, millions = COSTS[name]
-    found = describe(name)
-    assert found["macs"] == macs
-    assert round(found["params"] / 1e6, 3) == millions
+    found = backbone_cost(name)
+    assert found.classifier.macs == macs
+    assert round(found.classifier.params / 1e6, 3) == millions
 
 
 @pytest.mark.parametrize("name", FIELDS)
 def test_strides_and_fields(name: str) -> None:
-    features = describe(name)["features"]
+    levels = backbone_cost(name).levels
     strides, fields = FIELDS[name]
-    assert tuple(f["stride"] for f in features) == strides
-    assert tuple(f["receptive_field"] for f in features) == fields
+    assert tuple(level.stride for level in levels) == strides
+    assert tuple(level.receptive_field for level in levels) == fields
 
 
 def test_receptive_field_is_what_a_gradient_reaches() -> None:
@@ -121,7 +121,7 @@ def test_width_scales_everything_to_multiples_of_eight() -> None:
     assert [info.channels for info in net.feature_info] == [80, 152, 304, 304, 304]
     convs = [layer for layer in net.modules() if isinstance(layer, torch.nn.Conv2d)]
     assert all(conv.out_channels % 8 == 0 for conv in convs)
-    assert describe("detnet59", width=0.5)["macs"] < 0.27 * COSTS["detnet59"][0]
+    assert backbone_cost("detnet59", width=0.5).classifier.macs < 0.27 * COSTS["detnet59"][0]
 
 
 def test_noproj_differs_from_detnet_in_stage_6_only() -> None:
@@ -172,4 +172,4 @@ def test_bad_names() -> None:
     with pytest.raises(InputError, match="c7.*stem, c2"):
         BACKBONES["detnet59"](width=0.125).freeze(("c7",))
     with pytest.raises(InputError, match="smaller than detnet59's coarsest stride 16"):
-        describe("detnet59", image_size=(8, 224))
+        backbone_cost("detnet59", image_size=(8, 224))

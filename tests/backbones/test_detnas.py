@@ -9,7 +9,7 @@ from torch import nn
 
 from detnet.backbones import BACKBONES
 from detnet.backbones.base import Classifier
-from detnet.backbones.cost import count_macs, count_params, describe
+from detnet.backbones.cost import backbone_cost, count_macs, count_params
 from detnet.backbones.detnas import DETNASNET_1_3G, LARGE, LARGE_WIDENED, SMALL
 from detnet.backbones.spaces.shuffle_space import ShuffleNet, ShuffleSpace
 from detnet.backbones.spaces.space import parse_path
@@ -60,10 +60,10 @@ def check_printed(found: tuple[int, int, int, int], published: tuple[str | None,
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_published_costs(name: str) -> None:
-    facts = describe(name)
-    body, total = facts["backbone_macs"], facts["macs"]
-    check_printed((body, total, facts["params"], facts["backbone_params"]), PUBLISHED[name])
-    assert [(f["name"], f["stride"]) for f in facts["features"]] == [
+    found = backbone_cost(name)
+    total, body = found.classifier, found.body
+    check_printed((body.macs, total.macs, total.params, body.params), PUBLISHED[name])
+    assert [(level.name, level.stride) for level in found.levels] == [
         ("c2", 4),
         ("c3", 8),
         ("c4", 16),
@@ -91,8 +91,8 @@ def test_parts_that_the_release_counts_itself() -> None:
         net = BACKBONES["detnasnet_300m"]().eval()
         images = torch.empty(1, 3, 224, 224)
     assert count_macs(lambda: net.stem(images)) == 5_419_008
-    facts = describe("detnasnet_300m")
-    assert facts["macs"] - facts["backbone_macs"] == 33_136_640  # 640·1024·49 + 1024·1000
+    found = backbone_cost("detnasnet_300m")
+    assert found.classifier.macs - found.body.macs == 33_136_640  # 640·1024·49 + 1024·1000
 
 
 def test_all_published_names_are_there() -> None:

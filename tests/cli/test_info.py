@@ -3,7 +3,6 @@
 import pytest
 
 from detnet.cli import main
-from detnet.cli.info import aligned
 
 
 def test_text_names_cost_and_levels(capsys: pytest.CaptureFixture[str]) -> None:
@@ -32,7 +31,3 @@ def test_what_no_backbone_can_have_is_one_line(
     err = capsys.readouterr().err
     assert err.startswith("detnet: error: ") and err.count("\n") == 1
     assert said in err
-
-
-def test_aligned_columns() -> None:
-    assert aligned([("a", "1"), ("long", "1000")]) == ["a        1", "long  1000"]

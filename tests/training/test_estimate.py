@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from detnet.backbones.cost import count_macs, describe
+from detnet.backbones.cost import backbone_cost, count_macs
 from detnet.detectors import create
 from detnet.training.classification.config import PretrainConfig
 from detnet.training.detection.config import TrainConfig, make_config
@@ -50,8 +50,8 @@ def test_a_classifier_is_measured_with_its_classes() -> None:
     found = measure_steps(config, CPU, images=2, steps=1)
     assert found.image_size == (64, 64)
     check_arithmetic(found, images=2, shown=2.5 * 1_281_167)
-    cost = describe("shufflenetv2_20", width=0.25, image_size=(64, 64))
-    assert (found.macs, found.params) == (cost["macs"], cost["params"])
+    cost = backbone_cost("shufflenetv2_20", width=0.25, image_size=(64, 64))
+    assert (found.macs, found.params) == cost.classifier
     assert found.counted == "with the classifier"
 
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from detnet.backbones.base import Classifier
-from detnet.backbones.cost import count_macs, count_params, skip_norms
+from detnet.backbones.cost import Cost, count, on_meta
 from detnet.backbones.norm import make_norm
 from detnet.backbones.shuffle_block import ShuffleBlock, conv_unit
 from detnet.backbones.spaces.shuffle_space import ShuffleSpace
@@ -46,21 +46,17 @@ class Costs:
     ) -> None:
         self.space, self.width, self.image_size = space, width, image_size
         self._require_large_enough()
-        self._known: dict[SpacePath, tuple[int, int]] = {}
+        self._known: dict[SpacePath, Cost] = {}
         self._tails: dict[tuple[SpacePath, int], int] = {}
         self._table = _measure(space, width, image_size) if type(space) is ShuffleSpace else None
 
     def macs(self, path: Sequence[int]) -> int:
         """Multiply-adds of the body, the definition of DetNAS's limit."""
-        if self._table is None:
-            return self._built(path)[0]
-        return self._table.total("macs", self.space.check(path))
+        return self._of(path).macs
 
     def params(self, path: Sequence[int]) -> int:
         """Parameters of the body."""
-        if self._table is None:
-            return self._built(path)[1]
-        return self._table.total("params", self.space.check(path))
+        return self._of(path).params
 
     def total_macs(self, path: Sequence[int], *, num_classes: int = 1000) -> int:
         """Multiply-adds with tail and classifier, by which DetNAS's pre-training draws paths."""
@@ -68,11 +64,10 @@ class Costs:
         # What follows the last level is the same for every path of a shuffle space.
         key = (() if self._table is not None else path, num_classes)
         if key not in self._tails:
-            with torch.device("meta"):
-                model = Classifier(self.space.network(path, width=self.width), num_classes).eval()
-            skip_norms(model)
-            total = count_macs(lambda: model(self._images()))
-            self._tails[key] = total - self.macs(path)
+            with on_meta():
+                model = Classifier(self.space.network(path, width=self.width), num_classes)
+            total, _ = count(model, self._images())
+            self._tails[key] = total.macs - self.macs(path)
         return self.macs(path) + self._tails[key]
 
     def smallest(self, cost: CostName = "macs", *, enough: float = -math.inf) -> SpacePath:
@@ -100,7 +95,7 @@ class Costs:
         Exact in a shuffle space; in others None means that none was found.
         """
         if self._table is not None:
-            bounds = (macs - self._table.stem[0], params - self._table.stem[1])
+            bounds = (macs - self._table.stem.macs, params - self._table.stem.params)
             return within_both(self._table.rows, bounds) or None
 
         def excess(path: SpacePath) -> float:
@@ -115,14 +110,14 @@ class Costs:
         path = descend(self.space, excess, starts, enough=1.0)
         return path if excess(path) <= 1 else None
 
-    def _built(self, path: Sequence[int]) -> tuple[int, int]:
+    def _of(self, path: Sequence[int]) -> Cost:
         path = self.space.check(path)
+        if self._table is not None:
+            return self._table.total(path)
         if path not in self._known:
-            with torch.device("meta"):
-                network = self.space.network(path, width=self.width).eval()
-            skip_norms(network)
-            macs = count_macs(lambda: network(self._images()))
-            self._known[path] = (macs, count_params(network))
+            with on_meta():
+                network = self.space.network(path, width=self.width)
+            self._known[path], _ = count(network, self._images())
         return self._known[path]
 
     def _images(self) -> Tensor:
@@ -133,7 +128,7 @@ class Costs:
         return [(0,) * len(genes), tuple(len(gene.choices) - 1 for gene in genes)]
 
     def _require_large_enough(self) -> None:
-        with torch.device("meta"):
+        with on_meta():
             network = self.space.network(self._ends()[0], width=self.width)
         coarsest = max(info.stride for info in network.feature_info)
         if min(self.image_size) < coarsest:
@@ -148,43 +143,34 @@ class Costs:
 class _BlockCosts:
     """Multiply-adds and parameters: of the stem, and of each choice of each block."""
 
-    stem: tuple[int, int]
-    rows: tuple[tuple[tuple[int, int], ...], ...]
+    stem: Cost
+    rows: tuple[tuple[Cost, ...], ...]
 
-    def total(self, cost: CostName, path: SpacePath) -> int:
-        column = 0 if cost == "macs" else 1
-        chosen = zip(self.rows, path, strict=True)
-        return self.stem[column] + sum(row[index][column] for row, index in chosen)
+    def total(self, path: SpacePath) -> Cost:
+        parts = [self.stem, *(row[index] for row, index in zip(self.rows, path, strict=True))]
+        return Cost(sum(part.macs for part in parts), sum(part.params for part in parts))
 
     def best(self, cost: CostName, better: Callable[[Sequence[int]], int]) -> SpacePath:
-        column = 0 if cost == "macs" else 1
-        columns = [[pair[column] for pair in row] for row in self.rows]
+        columns = [[int(getattr(part, cost)) for part in row] for row in self.rows]
         return tuple(values.index(better(values)) for values in columns)
 
 
 def _measure(space: ShuffleSpace, width: float, image_size: tuple[int, int]) -> _BlockCosts:
     space, norm = space.scaled(width), make_norm("batch")
-    known: dict[tuple[int, ...], tuple[tuple[int, int], ...]] = {}
+    known: dict[tuple[int, ...], tuple[Cost, ...]] = {}
     rows = []
-    with torch.device("meta"):
+    with on_meta():
         features = torch.empty(1, 3, *image_size)
-        stem, features = _run(conv_unit(3, space.stem_channels, norm, 3, 2), features)
+        stem, features = count(conv_unit(3, space.stem_channels, norm, 3, 2), features)
         for at in space.positions():
             key = (at.in_channels, at.out_channels, at.stride)
             if key not in known:  # a stage's blocks are alike after the first
                 blocks = [ShuffleBlock(at, choice, norm=norm) for choice in space.choices]
-                runs = [_run(block, features) for block in blocks]
+                runs = [count(block, features) for block in blocks]
                 known[key] = tuple(cost for cost, _ in runs)
                 features = runs[0][1]
             rows.append(known[key])
     return _BlockCosts(stem, tuple(rows))
-
-
-def _run(module: nn.Module, features: Tensor) -> tuple[tuple[int, int], Tensor]:
-    skip_norms(module.eval())
-    outputs: list[Tensor] = []
-    macs = count_macs(lambda: outputs.append(module(features)))
-    return (macs, count_params(module)), outputs[0]
 
 
 def descend(

@@ -8,9 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from detnet.backbones import build_backbone
-from detnet.backbones.base import Classifier
-from detnet.backbones.cost import count_macs
+from detnet.backbones.cost import backbone_cost
 from detnet.backbones.files import save_classifier
 from detnet.data.classification.image_folder import ImageFolder, require_same_classes
 from detnet.data.classification.loaders import ClassificationDataset, ShuffledBatches, stream
@@ -106,10 +104,15 @@ class PretrainTask(Task):
 
     def _cost(self) -> str:
         side = self.config.image_size
-        with torch.device("meta"):
-            backbone = build_backbone(self.config.backbone, **self.info.options).eval()
-            classifier = Classifier(backbone, len(self.info.classes)).eval()
-            macs = count_macs(lambda: classifier(torch.empty(1, 3, side, side)))
+        width, others = self.config.width, {**self.info.options}
+        others.pop("width", None)
+        macs = backbone_cost(
+            self.config.backbone,
+            image_size=(side, side),
+            width=width,
+            num_classes=len(self.info.classes),
+            options=others,
+        ).classifier.macs
         plan = make_plan(self.config, self.batches_per_epoch)
         shown = plan.total * self.config.batch_size
         return (

@@ -148,7 +148,7 @@ def test_a_path_that_does_not_fit() -> None:
     ("change", "message"),
     [
         ({"name": "p3"}, "rows are named c2, c3 …, got 'p3'"),
-        ({"name": "c4"}, "by number, got c2, c4"),
+        ({"name": "c2"}, "two rows have one name: c2, c2"),
         ({"depths": ()}, "c3: a depth has 1 to 10 choices, got 0"),
         ({"depths": (-1, 1)}, "c3: at least 0 blocks"),
         ({"depths": (0,)}, "not always"),
