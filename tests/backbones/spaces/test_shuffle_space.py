@@ -3,11 +3,12 @@ import dataclasses
 import pytest
 
 from detnet.backbones.detnas import LARGE, LARGE_WIDENED, SMALL
-from detnet.backbones.spaces.shuffle_space import CHOICES, Row, ShuffleSpace, describe_path
+from detnet.backbones.shuffle_block import BLOCK_KINDS
+from detnet.backbones.spaces.shuffle_space import ShuffleSpace, ShuffleStage, describe_path
 from detnet.backbones.spaces.space import parse_path
 from detnet.errors import InputError
 
-TINY = ShuffleSpace(stem_channels=8, rows=(Row("c2", 1, 24), Row("c3", 2, 48)))
+TINY = ShuffleSpace(stem_channels=8, rows=(ShuffleStage("c2", 1, 24), ShuffleStage("c3", 2, 48)))
 
 
 def test_positions_follow_one_another() -> None:
@@ -46,7 +47,7 @@ def test_levels_of_a_path() -> None:
 
 
 def test_other_choices_can_be_given() -> None:
-    narrow = dataclasses.replace(TINY, choices=CHOICES[:2])
+    narrow = dataclasses.replace(TINY, choices=BLOCK_KINDS[:2])
     assert len(list(narrow.chosen((0, 1, 1)))) == 3
     with pytest.raises(
         InputError, match="entry 2 of the path is 3; the choices of c3's block 1 are 0 to 1"

@@ -6,12 +6,14 @@ from torch import nn
 
 from detnet.backbones import build_backbone
 from detnet.backbones.base import Classifier
-from detnet.backbones.spaces.shuffle_space import Row, ShuffleSpace, ShuffleSupernet
+from detnet.backbones.spaces.shuffle_space import ShuffleSpace, ShuffleStage, ShuffleSupernet
 from detnet.backbones.spaces.space import find_supernet
 from detnet.engine.optim import sgd
 from detnet.errors import InputError
 
-SPACE = ShuffleSpace(stem_channels=8, rows=(Row("c2", 2, 16), Row("c3", 2, 32)), tail_channels=40)
+SPACE = ShuffleSpace(
+    stem_channels=8, rows=(ShuffleStage("c2", 2, 16), ShuffleStage("c3", 2, 32)), tail_channels=40
+)
 PATHS = [(0, 0, 0, 0), (3, 1, 2, 0), (2, 3, 1, 3)]
 
 
