@@ -61,7 +61,7 @@ def format_detectors(detectors: Sequence[dict[str, Any]], backbone: str) -> list
         strides = " ".join(str(level["stride"]) for level in found["outputs"])
         cost = (f"{found['macs'] / 1e9:,.1f} G", f"{found['params'] / 1e6:,.1f} M")
         rows.append((found["name"], " ".join(found["levels"]), strides, *cost))
-    lines += ["", lay_out(rows, left={0}, indent="  ")]
+    lines += ["", *lay_out(rows, left={0}, indent="  ").splitlines()]
     lines += [f"  {each['name']}: {each['problem']}" for each in detectors if "problem" in each]
     lines.append("  (one image of 800×1333, padded to 800×1344; 80 classes)")
     return lines
