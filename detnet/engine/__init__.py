@@ -1,0 +1,1 @@
+"""The loop of a training, its optimizer, its checkpoints and its run folder."""

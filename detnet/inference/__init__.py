@@ -1,0 +1,1 @@
+"""A trained detector on pictures: prediction, drawing, and a look into its backbone."""

@@ -1,0 +1,1 @@
+"""Pages about runs, comparisons and searches, and the table of results."""

@@ -1,0 +1,1 @@
+"""A run from settings to model, of a detector or of a classifier; the papers' presets."""
