@@ -37,6 +37,9 @@ class TimmFeatures(nn.Module):
         backbone: one of ours.
         out_indices: of the levels, 0 for the stem's, 1 for `c2`; negative ones count from the end,
             and a number n means the last n. Levels come fine to coarse in whatever order asked.
+
+    Raises:
+        InputError: `out_indices` name a level that is not there.
     """
 
     def __init__(self, backbone: Backbone, out_indices: Sequence[int] | int | None = None) -> None:
@@ -82,7 +85,11 @@ class TimmClassifier(Classifier):
         return self.fc
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Puts a fresh last layer in place, or none for 0 classes."""
+        """Puts a fresh last layer in place, or none for 0 classes.
+
+        Raises:
+            ValueError: another pooling than the average.
+        """
         if global_pool not in (None, "avg"):
             raise ValueError(f"global_pool must be 'avg', got {global_pool!r}")
         self.num_classes = num_classes

@@ -32,6 +32,9 @@ class Bottleneck(nn.Module):
         stride_in: which convolution carries the stride, "1x1" (MSRA, Caffe, both papers) or "3x3"
             (torchvision).
 
+    Raises:
+        ValueError: an identity shortcut between unequal shapes.
+
     Paper: Li et al. 2018, arXiv:1804.06215, Figure 2 and Section 3.2.
     """
 

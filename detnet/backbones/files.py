@@ -66,7 +66,11 @@ def read_classifier(path: Path) -> ClassifierInfo:
 
 
 def load_classifier_weights(path: Path) -> tuple[ClassifierInfo, dict[str, Tensor]]:
-    """Reads a file's description and its weights by name, the backbone's with `backbone.`."""
+    """Reads a file's description and its weights by name, the backbone's with `backbone.`.
+
+    Raises:
+        InputError: no classifier of ours, cut, or described by values out of range.
+    """
     found = model_file.read(path, _KIND)
     return _info(path, found), found.tensors
 

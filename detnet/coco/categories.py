@@ -18,6 +18,9 @@ class Categories:
     Args:
         ids: the data set's own category ids, ascending.
         names: the name of each id.
+
+    Raises:
+        ValueError: ids that do not ascend, or another number of names.
     """
 
     ids: tuple[int, ...]
@@ -68,9 +71,19 @@ class Categories:
         return (places + 1).astype(np.int16)
 
     def id_of(self, label: int) -> int:
+        """The id of the category with this label.
+
+        Raises:
+            ValueError: there is no such label.
+        """
         return self.ids[self._place(label)]
 
     def name_of(self, label: int) -> str:
+        """The name of the category with this label.
+
+        Raises:
+            ValueError: there is no such label.
+        """
         return self.names[self._place(label)]
 
     def _place(self, label: int) -> int:
@@ -85,6 +98,9 @@ class Categories:
             other: the set that must be equal, ids and names.
             mine: who has this set, for the message: "runs/a/model.safetensors".
             theirs: who has the other.
+
+        Raises:
+            InputError: ids or names differ.
         """
         if self == other:
             return

@@ -87,6 +87,9 @@ class KeypointLayout:
         Args:
             mine: who has these, for the message.
             theirs: who has the others.
+
+        Raises:
+            InputError: a label's keypoints differ.
         """
         for label, (a, b) in enumerate(zip(self._named(), other._named(), strict=True), 1):
             if a != b:

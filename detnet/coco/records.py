@@ -36,7 +36,11 @@ class Records:
         return len(self.records)
 
     def fail(self, index: int, problem: str) -> None:
-        """Raises InputError for the record at `index`."""
+        """Raises InputError for the record at `index`.
+
+        Raises:
+            InputError: always.
+        """
         record = self.records[index]
         known = record.get("id") if isinstance(record, dict) else None
         identity = f" (id {known})" if known is not None else ""

@@ -27,6 +27,9 @@ class TrainBatches:
         drop_last: leave out rather than repeat, see above.
         rank: which process this is, of `world_size`.
 
+    Raises:
+        ValueError: there is no image, or a number is out of range.
+
     Paper: repeat factors from Gupta et al. 2019, arXiv:1908.03195, Section 5.1.
     Departs from the paper: fractions of repeats are rounded at random but evenly, so that every
     epoch has the same number of batches.

@@ -80,6 +80,7 @@ def opened(source: Path | IO[bytes]) -> Iterator[Image.Image]:
 
     Raises:
         TooLarge: it has more pixels than are read.
+        UnidentifiedImageError: no image, or one that is a program.
     """
     most = most_pixels()
     if Image.MAX_IMAGE_PIXELS is not None and most > Image.MAX_IMAGE_PIXELS * 2:

@@ -39,6 +39,9 @@ class DetectionDataset(Dataset[Sample]):
         masks: give masks, too.
         keypoints: give keypoints, too.
         crowds: give crowd boxes, too; training must not take them for objects.
+
+    Raises:
+        ValueError: masks or keypoints are asked for that were not loaded.
     """
 
     def __init__(

@@ -35,6 +35,9 @@ def train_transform(
         color_jitter: brightness, contrast and saturation are each multiplied by a factor drawn
             from 1 - color_jitter … 1 + color_jitter.
 
+    Raises:
+        ValueError: a size is not positive, or a probability not within 0 … 1.
+
     Paper: Li et al. 2018, arXiv:1804.06215, Section 4.1.
     """
     if not min_sizes or min(min_sizes) < 1 or max_size < 1:

@@ -16,13 +16,21 @@ AnchorStrides = Literal["fixed", "torchvision"]
 
 
 def require_strides(anchor_strides: str) -> None:
-    """Refuses a rule of anchors' strides that there is not."""
+    """Refuses a rule of anchors' strides that there is not.
+
+    Raises:
+        InputError: there is no such rule.
+    """
     if anchor_strides not in ("fixed", "torchvision"):
         raise InputError(f"anchor_strides must be 'fixed' or 'torchvision', got {anchor_strides!r}")
 
 
 def require_sizes(anchor_sizes: Sequence[float]) -> None:
-    """Refuses sides of anchors that are none."""
+    """Refuses sides of anchors that are none.
+
+    Raises:
+        InputError: no side, or one below a pixel.
+    """
     if not anchor_sizes or min(anchor_sizes) < 1:
         raise InputError(
             f"anchor_sizes must be one or more sides of 1 pixel or more, got {list(anchor_sizes)}"

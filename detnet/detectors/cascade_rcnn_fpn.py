@@ -21,6 +21,9 @@ class CascadeOptions:
     Args:
         stage_ious: for each stage, what a box must overlap an object with to be one.
         stage_loss_weights: factors on each stage's losses; the authors' release's.
+
+    Raises:
+        InputError: overlaps that do not rise, or another number of weights.
     """
 
     stage_ious: tuple[float, ...] = (0.5, 0.6, 0.7)

@@ -31,6 +31,9 @@ class LevelBoxOptions:
         box_loss_beta: where the smooth L1 loss turns linear.
         head_init: how linear layers are drawn, see `BoxOptions`.
         score_threshold, nms_threshold, max_detections: of the detections given out, per image.
+
+    Raises:
+        InputError: there is no such head.
     """
 
     box_head: Literal["2fc", "4conv1fc", "stages"] = "2fc"

@@ -44,6 +44,9 @@ class PointOptions(DenseOptions):
             centre-ness is multiplied in (the authors' release, at 0.05), or "score" for the square
             root of both (torchvision, at 0.2).
         center_radius: cells up to this many strides from an object's centre learn it.
+
+    Raises:
+        InputError: a radius that is not positive, or no such threshold.
     """
 
     coarse_from: Literal["c", "p"] = "p"

@@ -39,6 +39,9 @@ class BoxOptions:
         head_init: how linear layers are drawn, "torch" as torch does, or "detectron", see
             `draw_as_detectron`.
         score_threshold, nms_threshold, max_detections: of the detections given out, per image.
+
+    Raises:
+        InputError: there is no such head or level.
     """
 
     box_head: Literal["2fc", "4conv1fc"] = "2fc"
@@ -72,7 +75,11 @@ def box_head(channels: int, options: BoxOptions, *, head_channels: int, size: in
 
 
 def require_init(head_init: str) -> None:
-    """Refuses a way of drawing first weights that there is not."""
+    """Refuses a way of drawing first weights that there is not.
+
+    Raises:
+        InputError: there is no such way.
+    """
     if head_init not in ("torch", "detectron"):
         raise InputError(f"head_init must be 'torch' or 'detectron', got {head_init!r}")
 

@@ -24,6 +24,9 @@ class ImageOptions:
         pixel_mean: per channel in `channel_order`, of values in [0, 1].
         pixel_std: per channel, likewise; 1/255 each and means of 0 give raw values 0 … 255.
         channel_order: "rgb", or "bgr" for Caffe's and DetNAS's weights.
+
+    Raises:
+        InputError: sizes, numbers of colours or their order cannot be.
     """
 
     min_size: int = 800
@@ -73,7 +76,11 @@ class ImageTransform(GeneralizedRCNNTransform):
     def forward(
         self, images: list[Tensor], targets: list[dict[str, Tensor]] | None = None
     ) -> tuple[ImageList, list[dict[str, Tensor]] | None]:
-        """Maps (3, H, W) images to one padded batch; targets are in pixels of the input."""
+        """Maps (3, H, W) images to one padded batch; targets are in pixels of the input.
+
+        Raises:
+            ValueError: an image is not (3, H, W).
+        """
         prepared = []
         for image in images:
             if image.ndim != 3 or image.shape[0] != 3:

@@ -37,6 +37,9 @@ class KeypointRCNNFPN(FasterRCNNFPN):
         pyramid_norm: of the pyramid's convolutions.
         num_keypoints: how many heatmaps; training takes what the data set names.
 
+    Raises:
+        InputError: no keypoints.
+
     Paper: He et al. 2017, arXiv:1703.06870, Section 5; Li et al. 2018, arXiv:1804.06215, names the
     task and measures none of it.
     """

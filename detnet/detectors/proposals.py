@@ -44,6 +44,9 @@ class ProposalOptions:
         post_nms_images: how many images of a process's batch share post_nms_train, their surest
             proposals together; Detectron's are the 2 of a device.
 
+    Raises:
+        InputError: there is no such choice, or a number is out of range.
+
     Paper: Li et al. 2018, arXiv:1804.06215, Section 4.1.
     """
 

@@ -37,6 +37,9 @@ class DenseOptions:
         score_threshold, nms_threshold, max_detections: of the detections given out, per image.
         max_candidates: per level, before suppression.
         anchor_strides: see `ProposalOptions`.
+
+    Raises:
+        InputError: coarse levels cannot begin there.
     """
 
     coarse_from: Literal["c", "p"] = "c"

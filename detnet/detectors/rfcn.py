@@ -54,6 +54,9 @@ class MapOptions:
         vote: "scaled" is the bins' average times k, "mean" the average itself, as the paper.
         box_loss_beta: where the smooth L1 loss turns linear.
         score_threshold, nms_threshold, max_detections: of the detections given out, per image.
+
+    Raises:
+        InputError: there is no such pooling or vote, or a number is below 1.
     """
 
     ohem: bool = True

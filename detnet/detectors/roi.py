@@ -23,6 +23,9 @@ class LevelPooler(torchvision.ops.MultiScaleRoIAlign):
         finest: number of the first level, 2 for P2.
         canonical_size: side in pixels of the box that P4 serves.
 
+    Raises:
+        ValueError: not one stride for each level.
+
     Paper: Lin et al. 2017, arXiv:1612.03144, Eq. 1; Li et al. 2018, arXiv:1804.06215, Section 3.
     """
 

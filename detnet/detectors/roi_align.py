@@ -90,6 +90,9 @@ def pool_levels(
 
     Returns:
         (R, C, *output_size), channels_last.
+
+    Raises:
+        ValueError: `rois` is not (R, 5).
     """
     if rois.ndim != 2 or rois.shape[1] != 5:
         raise ValueError(f"rois must be (R, 5), got {tuple(rois.shape)}")

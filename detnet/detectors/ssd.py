@@ -38,6 +38,9 @@ class MultiBoxOptions:
         score_threshold, nms_threshold, max_detections: of the detections given out, per image.
         max_candidates: per class, before suppression.
 
+    Raises:
+        InputError: scales that do not rise within 0 … 1, or not one size for each level.
+
     Paper: Liu et al. 2016, arXiv:1512.02325, Sections 2.2 and 3.1.
     """
 

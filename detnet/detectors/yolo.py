@@ -43,6 +43,9 @@ class GridOptions:
         score_threshold, nms_threshold, max_detections: of the detections given out, per image.
         max_candidates: before suppression, per image.
 
+    Raises:
+        InputError: anchors that are no pairs of positive numbers.
+
     Paper: Redmon & Farhadi 2017, arXiv:1612.08242, Section 2.
     """
 
@@ -200,7 +203,11 @@ class YOLO(Detector):
     def forward(
         self, images: list[Tensor], targets: list[dict[str, Tensor]] | None = None
     ) -> dict[str, Tensor] | list[Detection]:
-        """Gives losses in train mode and detections in eval mode, as `detnet.create` says."""
+        """Gives losses in train mode and detections in eval mode, as `detnet.create` says.
+
+        Raises:
+            ValueError: no targets in training.
+        """
         given = [(int(image.shape[-2]), int(image.shape[-1])) for image in images]
         batch, targets = self.transform(images, targets)
         (features,) = self.backbone(batch.tensors).values()

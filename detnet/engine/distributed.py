@@ -68,6 +68,9 @@ def alone(device: str | None = None) -> Process:
     """Says which device is this process's, see `setup`, and leaves the others to themselves.
 
     For work that processes do not do in step: whatever it runs finds nobody to talk to.
+
+    Raises:
+        InputError: the device is not in this machine.
     """
     kind, _, index = (device or ("cuda" if torch.cuda.is_available() else "cpu")).partition(":")
     local_rank = int(os.environ.get("LOCAL_RANK", 0))

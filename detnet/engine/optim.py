@@ -23,6 +23,9 @@ def scaled_lr(lr: float, *, base_batch: int, batch: int) -> float:
         lr: the recipe's, for `base_batch` images per step.
         batch: images per step here, over all processes and accumulated batches.
 
+    Raises:
+        ValueError: a batch is empty.
+
     Paper: Goyal et al. 2017, arXiv:1706.02677, Section 2.1.
     """
     if base_batch < 1 or batch < 1:
@@ -104,6 +107,9 @@ class Schedule:
         steps: iterations from which on the rate is smaller by `gamma`, ascending; for "step" only.
         warmup_factor: of the whole warm-up if that is "constant", of its beginning if "linear".
 
+    Raises:
+        ValueError: a number is out of range, or a name unknown.
+
     Paper: Li et al. 2018, arXiv:1804.06215, Section 4.1.
     """
 
@@ -159,6 +165,9 @@ class Ema:
     Args:
         model: the bare model, not its data-parallel wrapper.
         decay: share of the old average that a step keeps, in [0, 1).
+
+    Raises:
+        ValueError: the decay does not lie in [0, 1).
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
@@ -202,6 +211,11 @@ class Ema:
         return {"updates": self.updates, "average": self.model_state()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Puts the averaged weights back.
+
+        Raises:
+            ValueError: the averaged weights are another model's.
+        """
         average = state["average"]
         if average.keys() != self._average.keys():
             odd = sorted(average.keys() ^ self._average.keys())

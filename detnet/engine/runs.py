@@ -116,6 +116,7 @@ class RunFolder:
 
         Raises:
             InputError: the disk is full or refuses.
+            TypeError: the event holds what JSON cannot.
         """
         line = json.dumps(_plain(event), allow_nan=False) + "\n"
         try:
@@ -146,6 +147,9 @@ class RunFolder:
         """Drops what was logged after the checkpoint of `iteration`, and a line cut by a kill.
 
         Everything from the first later event on goes, also what names no iteration.
+
+        Raises:
+            InputError: the file cannot be written, or a line of it is no JSON object.
         """
         kept = []
         for line in self._lines():

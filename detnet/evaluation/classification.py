@@ -45,6 +45,9 @@ def summarise(found: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> 
         `top1_error` and `top5_error`, which are 1 minus these, `images`, and the same of each
         class in `per_class`; None where there are no images, and of the first five where there are
         no more than five classes. Fractions in 0 … 1.
+
+    Raises:
+        ValueError: a label is none of the classes.
     """
     if len(found) and not (labels.min() >= 0 and labels.max() < len(classes)):
         raise ValueError(f"labels must lie in 0 … {len(classes) - 1}")

@@ -93,6 +93,9 @@ class Grid:
     def headline(self) -> dict[str, Measure]:
         """The numbers of `METRICS`, then AR at a user's own numbers of results, by name: "AR300";
         of keypoints, whose AR50 is at OKS 0.50, "AR@300".
+
+        Raises:
+            ValueError: a metric asks for a size or number of results that was not measured.
         """
         found = {name: self._measure(name, metric) for name, metric in metrics_of(self.iou_type)}
         ten, at = tuple(self.coco_thresholds), "@" if self.iou_type == "keypoints" else ""
@@ -101,7 +104,11 @@ class Grid:
 
     @property
     def per_class(self) -> dict[str, Measure]:
-        """What is told of each class, by name."""
+        """What is told of each class, by name.
+
+        Raises:
+            ValueError: a metric asks for a size or number of results that was not measured.
+        """
         named = metrics_of(self.iou_type)
         return {name: self._measure(name, metric) for name, metric in named if metric.per_class}
 

@@ -29,6 +29,9 @@ class PredictionOptions:
         tta_scales: short sides in pixels at which each image is looked at, the long side's limit
             in proportion; none is the detector's own size.
         tta_flip: look at each view's mirror image, too.
+
+    Raises:
+        InputError: no such suppression, or sizes that are not positive or come twice.
     """
 
     soft_nms: Decay | None = None

@@ -319,6 +319,9 @@ def receptive_energy(
     Returns:
         (H, W), sums to 1; zeros if the cell is dead, which is to say that no gradient leaves it.
 
+    Raises:
+        InputError: `draws` is below 1.
+
     Paper: Luo et al. 2016, arXiv:1701.04128, Section 3.1.
     """
     if draws < 1:

@@ -127,6 +127,9 @@ class Predictor:
 
     `model` stays as it was given; what runs is a copy with its batch norms folded into the
     convolutions, which is faster and differs by rounding only.
+
+    Raises:
+        InputError: the threshold is not within 0 … 1, or there is no such device.
     """
 
     def __init__(

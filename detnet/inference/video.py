@@ -72,6 +72,9 @@ class VideoWriter:
     """Writes frames of one size as an H.264 MP4 (MPEG-4 where PyAV was built without H.264).
 
     Use it as a context manager; what was written up to an error can be played, too.
+
+    Raises:
+        InputError: the `video` extra is missing.
     """
 
     def __init__(self, path: Path, *, rate: Fraction) -> None:

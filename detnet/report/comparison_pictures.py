@@ -51,6 +51,9 @@ def make_pictures(compared: Compared, *, count: int) -> tuple[list[ComparisonPic
 
     Returns:
         The pictures, and why there are none where there should be some.
+
+    Raises:
+        InputError: an image of the annotations has no file name.
     """
     chosen = choose_images(compared.comparison, count)
     if not chosen:

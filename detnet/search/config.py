@@ -95,6 +95,9 @@ class SearchConfig(Settings):
         retrain_pretrain: settings of the pre-training of networks alone.
         retrain: settings of the training of networks alone.
         validate: changes to those two, under pretrain and train, for `detnet search validate`.
+
+    Raises:
+        InputError: a setting is out of its range, or an objective unknown.
     """
 
     preset_folder: ClassVar[str] = "search"

@@ -83,6 +83,9 @@ class RunConfig(Settings):
         best_metric: score of which the best model is kept.
         patience: evaluations without a better score before stopping early; 0 for never.
         tensorboard: write TensorBoard files, too (extra "track").
+
+    Raises:
+        InputError: a setting is out of its range, or iterations and epochs are both given.
     """
 
     data: str = ""
@@ -184,11 +187,21 @@ class RunConfig(Settings):
         return ("data", "weights")
 
     def check_shares(self, *names: str) -> None:
+        """Refuses shares that are none.
+
+        Raises:
+            InputError: one does not lie in [0, 1].
+        """
         for name in names:
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
 
     def check_not_negative(self, *names: str) -> None:
+        """Refuses negative numbers.
+
+        Raises:
+            InputError: one is negative.
+        """
         for name in names:
             value = getattr(self, name)
             if value is not None and not 0 <= value < math.inf:

@@ -93,7 +93,11 @@ def save(run: Run) -> None:
 
 
 def restore(run: Run) -> None:
-    """Puts the state of the last checkpoint back; without one the run begins anew."""
+    """Puts the state of the last checkpoint back; without one the run begins anew.
+
+    Raises:
+        InputError: the checkpoint is damaged, of other settings, data or number of processes.
+    """
     if not run.folder.last.exists():
         if run.process.main:
             run.folder.cut_metrics(0)

@@ -34,7 +34,6 @@ ENOUGH = {  # added to a command: what it does stays, and takes seconds
     "predict": ["--device", "cpu"],
     "inspect": ["--device", "cpu", "--draws", "1"],
     "compare": ["--resamples", "100", "--speed-images", "1"],
-    "search validate": ["--count", "2"],
 }
 
 

@@ -62,7 +62,11 @@ def spell(question: str, answer: Any) -> str:
 
 
 def answers_of(row: StageChoices, stage: Stage) -> Iterator[int]:
-    """The index of every open question's answer; zeros after the depth of an absent stage."""
+    """The index of every open question's answer; zeros after the depth of an absent stage.
+
+    Raises:
+        InputError: the stage has an answer that the space does not offer.
+    """
     quarter = stage.channels // 4
     # A quarter may be written as 0 or as what it is.
     inner = quarter if quarter in row.inner and not stage.inner else stage.inner
@@ -80,6 +84,11 @@ def answers_of(row: StageChoices, stage: Stage) -> Iterator[int]:
 
 
 def require_answers(row: StageChoices) -> None:
+    """Refuses choices of a question that cannot be searched.
+
+    Raises:
+        InputError: no choices, too many, one twice, or of another kind.
+    """
     for question, answers in row.options():
         if not 1 <= len(answers) <= 10:
             raise InputError(f"{row.name}: a {question} has 1 to 10 choices, got {len(answers)}")
@@ -91,6 +100,11 @@ def require_answers(row: StageChoices) -> None:
 
 
 def require_row(row: StageChoices, *, last: bool) -> None:
+    """Refuses a row that no stage can be made of.
+
+    Raises:
+        InputError: a name, number of blocks, channels, stride or dilation that cannot be built.
+    """
     if not ROW_NAME.fullmatch(row.name):
         raise InputError(f"rows are named c2, c3 …, got {row.name!r}")
     lowest = 0 if last else 1
@@ -110,6 +124,11 @@ def require_row(row: StageChoices, *, last: bool) -> None:
 
 
 def require_projection(row: StageChoices, *, can_change: bool) -> None:
+    """Refuses a row whose shortcut cannot be an identity.
+
+    Raises:
+        InputError: an identity in a first block that may change the shape.
+    """
     if (can_change or 2 in row.strides) and True not in row.project:
         raise InputError(
             f"{row.name}: its first block can change the shape, which an identity cannot: add true "

@@ -60,6 +60,9 @@ class ShuffleSpace(Space):
 
         A stage stays at least 8 wider than its input, or its first block would have no main branch.
         At width 1 the table holds as it is, multiples of 8 or not.
+
+        Raises:
+            InputError: the width does not lie in (0, 8].
         """
         if not 0 < width <= 8:
             raise InputError(f"width must lie in (0, 8], got {width}")

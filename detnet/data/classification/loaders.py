@@ -107,6 +107,9 @@ class ShuffledBatches:
         batch_size: images per batch and rank.
         seed: of the order.
         rank: which process this is, of `world_size`.
+
+    Raises:
+        ValueError: a number is out of range.
     """
 
     def __init__(

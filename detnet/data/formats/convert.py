@@ -66,6 +66,7 @@ def convert(
 
     Raises:
         InputError: the source cannot be read, names an image outside of it, or the output exists.
+        OSError: writing failed; it names the output.
     """
     source, output = Path(source), Path(output)
     if output.exists() or output.is_symlink():

@@ -87,6 +87,9 @@ def write_voc(pictures: PictureSet, folder: Path, *, link: bool = True) -> dict[
 
     Returns:
         how many objects each split got.
+
+    Raises:
+        InputError: a name or class holds a character that XML cannot hold.
     """
     for part in ("Annotations", "JPEGImages", "ImageSets/Main"):
         (folder / part).mkdir(parents=True)

@@ -113,7 +113,11 @@ def write_yolo(pictures: PictureSet, folder: Path, *, link: bool = True) -> dict
 
 
 def find_yaml(folder: Path) -> tuple[Path | None, dict[str, Any]]:
-    """The YAML file that names the classes, and its content."""
+    """The YAML file that names the classes, and its content.
+
+    Raises:
+        InputError: the file is not YAML.
+    """
     for path in sorted(folder.glob("*.y*ml"), key=lambda path: path.name != "data.yaml"):
         try:
             config = yaml.safe_load(path.read_text(encoding="utf-8"))

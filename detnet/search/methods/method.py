@@ -218,6 +218,7 @@ def make_method(name: str, constraints: "Constraints", **options: Any) -> Method
 
     Raises:
         InputError: an unknown name, or an option outside its range.
+        TypeError: no search method has an option of that name.
     """
     kind = METHODS[name]
     unknown = set(options) - {option for other in METHODS for option in METHODS[other].OPTIONS}

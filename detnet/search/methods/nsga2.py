@@ -79,7 +79,11 @@ class Nsga2(Method):
         sampler.cross(pick, self.crossovers)
 
     def survivors(self, history: Sequence[Scored]) -> list[SpacePath]:
-        """The candidates that may be parents: best front first, least crowded first within it."""
+        """The candidates that may be parents: best front first, least crowded first within it.
+
+        Raises:
+            InputError: a candidate has no recorded cost.
+        """
         indices, points = _points(history, self.objectives)
         rank, distance = ranks(points), np.zeros(len(points))
         for front_number in np.unique(rank):
@@ -98,6 +102,9 @@ def front(scored: Sequence[Scored], objectives: Sequence[str]) -> list[int]:
 
     Returns:
         Indices into `scored`, ascending; of candidates equal in everything all are there.
+
+    Raises:
+        InputError: no objective, an unknown one, one twice, or a candidate without its cost.
     """
     indices, points = _points(scored, _costs(objectives))
     return [index for index, rank in zip(indices, ranks(points), strict=True) if rank == 0]

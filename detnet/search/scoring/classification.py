@@ -90,6 +90,11 @@ class ClassificationEvaluator(Evaluator):
         batches: Sequence[Sequence[tuple[int, bool]]],
         budget: ScoringBudget,
     ) -> None:
+        """Recalibrates the batch norms of a candidate.
+
+        Raises:
+            NonFinite: its batch norms have no finite statistics.
+        """
         mirrored = [[flip for _, flip in batch] for batch in batches]
         rows = [[self._train[index] for index, _ in batch] for batch in batches]
         pairs = zip(self._cache.batches(rows), mirrored, strict=True)

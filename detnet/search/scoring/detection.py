@@ -84,6 +84,12 @@ class DetectionEvaluator(Evaluator):
         batches: Sequence[Sequence[tuple[int, bool]]],
         budget: ScoringBudget,
     ) -> None:
+        """Recalibrates the batch norms of a candidate.
+
+        Raises:
+            NonFinite: its batch norms have no finite statistics.
+        """
+
         def step(batch: list[Sample]) -> None:
             images = [image.to(self.device) for image, _ in batch]
             targets = [_to(target, self.device) for _, target in batch]
@@ -102,7 +108,11 @@ class DetectionEvaluator(Evaluator):
     def score(
         self, candidate: nn.Module, parts: Sequence[Sequence[int]], check_stop: Callable[[], None]
     ) -> float:
-        """AP, the mean over IoU thresholds, as `detnet evaluate` tells it."""
+        """AP, the mean over IoU thresholds, as `detnet evaluate` tells it.
+
+        Raises:
+            NonFinite: its detections are no numbers.
+        """
         fused: Any = fuse(candidate, dtype=self.autocast)
         fused.transform.train()  # the images come resized, and the boxes are scaled back here
         seen: list[int] = []

@@ -27,6 +27,7 @@ def alone(model: Model, path: Sequence[int], **options: Any) -> Model:
 
     Raises:
         InputError: the path does not fit the space.
+        ValueError: the model has no supernet in it.
     """
     supernet = find_supernet(model)
     if supernet is None:

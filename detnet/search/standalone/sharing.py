@@ -83,7 +83,11 @@ def _try(job: Job) -> bool | None:
 
 @contextmanager
 def claimed(folder: Path) -> Iterator[bool]:
-    """Keeps a folder to this process, however it ends; gives whether that was possible."""
+    """Keeps a folder to this process, however it ends; gives whether that was possible.
+
+    Raises:
+        InputError: the folder cannot be made.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

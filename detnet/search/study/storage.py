@@ -127,7 +127,11 @@ def _lock_at_begin(engine: sqlalchemy.Engine) -> None:
 
 @contextlib.contextmanager
 def reaching(url: URL) -> Iterator[None]:
-    """Turns failures of the database into an `InputError`."""
+    """Turns failures of the database into an `InputError`.
+
+    Raises:
+        InputError: the database cannot be reached, or its driver is missing.
+    """
     try:
         yield
     except ModuleNotFoundError as error:

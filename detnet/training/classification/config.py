@@ -35,6 +35,9 @@ class PretrainConfig(RunConfig):
         label_smoothing: share of the target that is spread over all classes.
         mixup: of the beta distribution by which images are mixed in pairs; 0 for none.
         best_metric: score of which the best model is kept, top1 or top5.
+
+    Raises:
+        InputError: a setting is out of its range.
     """
 
     preset_folder: ClassVar[str] = "pretrain"

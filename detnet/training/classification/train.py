@@ -54,7 +54,11 @@ def _run(config: PretrainConfig, output: Path, *, resume: bool, on_event: OnEven
 
 
 class PretrainTask(Task):
-    """A classifier on images in class folders."""
+    """A classifier on images in class folders.
+
+    Raises:
+        InputError: no data there, a package is missing, or top-5 of too few classes.
+    """
 
     config: PretrainConfig
 
@@ -93,7 +97,11 @@ class PretrainTask(Task):
         self._told: dict[int, str] = {}  # seen by any process
 
     def read_folders(self) -> tuple[Split, Split | None]:
-        """The images to train and to evaluate on."""
+        """The images to train and to evaluate on.
+
+        Raises:
+            InputError: no data is named, or none is there.
+        """
         return _read_folders(self.config)
 
     def make_model(self, *, carry: bool) -> tuple[nn.Module, list[str]]:

@@ -51,6 +51,9 @@ class TrainConfig(RunConfig):
             for never.
         skip_empty: leave images without objects out of training.
         val_loss: compute the losses on the evaluation split, too.
+
+    Raises:
+        InputError: a setting is out of its range.
     """
 
     train_annotations: str | None = None
