@@ -17,8 +17,7 @@ from detnet.data.scenes import write_scenes
 from detnet.engine.runs import RunFolder
 from detnet.errors import InputError
 from detnet.evaluation.results import write_results
-from detnet.files import replacing, write_bytes, write_text
-from detnet.search.standalone.sharing import write_json
+from detnet.files import replacing, write_bytes, write_json, write_text
 from detnet.training.run_config import RunConfig
 from detnet.training.settings import write_config
 from detnet.training.weights_file import export
@@ -56,7 +55,10 @@ BIG = {"a": "x" * 200_000}
 WRITERS: dict[str, tuple[str, Callable[[Path, Path], object]]] = {
     "text": ("a.txt", lambda folder, _: write_text(folder / "a.txt", BIG["a"])),
     "bytes": ("a.bin", lambda folder, _: write_bytes(folder / "a.bin", b"x" * 200_000)),
-    "json of several": ("a.json", lambda folder, _: write_json(folder / "a.json", BIG)),
+    "json of several": (
+        "a.json",
+        lambda folder, _: write_json(folder / "a.json", BIG, shared=True),
+    ),
     "results": (
         "results.json",
         lambda folder, _: write_results(

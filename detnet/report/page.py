@@ -10,9 +10,8 @@ from detnet.files import write_text
 from detnet.report.curves import training_charts
 from detnet.report.diagnosis import diagnosis_view
 from detnet.report.pictures import LabelError, Picture
-from detnet.report.rendering import render_template
+from detnet.report.rendering import flat_settings, render_template
 from detnet.report.score_tables import Comparison, score_view
-from detnet.report.search.settings import flat_settings
 
 THRESHOLD = 0.5  # score from which on a detection is shown at first
 _KINDS = (("best", "Best"), ("worst", "Worst"), ("missed", "Missed"), ("false", "False alarms"))

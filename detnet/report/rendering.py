@@ -4,6 +4,7 @@ A page extends `base.html.j2` and fills its blocks `title`, `heading`, `content`
 more to do than the common script, `script`. Everything that is put in is escaped.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import jinja2
@@ -38,3 +39,24 @@ def percent(fraction: float | None) -> str:
 def points(difference: float | None) -> str:
     """A difference of two fractions in percentage points, with its sign."""
     return "–" if difference is None else f"{difference * 100:+.1f}".replace("-", "−")
+
+
+def flat_settings(values: Any, prefix: str = "") -> list[tuple[str, str]]:
+    """Writes nested settings as (dotted name, text).
+
+    Args:
+        values: a mapping, and within the recursion whatever it holds.
+        prefix: the dotted name so far.
+    """
+    if isinstance(values, Mapping) and values:
+        return [
+            pair
+            for key, value in values.items()
+            for pair in flat_settings(value, f"{prefix}.{key}" if prefix else str(key))
+        ]
+    if not prefix:
+        return []
+    if isinstance(values, list):
+        separator = " " if prefix.endswith("command") else ", "
+        return [(prefix, separator.join(map(str, values)) or "–")]
+    return [(prefix, "–" if values in (None, {}) else str(values))]

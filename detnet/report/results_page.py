@@ -6,12 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from detnet.engine.runs import read_run
 from detnet.errors import InputError
 from detnet.evaluation.classification import without_top5
 from detnet.evaluation.metrics import Metric, metrics_of
 from detnet.report.detector_table import detector_table
 from detnet.report.results import Result, hardware
-from detnet.report.search.results import SearchResult, search_section
+from detnet.report.search.text import search_section
+from detnet.search.run import SearchRun
 from detnet.training.published import Published
 
 _HEAD = """# Results
@@ -43,7 +45,7 @@ def results_page(
     published: Mapping[str, Sequence[Published]] | None = None,
     comparisons: Sequence[Mapping[str, Any]] = (),
     curves: Mapping[tuple[str, bool], str] | None = None,
-    searches: Sequence[SearchResult] = (),
+    searches: Sequence[SearchRun] = (),
     former: Mapping[str, Sequence[str]] | None = None,
 ) -> str:
     """Writes the page: a table for each data set, comparisons, then how to get each row again.
@@ -72,7 +74,7 @@ def results_page(
         parts.append(_compared(comparisons, marks))
     parts += [search_section(search) for search in searches]
     origins = [(one.name, one.environment) for one in results]
-    origins += [(one.name, one.environment) for one in searches]
+    origins += [(one.name, read_run(one.folder).environment) for one in searches]
     parts.append(
         "## How\n\n| run | command | commit | versions | hardware |\n|---|---|---|---|---|\n"
         + "\n".join(_how(name, environment) for name, environment in origins)

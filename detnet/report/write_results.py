@@ -9,7 +9,7 @@ from detnet.report.origin import comparisons
 from detnet.report.result_curves import write_curves
 from detnet.report.results import Result, read_result
 from detnet.report.results_page import read_comparison, results_page
-from detnet.report.search.results import is_search, read_search_result
+from detnet.search.run import SearchRun, is_search
 from detnet.training.detection.config import TrainConfig, read_config
 from detnet.training.published import Published
 
@@ -31,7 +31,7 @@ def write_results_page(
     Raises:
         InputError: a folder that holds no finished, evaluated run, or no comparison.
     """
-    searches = [read_search_result(run) for run in runs if is_search(run)]
+    searches = [SearchRun.look(run) for run in runs if is_search(run)]
     runs = [run for run in runs if not is_search(run)]
     results = [read_result(run) for run in runs]
     published = {

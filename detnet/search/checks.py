@@ -14,7 +14,6 @@ from detnet.detectors import DETECTORS
 from detnet.engine.distributed import Process
 from detnet.errors import InputError
 from detnet.evaluation.metrics import column_names
-from detnet.search.candidates import make_search_method
 from detnet.search.run import SearchRun
 from detnet.search.trainings import (
     finetune_config,
@@ -49,9 +48,9 @@ def check(run: SearchRun) -> list[str]:
     if DETECTORS[config.detector].targets != ("boxes",):
         raise InputError(f"detector {config.detector}: a search is guided by boxes; choose another")
     _require_data(run)
-    constraints = run.constraints("cpu")
+    constraints = run.constraints()
     path = constraints.require_possible()
-    make_search_method(run, constraints)
+    run.method(constraints)
     if config.pretrain_sampling == "bins" and not config.from_scratch:
         run.sampler(bins=True)
     for group, training in _trainings(run, path).items():

@@ -25,6 +25,7 @@ __all__ = [
     "write_config",
 ]
 
+BudgetName = Literal["full", "cheap"]  # of scoring
 PHASES = ("pretrain", "finetune", "search", "retrain")
 OBJECTIVES = ("macs", "params", "latency_ms")
 
@@ -187,8 +188,7 @@ class SearchConfig(Settings):
 
     def places(self) -> tuple[str, ...]:
         """The settings that are paths."""
-        table = isinstance(self.space, str) and self.space.endswith((".yaml", ".yml", ".json"))
-        return (*_PLACES, "space") if table else _PLACES
+        return (*_PLACES, "space") if is_file(self.space) else _PLACES
 
     @property
     def by_classes(self) -> bool:
@@ -217,3 +217,8 @@ def read_config(path: Path) -> SearchConfig:
         InputError: not the settings of a search.
     """
     return settings.read_config(SearchConfig, path)
+
+
+def is_file(space: str | dict[str, Any]) -> bool:
+    """Whether a space is given as a file, not by its name or whole."""
+    return isinstance(space, str) and space.endswith((".yaml", ".yml", ".json"))

@@ -11,9 +11,8 @@ from detnet.errors import InputError
 from detnet.search.candidates import search
 from detnet.search.checks import check
 from detnet.search.config import PHASES, SearchConfig, absolute
-from detnet.search.run import SearchRun, begin, open_config
+from detnet.search.run import SearchRun
 from detnet.search.split import kept_apart, write_split
-from detnet.search.standalone.sharing import read_json
 from detnet.search.standalone.training import is_complete
 from detnet.search.supernet import finetune_supernet, pretrain_supernet
 from detnet.search.trainings import (
@@ -26,19 +25,8 @@ from detnet.training.classification import train as classification
 from detnet.training.classification.config import read_config as read_pretrain_config
 from detnet.training.detection.train import begun_config, train
 from detnet.training.detection.train import resume as resume_training
-from detnet.training.run_state import Watch
+from detnet.training.run_state import OnEvent
 from detnet.training.settings import write_config
-
-__all__ = [
-    "PHASES",
-    "finetune_config",
-    "join",
-    "phases_of",
-    "pretrain_config",
-    "retrain_config",
-    "retrain_pretrain_config",
-    "run_phases",
-]
 
 
 def run_phases(
@@ -48,7 +36,7 @@ def run_phases(
     only: str | None = None,
     resume: bool = False,
     estimate: bool = True,
-    watch: Watch,
+    on_event: OnEvent,
 ) -> bool:
     """Carries out what is left of a search.
 
@@ -57,7 +45,7 @@ def run_phases(
         folder: the run's, new unless resumed.
         only: one of `PHASES`; all that are left by default.
         estimate: measure a few steps, to say at the start what each phase will take.
-        watch: called with the events of the trainings, of the search's worker, and "note".
+        on_event: called with the events of the trainings, of the search's worker, and "note".
 
     Returns:
         False when it was interrupted and can be resumed.
@@ -68,25 +56,26 @@ def run_phases(
 
     Paper: Chen et al. 2019, arXiv:1903.10979, Section 3.
     """
-    run, due, left = _open(config, folder, only, resume=resume, watch=watch)
+    on_event = on_event if _main() else _unheard
+    run, due, left = _open(config, folder, only, resume=resume, on_event=on_event)
     if estimate and left and _main():
         from detnet.search.forecast import forecast
 
         text = "measuring a few steps to say what it will take (--no-estimate leaves it out)"
-        run.watch({"event": "note", "text": text})
+        on_event({"event": "note", "text": text})
         for line in forecast(run, left):
-            run.watch({"event": "note", "text": line})
+            on_event({"event": "note", "text": line})
     for phase in due:
         if phase not in left:
-            run.watch({"event": "note", "text": f"{phase}: done before"})
+            on_event({"event": "note", "text": f"{phase}: done before"})
             continue
-        run.watch({"event": "note", "text": f"{phase}: {_TITLES[phase]}"})
-        if not _WORK[phase](run):
+        on_event({"event": "note", "text": f"{phase}: {_TITLES[phase]}"})
+        if not _WORK[phase](run, on_event):
             return False
     return True
 
 
-def join(folder: Path, *, storage: str | None = None, watch: Watch) -> bool:
+def join(folder: Path, *, storage: str | None = None, on_event: OnEvent) -> bool:
     """Takes part in a search's third phase as one more worker.
 
     Args:
@@ -99,9 +88,9 @@ def join(folder: Path, *, storage: str | None = None, watch: Watch) -> bool:
     Raises:
         InputError: there is no supernet yet, or the storage cannot be used.
     """
-    run = SearchRun(open_config(folder), folder, watch)
+    run = SearchRun.open(folder)
     require_due(run, "search")
-    return search(run, storage=storage)
+    return search(run, on_event, storage=storage)
 
 
 def phases_of(config: SearchConfig) -> tuple[str, ...]:
@@ -138,7 +127,7 @@ def require_due(run: SearchRun, phase: str) -> None:
 
 
 def _open(
-    config: SearchConfig | None, folder: Path, only: str | None, *, resume: bool, watch: Watch
+    config: SearchConfig | None, folder: Path, only: str | None, *, resume: bool, on_event: OnEvent
 ) -> tuple[SearchRun, tuple[str, ...], list[str]]:
     """Checks everything, makes the folder if it is new, and parts the data.
 
@@ -146,19 +135,19 @@ def _open(
         the run, the phases that are asked for, and those of them that are left, the same on all
         processes, whichever is the first to do something.
     """
-    quiet: Watch = lambda event: None  # noqa: E731  other processes have nothing to say
-    watch = watch if _main() else quiet
-    settings = open_config(folder) if resume or config is None else absolute(config)
-    run = SearchRun(settings, folder, watch)
+    if resume or config is None:
+        run = SearchRun.open(folder)
+    else:
+        run = SearchRun(folder, absolute(config))
     notes = check(run)
     process = distributed.setup("cpu")  # the trainings choose their own device
     try:
         if process.main:
             if not resume:
-                begin(settings, folder)
-            notes += write_split(settings, folder)
+                SearchRun.create(folder, run.config)
+            notes += write_split(run.config, folder)
         distributed.barrier()
-        due = phases_of(settings)
+        due = phases_of(run.config)
         if only is not None:
             require_due(run, only)
             due = (only,)
@@ -166,7 +155,7 @@ def _open(
     finally:
         distributed.cleanup()
     for note in notes:
-        watch({"event": "note", "text": note})
+        on_event({"event": "note", "text": note})
     return run, due, left
 
 
@@ -174,7 +163,11 @@ def _main() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def _pretrain(run: SearchRun) -> bool:
+def _unheard(event: dict[str, Any]) -> None:
+    """Other processes have nothing to say."""
+
+
+def _pretrain(run: SearchRun, on_event: OnEvent) -> bool:
     folder = run.folder / "pretrain"
     resume = _begun(folder)
     config = (
@@ -189,21 +182,21 @@ def _pretrain(run: SearchRun) -> bool:
         sampler,
         left_out=kept_apart(run.folder) if run.config.by_classes else (),
         resume=resume,
-        watch=run.watch,
+        on_event=on_event,
     )
 
 
-def _finetune(run: SearchRun) -> bool:
+def _finetune(run: SearchRun, on_event: OnEvent) -> bool:
     folder = run.folder / "finetune"
     resume = _begun(folder)
     config = begun_config(folder) if resume else finetune_config(run.config, run.folder)
     sampler = run.sampler(bins=False, first=run.config.from_scratch)
-    return finetune_supernet(config, folder, sampler, resume=resume, watch=run.watch)
+    return finetune_supernet(config, folder, sampler, resume=resume, on_event=on_event)
 
 
-def _search(run: SearchRun) -> bool:
+def _search(run: SearchRun, on_event: OnEvent) -> bool:
     """Scores candidates; all processes come back with one answer, however each was ended."""
-    over = search(run, together=True)
+    over = search(run, on_event, together=True)
     distributed.setup("cpu")
     try:
         return not distributed.any_process(not over)
@@ -211,9 +204,10 @@ def _search(run: SearchRun) -> bool:
         distributed.cleanup()
 
 
-def _retrain(run: SearchRun) -> bool:
+def _retrain(run: SearchRun, on_event: OnEvent) -> bool:
     """Trains the winner alone, by files that the ordinary commands take as well."""
-    folder, path = run.folder / "winner", read_json(run.folder / "winner.json")["path"]
+    assert run.winner is not None  # the phase before is done
+    folder, path = run.folder / "winner", run.winner.path
     folder.mkdir(exist_ok=True)
     pretrained = None if run.config.from_scratch else folder / "pretrain"
     if pretrained is not None:
@@ -221,12 +215,12 @@ def _retrain(run: SearchRun) -> bool:
         if _main():
             write_config(before, folder / "pretrain.yaml")
         start, resume = classification.pretrain, classification.resume
-        if not _carry_out(pretrained, before, start, resume, run.watch):
+        if not _carry_out(pretrained, before, start, resume, on_event):
             return False
     config = retrain_config(run.config, run.folder, path, pretrained)
     if _main():
         write_config(config, folder / "train.yaml")
-    return _carry_out(folder / "train", config, train, resume_training, run.watch)
+    return _carry_out(folder / "train", config, train, resume_training, on_event)
 
 
 def _carry_out(
@@ -234,12 +228,14 @@ def _carry_out(
     config: Any,
     start: Callable[..., bool],
     resume: Callable[..., bool],
-    watch: Watch,
+    on_event: OnEvent,
 ) -> bool:
     if is_complete(folder):
         return True
     return (
-        resume(folder, on_event=watch) if _begun(folder) else start(config, folder, on_event=watch)
+        resume(folder, on_event=on_event)
+        if _begun(folder)
+        else start(config, folder, on_event=on_event)
     )
 
 
@@ -254,7 +250,7 @@ def _begun(folder: Path) -> bool:
     return False
 
 
-_WORK: dict[str, Callable[[SearchRun], bool]] = {
+_WORK: dict[str, Callable[[SearchRun, OnEvent], bool]] = {
     "pretrain": _pretrain,
     "finetune": _finetune,
     "search": _search,

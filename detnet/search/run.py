@@ -1,24 +1,48 @@
 """The run folder of a search: what it holds, and whether it is still the same search."""
 
+import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from detnet.backbones.spaces.shuffle_space import ShuffleSpace
-from detnet.backbones.spaces.space import Space, read_space
+from detnet.backbones.spaces.space import Space, parse_path, read_space
 from detnet.engine.precision import choose_precision
 from detnet.engine.runs import RunFolder
 from detnet.errors import InputError
+from detnet.files import read_json, write_json
 from detnet.plugins import load_plugins
-from detnet.search.config import SearchConfig, absolute, read_config, write_config
-from detnet.search.costs.constraints import Constraints, Costs, Limits, path_latency
-from detnet.search.standalone.sharing import read_json, write_json
+from detnet.search.config import SearchConfig, absolute, is_file, read_config, write_config
+from detnet.search.costs.constraints import Constraints, Limits, path_latency
+from detnet.search.costs.counting import Costs, SpacePath
+from detnet.search.methods.method import Method, make_method
+from detnet.search.records import (
+    Baselines,
+    SpaceNetwork,
+    Validation,
+    Winner,
+    read_record,
+    write_record,
+)
+from detnet.search.study.records import CandidateRecord, read_candidates
+from detnet.search.study.storage import quiet, reaching
+from detnet.search.study.study import SearchStudy, load_study, open_study
 from detnet.search.supernet import MacBins, PathSampler
-from detnet.training.run_state import Watch
 
+_TABLE = "space.json"  # of the space; a folder with it is a search's
 _BINS_CLASSES = 1000  # the release counts the classifier of ImageNet, whatever the data
+# Beside space and supernet: what decides the candidates and their scores.
+_DECISIVE = (
+    *("seed", "width", "guide", "detector", "method", "population", "parents", "mutations"),
+    *("crossovers", "mutation_rate", "max_macs", "max_params", "max_latency_ms"),
+    *("cost_image_size", "scoring", "recalibration_images", "recalibration_batch"),
+    *("cheap_recalibration_images", "cheap_score_images", "cheap_proposals"),
+)
 
 
 @dataclass(frozen=True)
@@ -26,14 +50,73 @@ class SearchRun:
     """A search and its folder.
 
     Args:
-        config: with absolute paths.
         folder: the run's.
-        watch: told of everything.
+        config: with absolute paths.
     """
 
-    config: SearchConfig
     folder: Path
-    watch: Watch
+    config: SearchConfig
+
+    @classmethod
+    def create(cls, folder: Path, config: SearchConfig) -> "SearchRun":
+        """Makes the folder of a new search; `config.yaml`, by which it is known, comes last.
+
+        Raises:
+            InputError: it holds a run already.
+        """
+        place = RunFolder.create(folder)
+        run = cls(folder, config)
+        write_json(run.table, run.space.to_json())
+        place.write_environment()
+        write_config(config, place.config)
+        return run
+
+    @classmethod
+    def open(cls, folder: Path) -> "SearchRun":
+        """Finds the search in a folder.
+
+        Raises:
+            InputError: there is none, or its space has changed since it began.
+        """
+        config = _read_settings(folder)
+        load_plugins(config.plugins)
+        run = cls(folder, config)
+        if read_json(run.table) != json.loads(json.dumps(run.space.to_json())):
+            raise InputError(
+                f"{folder}: its search began with another space than the settings name now; "
+                f"restore space in {folder / 'config.yaml'}, or begin in a new folder"
+            )
+        return run
+
+    @classmethod
+    def look(cls, folder: Path) -> "SearchRun":
+        """Finds the search in a folder to look at it: no plugin is imported.
+
+        The folder's own table is taken, whatever has become of the file that it came from.
+
+        Raises:
+            InputError: there is none.
+        """
+        config = _read_settings(folder)
+        if is_file(config.space):
+            config = replace(config, space=read_json(folder / _TABLE))
+        return cls(folder, config)
+
+    @property
+    def name(self) -> str:
+        return self.folder.resolve().name
+
+    @property
+    def table(self) -> Path:
+        """The space's own copy of its table, whatever becomes of the file it came from."""
+        return self.folder / _TABLE
+
+    @property
+    def supernet_folder(self) -> Path:
+        """The run whose supernet the candidates are taken from."""
+        return self.folder / ("pretrain" if self.config.by_classes else "finetune")
+
+    # The space
 
     @cached_property
     def space(self) -> Space:
@@ -45,33 +128,73 @@ class SearchRun:
         return Costs(self.space, width=self.config.width, image_size=(height, width))
 
     @cached_property
-    def ends(self) -> tuple[tuple[int, ...], ...]:
+    def ends(self) -> tuple[SpacePath, ...]:
         """The networks of least and most multiply-adds; () where finding them takes long."""
         if not isinstance(self.space, ShuffleSpace):
             return ()
         return self.costs.smallest(), self.costs.largest()
 
-    def constraints(self, device: str = "cpu", known: Any = None) -> Constraints:
-        """What the search may take; time is measured on `device` as networks run there.
+    @property
+    def objectives(self) -> tuple[str, ...]:
+        """What the search makes small beside the score."""
+        return tuple(self.config.objectives) if self.config.method == "nsga2" else ()
+
+    def read_path(self, text: str, where: Path) -> SpacePath:
+        """A path as a file has it.
+
+        Raises:
+            InputError: it does not fit the space.
+        """
+        try:
+            return self.space.check(parse_path(text))
+        except InputError as error:
+            raise InputError(f"{where}: a path that does not fit the space: {error}") from error
+
+    def describe(self, path: SpacePath, constraints: Constraints) -> SpaceNetwork:
+        """A path as it is written, and what its network costs."""
+        costs = constraints.costs_of(path)
+        return SpaceNetwork(path=self.space.format_path(path), **costs)
+
+    # How it searches
+
+    def constraints(
+        self,
+        device: str | None = None,
+        known: Mapping[SpacePath, Mapping[str, float]] | None = None,
+    ) -> Constraints:
+        """What the search may take; time is measured as networks run on the device.
 
         Args:
+            device: that of the settings by default.
             known: costs that were recorded earlier, see `Constraints`.
         """
-        import torch
-
         config = self.config
         limits = Limits(config.max_macs, config.max_params, config.max_latency_ms)
         latency = None
-        if config.max_latency_ms is not None or "latency_ms" in objectives(config):
-            dtype = choose_precision(config.precision, torch.device(device))
+        if config.max_latency_ms is not None or "latency_ms" in self.objectives:
+            if device is None:
+                device = config.device
+            if device == "auto":
+                device = "cuda" if torch.cuda.is_available() else "cpu"
             latency = path_latency(
                 self.space,
                 width=config.width,
                 image_size=self.costs.image_size,
                 device=device,
-                bf16=dtype is not None,
+                bf16=choose_precision(config.precision, torch.device(device)) is not None,
             )
         return Constraints(self.space, self.costs, limits, latency, known=known)
+
+    def method(self, constraints: Constraints) -> Method:
+        """The way of searching that the settings name.
+
+        Raises:
+            InputError: sizes that do not fit together.
+        """
+        names = ("seed", "population", "generations", "parents", "mutations", "crossovers")
+        sizes = {name: getattr(self.config, name) for name in (*names, "mutation_rate")}
+        objectives = tuple(self.config.objectives)
+        return make_method(self.config.method, constraints, **sizes, objectives=objectives)
 
     def sampler(self, *, bins: bool, first: bool = False) -> PathSampler:
         """Draws the paths of a supernet's training.
@@ -97,41 +220,113 @@ class SearchRun:
             )
         return PathSampler(self.space, self.config.seed, found, single=single)
 
-    def _total_macs(self, path: tuple[int, ...]) -> int:
+    def _total_macs(self, path: SpacePath) -> int:
         return self.costs.total_macs(path, num_classes=_BINS_CLASSES)
 
+    # What it found
 
-def objectives(config: SearchConfig) -> tuple[str, ...]:
-    """What a search makes small beside the score."""
-    return tuple(config.objectives) if config.method == "nsga2" else ()
+    def open_study(self, storage: str | None = None) -> SearchStudy:
+        """Opens the study of its candidates, or makes it.
 
+        Args:
+            storage: where it is; by default where the settings say, or in the folder.
 
-def begin(config: SearchConfig, folder: Path) -> None:
-    """Makes the folder of a new search; `config.yaml`, by which it is known, comes last.
+        Raises:
+            InputError: the storage cannot be reached, or holds another search.
+        """
+        config = self.config
+        return open_study(
+            storage or config.storage or str(self.folder / "study.db"),
+            objectives=("score", *self.objectives),
+            heartbeat_s=config.heartbeat_s,
+            identity={
+                "space": self.space.to_json(),
+                "supernet": _hash(self.supernet_folder / "model.safetensors"),
+                "objectives": list(self.objectives),
+                **{name: getattr(config, name) for name in _DECISIVE},
+            },
+        )
 
-    Raises:
-        InputError: it holds a run already.
-    """
-    run = RunFolder.create(folder)
-    write_json(folder / "space.json", read_space(config.space).to_json())
-    run.write_environment()
-    write_config(config, run.config)
+    def candidates(self, storage: str | None = None) -> list[CandidateRecord]:
+        """The candidates as they are now, while others may be writing them.
 
+        Args:
+            storage: of the study, as for `open_study`.
 
-def open_config(folder: Path) -> SearchConfig:
-    """Reads the settings of the search in a folder.
+        Raises:
+            StudyNotBegun: there is no study yet, though one was named.
+            InputError: the storage cannot be reached, or the study is of another space.
+        """
+        where = storage or self.config.storage or str(self.folder / "study.db")
+        if not (storage or self.config.storage or Path(where).is_file()):
+            return []
+        with load_study(where) as study, quiet(), reaching(study.url):
+            found = read_candidates(study)
+        for one in found:
+            try:
+                self.space.check(one.path)
+            except InputError as error:
+                place = f"generation {one.generation}, slot {one.slot}"
+                raise InputError(
+                    f"{self.folder}: the study is of another space: {place}: {error}"
+                ) from error
+        return found
 
-    Raises:
-        InputError: there is none, or its space has changed since it began.
-    """
-    config = absolute(read_config(RunFolder.open(folder).config))
-    load_plugins(config.plugins)
-    copy = folder / "space.json"
-    if copy.is_file():
-        began = read_json(copy)
-        if json.loads(json.dumps(read_space(config.space).to_json())) != began:
+    def write_winner(self, candidates: Sequence[CandidateRecord]) -> Winner:
+        """Names the best candidate, of equal ones the earlier.
+
+        Raises:
+            InputError: none was scored.
+        """
+        scored = [one for one in candidates if one.score is not None]
+        if not scored:
             raise InputError(
-                f"{folder}: its search began with another space than the settings name now; "
-                f"restore space in {folder / 'config.yaml'}, or begin in a new folder"
+                f"{self.folder}: no candidate was scored; `detnet search show {self.folder}` "
+                "tells why"
             )
-    return config
+        best = max(scored, key=lambda one: one.score or 0.0)  # the first of equals
+        winner = Winner(
+            path=self.space.format_path(best.path),
+            **best.costs,
+            score=best.score or 0.0,
+            generation=best.generation,
+            slot=best.slot,
+        )
+        write_record(self.folder / "winner.json", winner)
+        return winner
+
+    @property
+    def winner(self) -> Winner | None:
+        """The best candidate; None before the search is over."""
+        return self._read(Winner, "winner.json")
+
+    @property
+    def validation(self) -> Validation | None:
+        """How well the supernet ranks; None where that was not measured."""
+        return self._read(Validation, "validate/validation.json")
+
+    @property
+    def baselines(self) -> Baselines | None:
+        """The winner beside what it must beat; None where that was not measured."""
+        return self._read(Baselines, "baselines/baselines.json")
+
+    def _read(self, kind: Any, name: str) -> Any:
+        path = self.folder / name
+        return read_record(kind, path) if path.is_file() else None
+
+
+def is_search(folder: Path) -> bool:
+    """Whether a run folder is a search's."""
+    return (folder / _TABLE).is_file()
+
+
+def _read_settings(folder: Path) -> SearchConfig:
+    config = RunFolder.open(folder).config
+    if not is_search(folder):
+        raise InputError(f"{folder}: holds no search (no {_TABLE} in it)")
+    return absolute(read_config(config))
+
+
+def _hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]

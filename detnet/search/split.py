@@ -14,10 +14,9 @@ from detnet.data.classification.shards import ShardedImages, index_images
 from detnet.data.folders import Split, find_split, find_splits
 from detnet.data.reading import load_annotations
 from detnet.errors import InputError
-from detnet.files import write_text
+from detnet.files import read_json, write_json, write_text
 from detnet.search.config import SearchConfig
 from detnet.search.scoring.scorer import CLASSES_FILE
-from detnet.search.standalone.sharing import read_json, write_json
 from detnet.training.classification.evaluate import split_folder
 
 _PURPOSE = 16  # keeps this draw apart from others of the same seed

@@ -18,7 +18,7 @@ from detnet.training.classification.train import PretrainTask, Split
 from detnet.training.detection.config import TrainConfig
 from detnet.training.detection.train import DetectionTask
 from detnet.training.run import run_task
-from detnet.training.run_state import Watch
+from detnet.training.run_state import OnEvent
 
 _PURPOSE = 11  # keeps these draws apart from others of the same seed
 _TRIES = 500  # the release's
@@ -115,7 +115,7 @@ def pretrain_supernet(
     *,
     left_out: Collection[int] = (),
     resume: bool,
-    watch: Watch,
+    on_event: OnEvent,
 ) -> bool:
     """Trains a supernet on classes of images.
 
@@ -134,12 +134,12 @@ def pretrain_supernet(
         run,
         lambda process: SupernetPretraining(config, process, sampler, left_out),
         resume=resume,
-        on_event=watch,
+        on_event=on_event,
     )
 
 
 def finetune_supernet(
-    config: TrainConfig, run: Path, sampler: PathSampler, *, resume: bool, watch: Watch
+    config: TrainConfig, run: Path, sampler: PathSampler, *, resume: bool, on_event: OnEvent
 ) -> bool:
     """Trains a supernet under a detector.
 
@@ -153,7 +153,11 @@ def finetune_supernet(
     Paper: Chen et al. 2019, arXiv:1903.10979, Section 3.1, step 2.
     """
     return run_task(
-        config, run, lambda p: SupernetFinetuning(config, p, sampler), resume=resume, on_event=watch
+        config,
+        run,
+        lambda p: SupernetFinetuning(config, p, sampler),
+        resume=resume,
+        on_event=on_event,
     )
 
 

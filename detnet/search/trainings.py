@@ -6,7 +6,7 @@ from typing import Any
 
 from detnet.backbones.spaces.space import read_space
 from detnet.errors import InputError
-from detnet.search.config import SearchConfig
+from detnet.search.config import SearchConfig, is_file
 from detnet.search.split import training_images
 from detnet.training.classification.config import PretrainConfig
 from detnet.training.detection.config import TrainConfig
@@ -67,7 +67,7 @@ def retrain_pretrain_config(
     Raises:
         InputError: a setting that is unknown, wrong, or the search's own.
     """
-    ours = _alone(config, path, _classes(config))
+    ours = _standalone(config, path, _classes(config))
     return _typed(PretrainConfig, config, "retrain_pretrain", config.retrain_pretrain, ours)
 
 
@@ -91,7 +91,7 @@ def retrain_config(
     }
     if weights is not None:
         places["weights"] = str(weights.resolve())
-    return _typed(TrainConfig, config, "retrain", values, _alone(config, path, places))
+    return _typed(TrainConfig, config, "retrain", values, _standalone(config, path, places))
 
 
 def _classes(config: SearchConfig) -> dict[str, Any]:
@@ -102,7 +102,7 @@ def _supernet(config: SearchConfig, places: Mapping[str, Any]) -> dict[str, Any]
     return {**places, "backbone": "supernet", "backbone_options": {"space": _table(config)}}
 
 
-def _alone(
+def _standalone(
     config: SearchConfig, path: Sequence[int] | str, places: Mapping[str, Any]
 ) -> dict[str, Any]:
     text = path if isinstance(path, str) else read_space(config.space).format_path(path)
@@ -112,9 +112,7 @@ def _alone(
 
 def _table(config: SearchConfig) -> str | dict[str, Any]:
     """The space as a run's settings keep it: by its name, or whole, whatever becomes of a file."""
-    if isinstance(config.space, str) and not config.space.endswith((".yaml", ".yml", ".json")):
-        return config.space
-    return read_space(config.space).to_json()
+    return read_space(config.space).to_json() if is_file(config.space) else config.space
 
 
 def _typed(

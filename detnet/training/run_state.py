@@ -21,7 +21,6 @@ from detnet.training.run_config import RunConfig
 from detnet.training.task import Task
 
 OnEvent = Callable[[dict[str, Any]], None]
-Watch = OnEvent  # its name in search
 
 
 @dataclass

@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 from detnet.report.search.page import write_search_page
-from detnet.report.search.summary import summarise
 from tests.report.browser import Browser, visible
 from tests.report.search.test_page import detnet_search, full_search
 
@@ -17,9 +16,8 @@ DIALOG = "document.getElementById('shown')"
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    record = full_search()
     path = tmp_path_factory.mktemp("search") / "search.html"
-    return write_search_page(path, record, summarise(record))
+    return write_search_page(path, full_search())
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
@@ -98,8 +96,7 @@ def test_states_published_networks_and_heads(browser: Browser, page: Path) -> No
 
 
 def test_a_table_of_genes_fits_a_telephone(browser: Browser, tmp_path: Path) -> None:
-    record = detnet_search()
-    page = write_search_page(tmp_path / "search.html", record, summarise(record))
+    page = write_search_page(tmp_path / "search.html", detnet_search())
     browser.open(page, width=390)
     browser.run("document.querySelector('#c0 button.path').click()")
     cells = f"[...{DIALOG}.querySelectorAll('.place .gene b')].map(e => e.textContent)"

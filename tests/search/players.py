@@ -63,14 +63,14 @@ def play(
     **options: Any,
 ) -> bool:
     """Works in this process."""
-    watch = (lambda event: None) if events is None else events.append
+    on_event = (lambda event: None) if events is None else events.append
     return work(
         study,
         method(generations),
         scoring,
         constraints=Known(),
         stop=stop,
-        watch=watch,
+        on_event=on_event,
         worker="here",
         **options,
     )
@@ -110,7 +110,7 @@ def take_part(
             slow,
             constraints=Known(),
             stop=lambda: False,
-            watch=lambda event: None,
+            on_event=lambda event: None,
             worker=name,
         )
 

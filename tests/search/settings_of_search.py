@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from detnet.backbones.spaces.space import read_space
+from detnet.files import write_json
 from detnet.search.config import make_config, write_config
 from tests.search.conftest import SPACE
 
@@ -58,7 +60,9 @@ def make_run(folder: Path, scored: Path | None, scenes: Path, **changes: Any) ->
         "retrain": RETRAIN,
         "validate": {"train": {"iterations": 2}},
     }
-    write_config(make_config(None, settings | changes), folder / "config.yaml")
+    config = make_config(None, settings | changes)
+    write_config(config, folder / "config.yaml")
+    write_json(folder / "space.json", read_space(config.space).to_json())
     return folder
 
 

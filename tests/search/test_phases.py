@@ -17,11 +17,11 @@ import torch
 import yaml
 
 from detnet.errors import InputError
-from detnet.search.candidates import winner_of
 from detnet.search.config import SearchConfig, make_config
 from detnet.search.phases import join, phases_of, run_phases
-from detnet.search.run import SearchRun, begin
-from detnet.search.study.records import Record
+from detnet.search.records import Winner
+from detnet.search.run import SearchRun
+from detnet.search.study.records import CandidateRecord
 from detnet.training.classification.config import read_config as read_pretrain_config
 from detnet.training.detection.config import read_config as read_train_config
 from tests.search.small_search import SPACE, settings, write_classes, write_data
@@ -53,7 +53,7 @@ def go(config: SearchConfig | None, run: Path, **options: Any) -> tuple[bool, li
         None if begun else config,
         run,
         resume=begun,
-        **{"watch": events.append, "estimate": False, **options},
+        **{"on_event": events.append, "estimate": False, **options},
     )
     return done, events
 
@@ -92,27 +92,30 @@ def test_what_a_later_phase_would_stumble_over_is_refused_at_once(
 
 
 def test_a_space_that_does_not_fit_the_detector(values: dict[str, Any], tmp_path: Path) -> None:
-    rows = SPACE["rows"][1:]
-    with pytest.raises(InputError, match="finetune: this detector's pyramid takes the levels from"):
-        go(configured(values, space={**SPACE, "rows": rows}), tmp_path / "r")
+    changes: dict[str, Any] = {"detector": "fcos", "space": {**SPACE, "rows": SPACE["rows"][:1]}}
+    changes |= {
+        group: {**values[group], "detector_options": {}} for group in ("finetune", "retrain")
+    }
+    with pytest.raises(InputError, match="finetune: .* takes the levels from number 3 on"):
+        go(configured(values, max_macs=None, **changes), tmp_path / "r")
     assert not (tmp_path / "r").exists()
 
 
 def test_a_phase_has_its_turn(values: dict[str, Any], tmp_path: Path) -> None:
     run = tmp_path / "run"
-    begin(configured(values), run)
+    SearchRun.create(run, configured(values))
     for phase, missing in (("finetune", "pretrain"), ("search", "pretrain"), ("retrain", "pretr")):
         with pytest.raises(InputError, match=f"{phase} needs what {missing}.*--phase {missing}"):
             go(None, run, only=phase)
     with pytest.raises(InputError, match="search needs what pretrain makes"):
-        join(run, watch=print)
+        join(run, on_event=print)
 
 
 def test_phases_that_a_search_has_not(values: dict[str, Any], tmp_path: Path) -> None:
     assert phases_of(configured(values, from_scratch=True)) == ("finetune", "search", "retrain")
     by_classes = configured(values, guide="classification")
     assert phases_of(by_classes) == ("pretrain", "search", "retrain")
-    begin(by_classes, tmp_path / "run")
+    SearchRun.create(tmp_path / "run", by_classes)
     with pytest.raises(InputError, match="classification as the guide has no phase finetune"):
         go(None, tmp_path / "run", only="finetune")
 
@@ -121,32 +124,36 @@ def test_a_folder_of_another_search(
     values: dict[str, Any], tmp_path: Path, places: tuple[Path, Path]
 ) -> None:
     run = tmp_path / "run"
-    begin(configured(values), run)
+    SearchRun.create(run, configured(values))
     with pytest.raises(InputError, match="holds a run already"):
-        run_phases(configured(values), run, estimate=False, watch=print)
+        run_phases(configured(values), run, estimate=False, on_event=print)
     other = {**SPACE, "stem_channels": 12}
     text = yaml.safe_dump({**yaml.safe_load((run / "config.yaml").read_text()), "space": other})
     (run / "config.yaml").write_text(text)
     with pytest.raises(InputError, match="began with another space"):
         go(None, run)
     with pytest.raises(InputError, match="there is no such run folder"):
-        run_phases(None, tmp_path / "none", resume=True, watch=print)
+        run_phases(None, tmp_path / "none", resume=True, on_event=print)
 
 
-def test_the_winner_is_the_best_and_of_equals_the_earlier(values: dict[str, Any]) -> None:
-    run = SearchRun(configured(values), Path("run"), print)
+def test_the_winner_is_the_best_and_of_equals_the_earlier(
+    values: dict[str, Any], tmp_path: Path
+) -> None:
+    run = SearchRun(tmp_path, configured(values))
 
-    def record(slot: int, score: float | None) -> Record:
+    def record(slot: int, score: float | None) -> CandidateRecord:
         state: Any = "failed" if score is None else "done"
         found = None if score is None else (score,)
         path = (slot % 4, 0, 0, 0)
-        return Record(0, slot, path, state, found, {"macs": 5.0}, 1.0, "w", None, 1)
+        costs = {"macs": 5.0, "params": 6.0}
+        return CandidateRecord(0, slot, path, state, found, costs, 1.0, "w", None, 1)
 
     records = [record(0, 0.1), record(1, None), record(2, 0.3), record(3, 0.3)]
-    winner = winner_of(run, records)
-    assert winner == {"path": "2 0 0 0", "score": 0.3, "macs": 5.0, "generation": 0, "slot": 2}
+    winner = run.write_winner(records)
+    costs = {"macs": 5.0, "params": 6.0}
+    assert winner == Winner(path="2 0 0 0", score=0.3, **costs, generation=0, slot=2) == run.winner
     with pytest.raises(InputError, match="no candidate was scored"):
-        winner_of(run, records[1:2])
+        run.write_winner(records[1:2])
 
 
 def test_an_interrupted_pretraining_is_gone_on_with(values: dict[str, Any], tmp_path: Path) -> None:
@@ -156,7 +163,7 @@ def test_an_interrupted_pretraining_is_gone_on_with(values: dict[str, Any], tmp_
     done, events = go(config, tmp_path / "whole", only="pretrain")
     assert done and losses(events) and not (tmp_path / "whole" / "finetune").exists()
     parts = tmp_path / "parts"
-    first, before = go(config, parts, only="pretrain", watch=interrupting(at("pretrain", 3)))
+    first, before = go(config, parts, only="pretrain", on_event=interrupting(at("pretrain", 3)))
     assert first is False
     second, after = go(None, parts, only="pretrain")
     assert second is True
@@ -174,9 +181,9 @@ def test_the_whole_road_killed_everywhere(values: dict[str, Any], tmp_path: Path
     config = configured(values)
     assert go(config, whole, estimate=True)[0]
     for place in ("pretrain", "finetune", "search", "winner/pretrain", "winner/train"):
-        assert go(config, parts, watch=interrupting(at(place, 1)))[0] is False
+        assert go(config, parts, on_event=interrupting(at(place, 1)))[0] is False
         with pytest.raises(_Killed):  # a kill loses what came after the last checkpoint
-            go(None, parts, watch=killing(at(place, 3)))
+            go(None, parts, on_event=killing(at(place, 3)))
     assert go(None, parts)[0]
     assert outcome(whole) == outcome(parts)
     assert (parts / "winner" / "train" / "evaluation" / "scores.json").is_file()
@@ -244,19 +251,19 @@ def at(place: str, number: int) -> Callable[[Event], bool]:
 
 
 def interrupting(now: Callable[[Event], bool]) -> Callable[[Event], None]:
-    def watch(event: Event) -> None:
+    def on_event(event: Event) -> None:
         if now(event):
             os.kill(os.getpid(), signal.SIGINT)
 
-    return watch
+    return on_event
 
 
 def killing(now: Callable[[Event], bool]) -> Callable[[Event], None]:
-    def watch(event: Event) -> None:
+    def on_event(event: Event) -> None:
         if now(event):
             raise _Killed
 
-    return watch
+    return on_event
 
 
 def losses(events: list[Event]) -> list[float]:

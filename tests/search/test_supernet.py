@@ -57,15 +57,15 @@ def settings(scenes: Path) -> TrainConfig:
 def test_resume_equals_uninterrupted(settings: TrainConfig, tmp_path: Path, killed_at: int) -> None:
     torch.set_num_threads(1)
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    assert finetune_supernet(settings, whole, SAMPLER, resume=False, watch=quiet)
+    assert finetune_supernet(settings, whole, SAMPLER, resume=False, on_event=quiet)
 
     def kill(event: dict[str, Any]) -> None:
         if event["event"] == "progress" and event["iteration"] == killed_at:
             raise Kill
 
     with pytest.raises(Kill):
-        finetune_supernet(settings, cut, SAMPLER, resume=False, watch=kill)
-    assert finetune_supernet(settings, cut, SAMPLER, resume=True, watch=quiet)
+        finetune_supernet(settings, cut, SAMPLER, resume=False, on_event=kill)
+    assert finetune_supernet(settings, cut, SAMPLER, resume=True, on_event=quiet)
     assert (whole / "model.safetensors").read_bytes() == (cut / "model.safetensors").read_bytes()
     states = [checkpoint.load(run / "last.ckpt")["optimizer"]["state"] for run in (whole, cut)]
     assert states[0].keys() == states[1].keys()
@@ -74,7 +74,7 @@ def test_resume_equals_uninterrupted(settings: TrainConfig, tmp_path: Path, kill
 
 
 def test_the_model_file_holds_the_whole_supernet(settings: TrainConfig, tmp_path: Path) -> None:
-    assert finetune_supernet(settings, tmp_path / "run", SAMPLER, resume=False, watch=quiet)
+    assert finetune_supernet(settings, tmp_path / "run", SAMPLER, resume=False, on_event=quiet)
     model = load_model(tmp_path / "run" / "model.safetensors")
     supernet = find_supernet(model)
     assert supernet is not None and supernet.space == SPACE

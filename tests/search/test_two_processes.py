@@ -18,7 +18,7 @@ from detnet.backbones.spaces.space import find_supernet
 from detnet.detectors.files import load_model
 from detnet.engine.runs import RunFolder
 from detnet.search.phases import run_phases
-from detnet.search.study.records import Record, read_candidates
+from detnet.search.study.records import CandidateRecord, read_candidates
 from detnet.search.study.study import load_study
 from tests.search.small_search import settings, write_classes, write_data
 from tests.search.test_phases import finished
@@ -37,7 +37,7 @@ def launch(*words: str) -> subprocess.CompletedProcess[str]:
     return done
 
 
-def candidates(run: Path) -> list[Record]:
+def candidates(run: Path) -> list[CandidateRecord]:
     with load_study(str(run / "study.db")) as study:
         return read_candidates(study)
 
@@ -87,7 +87,11 @@ def test_each_is_a_worker_and_scores_as_one_alone(
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        options: dict[str, Any] = {"resume": True, "estimate": False, "watch": lambda event: None}
+        options: dict[str, Any] = {
+            "resume": True,
+            "estimate": False,
+            "on_event": lambda event: None,
+        }
         assert run_phases(None, alone, only="search", **options)
     finally:
         torch.set_num_threads(threads)
@@ -125,7 +129,7 @@ def test_a_signal_to_one_worker_stops_both(
     assert f"saved; go on with: detnet search --resume {run}" in said
     assert "Traceback" not in said.split("torch/distributed")[0]
     assert not (run / "winner.json").exists() and finished(run / "study.db") < 6
-    assert run_phases(None, run, only="search", resume=True, estimate=False, watch=print)
+    assert run_phases(None, run, only="search", resume=True, estimate=False, on_event=print)
     assert [one.state for one in candidates(run)] == ["done"] * 6
 
 

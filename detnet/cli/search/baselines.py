@@ -16,6 +16,7 @@ that share the folder, each process takes the next network that nobody is at.
 
 import argparse
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 
@@ -56,11 +57,12 @@ def run(args: argparse.Namespace) -> int:
             seeds=args.seeds,
             within=args.within,
             share_pretraining=args.share_pretraining,
-            watch=screen,
+            on_event=screen,
         )
     code = screen.finish(found is not None)
     if found is not None:
-        print(json.dumps(found, allow_nan=False) if args.json else format_baselines(found))
+        told = json.dumps(asdict(found), allow_nan=False) if args.json else format_baselines(found)
+        print(told)
     return code
 
 

@@ -3,10 +3,12 @@
 import argparse
 import json
 import os
+from dataclasses import asdict
 from pathlib import Path
 
 from detnet.cli.settings import add_run_arguments, asked_run, given_settings
 from detnet.errors import InputError
+from detnet.text import amount, percent
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
             only=args.phase,
             resume=asked.resume,
             estimate=not args.no_estimate,
-            watch=screen,
+            on_event=screen,
         )
     code = screen.finish(complete)
     if code == 0 and os.environ.get("RANK", "0") == "0":  # one of several processes tells it
@@ -68,15 +70,14 @@ def refuse_options(args: argparse.Namespace) -> None:
 
 def _tell(place: Path, *, as_json: bool) -> None:
     """Says what there is now."""
-    from detnet.search.standalone.sharing import read_json
+    from detnet.search.run import SearchRun
 
-    winner = place / "winner.json"
-    found = read_json(winner) if winner.is_file() else None
+    winner = SearchRun.look(place).winner
     if as_json:
-        print(json.dumps({"run": str(place), "winner": found}))
-    elif found:
+        print(json.dumps({"run": str(place), "winner": asdict(winner) if winner else None}))
+    elif winner:
         print(
-            f"winner {found['path']}: score {100 * found['score']:.1f}, "
-            f"{found['macs'] / 1e6:.1f} M multiply-adds, {found['params'] / 1e6:.2f} M parameters; "
+            f"winner {winner.path}: score {percent(winner.score)}, "
+            f"{amount(winner.macs)} multiply-adds, {amount(winner.params, 2)} parameters; "
             f"see `detnet search show {place}`"
         )

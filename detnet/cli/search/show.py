@@ -27,13 +27,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Writes the page, and prints the summary or the JSON."""
-    from detnet.report.search.assemble import make_search_page
+    from detnet.report.search.page import write_search_page
+    from detnet.report.search.summary import read_search, summarise
     from detnet.report.search.text import format_search
 
-    page, summary = make_search_page(args.run, output=args.output, storage=args.storage)
+    state = read_search(args.run, storage=args.storage)
+    page = write_search_page(args.output or args.run / "search.html", state)
     if args.json:
-        print(json.dumps({**summary, "page": str(page)}, allow_nan=False))
+        print(json.dumps({**summarise(state), "page": str(page)}, allow_nan=False))
         return 0
-    print(format_search(summary))
+    print(format_search(state))
     print(f"\nlook at {page}")
     return 0

@@ -15,6 +15,7 @@ that share the folder, each process takes the next network that nobody is at.
 
 import argparse
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 
@@ -43,16 +44,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Scores, trains, and tells how the two agree."""
     from detnet.cli.progress import Screen
-    from detnet.search.standalone.text import format_ranking
+    from detnet.search.standalone.text import format_validation
     from detnet.search.standalone.validate import validate
 
     with Screen(again=f"detnet search validate {args.run}{_options(args)}") as screen:
         found = validate(
-            args.run, count=args.count, seed=args.seed, ways=args.scoring, watch=screen
+            args.run, count=args.count, seed=args.seed, budgets=args.scoring, on_event=screen
         )
     code = screen.finish(found is not None)
     if found is not None:
-        print(json.dumps(found, allow_nan=False) if args.json else format_ranking(found))
+        told = json.dumps(asdict(found), allow_nan=False) if args.json else format_validation(found)
+        print(told)
     return code
 
 

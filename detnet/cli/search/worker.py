@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
     # A URL may hold a password, so it is not shown again.
     storage = " --storage URL" if args.storage else ""
     with SearchScreen(again=f"detnet search worker {args.run}{storage}") as screen:
-        over = join(args.run, storage=args.storage, watch=screen)
+        over = join(args.run, storage=args.storage, on_event=screen)
     code = screen.finish(over)
     if code == 0:
         print(f"the search is over; go on with: detnet search --resume {args.run}")

@@ -4,13 +4,13 @@ Points are zero-long strokes with round ends, so that they stay round in a drawi
 stretched; `data-c` is the candidate's number in the table, by which the page's script tells more.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
-from typing import Any
 
 from detnet.report.charts import HEIGHT, WIDTH, Frame, nice_ticks, path
-from detnet.report.search.records import CandidateRow, SearchRecord
-from detnet.report.search.summary import front
+from detnet.report.search.summary import STATES, Generation, SearchState, front
+from detnet.search.study.records import CandidateRecord
+from detnet.text import amount
 
 COST_NAMES = {
     "macs": "multiply-adds",
@@ -27,14 +27,10 @@ def cost_name(name: str) -> str:
 def cost_text(name: str, value: float | None) -> str:
     """A cost with its unit, short: 288.1 M, 1.85 M, 12.3 ms."""
     if value is None:
-        return "–"
+        return amount(None)
     if name == "latency_ms":
         return f"{value:,.{2 if value < 10 else 1 if value < 100 else 0}f} ms"
-    size, letter = _unit(name, value)
-    if size == 1:
-        return f"{value:g}"
-    number = value / size
-    return f"{number:.1f} {letter}" if number >= 10 else f"{number:.2f} {letter}"
+    return amount(value, 2 if value < 10 * _unit(name, value)[0] else 1)
 
 
 def _unit(name: str, largest: float) -> tuple[float, str]:
@@ -45,9 +41,7 @@ def _unit(name: str, largest: float) -> tuple[float, str]:
     return next(((size, letter) for size, letter in sizes if largest >= size), (1.0, ""))
 
 
-def progress_chart(
-    generations: Sequence[Mapping[str, Any]], candidates: Sequence[CandidateRow]
-) -> str:
+def progress_chart(generations: Sequence[Generation], candidates: Sequence[CandidateRecord]) -> str:
     """The best so far, each generation's median and middle half, every candidate faintly.
 
     Under it, on the same axis, how many of each generation are done, failed, running and waiting.
@@ -60,8 +54,8 @@ def progress_chart(
     for number, one in scored:
         content.append(_dot(frame, one.generation, one.score or 0.0, "faint", number))
     for style, values in (
-        ("two", [(row["generation"], row["quantiles"]["0.5"]) for row in generations]),
-        ("one", [(row["generation"], row["best_so_far"]) for row in generations]),
+        ("two", [(row.generation, row.quantiles["0.5"]) for row in generations]),
+        ("one", [(row.generation, row.best_so_far) for row in generations]),
     ):
         placed = [frame.place(x, y) for x, y in values if y is not None]
         content.append(f'<polyline class="{style}" points="{path(placed)}"/>')
@@ -84,32 +78,29 @@ def progress_chart(
     )
 
 
-def front_chart(
-    record: SearchRecord, cost: str, *, winner: CandidateRow | None, costs: Sequence[str] = ()
-) -> str:
+def front_chart(state: SearchState, cost: str, *, costs: Sequence[str] = ()) -> str:
     """Every candidate's score against one cost; the front stands out, and so does the winner.
 
     Args:
-        record: the search.
+        state: the search.
         cost: the horizontal axis.
-        winner: to mark.
         costs: those the front is of; `cost` alone by default.
     """
     placed = [
         (number, one)
-        for number, one in enumerate(record.candidates)
+        for number, one in enumerate(state.candidates)
         if one.score is not None and cost in one.costs
     ]
     if not placed:
         return ""
-    limit = record.limits.get(cost)
+    limit = state.limits.get(cost)
     xs = [float(one.costs[cost]) for _, one in placed]
     near = [limit] if limit is not None and limit < 2 * max(xs) else []
     x_ticks = nice_ticks(min(xs), max([*xs, *near]))
     y_ticks = score_ticks([one.score or 0.0 for _, one in placed])
     unit, letter = _unit(cost, x_ticks[-1])
     frame = Frame(x_ticks[0], x_ticks[-1], y_ticks[0], y_ticks[-1])
-    best = {(one.generation, one.slot) for one in front(record.scored, costs or [cost])}
+    best = {(one.generation, one.slot) for one in front(state.scored, costs or [cost])}
     content = _limit(frame, limit)
     on_front = [each for each in placed if (each[1].generation, each[1].slot) in best]
     if set(costs) <= {cost}:
@@ -119,7 +110,7 @@ def front_chart(
             if style == "front" or (one.generation, one.slot) not in best:
                 content.append(_dot(frame, one.costs[cost], one.score or 0.0, style, number))
     for number, one in placed:
-        if one is winner:
+        if one is state.best:
             for style in ("winner", "winner-core"):
                 content.append(_dot(frame, one.costs[cost], one.score or 0.0, style, number))
     return plot(
@@ -212,21 +203,24 @@ def percent(value: float, ticks: Sequence[float]) -> str:
     return f"{100 * value:.{digits}f} %"
 
 
-def _frame(
-    generations: Sequence[Mapping[str, Any]], scores: Sequence[float]
-) -> tuple[Frame, list[float]]:
+def _frame(generations: Sequence[Generation], scores: Sequence[float]) -> tuple[Frame, list[float]]:
     """Half a generation of room on both sides."""
     ticks = score_ticks(scores)
-    numbers = [row["generation"] for row in generations]
+    numbers = [row.generation for row in generations]
     return Frame(min(numbers) - 0.5, max(numbers) + 0.5, ticks[0], ticks[-1]), ticks
 
 
-def _band(frame: Frame, generations: Sequence[Mapping[str, Any]]) -> list[str]:
+def _band(frame: Frame, generations: Sequence[Generation]) -> list[str]:
     """The middle half of each generation."""
-    rows = [row for row in generations if row["quantiles"]["0.5"] is not None]
-    upper = [frame.place(row["generation"], row["quantiles"]["0.75"]) for row in rows]
-    lower = [frame.place(row["generation"], row["quantiles"]["0.25"]) for row in rows]
-    if len(rows) == 1:  # a band of one generation would have no width
+    upper, lower = (
+        [
+            frame.place(row.generation, value)
+            for row in generations
+            if (value := row.quantiles[name]) is not None
+        ]
+        for name in ("0.75", "0.25")
+    )
+    if len(upper) == 1:  # a band of one generation would have no width
         return [
             f'<line class="middle" x1="{x}" x2="{x}" y1="{y}" y2="{lower[0][1]}"/>'
             for x, y in upper
@@ -234,22 +228,22 @@ def _band(frame: Frame, generations: Sequence[Mapping[str, Any]]) -> list[str]:
     return [f'<polygon class="middle" points="{path([*upper, *lower[::-1]])}"/>']
 
 
-def _tally(frame: Frame, generations: Sequence[Mapping[str, Any]]) -> str:
+def _tally(frame: Frame, generations: Sequence[Generation]) -> str:
     """How many candidates of each generation are in which state, as stacked bars."""
-    states = ("done", "failed", "running", "waiting")
-    most = max(sum(row[state] for state in states) for row in generations)
+    counted = [{state: getattr(row, state) for state in STATES} for row in generations]
+    most = max(sum(counts.values()) for counts in counted)
     bar = 0.7 * WIDTH / (frame.x_high - frame.x_low)
     parts = []
-    for row in generations:
-        x, top = frame.place(row["generation"], frame.y_low)[0] - bar / 2, 100.0
-        told = ", ".join(f"{row[state]} {state}" for state in states if row[state])
-        for state in states:
-            height = 100 * row[state] / most
+    for row, counts in zip(generations, counted, strict=True):
+        x, top = frame.place(row.generation, frame.y_low)[0] - bar / 2, 100.0
+        told = ", ".join(f"{number} {state}" for state, number in counts.items() if number)
+        for state, number in counts.items():
+            height = 100 * number / most
             top -= height
             if height:
                 parts.append(
                     f'<rect class="state-{state}" x="{x:.1f}" y="{top:.1f}" width="{bar:.1f}" '
-                    f'height="{height:.1f}" data-tip="generation {row["generation"]}: {told}"/>'
+                    f'height="{height:.1f}" data-tip="generation {row.generation}: {told}"/>'
                 )
     return (
         f'<div class="tally"><svg viewBox="0 0 {WIDTH} 100" preserveAspectRatio="none" role="img" '

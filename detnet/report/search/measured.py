@@ -1,150 +1,138 @@
 """Networks of a search that were trained alone: how well it ranks, and the baselines."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from detnet.report.rendering import points
 from detnet.report.search.charts import cost_name, cost_text, pairs_chart
+from detnet.search.records import (
+    COSTS,
+    Baselines,
+    ComparedNetwork,
+    SpaceNetwork,
+    ValidatedNetwork,
+    Validation,
+)
+from detnet.search.standalone.statistics import Interval
+from detnet.text import interval, percent, points
 
-_COSTS = ("macs", "params", "latency_ms")
 
-
-def validation_view(found: Mapping[str, Any], score_name: str) -> dict[str, Any] | None:
+def validation_view(found: Validation | None, score_name: str) -> dict[str, Any] | None:
     """Kendall's tau with its interval, the pairs as a chart and a table; None where not measured.
 
     Args:
-        found: validation.json: "networks" with "path", "AP" (trained alone) and "scores" (of the
-            supernet, by the way of scoring), and "rankings" by the way.
         score_name: what the supernet's score is.
     """
-    networks = _rows(found)
-    if not networks:
+    if found is None:
         return None
-    ways = list(found.get("rankings") or {})
+    ordered = sorted(found.networks, key=lambda one: -1.0 if one.AP is None else one.AP)[::-1]
     return {
-        "sure": _sure(found),
-        "trained": sum(_number(one.get("AP")) for one in networks),
-        "count": len(networks),
-        "ways": [_ranking(found["rankings"][way], way, networks, score_name) for way in ways],
-        "costs": _costs(networks),
-        "rows": sorted((_row(one, ways) for one in networks), key=lambda row: -row["order"]),
-    }
-
-
-def _ranking(
-    ranking: Mapping[str, Any], way: str, networks: Sequence[Mapping[str, Any]], score_name: str
-) -> dict[str, Any]:
-    """How one way of scoring ranks."""
-    pairs = []
-    for one in networks:
-        score, real = _score(one, way), one.get("AP")
-        if isinstance(score, int | float) and isinstance(real, int | float):
-            pairs.append((float(score), float(real), _tip(one, score, score_name)))
-    drawing = pairs_chart(
-        pairs, x_name=f"{score_name} with shared weights", label=f"trained alone against {way}"
-    )
-    return {
-        "way": way,
-        "tau": _decimal(ranking.get("tau")),
-        "interval": _interval(ranking.get("interval"), 1.0, 2),
-        "compared": ranking.get("compared", len(pairs)),
-        "undefined": ranking.get("undefined") or "",
-        "drawing": drawing,
-    }
-
-
-def baselines_view(found: Mapping[str, Any], score_name: str) -> dict[str, Any] | None:
-    """The winner and the baselines, each trained alone; None where not measured.
-
-    Args:
-        found: baselines.json: "networks" with "name", "path", costs, "AP" (the mean over seeds),
-            "values" and "interval"; "random" for the random ones together; "differences".
-        score_name: what the supernet's score is.
-    """
-    networks = _rows(found)
-    if not networks:
-        return None
-    together = found.get("random") or {}
-    rows = [_row(one) for one in networks]
-    if len(together.get("values") or ()) > 1:
-        rows.append({**_row({**together, "AP": together.get("mean")}), "together": True})
-    return {
-        "sure": _sure(found),
-        "costs": _costs(networks),
-        "rows": rows,
-        "differences": [
+        "sure": _sure(found.confidence),
+        "trained": sum(one.AP is not None for one in found.networks),
+        "count": len(found.networks),
+        "budgets": [_ranking(found, name, score_name) for name in found.rankings],
+        "costs": _cost_heads(found.networks),
+        "rows": [
             {
-                "name": one.get("name"),
-                "points": points(one.get("difference")),
-                "interval": _interval(one.get("interval"), 100.0, 1),
+                "path": one.path,
+                "real": percent(one.AP),
+                "scores": [percent(one.scores[name], 2) for name in found.rankings],
+                "costs": _costs(one),
+                "notes": one.error or "",
             }
-            for one in found.get("differences") or ()
+            for one in ordered
         ],
     }
 
 
-def _rows(found: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    networks = found.get("networks") or []
-    return [one for one in networks if isinstance(one, Mapping)]
-
-
-def _score(one: Mapping[str, Any], way: str) -> Any:
-    return (one.get("scores") or {}).get(way)
-
-
-def _row(one: Mapping[str, Any], ways: Sequence[str] = ()) -> dict[str, Any]:
-    real = one.get("AP")
+def baselines_view(found: Baselines | None) -> dict[str, Any] | None:
+    """The winner and the baselines, each trained alone; None where not measured."""
+    if found is None:
+        return None
+    rows = [_compared(one) for one in found.networks]
+    random = found.random_values
+    if len(random) > 1:
+        rows.append(
+            {
+                "name": "the random ones",
+                "path": "",
+                "real": percent(found.random_mean),
+                "interval": _percentages(found.random_interval),
+                "values": ", ".join(map(percent, random)),
+                "costs": [],
+                "notes": "",
+                "together": True,
+            }
+        )
     return {
-        "name": one.get("name") or one.get("kind") or "",
-        "path": _path(one.get("path")),
-        "scores": [_percent(_score(one, way), 2) for way in ways],
-        "real": _percent(real, 1),
-        "order": float(real) if isinstance(real, int | float) else -1.0,
-        "interval": _interval(one.get("interval"), 100.0, 1),
-        "values": ", ".join(_percent(value, 1) for value in one.get("values") or ()),
-        "costs": [cost_text(name, one.get(name)) for name in _COSTS if name in one],
-        "notes": "; ".join(filter(None, [*(one.get("notes") or ()), one.get("error")])),
+        "sure": _sure(found.confidence),
+        "costs": _cost_heads(found.networks),
+        "rows": rows,
+        "differences": [
+            {
+                "name": one.name,
+                "points": points(one.difference),
+                "interval": _percentages(one.interval),
+            }
+            for one in found.differences
+        ],
+    }
+
+
+def _ranking(found: Validation, name: str, score_name: str) -> dict[str, Any]:
+    """How one scoring budget ranks."""
+    ranking = found.rankings[name]
+    pairs = [
+        (score, one.AP, _tip(one, score, score_name))
+        for one in found.networks
+        if (score := one.scores[name]) is not None and one.AP is not None
+    ]
+    low, high = ranking.interval or (0.0, 0.0)
+    return {
+        "name": name,
+        "tau": "–" if ranking.tau is None else f"{ranking.tau:.2f}",
+        "interval": f"{low:.2f} to {high:.2f}".replace("-", "−") if ranking.interval else "",
+        "compared": ranking.compared,
+        "undefined": ranking.undefined or "",
+        "drawing": pairs_chart(
+            pairs, x_name=f"{score_name} with shared weights", label=f"trained alone against {name}"
+        ),
+    }
+
+
+def _compared(one: ComparedNetwork) -> dict[str, Any]:
+    return {
+        "name": one.name,
+        "path": one.path,
+        "real": percent(one.AP),
+        "interval": _percentages(one.interval),
+        "values": ", ".join(map(percent, one.values)),
+        "costs": _costs(one),
+        "notes": "; ".join([*one.notes, *one.errors]),
         "together": False,
     }
 
 
-def _costs(networks: Sequence[Mapping[str, Any]]) -> list[str]:
-    return [cost_name(name) for name in _COSTS if name in networks[0]]
-
-
-def _tip(one: Mapping[str, Any], score: float, score_name: str) -> str:
+def _tip(one: ValidatedNetwork, score: float, score_name: str) -> str:
     lines = [
-        _path(one.get("path")),
-        f"{score_name} with shared weights {_percent(score, 2)}",
-        f"AP trained alone {_percent(one['AP'], 1)}",
+        one.path,
+        f"{score_name} with shared weights {percent(score, 2)}",
+        f"AP trained alone {percent(one.AP)}",
     ]
-    lines += [f"{cost_name(name)} {cost_text(name, one[name])}" for name in _COSTS if name in one]
+    lines += [f"{cost_name(name)} {cost_text(name, value)}" for name, value in one.costs.items()]
     return "\n".join(lines)
 
 
-def _path(value: Any) -> str:
-    return value if isinstance(value, str) else "".join(map(str, value or ()))
+def _cost_heads(networks: Sequence[SpaceNetwork]) -> list[str]:
+    return [cost_name(name) for name in COSTS if name in networks[0].costs]
 
 
-def _number(value: Any) -> bool:
-    return isinstance(value, int | float)
+def _costs(one: SpaceNetwork) -> list[str]:
+    return [cost_text(name, value) for name, value in one.costs.items()]
 
 
-def _percent(value: Any, digits: int) -> str:
-    return f"{100 * value:.{digits}f}" if isinstance(value, int | float) else "–"
+def _percentages(ends: Interval | None) -> str:
+    return interval(ends, none="").replace("-", "−")
 
 
-def _decimal(value: Any) -> str:
-    return f"{value:.2f}" if isinstance(value, int | float) else "–"
-
-
-def _interval(value: Any, factor: float, digits: int) -> str:
-    """From what to what; empty where there is none."""
-    if isinstance(value, Sequence) and len(value) == 2 and all(map(_number, value)):
-        low, high = (f"{factor * end:.{digits}f}".replace("-", "−") for end in value)
-        return f"{low} to {high}"
-    return ""
-
-
-def _sure(found: Mapping[str, Any]) -> str:
-    return f"{100 * float(found.get('confidence') or 0.95):g} %"
+def _sure(confidence: float) -> str:
+    return f"{100 * confidence:g} %"

@@ -3,76 +3,243 @@
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from detnet.engine.runs import RunRecord
-from detnet.report.search.records import STATES, CandidateRow, PhaseRow, SearchRecord
+from detnet.engine.runs import RunRecord, read_run
+from detnet.report.search.networks import (
+    DrawnSpace,
+    PublishedNetwork,
+    alike,
+    drawn_space,
+    published_networks,
+)
+from detnet.search.methods.method import Scored
+from detnet.search.methods.nsga2 import front as undominated
+from detnet.search.records import COSTS, Baselines, Validation, Winner
+from detnet.search.run import SearchRun
+from detnet.search.study.records import CandidateRecord
+from detnet.search.study.study import StudyNotBegun
 
+STATES = ("done", "failed", "running", "waiting")
 BEST_SHARE = 0.1  # of the scored candidates, whose choices are set against those of all
 QUANTILES = (0.25, 0.5, 0.75)
+_PHASES = (
+    ("Supernet: pre-training", "pretrain"),
+    ("Supernet: fine-tuning", "finetune"),
+    ("Winner: pre-training", "winner/pretrain"),
+    ("Winner: training", "winner/train"),
+)
 
 
-def summarise(record: SearchRecord) -> dict[str, Any]:
-    """Makes one JSON object of a search: what `detnet search show --json` prints."""
-    winner = best(record)
-    front_costs = record.objectives or record.cost_names[:1]
-    return {
-        "run": record.name,
-        "state": state(record),
-        "method": record.config.get("method"),
-        "space": record.config.get("space"),
-        "score": record.score_name,
-        "limits": record.limits,
-        "count": {"planned": record.planned, **_counted(record.candidates)},
-        "best": _plain(winner) if winner else None,
-        "generations": generations(record.candidates),
-        "front": {
-            "costs": front_costs,
-            "candidates": [_plain(one) for one in front(record.scored, front_costs)],
-        },
-        "preferences": preferences(record),
-        "cost": cost(record.candidates),
-        "phases": [phase(row) for row in record.phases],
-        "published": [
-            {
-                "name": one.name,
-                "path": one.text,
-                "costs": dict(one.costs),
-                "alike": _alike(one.path, winner.path) if winner else None,
-            }
-            for one in record.known
-        ],
-        "validation": dict(record.validation) or None,
-        "baselines": dict(record.baselines) or None,
-        "candidates": [_plain(one) for one in record.candidates],
-        "notes": list(record.notes),
-    }
+@dataclass(frozen=True)
+class Phase:
+    """One training that belongs to a search, its run folder as far as there is one."""
+
+    title: str
+    folder: str
+    record: RunRecord | None
 
 
-def best(record: SearchRecord) -> CandidateRow | None:
-    """The winner of a search that has ended; before, the best so far, the first of equals."""
-    named = next((one for one in record.scored if one.path == record.winner_path), None)
-    if named is not None:
-        return named
-    return max(record.scored, key=lambda one: one.score or 0.0, default=None)
+@dataclass(frozen=True)
+class SearchState:
+    """A search as it is now, read once: others may be writing to it.
+
+    Args:
+        run: its folder.
+        candidates: ordered by generation and slot.
+        winner, validation, baselines: None as long as there are none.
+        phases: the trainings before and after the search.
+        published: networks of the space, the nearest to this search first.
+        environment: its environment.json.
+        notes: one line each, of what could not be read.
+    """
+
+    run: SearchRun
+    candidates: Sequence[CandidateRecord] = ()
+    winner: Winner | None = None
+    validation: Validation | None = None
+    baselines: Baselines | None = None
+    phases: Sequence[Phase] = ()
+    published: Sequence[PublishedNetwork] = ()
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+
+    @cached_property
+    def space(self) -> DrawnSpace:
+        """How its networks are drawn."""
+        return drawn_space(self.run.space, self.run.config.width)
+
+    @cached_property
+    def scored(self) -> list[CandidateRecord]:
+        """The candidates that have a score."""
+        return [one for one in self.candidates if one.score is not None]
+
+    @property
+    def planned(self) -> int:
+        """How many candidates the settings ask for."""
+        return self.run.config.population * self.run.config.generations
+
+    @cached_property
+    def cost_names(self) -> list[str]:
+        """The costs that candidates have, multiply-adds first."""
+        names = {name for one in self.candidates for name in one.costs}
+        return [name for name in COSTS if name in names]
+
+    @property
+    def limits(self) -> dict[str, float]:
+        """The largest cost allowed, by its name."""
+        found = {name: getattr(self.run.config, f"max_{name}") for name in COSTS}
+        return {name: value for name, value in found.items() if value is not None}
+
+    @property
+    def front_costs(self) -> list[str]:
+        """The costs that the front is of."""
+        return [*self.run.objectives] or self.cost_names[:1]
+
+    @property
+    def score_name(self) -> str:
+        """What the score is."""
+        return "top-1 accuracy" if self.run.config.by_classes else "AP"
+
+    @cached_property
+    def best(self) -> CandidateRecord | None:
+        """The winner of a search that has ended; before, the best so far, the first of equals."""
+        for one in self.scored:
+            if self.winner and self.text(one) == self.winner.path:
+                return one
+        return max(self.scored, key=lambda one: one.score or 0.0, default=None)
+
+    @property
+    def progress(self) -> str:
+        """Of the search itself: "not begun", "going on" or "ended"."""
+        if self.winner:
+            return "ended"
+        if not self.candidates:
+            return "not begun"
+        settled = sum(one.state in ("done", "failed") for one in self.candidates)
+        return "ended" if settled >= self.planned else "going on"
+
+    def text(self, one: CandidateRecord) -> str:
+        """A candidate's path as it is written."""
+        return self.run.space.format_path(one.path)
 
 
-def state(record: SearchRecord) -> str:
-    """Of the search itself: "not begun", "going on" or "ended"."""
-    if record.winner:
-        return "ended"
-    if not record.candidates:
-        return "not begun"
-    settled = sum(one.state in ("done", "failed") for one in record.candidates)
-    return "ended" if settled >= (record.planned or math.inf) else "going on"
+def read_search(folder: Path, *, storage: str | None = None) -> SearchState:
+    """Reads all that a search's folder and its study tell.
+
+    Args:
+        folder: the run's.
+        storage: where the study is, if not in the folder; then it must be there.
+
+    Raises:
+        InputError: there is no search, one of its files is damaged, or the storage does not answer.
+    """
+    run, notes = SearchRun.look(folder), []
+    try:
+        candidates = run.candidates(storage)
+    except StudyNotBegun as error:
+        if storage:
+            raise
+        candidates, notes = [], [str(error)]
+    skipped = ("pretrain", "winner/pretrain") if run.config.from_scratch else ()
+    phases = [
+        Phase(title, place, read_run(folder / place) if (folder / place).is_dir() else None)
+        for title, place in _PHASES
+        if place not in skipped
+    ]
+    return SearchState(
+        run,
+        candidates,
+        run.winner,
+        run.validation,
+        run.baselines,
+        phases,
+        published_networks(run),
+        read_run(folder).environment,
+        notes,
+    )
 
 
-def generations(candidates: Sequence[CandidateRow]) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class Generation:
+    """How many candidates of a generation are in which state, and their scores.
+
+    Args:
+        quantiles: of the scores, by "0.25", "0.5" and "0.75".
+    """
+
+    generation: int
+    done: int
+    failed: int
+    running: int
+    waiting: int
+    best: float | None
+    best_so_far: float | None
+    quantiles: dict[str, float | None]
+
+
+@dataclass(frozen=True)
+class Preference:
+    """Shares of each choice of a gene, or of all genes of a stage (no name), among candidates."""
+
+    stage: str
+    name: str
+    choices: tuple[str, ...]
+    best: list[float]
+    all: list[float]
+
+
+@dataclass(frozen=True)
+class Preferences:
+    """How often each choice is taken by the best tenth, `best` candidates, and by all `all`."""
+
+    best: int
+    all: int
+    stages: list[Preference]
+    genes: list[Preference]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Seconds of some candidates; None where none was timed."""
+
+    candidates: int
+    seconds: float | None
+    median_s: float | None
+    longest_s: float | None
+
+
+@dataclass(frozen=True)
+class ScoringCost(Spread):
+    """Of all candidates and, by name, of each worker's."""
+
+    retries: int
+    workers: dict[str, Spread]
+
+
+@dataclass(frozen=True)
+class PhaseSummary:
+    """How far a training is, what it took and its last scores."""
+
+    title: str
+    folder: str
+    state: str
+    iteration: int
+    share: float | None
+    seconds: float | None
+    loss: float | None
+    scores: dict[str, float]
+
+
+def generations(candidates: Sequence[CandidateRecord]) -> list[Generation]:
     """Per generation: how many in which state, its best and quantiles, the best so far."""
-    rows, so_far = [], None
+    rows: list[Generation] = []
+    so_far: float | None = None
     for number in sorted({one.generation for one in candidates}):
         own = [one for one in candidates if one.generation == number]
         scores = [one.score for one in own if one.score is not None]
@@ -80,18 +247,18 @@ def generations(candidates: Sequence[CandidateRow]) -> list[dict[str, Any]]:
             so_far = max(scores) if so_far is None else max(so_far, *scores)
         cuts = np.quantile(scores, QUANTILES).tolist() if scores else [None] * len(QUANTILES)
         rows.append(
-            {
-                "generation": number,
-                **_counted(own),
-                "best": max(scores, default=None),
-                "best_so_far": so_far,
-                "quantiles": {str(q): cut for q, cut in zip(QUANTILES, cuts, strict=True)},
-            }
+            Generation(
+                generation=number,
+                **count_states(own),
+                best=max(scores, default=None),
+                best_so_far=so_far,
+                quantiles={str(q): cut for q, cut in zip(QUANTILES, cuts, strict=True)},
+            )
         )
     return rows
 
 
-def front(candidates: Sequence[CandidateRow], costs: Sequence[str]) -> list[CandidateRow]:
+def front(candidates: Sequence[CandidateRecord], costs: Sequence[str]) -> list[CandidateRecord]:
     """Those that none beats: none is as good in the score and all these costs and better in one.
 
     Candidates without one of the costs are left out. The best score comes first.
@@ -99,80 +266,102 @@ def front(candidates: Sequence[CandidateRow], costs: Sequence[str]) -> list[Cand
     if not costs:
         return []
     there = [one for one in candidates if one.score is not None and set(costs) <= one.costs.keys()]
-    if not there:
-        return []
-    points = np.array(
-        [[-(one.score or 0.0), *(one.costs[name] for name in costs)] for one in there]
-    )
-    kept = []
-    for one, point in zip(there, points, strict=True):
-        as_good, better = (points <= point).all(1), (points < point).any(1)
-        if not (as_good & better).any():
-            kept.append(one)
+    scored = [Scored(one.path, one.values, one.costs) for one in there]
+    kept = [there[index] for index in undominated(scored, costs)]
     return sorted(kept, key=lambda one: -(one.score or 0.0))
 
 
-def preferences(record: SearchRecord) -> dict[str, Any] | None:
+def preferences(state: SearchState) -> Preferences | None:
     """How often each choice is taken by the best tenth, and by all that were scored."""
-    scored = sorted(record.scored, key=lambda one: -(one.score or 0.0))
+    scored = sorted(state.scored, key=lambda one: -(one.score or 0.0))
     if not scored:
         return None
     top = scored[: math.ceil(BEST_SHARE * len(scored))]
-    genes = [
-        {
-            "stage": gene.stage,
-            "name": gene.name,
-            "choices": list(gene.choices),
-            "best": _shares(top, [index], len(gene.choices)),
-            "all": _shares(scored, [index], len(gene.choices)),
-        }
-        for index, gene in enumerate(record.genes)
+    open_ = state.space.genes
+
+    def shares(stage: str, name: str, places: Sequence[int]) -> Preference:
+        choices = open_[places[0]].choices
+        found = [_shares(some, places, len(choices)) for some in (top, scored)]
+        return Preference(stage, name, choices, *found)
+
+    genes = [shares(gene.stage, gene.name, [index]) for index, gene in enumerate(open_)]
+    stages = [
+        shares(stage, "", [index for index, gene in enumerate(open_) if gene.stage == stage])
+        for stage in (dict.fromkeys(gene.stage for gene in open_) if state.space.alike else ())
     ]
-    stages = []
-    for stage in dict.fromkeys(gene.stage for gene in record.genes) if record.alike else ():
-        places = [index for index, gene in enumerate(record.genes) if gene.stage == stage]
-        choices = record.genes[places[0]].choices
-        stages.append(
-            {
-                "stage": stage,
-                "choices": list(choices),
-                "best": _shares(top, places, len(choices)),
-                "all": _shares(scored, places, len(choices)),
-            }
-        )
-    return {"best": len(top), "all": len(scored), "stages": stages, "genes": genes}
+    return Preferences(len(top), len(scored), stages, genes)
 
 
-def cost(candidates: Sequence[CandidateRow]) -> dict[str, Any]:
+def scoring_cost(candidates: Sequence[CandidateRecord]) -> ScoringCost:
     """Seconds of a candidate, and who scored how many."""
     timed = [one for one in candidates if one.seconds is not None]
-    seconds = [one.seconds for one in timed if one.seconds is not None]
-    workers = []
-    for worker in sorted({one.worker for one in timed if one.worker is not None}):
-        own = [one.seconds or 0.0 for one in timed if one.worker == worker]
-        workers.append({"worker": worker, "candidates": len(own), **_spread(own)})
-    extra = sum(one.attempts - 1 for one in candidates if one.attempts > 1)
-    return {"candidates": len(seconds), **_spread(seconds), "retries": extra, "workers": workers}
+    workers = sorted({one.worker for one in timed if one.worker is not None})
+    return ScoringCost(
+        **vars(_spread(timed)),
+        retries=sum(one.attempts - 1 for one in candidates if one.attempts > 1),
+        workers={name: _spread([one for one in timed if one.worker == name]) for name in workers},
+    )
 
 
-def phase(row: PhaseRow) -> dict[str, Any]:
-    """How far a training is, what it took and its last scores."""
-    record = row.record
+def summarise_phase(phase: Phase) -> PhaseSummary:
+    """Says how far a training is."""
+    record = phase.record
     events = record.events if record else []
     steps = [event for event in events if event.get("event") == "step"]
     evaluations = [event for event in events if event.get("event") == "evaluation"]
     ended = bool(record and record.ended)
-    scores = {k: v for k, v in (evaluations or [{}])[-1].items() if _is_score(k, v)}
+    return PhaseSummary(
+        title=phase.title,
+        folder=phase.folder,
+        state="complete" if ended else "under way" if steps else "not begun",
+        iteration=max((event["iteration"] for event in steps), default=0),
+        share=1.0 if ended else _share(record.config, steps) if record else None,
+        seconds=events[-1].get("seconds") if ended else _seconds(record, steps),
+        loss=next((event.get("loss") for event in reversed(steps)), None),
+        scores={k: v for k, v in (evaluations or [{}])[-1].items() if _is_score(k, v)},
+    )
+
+
+def summarise(state: SearchState) -> dict[str, Any]:
+    """Makes one JSON object of a search: what `detnet search show --json` prints."""
+    found, cost = preferences(state), scoring_cost(state.candidates)
+    published = [
+        {
+            "name": one.name,
+            "path": one.path,
+            "costs": one.costs,
+            "alike": alike(one.indices, state.best.path) if state.best else None,
+        }
+        for one in state.published
+    ]
+    workers = [{"worker": name, **vars(spread)} for name, spread in cost.workers.items()]
+    on_front = front(state.scored, state.front_costs)
     return {
-        "title": row.title,
-        "folder": row.folder,
-        "state": "complete" if ended else "under way" if steps else "not begun",
-        "iteration": max((event["iteration"] for event in steps), default=0),
-        "share": 1.0 if ended else _share(record.config, steps) if record else None,
-        "seconds": events[-1].get("seconds") if ended else _seconds(record, steps),
-        "loss": next((event.get("loss") for event in reversed(steps)), None),
-        "scores": scores,
+        "run": state.run.name,
+        "state": state.progress,
+        "method": state.run.config.method,
+        "space": state.run.config.space,
+        "score": state.score_name,
+        "limits": state.limits,
+        "count": {"planned": state.planned, **count_states(state.candidates)},
+        "best": _plain(state, state.best) if state.best else None,
+        "generations": [vars(row) for row in generations(state.candidates)],
+        "front": {"costs": state.front_costs, "candidates": [_plain(state, o) for o in on_front]},
+        "preferences": found and asdict(found),
+        "cost": {**vars(cost), "workers": workers},
+        "phases": [vars(summarise_phase(phase)) for phase in state.phases],
+        "published": published,
+        "validation": state.validation and asdict(state.validation),
+        "baselines": state.baselines and asdict(state.baselines),
+        "candidates": [_plain(state, one) for one in state.candidates],
+        "notes": list(state.notes),
     }
+
+
+def count_states(candidates: Sequence[CandidateRecord]) -> dict[str, int]:
+    """How many candidates are in each of `STATES`."""
+    states = Counter(str(one.state) for one in candidates)
+    return {name: states[name] for name in STATES}
 
 
 def _is_score(name: str, value: Any) -> bool:
@@ -203,33 +392,20 @@ def _seconds(record: RunRecord | None, steps: Sequence[Mapping[str, Any]]) -> fl
     return total or None
 
 
-def _spread(seconds: Sequence[float]) -> dict[str, float | None]:
+def _spread(candidates: Sequence[CandidateRecord]) -> Spread:
+    seconds = [one.seconds for one in candidates if one.seconds is not None]
     if not seconds:
-        return {"seconds": None, "median_s": None, "longest_s": None}
-    return {
-        "seconds": float(sum(seconds)),
-        "median_s": float(np.median(seconds)),
-        "longest_s": float(max(seconds)),
-    }
+        return Spread(0, None, None, None)
+    return Spread(len(seconds), sum(seconds), float(np.median(seconds)), max(seconds))
 
 
-def _shares(candidates: Sequence[CandidateRow], genes: Iterable[int], count: int) -> list[float]:
+def _shares(candidates: Sequence[CandidateRecord], genes: Iterable[int], count: int) -> list[float]:
     taken = Counter(one.path[gene] for gene in genes for one in candidates)
     total = taken.total()
     return [taken[index] / total for index in range(count)]
 
 
-def _counted(candidates: Sequence[CandidateRow]) -> dict[str, int]:
-    states = Counter(one.state for one in candidates)
-    return {name: states[name] for name in STATES}
-
-
-def _alike(path: Sequence[int], other: Sequence[int]) -> int:
-    """How many genes are the same."""
-    return sum(a == b for a, b in zip(path, other, strict=True))
-
-
-def _plain(one: CandidateRow) -> dict[str, Any]:
-    fields = asdict(one)
-    fields["path"] = fields.pop("text")
-    return fields
+def _plain(state: SearchState, one: CandidateRecord) -> dict[str, Any]:
+    error = None if one.state == "done" else one.error
+    kept = {name: value for name, value in vars(one).items() if name != "values"}
+    return {**kept, "path": state.text(one), "score": one.score, "error": error}

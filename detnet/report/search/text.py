@@ -1,67 +1,100 @@
-"""A search as text for a terminal: state, best network, generations, front, preferences."""
+"""A search as text: for a terminal, and as a section of RESULTS.md."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
+from pathlib import Path
 
 from detnet.report.search.charts import cost_name, cost_text
-from detnet.report.search.views import duration, score_text
-from detnet.search.standalone.text import comparison_lines, ranking_line
-from detnet.text import lay_out
+from detnet.report.search.networks import alike
+from detnet.report.search.summary import (
+    Preferences,
+    SearchState,
+    count_states,
+    front,
+    generations,
+    preferences,
+    scoring_cost,
+    summarise_phase,
+)
+from detnet.search.run import SearchRun
+from detnet.search.standalone.text import baselines_markdown, comparison_lines, ranking_line
+from detnet.text import amount, duration, lay_out, percent
 
 _MOST_ROWS = 12
 _INDENT = "  "
 
 
-def format_search(summary: Mapping[str, Any]) -> str:
-    """Lays out what `summarise` found, in at most 120 columns but for long paths."""
+def format_search(state: SearchState) -> str:
+    """Lays a search out in at most 120 columns but for long paths."""
     blocks = [
-        _heading(summary),
-        _phases(summary["phases"]),
-        _best(summary),
-        _generations(summary["generations"]),
-        _front(summary),
-        _preferences(summary["preferences"]),
-        _alone(summary),
-        *(f"note: {note}" for note in summary["notes"]),
+        _heading(state),
+        _phases(state),
+        _best(state),
+        _generations(state),
+        _front(state),
+        _preferences(preferences(state)),
+        _standalone(state),
+        *(f"note: {note}" for note in state.notes),
     ]
     return "\n\n".join(block for block in blocks if block)
 
 
-def _heading(summary: Mapping[str, Any]) -> str:
-    count = summary["count"]
-    planned = f" of {count['planned']:,}" if count["planned"] else ""
-    parts = [f"{count['done']:,}{planned} candidates scored"]
+def search_section(run: SearchRun) -> str:
+    """Writes what was searched, how well the supernet ranks, and what the winner reached."""
+    parts = [f"## {run.name}: {_what(run)}"]
+    winner, validation, baselines = run.winner, run.validation, run.baselines
+    if winner is not None:
+        parts.append(
+            f"Winner `{winner.path}`, {amount(winner.macs)} multiply-adds (body), score with "
+            f"shared weights {percent(winner.score)}."
+        )
+    if validation is not None:
+        parts += [f"{ranking_line(validation, name)}." for name in validation.rankings]
+    if baselines is not None:
+        parts.append(baselines_markdown(baselines).strip())
+    return "\n\n".join(parts)
+
+
+def _what(run: SearchRun) -> str:
+    config = run.config
+    own = not isinstance(config.space, str) or "/" in config.space
+    return (
+        f"{'a space of its own' if own else config.space} at width {config.width:g}, "
+        f"{config.method}, {config.generations} generations of {config.population}, "
+        f"{config.detector} on {Path(config.data or '?').name}"
+    )
+
+
+def _heading(state: SearchState) -> str:
+    count, cost = count_states(state.candidates), scoring_cost(state.candidates)
+    parts = [f"{count['done']:,} of {state.planned:,} candidates scored"]
     parts += [f"{count[name]:,} {name}" for name in ("failed", "running", "waiting") if count[name]]
-    cost = summary["cost"]
-    if cost["median_s"] is not None:
-        parts.append(f"{duration(cost['median_s'])} each, {duration(cost['seconds'])} in all")
-    method = f" by {summary['method']}" if summary["method"] else ""
-    return f"{summary['run']}: search{method}, {summary['state']}\n  " + "; ".join(parts)
+    if cost.median_s is not None:
+        parts.append(f"{duration(cost.median_s)} each, {duration(cost.seconds)} in all")
+    title = f"{state.run.name}: search by {state.run.config.method}, {state.progress}"
+    return f"{title}\n  " + "; ".join(parts)
 
 
-def _phases(phases: Sequence[Mapping[str, Any]]) -> str:
+def _phases(state: SearchState) -> str:
     rows = []
-    for one in phases:
-        done = f" {one['share']:.0%}" if one["share"] and one["state"] == "under way" else ""
-        scores = ", ".join(f"{name} {100 * value:.1f}" for name, value in one["scores"].items())
-        rows.append([one["title"], one["state"] + done, duration(one["seconds"]), scores])
+    for one in map(summarise_phase, state.phases):
+        done = f" {one.share:.0%}" if one.share and one.state == "under way" else ""
+        scores = ", ".join(f"{name} {percent(value)}" for name, value in one.scores.items())
+        rows.append([one.title, one.state + done, duration(one.seconds), scores])
     return "Trainings\n" + lay_out(rows, left=(0, 1, 3), indent=_INDENT) if rows else ""
 
 
-def _best(summary: Mapping[str, Any]) -> str:
-    one = summary["best"]
+def _best(state: SearchState) -> str:
+    one = state.best
     if one is None:
         return ""
-    title = "Winner" if summary["state"] == "ended" else "Best so far"
-    costs = _costs(one["costs"])
     lines = [
-        f"{title}: {one['path']}",
-        f"  {summary['score']} {score_text(one['score'])} with shared weights{costs}; "
-        f"generation {one['generation']}, slot {one['slot']}",
+        f"{'Winner' if state.progress == 'ended' else 'Best so far'}: {state.text(one)}",
+        f"  {state.score_name} {percent(one.score, 2)} with shared weights{_costs(one.costs)}; "
+        f"generation {one.generation}, slot {one.slot}",
     ]
-    for other in summary["published"][:1]:
-        alike = f"{other['alike']} choices alike{_costs(other['costs'])}"
-        lines.append(f"  {other['name']}: {other['path']}, {alike}")
+    for other in state.published[:1]:
+        same = f"{alike(other.indices, one.path)} choices alike{_costs(other.costs)}"
+        lines.append(f"  {other.name}: {other.path}, {same}")
     return "\n".join(lines)
 
 
@@ -69,50 +102,51 @@ def _costs(costs: Mapping[str, float]) -> str:
     return "".join(f", {cost_text(name, value)} {cost_name(name)}" for name, value in costs.items())
 
 
-def _generations(generations: Sequence[Mapping[str, Any]]) -> str:
-    if not generations:
+def _generations(state: SearchState) -> str:
+    if not state.candidates:
         return ""
     rows = [["generation", "scored", "failed", "open", "median", "best", "best so far"]]
-    for row in generations:
-        numbers = [row["generation"], row["done"], row["failed"], row["running"] + row["waiting"]]
-        scores = [row["quantiles"]["0.5"], row["best"], row["best_so_far"]]
-        rows.append([*map(str, numbers), *map(score_text, scores)])
+    for row in generations(state.candidates):
+        numbers = [row.generation, row.done, row.failed, row.running + row.waiting]
+        scores = [row.quantiles["0.5"], row.best, row.best_so_far]
+        rows.append([*map(str, numbers), *(percent(score, 2) for score in scores)])
     return lay_out(rows, indent=_INDENT)
 
 
-def _front(summary: Mapping[str, Any]) -> str:
-    costs, rows = summary["front"]["costs"], summary["front"]["candidates"]
-    if not rows:
+def _front(state: SearchState) -> str:
+    costs = state.front_costs
+    found = front(state.scored, costs)
+    if not found:
         return ""
-    lines = [["path", summary["score"], *map(cost_name, costs)]]
-    for one in rows[:_MOST_ROWS]:
-        values = [cost_text(name, one["costs"][name]) for name in costs]
-        lines.append([one["path"], score_text(one["score"]), *values])
-    more = len(rows) - _MOST_ROWS
+    rows = [["path", state.score_name, *map(cost_name, costs)]]
+    for one in found[:_MOST_ROWS]:
+        values = [cost_text(name, one.costs[name]) for name in costs]
+        rows.append([state.text(one), percent(one.score, 2), *values])
+    more = len(found) - _MOST_ROWS
     rest = f"\n  … and {more} more" if more > 0 else ""
-    return f"Front: none is cheaper and as good\n{lay_out(lines, left=(0,), indent=_INDENT)}{rest}"
+    return f"Front: none is cheaper and as good\n{lay_out(rows, left=(0,), indent=_INDENT)}{rest}"
 
 
-def _preferences(preferences: Mapping[str, Any] | None) -> str:
+def _preferences(found: Preferences | None) -> str:
     """Per stage, or per gene where genes differ, the shares of the best with those of all."""
-    if preferences is None:
+    if found is None:
         return ""
     rows = []
-    for row in preferences["stages"] or preferences["genes"]:
+    for row in found.stages or found.genes:
         cells = [
-            f"{choice} {100 * best:.0f} ({100 * everyone:.0f})"
-            for choice, best, everyone in zip(row["choices"], row["best"], row["all"], strict=True)
+            f"{choice} {percent(best, 0)} ({percent(everyone, 0)})"
+            for choice, best, everyone in zip(row.choices, row.best, row.all, strict=True)
         ]
-        rows.append([f"{row['stage']} {row.get('name', '')}".strip(), *cells])
+        rows.append([f"{row.stage} {row.name}".strip(), *cells])
     count = max(map(len, rows), default=0)
     rows = [row + [""] * (count - len(row)) for row in rows]
-    title = f"Choices of the best {preferences['best']} in percent (of all {preferences['all']})"
+    title = f"Choices of the best {found.best} in percent (of all {found.all})"
     return f"{title}\n{lay_out(rows, left=range(count), indent=_INDENT)}"
 
 
-def _alone(summary: Mapping[str, Any]) -> str:
+def _standalone(state: SearchState) -> str:
     """What networks trained alone say of the search."""
-    validation, baselines = summary["validation"], summary["baselines"]
-    lines = [ranking_line(validation, way) for way in validation["rankings"]] if validation else []
+    validation, baselines = state.validation, state.baselines
+    lines = [ranking_line(validation, name) for name in validation.rankings] if validation else []
     lines += comparison_lines(baselines) if baselines else []
     return "\n".join(["Networks trained alone", *(_INDENT + line for line in lines)]) * bool(lines)

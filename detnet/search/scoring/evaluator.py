@@ -6,19 +6,16 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from detnet.search.config import SearchConfig
+from detnet.search.config import BudgetName, SearchConfig
 
 # Purposes of the random streams that are drawn from a search's seed.
 _ORDER, _MIRROR, _SAMPLING, _SUBSET, _PARTS = 11, 12, 13, 14, 15
-
-
-BudgetName = Literal["full", "cheap"]
 
 
 class NonFinite(RuntimeError):

@@ -21,11 +21,10 @@ from detnet.engine.distributed import Process
 from detnet.engine.memory import keep_freed_memory
 from detnet.engine.precision import choose_precision
 from detnet.errors import InputError
-from detnet.search.config import SearchConfig
+from detnet.search.config import BudgetName, SearchConfig
 from detnet.search.scoring.classification import ClassificationEvaluator
 from detnet.search.scoring.detection import DetectionEvaluator
 from detnet.search.scoring.evaluator import (
-    BudgetName,
     Evaluator,
     NonFinite,
     ScoringBudget,

@@ -2,6 +2,7 @@
 
 import statistics
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,34 +10,45 @@ from detnet.backbones.spaces.shuffle_space import ShuffleSpace
 from detnet.engine.interrupt import Interrupt
 from detnet.errors import InputError
 from detnet.files import write_text
-from detnet.search.standalone.networks import Search, budget_of, open_search, require_same_budget
-from detnet.search.standalone.samples import draw_paths, largest_within
-from detnet.search.standalone.sharing import (
-    in_turn,
-    read_json,
-    require_one_process,
-    share,
-    write_json,
+from detnet.search.costs.constraints import Constraints
+from detnet.search.costs.counting import SpacePath
+from detnet.search.records import (
+    CONFIDENCE,
+    SCORES,
+    Baselines,
+    BaselinesPlan,
+    ComparedNetwork,
+    Difference,
+    PlannedNetwork,
+    StandaloneResult,
+    read_record,
+    write_record,
 )
+from detnet.search.run import SearchRun
+from detnet.search.standalone.samples import draw_paths, largest_within
+from detnet.search.standalone.sharing import in_turn, require_one_process
 from detnet.search.standalone.statistics import difference_interval, mean_interval
 from detnet.search.standalone.text import baselines_markdown
-from detnet.search.standalone.training import SCORES, Alone, expectation
-from detnet.search.standalone.validate import training_jobs
-from detnet.training.run_state import Watch
+from detnet.search.standalone.training import (
+    StandaloneTraining,
+    expectation,
+    require_same_budget,
+    share_trainings,
+)
+from detnet.training.run_state import OnEvent
 
 _PURPOSE = 35  # keeps these draws apart from others of the same seed
-CONFIDENCE = 0.95
 
 
 def baselines(
-    run: Path,
+    folder: Path,
     *,
     random: int = 5,
     seeds: int = 3,
     within: float = 0.05,
     share_pretraining: bool = False,
-    watch: Watch,
-) -> dict[str, Any] | None:
+    on_event: OnEvent,
+) -> Baselines | None:
     """Trains the winner of a search, and networks to hold it against, each by the same settings.
 
     These are the network of first choices (all 3×3 in DetNAS's spaces; where a space's genes are
@@ -48,16 +60,16 @@ def baselines(
     The winner's first training is that of RUN/winner, the search's last phase.
 
     Args:
-        run: of a search that has a winner.
+        folder: of a search that has a winner.
         random: how many random networks, of one seed each.
         seeds: trainings of each other network, by different seeds.
         within: how far from the winner's multiply-adds random networks may be, as a share.
         share_pretraining: whether all seeds of a network begin with the first one's pre-training;
             then they differ by their fine-tuning alone.
-        watch: called with the events of the trainings, and "note".
+        on_event: called with the events of the trainings, and "note".
 
     Returns:
-        What baselines.json holds; None when it was interrupted and can be gone on with.
+        What it found; None when it was interrupted and can be gone on with.
 
     Raises:
         InputError: no winner, or other arguments or settings than planned.
@@ -68,195 +80,204 @@ def baselines(
             f"--random {random} --seeds {seeds} --within {within:g}: give a number of networks, "
             "at least one seed, and a share between 0 and 1"
         )
-    search = open_search(run)
-    folder = run / "baselines"
-    asked = {
-        "random": random,
-        "seeds": seeds,
-        "within": within,
-        "share_pretraining": share_pretraining,
-    }
-    plan = _settle_plan(search, folder, asked)
-    trainings = _trainings(search, folder, plan)
+    run = SearchRun.open(folder)
+    asked = BaselinesPlan(
+        random=random, seeds=seeds, within=within, share_pretraining=share_pretraining, networks=()
+    )
+    plan = _resolve_plan(run, asked)
+    trainings = [_trainings(run, plan, network) for network in plan.networks]
     everything = [one for several in trainings for one in several]
-    require_same_budget(plan, budget_of(everything[0]), folder / "plan.json")
-    watch({"event": "note", "text": expectation(everything, run)})
+    require_same_budget(plan.budget, everything[0].budget, _plan_file(run))
+    on_event({"event": "note", "text": expectation(everything)})
     with Interrupt() as interrupt:
-        jobs = training_jobs(everything, lambda: interrupt.set, watch)
-        if not share(jobs, stop=lambda: interrupt.set, watch=watch):
+        if not share_trainings(everything, stop=lambda: interrupt.set, on_event=on_event):
             return None
     found = _summary(plan, trainings)
-    write_json(folder / "baselines.json", found)
-    write_text(folder / "baselines.md", baselines_markdown(found))
+    write_record(folder / "baselines" / "baselines.json", found)
+    write_text(folder / "baselines" / "baselines.md", baselines_markdown(found))
     return found
 
 
-def _settle_plan(search: Search, folder: Path, asked: dict[str, Any]) -> dict[str, Any]:
+def _plan_file(run: SearchRun) -> Path:
+    return run.folder / "baselines" / "plan.json"
+
+
+def _resolve_plan(run: SearchRun, asked: BaselinesPlan) -> BaselinesPlan:
     """Chooses the networks, once."""
-    place = folder / "plan.json"
-    winner = _winner(search)
-    with in_turn(folder):
+    place = _plan_file(run)
+    winner = _winner(run)
+    with in_turn(place.parent):
         if place.exists():
-            plan: dict[str, Any] = read_json(place)
-            _require_as_planned(plan, asked, search.space.format_path(winner), place)
+            plan = read_record(BaselinesPlan, place)
+            _require_as_planned(plan, asked, run.space.format_path(winner), place)
             return plan
-        plan = {"seed": search.config.seed, **asked, "networks": _choose(search, winner, asked)}
-        plan["budget"] = budget_of(_trainings(search, folder, plan)[0][0])
-        write_json(place, plan)
+        plan = replace(asked, networks=_choose(run, winner, asked))
+        plan = replace(plan, budget=_trainings(run, plan, plan.networks[0])[0].budget)
+        write_record(place, plan)
         return plan
 
 
-def _winner(search: Search) -> tuple[int, ...]:
-    place = search.folder / "winner.json"
-    if not place.exists():
+def _winner(run: SearchRun) -> SpacePath:
+    place, winner = run.folder / "winner.json", run.winner
+    if winner is None:
         raise InputError(
             f"{place}: no such file: the search has no winner yet; go on with it by "
-            f"`detnet search --resume {search.folder}`"
+            f"`detnet search --resume {run.folder}`"
         )
-    return search.read_path(read_json(place).get("path"), place)
+    return run.read_path(winner.path, place)
 
 
 def _require_as_planned(
-    plan: dict[str, Any], asked: dict[str, Any], winner: str, place: Path
+    plan: BaselinesPlan, asked: BaselinesPlan, winner: str, place: Path
 ) -> None:
-    for name, value in asked.items():
-        if plan[name] != value:
+    for name in ("random", "seeds", "within", "share_pretraining"):
+        if getattr(plan, name) != getattr(asked, name):
             option = "--" + name.replace("_", "-")
             raise InputError(
-                f"{place}: planned with {option} {plan[name]}, not {value}; give the same, or "
-                f"delete {place.parent} to begin anew"
+                f"{place}: planned with {option} {getattr(plan, name)}, not "
+                f"{getattr(asked, name)}; give the same, or delete {place.parent} to begin anew"
             )
-    if plan["networks"][0]["path"] != winner:
+    if plan.networks[0].path != winner:
         raise InputError(
-            f"{place}: planned for the winner {plan['networks'][0]['path']}, but it is {winner} by "
+            f"{place}: planned for the winner {plan.networks[0].path}, but it is {winner} by "
             f"now; delete {place.parent} to begin anew"
         )
 
 
-def _choose(search: Search, winner: tuple[int, ...], asked: dict[str, Any]) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class _Choice:
+    """A network that is worth a comparison, and why."""
+
+    kind: str
+    name: str
+    path: SpacePath
+    note: str = ""
+
+
+def _choose(run: SearchRun, winner: SpacePath, asked: BaselinesPlan) -> tuple[PlannedNetwork, ...]:
     """The networks, each once; what is the same as one before is noted there."""
-    first = search.config.seed
-    seeds = [first + number for number in range(asked["seeds"])]
-    chosen = [("winner", "the winner", winner, ""), _first_choices(search), _largest(search)]
-    found: dict[tuple[int, ...], dict[str, Any]] = {}
-    for kind, name, path, note in chosen:
-        if path in found:
-            found[path]["notes"].append(f"is {name}, too")
+    first, constraints = run.config.seed, run.constraints()
+    seeds = tuple(first + number for number in range(asked.seeds))
+    found: dict[SpacePath, PlannedNetwork] = {}
+    for one in (
+        _Choice("winner", "the winner", winner),
+        _first_choices(run),
+        _largest(run, constraints),
+    ):
+        if one.path in found:
+            notes = (*found[one.path].notes, f"is {one.name}, too")
+            found[one.path] = replace(found[one.path], notes=notes)
             continue
-        entry = {"kind": kind, "name": name, **search.about(path), "seeds": seeds, "notes": []}
-        entry["notes"] += [note] if note else []
-        if not search.constraints.allows(path):
-            entry["notes"].append("is over the search's limits")
-        found[path] = entry
-    macs, reach = search.costs.macs, asked["within"] * search.costs.macs(winner)
+        over = "" if constraints.allows(one.path) else "is over the search's limits"
+        found[one.path] = PlannedNetwork(
+            **asdict(run.describe(one.path, constraints)),
+            name=one.name,
+            kind=one.kind,
+            seeds=seeds,
+            notes=tuple(note for note in (one.note, over) if note),
+        )
+    macs, reach = run.costs.macs, asked.within * run.costs.macs(winner)
     drawn = draw_paths(
-        search.space,
+        run.space,
         lambda path: path not in found and abs(macs(path) - macs(winner)) <= reach,
-        asked["random"],
+        asked.random,
         seed=first,
         purpose=_PURPOSE,
     )
-    networks = list(found.values())
-    for number, path in enumerate(drawn, 1):
-        about = {"kind": "random", "name": f"random {number}", **search.about(path)}
-        networks.append({**about, "seeds": [first], "notes": []})
-    return networks
+    random = [
+        PlannedNetwork(
+            **asdict(run.describe(path, constraints)), name=f"random {number}", seeds=(first,)
+        )
+        for number, path in enumerate(drawn, 1)
+    ]
+    return (*found.values(), *random)
 
 
-def _first_choices(search: Search) -> tuple[str, str, tuple[int, ...], str]:
-    if isinstance(search.space, ShuffleSpace):
-        name = f"all {search.space.genes[0].choices[0]}"
-        return "first", name, search.space.check((0,) * len(search.space.genes)), ""
-    return "smallest", "the smallest", search.costs.smallest(), ""
+def _first_choices(run: SearchRun) -> _Choice:
+    if isinstance(run.space, ShuffleSpace):
+        name = f"all {run.space.genes[0].choices[0]}"
+        return _Choice("first", name, run.space.check((0,) * len(run.space.genes)))
+    return _Choice("smallest", "the smallest", run.costs.smallest())
 
 
-def _largest(search: Search) -> tuple[str, str, tuple[int, ...], str]:
-    limit = search.config.max_macs
-    allows, costs = search.constraints.allows, search.costs
+def _largest(run: SearchRun, constraints: Constraints) -> _Choice:
+    limit, costs = run.config.max_macs, run.costs
     if limit is None:
         limit = costs.macs(costs.largest())
-    path, exact = largest_within(search.space, costs.macs, limit, allows, seed=search.config.seed)
+    path, exact = largest_within(
+        run.space, costs.macs, limit, constraints.allows, seed=run.config.seed
+    )
     note = "" if exact else "found by enlarging random networks; there may be a larger one"
-    return "largest", "the largest", path, note
+    return _Choice("largest", "the largest", path, note)
 
 
-def _trainings(search: Search, folder: Path, plan: dict[str, Any]) -> list[list[Alone]]:
-    """The trainings of each network, by its seeds."""
+def _trainings(
+    run: SearchRun, plan: BaselinesPlan, network: PlannedNetwork
+) -> list[StandaloneTraining]:
+    """The trainings of a network, by its seeds; the winner's first is the search's own."""
+    place = _plan_file(run).parent / network.name.removeprefix("the ").replace(" ", "_")
+    run.read_path(network.path, _plan_file(run))
+    winner = run.folder / "winner" if network.kind == "winner" else None
     found = []
-    for entry in plan["networks"]:
-        place = folder / str(entry["name"]).removeprefix("the ").replace(" ", "_")
-        path = search.read_path(entry["path"], folder / "plan.json")
-        several = []
-        for number, seed in enumerate(entry["seeds"]):
-            own = place / f"seed{seed}"
-            done_by_search = entry["kind"] == "winner" and number == 0
-            training = search.folder / "winner" if done_by_search else own
-            shared = search.folder / "winner" if entry["kind"] == "winner" else place
-            several.append(
-                search.alone(
-                    str(entry["name"]),
-                    path,
-                    seed,
-                    folder=training,
-                    result=own / "result.json",
-                    pretrain_folder=shared / "pretrain" if plan["share_pretraining"] else None,
-                    pretrain_seed=entry["seeds"][0] if plan["share_pretraining"] else seed,
-                )
+    for number, seed in enumerate(network.seeds):
+        own = place / f"seed{seed}"
+        folder = winner if winner and number == 0 else own
+        shared = plan.share_pretraining
+        found.append(
+            StandaloneTraining(
+                run,
+                network,
+                network.name,
+                seed,
+                folder=folder,
+                result=own / "result.json",
+                pretrain_folder=((winner or place) if shared else folder) / "pretrain",
+                pretrain_seed=network.seeds[0] if shared else seed,
             )
-        found.append(several)
+        )
     return found
 
 
-def _summary(plan: dict[str, Any], trainings: Sequence[Sequence[Alone]]) -> dict[str, Any]:
-    rows = []
-    for entry, several in zip(plan["networks"], trainings, strict=True):
-        results = [read_json(one.result) for one in several]
-        rows.append({**entry, **_scores(results), "trainings": results})
-    winner = rows[0]
-    alone = [row for row in rows if row["kind"] == "random"]
-    values = [value for row in alone for value in row["values"]]
-    random = {"kind": "random", "name": "the random ones", "values": values}
-    others = [row for row in rows[1:] if row["kind"] != "random"]
-    return {
-        **{name: plan[name] for name in ("seed", "seeds", "within", "share_pretraining")},
-        "confidence": CONFIDENCE,
-        "winner_mean": winner["AP"],
-        "networks": rows,
-        "random": {**random, "mean": _mean(values), "interval": _interval(values)},
-        "differences": [
-            found for other in (random, *others) if (found := _difference(winner, other))
-        ],
-    }
+def _summary(plan: BaselinesPlan, trainings: Sequence[Sequence[StandaloneTraining]]) -> Baselines:
+    networks = tuple(
+        _compared(network, [read_record(StandaloneResult, one.result) for one in several])
+        for network, several in zip(plan.networks, trainings, strict=True)
+    )
+    winner, *others = networks
+    random = [value for one in others if one.kind == "random" for value in one.values]
+    rivals = [("the random ones", "random", random)]
+    rivals += [(one.name, one.kind, [*one.values]) for one in others if one.kind != "random"]
+    return Baselines(
+        seeds=plan.seeds,
+        within=plan.within,
+        share_pretraining=plan.share_pretraining,
+        confidence=CONFIDENCE,
+        networks=networks,
+        differences=tuple(
+            Difference(
+                name=name,
+                kind=kind,
+                difference=statistics.fmean(winner.values) - statistics.fmean(values),
+                interval=difference_interval(winner.values, values, confidence=CONFIDENCE),
+            )
+            for name, kind, values in rivals
+            if winner.values and values
+        ),
+    )
 
 
-def _scores(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    values = [result["AP"] for result in results if result["AP"] is not None]
-    means = {
-        name: _mean([result[name] for result in results if result[name] is not None])
-        for name in SCORES
-    }
-    errors = [result["error"] for result in results if "error" in result]
-    found = {"values": values, "interval": _interval(values), **means}
-    return {**found, "error": "; ".join(errors)} if errors else found
-
-
-def _difference(winner: dict[str, Any], other: dict[str, Any]) -> dict[str, Any] | None:
-    first, second = winner["values"], other["values"]
-    if not first or not second:
-        return None
-    interval = difference_interval(first, second, confidence=CONFIDENCE)
-    return {
-        "name": other["name"],
-        "kind": other["kind"],
-        "difference": statistics.fmean(first) - statistics.fmean(second),
-        "interval": list(interval) if interval else None,
-    }
-
-
-def _mean(values: Sequence[float]) -> float | None:
-    return statistics.fmean(values) if values else None
-
-
-def _interval(values: Sequence[float]) -> list[float] | None:
-    found = mean_interval(values, confidence=CONFIDENCE)
-    return list(found) if found else None
+def _compared(network: PlannedNetwork, results: Sequence[StandaloneResult]) -> ComparedNetwork:
+    """A network with the means over its trainings."""
+    means: dict[str, Any] = {}
+    for name in SCORES:
+        there = [value for one in results if (value := getattr(one, name)) is not None]
+        means[name] = statistics.fmean(there) if there else None
+    values = tuple(one.AP for one in results if one.AP is not None)
+    planned = {entry.name: getattr(network, entry.name) for entry in fields(network)}
+    return ComparedNetwork(
+        **planned,
+        **means,
+        values=values,
+        interval=mean_interval(values, confidence=CONFIDENCE),
+        trainings=tuple(results),
+    )

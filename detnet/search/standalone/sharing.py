@@ -1,43 +1,45 @@
 """Work that several processes share: each takes the next piece that nobody is at."""
 
-import json
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 from detnet.engine.runs import RunFolder
 from detnet.errors import InputError
-from detnet.files import write_text
-from detnet.training.run_state import Watch
+from detnet.training.run_state import OnEvent
 
 
 class Busy(Exception):
     """Another process is at something that a piece of work needs; it can be done later."""
 
 
-@dataclass(frozen=True)
-class Job:
+class Job(Protocol):
     """One piece of work.
 
-    Args:
+    Attributes:
         name: for messages.
         folder: kept to one process while it works on this.
         result: the file whose being there means that the work is done.
-        work: does it and writes `result`; False when it was interrupted.
     """
 
-    name: str
-    folder: Path
-    result: Path
-    work: Callable[[], bool]
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def folder(self) -> Path: ...
+
+    @property
+    def result(self) -> Path: ...
+
+    def work(self) -> bool:
+        """Does it and writes `result`; False when it was interrupted."""
 
 
 def share(
-    jobs: Sequence[Job], *, stop: Callable[[], bool], watch: Watch, poll_s: float = 1.0
+    jobs: Sequence[Job], *, stop: Callable[[], bool], on_event: OnEvent, poll_s: float = 1.0
 ) -> bool:
     """Does all jobs, of which other processes may do some at the same time.
 
@@ -45,7 +47,7 @@ def share(
 
     Args:
         stop: asked between two jobs, and while waiting.
-        watch: called with "note" events.
+        on_event: called with "note" events.
         poll_s: between two looks at what others are doing.
 
     Returns:
@@ -64,7 +66,7 @@ def share(
         else:
             if not waiting:
                 names = ", ".join(job.name for job in left)
-                watch({"event": "note", "text": f"waiting for other processes: {names}"})
+                on_event({"event": "note", "text": f"waiting for other processes: {names}"})
             waiting = True
             time.sleep(poll_s)
     return True
@@ -126,23 +128,3 @@ def require_one_process(command: str) -> None:
             f"{command} is not for torchrun: start it by itself once for each device; these "
             "processes share the work"
         )
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Writes a file whole or not at all; several processes may do so at once."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n", shared=True)
-
-
-def read_json(path: Path) -> Any:
-    """Reads a file that `write_json` wrote.
-
-    Raises:
-        InputError: it is not there, or was changed.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read: {error}") from error

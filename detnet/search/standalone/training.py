@@ -1,9 +1,11 @@
-"""Trains one network of a space alone, by the ordinary recipes, and measures what it reaches."""
+"""Trains one network of a space standalone, as any detector, and measures what it reaches."""
 
+import json
 import statistics
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,7 +14,17 @@ from detnet.engine.loop import NonFiniteLoss
 from detnet.engine.precision import choose_precision
 from detnet.engine.runs import RunFolder
 from detnet.errors import InputError
-from detnet.search.standalone.sharing import Busy, claimed, write_json
+from detnet.search.records import (
+    SCORES,
+    SpaceNetwork,
+    StandaloneResult,
+    TrainingBudget,
+    write_record,
+)
+from detnet.search.run import SearchRun
+from detnet.search.standalone.sharing import Busy, claimed, share
+from detnet.search.trainings import retrain_config, retrain_pretrain_config
+from detnet.text import duration
 from detnet.training.classification import train as classification
 from detnet.training.classification.config import PretrainConfig
 from detnet.training.detection.config import TrainConfig
@@ -21,52 +33,130 @@ from detnet.training.detection.splits import find_val
 from detnet.training.detection.train import resume as resume_training
 from detnet.training.detection.train import train
 from detnet.training.run_config import RunConfig
-from detnet.training.run_state import Watch
+from detnet.training.run_state import OnEvent
+from detnet.training.settings import combine, typed
 
-SCORES = ("AP", "AP50", "AP75", "APs", "APm", "APl")
+# What may differ between two trainings of the same budget.
+_PLACES = {"data", "weights", "backbone_options", "seed", "device", "workers", "plugins"}
+_PLACES |= {"train_annotations", "train_images", "val_annotations", "val_images"}
+_HABITS = {"log_every", "checkpoint_every", "evaluate_every", "tensorboard", "val_loss"}
 
 Config = TypeVar("Config", bound=RunConfig)
 Item = TypeVar("Item")
 
 
-class Stopped(Exception):
+class _MeasuringStopped(Exception):
     """A signal came while a network was measured."""
 
 
 @dataclass(frozen=True)
-class Alone:
-    """A network to train alone, and how.
+class StandaloneTraining:
+    """A network of a search's space that is trained standalone, by the search's own settings.
 
     Args:
-        name: for messages, with its seed.
-        folder: of its fine-tuning, `train/` in it; one process at a time works there.
+        run: the search.
+        network: which.
+        name: for people.
+        seed: of its trainings.
+        folder: of its trainings, `train/` in it; one process at a time works there.
+        result: file for what it reaches, a `StandaloneResult`.
         pretrain_folder: the run folder of its pre-training, in `folder` or shared by several seeds.
-        result: file for what it reaches.
-        about: goes into the result: path, seed, costs.
-        settings: tells those of its pre-training, None from scratch, and of its fine-tuning, which
-            begins from `pretrain_folder`.
+        pretrain_seed: of its pre-training.
+        changes: of settings, under "pretrain" and "train".
     """
 
+    run: SearchRun
+    network: SpaceNetwork
     name: str
+    seed: int
     folder: Path
-    pretrain_folder: Path
     result: Path
-    about: dict[str, Any]
-    settings: Callable[[], tuple[PretrainConfig | None, TrainConfig]]
+    pretrain_folder: Path
+    pretrain_seed: int
+    changes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    @property
+    def title(self) -> str:
+        return f"{self.name}, seed {self.seed}"
 
     @property
     def train_folder(self) -> Path:
         return self.folder / "train"
 
+    @cached_property
+    def settings(self) -> tuple[PretrainConfig | None, TrainConfig]:
+        """Of its pre-training, None from scratch, and of the training that begins from it."""
+        config, path = self.run.config, self.network.path
+        before: PretrainConfig | None = None
+        if not config.from_scratch:
+            before = _changed(
+                retrain_pretrain_config(config, self.run.folder, path), self.changes.get("pretrain")
+            )
+            before = replace(before, seed=self.pretrain_seed)
+        train = retrain_config(
+            config, self.run.folder, path, self.pretrain_folder if before else None
+        )
+        return before, replace(_changed(train, self.changes.get("train")), seed=self.seed)
 
-def train_alone(network: Alone, *, stop: Callable[[], bool], watch: Watch) -> bool:
+    @property
+    def budget(self) -> TrainingBudget:
+        """The settings that decide what it takes and reaches, for two to be compared by."""
+        return {
+            kind: {
+                name: value
+                for name, value in asdict(config).items()
+                if name not in _PLACES | _HABITS
+            }
+            for kind, config in zip(("pretrain", "train"), self.settings, strict=True)
+            if config is not None
+        }
+
+
+@dataclass(frozen=True)
+class TrainingJob:
+    """A standalone training as a piece of work that processes share."""
+
+    training: StandaloneTraining
+    place: str
+    stop: Callable[[], bool]
+    on_event: OnEvent
+
+    @property
+    def name(self) -> str:
+        return self.training.title
+
+    @property
+    def folder(self) -> Path:
+        return self.training.folder
+
+    @property
+    def result(self) -> Path:
+        return self.training.result
+
+    def work(self) -> bool:
+        self.on_event({"event": "note", "text": f"training {self.place}: {self.name}"})
+        return train_standalone(self.training, stop=self.stop, on_event=self.on_event)
+
+
+def share_trainings(
+    trainings: Sequence[StandaloneTraining], *, stop: Callable[[], bool], on_event: OnEvent
+) -> bool:
+    """Does all trainings together with other processes; False when interrupted."""
+    jobs = [
+        TrainingJob(one, f"{number} of {len(trainings)}", stop, on_event)
+        for number, one in enumerate(trainings, 1)
+    ]
+    return share(jobs, stop=stop, on_event=on_event)
+
+
+def train_standalone(
+    training: StandaloneTraining, *, stop: Callable[[], bool], on_event: OnEvent
+) -> bool:
     """Pre-trains, fine-tunes and measures a network, going on where it was left.
 
     The real score is that of the final model, which the seed and the number of steps decide, on
-    the validation split; the best one of the run was chosen on that split.
-
-    Writes `result`: "AP" … "APl" with `about` and "seconds"; or, where a loss was not finite,
-    "error", and all scores null.
+    the validation split; the best one of the run was chosen on that split. Where a loss was not
+    finite, the result has an error and no scores.
 
     Returns:
         False when it was interrupted.
@@ -75,25 +165,52 @@ def train_alone(network: Alone, *, stop: Callable[[], bool], watch: Watch) -> bo
         Busy: another process is at the pre-training that several seeds share.
         InputError: the settings cannot be used.
     """
-    pretraining, training = network.settings()
+    before, config = training.settings
     try:
-        if pretraining is not None and not _pretrained(network, pretraining, watch):
+        if before is not None and not _pretrained(training, before, on_event):
             return False
-        if not _carry_out(network.train_folder, training, train, resume_training, watch):
+        if not _carry_out(training.train_folder, config, train, resume_training, on_event):
             return False
     except NonFiniteLoss as error:
-        scores = dict.fromkeys(SCORES)
         message = " ".join(str(error).split())
-        _write(network, {**scores, "seconds": None, "error": message})
-        text = f"{network.name}: {message}; it is left out (delete {network.result} to try again)"
-        watch({"event": "note", "text": text})
+        _write(training, error=message)
+        text = (
+            f"{training.title}: {message}; it is left out (delete {training.result} to try again)"
+        )
+        on_event({"event": "note", "text": text})
         return True
     try:
-        measured = _measured(network, training, stop)
-    except Stopped:
+        scores, seconds = _measured(training, config, stop)
+    except _MeasuringStopped:
         return False
-    _write(network, measured)
+    took = {
+        "pretrain": seconds_of(training.pretrain_folder),
+        "train": seconds_of(training.train_folder),
+        "evaluation": seconds,
+    }
+    _write(training, **scores, seconds=took)
     return True
+
+
+def require_same_budget(before: TrainingBudget, now: TrainingBudget, where: Path) -> None:
+    """Refuses to go on with other settings than the trainings before had.
+
+    Args:
+        before: of the plan.
+        where: the plan's file.
+
+    Raises:
+        InputError: naming the first that differs.
+    """
+    now = json.loads(json.dumps(now))
+    for kind in sorted({*before, *now}):
+        old, new = before.get(kind) or {}, now.get(kind) or {}
+        for name in sorted({*old, *new}):
+            if old.get(name) != new.get(name):
+                raise InputError(
+                    f"{where}: planned with {kind} {name} {old.get(name)}, the settings now say "
+                    f"{new.get(name)}; restore them, or delete {where.parent} to begin anew"
+                )
 
 
 def is_complete(folder: Path) -> bool:
@@ -108,17 +225,17 @@ def seconds_of(folder: Path) -> float:
     return float(end["seconds"]) if end else 0.0
 
 
-def _pretrained(network: Alone, config: PretrainConfig, watch: Watch) -> bool:
-    folder = network.pretrain_folder
+def _pretrained(training: StandaloneTraining, config: PretrainConfig, on_event: OnEvent) -> bool:
+    folder = training.pretrain_folder
     if is_complete(folder):
         return True
     start, resume = classification.pretrain, classification.resume
-    if folder.parent == network.folder:
-        return _carry_out(folder, config, start, resume, watch)
+    if folder.parent == training.folder:
+        return _carry_out(folder, config, start, resume, on_event)
     with claimed(folder.parent) as mine:
         if not mine:
             raise Busy
-        return _carry_out(folder, config, start, resume, watch)
+        return _carry_out(folder, config, start, resume, on_event)
 
 
 def _carry_out(
@@ -126,7 +243,7 @@ def _carry_out(
     config: Config,
     start: Callable[..., bool],
     resume: Callable[..., bool],
-    watch: Watch,
+    on_event: OnEvent,
 ) -> bool:
     """Begins a run, goes on with it, or finds it complete."""
     if is_complete(folder):
@@ -135,80 +252,85 @@ def _carry_out(
     with claimed(folder) as mine:  # by someone who trains this one by hand
         if not mine:
             raise Busy
-    watch({"event": "note", "text": f"{folder}"})
+    on_event({"event": "note", "text": f"{folder}"})
     if run.last.exists():
-        return resume(folder, on_event=watch)
+        return resume(folder, on_event=on_event)
     # Without a checkpoint nothing is lost by beginning anew, and a kill may have cut the settings.
     for path in (run.config, run.metrics):
         path.unlink(missing_ok=True)
-    return start(config, folder, on_event=watch)
+    return start(config, folder, on_event=on_event)
 
 
-def _measured(network: Alone, config: TrainConfig, stop: Callable[[], bool]) -> dict[str, Any]:
+def _measured(
+    training: StandaloneTraining, config: TrainConfig, stop: Callable[[], bool]
+) -> tuple[dict[str, float | None], float]:
+    """COCO's scores of the final model, and the seconds that measuring took."""
     split = find_val(config)
     if split is None:
         raise InputError(f"{config.data}: no split {config.val_split!r} to measure networks on")
 
-    def watched(batches: Iterable[Item], total: int) -> Iterator[Item]:
+    def stoppable(batches: Iterable[Item], total: int) -> Iterator[Item]:
         for batch in batches:
             if stop():
-                raise Stopped
+                raise _MeasuringStopped
             yield batch
 
     began = time.perf_counter()
     process = distributed.setup(None if config.device == "auto" else config.device)
     try:
-        scores = evaluate_file(
-            RunFolder(network.train_folder).model,
+        found = evaluate_file(
+            RunFolder(training.train_folder).model,
             split,
             process=process,
             autocast=choose_precision(config.precision, process.device),
-            output=network.result.parent / "evaluation",
+            output=training.result.parent / "evaluation",
             workers=config.workers,
-            track=watched,
+            track=stoppable,
         ).headline
     finally:
         distributed.cleanup()
-    seconds = {
-        "pretrain": seconds_of(network.pretrain_folder),
-        "train": seconds_of(network.train_folder),
-        "evaluation": time.perf_counter() - began,
-    }
-    found: dict[str, Any] = {name: scores[name] for name in SCORES}
-    return {**found, "seconds": sum(seconds.values()), "seconds_of": seconds}
+    return {name: found[name] for name in SCORES}, time.perf_counter() - began
 
 
-def _write(network: Alone, found: dict[str, Any]) -> None:
-    write_json(network.result, {**network.about, **found})
+def _write(training: StandaloneTraining, **found: Any) -> None:
+    network = {name: getattr(training.network, name) for name in SpaceNetwork.__dataclass_fields__}
+    result = StandaloneResult(**network, name=training.name, seed=training.seed, **found)
+    write_record(training.result, result)
 
 
-def expectation(networks: Sequence[Alone], run: Path) -> str:
+def _changed(config: Any, changes: Mapping[str, Any] | None) -> Any:
+    """Settings of a run with some of them changed."""
+    if not changes:
+        return config
+    values = {entry.name: getattr(config, entry.name) for entry in fields(config)}
+    return typed(type(config), combine(values, changes), where="validate")
+
+
+def expectation(trainings: Sequence[StandaloneTraining]) -> str:
     """Says in one line what is left to train, and about how long that will take one process.
 
     A training takes as long as the mean of those that are complete; as long as none is, its images
     are reckoned at the pace that the search's supernet was trained with, one network a step too.
-
-    Args:
-        run: of the search.
     """
-    done = sum(network.result.exists() for network in networks)
-    text = f"{len(networks)} trainings of networks alone"
+    done = sum(one.result.exists() for one in trainings)
+    text = f"{len(trainings)} trainings of networks alone"
     text += f", {done} of them done" if done else ""
-    if done == len(networks):
+    if done == len(trainings):
         return text
-    before, train = networks[0].settings()  # the others' are as long
+    before, train = trainings[0].settings  # the others' are as long
+    run = trainings[0].run.folder
     # One that diverged is done, too, though its training is not complete.
-    open_ = [network for network in networks if not network.result.exists()]
-    trained, needed = {one.train_folder for one in networks}, {one.train_folder for one in open_}
+    open_ = [one for one in trainings if not one.result.exists()]
+    trained, needed = {one.train_folder for one in trainings}, {one.train_folder for one in open_}
     seconds = [_left(trained, needed, train, run / "finetune")]
     if before is not None:
-        trained = {one.pretrain_folder for one in networks}
+        trained = {one.pretrain_folder for one in trainings}
         needed = {one.pretrain_folder for one in open_}
         seconds.append(_left(trained, needed, before, run / "pretrain"))
     known = [value for value in seconds if value is not None]
     if len(known) < len(seconds):
         return f"{text}; how long they take is known after the first"
-    return f"{text}; about {_hours(sum(known))} left for one process, evaluation not counted"
+    return f"{text}; about {duration(sum(known))} left for one process, evaluation not counted"
 
 
 def _left(folders: set[Path], needed: set[Path], config: RunConfig, supernet: Path) -> float | None:
@@ -246,10 +368,3 @@ def _images(config: RunConfig, images_per_epoch: float) -> float:
     if "iterations" in length:
         return length["iterations"] * config.batch_size
     return length["epochs"] * images_per_epoch
-
-
-def _hours(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes} min"

@@ -1,193 +1,211 @@
-"""Measures how well a supernet ranks: random networks scored by it, and trained alone."""
+"""Measures how well a supernet ranks: random networks scored by it, and trained standalone."""
 
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
 
 from detnet.engine import distributed
 from detnet.engine.interrupt import Interrupt
 from detnet.errors import InputError
-from detnet.search.scoring.scorer import Scorer, make_scorer
-from detnet.search.standalone.networks import Search, budget_of, open_search, require_same_budget
-from detnet.search.standalone.samples import draw_paths
-from detnet.search.standalone.sharing import (
-    Job,
-    in_turn,
-    read_json,
-    require_one_process,
-    share,
-    write_json,
+from detnet.search.config import BudgetName
+from detnet.search.costs.constraints import Constraints
+from detnet.search.records import (
+    CONFIDENCE,
+    PlannedNetwork,
+    Ranking,
+    StandaloneResult,
+    SupernetScore,
+    TrainingBudget,
+    ValidatedNetwork,
+    Validation,
+    ValidationPlan,
+    read_record,
+    write_record,
 )
+from detnet.search.run import SearchRun
+from detnet.search.scoring.scorer import Scorer, make_scorer
+from detnet.search.standalone.samples import draw_paths
+from detnet.search.standalone.sharing import in_turn, require_one_process, share
 from detnet.search.standalone.statistics import kendall_tau, tau_interval
-from detnet.search.standalone.text import draw_ranking
-from detnet.search.standalone.training import Alone, expectation, train_alone
-from detnet.training.run_state import Watch
-
-Way = Literal["full", "cheap"]
+from detnet.search.standalone.training import (
+    StandaloneTraining,
+    expectation,
+    require_same_budget,
+    share_trainings,
+)
+from detnet.text import percent
+from detnet.training.run_state import OnEvent
 
 FEWEST = 10  # networks
+RESAMPLES = 2000
 _SCORING = (
     *("recalibration_images", "recalibration_batch"),
     *("cheap_recalibration_images", "cheap_score_images", "cheap_proposals"),
 )
 _PURPOSE = 34  # keeps these draws apart from others of the same seed
-RESAMPLES = 2000
 
 
 def validate(
-    run: Path,
+    folder: Path,
     *,
     count: int | None = None,
     seed: int | None = None,
-    ways: Sequence[Way] = (),
-    watch: Watch,
-) -> dict[str, Any] | None:
-    """Draws networks of a search's space, scores them by its supernet, trains each alone.
+    budgets: Sequence[BudgetName] = (),
+    on_event: OnEvent,
+) -> Validation | None:
+    """Draws networks of a search's space, scores them by its supernet, trains each standalone.
 
     The networks are drawn among those that the search may take before any score is looked at, and
     written to RUN/validate/plan.json; later calls go on with these. Several processes may be at
-    it, each started by itself. Writes validation.json and, for each way, a picture into
-    RUN/validate.
+    it, each started by itself. Writes RUN/validate/validation.json.
 
     Args:
-        run: of a search whose supernet is trained.
+        folder: of a search whose supernet is trained.
         count: of networks, at least `FEWEST`; by default as planned, else `FEWEST`. A larger
             number than planned adds networks, a smaller one is refused.
         seed: of the draw; by default as planned, else the search's.
-        ways: of scoring, to be compared with what they find alone; by default the search's own.
-        watch: called with the events of the trainings, and "note".
+        budgets: of scoring, to be compared with what they find standalone; by default the
+            search's own.
+        on_event: called with the events of the trainings, and "note".
 
     Returns:
-        What validation.json holds; None when it was interrupted and can be gone on with.
+        What it found; None when it was interrupted and can be gone on with.
 
     Raises:
         InputError: another count or seed than planned, other settings, no trained supernet.
     """
     require_one_process("validate")
-    search = open_search(run)
-    ways = tuple(dict.fromkeys(ways or (search.config.scoring,)))
-    folder = run / "validate"
-    plan = _settle_plan(search, folder, count, seed)
-    networks = _networks(search, folder, plan)
-    require_same_budget(plan, _budget(search, networks), folder / "plan.json")
-    watch({"event": "note", "text": expectation(networks, run)})
+    run = SearchRun.open(folder)
+    names = tuple(dict.fromkeys(budgets or (run.config.scoring,)))
+    plan = _resolve_plan(run, count, seed)
+    trainings = _trainings(run, plan)
+    require_same_budget(plan.budget, _budget(run, trainings), _plan_file(run))
+    on_event({"event": "note", "text": expectation(trainings)})
     with Interrupt() as interrupt:
-        work = _Work(search, networks, lambda: interrupt.set, watch)
-        complete = work.score(ways) and work.train()
-    if not complete:
-        return None
-    found = _summary(plan, networks, ways)
-    write_json(folder / "validation.json", found)
-    for way in ways:
-        draw_ranking(folder / f"ranking_{way}.svg", found, way)
+        complete = _score(run, trainings, names, lambda: interrupt.set, on_event)
+        if not complete or not share_trainings(
+            trainings, stop=lambda: interrupt.set, on_event=on_event
+        ):
+            return None
+    found = _summary(plan, trainings, names)
+    write_record(folder / "validate" / "validation.json", found)
     return found
 
 
 @dataclass
-class _Work:
-    """Scoring and training, shared with other processes."""
+class _SharedScorer:
+    """The supernet, loaded by the first job that needs it."""
 
-    search: Search
-    networks: Sequence[Alone]
-    stop: Callable[[], bool]
-    watch: Watch
+    run: SearchRun
+    on_event: OnEvent
+    networks: int
     _scorer: Scorer | None = field(default=None)
 
-    def score(self, ways: Sequence[Way]) -> bool:
-        """Scores all networks by the supernet; False when interrupted."""
-        jobs = [
-            self._score_job(network, way, number, len(self.networks))
-            for way in ways
-            for number, network in enumerate(self.networks, 1)
-        ]
-        try:
-            return share(jobs, stop=self.stop, watch=self.watch)
-        finally:
-            self._scorer = None  # the supernet need not stay in memory while others train
-
-    def train(self) -> bool:
-        """Trains all networks alone; False when interrupted."""
-        jobs = training_jobs(self.networks, self.stop, self.watch)
-        return share(jobs, stop=self.stop, watch=self.watch)
-
-    def _score_job(self, network: Alone, way: Way, number: int, total: int) -> Job:
-        result = network.folder / f"score_{way}.json"
-
-        def work() -> bool:
-            scorer, began = self._scorer_of(way, total), time.perf_counter()
-            path = self.search.read_path(network.about["path"], network.folder)
-            score = scorer.score(path, way)
-            found = score if math.isfinite(score) else None  # the supernet cannot score it
-            seconds = time.perf_counter() - began
-            write_json(result, {**network.about, "way": way, "score": found, "seconds": seconds})
-            said = "no number" if found is None else f"{100 * found:.2f}"
-            text = f"{network.name}, {number} of {total}: {way} score {said}, {seconds:.1f} s"
-            self.watch({"event": "note", "text": text})
-            return True
-
-        return Job(f"score of {network.name}", network.folder, result, work)
-
-    def _scorer_of(self, way: Way, total: int) -> Scorer:
-        """The supernet, loaded by the first who needs it."""
+    def get(self, name: BudgetName) -> Scorer:
         if self._scorer is None:
-            device = self.search.config.device
+            device = self.run.config.device
             process = distributed.alone(None if device == "auto" else device)
-            self._scorer = scorer = make_scorer(self.search.config, self.search.folder, process)
-            images = scorer.images(way)
-            text = f"{total} networks to score by the supernet, each on {images:,} images ({way})"
-            self.watch({"event": "note", "text": text})
+            self._scorer = make_scorer(self.run.config, self.run.folder, process)
+            text = (
+                f"{self.networks} networks to score by the supernet, each on "
+                f"{self._scorer.images(name):,} images ({name})"
+            )
+            self.on_event({"event": "note", "text": text})
         return self._scorer
 
 
-def training_jobs(networks: Sequence[Alone], stop: Callable[[], bool], watch: Watch) -> list[Job]:
-    """Networks to train alone, as work to share."""
+@dataclass(frozen=True)
+class _ScoringJob:
+    """A network's score by the supernet as a piece of work that processes share."""
 
-    def job(network: Alone, number: int) -> Job:
-        def work() -> bool:
-            text = f"training {number} of {len(networks)}: {network.name}"
-            watch({"event": "note", "text": text})
-            return train_alone(network, stop=stop, watch=watch)
+    training: StandaloneTraining
+    budget: BudgetName
+    place: str
+    scorer: _SharedScorer
 
-        return Job(network.name, network.folder, network.result, work)
+    @property
+    def name(self) -> str:
+        return f"score of {self.training.name}"
 
-    return [job(network, number) for number, network in enumerate(networks, 1)]
+    @property
+    def folder(self) -> Path:
+        return self.training.folder
+
+    @property
+    def result(self) -> Path:
+        return _score_file(self.training, self.budget)
+
+    def work(self) -> bool:
+        scorer, began = self.scorer.get(self.budget), time.perf_counter()
+        path = self.training.run.read_path(self.training.network.path, self.folder)
+        score = scorer.score(path, self.budget)
+        found = score if math.isfinite(score) else None  # the supernet cannot score it
+        seconds = time.perf_counter() - began
+        write_record(self.result, SupernetScore(score=found, seconds=seconds))
+        text = (
+            f"{self.training.title}, {self.place}: {self.budget} score "
+            f"{percent(found, 2, none='no number')}, {seconds:.1f} s"
+        )
+        self.scorer.on_event({"event": "note", "text": text})
+        return True
 
 
-def _settle_plan(
-    search: Search, folder: Path, count: int | None, seed: int | None
-) -> dict[str, Any]:
+def _score(
+    run: SearchRun,
+    trainings: Sequence[StandaloneTraining],
+    names: Sequence[BudgetName],
+    stop: Callable[[], bool],
+    on_event: OnEvent,
+) -> bool:
+    """Scores all networks by the supernet, which need not stay in memory while others train."""
+    scorer = _SharedScorer(run, on_event, len(trainings))
+    jobs = [
+        _ScoringJob(one, name, f"{number} of {len(trainings)}", scorer)
+        for name in names
+        for number, one in enumerate(trainings, 1)
+    ]
+    return share(jobs, stop=stop, on_event=on_event)
+
+
+def _score_file(training: StandaloneTraining, name: str) -> Path:
+    return training.folder / f"score_{name}.json"
+
+
+def _plan_file(run: SearchRun) -> Path:
+    return run.folder / "validate" / "plan.json"
+
+
+def _resolve_plan(run: SearchRun, count: int | None, seed: int | None) -> ValidationPlan:
     """Draws the networks, or those that a larger count adds, and writes them down."""
-    place = folder / "plan.json"
-    with in_turn(folder):
-        plan = read_json(place) if place.exists() else None
-        planned = plan["networks"] if plan else []
-        if plan and seed not in (None, plan["seed"]):
+    place = _plan_file(run)
+    with in_turn(place.parent):
+        plan = read_record(ValidationPlan, place) if place.exists() else None
+        if plan and seed not in (None, plan.seed):
             raise InputError(
-                f"{place}: drawn with seed {plan['seed']}, not {seed}; leave --seed out, or delete "
-                f"{folder} to begin anew"
+                f"{place}: drawn with seed {plan.seed}, not {seed}; leave --seed out, or delete "
+                f"{place.parent} to begin anew"
             )
-        count = _settle_count(count, len(planned))
-        if plan and count == len(planned):
-            return dict(plan)
-        seed = plan["seed"] if plan else search.config.seed if seed is None else seed
-        networks = _draw(search, planned, count, seed, place)
-        plan = {"seed": seed, **(plan or {}), "networks": networks}
-        if "budget" not in plan:
-            plan["budget"] = _budget(search, _networks(search, folder, plan))
-        write_json(place, plan)
+        count = _resolve_count(count, len(plan.networks) if plan else 0)
+        if plan and count == len(plan.networks):
+            return plan
+        seed = plan.seed if plan else run.config.seed if seed is None else seed
+        networks = _draw(run, plan.networks if plan else (), count, seed)
+        plan = ValidationPlan(seed=seed, networks=networks, budget=plan.budget if plan else {})
+        if not plan.budget:
+            plan = replace(plan, budget=_budget(run, _trainings(run, plan)))
+        write_record(place, plan)
         return plan
 
 
-def _budget(search: Search, networks: Sequence[Alone]) -> dict[str, Any]:
+def _budget(run: SearchRun, trainings: Sequence[StandaloneTraining]) -> TrainingBudget:
     """What all networks must have in common: how they are scored, and trained."""
-    scoring = {name: getattr(search.config, name) for name in _SCORING}
-    return {"scoring": scoring, **budget_of(networks[0])}
+    scoring = {name: getattr(run.config, name) for name in _SCORING}
+    return {"scoring": scoring, **trainings[0].budget}
 
 
-def _settle_count(count: int | None, planned: int) -> int:
+def _resolve_count(count: int | None, planned: int) -> int:
     least = max(FEWEST, planned)
     if count is not None and count < least:
         why = f"{planned} networks are planned" if planned else f"at least {FEWEST} are needed"
@@ -196,72 +214,86 @@ def _settle_count(count: int | None, planned: int) -> int:
 
 
 def _draw(
-    search: Search, planned: Sequence[dict[str, Any]], count: int, seed: int, place: Path
-) -> list[dict[str, Any]]:
-    known = [search.read_path(entry["path"], place) for entry in planned]
-    allows = search.constraints.allows  # latency may be measured otherwise than it was before
+    run: SearchRun, planned: Sequence[PlannedNetwork], count: int, seed: int
+) -> tuple[PlannedNetwork, ...]:
+    known = [run.read_path(one.path, _plan_file(run)) for one in planned]
+    constraints: Constraints = run.constraints()
     drawn = draw_paths(
-        search.space,
-        lambda path: path in known or allows(path),
+        run.space,
+        # Latency may be measured otherwise than it was before.
+        lambda path: path in known or constraints.allows(path),
         count,
         seed=seed,
         purpose=_PURPOSE,
     )
     new = [path for path in drawn if path not in known][: count - len(known)]
-    numbered = enumerate(new, len(known) + 1)
-    return [*planned, *({"name": f"{n:02d}", **search.about(path)} for n, path in numbered)]
+    found = [
+        PlannedNetwork(
+            **asdict(run.describe(path, constraints)),
+            name=f"{number:02d}",
+            seeds=(run.config.seed,),
+        )
+        for number, path in enumerate(new, len(known) + 1)
+    ]
+    return (*planned, *found)
 
 
-def _networks(search: Search, folder: Path, plan: dict[str, Any]) -> list[Alone]:
+def _trainings(run: SearchRun, plan: ValidationPlan) -> list[StandaloneTraining]:
     found = []
-    for entry in plan["networks"]:
-        place = folder / str(entry["name"])
+    for network in plan.networks:
+        run.read_path(network.path, _plan_file(run))
+        folder = run.folder / "validate" / network.name
+        (seed,) = network.seeds
         found.append(
-            search.alone(
-                f"network {entry['name']}",
-                search.read_path(entry["path"], folder / "plan.json"),
-                search.config.seed,
-                folder=place,
-                result=place / "result.json",
-                changes=search.config.validate,
+            StandaloneTraining(
+                run,
+                network,
+                f"network {network.name}",
+                seed,
+                folder=folder,
+                result=folder / "result.json",
+                pretrain_folder=folder / "pretrain",
+                pretrain_seed=seed,
+                changes=run.config.validate,
             )
         )
     return found
 
 
 def _summary(
-    plan: dict[str, Any], networks: Sequence[Alone], ways: Sequence[Way]
-) -> dict[str, Any]:
-    rows = []
-    for entry, network in zip(plan["networks"], networks, strict=True):
-        scores = {way: read_json(network.folder / f"score_{way}.json")["score"] for way in ways}
-        result = read_json(network.result)
-        rows.append({**result, **entry, "score": scores[ways[0]], "scores": scores})
-    rankings = {way: _ranking(rows, way) for way in ways}
-    first = rankings[ways[0]]
-    return {
-        "way": ways[0],
-        **first,
-        "confidence": 0.95,
-        "resamples": RESAMPLES,
-        "seed": plan["seed"],
-        "count": len(rows),
-        "rankings": rankings,
-        "networks": rows,
-    }
+    plan: ValidationPlan, trainings: Sequence[StandaloneTraining], names: Sequence[BudgetName]
+) -> Validation:
+    networks = []
+    for planned, training in zip(plan.networks, trainings, strict=True):
+        scores: dict[str, float | None] = {
+            name: read_record(SupernetScore, _score_file(training, name)).score for name in names
+        }
+        result = replace(read_record(StandaloneResult, training.result), name=planned.name)
+        networks.append(ValidatedNetwork(**vars(result), scores=scores))
+    return Validation(
+        seed=plan.seed,
+        confidence=CONFIDENCE,
+        resamples=RESAMPLES,
+        rankings={name: rank(networks, name) for name in names},
+        networks=tuple(networks),
+    )
 
 
-def _ranking(rows: Sequence[dict[str, Any]], way: Way) -> dict[str, Any]:
-    """τ over the networks that have both scores; None where it is not defined."""
+def rank(networks: Sequence[ValidatedNetwork], name: BudgetName) -> Ranking:
+    """τ over the networks that have both scores; None where it is not defined.
+
+    Args:
+        name: of the scoring budget.
+    """
     pairs = [
-        (row["scores"][way], row["AP"])
-        for row in rows
-        if row["scores"][way] is not None and row["AP"] is not None
+        (score, one.AP)
+        for one in networks
+        if (score := one.scores[name]) is not None and one.AP is not None
     ]
     scores, real = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
     try:
-        tau: float | None = kendall_tau(scores, real)
-        interval = list(tau_interval(scores, real, resamples=RESAMPLES))
+        tau = kendall_tau(scores, real)
+        interval = tau_interval(scores, real, resamples=RESAMPLES, confidence=CONFIDENCE)
     except ValueError as error:
-        return {"tau": None, "interval": None, "compared": len(pairs), "undefined": str(error)}
-    return {"tau": tau, "interval": interval, "compared": len(pairs)}
+        return Ranking(tau=None, interval=None, compared=len(pairs), undefined=str(error))
+    return Ranking(tau=tau, interval=interval, compared=len(pairs))

@@ -15,7 +15,7 @@ from detnet.errors import InputError
 from detnet.search.methods.method import Method, Scored
 from detnet.search.study.records import (
     RETRIES,
-    Record,
+    CandidateRecord,
     Slot,
     failure,
     is_open,
@@ -41,7 +41,7 @@ class Generations:
         constraints: tells their costs.
         retries: how often a candidate that failed is tried again; the first worker's number holds
             for the whole search.
-        watch: called with "generation" and "note" events.
+        on_event: called with "generation" and "note" events.
     """
 
     def __init__(
@@ -51,10 +51,10 @@ class Generations:
         constraints: "Constraints",
         *,
         retries: int,
-        watch: Callable[[dict[str, Any]], None],
+        on_event: Callable[[dict[str, Any]], None],
     ) -> None:
         self._study, self._method, self._legality = study, method, constraints
-        self._watch = watch
+        self._on_event = on_event
         self._plans: dict[int, Plan] = {}
         self._announced = -1
         self._best_before: dict[int, float | None] = {}
@@ -86,7 +86,7 @@ class Generations:
         self._announce(index, plan)
         return False
 
-    def records(self, index: int) -> list[Record]:
+    def records(self, index: int) -> list[CandidateRecord]:
         """What was known of one generation's candidates when `advance` last looked."""
         slots = sorted(slot for slot in self._slots if slot[0] == index)
         return [make_record(self._slots[slot], self.retries) for slot in slots]
@@ -180,7 +180,7 @@ class Generations:
         self._study.add_trial(trial)
         if before and failure(before[-1]) is not None:
             text = f"candidate {slot} of generation {index} is tried again: {failure(before[-1])}"
-            self._watch({"event": "note", "text": text})
+            self._on_event({"event": "note", "text": text})
 
     def _require_a_value(self, candidates: Sequence[list[FrozenTrial]]) -> None:
         if candidates and all(one[-1].state != TrialState.COMPLETE for one in candidates):
@@ -193,7 +193,7 @@ class Generations:
     def _announce(self, index: int, plan: Plan) -> None:
         if index > self._announced:
             self._announced = index
-            self._watch(
+            self._on_event(
                 {
                     "event": "generation",
                     "generation": index,
@@ -203,5 +203,5 @@ class Generations:
             )
 
 
-def _best(records: Iterable[Record]) -> float | None:
+def _best(records: Iterable[CandidateRecord]) -> float | None:
     return max((one.values[0] for one in records if one.values is not None), default=None)

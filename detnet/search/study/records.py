@@ -4,6 +4,7 @@ A candidate that failed, was handed back or lost its worker is tried again as a 
 with a new number, so a candidate's identity is (generation, slot) and not a trial's number.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -31,7 +32,7 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Record:
+class CandidateRecord:
     """What is known of one candidate.
 
     Args:
@@ -55,8 +56,15 @@ class Record:
     error: str | None
     attempts: int
 
+    @property
+    def score(self) -> float | None:
+        """The first value, higher is better; None before it is done, and for what is no number."""
+        if self.values is None or not math.isfinite(self.values[0]):
+            return None
+        return self.values[0]
 
-def read_candidates(study: optuna.Study) -> list[Record]:
+
+def read_candidates(study: optuna.Study) -> list[CandidateRecord]:
     """Reads all candidates, ordered by generation and slot."""
     retries = int(study.user_attrs.get(RETRIES, 0))
     slots = read_attempts(study)
@@ -79,14 +87,14 @@ def read_attempts(study: optuna.Study) -> dict[Slot, list[FrozenTrial]]:
     }
 
 
-def make_record(attempts: list[FrozenTrial], retries: int) -> Record:
+def make_record(attempts: list[FrozenTrial], retries: int) -> CandidateRecord:
     """Sums up the attempts at one candidate."""
     last = attempts[-1]
     attrs = last.user_attrs
     begun = [trial for trial in attempts if trial.state != TrialState.WAITING]
     failures = [text for text in map(failure, attempts) if text is not None]
     done = last.state == TrialState.COMPLETE
-    return Record(
+    return CandidateRecord(
         generation=attrs["generation"],
         slot=attrs["slot"],
         path=tuple(attrs["path"]),

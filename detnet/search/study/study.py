@@ -13,7 +13,6 @@ from optuna.trial import TrialState
 from sqlalchemy.engine import URL
 
 from detnet.errors import InputError
-from detnet.search.study.records import Candidate, Record, read_candidates
 from detnet.search.study.storage import (
     Lock,
     SearchStorage,
@@ -24,19 +23,12 @@ from detnet.search.study.storage import (
     shown,
 )
 
-__all__ = [
-    "Candidate",
-    "NothingWaiting",
-    "Record",
-    "SearchStudy",
-    "load_study",
-    "objectives_of",
-    "open_study",
-    "read_candidates",
-]
-
 _IDENTITY = "identity"
 _OBJECTIVES = "objectives"
+
+
+class StudyNotBegun(InputError):
+    """There is no study yet."""
 
 
 class NothingWaiting(Exception):
@@ -140,18 +132,19 @@ def load_study(storage: str, name: str = "search") -> SearchStudy:
     """Opens a study that is there, to look at it.
 
     Raises:
-        InputError: there is none, or the storage cannot be reached.
+        StudyNotBegun: there is none.
+        InputError: the storage cannot be reached.
     """
     url = parse_storage(storage)
     if url.drivername == "sqlite" and not Path(str(url.database)).is_file():
-        raise InputError(f"{url.database}: no such file; the search has not begun")
+        raise StudyNotBegun(f"{url.database}: no such file; the search has not begun")
     with _opening(url), Lock(url, name)():
         database = open_storage(url, heartbeat_s=60)
         try:
             return SearchStudy(name, database, url)
         except KeyError as error:
             database.engine.dispose()
-            raise InputError(
+            raise StudyNotBegun(
                 f"storage {shown(url)}: no study {name!r}; the search has not begun"
             ) from error
 

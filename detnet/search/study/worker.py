@@ -14,7 +14,7 @@ from optuna.exceptions import ExperimentalWarning, StorageInternalError, UpdateF
 from detnet.errors import InputError
 from detnet.search.methods.method import Method
 from detnet.search.study.generations import Generations
-from detnet.search.study.records import Candidate, Record
+from detnet.search.study.records import Candidate, CandidateRecord
 from detnet.search.study.storage import quiet, reaching
 from detnet.search.study.study import NothingWaiting, SearchStudy, objectives_of
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 CheckStop = Callable[[], None]
 Score = Callable[[Candidate, CheckStop], Sequence[float]]
-Watch = Callable[[dict[str, Any]], None]
+OnEvent = Callable[[dict[str, Any]], None]
 
 _LONGEST_PAUSE_S = 2.0
 _STOP_EVERY_S = 0.05  # how often a waiting worker looks whether it shall end
@@ -42,7 +42,7 @@ def work(
     constraints: "Constraints",
     retries: int = 2,
     stop: Callable[[], bool],
-    watch: Watch,
+    on_event: OnEvent,
     worker: str,
 ) -> bool:
     """Scores candidates until the search is over, together with any number of other workers.
@@ -61,7 +61,7 @@ def work(
         retries: how often a candidate that failed is tried again before it is left out.
         stop: asked between candidates and within scores; once it says True the candidate goes
             back to the study, and the worker ends.
-        watch: called with each event: "generation", "candidate" and "note".
+        on_event: called with each event: "generation", "candidate" and "note".
         worker: this worker's name, recorded with its candidates.
 
     Returns:
@@ -72,8 +72,8 @@ def work(
         KeyboardInterrupt: and whatever else ends the process, after handing the candidate back.
     """
     with quiet(), reaching(study.url):
-        generations = Generations(study, method, constraints, retries=retries, watch=watch)
-        one = _Worker(study, generations, score, stop=stop, watch=watch, name=worker)
+        generations = Generations(study, method, constraints, retries=retries, on_event=on_event)
+        one = _Worker(study, generations, score, stop=stop, on_event=on_event, name=worker)
         pause, over = _STOP_EVERY_S, generations.advance()
         while not over and not stop():
             if one.take():
@@ -96,11 +96,11 @@ class _Worker:
         score: Score,
         *,
         stop: Callable[[], bool],
-        watch: Watch,
+        on_event: OnEvent,
         name: str,
     ) -> None:
         self._study, self._generations, self._score = study, generations, score
-        self._stop, self._watch, self._name = stop, watch, name
+        self._stop, self._on_event, self._name = stop, on_event, name
         self._objectives = len(objectives_of(study))
         self._candidate: Candidate | None = None
         self._ended_by: BaseException | None = None
@@ -129,13 +129,13 @@ class _Worker:
         if self._ended_by is not None or self._lost:
             what = "was given to another worker meanwhile" if self._lost else "was handed back"
             where = f"candidate {candidate.slot} of generation {candidate.generation}"
-            self._watch({"event": "note", "text": f"{where} {what}"})
+            self._on_event({"event": "note", "text": f"{where} {what}"})
             return
         records = self._generations.records(candidate.generation)
         event = _candidate_event(records[candidate.slot], records)
         event["text"] = self._generations.format_path(candidate.path)
         event["best"] = self._generations.best(candidate.generation)
-        self._watch(event)
+        self._on_event(event)
 
     def _objective(self, trial: optuna.Trial) -> Sequence[float]:
         """Scores a candidate for Optuna; no values means that it failed."""
@@ -173,7 +173,9 @@ class _Worker:
         return numbers
 
 
-def _candidate_event(record: Record, generation: Sequence[Record]) -> dict[str, Any]:
+def _candidate_event(
+    record: CandidateRecord, generation: Sequence[CandidateRecord]
+) -> dict[str, Any]:
     """An attempt's end, as told to a watcher."""
     return {
         "event": "candidate",

@@ -8,7 +8,7 @@ import pytest
 
 from detnet.cli.search import show
 from detnet.errors import InputError
-from tests.report.search.test_assemble import TINY, score_all, write_search
+from tests.report.search.test_networks import TINY, score_all, write_search
 
 
 def parse(*words: str) -> argparse.Namespace:

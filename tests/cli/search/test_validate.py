@@ -11,7 +11,7 @@ import pytest
 
 from detnet.cli import main
 from detnet.data.scenes import write_scenes
-from detnet.search.standalone.sharing import write_json
+from detnet.search.records import StandaloneResult, SupernetScore, write_record
 from tests.search.settings_of_search import make_run
 
 
@@ -36,9 +36,11 @@ def finish(run: Path, *, trained: int = 10) -> None:
     plan = json.loads((run / "validate" / "plan.json").read_text())
     for number, network in enumerate(plan["networks"]):
         folder = run / "validate" / network["name"]
-        write_json(folder / "score_full.json", {"score": number / 50})
+        write_record(folder / "score_full.json", SupernetScore(score=number / 50, seconds=1.0))
         if number < trained:
-            write_json(folder / "result.json", {"AP": (number ^ 1) / 20})
+            costs = {name: network[name] for name in ("path", "macs", "params")}
+            ap = (number ^ 1) / 20
+            write_record(folder / "result.json", StandaloneResult(**costs, name="x", seed=3, AP=ap))
 
 
 def test_mistakes_then_the_table(run: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -57,7 +59,7 @@ def test_mistakes_then_the_table(run: Path, capfd: pytest.CaptureFixture[str]) -
     # Five of 45 pairs are the other way round.
     assert "AP trained alone: 0.78 (" in lines[-1] and "95 % interval, 10 networks" in lines[-1]
     assert main(["search", *validate, "--json"]) == 0
-    assert json.loads(capfd.readouterr().out)["tau"] == pytest.approx(35 / 45)
+    assert json.loads(capfd.readouterr().out)["rankings"]["full"]["tau"] == pytest.approx(35 / 45)
 
 
 def test_baselines_want_a_winner(run: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -64,8 +64,8 @@ def test_one_generation_is_enough() -> None:
 
 
 def test_the_front_is_a_staircase_up_to_the_right() -> None:
-    record = made_search()
-    drawing = front_chart(record, "macs", winner=record.candidates[1])
+    state = made_search()
+    drawing = front_chart(state, "macs")
     line = re.search(r'class="front-line" points="([^"]+)"', drawing)
     assert line
     x, y = zip(*(map(float, point.split(",")) for point in line[1].split()), strict=True)
@@ -73,7 +73,7 @@ def test_the_front_is_a_staircase_up_to_the_right() -> None:
     limit = re.search(r'class="limit" x1="([\d.]+)"', drawing)
     assert limit and float(limit[1]) > max(x[:-1]), "all candidates are within the limit"
     assert "multiply-adds, M" in drawing
-    assert front_chart(record, "latency_ms", winner=None) == ""
+    assert front_chart(state, "latency_ms") == ""
 
 
 def test_pairs_say_what_they_are() -> None:

@@ -3,57 +3,72 @@
 import json
 import re
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from detnet.backbones.base import Backbone
+from detnet.backbones.spaces.space import Gene, Space, Supernet
 from detnet.engine.runs import RunRecord
 from detnet.report.search.page import render, write_search_page
-from detnet.report.search.records import (
-    CandidateRow,
-    GeneRow,
-    KnownNetwork,
-    PhaseRow,
-    SearchRecord,
+from detnet.report.search.summary import Phase, SearchState
+from tests.report.search.test_summary import (
+    a_thousand,
+    candidate,
+    made_search,
+    published,
+    searching,
+    some,
 )
-from detnet.report.search.summary import summarise
-from tests.report.search.test_summary import a_thousand, candidate, made_search, some
 from tests.report.test_page import Checker
 
 
-def made_page(record: SearchRecord) -> tuple[str, Checker]:
-    content = render(record, summarise(record))
+def made_page(state: SearchState) -> tuple[str, Checker]:
+    content = render(state)
     return content, Checker(content)
 
 
-def full_search(**more: Any) -> SearchRecord:
+def full_search(**more: Any) -> SearchState:
     """A search that goes on, with all that a page can show."""
     events = [{"event": "step", "iteration": n, "loss": 2.0 / n} for n in range(1, 9)]
-    phase = PhaseRow("Supernet: fine-tuning", "finetune", RunRecord("f", {}, {}, events, []))
-    known = [KnownNetwork("known_<net>", (1, 1, 0, 0, 0, 0), "110 000", {"macs": 288.1e6})]
-    known.append(KnownNetwork("other", (0,) * 6, "000 000"))
-    fields: dict[str, Any] = {"phases": [phase], "known": known, "stage_notes": {"c2": "16 ch"}}
-    return made_search(**{**fields, **more})
+    phase = Phase("Supernet: fine-tuning", "finetune", RunRecord("f", {}, {}, events, []))
+    known = [published("known_<net>", "110000", 288.1e6), published("other", "000000")]
+    return made_search(**{"phases": [phase], "published": known, **more})
 
 
-def detnet_search() -> SearchRecord:
+class StageSpace(Space):
     """A space whose genes differ: a row per stage, a column per question."""
-    genes = [
-        GeneRow(stage, name, choices, choices)
-        for stage in ("c5", "c6")
-        for name, choices in (("depth", ("2", "3", "4")), ("projection", ("no", "yes")))
-    ][:3]
+
+    @property
+    def genes(self) -> tuple[Gene, ...]:
+        depths, yes = ("2", "3", "4"), ("no", "yes")
+        return (
+            Gene("c5", "depth", depths),
+            Gene("c5", "projection", yes),
+            Gene("c6", "depth", depths),
+        )
+
+    def network(self, path: Sequence[int], **_: Any) -> Backbone:
+        raise NotImplementedError
+
+    def supernet(self, **_: Any) -> Supernet:
+        raise NotImplementedError
+
+    def to_json(self) -> dict[str, Any]:
+        return {"kind": "stages"}
+
+
+def detnet_search() -> SearchState:
     candidates = [
-        CandidateRow(0, n, path, "".join(map(str, path)), "done", 0.2 + n / 100, {"macs": 1e9 + n})
-        for n, path in enumerate([(0, 1, 2), (2, 0, 1)])
+        candidate(0, n, path, 0.2 + n / 100, 1e9 + n) for n, path in enumerate(["012", "201"])
     ]
-    return SearchRecord("deep", {"space": "detnet"}, genes=genes, candidates=candidates)
+    return SearchState(searching(StageSpace()), candidates)
 
 
 def test_everything_is_on_the_page(tmp_path: Path) -> None:
-    record = full_search()
-    page = write_search_page(tmp_path / "search.html", record, summarise(record))
+    page = write_search_page(tmp_path / "search.html", full_search())
     text = Checker(page.read_text(encoding="utf-8")).text
     for words in (
         "Progress",
@@ -119,17 +134,17 @@ def test_genes_of_different_kinds_are_a_table() -> None:
 @pytest.mark.parametrize(
     "record",
     [
-        SearchRecord("empty"),
+        SearchState(searching()),
         made_search([candidate(0, 0, "000000", None, 1e6, state="waiting", seconds=None)]),
         made_search([candidate(0, 0, "000000", None, 1e6, error="NaN")]),
         made_search([candidate(0, 0, "000000", 0.0, 1e6)]),
-        made_search([CandidateRow(0, 0, (0,) * 6, "000 000", "done", 0.5)]),
+        made_search([candidate(0, 0, "000000", 0.5, 0, costs={})]),
     ],
     ids=["nothing", "waiting", "failed", "one", "no costs"],
 )
-def test_little_is_shown_as_little(record: SearchRecord) -> None:
+def test_little_is_shown_as_little(record: SearchState) -> None:
     content, page = made_page(record)
-    assert record.name in page.text
+    assert record.run.name in page.text
     assert ("Best network" in page.text) == bool(record.scored)
     assert content.count('<tr id="c') == len(record.candidates)
 
@@ -137,7 +152,7 @@ def test_little_is_shown_as_little(record: SearchRecord) -> None:
 def test_a_thousand_candidates_are_no_burden(tmp_path: Path) -> None:
     record = full_search(candidates=a_thousand())
     begun = time.process_time()
-    page = write_search_page(tmp_path / "search.html", record, summarise(record))
+    page = write_search_page(tmp_path / "search.html", record)
     assert time.process_time() - begun < 3
     assert page.stat().st_size < 2_000_000
     assert page.read_text(encoding="utf-8").count('<tr id="c') == 1000

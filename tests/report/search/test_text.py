@@ -1,15 +1,24 @@
-"""A search on a terminal."""
+"""A search on a terminal, and as a section of RESULTS.md."""
 
-from detnet.report.search.records import SearchRecord
-from detnet.report.search.summary import summarise
-from detnet.report.search.text import format_search
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from detnet.errors import InputError
+from detnet.report.search.summary import SearchState
+from detnet.report.search.text import format_search, search_section
+from detnet.report.write_results import write_results_page
+from detnet.search.records import Winner, write_record
+from detnet.search.run import SearchRun, is_search
 from tests.report.search.test_page import detnet_search, full_search
-from tests.report.search.test_summary import a_thousand
-from tests.search.standalone.test_text import BASELINES, RANKING
+from tests.report.search.test_summary import a_thousand, searching
+from tests.search.standalone.test_text import BASELINES, VALIDATION
 
 
 def test_the_main_things_are_said() -> None:
-    text = format_search(summarise(full_search()))
+    text = format_search(full_search())
     lines = text.splitlines()
     assert lines[0] == "run: search by evolution, going on"
     assert "3 of 6 candidates scored; 1 failed; 1 running; 1 waiting" in lines[1]
@@ -21,20 +30,77 @@ def test_the_main_things_are_said() -> None:
 
 
 def test_long_lists_are_cut_and_other_spaces_told() -> None:
-    text = format_search(summarise(full_search(candidates=a_thousand())))
+    text = format_search(full_search(candidates=a_thousand()))
     assert len(text.splitlines()) < 70
-    text = format_search(summarise(detnet_search()))
+    text = format_search(detnet_search())
     assert "c5 depth" in text and "4 100 (50)" in text
 
 
 def test_nothing_yet() -> None:
-    text = format_search(summarise(SearchRecord("run")))
-    assert text.startswith("run: search, not begun") and "Best" not in text
+    text = format_search(SearchState(searching()))
+    assert text.startswith("run: search by evolution, not begun") and "Best" not in text
 
 
 def test_networks_trained_alone_are_told_of() -> None:
-    text = format_search(summarise(full_search(validation=RANKING, baselines=BASELINES)))
+    text = format_search(full_search(validation=VALIDATION, baselines=BASELINES))
     lines = text[text.index("Networks trained alone") :].splitlines()
     assert lines[1].startswith("  Kendall's tau between the supernet's score (full scoring)")
     assert any(line.startswith("  the winner less") for line in lines)
-    assert "Networks trained alone" not in format_search(summarise(full_search()))
+    assert "Networks trained alone" not in format_search(full_search())
+
+
+CONFIG = {
+    "space": "detnas_small",
+    "width": 0.5,
+    "method": "evolution",
+    "generations": 6,
+    "population": 20,
+    "detector": "retinanet",
+    "data": "/somewhere/bccd",
+}
+WINNER = Winner(path="21 20", score=0.5432, macs=83_400_000, params=1e6, generation=1, slot=2)
+
+
+@pytest.fixture
+def search(tmp_path: Path) -> Path:
+    run = tmp_path / "cells"
+    run.mkdir()
+    (run / "space.json").write_text("{}")
+    (run / "config.yaml").write_text(yaml.safe_dump(CONFIG))
+    return run
+
+
+def test_a_search_that_has_only_begun(search: Path) -> None:
+    assert is_search(search) and not is_search(search.parent)
+    assert search_section(SearchRun.look(search)) == (
+        "## cells: detnas_small at width 0.5, evolution, 6 generations of 20, retinanet on bccd"
+    )
+
+
+def test_a_whole_one_in_the_page(search: Path, tmp_path: Path) -> None:
+    for name, content in (
+        ("winner.json", WINNER),
+        ("baselines/baselines.json", BASELINES),
+        ("validate/validation.json", VALIDATION),
+    ):
+        write_record(search / name, content)
+    environment = {"command": ["detnet", "search"], "commit": "abc1", "cpu_cores": 2}
+    (search / "environment.json").write_text(json.dumps(environment))
+    page = tmp_path / "RESULTS.md"
+    write_results_page(page, [search], curves=None, compared=[])
+    text = page.read_text()
+    assert "Winner `21 20`, 83.4 M multiply-adds (body), score with shared weights 54.3." in text
+    assert "(full scoring) and AP trained alone: 0.33 (-0.50 to 1.00" in text
+    assert "not defined: all 3 candidates have the score 0." in text
+    assert "| the winner | 288.1 M | 1.85 M | 30.0 32.0 | 31.0 | 18.3 to 43.7 | `0 1` |" in text
+    assert "| cells | `detnet search` | abc1 | torch ?, torchvision ? | 2 cores of ? |" in text
+    assert "/somewhere" not in text
+
+
+def test_damaged_files(search: Path) -> None:
+    (search / "winner.json").write_text('{"path": ')
+    with pytest.raises(InputError, match="winner.json: not JSON, or cut off"):
+        search_section(SearchRun.look(search))
+    (search / "winner.json").write_text("[]")
+    with pytest.raises(InputError, match="winner.json: holds no record, but a list"):
+        search_section(SearchRun.look(search))

@@ -10,14 +10,19 @@ from typing import Any
 import pytest
 
 from detnet.errors import InputError
+from detnet.search.records import StandaloneResult, Winner, write_record
+from detnet.search.run import SearchRun
 from detnet.search.standalone.baselines import baselines
-from detnet.search.standalone.networks import open_search
-from detnet.search.standalone.sharing import write_json
 from detnet.search.standalone.statistics import difference_interval
 from detnet.search.standalone.text import baselines_markdown, format_baselines
 from tests.search.settings_of_search import make_run
 
 WINNER = (1, 2, 0, 1)
+
+
+def write_winner(run: Path, path: str) -> None:
+    winner = Winner(path=path, macs=1, params=1, score=0.5, generation=0, slot=0)
+    write_record(run / "winner.json", winner)
 
 
 class Kill(Exception):
@@ -29,23 +34,23 @@ def quiet(event: dict[str, Any]) -> None:
 
 
 def killing(text: str) -> Callable[[dict[str, Any]], None]:
-    def watch(event: dict[str, Any]) -> None:
+    def on_event(event: dict[str, Any]) -> None:
         if text in event.get("text", event["event"]):
             raise Kill
 
-    return watch
+    return on_event
 
 
 @pytest.fixture
 def run(scored_run: Path, scenes: Path, tmp_path: Path) -> Path:
     run = make_run(tmp_path / "run", scored_run, scenes)
-    write_json(run / "winner.json", {"path": list(WINNER), "score": 0.5})
+    write_winner(run, "1 2 0 1")
     return run
 
 
 def planned(run: Path, **options: Any) -> list[dict[str, Any]]:
     with pytest.raises(Kill):
-        baselines(run, watch=killing("trainings of networks alone"), **options)
+        baselines(run, on_event=killing("trainings of networks alone"), **options)
     plan = json.loads((run / "baselines" / "plan.json").read_text())
     networks: list[dict[str, Any]] = plan["networks"]
     return networks
@@ -53,7 +58,7 @@ def planned(run: Path, **options: Any) -> list[dict[str, Any]]:
 
 def test_the_networks_are_those_to_beat(run: Path) -> None:
     networks = planned(run, within=0.2)
-    search = open_search(run)
+    search = SearchRun.open(run)
     macs = search.costs.macs
     assert [one["kind"] for one in networks] == ["winner", "first", "largest", *["random"] * 5]
     paths = [search.read_path(one["path"], run) for one in networks]
@@ -66,14 +71,14 @@ def test_the_networks_are_those_to_beat(run: Path) -> None:
     assert all(one["macs"] == macs(path) for one, path in zip(networks, paths, strict=True))
 
     with pytest.raises(InputError, match="planned with --seeds 3, not 2"):
-        baselines(run, within=0.2, seeds=2, watch=quiet)
-    write_json(run / "winner.json", {"path": "1 1 1 1"})
+        baselines(run, within=0.2, seeds=2, on_event=quiet)
+    write_winner(run, "1 1 1 1")
     with pytest.raises(InputError, match="planned for the winner 1 2 0 1, but it is 1 1 1 1"):
-        baselines(run, within=0.2, watch=quiet)
+        baselines(run, within=0.2, on_event=quiet)
 
 
 def test_a_network_is_trained_once_though_it_is_two(run: Path) -> None:
-    write_json(run / "winner.json", {"path": "0 0 0 0"})
+    write_winner(run, "0 0 0 0")
     networks = planned(run, random=0)
     assert [one["kind"] for one in networks] == ["winner", "largest"]
     assert networks[0]["notes"] == ["is all shufflenet_3x3, too"]
@@ -81,19 +86,19 @@ def test_a_network_is_trained_once_though_it_is_two(run: Path) -> None:
 
 def test_what_cannot_be_is_said(run: Path) -> None:
     with pytest.raises(InputError, match="widen the limits"):
-        baselines(run, random=200, within=0.01, watch=quiet)
+        baselines(run, random=200, within=0.01, on_event=quiet)
     with pytest.raises(InputError, match="a share between 0 and 1"):
-        baselines(run, within=1.5, watch=quiet)
+        baselines(run, within=1.5, on_event=quiet)
     (run / "winner.json").unlink()
     with pytest.raises(InputError, match="the search has no winner yet"):
-        baselines(run, watch=quiet)
+        baselines(run, on_event=quiet)
     assert not (run / "baselines" / "plan.json").exists()
 
 
 def test_torchrun_is_refused(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(InputError, match="^baselines is not for torchrun: start it by itself once"):
-        baselines(run, watch=quiet)
+        baselines(run, on_event=quiet)
     assert not (run / "baselines" / "plan.json").exists()
 
 
@@ -111,23 +116,25 @@ def test_the_difference_is_told(run: Path) -> None:
         for seed, score in zip(one["seeds"], scores[one["kind"]], strict=True):
             if score is None:
                 continue
-            found = dict.fromkeys(("AP", "AP50", "AP75", "APs", "APm", "APl"), score)
-            found["AP"] += 0.01 * (number - 3) if one["kind"] == "random" else 0
-            write_json(run / "baselines" / folder / f"seed{seed}" / "result.json", found)
-    result = baselines(run, seeds=2, random=3, within=0.2, watch=quiet)
-    assert result == json.loads((run / "baselines" / "baselines.json").read_text())
+            score += 0.01 * (number - 3) if one["kind"] == "random" else 0
+            found = StandaloneResult(
+                path=one["path"], macs=1, params=1, name="x", seed=seed, AP=score, AP50=score
+            )
+            write_record(run / "baselines" / folder / f"seed{seed}" / "result.json", found)
+    result = baselines(run, seeds=2, random=3, within=0.2, on_event=quiet)
+    assert result == SearchRun.open(run).baselines
     assert result is not None
-    rows = {one["name"]: one for one in result["networks"]}
-    values = rows["the winner"]["values"]
+    rows = {one.name: one for one in result.networks}
+    values = rows["the winner"].values
     assert values[0] == 0.6 and 0 <= values[1] <= 1
-    assert rows["the largest"]["AP"] == pytest.approx(0.62)
-    assert rows["random 2"]["interval"] is None
-    random = result["random"]
-    assert random["values"] == pytest.approx([0.5, 0.51, 0.52])
-    first = result["differences"][0]
-    assert first["kind"] == "random"
-    assert first["difference"] == pytest.approx(sum(values) / 2 - 0.51)
-    assert first["interval"] == pytest.approx(difference_interval(values, random["values"]))
+    assert pytest.approx(0.62) == rows["the largest"].AP
+    assert rows["random 2"].interval is None
+    random = result.random_values
+    assert random == pytest.approx([0.5, 0.51, 0.52])
+    first = result.differences[0]
+    assert first.kind == "random"
+    assert first.difference == pytest.approx(sum(values) / 2 - 0.51)
+    assert first.interval == pytest.approx(difference_interval(values, random))
     text = (run / "baselines" / "baselines.md").read_text()
     assert text == baselines_markdown(result)
     assert text.count("\n|") == 8 and "the winner less the random ones" in text
@@ -138,7 +145,7 @@ def test_the_difference_is_told(run: Path) -> None:
 def test_seeds_share_a_pretraining_and_the_winner_its_own(run: Path) -> None:
     """Four networks, the winner's first training being that of the search."""
     options: dict[str, Any] = {"seeds": 2, "random": 1, "within": 0.2, "share_pretraining": True}
-    result = baselines(run, watch=quiet, **options)
+    result = baselines(run, on_event=quiet, **options)
     assert result is not None
     assert (run / "winner" / "train" / "model.safetensors").exists()
     found = sorted(str(path.parent.relative_to(run)) for path in run.glob("**/model.safetensors"))
@@ -160,8 +167,8 @@ def test_seeds_share_a_pretraining_and_the_winner_its_own(run: Path) -> None:
     )
     before = (run / "baselines" / "baselines.json").read_bytes()
     shutil.rmtree(run / "baselines" / "random_1")  # as killed before it
-    again = baselines(run, watch=quiet, **options)
-    assert again is not None and again["random"]["values"] == result["random"]["values"]
+    again = baselines(run, on_event=quiet, **options)
+    assert again is not None and again.random_values == result.random_values
     assert len((run / "baselines" / "baselines.json").read_bytes()) == pytest.approx(
         len(before), rel=0.1
     )

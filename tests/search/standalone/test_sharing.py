@@ -1,26 +1,39 @@
 """Work is shared: nothing is done twice, nothing is left, the dead are replaced."""
 
-import json
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pytest
+from detnet.search.standalone.sharing import Busy, Job, claimed, share
 
-from detnet.errors import InputError
-from detnet.search.standalone.sharing import Busy, Job, claimed, read_json, share, write_json
+
+@dataclass(frozen=True)
+class Piece:
+    """A piece of work that is a function."""
+
+    name: str
+    folder: Path
+    result: Path
+    work: Callable[[], bool]
+
+
+def write_result(path: Path) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("{}")
 
 
 def jobs(folder: Path, log: list[str], count: int = 4) -> list[Job]:
     def work(name: str) -> bool:
         log.append(name)
-        write_json(folder / name / "result.json", {"name": name})
+        write_result(folder / name / "result.json")
         return True
 
     return [
-        Job(name, folder / name, folder / name / "result.json", lambda name=name: work(name))
+        Piece(name, folder / name, folder / name / "result.json", lambda name=name: work(name))
         for name in "abcdefgh"[:count]
     ]
 
@@ -35,9 +48,9 @@ def never() -> bool:
 
 def test_each_job_is_done_once_in_order(tmp_path: Path) -> None:
     log = list[str]()
-    assert share(jobs(tmp_path, log), stop=never, watch=quiet)
+    assert share(jobs(tmp_path, log), stop=never, on_event=quiet)
     assert log == ["a", "b", "c", "d"]
-    assert share(jobs(tmp_path, log), stop=never, watch=quiet)
+    assert share(jobs(tmp_path, log), stop=never, on_event=quiet)
     assert log == ["a", "b", "c", "d"]
 
 
@@ -45,11 +58,11 @@ def test_jobs_that_others_are_at_come_last(tmp_path: Path) -> None:
     log, notes = list[str](), list[str]()
     with claimed(tmp_path / "a") as mine:
         assert mine
-        timer = threading.Timer(0.3, write_json, (tmp_path / "a" / "result.json", {}))
+        timer = threading.Timer(0.3, write_result, (tmp_path / "a" / "result.json",))
         timer.start()
         everything = jobs(tmp_path, log)
-        watch = lambda event: notes.append(event["text"])  # noqa: E731
-        assert share(everything, stop=never, watch=watch, poll_s=0.05)
+        on_event = lambda event: notes.append(event["text"])  # noqa: E731
+        assert share(everything, stop=never, on_event=on_event, poll_s=0.05)
     assert log == ["b", "c", "d"]
     assert notes == ["waiting for other processes: a"]
 
@@ -64,8 +77,8 @@ def test_the_work_of_the_dead_is_taken_over(tmp_path: Path) -> None:
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout is not None and other.stdout.readline() == "mine\n"
         log = list[str]()
-        watch = lambda event: other.kill()  # noqa: E731  once this process waits for it
-        assert share(jobs(tmp_path, log), stop=never, watch=watch, poll_s=0.05)
+        on_event = lambda event: other.kill()  # noqa: E731  once this process waits for it
+        assert share(jobs(tmp_path, log), stop=never, on_event=on_event, poll_s=0.05)
     assert log == ["b", "c", "d", "a"]
 
 
@@ -77,29 +90,17 @@ def test_busy_work_is_tried_again(tmp_path: Path) -> None:
         tries += 1
         if len(log) < 2:
             raise Busy
-        write_json(tmp_path / "first.json", None)
+        write_result(tmp_path / "first.json")
         return True
 
-    first = Job("first", tmp_path / "first", tmp_path / "first.json", work)
-    assert share([first, *jobs(tmp_path, log, 2)], stop=never, watch=quiet)
+    first = Piece("first", tmp_path / "first", tmp_path / "first.json", work)
+    assert share([first, *jobs(tmp_path, log, 2)], stop=never, on_event=quiet)
     assert tries == 3 and log == ["a", "b"]
 
 
 def test_an_interruption_ends_it(tmp_path: Path) -> None:
     log = list[str]()
-    stopped = Job("x", tmp_path / "x", tmp_path / "x.json", lambda: False)
-    assert not share([stopped, *jobs(tmp_path, log)], stop=never, watch=quiet)
-    assert not share(jobs(tmp_path, log), stop=lambda: True, watch=quiet)
+    stopped = Piece("x", tmp_path / "x", tmp_path / "x.json", lambda: False)
+    assert not share([stopped, *jobs(tmp_path, log)], stop=never, on_event=quiet)
+    assert not share(jobs(tmp_path, log), stop=lambda: True, on_event=quiet)
     assert log == []
-
-
-def test_files_are_whole_or_named(tmp_path: Path) -> None:
-    path = tmp_path / "deep" / "a.json"
-    write_json(path, {"AP": 0.5})
-    assert json.loads(path.read_text()) == read_json(path) == {"AP": 0.5}
-    assert [entry.name for entry in path.parent.iterdir()] == ["a.json"]
-    with pytest.raises(InputError, match="no such file"):
-        read_json(tmp_path / "b.json")
-    path.write_text("{")
-    with pytest.raises(InputError, match="a.json"):
-        read_json(path)

@@ -190,7 +190,7 @@ def test_several_objectives_and_the_limits_as_constraints(tmp_path: Path) -> Non
             scoring,
             constraints=constraints,
             stop=lambda: False,
-            watch=lambda event: None,
+            on_event=lambda event: None,
             worker="a",
         )
         assert all(

@@ -12,11 +12,14 @@ from detnet.backbones.shuffle_block import BlockKind
 from detnet.backbones.spaces.shuffle_space import ShuffleSpace, ShuffleStage
 from detnet.backbones.spaces.space import SPACES, Space, read_space
 from detnet.errors import InputError
-from detnet.report.search.assemble import gene_rows, make_search_page, read_search
-from detnet.report.search.views import network_view
+from detnet.report.search.networks import drawn_space, network_view
+from detnet.report.search.page import write_search_page
+from detnet.report.search.summary import read_search, summarise
 from detnet.search.costs.constraints import Constraints, Costs, Limits
 from detnet.search.methods.method import make_method
-from detnet.search.study.study import Candidate, load_study, objectives_of, open_study
+from detnet.search.records import Winner, write_record
+from detnet.search.study.records import Candidate
+from detnet.search.study.study import load_study, objectives_of, open_study
 from detnet.search.study.worker import work
 from tests.report.test_page import Checker
 
@@ -68,6 +71,14 @@ def test_before_the_first_candidate(tmp_path: Path) -> None:
     assert "The search has not begun" in text and "under way (50%)" in text
 
 
+def make_search_page(
+    run: Path, *, output: Path | None = None, storage: str | None = None
+) -> tuple[Path, dict[str, Any]]:
+    """What `detnet search show` makes: the page, and its JSON."""
+    state = read_search(run, storage=storage)
+    return write_search_page(output or run / "search.html", state), summarise(state)
+
+
 def score_all(
     run: Path,
     *,
@@ -96,7 +107,7 @@ def score_all(
             constraints=constraints,
             retries=1,
             stop=lambda: stop_after is not None and len(seen) >= stop_after,
-            watch=lambda event: None,
+            on_event=lambda event: None,
             worker="w1",
         )
 
@@ -118,7 +129,8 @@ def test_while_candidates_are_scored_and_after(tmp_path: Path) -> None:
     done = [one for one in late["candidates"] if one["state"] == "done"]
     assert late["best"]["score"] == max(one["score"] for one in done)
     assert all(one["worker"] == "w1" and one["costs"]["macs"] > 0 for one in done)
-    (run / "winner.json").write_text(json.dumps({"path": done[-1]["path"]}))
+    winner = Winner(path=done[-1]["path"], macs=1, params=1, score=0.1, generation=1, slot=0)
+    write_record(run / "winner.json", winner)
     assert make_search_page(run)[1]["best"]["path"] == done[-1]["path"]
 
 
@@ -149,15 +161,17 @@ def test_studies_that_do_not_fit(tmp_path: Path) -> None:
 
 def test_detnets_space_is_drawn_with_what_it_does_not_leave_open(tmp_path: Path) -> None:
     record = read_search(write_search(tmp_path / "run", SPACES["detnet"]))
-    assert [one.name for one in record.known] == [
+    assert [one.name for one in record.published] == [
         "detnet59",
         "detnet59_noproj",
         "resnet50",
         "resnet50_dilated",
     ]
-    assert set(record.known[0].path) == {0}
-    assert record.fixed["c2"]["width"] == "256" and "depth" not in record.fixed["c2"]
-    drawn = network_view(record, record.known[2].path, beside=record.known[0].path)
+    assert set(record.published[0].indices) == {0}
+    assert record.space.fixed["c2"]["width"] == "256" and "depth" not in record.space.fixed["c2"]
+    drawn = network_view(
+        record.space, record.published[2].indices, beside=record.published[0].indices
+    )
     assert set(drawn["columns"]) == {
         "depth",
         "width",
@@ -180,39 +194,38 @@ def test_a_search_from_scratch_has_no_pre_training(tmp_path: Path) -> None:
 
 
 def test_genes_are_labelled_with_channels_and_stride() -> None:
-    rows = gene_rows(SMALL, 1.0)
+    rows = drawn_space(SMALL, 1.0).genes
     assert rows[0].labels == ("S3", "S5", "S7", "X3")
     assert [row.note for row in rows[:5]] == ["64 /2", "64", "64", "64", "160 /2"]
-    assert gene_rows(SMALL, 0.5)[4].note == "80 /2"
-    doubles = (
+    assert drawn_space(SMALL, 0.5).genes[4].note == "80 /2"
+    kinds = (
         BlockKind("own", (3,), narrow=True),
         BlockKind("other", (3,)),
         BlockKind("wide", (5,)),
     )
-    labels = gene_rows(ShuffleSpace(8, (ShuffleStage("c2", 1, 16),), choices=doubles), 1.0)[
-        0
-    ].labels
+    space = ShuffleSpace(8, (ShuffleStage("c2", 1, 16),), choices=kinds)
+    labels = drawn_space(space, 1.0).genes[0].labels
     assert labels == ("O3·0", "O3·1", "W5")
 
 
 def test_published_networks_are_those_of_the_same_space(tmp_path: Path) -> None:
     record = read_search(write_search(tmp_path / "a"))
-    first = record.known[0]
-    assert (first.name, first.path) == ("detnasnet_300m", DETNASNET_300M)
+    first = record.published[0]
+    assert (first.name, first.indices) == ("detnasnet_300m", DETNASNET_300M)
     assert first.costs["macs"] == pytest.approx(288.1e6, rel=2e-4)
-    assert first.text == "2120 2112 33130031 3132"
+    assert first.path == "2120 2112 33130031 3132"
     other = read_search(write_search(tmp_path / "b", detector="retinanet"))
-    assert other.known[0].name == "detnasnet_300m_retinanet"
-    assert read_search(write_search(tmp_path / "c", TINY)).known == []
+    assert other.published[0].name == "detnasnet_300m_retinanet"
+    assert read_search(write_search(tmp_path / "c", TINY)).published == []
 
 
 def test_the_folder_keeps_its_own_table(tmp_path: Path) -> None:
     run = write_search(tmp_path / "run", TINY, space="/gone/own.yaml")
-    assert len(read_search(run).genes) == 3
+    assert len(read_search(run).space.genes) == 3
     assert read_space(json.loads((run / "space.json").read_text())) == TINY
 
 
-@pytest.mark.parametrize("place", ["winner.json", "validate/validation.json", "space.json"])
+@pytest.mark.parametrize("place", ["winner.json", "validate/validation.json"])
 def test_damaged_files_are_named(tmp_path: Path, place: str) -> None:
     run = write_search(tmp_path / "run")
     path = run / place
@@ -223,7 +236,7 @@ def test_damaged_files_are_named(tmp_path: Path, place: str) -> None:
 
 
 def test_other_folders_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="gone: no such run folder"):
+    with pytest.raises(InputError, match="gone: there is no such run folder"):
         make_search_page(tmp_path / "gone")
     (tmp_path / "config.yaml").write_text("detector: retinanet\n")
     with pytest.raises(InputError, match="holds no search"):

@@ -1,0 +1,234 @@
+"""What a search writes down of its networks: the winner, plans, and what standalone training gave.
+
+Each record stands in one JSON file of the run folder, which `SearchRun` writes and reads.
+"""
+
+import statistics
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from detnet import kinds
+from detnet.files import read_json, write_json
+from detnet.search.standalone.statistics import Interval, mean_interval
+
+Record = TypeVar("Record")
+TrainingBudget = dict[
+    str, dict[str, Any]
+]  # kind of training -> setting -> value, as config.yaml has it
+
+COSTS = ("macs", "params", "latency_ms")
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpaceNetwork:
+    """A network of a space.
+
+    Args:
+        path: as it is written, a digit for each gene.
+        macs: multiply-adds of the body, at the search's width and cost_image_size.
+        params: of the body.
+        latency_ms: of the body; None where the search does not measure it.
+    """
+
+    path: str
+    macs: float
+    params: float
+    latency_ms: float | None = None
+
+    @property
+    def costs(self) -> dict[str, float]:
+        """What is known, by name."""
+        found = {name: getattr(self, name) for name in COSTS}
+        return {name: value for name, value in found.items() if value is not None}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Winner(SpaceNetwork):
+    """The best candidate; its score is that with shared weights."""
+
+    score: float
+    generation: int
+    slot: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedNetwork(SpaceNetwork):
+    """A network to be trained standalone.
+
+    Args:
+        name: by which people know it, unique in its plan.
+        kind: why it is trained: "random", "winner", "first", "smallest" or "largest".
+        seeds: one for each of its trainings.
+        notes: what a person should know of it.
+    """
+
+    name: str
+    kind: str = "random"
+    seeds: tuple[int, ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValidationPlan:
+    """The networks whose ranking tells how well the supernet ranks, drawn before any score."""
+
+    seed: int
+    networks: tuple[PlannedNetwork, ...]
+    budget: TrainingBudget = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaselinesPlan:
+    """The winner first, then what it must beat; chosen before anything is trained."""
+
+    random: int
+    seeds: int
+    within: float
+    share_pretraining: bool
+    networks: tuple[PlannedNetwork, ...]
+    budget: TrainingBudget = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StandaloneScores:
+    """COCO's scores of a network trained standalone; None where it has none."""
+
+    AP: float | None = None
+    AP50: float | None = None
+    AP75: float | None = None
+    APs: float | None = None
+    APm: float | None = None
+    APl: float | None = None
+
+
+SCORES = tuple(StandaloneScores.__dataclass_fields__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StandaloneResult(SpaceNetwork, StandaloneScores):
+    """What one standalone training reached.
+
+    Args:
+        seconds: of pre-training, training and evaluation, by name.
+        error: why it has no scores.
+    """
+
+    name: str
+    seed: int
+    seconds: dict[str, float] = field(default_factory=dict)
+    error: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SupernetScore:
+    """What the supernet says of a network; None where it gave no number."""
+
+    score: float | None
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValidatedNetwork(StandaloneResult):
+    """Adds the supernet's scores, by scoring budget."""
+
+    scores: dict[str, float | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ranking:
+    """How one scoring budget of the supernet ranks networks that were trained standalone.
+
+    Args:
+        tau: Kendall's; None where it is not defined, as `undefined` says.
+        interval: of τ.
+        compared: networks that have both scores.
+    """
+
+    tau: float | None
+    interval: Interval | None
+    compared: int
+    undefined: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Validation:
+    """How well the supernet ranks; `rankings` by scoring budget."""
+
+    seed: int
+    confidence: float
+    resamples: int
+    rankings: dict[str, Ranking]
+    networks: tuple[ValidatedNetwork, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparedNetwork(PlannedNetwork, StandaloneScores):
+    """Adds the means over its trainings.
+
+    Args:
+        values: AP of each training that has one.
+        interval: of their mean.
+    """
+
+    values: tuple[float, ...]
+    interval: Interval | None
+    trainings: tuple[StandaloneResult, ...]
+
+    @property
+    def errors(self) -> list[str]:
+        """Why trainings have no scores."""
+        return [one.error for one in self.trainings if one.error]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """What the winner's mean AP has over another's, with Welch's interval."""
+
+    name: str
+    kind: str
+    difference: float
+    interval: Interval | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Baselines:
+    """The winner, first, and what it must beat, all trained standalone with one budget."""
+
+    seeds: int
+    within: float
+    share_pretraining: bool
+    confidence: float
+    networks: tuple[ComparedNetwork, ...]
+    differences: tuple[Difference, ...]
+
+    @property
+    def random_values(self) -> list[float]:
+        """AP of the random networks, one value each."""
+        return [value for one in self.networks if one.kind == "random" for value in one.values]
+
+    @property
+    def random_mean(self) -> float | None:
+        """Of the random networks."""
+        return statistics.fmean(self.random_values) if self.random_values else None
+
+    @property
+    def random_interval(self) -> Interval | None:
+        """Of the random networks' mean."""
+        return mean_interval(self.random_values, confidence=self.confidence)
+
+
+def write_record(path: Path, record: Any) -> None:
+    """Writes a dataclass as JSON, whole or not at all; several processes may do so at once."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, asdict(record), shared=True)
+
+
+def read_record(kind: type[Record], path: Path) -> Record:
+    """Reads what `write_record` wrote.
+
+    Raises:
+        InputError: it is not there, was cut, or was changed by hand.
+    """
+    return kinds.read_record(kind, read_json(path), str(path))
