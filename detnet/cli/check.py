@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from detnet.text import lay_out
 
 if TYPE_CHECKING:
-    from detnet.coco.columns import Problem
+    from detnet.coco.records import Problem
     from detnet.data.check import Report
 
 _SHOWN = 3  # records of a kind, and

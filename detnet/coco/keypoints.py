@@ -1,4 +1,4 @@
-"""Keypoints: the named points of a category, and where each object has them, in flat arrays."""
+"""Keypoints: the named points of a category, where each object has them, and what can be wrong."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -8,12 +8,21 @@ from typing import Any
 import numpy as np
 
 from detnet.coco.categories import Categories
-from detnet.coco.columns import Floats, all_numbers, is_number, show
+from detnet.coco.records import Bools, Floats, Ints, Records, is_number, plain, show
+from detnet.coco.table import AnnotationTable
 from detnet.errors import InputError
 
 _SIDE = re.compile(r"(?<![a-zA-Z])(left|right)(?![a-zA-Z])", re.IGNORECASE)
 _OTHER = {"left": "right", "right": "left", "Left": "Right", "Right": "Left"}
 _HALF = 0.5  # COCO's keypoints are indices of pixels, whose centres lie half a pixel on
+_LARGEST = 1e9  # of a coordinate; NaN is not within it either
+_UNUSED = "; taken as a box without keypoints"
+
+# Standard deviation of human labelling by keypoint, relative to an object's size, in COCO's order:
+# nose, then left and right of eyes, ears, shoulders, elbows, wrists, hips, knees, ankles.
+_PAIRED = (0.025, 0.035, 0.079, 0.072, 0.062, 0.107, 0.087, 0.089)
+COCO_SIGMAS = (0.026, *(sigma for sigma in _PAIRED for _ in range(2)))
+OTHER_SIGMA = 0.05  # of keypoints that nobody has measured
 
 
 @dataclass(frozen=True)
@@ -117,32 +126,59 @@ def layout_flaw(record: Mapping[str, Any]) -> str:
     return ""
 
 
-def keypoints_flaw(values: Any, count: int) -> tuple[str, str]:
-    """What is wrong with an annotation's keypoints: a code and a sentence, both "" if nothing is.
+def stack_keypoints(given: Sequence[Any], counts: Ints) -> tuple[Floats, Bools]:
+    """Puts the keypoints of records into one array.
 
     Args:
-        values: as in the file.
-        count: how many its category names.
+        given: N lists of x, y and visibility as in the file; None where there are none.
+        counts: (N,) how many keypoints each record's category has.
+
+    Returns:
+        (N, K, 3), K being the largest count, zeros beyond a record's own and where it has none
+        that can be used; (N,) which have none that can be used: not three finite numbers for each.
     """
-    if not isinstance(values, list) or len(values) != 3 * count:
-        seen = f"{len(values)} numbers" if isinstance(values, list) else show(values)
-        return "keypoints-length", (
-            f'"keypoints" must be {3 * count} numbers, x, y and visibility of {count}, found {seen}'
-        )
-    numbers = all_numbers(values)
-    if numbers is None or not np.isfinite(numbers).all():
-        wrong = next(value for value in values if not is_number(value))
-        return "keypoints-length", f'"keypoints" must be finite numbers, found {show(wrong)}'
-    seen_as = numbers[2::3]
-    if not np.isin(seen_as, (0, 1, 2)).all():
-        wrong = seen_as[~np.isin(seen_as, (0, 1, 2))][0]
-        return "keypoints-visibility", (
-            f"visibility of a keypoint must be 0 (not labelled), 1 (hidden) or 2, found {wrong:g}"
-        )
-    return "", ""
+    points = np.zeros((len(given), int(counts.max(initial=0)), 3))
+    lists = [plain(values) for values in given]
+    pairs = zip(lists, (3 * counts).tolist(), strict=True)
+    sound = np.array([_are_numbers(values, length) for values, length in pairs], bool)
+    there = np.array([values is not None for values in lists], bool) & (counts > 0)
+    for count in np.unique(counts[sound & there]).tolist():
+        rows = np.flatnonzero(sound & there & (counts == count))
+        stacked = np.array([lists[row] for row in rows.tolist()], np.float64)
+        points[rows, :count] = stacked.reshape(len(rows), count, 3)
+    return points, there & ~sound
 
 
-def outside_image(points: Floats, sizes: np.ndarray) -> np.ndarray:
+def place_keypoints(
+    given: Sequence[Any], labels: np.ndarray, sizes: np.ndarray, layout: KeypointLayout
+) -> tuple[Floats, int, int]:
+    """Puts the keypoints of annotations where the layout has them.
+
+    Args:
+        given: A lists as in the file; None where there are none.
+        labels: (A,) of the annotations.
+        sizes: (A, 2), width and height of their images.
+
+    Returns:
+        (A, K, 3) float64, x and y as the file has them and visibility, zeros where there is none;
+        how many annotations have keypoints that cannot be used; how many points were left out
+        because they lie outside their image.
+    """
+    counts = np.array([0, *map(len, layout.of_label)])[labels]
+    stacked, unusable = stack_keypoints(given, counts)
+    unusable |= ~np.isin(stacked[..., 2], (0, 1, 2)).all(axis=1)
+    points = np.zeros((len(given), len(layout), 3))
+    for label, own in enumerate(layout.of_label, 1):
+        rows = np.flatnonzero((labels == label) & ~unusable)
+        if own:
+            points[rows[:, None], list(own)] = stacked[rows, : len(own)]
+    outside = outside_image(points, sizes)
+    points[outside] = 0
+    points[points[..., 2] == 0] = 0
+    return points, int(unusable.sum()), int(outside.sum())
+
+
+def outside_image(points: Floats, sizes: np.ndarray) -> Bools:
     """Marks labelled keypoints that lie outside their image.
 
     Args:
@@ -154,43 +190,101 @@ def outside_image(points: Floats, sizes: np.ndarray) -> np.ndarray:
     """
     places = points[..., :2]
     out = (places < -_HALF) | (places > np.asarray(sizes)[:, None, :])
-    marked: np.ndarray = (points[..., 2] > 0) & out.any(axis=2)
+    marked: Bools = (points[..., 2] > 0) & out.any(axis=2)
     return marked
 
 
-def place_keypoints(
-    records: Sequence[Mapping[str, Any]],
-    labels: np.ndarray,
-    sizes: np.ndarray,
-    layout: KeypointLayout,
-) -> tuple[np.ndarray, int, int]:
-    """Puts the keypoints of annotations into one array.
+def keypoint_boxes(points: Floats, own: Ints) -> Floats:
+    """(N, 4) xywh, the boxes around all of an object's points, as pycocotools takes them.
 
     Args:
-        records: A annotations as in the file.
-        labels: (A,) of them.
-        sizes: (A, 2), width and height of their images.
-
-    Returns:
-        (A, K, 3) float64, x and y as the file has them and visibility, zeros where there is none;
-        how many annotations have keypoints that cannot be used; how many points were left out
-        because they lie outside their image.
+        points: (N, K, 3).
+        own: (N,) how many of the K are the object's.
     """
-    points = np.zeros((len(records), len(layout), 3))
-    unusable = 0
-    for label, own in enumerate(layout.of_label, 1):
-        of_it = np.flatnonzero(labels == label).tolist()
-        rows = [row for row in of_it if records[row].get("keypoints")]
-        sound = [row for row in rows if not keypoints_flaw(records[row]["keypoints"], len(own))[0]]
-        if own and sound:
-            values = np.array([records[row]["keypoints"] for row in sound], dtype=np.float64)
-            places = np.array(sound)[:, None], np.array(own)[None]
-            points[places] = values.reshape(len(sound), len(own), 3)
-        unusable += len(rows) - len(sound) if own else 0
-    outside = outside_image(points, sizes)
-    points[outside] = 0
-    points[points[..., 2] == 0] = 0
-    return points, unusable, int(outside.sum())
+    beyond = (np.arange(points.shape[1]) >= own[:, None])[..., None]
+    low = np.where(beyond, np.inf, points[..., :2]).min(axis=1, initial=np.inf)
+    high = np.where(beyond, -np.inf, points[..., :2]).max(axis=1, initial=-np.inf)
+    none = own == 0
+    low[none], high[none] = 0, 0
+    return np.concatenate([low, high - low], axis=1)
+
+
+def default_sigmas(count: int) -> tuple[float, ...]:
+    """COCO's for 17 keypoints, 0.05 each for any other number."""
+    return COCO_SIGMAS if count == len(COCO_SIGMAS) else (OTHER_SIGMA,) * count
+
+
+def check_keypoints(categories: Records, annotations: Records, sizes: Floats) -> None:
+    """Reports keypoints that cannot be used as warnings: they stop no training on boxes.
+
+    Codes: bad-keypoint-names (of a category), keypoints-length, keypoints-visibility,
+    keypoints-unnamed, keypoints-outside, keypoints-number.
+
+    Args:
+        sizes: (rows, 2) width and height of each annotation's image, NaN where not known.
+    """
+    named: dict[Any, int] = {}
+    for index, row in enumerate(categories.rows):
+        flaw = layout_flaw(row)
+        if flaw:
+            categories.report("warning", "bad-keypoint-names", [index], flaw)
+        elif type(row.get("id")) is int:
+            named[row["id"]] = len(row.get("keypoints") or ())
+    # Whole lists of zeros are what some tools write for every class.
+    known = [
+        index
+        for index, row in enumerate(annotations.rows)
+        if row.get("keypoints") and type(row.get("category_id")) is int
+        if row["category_id"] in named  # else the category has been reported
+    ]
+    rows = [annotations.rows[index] for index in known]
+    counts = np.array([named[row["category_id"]] for row in rows], np.int64)
+    points, unusable = stack_keypoints([row["keypoints"] for row in rows], counts)
+    strange = ~np.isin(points[..., 2], (0, 1, 2))
+    outside = outside_image(points, sizes[known])
+    labelled = (points[..., 2] > 0).sum(axis=1).tolist()
+    for at, (index, row) in enumerate(zip(known, rows, strict=True)):
+        values, told = row["keypoints"], row.get("num_keypoints")
+        if counts[at] == 0:
+            if not isinstance(values, list) or any(values):
+                message = "has keypoints, but its category names none; they are not used"
+                annotations.report("warning", "keypoints-unnamed", [index], message)
+        elif unusable[at]:
+            message = _keypoints_flaw(values, int(counts[at])) + _UNUSED
+            annotations.report("warning", "keypoints-length", [index], message)
+        elif strange[at].any():
+            message = (
+                "visibility of a keypoint must be 0 (not labelled), 1 (hidden) or 2, found "
+                f"{points[at, strange[at], 2][0]:g}{_UNUSED}"
+            )
+            annotations.report("warning", "keypoints-visibility", [index], message)
+        else:
+            for x, y, _ in points[at, outside[at]]:
+                edge = " x ".join(f"{side:g}" for side in sizes[index])
+                message = f"keypoint ({x:g}, {y:g}) lies outside its image of {edge}; left out"
+                annotations.report("warning", "keypoints-outside", [index], message)
+            if told is not None and told != labelled[at]:
+                message = f'"num_keypoints" is {show(told)}, but {labelled[at]} are labelled'
+                annotations.report("warning", "keypoints-number", [index], message)
+
+
+def _keypoints_flaw(values: Any, count: int) -> str:
+    """Why an annotation's keypoints cannot be used."""
+    if not isinstance(values, list) or len(values) != 3 * count:
+        seen = f"{len(values)} numbers" if isinstance(values, list) else show(values)
+        return (
+            f'"keypoints" must be {3 * count} numbers, x, y and visibility of {count}, found {seen}'
+        )
+    wrong = next(value for value in values if not is_number(value) or abs(value) > _LARGEST)
+    return f'"keypoints" must be finite numbers up to {_LARGEST:g}, found {show(wrong)}'
+
+
+def _are_numbers(values: Any, length: int) -> bool:
+    if not isinstance(values, list) or len(values) != length:
+        return False
+    if not set(map(type, values)) <= {int, float}:
+        return False
+    return all(abs(value) <= _LARGEST for value in values)
 
 
 def to_pixels(points: np.ndarray) -> np.ndarray:
@@ -205,26 +299,39 @@ def from_pixels(places: np.ndarray) -> np.ndarray:
     return places - _HALF
 
 
-def require_keypoints(raw: Mapping[str, Any], layout: KeypointLayout | None, *, file: str) -> None:
-    """Refuses data without keypoints for a detector that needs them.
+def read_layout(
+    table: AnnotationTable, *, known: KeypointLayout | None = None, known_of: str = "the model"
+) -> KeypointLayout:
+    """Says which keypoints a file has, for a detector that needs them.
+
+    Args:
+        known: what they must be; a file without annotations need not name them.
+        known_of: who has those, for the message.
 
     Raises:
-        InputError: naming the file and the first category.
+        InputError: the file has none, or others.
     """
+    own = KeypointLayout.from_json(table.categories.rows, file=table.file)
+    if own is None and known is not None and not len(table):
+        return known
     remedy = "choose a detector that needs boxes only"
-    categories = sorted(raw["categories"], key=lambda record: int(record["id"]))
-    if layout is None:
+    categories = sorted(table.categories.rows, key=lambda record: int(record["id"]))
+    if own is None:
         names = ", ".join(repr(str(record["name"])) for record in categories[:3])
         more = f" and {len(categories) - 3} more" if len(categories) > 3 else ""
         raise InputError(
-            f'{file}: has no keypoints (category {names}{more} names no "keypoints"); {remedy}'
+            f'{table.file}: has no keypoints (category {names}{more} names no "keypoints"); '
+            f"{remedy}"
         )
-    if raw["annotations"] and not any(record.get("keypoints") for record in raw["annotations"]):
+    if len(table) and not any(table.keypoints):
         named = next(str(record["name"]) for record in categories if record.get("keypoints"))
         raise InputError(
-            f"{file}: has no keypoints (category {named!r} names some, but no annotation has "
-            f"any); {remedy}"
+            f"{table.file}: has no keypoints (category {named!r} names some, but no annotation "
+            f"has any); {remedy}"
         )
+    if known is not None:
+        known.require_same(own, mine=known_of, theirs=table.file)
+    return own
 
 
 def _mirrored(name: str) -> str:

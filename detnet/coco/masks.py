@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from hotcoco import mask as coco_mask
 
-from detnet.coco.columns import Floats, all_numbers, is_number
+from detnet.coco.records import Floats, all_numbers, is_number
 
 MAX_SIDE = 1_000_000  # pixels; whatever claims more is no image, and would fill the memory
 _CHARACTERS_AT_ONCE = 1_000_000

@@ -1,163 +1,274 @@
-"""A JSON list of records read column by column; a bad one is named in one line."""
+"""A list of COCO records read column by column, with a problem for every value that is wrong."""
 
-import contextlib
 import math
-import numbers
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from itertools import chain
-from typing import Any
+from typing import Any, Literal, NoReturn, SupportsInt
 
 import numpy as np
+from numpy.typing import NDArray
 
 from detnet.errors import InputError
+from detnet.text import shorten
 
-_LARGEST = 1e9  # of a coordinate, an area or a score: keeps products finite
+Severity = Literal["error", "warning", "info"]
+SEVERITIES: tuple[Severity, ...] = ("error", "warning", "info")
+
+Bools = NDArray[np.bool_]
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+_INT64_MAX = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong, or worth knowing, about one record of one file.
+
+    Args:
+        severity: training stops on an error, repairs or tolerates a warning; info is only said.
+        code: short name of the kind, the same in every message of that kind.
+        file: the annotation file or image it is about.
+        record: which record of the file, "annotation 12 (image a.jpg)"; empty for the whole file.
+        message: what is wrong with it, one line.
+    """
+
+    severity: Severity
+    code: str
+    file: str
+    record: str
+    message: str
+
+    def __str__(self) -> str:
+        return ": ".join(filter(None, [self.file, self.record, self.message]))
+
+
+@dataclass
+class Problems:
+    """Collects the problems of one file.
+
+    Args:
+        strict: raise the first error instead.
+    """
+
+    file: str
+    strict: bool = False
+    found: list[Problem] = field(default_factory=list)
+
+    def add(self, severity: Severity, code: str, record: str, message: str) -> None:
+        """Keeps a problem.
+
+        Raises:
+            InputError: it is an error, and these are strict.
+        """
+        problem = Problem(severity, code, self.file, record, message)
+        if self.strict and severity == "error":
+            raise InputError(str(problem))
+        self.found.append(problem)
 
 
 class Records:
-    """A list of dicts whose fields are taken out as arrays.
+    """One list of records ("images", "annotations", "categories", "results") read by columns.
 
-    The good case is one array conversion per field; only when it fails are the records looked
-    at one by one, to name the first culprit.
+    Columns come back with an equally long mask of the rows that hold a usable value; whatever
+    does not has been reported by then. Rows are in the file's order. The good case is one array
+    conversion per column; only when it fails are records looked at one by one.
 
     Args:
-        file: for messages, the file the records come from.
-        name: for messages, the list's name in that file.
+        raw: the file's content.
+        key: which list of it.
+        kind: what one record is called in messages.
     """
 
-    def __init__(self, records: list[Any], file: str, name: str) -> None:
-        self.records, self.file, self.name = records, file, name
-        if not set(map(type, records)) <= {dict}:
-            for index, record in enumerate(records):
-                if not isinstance(record, dict):
-                    self.fail(index, f"is {kind_of(record)}, not an object")
+    def __init__(self, raw: dict[str, Any], key: str, kind: str, problems: Problems) -> None:
+        self.key, self.kind, self.problems = key, kind, problems
+        rows = raw.get(key) if isinstance(raw, dict) else None
+        if not isinstance(rows, list):
+            seen = "no list" if rows is None else show(rows)
+            problems.add("error", "missing-field", "", f'"{key}" must be a list, found {seen}')
+            rows = []
+        self.rows: list[dict[str, Any]] = rows
+        self._places: Sequence[int] = range(len(rows))
+        self.image_name: Callable[[int], str] | None = None  # of each annotation
+        if not set(map(type, rows)) <= {dict}:
+            for place, row in enumerate(rows):
+                if not isinstance(row, dict):
+                    message = f"must be an object, found {show(row)}"
+                    problems.add("error", "bad-type", f"{key}[{place}]", message)
+            self._places = [place for place, row in enumerate(rows) if isinstance(row, dict)]
+            self.rows = [rows[place] for place in self._places]
 
     def __len__(self) -> int:
-        return len(self.records)
+        return len(self.rows)
 
-    def fail(self, index: int, problem: str) -> None:
-        """Raises InputError for the record at `index`.
-
-        Raises:
-            InputError: always.
-        """
-        record = self.records[index]
-        known = record.get("id") if isinstance(record, dict) else None
-        identity = f" (id {known})" if known is not None else ""
-        raise InputError(f"{self.file}: {self.name}[{index}]{identity} {problem}")
-
-    def refuse(self, bad: np.ndarray, field: str, problem: str) -> None:
-        """Raises InputError for the first record marked in `bad` (N,)."""
-        if bad.any():
-            index = int(np.argmax(bad))
-            self.fail(index, f"{field} {_shown(self.records[index].get(field))} {problem}")
-
-    def column(self, field: str) -> list[Any]:
-        """The field of every record, which all must have."""
-        try:
-            return [record[field] for record in self.records]
-        except KeyError:
-            missing = np.array([field not in record for record in self.records])
-            self.fail(int(np.argmax(missing)), f"has no {field!r}, which every record here needs")
-            raise
-
-    def integers(self, field: str) -> np.ndarray:
-        """(N,) int64; whole numbers written as 3.0 are taken, true and false are none."""
-        values = self._array(self.column(field), field, (), _is_integer, "a whole number")
-        whole = values.astype(np.int64)
-        self.refuse(np.asarray(whole != values), field, "is not a whole number")
-        return whole
-
-    def numbers(self, field: str, default: np.ndarray | None = None) -> np.ndarray:
-        """(N,) float64, finite; where a record has none or null, `default` (N,) if it is given."""
-        if default is None:
-            values: list[Any] = self.column(field)
+    def name(self, index: int) -> str:
+        """What the record is called in a message: by its id, or by its place where it has none."""
+        row = self.rows[index]
+        number = row.get("id")
+        if number is None or isinstance(number, (dict, list)):
+            label = f"{self.key}[{self._places[index]}]"
         else:
-            values = [record.get(field) for record in self.records]
-            if type(None) in set(map(type, values)):
-                given = default.tolist()
-                values = [g if v is None else v for v, g in zip(values, given, strict=True)]
-        return self._array(values, field, (), _is_number, "a finite number").astype(np.float64)
+            label = f"{self.kind} {number}"
+        hint = row.get("file_name") or row.get("name") if self.kind != "annotation" else None
+        if self.image_name is not None:
+            name = self.image_name(index)
+            hint = f"image {name}" if name else None
+        return f"{label} ({hint})" if isinstance(hint, str) else label
 
-    def flags(self, field: str) -> np.ndarray:
-        """(N,) bool, of 0 and 1 or false and true; false where a record has none or null."""
-        values = [record.get(field) for record in self.records]
-        for index, value in enumerate(values):
-            if value is not None and not _is_flag(value):
-                self.fail(index, f"{field} {_shown(value)} is neither 0 nor 1")
-        return np.array([bool(value) for value in values], bool)
+    def report(
+        self, severity: Severity, code: str, rows: Bools | Sequence[int], message: str
+    ) -> None:
+        """Adds one problem with the same message for each row of a mask or list of indices."""
+        indices = np.flatnonzero(rows) if isinstance(rows, np.ndarray) else rows
+        for index in indices:
+            self.problems.add(severity, code, self.name(int(index)), message)
 
-    def boxes(self, field: str) -> np.ndarray:
-        """(N, 4) float64 xywh, finite, width and height not negative."""
-        kind = "four finite numbers [x, y, width, height]"
-        values = self._array(self.column(field), field, (4,), _is_box, kind).astype(np.float64)
-        self.refuse(np.any(values[:, 2:] < 0, axis=1), field, "has a negative width or height")
-        return values
+    def refuse(self, rows: Any, key: str, message: str) -> None:
+        """Raises InputError for the first row of a mask, naming it and what it holds."""
+        if rows.any():
+            index = int(np.argmax(rows))
+            self.fail(index, f"{key} {_short(self.rows[index].get(key))} {message}")
 
-    def _array(
-        self,
-        values: list[Any],
-        field: str,
-        shape: tuple[int, ...],
-        good: Callable[[Any], bool],
-        kind: str,
-    ) -> np.ndarray:
-        if not values:
-            return np.zeros((0, *shape))
-        with contextlib.suppress(ValueError, TypeError, OverflowError):
-            array = np.asarray(values)
-            if (
-                not _has_booleans(values if not shape else chain.from_iterable(values))
-                and array.shape == (len(values), *shape)
-                and array.dtype.kind in "iuf"
-                and bool((np.abs(array) <= _limit(field)).all())
-            ):
-                return array
-        for index, value in enumerate(values):
-            if not good(value):
-                self.fail(index, f"{field} is {_shown(value)}, not {kind}")
-        # Every value is a number, but too large or of types numpy does not join.
-        for index, value in enumerate(values):
-            if any(abs(part) > _limit(field) for part in (value if shape else [value])):
-                self.fail(index, f"{field} is {_shown(value)}, too large a number")
-        return np.asarray(values, np.int64 if kind == "a whole number" else np.float64)
+    def fail(self, index: int, message: str) -> NoReturn:
+        raise InputError(f"{self.problems.file}: {self.name(index)}: {message}")
+
+    def values(self, key: str, *, missing: str = "missing-field") -> tuple[list[Any], Bools]:
+        """The raw values and which are there; absent and null ones are reported as errors.
+
+        Args:
+            missing: the code to report them by; "" reports nothing.
+        """
+        values = [row.get(key) for row in self.rows]
+        if type(None) not in set(map(type, values)):
+            return values, np.ones(len(values), bool)
+        there = np.fromiter((value is not None for value in values), bool, len(values))
+        if missing:
+            self.report("error", missing, ~there, f'has no "{key}"')
+        return values, there
+
+    def integers(self, key: str) -> tuple[Ints, Bools]:
+        """A column of whole numbers (12.0 counts as 12), 0 where there is none."""
+        values, there = self.values(key)
+        if set(map(type, values)) <= {int}:
+            try:
+                return np.array(values, np.int64), there
+            except OverflowError:
+                pass
+        column = np.zeros(len(values), np.int64)
+        for index in np.flatnonzero(there):
+            value = plain(values[index])
+            if is_number(value) and value == int(value) and abs(value) <= _INT64_MAX:
+                column[index] = int(value)
+            else:
+                there[index] = False
+                self._bad(index, f'"{key}" must be a whole number, found {show(value)}')
+        return column, there
+
+    def numbers(self, key: str, *, missing: str = "missing-field") -> tuple[Floats, Bools]:
+        """A column of finite numbers, NaN where there is none."""
+        values, there = self.values(key, missing=missing)
+        sound = all_numbers(values)
+        if sound is not None and np.isfinite(sound).all():
+            return sound, there
+        column = np.full(len(values), np.nan)
+        for index in np.flatnonzero(there):
+            value = plain(values[index])
+            if is_number(value):
+                column[index] = value
+            else:
+                there[index] = False
+                self._bad(index, f'"{key}" must be a finite number, found {show(value)}')
+        return column, there
+
+    def boxes(self, key: str = "bbox") -> tuple[Floats, Bools]:
+        """A column of (x, y, width, height), shape (rows, 4), NaN where there is none."""
+        values, there = self.values(key)
+        if all(type(value) is list and len(value) == 4 for value in values):
+            sound = all_numbers(list(chain.from_iterable(values)))
+            if sound is not None and np.isfinite(sound).all():
+                return sound.reshape(-1, 4), there
+        column = np.full((len(values), 4), np.nan)
+        for index in np.flatnonzero(there):
+            box = plain(values[index])
+            if isinstance(box, list) and len(box) == 4 and all(map(is_number, box)):
+                column[index] = box
+            else:
+                there[index] = False
+                self._bad(index, f'"{key}" must be 4 finite numbers, found {show(box)}')
+        return column, there
+
+    def strings(self, key: str) -> tuple[list[Any], Bools]:
+        """A column of texts that are not empty."""
+        values, there = self.values(key)
+        for index in np.flatnonzero(there):
+            if not isinstance(values[index], str) or not values[index]:
+                there[index] = False
+                self._bad(index, f'"{key}" must be a text, found {show(values[index])}')
+        return values, there
+
+    def flags(self, key: str) -> Bools:
+        """A column of 1 or true; absent and null ones are 0."""
+        values = [row.get(key) for row in self.rows]
+        kinds = set(map(type, values))
+        if not (kinds <= {int, bool, type(None)} and set(values) <= {0, 1, None}):
+            for index, value in enumerate(values):
+                if value is not None and not (isinstance(value, int | float) and value in (0, 1)):
+                    self._bad(index, f'"{key}" must be 0 or 1, found {show(value)}')
+        return np.array([value == 1 for value in values], bool)
+
+    def unique_ids(self) -> tuple[Ints, Bools]:
+        """The column of ids; one that several records have is reported as an error."""
+        ids, there = self.integers("id")
+        self.report_repeated("error", f"duplicate-{self.kind}-id", ids, there)
+        return ids, there
+
+    def report_repeated(self, severity: Severity, code: str, ids: Ints, there: Bools) -> None:
+        """Reports every record whose id another one has, too."""
+        unique, inverse, counts = np.unique(ids[there], return_inverse=True, return_counts=True)
+        if len(unique) == len(inverse):
+            return
+        rows = np.flatnonzero(there)
+        for index in np.flatnonzero(counts[inverse] > 1):
+            message = f"id {unique[inverse[index]]} is used {counts[inverse[index]]} times"
+            self.problems.add(severity, code, self.name(int(rows[index])), message)
+
+    def _bad(self, index: SupportsInt, message: str) -> None:
+        self.problems.add("error", "bad-type", self.name(int(index)), message)
 
 
-def kind_of(value: Any) -> str:
-    """What a JSON value is, in JSON's words."""
-    if value is None:
-        return "null"
-    names = {dict: "an object", list: "a list", str: "a string", bool: "true or false"}
-    return names.get(type(value), "a number")
+def plain(value: Any) -> Any:
+    """The value as JSON would hold it, where a caller hands in numpy's numbers, or tuples."""
+    if isinstance(value, np.generic | np.ndarray):
+        value = value.tolist()
+    return [*value] if isinstance(value, tuple) else value
 
 
-def _limit(field: str) -> float:
-    return 2.0**62 if field == "id" or field.endswith("_id") else _LARGEST
+def all_numbers(values: list[Any]) -> Floats | None:
+    """The values as an array, or None where one is not a number or too large for one."""
+    if not set(map(type, values)) <= {int, float}:
+        return None
+    try:
+        return np.array(values, np.float64)
+    except OverflowError:
+        return None
 
 
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+def is_number(value: object) -> bool:
+    """Whether it is a finite number that a float can hold; true and false are none."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
 
 
-def _has_booleans(values: Iterable[Any]) -> bool:
-    """Whether one is true or false, which numpy takes for 1 or 0 beside numbers."""
-    return not {bool, np.bool_}.isdisjoint(map(type, values))
+def show(value: object) -> str:
+    """The value as JSON would name it, cut to fit a line."""
+    kinds: dict[type, str] = {str: "the text ", list: "the list ", dict: "the object "}
+    return kinds.get(type(value), "") + _short(value)
 
 
-def _is_flag(value: Any) -> bool:
-    return isinstance(value, bool | int | float) and value in (0, 1)
-
-
-def _is_number(value: Any) -> bool:
-    real = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    return real and (isinstance(value, int) or math.isfinite(value))
-
-
-def _is_integer(value: Any) -> bool:
-    return _is_number(value) and value == int(value)
-
-
-def _is_box(value: Any) -> bool:
-    listed = isinstance(value, list | tuple | np.ndarray)
-    return listed and len(value) == 4 and all(map(_is_number, value))
+def _short(value: object) -> str:
+    return shorten(repr(value), 60)

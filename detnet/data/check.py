@@ -5,11 +5,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from detnet.coco.columns import SEVERITIES, Findings, Problem
+from detnet.coco.records import SEVERITIES, Problem, Problems
+from detnet.coco.table import AnnotationTable
 from detnet.coco.validate import find_problems
-from detnet.data.contents import read_content
 from detnet.data.folders import SPLITS, Split, find_split, find_splits, leads_out, names_start
 from detnet.data.image_files import IMAGE_SUFFIXES, ImageFile, inspect_images
+from detnet.data.reading import read_content
 from detnet.data.statistics import statistics
 from detnet.errors import InputError
 
@@ -114,17 +115,18 @@ def check_splits(
     named: list[_Named] = []
     for split in splits:
         try:
-            raw = read_content(split)
+            table = read_content(split)
         except InputError as error:
             message = str(error).removeprefix(f"{split.annotations}: ")
             code = "unreadable-xml" if split.lists else "unreadable-json"
             problems.append(Problem("error", code, str(split.annotations), "", message))
             continue
-        problems += find_problems(raw, file=str(split.annotations))
-        problems += _outside(raw, split)
-        numbers[split.name] = statistics(raw)
-        categories[str(split.annotations)] = _categories(raw)
-        named += _named_images(raw, split)
+        problems += find_problems(table)
+        problems += _outside(table, split)
+        numbers[split.name] = statistics(table)
+        rows = table.categories.rows
+        categories[table.file] = {str(row.get("id")): row.get("name") for row in rows}
+        named += _named_images(table, split)
     problems += _differing_categories(categories)
     if images:
         files = inspect_images((image.path for image in named), progress=progress)
@@ -143,11 +145,6 @@ def _without_images(data: Path, name: str) -> Split | None:
         return find_split(data, name, images=data)
     except InputError:
         return None
-
-
-def _categories(raw: dict[str, Any]) -> dict[str, Any]:
-    rows = [row for row in raw["categories"] if isinstance(row, dict)]
-    return {str(row.get("id")): row.get("name") for row in rows}
 
 
 def _differing_categories(categories: dict[str, dict[str, Any]]) -> list[Problem]:
@@ -169,17 +166,17 @@ def _differing_categories(categories: dict[str, dict[str, Any]]) -> list[Problem
     return problems
 
 
-def _rows_and_start(raw: dict[str, Any], split: Split) -> tuple[list[dict[str, Any]], Path]:
+def _rows_and_start(table: AnnotationTable, split: Split) -> tuple[list[dict[str, Any]], Path]:
     """The records of images that name a file, and the folder where the names start."""
-    rows = [row for row in raw["images"] if isinstance(row, dict)]
-    rows = [row for row in rows if isinstance(row.get("file_name"), str) and row["file_name"]]
+    _, named = table.file_names
+    rows = [row for row, good in zip(table.images.rows, named.tolist(), strict=True) if good]
     return rows, names_start(split.images, (row["file_name"] for row in rows))
 
 
-def _outside(raw: dict[str, Any], split: Split) -> list[Problem]:
+def _outside(table: AnnotationTable, split: Split) -> list[Problem]:
     """Names of images that lead out of the data set, which are not followed."""
-    rows, folder = _rows_and_start(raw, split)
-    findings = Findings(str(split.annotations))
+    rows, folder = _rows_and_start(table, split)
+    findings = Problems(str(split.annotations))
     for row in rows:
         if leads_out(split, folder, row["file_name"]):
             message = (
@@ -188,11 +185,11 @@ def _outside(raw: dict[str, Any], split: Split) -> list[Problem]:
             )
             record = f"image {row.get('id')} ({row['file_name'][:200]})"
             findings.add("error", "image-outside", record, message)
-    return findings.problems
+    return findings.found
 
 
-def _named_images(raw: dict[str, Any], split: Split) -> list[_Named]:
-    rows, folder = _rows_and_start(raw, split)
+def _named_images(table: AnnotationTable, split: Split) -> list[_Named]:
+    rows, folder = _rows_and_start(table, split)
     named = []
     for row in rows:
         if leads_out(split, folder, row["file_name"]):
@@ -206,7 +203,7 @@ def _named_images(raw: dict[str, Any], split: Split) -> list[_Named]:
 def _image_problems(named: list[_Named], files: dict[Path, ImageFile]) -> list[Problem]:
     problems = []
     for image in named:
-        facts, findings = files[image.path], Findings(str(image.path))
+        facts, findings = files[image.path], Problems(str(image.path))
         if facts.error:
             message = facts.message
             if facts.error == "image-missing":
@@ -216,11 +213,11 @@ def _image_problems(named: list[_Named], files: dict[Path, ImageFile]) -> list[P
             findings.add("warning", "image-damaged", image.record, f"the decoder says: {text}")
         if facts.width:
             _check_size(image, facts, findings)
-        problems += findings.problems
+        problems += findings.found
     return problems
 
 
-def _check_size(image: _Named, facts: ImageFile, findings: Findings) -> None:
+def _check_size(image: _Named, facts: ImageFile, findings: Problems) -> None:
     """Compares the size annotated with the upright image's, and judges the EXIF orientation."""
     annotated, stored = (image.width, image.height), (facts.width, facts.height)
     upright, tag = facts.upright_size, facts.orientation

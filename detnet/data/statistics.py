@@ -5,13 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from detnet.coco.columns import Findings, Floats, Table
-from detnet.coco.masks import MAX_SIDE
+from detnet.coco.table import AnnotationTable
 
 SMALL, LARGE = 32**2, 96**2  # COCO's bounds on an object's area, square pixels
 
 
-def statistics(raw: dict[str, Any]) -> dict[str, Any]:
+def statistics(table: AnnotationTable) -> dict[str, Any]:
     """Counts what the records of a COCO file hold; records that are wrong are left out.
 
     Returns:
@@ -19,33 +18,26 @@ def statistics(raw: dict[str, Any]) -> dict[str, Any]:
         image_sizes {width and height {min, median, max}, most_common}, objects_by_size {small,
         medium, large} by the annotations' areas, per_class {name: {annotations, images}}.
     """
-    unheard = Findings("")
-    images = Table(raw, "images", "image", unheard)
-    annotations = Table(raw, "annotations", "annotation", unheard)
-    categories = Table(raw, "categories", "category", unheard)
-    image_ids = np.unique(images.integers("id")[0])
-    owners = annotations.integers("image_id")[0]
-    owners = owners[np.isin(owners, image_ids)]
+    images = len(np.unique(table.image_ids[0]))
+    owners = table.image_of[table.image_of >= 0]
     per_image = np.unique(owners, return_counts=True)[1]
     return {
-        "images": len(images),
-        "annotations": len(annotations),
-        "images_without_annotations": len(image_ids) - len(per_image),
-        "crowds": sum(1 for row in annotations.rows if row.get("iscrowd") == 1),
+        "images": len(table.images),
+        "annotations": len(table),
+        "images_without_annotations": images - len(per_image),
+        "crowds": int(table.crowd.sum()),
         "boxes_per_image": {
-            "mean": round(float(per_image.sum() / max(len(image_ids), 1)), 2),
+            "mean": round(float(per_image.sum() / max(images, 1)), 2),
             "max": int(per_image.max(initial=0)),
         },
-        "image_sizes": _image_sizes(images),
-        "objects_by_size": _objects_by_size(annotations),
-        "per_class": _per_class(annotations, categories),
+        "image_sizes": _image_sizes(table),
+        "objects_by_size": _objects_by_size(table),
+        "per_class": _per_class(table),
     }
 
 
-def _image_sizes(images: Table) -> dict[str, Any]:
-    sides = [images.numbers(key, missing="")[0] for key in ("width", "height")]
-    known = np.all([(side >= 1) & (side <= MAX_SIDE) for side in sides], axis=0)
-    width, height = (side[known].astype(int) for side in sides)
+def _image_sizes(table: AnnotationTable) -> dict[str, Any]:
+    width, height = table.sizes[~np.isnan(table.sizes).any(axis=1)].astype(int).T
     common = Counter(zip(width.tolist(), height.tolist(), strict=True)).most_common(3)
     return {
         "width": _spread(width),
@@ -64,11 +56,10 @@ def _spread(values: Any) -> dict[str, int] | None:
     }
 
 
-def _objects_by_size(annotations: Table) -> dict[str, int]:
-    boxes = annotations.boxes()[0]
-    areas: Floats = annotations.numbers("area", missing="")[0]
+def _objects_by_size(table: AnnotationTable) -> dict[str, int]:
     with np.errstate(over="ignore"):
-        areas = np.where(np.isnan(areas), boxes[:, 2] * boxes[:, 3], areas)
+        of_boxes = table.boxes[:, 2] * table.boxes[:, 3]
+    areas = np.where(np.isnan(table.areas), of_boxes, table.areas)
     areas = areas[~np.isnan(areas)]
     return {
         "small": int((areas < SMALL).sum()),
@@ -77,15 +68,15 @@ def _objects_by_size(annotations: Table) -> dict[str, int]:
     }
 
 
-def _per_class(annotations: Table, categories: Table) -> dict[str, dict[str, int]]:
-    classes, labelled = annotations.integers("category_id")
-    owners = annotations.integers("image_id")[0]
-    pairs = np.unique(np.stack([classes, owners], axis=1)[labelled], axis=0)
-    boxes = Counter(classes[labelled].tolist())
-    images = Counter(pairs[:, 0].tolist())
-    ids, there = categories.integers("id")
+def _per_class(table: AnnotationTable) -> dict[str, dict[str, int]]:
+    labelled = table.category_of >= 0
+    owners = np.stack([table.category_of, table.image_of], axis=1)[labelled]
+    boxes = np.bincount(owners[:, 0], minlength=len(table.categories)).tolist()
+    pairs = np.unique(owners, axis=0)
+    images = np.bincount(pairs[:, 0], minlength=len(table.categories)).tolist()
+    ids, there = table.category_ids
     return {
-        str(row.get("name", number)): {"annotations": boxes[number], "images": images[number]}
-        for row, number, good in zip(categories.rows, ids.tolist(), there, strict=True)
-        if good
+        str(row.get("name", ids[at])): {"annotations": boxes[at], "images": images[at]}
+        for at, row in enumerate(table.categories.rows)
+        if there[at]
     }

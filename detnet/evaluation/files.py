@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from detnet.coco.ground_truth import Truths
 from detnet.data.folders import Split
 from detnet.errors import InputError
 from detnet.evaluation.coco import Scores
-from detnet.evaluation.ground_truth import Truths
 from detnet.evaluation.metrics import names_of, prefix
 from detnet.evaluation.normalise import read_detections
 from detnet.evaluation.results import write_results

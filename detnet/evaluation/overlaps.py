@@ -9,9 +9,9 @@ from collections.abc import Callable
 import numpy as np
 import pycocotools.mask
 
+from detnet.coco.keypoints import default_sigmas
 from detnet.errors import InputError
 from detnet.evaluation.grid import Grid
-from detnet.evaluation.keypoints import default_sigmas
 from detnet.evaluation.normalise import Detections, Truth
 
 # (truth, detections, rows of P detections, rows of P objects) -> (P,)

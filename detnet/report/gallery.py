@@ -9,10 +9,10 @@ from numpy.typing import ArrayLike
 from PIL import Image
 
 from detnet.coco.annotations import Annotations
+from detnet.coco.ground_truth import Truths
 from detnet.data.images import read_pixels
 from detnet.evaluation.coco import Evaluation
 from detnet.evaluation.diagnosis.outcomes import Outcomes
-from detnet.evaluation.ground_truth import Truths
 from detnet.report.overlays import LOWEST, MOST, MOST_SHAPES, make_mark, make_skeleton
 from detnet.report.pictures import LabelError, Mark, Picture, Skeleton, embed
 

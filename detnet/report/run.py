@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from detnet.coco.annotations import Annotations
+from detnet.coco.ground_truth import Truths
+from detnet.data.reading import load_scored
 from detnet.engine.runs import RunFolder, read_run
 from detnet.errors import InputError
 from detnet.evaluation.coco import evaluate
 from detnet.evaluation.diagnosis.diagnose import diagnose
 from detnet.evaluation.diagnosis.outcomes import find_outcomes
 from detnet.evaluation.files import read_scores
-from detnet.evaluation.ground_truth import Truths, load_scored
 from detnet.files import read_json
 from detnet.report.gallery import Sight, make_label_errors, make_pictures
 from detnet.report.origin import comparisons

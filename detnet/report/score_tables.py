@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from detnet.coco.keypoints import COCO_SIGMAS
 from detnet.evaluation.classification import without_top5
-from detnet.evaluation.keypoints import COCO_SIGMAS
 from detnet.evaluation.metrics import ALL_SIZES, METRICS, metrics_of, names_of, overlap_name
 from detnet.training.published import Published
 

@@ -8,7 +8,7 @@ import numpy as np
 from torch import nn
 
 from detnet.backbones.spaces.space import Space, find_supernet
-from detnet.coco.flat import FlatBytes
+from detnet.coco.annotations import FlatBytes
 from detnet.data.classification.image_folder import ImageFolder
 from detnet.detectors.supernet import take_path
 from detnet.engine.distributed import Process

@@ -7,15 +7,31 @@ import pytest
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
-from detnet.coco.annotations import Annotations, require_images, to_coco_dict
+from detnet.coco.annotations import Annotations, FlatBytes, require_images, to_coco_dict
 from detnet.coco.categories import Categories
-from detnet.coco.flat import FlatBytes
 from detnet.data.folders import Split
 from detnet.data.reading import load_annotations
 from detnet.errors import InputError
 
 WriteData = Callable[..., Split]
 Record = Callable[..., dict[str, Any]]
+
+
+def test_what_went_in_comes_out() -> None:
+    items = [b"", "ä/ö.jpg".encode(), b"", b"b"]
+    flat = FlatBytes.of(items)
+    assert len(flat) == 4
+    assert list(flat) == items
+    assert flat[1].decode() == "ä/ö.jpg"
+    assert flat.nbytes == 10 + 5 * 8
+
+
+def test_no_bytes_and_out_of_range() -> None:
+    flat = FlatBytes.of([])
+    assert len(flat) == 0
+    assert list(flat) == []
+    with pytest.raises(IndexError, match="index 0"):
+        flat[0]
 
 
 def test_as_large_as_coco_it_stays_under_100_megabytes() -> None:

@@ -1,7 +1,6 @@
 """Keypoints from files to tensors: names, left and right, mirrors, scales, and what is unusable."""
 
 import copy
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import pytest
 import torch
 
 from detnet.coco.keypoints import KeypointLayout
+from detnet.coco.table import AnnotationTable, read_table
 from detnet.coco.validate import find_problems
 from detnet.data.folders import Split, find_split
 from detnet.data.loaders import DetectionDataset
@@ -157,7 +157,7 @@ def test_check_finds_each_kind() -> None:
         "annotations": [{"id": i, **box, **good} for i in range(1, 13)],
         "categories": [PERSON],
     }
-    assert not [p for p in find_problems(raw, file="x") if p.severity != "info"]
+    assert not [p for p in find_problems(AnnotationTable(raw, "x")) if p.severity != "info"]
     changes: dict[str, dict[str, Any]] = {
         "keypoints-length": {"keypoints": [20, 10, 2]},
         "keypoints-visibility": {"keypoints": [20, 10, 2, 30, 20, 5, 0, 0, 0]},
@@ -167,13 +167,13 @@ def test_check_finds_each_kind() -> None:
     for code, change in changes.items():
         bad = copy.deepcopy(raw)
         bad["annotations"][4] |= change
-        (problem,) = [p for p in find_problems(bad, file="x") if p.severity != "info"]
+        (problem,) = [p for p in find_problems(AnnotationTable(bad, "x")) if p.severity != "info"]
         assert (problem.severity, problem.code) == ("warning", code)
         assert problem.record == "annotation 5 (image a.jpg)" and "\n" not in problem.message
     bad = copy.deepcopy(raw)
     bad["categories"].append({"id": 5, "name": "ball"})
     bad["annotations"][4] |= {"category_id": 5}
-    codes = [p.code for p in find_problems(bad, file="x") if p.severity != "info"]
+    codes = [p.code for p in find_problems(AnnotationTable(bad, "x")) if p.severity != "info"]
     assert codes == ["keypoints-unnamed"]
 
 
@@ -194,7 +194,7 @@ def test_bad_names_are_refused_where_keypoints_are_asked_for(
     with pytest.raises(InputError, match=message) as caught:
         load_annotations(split, keypoints=True)
     assert "category 4 (person)" in str(caught.value) and "\n" not in str(caught.value)
-    codes = [p.code for p in find_problems(json.loads(split.annotations.read_bytes()), file="x")]
+    codes = [p.code for p in find_problems(read_table(split.annotations))]
     assert "bad-keypoint-names" in codes
     load_annotations(split)  # boxes are not concerned
 
@@ -239,7 +239,7 @@ def test_scenes_have_their_corners(tmp_path: Path) -> None:
     name = "train/train_00003.jpg"
     assert (tmp_path / "with" / name).read_bytes() == (tmp_path / "without" / name).read_bytes()
     split = find_split(tmp_path / "with", "train")
-    problems = find_problems(json.loads(split.annotations.read_bytes()), file="x")
+    problems = find_problems(read_table(split.annotations))
     assert not [p for p in problems if "keypoint" in p.code]
     annotations, repairs = load_annotations(split, keypoints=True)
     assert not repairs and annotations.keypoints is not None

@@ -98,7 +98,7 @@ def test_a_cut_annotation_file_is_a_problem(data: Path) -> None:
     path.write_text(path.read_text()[:-20])
     severity, code, file, _, message = only_problem(check(data))
     assert (severity, code, file) == ("error", "unreadable-json", str(path))
-    assert message.startswith("the JSON is cut off at line 1")
+    assert message.startswith("not JSON, or cut off: ")
     assert list(check(data).statistics["splits"]) == ["train"]
 
 

@@ -10,7 +10,7 @@ import pytest
 from detnet.coco.categories import Categories
 from detnet.coco.masks import decode_masks, encode_pixels
 from detnet.data.folders import Split, find_splits
-from detnet.data.reading import load_annotations
+from detnet.data.reading import load_annotations, read_sound
 from detnet.errors import InputError
 
 DATA = Path(os.environ.get("DETNET_DATA", Path(__file__).parents[3] / "shared" / "data"))
@@ -192,6 +192,40 @@ def test_names_that_repeat_the_folder(write_data: WriteData, record: Record) -> 
     content["images"][0]["file_name"] = "images/000.png"
     split.annotations.write_text(json.dumps(content))
     assert load_annotations(split)[0].image_path(0).is_file()
+
+
+@pytest.mark.parametrize(
+    ("place", "named"),
+    [
+        ("annotations/instances_val.json", ""),
+        ("val/_annotations.coco.json", ""),
+        ("boxes.json", "/boxes.json"),
+    ],
+)
+def test_the_first_error_is_named_and_how_to_see_all(
+    tmp_path: Path, record: Record, place: str, named: str
+) -> None:
+    path = tmp_path / place
+    path.parent.mkdir(exist_ok=True)
+    raw = {
+        "images": [{"id": 1, "file_name": "a.jpg", "width": 60, "height": 40}],
+        "annotations": [record(1, -99, [1, 2, 0, 5]), record(2, -99, [1, 2, 9, 5])],
+        "categories": [{"id": 1, "name": "cat"}],
+    }
+    split = Split("val", path, tmp_path)
+    path.write_text(json.dumps(raw))  # a warning passes
+    assert len(read_sound(split)) == 2
+    raw["annotations"][0]["category_id"] = 4
+    path.write_text(json.dumps(raw))
+    with pytest.raises(InputError) as caught:
+        read_sound(split)
+    message = str(caught.value)
+    assert message.startswith(f"{path}: annotation ") and "has category 4" in message
+    assert message.endswith(f"(run `detnet check {tmp_path}{named}`)")
+    raw["annotations"][1]["category_id"] = 5
+    path.write_text(json.dumps(raw))
+    with pytest.raises(InputError, match=r"\(\+1 more: run `detnet check "):
+        read_sound(split)
 
 
 @pytest.mark.skipif(not (DATA / "coco-masks").is_dir(), reason="DETNET_DATA has no coco-masks/")

@@ -1,10 +1,10 @@
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from detnet.coco.masks import decode_masks
+from detnet.coco.table import read_table
 from detnet.coco.validate import find_problems
 from detnet.data.folders import find_splits
 from detnet.data.images import read_image
@@ -23,8 +23,7 @@ def test_a_data_set_with_nothing_to_complain_of(folder: Path) -> None:
     splits = find_splits(folder)
     assert list(splits) == ["train", "val"]
     for split in splits.values():
-        raw = json.loads(split.annotations.read_text())
-        problems = find_problems(raw, file="x")
+        problems = find_problems(read_table(split.annotations))
         assert [p for p in problems if p.severity != "info"] == []
         annotations, repairs = load_annotations(split, masks=True)
         assert repairs == []

@@ -100,17 +100,17 @@ def test_cases_hold_what_they_promise() -> None:
 
 
 MISTAKES: list[tuple[str, dict[str, Any], str]] = [
-    ("results", {"bbox": [0, 0, float("nan"), 1]}, "bbox is [0, 0, nan, 1], not four finite"),
+    ("results", {"bbox": [0, 0, float("nan"), 1]}, "found the list [0, 0, nan, 1]"),
     ("results", {"bbox": [0, 0, -1, 1]}, "bbox [0, 0, -1, 1] has a negative width"),
-    ("results", {"bbox": ["0", "0", "1", "1"]}, "bbox is ['0', '0', '1', '1'], not four finite"),
-    ("results", {"bbox": "0 0 1 1"}, "bbox is '0 0 1 1', not four finite"),
-    ("results", {"score": float("nan")}, "score is nan, not a finite number"),
+    ("results", {"bbox": ["0", "0", "1", "1"]}, "must be 4 finite numbers, found the list ['0'"),
+    ("results", {"bbox": "0 0 1 1"}, "found the text '0 0 1 1'"),
+    ("results", {"score": float("nan")}, "must be a finite number, found nan"),
     ("results", {"image_id": -5}, "image_id -5 is not among the ground truth's images"),
     ("results", {"category_id": -5}, "category_id -5 is not among the ground truth's categories"),
-    ("annotations", {"bbox": [0, 0, float("nan"), 1]}, "not four finite"),
-    ("annotations", {"area": float("nan")}, "area is nan, not a finite number"),
+    ("annotations", {"bbox": [0, 0, float("nan"), 1]}, "must be 4 finite numbers"),
+    ("annotations", {"area": float("nan")}, "must be a finite number, found nan"),
     ("annotations", {"bbox": [0, 0, 1, -1]}, "has a negative width or height"),
-    ("annotations", {"image_id": -5}, "image_id -5 is not among the ground truth's images"),
+    ("annotations", {"image_id": -5}, "names image -5, which the file does not have"),
 ]
 
 
@@ -124,7 +124,8 @@ def test_mistakes_end_the_same(
     records[2] |= change
     with pytest.raises(InputError) as error:
         evaluate(case.truth, case.results, engine=engine)
-    assert str(error.value).startswith(f"{where}: {where}[2]") and message in str(error.value)
+    name = "results[2]" if where == "results" else f"annotation {records[2]['id']}"
+    assert str(error.value).startswith(f"{where}: {name}") and message in str(error.value)
     assert "\n" not in str(error.value)
 
 

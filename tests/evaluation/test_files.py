@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from detnet.data.folders import find_split
+from detnet.data.reading import load_scored
 from detnet.data.scenes import write_scenes
 from detnet.evaluation.coco import Scores
 from detnet.evaluation.files import (
@@ -16,7 +17,6 @@ from detnet.evaluation.files import (
     write_scores,
     write_submissions,
 )
-from detnet.evaluation.ground_truth import load_scored
 from detnet.evaluation.metrics import names_of
 
 

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from detnet.coco.keypoints import COCO_SIGMAS, default_sigmas
 from detnet.errors import InputError
 from detnet.evaluation.coco import evaluate, score
 from detnet.evaluation.grid import Grid
-from detnet.evaluation.keypoints import COCO_SIGMAS, default_sigmas
 from detnet.evaluation.metrics import names_of
 
 Record = dict[str, Any]

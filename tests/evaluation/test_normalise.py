@@ -20,8 +20,8 @@ def truth() -> dict[str, Any]:
         "images": [{"id": 10**11 + 7, "height": 40, "width": 60}, {"id": 3}],
         "categories": [{"id": 90, "name": "b"}, {"id": 5, "name": "a"}, {"id": 7, "name": "b"}],
         "annotations": [
-            {"id": 0, "image_id": 10**11 + 7, "category_id": 90, "bbox": [1, 2, 3, 4]},
-            {"id": 0, "image_id": 3.0, "category_id": 5, "bbox": [0, 0, 0, 9.5], "area": 2},
+            {"id": 1, "image_id": 10**11 + 7, "category_id": 90, "bbox": [1, 2, 3, 4]},
+            {"id": 2, "image_id": 3.0, "category_id": 5, "bbox": [0, 0, 0, 9.5], "area": 2},
         ],
     }
 
@@ -116,20 +116,20 @@ def not_a_record(records: list[Any]) -> None:
 
 
 COMMON: list[tuple[Callable[[list[Any]], None], int, str]] = [
-    (nan, 1, "bbox is [0, nan, 1, 1], not four finite numbers"),
+    (nan, 1, '"bbox" must be 4 finite numbers, found the list [0, nan, 1, 1]'),
     (endless, 0, "too large a number"),
-    (long_number, 0, "too large a number"),
-    (text, 1, "bbox is [0, '1', 1, 1], not four finite numbers"),
-    (three, 1, "bbox is [0, 1, 1], not four"),
-    (all_three, 0, "bbox is [0, 1, 1], not four"),
+    (long_number, 0, '"bbox" must be 4 finite numbers'),
+    (text, 1, "\"bbox\" must be 4 finite numbers, found the list [0, '1', 1, 1]"),
+    (three, 1, '"bbox" must be 4 finite numbers, found the list [0, 1, 1]'),
+    (all_three, 0, '"bbox" must be 4 finite numbers, found the list [0, 1, 1]'),
     (negative, 1, "bbox [5, 5, -1, 2] has a negative width or height"),
-    (no_box, 1, "has no 'bbox'"),
-    (named_image, 1, "image_id is '3', not a whole number"),
-    (half_image, 1, "image_id 3.5 is not a whole number"),
-    (huge_image, 1, "too large a number"),
-    (other_image, 1, "image_id 4 is not among the ground truth's images"),
-    (other_category, 1, "category_id 91 is not among the ground truth's categories"),
-    (not_a_record, 1, "is a list, not an object"),
+    (no_box, 1, 'has no "bbox"'),
+    (named_image, 1, "\"image_id\" must be a whole number, found the text '3'"),
+    (half_image, 1, '"image_id" must be a whole number, found 3.5'),
+    (huge_image, 1, '"image_id" must be a whole number'),
+    (other_image, 1, ""),
+    (other_category, 1, ""),
+    (not_a_record, 1, "must be an object, found the list [1, 2]"),
 ]
 
 
@@ -149,7 +149,8 @@ def test_bad_record(
     refuse(lambda: read_detections(file, columns), f"{file}: results[{index}]", message)
     spoil(truth["annotations"])
     file.write_text(json.dumps(truth))
-    refuse(lambda: read_truth(file), f"{file}: annotations[{index}]", message)
+    name = f"annotations[{index}]" if spoil is not_a_record else f"annotation {index + 1}"
+    refuse(lambda: read_truth(file), f"{file}: {name}", message)
 
 
 def refuse(read: Callable[[], object], start: str, message: str) -> None:
@@ -162,9 +163,9 @@ def refuse(read: Callable[[], object], start: str, message: str) -> None:
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"score": "high"}, "score is 'high', not a finite number"),
-        ({"score": None}, "score is None, not a finite number"),
-        ({"score": float("inf")}, "score is inf, not a finite number"),
+        ({"score": "high"}, "\"score\" must be a finite number, found the text 'high'"),
+        ({"score": None}, 'has no "score"'),
+        ({"score": float("inf")}, '"score" must be a finite number, found inf'),
     ],
 )
 def test_bad_score(
@@ -177,23 +178,24 @@ def test_bad_score(
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"area": float("nan")}, "area is nan, not a finite number"),
+        ({"area": float("nan")}, '"area" must be a finite number, found nan'),
         ({"area": -1}, "area -1 is negative"),
-        ({"iscrowd": 2}, "iscrowd 2 is neither 0 nor 1"),
-        ({"iscrowd": "no"}, "iscrowd 'no' is neither 0 nor 1"),
-        ({"iscrowd": float("nan")}, "iscrowd nan is neither 0 nor 1"),
-        ({"iscrowd": [1]}, "iscrowd [1] is neither 0 nor 1"),
+        ({"area": 1e10}, "area 10000000000.0 is too large a number"),
+        ({"iscrowd": 2}, '"iscrowd" must be 0 or 1, found 2'),
+        ({"iscrowd": "no"}, "\"iscrowd\" must be 0 or 1, found the text 'no'"),
+        ({"iscrowd": float("nan")}, '"iscrowd" must be 0 or 1, found nan'),
+        ({"iscrowd": [1]}, '"iscrowd" must be 0 or 1, found the list [1]'),
     ],
 )
 def test_bad_annotation(change: dict[str, Any], message: str, truth: dict[str, Any]) -> None:
     truth["annotations"][1] |= change
-    refuse(lambda: read_truth(truth), "annotations: annotations[1] (id 0)", message)
+    refuse(lambda: read_truth(truth), "annotations: annotation 2", message)
 
 
 BOOLEANS = [
-    ({"image_id": True}, "image_id is True, not a whole number"),
-    ({"category_id": True}, "category_id is True, not a whole number"),
-    ({"bbox": [True, 0, 5, 5]}, "bbox is [True, 0, 5, 5], not four finite numbers"),
+    ({"image_id": True}, '"image_id" must be a whole number, found True'),
+    ({"category_id": True}, '"category_id" must be a whole number, found True'),
+    ({"bbox": [True, 0, 5, 5]}, '"bbox" must be 4 finite numbers, found the list [True, 0, 5, 5]'),
 ]
 
 
@@ -214,11 +216,11 @@ def test_true_is_no_number(change: dict[str, Any], message: str, every: bool) ->
         for one in record:
             one |= change
     refuse(lambda: read_detections(results, columns), f"results: results[{at}]", message)
-    refuse(lambda: read_truth(truth), f"annotations: annotations[{at}]", message)
+    refuse(lambda: read_truth(truth), f"annotations: annotation {at + 1}", message)
     refuse(
         lambda: read_detections([{**sound, "score": 1}, {**sound, "score": True}], columns),
         "results: results[1]",
-        "score is True, not a finite number",
+        '"score" must be a finite number, found True',
     )
 
 
@@ -226,7 +228,7 @@ def test_true_is_no_number(change: dict[str, Any], message: str, every: bool) ->
 def test_true_is_no_id(table: str, truth: dict[str, Any]) -> None:
     truth["annotations"] = []
     truth[table][1]["id"] = True
-    refuse(lambda: read_truth(truth), f"annotations: {table}[1]", "id is True, not a whole number")
+    refuse(lambda: read_truth(truth), "annotations: ", '"id" must be a whole number, found True')
 
 
 @pytest.mark.parametrize("others", [None, 0, False])
@@ -251,8 +253,7 @@ def test_ground_truth_that_was_read_already(truth: dict[str, Any]) -> None:
 @pytest.mark.parametrize("table", ["images", "categories"])
 def test_repeated_id(table: str, truth: dict[str, Any]) -> None:
     truth[table].append(dict(truth[table][0]))
-    last = len(truth[table]) - 1
-    refuse(lambda: read_truth(truth), f"annotations: {table}[{last}]", "an earlier record")
+    refuse(lambda: read_truth(truth), "annotations: ", "is used 2 times")
 
 
 @pytest.mark.parametrize(
@@ -260,10 +261,10 @@ def test_repeated_id(table: str, truth: dict[str, Any]) -> None:
     [
         ("[", "not JSON, or cut off"),
         ("hello", "not JSON, or cut off"),
-        ('{"annotations": []}', "an object"),
-        ("3", "a number"),
-        ("null", "null"),
-        ('"x"', "a string"),
+        ('{"annotations": []}', "the object"),
+        ("3", "found 3"),
+        ("null", "found None"),
+        ('"x"', "found the text 'x'"),
     ],
 )
 def test_files_that_are_not_results(
@@ -278,7 +279,7 @@ def test_files_that_are_not_ground_truth(tmp_path: Path) -> None:
     file = tmp_path / "gt.json"
     for content in ("[]", '{"images": [], "annotations": []}', '{"images": 3}', "1"):
         file.write_text(content)
-        refuse(lambda: read_truth(file), f"{file}: not COCO ground truth", "has no list")
+        refuse(lambda: read_truth(file), f"{file}: not in COCO format", "")
     file.write_bytes(b"\xff\xd8\xff\xe0 jpeg")
     refuse(lambda: read_truth(file), f"{file}: ", "not JSON")
     refuse(lambda: read_truth(tmp_path / "no.json"), f"{tmp_path}", "cannot be read")
@@ -312,19 +313,15 @@ def test_bad_mask(mask: Any, truth: dict[str, Any]) -> None:
     results = [good, good | {"segmentation": mask}]
     refuse(
         lambda: read_detections(results, columns, iou_type="segm"),
-        "results: results[1] segmentation",
-        "mask" if not isinstance(mask, dict) or mask["size"][0] > 40 else "",
-    )
-    del results[1]["segmentation"]
-    refuse(
-        lambda: read_detections(results, columns, iou_type="segm"),
-        "results: results[1] has no 'segmentation'",
-        "needs",
+        "results: results[1]: ",
+        'has no "segmentation"' if mask is None else '"segmentation" is no mask: ',
     )
 
 
 def test_masks_need_sizes(truth: dict[str, Any]) -> None:
-    refuse(lambda: read_truth(truth, iou_type="segm"), "annotations: images[1]", "no 'height'")
+    for record in truth["annotations"]:
+        record["segmentation"] = RLE
+    refuse(lambda: read_truth(truth, iou_type="segm"), "annotations: image 3", 'has no "width"')
 
 
 def test_ids_may_be_large_and_negative(results: list[dict[str, Any]]) -> None:

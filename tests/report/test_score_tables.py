@@ -1,6 +1,6 @@
 import pytest
 
-from detnet.evaluation.keypoints import COCO_SIGMAS
+from detnet.coco.keypoints import COCO_SIGMAS
 from detnet.evaluation.metrics import names_of
 from detnet.report.score_tables import Comparison, column_title, score_view, sigmas_in_words
 from detnet.training.published import PUBLISHED

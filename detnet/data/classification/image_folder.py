@@ -14,7 +14,7 @@ from typing import Protocol
 
 import numpy as np
 
-from detnet.coco.flat import FlatBytes
+from detnet.coco.annotations import FlatBytes
 from detnet.data.classification.listing import Listing, listed
 from detnet.data.image_files import IMAGE_SUFFIXES
 from detnet.errors import InputError

@@ -15,7 +15,7 @@ from typing import IO
 
 import numpy as np
 
-from detnet.coco.flat import FlatBytes
+from detnet.coco.annotations import FlatBytes
 from detnet.data.classification.image_folder import ImageFolder, hash_of, index_folder
 from detnet.data.classification.listing import Listing, listed
 from detnet.data.image_files import IMAGE_SUFFIXES

@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from detnet.coco.masks import segmentation_areas
-from detnet.coco.validate import read_sound
+from detnet.coco.table import AnnotationTable
 from detnet.data.folders import Split, find_split, find_splits, names_start, require_inside
 from detnet.data.formats.interchange import (
     LabelledBox,
@@ -20,6 +22,7 @@ from detnet.data.formats.interchange import (
 )
 from detnet.data.formats.voc import read_voc, write_voc
 from detnet.data.formats.yolo import find_yaml, read_yolo, write_yolo
+from detnet.data.reading import read_sound
 from detnet.errors import InputError
 
 FORMATS = ("coco", "voc", "yolo")
@@ -146,13 +149,13 @@ def read_coco(source: Path, *, outside: bool = False) -> PictureSet:
     classes: list[str] = []
     pictures: dict[str, list[Picture]] = {}
     for name, split in splits.items():
-        raw = read_sound(split.annotations)
-        names = {row["id"]: row["name"] for row in raw["categories"]}
-        ordered = [names[number] for number in sorted(names)]
+        table = read_sound(split)
+        names = [row["name"] for row in table.categories.rows]
+        ordered = [names[row] for row in np.argsort(table.category_ids[0], kind="stable")]
         if classes and ordered != classes:
             raise InputError(f"{split.annotations}: categories differ from the other splits'")
         classes = ordered
-        pictures[name] = _pictures(raw, split, names)
+        pictures[name] = _pictures(table, split)
     return PictureSet(classes, pictures)
 
 
@@ -190,28 +193,36 @@ def _entry(box: LabelledBox) -> dict[str, Any]:
     area = box.box[2] * box.box[3]
     if outline := box.polygons or box.rle:
         entry["segmentation"] = outline
-        area = float(segmentation_areas([outline])[0])
+        covered = float(segmentation_areas([outline])[0])
+        area = area if np.isnan(covered) else covered
     return {**entry, "area": plain(max(area, 0.0)), "iscrowd": int(box.crowd)}
 
 
-def _pictures(raw: dict[str, Any], split: Split, names: dict[int, str]) -> list[Picture]:
-    pictures: dict[int, Picture] = {}
-    folder = names_start(split.images, (row["file_name"] for row in raw["images"]))
-    require_inside(split, folder, (row["file_name"] for row in raw["images"]))
-    for row in raw["images"]:
-        path = folder / row["file_name"]
+def _pictures(table: AnnotationTable, split: Split) -> list[Picture]:
+    names, _ = table.file_names
+    folder = names_start(split.images, names)
+    require_inside(split, folder, names)
+    pictures = []
+    for name, (width, height) in zip(names, table.sizes.astype(int).tolist(), strict=True):
+        path = folder / name
         if not path.is_file():
             raise InputError(f"{path}: no such image; {split.annotations} names it")
-        size = int(row["width"]), int(row["height"])
-        pictures[row["id"]] = Picture(path, row["file_name"], *size)
-    for row in raw["annotations"]:
-        outline = row.get("segmentation")
-        box = LabelledBox(
-            names[row["category_id"]],
-            tuple(row["bbox"]),
-            crowd=row.get("iscrowd") == 1,
-            polygons=outline if isinstance(outline, list) and outline else None,
+        pictures.append(Picture(path, name, width, height))
+    columns = zip(
+        table.image_of.tolist(),
+        table.category_of.tolist(),
+        table.boxes.tolist(),
+        table.crowd.tolist(),
+        table.segmentations,
+        strict=True,
+    )
+    for image, category, box, crowd, outline in columns:
+        found = LabelledBox(
+            table.categories.rows[category]["name"],
+            tuple(box),
+            crowd=crowd,
+            polygons=outline if isinstance(outline, list) else None,
             rle=outline if isinstance(outline, dict) else None,
         )
-        pictures[row["image_id"]].boxes.append(box)
-    return list(pictures.values())
+        pictures[image].boxes.append(found)
+    return pictures

@@ -5,14 +5,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from detnet.coco.ground_truth import truth_of_table
 from detnet.coco.keypoints import KeypointLayout
-from detnet.data.contents import read_content
+from detnet.coco.table import AnnotationTable
 from detnet.data.folders import Split, find_split, leads_out, names_start
+from detnet.data.reading import load_scored, read_content
 from detnet.errors import InputError
 from detnet.evaluation.comparison.compare import compare
 from detnet.evaluation.files import DetectorScores, read_scores
-from detnet.evaluation.ground_truth import load_scored
-from detnet.evaluation.normalise import Detections, Truth, fingerprint, read_detections, read_truth
+from detnet.evaluation.normalise import Detections, Truth, fingerprint, read_detections
 from detnet.files import read_json
 
 
@@ -231,19 +232,19 @@ def _split_of_runs(entries: Sequence[_Entry], name: str) -> Split:
 def _read_ground_truth(split: Split, iou_type: str, *, of_runs: bool) -> GroundTruth:
     """The annotation file as runs are scored on it or, for results files alone, as it is."""
     path = split.annotations
-    content = read_content(split) if split.lists else read_json(path)
-    names = _file_names(content)
+    table = read_content(split, unlabelled=True, strict=True)
+    names = _file_names(table)
     folder = names_start(split.images, names.values()) if split.images.is_dir() else None
     if folder is not None:  # no picture is drawn of what lies elsewhere
         names = {i: name for i, name in names.items() if not leads_out(split, folder, name)}
     keypoints = iou_type == "keypoints"
-    categories = content.get("categories", []) if keypoints else []
+    categories = table.categories.rows if keypoints else []
     if of_runs:
         outside = replace(split, outside=True)  # opens no image
         _, _, truths = load_scored(outside, masks=iou_type == "segm", keypoints=keypoints)
         truth = truths.of(iou_type)
     else:
-        truth = read_truth(content if split.lists else path, iou_type=iou_type)
+        truth = truth_of_table(table, iou_type)
     layout = KeypointLayout.from_json(categories, file=str(path))
     return GroundTruth(path, truth, folder, names, layout)
 
@@ -265,13 +266,11 @@ def _made_on(truth: str, iou_type: str, entry: _Entry, split: Split) -> _Evaluat
     raise InputError(f"{entry.place}: {problem}; do `detnet evaluate {entry.place} {where}`")
 
 
-def _file_names(content: Any) -> dict[int, str]:
+def _file_names(table: AnnotationTable) -> dict[int, str]:
     """By image id; those that the file does not tell are left out."""
-    images = content.get("images") if isinstance(content, dict) else None
-    records = [one for one in images or () if isinstance(one, dict)]
     return {
         one["id"]: one["file_name"]
-        for one in records
+        for one in table.images.rows
         if isinstance(one.get("id"), int) and isinstance(one.get("file_name"), str)
     }
 

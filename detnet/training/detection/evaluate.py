@@ -9,9 +9,11 @@ import torch
 
 from detnet.coco.annotations import Annotations
 from detnet.coco.categories import Categories
+from detnet.coco.ground_truth import Truths, trained_on
 from detnet.coco.keypoints import KeypointLayout
 from detnet.data.folders import Split
 from detnet.data.loaders import DetectionDataset, eval_loader
+from detnet.data.reading import load_scored
 from detnet.data.transforms import eval_transform
 from detnet.detectors.base import Detector, info_of
 from detnet.detectors.files import load_model
@@ -21,7 +23,6 @@ from detnet.engine.precision import autocast_to
 from detnet.errors import InputError
 from detnet.evaluation.coco import Scores, evaluate
 from detnet.evaluation.files import DetectorScores, write_scores, write_submissions
-from detnet.evaluation.ground_truth import Truths, load_scored, trained_on
 from detnet.evaluation.normalise import Truth
 from detnet.evaluation.results import to_results
 from detnet.evaluation.voc import score_voc

@@ -6,18 +6,17 @@ from dataclasses import dataclass
 
 from detnet.coco.annotations import Annotations, require_images
 from detnet.coco.categories import Categories
+from detnet.coco.ground_truth import Truths
 from detnet.coco.keypoints import KeypointLayout
 from detnet.data.batches import TrainBatches
-from detnet.data.contents import fingerprint_files
 from detnet.data.folders import Split
 from detnet.data.loaders import DetectionDataset
-from detnet.data.reading import load_annotations
+from detnet.data.reading import fingerprint_files, load_annotations, load_scored
 from detnet.data.transforms import train_transform
 from detnet.detectors import DETECTORS, create
 from detnet.detectors.base import Detector, info_of
 from detnet.engine.distributed import Process
 from detnet.errors import InputError
-from detnet.evaluation.ground_truth import Truths, load_scored
 from detnet.evaluation.normalise import AS_IT_IS
 from detnet.training.detection.config import TrainConfig
 from detnet.training.detection.splits import find_train, find_val

@@ -7,10 +7,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detnet.data.contents import fingerprint_files, read_content
 from detnet.data.folders import Split, find_split, find_splits
 from detnet.data.formats.convert import convert
-from detnet.data.reading import load_annotations, require_images, to_coco_dict
+from detnet.data.reading import (
+    fingerprint_files,
+    load_annotations,
+    read_content,
+    require_images,
+    to_coco_dict,
+)
 from detnet.errors import InputError
 from tests.data.voc_devkit import CAT, DOG, HARD, annotation, write_devkit, write_year
 
@@ -167,10 +172,16 @@ def test_fingerprints_tell_changes_of_any_file(devkit: Path) -> None:
     path = devkit / "VOC2012" / "Annotations" / "2008_000002.xml"
     path.write_text(path.read_text().replace("<xmin>5<", "<xmin>6<"))
     assert fingerprint_files(split) != before
-    assert read_content(split)["annotations"][-1]["bbox"] == [5, 4, 35, 26]
+    assert read_content(split).annotations.rows[-1]["bbox"] == [5, 4, 35, 26]
     coco = devkit / "gt.json"
-    coco.write_text(json.dumps(read_content(split)))
-    assert read_content(Split("train", coco, devkit)) == read_content(split)
+    table = read_content(split)
+    lists = {
+        "images": table.images.rows,
+        "annotations": table.annotations.rows,
+        "categories": table.categories.rows,
+    }
+    coco.write_text(json.dumps(lists))
+    assert read_content(Split("train", coco, devkit)).annotations.rows == table.annotations.rows
     assert len(fingerprint_files(Split("train", coco, devkit))) == 64
 
 

@@ -91,12 +91,12 @@ def test_a_bad_file_is_named(place: Path, tmp_path: Path) -> None:
     for change, message in (
         ({"image_id": 99}, "image_id 99 is not among"),
         ({"category_id": 77}, "category_id 77 is not among"),
-        ({"bbox": [1, 2, float("nan"), 4]}, "four finite numbers"),
+        ({"bbox": [1, 2, float("nan"), 4]}, "4 finite numbers"),
         ({"bbox": [1, 2, -3, 4]}, "negative width"),
-        ({"bbox": "1 2 3 4"}, "four finite numbers"),
+        ({"bbox": "1 2 3 4"}, "4 finite numbers"),
     ):
         bad.write_text(json.dumps([records[0], {**records[1], **change}]))
-        with pytest.raises(InputError, match=rf"bad\.json: results\[1\] .*{message}"):
+        with pytest.raises(InputError, match=rf"bad\.json: results\[1\]: .*{message}"):
             compared(place / "a", bad)
     bad.write_text(json.dumps([{**records[0], "segmentation": None}]))
     with pytest.raises(InputError, match=r"bad\.json: .* no masks .*--iou-type bbox"):

@@ -16,13 +16,15 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from pycocotools.mask import frPyObjects, merge
 
+from detnet.coco.ground_truth import make_truths, trained_on
+from detnet.coco.table import AnnotationTable
 from detnet.data.folders import Split, find_split
+from detnet.data.reading import load_scored
 from detnet.data.scenes import write_scenes
 from detnet.detectors import create
 from detnet.detectors.files import save_model
 from detnet.engine.distributed import Process
 from detnet.evaluation.coco import score
-from detnet.evaluation.ground_truth import load_scored, make_truths, trained_on
 from detnet.evaluation.metrics import names_of
 from detnet.evaluation.normalise import fingerprint
 from detnet.report.run import _load
@@ -155,7 +157,6 @@ def test_a_training_and_its_page_take_it_too(odd: Path, tiny: TrainConfig, tmp_p
     [
         ({"bbox": [5.0, 5.0, 0.0, 9.0]}, "left out 1 without width or height"),
         ({"area": None}, "computed the area of 1"),
-        ({"id": 0}, "replaced the id of 1"),
         ({"segmentation": [[1, 2]]}, "took the box as mask of 1"),
     ],
 )
@@ -165,7 +166,8 @@ def test_only_what_cannot_be_scored_is_repaired(
     split = change(odd, **fields)
     _, _, truths = load_scored(split, masks=True)
     count = len(json.loads(truth_of(odd).read_text())["annotations"])
-    assert truths.bbox.taken == f"repaired in 1 of {count} annotations: {what}"
+    taken = truths.of("segm" if "mask" in what else "bbox").taken
+    assert taken == f"repaired in 1 of {count} annotations: {what}"
     assert truths.bbox.boxes[:, [0, 2]].sum(axis=1).max() == 200  # over the border, as it is
     assert len(truths.bbox.areas) == count - ("bbox" in fields)
 
@@ -189,4 +191,5 @@ def test_a_file_without_annotations_takes_the_keypoints_of_the_model(tmp_path: P
     assert truths.keypoints is not None and truths.keypoints.taken == AS_IT_IS
     assert truths.keypoints.keypoint_counts is not None
     assert truths.keypoints.keypoint_counts.tolist() == [0, 4, 3]
-    assert make_truths(raw, annotations, []).keypoints is not None
+    table = AnnotationTable(raw, "x.json")
+    assert make_truths(table, annotations, []).keypoints is not None

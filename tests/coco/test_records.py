@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from detnet.coco.columns import Findings, Table, is_number, show
+from detnet.coco.records import Problems, Records, is_number, show
 
 
-def table(*rows: object, kind: str = "annotation") -> Table:
-    return Table({"rows": list(rows)}, "rows", kind, Findings("x.json"))
+def table(*rows: object, kind: str = "annotation") -> Records:
+    return Records({"rows": list(rows)}, "rows", kind, Problems("x.json"))
 
 
 def test_columns_of_good_values() -> None:
@@ -16,7 +16,7 @@ def test_columns_of_good_values() -> None:
     assert ids.tolist() == [2**53 + 1, -1]  # beyond a float's precision
     assert there.all()
     assert rows.numbers("area")[0].tolist() == [2.0, 0.5]
-    assert rows.findings.problems == []
+    assert rows.problems.found == []
 
 
 def test_bad_values_are_masked_and_named() -> None:
@@ -24,7 +24,7 @@ def test_bad_values_are_masked_and_named() -> None:
     numbers, there = rows.integers("n")
     assert numbers.tolist() == [1, 0, 0, 0]
     assert there.tolist() == [True, False, False, False]
-    assert [(p.code, p.record) for p in rows.findings.problems] == [
+    assert [(p.code, p.record) for p in rows.problems.found] == [
         ("bad-type", "rows[4]"),
         ("missing-field", "annotation 7"),
         ("bad-type", "annotation 5"),
@@ -51,5 +51,5 @@ def test_is_number_and_show() -> None:
         *[False] * 5,
     ]
     assert show("1") == "the text '1'"
-    assert show([0] * 100).endswith("...")
+    assert show([0] * 100).endswith("…")
     assert len(show([0] * 100)) < 80

@@ -1,0 +1,445 @@
+"""What is to be found: the columns that evaluators score against.
+
+The evaluators do not check: pycocotools takes a NaN box for a perfect match and loses annotation
+id 0. Ids are replaced here by positions in ascending order, so what reaches them is whole, small
+and finite. Annotations are taken as they are in the file, but for those that cannot be scored.
+"""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from detnet.coco.annotations import Annotations
+from detnet.coco.keypoints import stack_keypoints
+from detnet.coco.masks import encode_box, encode_masks, mask_flaw, segmentation_areas
+from detnet.coco.records import Bools, Floats, Ints, Records
+from detnet.coco.table import AnnotationTable, read_table
+from detnet.errors import InputError
+
+# Of each kind of evaluation what it compares: the field of a record, and its name.
+_FIELDS = {
+    "bbox": ("bbox", "boxes"),
+    "segm": ("segmentation", "masks"),
+    "keypoints": ("keypoints", "keypoints"),
+}
+AS_IT_IS = "the file as it is"
+_LARGEST = 1e9  # of a coordinate or an area: keeps products finite
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What is to be found, in the order of the annotations.
+
+    Args:
+        sizes: (I, 2) height and width of each image, in ascending order of image id; zeros where
+            boxes are scored.
+        names: one per category, in ascending order of category id, each different.
+        image_ids, category_ids: ascending; `images` and `categories` are positions in them.
+        boxes: (A, 4) xywh pixels.
+        areas: (A,) pixels, by which sizes are told apart.
+        masks: one COCO segmentation per annotation, None where boxes are scored.
+        keypoints: (A, K, 3) x, y and visibility, where those are scored; zeros beyond the number
+            that an annotation's category has.
+        labelled: (A,) how many of them the file says are labelled; where none is, the annotation
+            counts neither for nor against a result. With `keypoints` alone, as the next.
+        keypoint_counts: (C,) how many each category has.
+        difficult: (A,) what the file marks so beside crowds; VOC's measure leaves it out.
+        taken: in words, whether the file is scored as it is, or what was repaired.
+    """
+
+    sizes: np.ndarray
+    names: tuple[str, ...]
+    image_ids: np.ndarray
+    category_ids: np.ndarray
+    images: np.ndarray
+    categories: np.ndarray
+    boxes: np.ndarray
+    areas: np.ndarray
+    crowd: np.ndarray
+    masks: list[Any] | None
+    keypoints: np.ndarray | None = None
+    labelled: np.ndarray | None = None
+    keypoint_counts: np.ndarray | None = None
+    difficult: np.ndarray | None = None
+    taken: str = AS_IT_IS
+
+
+TruthSource = Path | str | dict[str, Any] | Truth  # ground truth: a file, its content, or read
+
+
+@dataclass(frozen=True)
+class Truths:
+    """What is to be found, for each kind of evaluation that a model has.
+
+    Args:
+        segm, keypoints: None where the annotations were read without.
+    """
+
+    bbox: Truth
+    segm: Truth | None = None
+    keypoints: Truth | None = None
+
+    def of(self, iou_type: str) -> Truth:
+        """That of one kind, which must be there."""
+        truth = {"bbox": self.bbox, "segm": self.segm, "keypoints": self.keypoints}[iou_type]
+        assert truth is not None
+        return truth
+
+
+def read_truth(annotations: TruthSource, *, iou_type: str = "bbox") -> Truth:
+    """Reads and checks COCO ground truth; what was read for this kind already is passed on.
+
+    Areas that are missing are width times height of the box. A file of images and categories
+    alone, as COCO gives out for its test images, is ground truth without annotations.
+
+    Raises:
+        InputError: the file or a record cannot be scored; the message names it.
+        ValueError: it was read for another kind.
+    """
+    if isinstance(annotations, Truth):
+        return _of_kind(annotations, iou_type)
+    if isinstance(annotations, dict):
+        raw = {"annotations": [], **annotations}
+        table = AnnotationTable(raw, "annotations", strict=True)
+    else:
+        table = read_table(Path(annotations), unlabelled=True, strict=True)
+    return truth_of_table(table, iou_type)
+
+
+def make_truths(table: AnnotationTable, annotations: Annotations, repairs: list[str]) -> Truths:
+    """The ground truth of a sound file: as it is, but for annotations that cannot be scored.
+
+    Boxes without width or height, which nothing can be found to fit, are left out; an area that is
+    missing or negative is computed, of the mask where there is one, else of the box; an object
+    without a usable mask gets its box, one with keypoints of another number than its category's
+    none. Boxes that reach beyond their image stay, and so do areas that are not width times height.
+    Where even that cannot be scored, a box that reaches too far for an evaluator for instance, it
+    is the annotations as they are trained on.
+
+    Args:
+        annotations: what was made of the table; with masks or keypoints, if these are scored, too.
+        repairs: what was repaired in making them.
+    """
+    if not len(table):  # categories may lack the names of keypoints, which the model has
+        return _each_kind(annotations, lambda iou_type: truth_of_annotations(annotations, iou_type))
+    try:
+        return _each_kind(annotations, lambda kind: truth_of_table(table, kind, mend=True))
+    except InputError:
+        return trained_on(annotations, repairs)
+
+
+def trained_on(annotations: Annotations, repairs: list[str] | None = None) -> Truths:
+    """The annotations as they are trained on: boxes clipped to their image, and the like.
+
+    Args:
+        repairs: what `repair` says that it has repaired.
+    """
+    what = f", repaired: {'; '.join(repairs)}" if repairs else ""
+    taken = f"as it is trained on{what}"
+    return _each_kind(
+        annotations, lambda kind: replace(truth_of_annotations(annotations, kind), taken=taken)
+    )
+
+
+def truth_of_table(table: AnnotationTable, iou_type: str, *, mend: bool = False) -> Truth:
+    """Takes what one kind of evaluation needs of a file.
+
+    Args:
+        mend: change what cannot be scored, see `make_truths`, instead of refusing it.
+
+    Raises:
+        InputError: an annotation cannot be scored; the message names it.
+    """
+    records = table.annotations
+    image_order, image_rank = _order(table.image_ids[0])
+    category_order, category_rank = _order(table.category_ids[0])
+    images, categories = table.image_of, table.category_of
+    require_field(records, iou_type)
+    work, masks, more = _Scored(table, mend), None, dict[str, Any]()
+    sizes = np.zeros((len(table.images), 2), np.int64)
+    if iou_type == "segm":
+        sizes = table.sizes.astype(np.int64)[:, ::-1]
+        masks = work.masks(sizes[images])
+    if iou_type == "keypoints":
+        counts = _keypoint_counts(table)
+        points, labelled = work.keypoints(counts[categories])
+        more = {
+            "keypoints": points[work.rows],
+            "labelled": labelled[work.rows],
+            "keypoint_counts": counts[category_order],
+        }
+    rows = work.rows
+    ids = table.category_ids[0][category_order]
+    given = [table.categories.rows[row].get("name", row) for row in category_order.tolist()]
+    return Truth(
+        sizes=sizes[image_order],
+        names=_distinct(given, ids),
+        image_ids=table.image_ids[0][image_order],
+        category_ids=ids,
+        images=image_rank[images[rows]],
+        categories=category_rank[categories[rows]],
+        boxes=table.boxes[rows],
+        areas=work.areas[rows],
+        crowd=table.crowd[rows],
+        masks=None if masks is None else [masks[row] for row in rows.tolist()],
+        difficult=_difficult(records)[rows],
+        taken=work.taken(),
+        **more,
+    )
+
+
+class _Scored:
+    """Which annotations are scored, and with which changes."""
+
+    def __init__(self, table: AnnotationTable, mend: bool) -> None:
+        self.table, self.mend = table, mend
+        self.touched = np.zeros(len(table), bool)
+        self.texts: list[str] = []
+        records, boxes = table.annotations, table.boxes
+        records.refuse((np.abs(boxes) > _LARGEST).any(axis=1), "bbox", "is too large a number")
+        flat: Bools = np.any(boxes[:, 2:] <= 0, axis=1) & mend
+        negative = (boxes[:, 2:] < 0).any(axis=1) & ~flat
+        records.refuse(negative, "bbox", "has a negative width or height")
+        self.rows = np.flatnonzero(~flat)
+        self._count(flat, "left out {} without width or height")
+        areas = table.areas
+        records.refuse(np.abs(areas) > _LARGEST, "area", "is too large a number")
+        lacking = ~(areas >= 0) & ~flat
+        if not mend:
+            records.refuse(areas < 0, "area", "is negative; leave it out to have the box's")
+        of_boxes = boxes[:, 2] * boxes[:, 3]
+        self.areas = np.where(areas >= 0, areas, of_boxes)
+        self.without_area = int(lacking.sum())
+        if mend and lacking.any():
+            at = np.flatnonzero(lacking)
+            covered = segmentation_areas([table.segmentations[row] for row in at.tolist()])
+            self.areas[at] = np.where(np.isnan(covered), of_boxes[at], covered)
+            self._count(lacking, "computed the area of {}")
+
+    def masks(self, sizes: Ints) -> list[Any]:
+        """Run lengths of every annotation.
+
+        Args:
+            sizes: (A, 2) height and width of each annotation's image.
+        """
+        given = self.table.segmentations
+        if not self.mend:
+            return require_masks(self.table.annotations, given, sizes)
+        made = encode_masks(given, sizes)
+        bad = np.array([counts is None for counts in made], bool)
+        for at in np.flatnonzero(bad).tolist():
+            height, width = sizes[at].tolist()
+            x, y, across, down = self.table.boxes[at]
+            inside = np.clip([x, y, x + across, y + down], 0, [width, height, width, height])
+            made[at] = encode_box(inside, height, width)
+        self._count(bad & self._is_scored(), "took the box as mask of {}")
+        return [
+            {"size": size, "counts": counts}
+            for size, counts in zip(sizes.tolist(), made, strict=True)
+        ]
+
+    def keypoints(self, counts: Ints) -> tuple[Floats, Floats]:
+        """Of every annotation, and how many it says are labelled.
+
+        Args:
+            counts: (A,) how many keypoints each annotation's category has.
+        """
+        table = self.table
+        points, unusable = stack_keypoints(table.keypoints, counts)
+        if not self.mend:
+            refuse_keypoints(table.annotations, unusable, counts)
+        self._count(unusable & self._is_scored(), "left out the keypoints of {}")
+        seen = (points[..., 2] > 0).sum(axis=1).astype(float)
+        told, there = table.annotations.numbers("num_keypoints", missing="")
+        return points, np.where(there, told, seen)
+
+    def taken(self) -> str:
+        """What was done, in words."""
+        if self.texts:
+            count = f"{self.touched.sum():,} of {len(self.table):,} annotations"
+            return f"repaired in {count}: {'; '.join(self.texts)}"
+        if self.without_area and not self.mend:
+            count = f"{self.without_area} area{'' if self.without_area == 1 else 's'}"
+            return f"{AS_IT_IS}, but for {count} that it lacks: width x height"
+        return AS_IT_IS
+
+    def _is_scored(self) -> Bools:
+        scored = np.zeros(len(self.table), bool)
+        scored[self.rows] = True
+        return scored
+
+    def _count(self, rows: Bools, text: str) -> None:
+        self.touched |= rows
+        if rows.any():
+            self.texts.append(text.format(rows.sum()))
+
+
+def truth_of_annotations(annotations: Annotations, iou_type: str) -> Truth:
+    """Takes what one kind of evaluation needs of annotations as they are trained on."""
+    order, rank = _order(annotations.image_ids)
+    image_of = np.repeat(np.arange(len(annotations)), np.diff(annotations.offsets))
+    labels = annotations.labels.astype(np.int64)
+    sizes = annotations.sizes.astype(np.int64)[:, ::-1]
+    masks, more = None, dict[str, Any]()
+    if iou_type == "segm":
+        assert annotations.masks is not None  # the caller has seen to it
+        pairs = zip(sizes[image_of].tolist(), annotations.masks, strict=True)
+        masks = [{"size": size, "counts": counts} for size, counts in pairs]
+    if iou_type == "keypoints":
+        assert annotations.keypoints is not None and annotations.keypoint_layout is not None
+        of_label = annotations.keypoint_layout.of_label
+        counts = np.array([len(own) for own in of_label], np.int64)
+        points = np.zeros((len(labels), int(counts.max(initial=0)), 3))
+        for label, own in enumerate(of_label, 1):
+            rows = np.flatnonzero(labels == label)
+            if own:
+                points[rows, : len(own)] = annotations.keypoints[rows][:, list(own)]
+        labelled = (points[..., 2] > 0).sum(axis=1).astype(float)
+        more = {"keypoints": points, "labelled": labelled, "keypoint_counts": counts}
+    ids = np.array(annotations.categories.ids, np.int64)
+    return Truth(
+        sizes=sizes[order] if iou_type == "segm" else np.zeros((len(order), 2), np.int64),
+        names=_distinct(list(annotations.categories.names), ids),
+        image_ids=annotations.image_ids[order],
+        category_ids=ids,
+        images=rank[image_of],
+        categories=labels - 1,
+        boxes=annotations.boxes_xywh,
+        areas=annotations.areas,
+        crowd=annotations.crowd,
+        masks=masks,
+        difficult=np.zeros(len(labels), bool),
+        **more,
+    )
+
+
+def require_field(records: Records, iou_type: str) -> None:
+    """Refuses records none of which holds what is to be compared, and says what they do hold.
+
+    Raises:
+        InputError: naming the kind of evaluation that they are for.
+    """
+    wanted, name = _FIELDS[iou_type]
+    if any(row.get(wanted) for row in records.rows):
+        return
+    for other, (field, held) in _FIELDS.items():
+        if any(row.get(field) for row in records.rows):
+            raise InputError(
+                f"{records.problems.file}: the {records.key} hold {held}, but no {name} "
+                f"({wanted!r}); score them with --iou-type {other}"
+            )
+
+
+def require_masks(records: Records, segmentations: list[Any], sizes: Ints) -> list[Any]:
+    """Run lengths of every record.
+
+    Args:
+        sizes: (N, 2) height and width of each record's image.
+
+    Raises:
+        InputError: the first record whose mask is damaged or not of its image's size.
+    """
+    masks = []
+    made = zip(encode_masks(segmentations, sizes), sizes.tolist(), strict=True)
+    for index, (counts, size) in enumerate(made):
+        if counts is None:
+            if segmentations[index] is None:
+                records.fail(index, 'has no "segmentation"')
+            flaw = mask_flaw(segmentations[index], *size)
+            records.fail(index, f'"segmentation" is no mask: {flaw}')
+        masks.append({"size": size, "counts": counts})
+    return masks
+
+
+def refuse_keypoints(records: Records, unusable: Bools, counts: Ints) -> None:
+    """Raises InputError for the first record whose keypoints are not of its category's number."""
+    if unusable.any():
+        count = int(counts[np.argmax(unusable)])
+        problem = f"is not x, y and visibility of {count} keypoints: {3 * count} finite numbers"
+        records.refuse(unusable, "keypoints", problem)
+
+
+def fingerprint(truth: Truth) -> str:
+    """SHA-256 of what is to be found, the same for every file that says the same.
+
+    Neither names of files, nor the order of keys and records, nor ids of annotations count;
+    areas that are left out count as those they are scored by. Truth read for masks or keypoints has
+    another fingerprint than the same file read for boxes.
+    """
+    masks = np.array([_digest_of_mask(mask) for mask in truth.masks or ()], np.uint64)
+    # Adding 0 makes -0.0, which equals 0.0, the same bytes.
+    columns = [truth.images, truth.categories, *(truth.boxes.T + 0.0), truth.areas + 0.0]
+    columns += [truth.crowd, *([] if truth.masks is None else [masks])]
+    if truth.keypoints is not None and truth.labelled is not None:
+        flat = truth.keypoints.reshape(len(truth.images), 3 * truth.keypoints.shape[1])
+        columns += [truth.labelled, *(flat.T + 0.0)]
+    order = np.lexsort(columns[::-1])
+    digest = hashlib.sha256(repr(truth.names).encode())
+    for column in [truth.image_ids, truth.category_ids, *(column[order] for column in columns)]:
+        digest.update(f"|{len(column)}|{column.dtype.str}|".encode())
+        digest.update(np.ascontiguousarray(column).tobytes())
+    return digest.hexdigest()
+
+
+def _digest_of_mask(mask: Any) -> int:
+    digest = hashlib.sha256(b"%d %d " % tuple(mask["size"]) + mask["counts"]).digest()
+    return int.from_bytes(digest[:8], "little")
+
+
+def _of_kind(truth: Truth, iou_type: str) -> Truth:
+    kind = "segm" if truth.masks is not None else "bbox" if truth.keypoints is None else "keypoints"
+    if kind != iou_type:
+        raise ValueError(f"this ground truth was read for {kind}, read it for {iou_type}")
+    return truth
+
+
+def _each_kind(annotations: Annotations, make: Callable[[str], Truth]) -> Truths:
+    """Those kinds that the annotations were read for."""
+    return Truths(
+        make("bbox"),
+        make("segm") if annotations.masks is not None else None,
+        make("keypoints") if annotations.keypoints is not None else None,
+    )
+
+
+def _order(ids: Ints) -> tuple[Ints, Ints]:
+    """The rows in ascending order of id, and the place of each row in that."""
+    order = np.argsort(ids, kind="stable")
+    rank = np.empty(len(ids), np.int64)
+    rank[order] = np.arange(len(ids))
+    return order, rank
+
+
+def _distinct(names: Sequence[object], ids: Ints) -> tuple[str, ...]:
+    """Names of categories; those shared by several get their id added."""
+    given = [str(name) for name in names]
+    return tuple(
+        f"{name} (id {number})" if given.count(name) > 1 else name
+        for name, number in zip(given, ids.tolist(), strict=True)
+    )
+
+
+def _difficult(records: Records) -> Bools:
+    """What the file marks as VOC does what it leaves out, beside "iscrowd"."""
+    marked = np.zeros(len(records), bool)
+    for flag in ("difficult", "ignore"):
+        marked |= np.array([row.get(flag) == 1 for row in records.rows], bool)
+    return marked
+
+
+def _keypoint_counts(table: AnnotationTable) -> Ints:
+    """How many keypoints each category has, in the file's order.
+
+    It is the number that a category names; where it names none, that of its first annotation that
+    has some.
+    """
+    counts = [len(row.get("keypoints") or ()) for row in table.categories.rows]
+    if not all(counts):
+        for values, category in zip(table.keypoints, table.category_of.tolist(), strict=True):
+            if not counts[category] and isinstance(values, list):
+                counts[category] = len(values) // 3
+    return np.array(counts, np.int64)

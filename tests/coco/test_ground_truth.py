@@ -1,0 +1,94 @@
+"""A file is scored as it is; only the records that no evaluator can score are changed."""
+
+import copy
+from typing import Any
+
+from detnet.coco.ground_truth import AS_IT_IS, Truth, truth_of_table
+from detnet.coco.table import AnnotationTable
+from detnet.evaluation.coco import score
+
+SQUARE = [[10, 10, 30, 10, 30, 30, 10, 30]]
+
+
+def content(*changes: dict[str, Any]) -> dict[str, Any]:
+    """An image of 100 x 60 with a sound object for each change, which is made to it."""
+    sound = {"image_id": 5, "category_id": 2, "bbox": [10, 10, 20, 20], "area": 150, "iscrowd": 0}
+    records = [{"id": i, **sound, **change} for i, change in enumerate(changes, 1)]
+    return {
+        "images": [{"id": 5, "file_name": "a.jpg", "width": 100, "height": 60}],
+        "annotations": [{k: v for k, v in r.items() if v is not None} for r in records],
+        "categories": [{"id": 2, "name": "cell", "keypoints": ["head", "foot"]}],
+    }
+
+
+def mended(raw: dict[str, Any], iou_type: str = "bbox") -> Truth:
+    before = copy.deepcopy(raw)
+    truth = truth_of_table(AnnotationTable(raw, "x.json"), iou_type, mend=True)
+    assert raw == before
+    return truth
+
+
+def test_a_sound_file_is_left_alone() -> None:
+    raw = content(
+        {"bbox": [90, 50, 30, 30]},  # over the corner
+        {"bbox": [-40, 5, 20, 20]},  # wholly outside
+        {"area": 1.5},
+        {"area": 0},
+        {"iscrowd": 1, "id": 900100200300},
+        {"bbox": [10, 10, 0.004, 0.004]},
+        {"id": 0},  # lost by pycocotools, but ids are not scored by
+    )
+    truth = mended(raw)
+    assert truth.taken == AS_IT_IS
+    assert truth.boxes.tolist() == [record["bbox"] for record in raw["annotations"]]
+
+
+def test_what_cannot_be_scored_is_repaired_and_counted() -> None:
+    truth = mended(
+        content(
+            {},
+            {"bbox": [10, 10, 0, 20], "area": None},
+            {"bbox": [10, 10, 20, -1]},
+            {"area": None, "bbox": [90, 10, 20, 20]},
+            {"area": None, "segmentation": [[10, 10, 30, 10, 10, 30]]},
+            {"area": -4},
+        )
+    )
+    assert truth.taken == (
+        "repaired in 5 of 6 annotations: left out 2 without width or height; computed the area of 3"
+    )
+    assert truth.areas.tolist() == [150, 400, 200, 400]
+    assert truth.boxes[1].tolist() == [90, 10, 20, 20]  # over the border, as it is
+
+
+def test_masks_are_mended_where_they_are_scored() -> None:
+    raw = content(
+        {"segmentation": SQUARE},
+        {"segmentation": [[1, 1, 2]], "bbox": [90, 10, 20, 20]},
+        {"segmentation": None},
+    )
+    assert mended(raw).taken == AS_IT_IS
+    truth = mended(raw, "segm")
+    assert truth.taken == "repaired in 2 of 3 annotations: took the box as mask of 2"
+    results = [
+        {"image_id": 5, "category_id": 2, "score": 0.9, "segmentation": [[*corners]]}
+        for corners in ((90, 10, 100, 10, 100, 30, 90, 30), SQUARE[0], SQUARE[0])
+    ]
+    assert score(truth, results, iou_type="segm")["AR100"] == 1
+
+
+def test_keypoints_of_another_number_are_left_out() -> None:
+    points = [12, 12, 2, 14, 14, 1]
+    raw = content({"keypoints": points}, {"keypoints": points[:3]}, {"keypoints": []}, {})
+    assert mended(raw).taken == AS_IT_IS
+    truth = mended(raw, "keypoints")
+    assert truth.taken == "repaired in 1 of 4 annotations: left out the keypoints of 1"
+    assert truth.keypoints is not None and truth.labelled is not None
+    assert truth.keypoints[0].tolist() == [[12, 12, 2], [14, 14, 1]]
+    assert truth.labelled.tolist() == [2, 0, 0, 0] and not truth.keypoints[1:].any()
+
+
+def test_nothing_is_left() -> None:
+    truth = mended(content(*[{"bbox": [1, 1, 0, 5], "segmentation": SQUARE}] * 2), "segm")
+    assert truth.boxes.shape == (0, 4) and truth.masks == []
+    assert truth.taken.startswith("repaired in 2 of 2")
