@@ -166,7 +166,7 @@ def truth_of_table(table: AnnotationTable, iou_type: str, *, mend: bool = False)
         masks = work.masks(sizes[images])
     if iou_type == "keypoints":
         counts = _keypoint_counts(table)
-        points, labelled = work.keypoints(counts[categories])
+        points, labelled = work.keypoints(counts)
         more = {
             "keypoints": points[work.rows],
             "labelled": labelled[work.rows],
@@ -246,12 +246,12 @@ class _Scored:
         """Of every annotation, and how many it says are labelled.
 
         Args:
-            counts: (A,) how many keypoints each annotation's category has.
+            counts: (C,) how many keypoints each category has.
         """
         table = self.table
-        points, unusable = stack_keypoints(table.keypoints, counts)
+        points, unusable = stack_keypoints(table.keypoints, table.category_of, counts)
         if not self.mend:
-            refuse_keypoints(table.annotations, unusable, counts)
+            refuse_keypoints(table.annotations, unusable, counts[table.category_of])
         self._count(unusable & self._is_scored(), "left out the keypoints of {}")
         seen = (points[..., 2] > 0).sum(axis=1).astype(float)
         told, there = table.annotations.numbers("num_keypoints", missing="")

@@ -126,24 +126,25 @@ def layout_flaw(record: Mapping[str, Any]) -> str:
     return ""
 
 
-def stack_keypoints(given: Sequence[Any], counts: Ints) -> tuple[Floats, Bools]:
+def stack_keypoints(given: Sequence[Any], of: Ints, counts: Ints) -> tuple[Floats, Bools]:
     """Puts the keypoints of records into one array.
 
     Args:
         given: N lists of x, y and visibility as in the file; None where there are none.
-        counts: (N,) how many keypoints each record's category has.
+        of: (N,) category of each record, by position.
+        counts: (C,) how many keypoints each category has.
 
     Returns:
         (N, K, 3), K being the largest count, zeros beyond a record's own and where it has none
         that can be used; (N,) which have none that can be used: not three finite numbers for each.
     """
     points = np.zeros((len(given), int(counts.max(initial=0)), 3))
-    lists = [plain(values) for values in given]
-    pairs = zip(lists, (3 * counts).tolist(), strict=True)
+    lists, own = [plain(values) for values in given], counts[of]
+    pairs = zip(lists, (3 * own).tolist(), strict=True)
     sound = np.array([_are_numbers(values, length) for values, length in pairs], bool)
-    there = np.array([values is not None for values in lists], bool) & (counts > 0)
-    for count in np.unique(counts[sound & there]).tolist():
-        rows = np.flatnonzero(sound & there & (counts == count))
+    there = np.array([values is not None for values in lists], bool) & (own > 0)
+    for count in np.unique(own[sound & there]).tolist():
+        rows = np.flatnonzero(sound & there & (own == count))
         stacked = np.array([lists[row] for row in rows.tolist()], np.float64)
         points[rows, :count] = stacked.reshape(len(rows), count, 3)
     return points, there & ~sound
@@ -164,8 +165,8 @@ def place_keypoints(
         how many annotations have keypoints that cannot be used; how many points were left out
         because they lie outside their image.
     """
-    counts = np.array([0, *map(len, layout.of_label)])[labels]
-    stacked, unusable = stack_keypoints(given, counts)
+    counts = np.array([len(own) for own in layout.of_label], np.int64)
+    stacked, unusable = stack_keypoints(given, labels.astype(np.int64) - 1, counts)
     unusable |= ~np.isin(stacked[..., 2], (0, 1, 2)).all(axis=1)
     points = np.zeros((len(given), len(layout), 3))
     for label, own in enumerate(layout.of_label, 1):
@@ -239,7 +240,8 @@ def check_keypoints(categories: Records, annotations: Records, sizes: Floats) ->
     ]
     rows = [annotations.rows[index] for index in known]
     counts = np.array([named[row["category_id"]] for row in rows], np.int64)
-    points, unusable = stack_keypoints([row["keypoints"] for row in rows], counts)
+    given = [row["keypoints"] for row in rows]
+    points, unusable = stack_keypoints(given, np.arange(len(rows)), counts)
     strange = ~np.isin(points[..., 2], (0, 1, 2))
     outside = outside_image(points, sizes[known])
     labelled = (points[..., 2] > 0).sum(axis=1).tolist()

@@ -88,8 +88,7 @@ def read_detections(
         masks = require_masks(found, [row.get("segmentation") for row in found.rows], sizes)
     elif iou_type == "keypoints":
         assert truth.keypoint_counts is not None  # truth has been read for keypoints
-        counts = truth.keypoint_counts[categories]
-        points = _keypoints(found, counts)
+        points = _keypoints(found, categories, truth.keypoint_counts)
     if iou_type == "bbox" or (len(found) and found.rows[0].get("bbox")):
         boxes, _ = found.boxes()
         found.refuse((np.abs(boxes) > _LARGEST).any(axis=1), "bbox", "is too large a number")
@@ -99,18 +98,19 @@ def read_detections(
         areas = rle_areas([mask["counts"] for mask in masks], sizes.prod(axis=1)).astype(float)
     else:
         assert points is not None  # the kind of evaluation that is left
-        boxes = keypoint_boxes(points, counts)
+        assert truth.keypoint_counts is not None
+        boxes = keypoint_boxes(points, truth.keypoint_counts[categories])
     if areas is None:
         areas = boxes[:, 2] * boxes[:, 3]
     return Detections(images, categories, boxes, areas, scores, masks, points)
 
 
-def _keypoints(found: Records, counts: Ints) -> np.ndarray:
+def _keypoints(found: Records, categories: Ints, counts: Ints) -> np.ndarray:
     given = [row.get("keypoints") or None for row in found.rows]
-    absent = np.array([values is None for values in given], bool) & (counts > 0)
+    absent = np.array([values is None for values in given], bool) & (counts[categories] > 0)
     found.refuse(absent, "keypoints", "is not there; its category has some")
-    points, unusable = stack_keypoints(given, counts)
-    refuse_keypoints(found, unusable, counts)
+    points, unusable = stack_keypoints(given, categories, counts)
+    refuse_keypoints(found, unusable, counts[categories])
     return points
 
 

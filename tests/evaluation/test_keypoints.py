@@ -221,7 +221,10 @@ def test_categories_of_different_numbers_of_keypoints() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"keypoints": [1, 2]}, r"results\[0\] keypoints \[1, 2\] is not x, y and visibility of 2"),
+        (
+            {"keypoints": [1, 2]},
+            r"results\[0\]: keypoints \[1, 2\] is not x, y and visibility of 2",
+        ),
         ({"keypoints": [1, 2, 1, 3, float("nan"), 1]}, "6 finite numbers"),
         ({"keypoints": []}, "is not there; its category has some"),
         ({"keypoints": "1 2 1"}, "is not x, y and visibility"),
