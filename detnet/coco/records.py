@@ -125,12 +125,21 @@ class Records:
             self.problems.add(severity, code, self.name(int(index)), message)
 
     def refuse(self, rows: Any, key: str, message: str) -> None:
-        """Raises InputError for the first row of a mask, naming it and what it holds."""
+        """Refuses the first row of a mask.
+
+        Raises:
+            InputError: naming it and what it holds.
+        """
         if rows.any():
             index = int(np.argmax(rows))
             self.fail(index, f"{key} {_short(self.rows[index].get(key))} {message}")
 
     def fail(self, index: int, message: str) -> NoReturn:
+        """Refuses a row.
+
+        Raises:
+            InputError: naming it.
+        """
         raise InputError(f"{self.problems.file}: {self.name(index)}: {message}")
 
     def values(self, key: str, *, missing: str = "missing-field") -> tuple[list[Any], Bools]:
