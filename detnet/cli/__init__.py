@@ -16,6 +16,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 
 import detnet
 from detnet.cli.arguments import Parser, did_you_mean
@@ -105,6 +106,20 @@ def _dispatch(argv: list[str]) -> int:
     asked, rest = plugins.parse_known_args(rest)
     asked.plugins = load_plugins(asked.plugins)
     module = importlib.import_module(COMMANDS[name])
+    try:
+        args = make_parser(name, module).parse_args(rest, asked)
+    except SystemExit as finished:  # argparse's --help
+        return finished.code if isinstance(finished.code, int) else 0
+    return int(module.run(args))
+
+
+def make_parser(name: str, module: ModuleType) -> Parser:
+    """Gives a command's parser, with what all commands take.
+
+    Args:
+        name: as it is typed after `detnet`.
+        module: the command's, whose docstring is the help.
+    """
     parser = Parser(
         prog=f"detnet {name}",
         description=module.__doc__,
@@ -112,11 +127,7 @@ def _dispatch(argv: list[str]) -> int:
     )
     module.add_arguments(parser)
     _add_plugin_argument(parser)
-    try:
-        args = parser.parse_args(rest, asked)
-    except SystemExit as finished:  # argparse's --help
-        return finished.code if isinstance(finished.code, int) else 0
-    return int(module.run(args))
+    return parser
 
 
 def _add_plugin_argument(parser: argparse.ArgumentParser) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from types import ModuleType
 
-from detnet.cli import COMMANDS
+from detnet.cli import COMMANDS, make_parser
 from detnet.cli.arguments import Parser
 
 _DEFAULT = re.compile(r"\s*\(default: (?P<value>.*)\)$", re.DOTALL)
@@ -32,9 +32,7 @@ class Command:
 
     def parser(self) -> Parser:
         """Its parser, as the command line makes it."""
-        parser = Parser(prog=f"detnet {self.name}")
-        self.module.add_arguments(parser)
-        return parser
+        return make_parser(self.name, self.module)
 
 
 def commands() -> Iterator[Command]:

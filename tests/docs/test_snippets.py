@@ -19,8 +19,7 @@ import torch
 import torchvision
 import yaml
 
-from detnet.cli import COMMANDS, main
-from detnet.cli.arguments import Parser
+from detnet.cli import COMMANDS, main, make_parser
 from detnet.data.scenes import write_scenes
 from docs._tools.names import is_name
 from docs._tools.pages import Block, blocks, pages
@@ -64,8 +63,7 @@ def test_commands_and_their_options_exist(block: Block) -> None:
         actions = getattr(module, "ACTIONS", {})
         if len(words) > 1 and words[1] in actions:
             words, module = words[1:], importlib.import_module(actions[words[1]])
-        parser = Parser(prog=" ".join(words[:1]))
-        module.add_arguments(parser)
+        parser = make_parser(words[0], module)
         parser.parse_args([word for word in words[1:] if word != "…"])
 
 
