@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from detnet.backbones import BACKBONES
 from detnet.backbones.base import Backbone, Classifier
-from detnet.backbones.weights.filling import fill_backbone, fill_classifier
 from detnet.backbones.weights.layout import IMAGENET_RGB, RAW_BGR
-from detnet.backbones.weights.opening import open_weights
+from detnet.backbones.weights.loading import load_into_classifier, load_weights
+from detnet.backbones.weights.pretrained import open_weights
 from detnet.errors import InputError
 
 try:
@@ -160,12 +160,12 @@ def _create(
     backbone = BACKBONES[name](**options)
     if features_only:
         if source:
-            fill_backbone(backbone, source, name=name)
+            load_weights(backbone, source, name=name)
         return TimmFeatures(backbone, out_indices)
     model = TimmClassifier(backbone, num_classes)
     if source:
         given = source.others.get("fc.weight", torch.empty(0))
-        fill_classifier(model, source, same_classes=len(given) == num_classes, name=name)
+        load_into_classifier(model, source, same_classes=len(given) == num_classes, name=name)
     model.pretrained_cfg = _configuration(name, source.options if source else {}, num_classes)
     return model
 

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from detnet.backbones import BACKBONES, model_file
-from detnet.backbones.weights.opening import open_weights
+from detnet.backbones.weights.export import export
+from detnet.backbones.weights.pretrained import open_weights
 from detnet.cli import main
 from detnet.data.scenes import write_scenes
 from detnet.engine.runs import RunFolder
@@ -20,7 +21,6 @@ from detnet.evaluation.results import write_results
 from detnet.files import replacing, write_bytes, write_json, write_text
 from detnet.training.run_config import RunConfig
 from detnet.training.settings import write_config
-from detnet.training.weights_file import export
 
 
 @contextmanager

@@ -65,6 +65,15 @@ class Backbone(nn.Module):
         """
         return nn.Identity(), self.feature_info[-1].channels
 
+    def requires(self, name: str, *, relative: bool) -> bool:
+        """Whether pretrained weights must bring the one of this name.
+
+        Args:
+            name: of a weight of this backbone.
+            relative: the weights are of a network of other stages, as a ResNet's for a DetNet.
+        """
+        return True
+
     def freeze(self, names: Iterable[str]) -> None:
         """Holds these parts still: no gradient, and batch norm by its running statistics.
 

@@ -1,21 +1,29 @@
-"""A classifier's model file: its weights and all that is needed to use them."""
+"""A classifier's model file, and the building of networks that files describe."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
+import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from detnet.backbones import build_backbone, model_file
 from detnet.backbones.base import Classifier
-from detnet.backbones.budget import build_as_said
 from detnet.backbones.colours import PIXEL_MEAN, PIXEL_STD
-from detnet.backbones.tensor_file import TensorFile, one_line, require_images
+from detnet.backbones.model_file import TensorFile, one_line, require_images
 from detnet.errors import InputError
+from detnet.kinds import MISTAKES
 
 _KIND = "classifier"
 LARGEST_SIDE = 16_384  # of a network's input, in pixels
+
+Built = TypeVar("Built")
+
+_MAKERS = (torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn)
+_SPARE = 2**22  # numbers that no file holds: anchors, masks of positions
 
 
 @dataclass
@@ -112,3 +120,54 @@ def _info(path: Path, found: TensorFile) -> ClassifierInfo:
         )
     require_images(where, info.pixel_std, info.channel_order)
     return info
+
+
+def build_as_said(path: Path, numbers: int, build: Callable[[], Built]) -> Built:
+    """Builds a network by what a file says of it.
+
+    Args:
+        numbers: how many the file's weights hold; a network that takes far more is not built, so
+            that a few bytes cannot fill the memory.
+
+    Raises:
+        InputError: what the file says does not describe a network, or not one of that size.
+    """
+    try:
+        with _Counted(path, 2 * numbers + _SPARE):
+            return build()
+    except InputError as error:
+        message = one_line(error)
+        named = message.startswith(f"{path}: ")
+        raise InputError(message if named else f"{path}: {message}") from error
+    except MISTAKES as error:
+        reason = f"{type(error).__name__}: {one_line(error)}"
+        raise InputError(f"{path}: its header describes no network ({reason})") from error
+
+
+class _Counted(TorchFunctionMode):
+    """Counts the numbers that tensors are made for, before they are made."""
+
+    def __init__(self, path: Path, most: int) -> None:
+        super().__init__()
+        self.path, self.most, self.made = path, most, 0
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func in _MAKERS:
+            self.made += _numbers(kwargs.get("size", args))
+            if self.made > self.most:
+                raise InputError(
+                    f"{self.path}: its header describes a network that does not fit its weights: "
+                    f"more than {self.most:,} numbers"
+                )
+        return func(*args, **kwargs)
+
+
+def _numbers(sizes: Any) -> int:
+    """How many numbers a tensor of these sizes holds; the first argument may be all of them."""
+    if isinstance(sizes, int):
+        return sizes
+    sides = sizes[0] if len(sizes) and isinstance(sizes[0], tuple | list) else sizes
+    return math.prod(side for side in sides if isinstance(side, int))

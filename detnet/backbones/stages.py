@@ -111,6 +111,20 @@ class StagedNet(StagedBackbone):
         self.feature_info = _describe(self.table, width, stride_in)
         initialise(self)
 
+    def requires(self, name: str, *, relative: bool) -> bool:
+        """Of a relative, the stem and the first three stages: the paper's stages 1 to 4.
+
+        A projection that an identity could stand for may be missing, as in DetNet-59's variant.
+        """
+        if relative:
+            common = ("stem", *(f"stages.{row.name}" for row in self.table[:3]))
+            return name.startswith(tuple(f"{part}." for part in common))
+        rows = zip(self.table, self.table[1:], strict=False)
+        same = (
+            row.name for before, row in rows if (row.channels, row.stride) == (before.channels, 1)
+        )
+        return not name.startswith(tuple(f"stages.{row}.0.downsample." for row in same))
+
 
 def _describe(table: Sequence[Stage], width: float, stride_in: str) -> tuple[FeatureInfo, ...]:
     """Derives each level's channels, stride and theoretical receptive field from the table."""

@@ -12,10 +12,14 @@ safetensors and Detectron's pickles are read, and nothing in them is ever run.
 
 import argparse
 import json
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from detnet.errors import InputError
+
+if TYPE_CHECKING:
+    from detnet.backbones.weights.export import WeightsFile
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,16 +52,20 @@ def run(args: argparse.Namespace) -> int:
     if args.backbone and args.backbone not in BACKBONES:  # before torch is imported
         raise InputError(unknown_name("backbone", args.backbone, BACKBONES))
 
+    from detnet.backbones.weights.export import export, inspect_weights
+    from detnet.backbones.weights.loading import compare_backbone
+    from detnet.backbones.weights.pretrained import meta_backbone
+    from detnet.detectors.weights import open_weights
     from detnet.training.hub import find_weights, push
-    from detnet.training.pretrained import open_weights
-    from detnet.training.weights_file import export, facts, trial
 
     path = find_weights(args.weights)
     source = open_weights(path)
-    found = facts(path, source)
-    lines = [] if args.export or args.push else [*format_facts(found), ""]
+    file = inspect_weights(path, source)
+    found = asdict(file)
+    lines = [] if args.export or args.push else [*format_file(file), ""]
     if args.backbone:
-        filled = trial(source, args.backbone, width=args.width)
+        own = meta_backbone(args.backbone, args.width)
+        filled = compare_backbone(own, source, name=args.backbone)
         found["fills"] = {"backbone": args.backbone, "width": args.width, **filled.to_json()}
         lines += [f"into {args.backbone}:", "", *filled.lines(), ""]
     if args.export:
@@ -74,23 +82,22 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def format_facts(found: dict[str, Any]) -> list[str]:
-    """Lays out `facts` as aligned lines."""
-    options = found["options"]
+def format_file(found: "WeightsFile") -> list[str]:
+    """Lays out what a weights file is as aligned lines."""
     network = "no network of ours"
-    if found["backbone"]:
-        network = f"{found['backbone']}, width {found['width']:g}" if found["width"] else "partly"
+    if found.backbone:
+        network = f"{found.backbone}, width {found.width:g}" if found.width else "partly"
     rows = {
-        "holds": found["title"],
-        "layout": found["layout"],
+        "holds": found.title,
+        "layout": found.layout,
         "backbone": network,
-        "tensors": f"{found['tensors']:,}, {found['numbers'] / 1e6:.2f} M numbers",
-        "stride in": options.get("stride_in", "not said"),
-        "images": _images(options),
-        "begins": ", ".join(found["fits"]) or "no backbone of ours",
-        "sha256": found["sha256"],
+        "tensors": f"{found.tensors:,}, {found.numbers / 1e6:.2f} M numbers",
+        "stride in": found.options.get("stride_in", "not said"),
+        "images": _images(found.options),
+        "begins": ", ".join(found.fits) or "no backbone of ours",
+        "sha256": found.sha256,
     }
-    return [found["file"], "", *(f"{name:<9}  {text}" for name, text in rows.items())]
+    return [found.file, "", *(f"{name:<9}  {text}" for name, text in rows.items())]
 
 
 def _images(options: dict[str, Any]) -> str:

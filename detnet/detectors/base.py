@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 from torch import Tensor, nn
 from torchvision.ops import batched_nms
 
-from detnet.backbones.base import Backbone, FeatureInfo
+from detnet.backbones.base import FeatureInfo
 from detnet.detectors.images import ImageTransform
 
 Target = Literal["boxes", "masks", "keypoints"]
@@ -142,10 +142,6 @@ class Detector(PostProcessor, nn.Module):
     def is_class_layer(self, name: str) -> bool:
         """Whether a weight's meaning depends on the categories."""
         return name.startswith(self.class_layers)
-
-    def backbone_prefix(self) -> str:
-        """What the names of the backbone's weights begin with in the detector's state."""
-        return next(f"{name}." for name, m in self.named_modules() if isinstance(m, Backbone))
 
 
 class OneStageDetector(Detector):

@@ -7,8 +7,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from detnet.backbones import model_file
-from detnet.backbones.budget import build_as_said
-from detnet.backbones.tensor_file import TensorFile, one_line, require_kind
+from detnet.backbones.files import build_as_said
+from detnet.backbones.model_file import TensorFile, one_line, require_kind
 from detnet.detectors import DETECTORS, create, option_kinds
 from detnet.detectors.base import Detector, ModelInfo, info_of
 from detnet.errors import InputError

@@ -8,11 +8,11 @@ from typing import Any
 
 from torch import Tensor
 
-from detnet.backbones.weights import from_torchvision as backbone_from_torchvision
-from detnet.backbones.weights import opening
-from detnet.backbones.weights.filling import Import, compare, load, require_common
+from detnet.backbones.weights import pretrained
 from detnet.backbones.weights.layout import State
-from detnet.backbones.weights.source import Source
+from detnet.backbones.weights.loading import LoadReport, load_weights
+from detnet.backbones.weights.pretrained import PretrainedWeights
+from detnet.backbones.weights.torchvision import from_torchvision as backbone_from_torchvision
 from detnet.detectors import DETECTORS, option_defaults
 from detnet.detectors.base import Detector, info_of
 
@@ -24,7 +24,7 @@ _OLD_RPN = re.compile(r"(rpn\.head\.conv)\.(weight|bias)")
 _OLD_RETINANET = re.compile(r"(head\.\w+_head\.conv)\.([0246])\.(weight|bias)")
 
 
-def open_weights(path: Path, *, place: str = "") -> Source:
+def open_weights(path: Path, *, place: str = "") -> PretrainedWeights:
     """Reads the weights of a file: of ours, or of any layout known, torchvision's detectors too.
 
     Args:
@@ -34,7 +34,7 @@ def open_weights(path: Path, *, place: str = "") -> Source:
     Raises:
         InputError: the file cannot be read, or holds weights of no network that we know.
     """
-    source = opening.open_weights(path, place=place)
+    source = pretrained.open_weights(path, place=place)
     if source.layout == "torchvision" and any(_LEVEL.fullmatch(n) for n in source.others):
         finest = 3 if any(n.startswith("head.") for n in source.others) else 2
         others = from_torchvision(source.others, finest=finest)
@@ -48,7 +48,7 @@ def open_weights(path: Path, *, place: str = "") -> Source:
     return source
 
 
-def rules_for(detector: str, source: Source) -> dict[str, Any]:
+def rules_for(detector: str, source: PretrainedWeights) -> dict[str, Any]:
     """The options that a file's heads were trained with, where they fit a detector.
 
     Those of another kind of detector are not taken over, and neither are their rules.
@@ -66,7 +66,7 @@ def _rules_of(others: Mapping[str, Tensor]) -> set[str]:
     return set(TORCHVISION_RULES) if points else {"anchor_strides"}
 
 
-def fill_detector(model: Detector, source: Source) -> Import:
+def load_into_detector(model: Detector, source: PretrainedWeights) -> LoadReport:
     """Loads a file's weights into a detector of ours.
 
     A classifier's or another project's backbone goes under the detector. Class layers stay fresh
@@ -76,15 +76,13 @@ def fill_detector(model: Detector, source: Source) -> Import:
         InputError: they are another network's.
     """
     info = info_of(model)
-    own = model.state_dict()
-    body = model.backbone_prefix()
-    bodies = {n.removeprefix(body): value for n, value in own.items() if n.startswith(body)}
-    require_common(bodies, source, name=info.backbone)
-    given = {**{f"{body}{n}": value for n, value in source.backbone.items()}, **source.others}
     same = source.header.get("categories") == info.categories and bool(source.header)
-    done = compare(own, given, skip=lambda name: not same and model.is_class_layer(name))
-    load(model, given, done)
-    return done
+    return load_weights(
+        model,
+        source,
+        name=info.backbone,
+        skip=lambda name: not same and model.is_class_layer(name),
+    )
 
 
 def from_torchvision(state: Mapping[str, Tensor], *, finest: int = 2) -> State:

@@ -7,21 +7,19 @@ from typing import Any
 from torch import nn
 
 from detnet.backbones.files import ClassifierInfo
-from detnet.backbones.weights.filling import (
-    Import,
-    compare,
-    fill_classifier,
+from detnet.backbones.weights.layout import IMAGE_OPTIONS
+from detnet.backbones.weights.loading import (
+    LoadReport,
+    compare_backbone,
+    load_into_classifier,
     part_of,
-    require_common,
 )
-from detnet.backbones.weights.opening import IMAGE_OPTIONS
-from detnet.backbones.weights.shapes import meta_state
-from detnet.backbones.weights.source import Source
+from detnet.backbones.weights.pretrained import PretrainedWeights, meta_backbone
 from detnet.detectors import DETECTORS
 from detnet.detectors.base import Detector, info_of
 from detnet.detectors.weights import (
     TORCHVISION_RULES,
-    fill_detector,
+    load_into_detector,
     open_weights,
     rules_for,
 )
@@ -32,7 +30,7 @@ from detnet.training.run_config import PAPERS_STRIDE
 from detnet.training.settings import SHA256
 
 
-def settle(config: TrainConfig, source: Source) -> tuple[TrainConfig, list[str]]:
+def settle(config: TrainConfig, source: PretrainedWeights) -> tuple[TrainConfig, list[str]]:
     """Takes over what a run's weights ask of the network, unless the user asked otherwise.
 
     That is the convolution that carries a block's stride, the images' mean, deviation and channel
@@ -94,7 +92,7 @@ def as_built(config: TrainConfig, model: nn.Module) -> TrainConfig:
     return replace(config, norm=built["norm"], detector_options={**options, **images})
 
 
-def open_for(text: str) -> Source:
+def open_for(text: str) -> PretrainedWeights:
     """Opens what a WEIGHTS argument stands for.
 
     Raises:
@@ -103,7 +101,7 @@ def open_for(text: str) -> Source:
     return open_weights(find_weights(text), place=text.partition(SHA256)[0])
 
 
-def carry_weights(model: Detector, source: Source) -> list[str]:
+def carry_weights(model: Detector, source: PretrainedWeights) -> list[str]:
     """Loads what fits into a detector; class layers stay fresh where categories differ.
 
     Returns:
@@ -112,12 +110,12 @@ def carry_weights(model: Detector, source: Source) -> list[str]:
     Raises:
         InputError: they are another network's.
     """
-    done = fill_detector(model, source)
+    done = load_into_detector(model, source)
     return report(source, done)
 
 
 def settle_classifier(
-    info: ClassifierInfo, source: Source, *, asked: Mapping[str, Any] | None = None
+    info: ClassifierInfo, source: PretrainedWeights, *, asked: Mapping[str, Any] | None = None
 ) -> tuple[ClassifierInfo, list[str]]:
     """Takes over what the weights ask of a classifier's network.
 
@@ -135,8 +133,8 @@ def settle_classifier(
     """
     general = ("width", "stride_in", "norm")
     own_options = {name: value for name, value in info.options.items() if name not in general}
-    own = meta_state(info.backbone, info.options.get("width", 1.0), own_options)
-    require_common(own, source, name=info.backbone)
+    own = meta_backbone(info.backbone, info.options.get("width", 1.0), own_options)
+    compare_backbone(own, source, name=info.backbone)
     asked = asked or {}
     stride, notes = _settle_stride(asked.get("stride_in", "auto"), source.options)
     given = {name: asked[name] for name in IMAGE_OPTIONS if name in asked}
@@ -146,7 +144,9 @@ def settle_classifier(
     return replace(info, options=options, **changes), notes + more
 
 
-def carry_classifier(model: nn.Module, info: ClassifierInfo, source: Source) -> list[str]:
+def carry_classifier(
+    model: nn.Module, info: ClassifierInfo, source: PretrainedWeights
+) -> list[str]:
     """Loads what fits into a classifier; its last layer stays fresh for other classes.
 
     Returns:
@@ -156,11 +156,11 @@ def carry_classifier(model: nn.Module, info: ClassifierInfo, source: Source) -> 
         InputError: they are another network's.
     """
     same = tuple(source.header.get("classes", ())) == info.classes
-    done = fill_classifier(model, source, same_classes=same, name=info.backbone)
+    done = load_into_classifier(model, source, same_classes=same, name=info.backbone)
     return report(source, done)
 
 
-def report(source: Source, done: Import) -> list[str]:
+def report(source: PretrainedWeights, done: LoadReport) -> list[str]:
     """Says in a few lines what an import filled."""
     head = f"weights: {len(done.loaded)} tensors from {source.place} ({source.title})"
     if not (done.fresh or done.left_over or done.mismatched):
@@ -205,7 +205,7 @@ def _settle_images(
 
 
 def _settle_rules(
-    detector: str, given: Mapping[str, Any], source: Source
+    detector: str, given: Mapping[str, Any], source: PretrainedWeights
 ) -> tuple[dict[str, Any], list[str]]:
     options, notes = dict(given), []
     for name, rule in rules_for(detector, source).items():
@@ -221,11 +221,10 @@ def _settle_rules(
     return options, notes
 
 
-def _fresh_parts(config: TrainConfig, source: Source) -> list[str]:
+def _fresh_parts(config: TrainConfig, source: PretrainedWeights) -> list[str]:
     """The parts of the backbone that have a batch norm which is not in the file."""
-    own = meta_state(config.backbone, config.width, config.backbone_options)
-    require_common(own, source, name=config.backbone)
-    fresh = compare(own, source.backbone).fresh
+    own = meta_backbone(config.backbone, config.width, config.backbone_options)
+    fresh = compare_backbone(own, source, name=config.backbone).fresh
     return list(dict.fromkeys(part_of(n) for n in fresh if n.endswith("running_var")))
 
 

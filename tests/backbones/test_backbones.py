@@ -7,7 +7,7 @@ import torchvision
 from detnet.backbones import BACKBONES
 from detnet.backbones.base import Classifier
 from detnet.backbones.cost import backbone_cost
-from detnet.backbones.weights import from_torchvision
+from detnet.backbones.weights.torchvision import from_torchvision
 from detnet.errors import InputError
 from tests.contracts import check_backbone
 

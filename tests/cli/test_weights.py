@@ -9,7 +9,7 @@ import torch
 from detnet.backbones import BACKBONES
 from detnet.backbones.base import Classifier
 from detnet.backbones.files import ClassifierInfo, load_classifier, save_classifier
-from detnet.backbones.weights.source import layout_named
+from detnet.backbones.weights.pretrained import layout_named
 from detnet.cli import main
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 State = dict[str, Tensor]
 
 # What a network's weights were trained on: as in a detector's options.
+IMAGE_OPTIONS = ("pixel_mean", "pixel_std", "channel_order")
 IMAGENET_RGB: dict[str, Any] = {
     "pixel_mean": (0.485, 0.456, 0.406),
     "pixel_std": (0.229, 0.224, 0.225),

@@ -1,4 +1,8 @@
-"""The names of torchvision's ResNets, which timm and many others keep."""
+"""The names of torchvision's ResNets, which timm and many others keep.
+
+So does the community's DetNet-59, guoruoqian/DetNet_pytorch and its forks, but for the projection
+that begins stages 5 and 6 (`layer4`, `layer5`).
+"""
 
 import re
 from collections.abc import Mapping
@@ -10,6 +14,8 @@ from detnet.errors import InputError
 
 _STAGE = re.compile(r"layer(\d+)\.(.+)")
 _OURS = re.compile(r"stages\.c(\d+)\.(.+)")
+_EXTRA_CONV = re.compile(r"(layer[45]\.0)\.extra_conv\.")
+_DOWNSAMPLE = re.compile(r"(layer[45]\.0)\.downsample\.")
 
 
 def from_torchvision(state: Mapping[str, Tensor]) -> State:
@@ -59,11 +65,42 @@ def rename_stages(state: Mapping[str, Tensor]) -> State:
     return renamed
 
 
-LAYOUT = Layout(
+TORCHVISION = Layout(
     name="torchvision",
     title="torchvision's or timm's ResNet",
     anchor="layer1.0.conv1.weight",
     to_ours=from_torchvision,
     from_ours=to_torchvision,
+    options={"stride_in": "3x3", **IMAGENET_RGB},
+)
+
+
+def from_detnet_pytorch(state: Mapping[str, Tensor]) -> State:
+    """Renames the weights of that DetNet-59 to ours; its stride sits in the 3×3."""
+    return from_torchvision(
+        {_EXTRA_CONV.sub(r"\1.downsample.", name): value for name, value in state.items()}
+    )
+
+
+def to_detnet_pytorch(state: Mapping[str, Tensor]) -> State:
+    """Renames the weights of one of our DetNets to that project's names.
+
+    Raises:
+        InputError: it is no DetNet.
+    """
+    if "stages.c6.0.conv1.weight" not in state:
+        raise InputError("DetNet_pytorch has DetNets only")
+    return {
+        _DOWNSAMPLE.sub(r"\1.extra_conv.", name): value
+        for name, value in rename_stages(state).items()
+    }
+
+
+DETNET_PYTORCH = Layout(
+    name="detnet_pytorch",
+    title="DetNet_pytorch's DetNet",
+    anchor="layer5.0.conv1.weight",
+    to_ours=from_detnet_pytorch,
+    from_ours=to_detnet_pytorch,
     options={"stride_in": "3x3", **IMAGENET_RGB},
 )

@@ -10,23 +10,23 @@ from torch import Tensor, nn
 from torchvision.models.feature_extraction import create_feature_extractor
 
 from detnet.backbones import BACKBONES
-from detnet.backbones.weights.filling import fill_backbone
-from detnet.backbones.weights.reading import read_tensors
-from detnet.backbones.weights.source import Source, identify, layout_named, recognise
+from detnet.backbones.weights.loading import load_weights
+from detnet.backbones.weights.pretrained import PretrainedWeights, identify, layout_named, recognise
+from detnet.backbones.weights.reading import read_weights
 from detnet.errors import InputError
 from tests.backbones.weights import references as theirs
 from tests.backbones.weights.references import images, with_statistics
 
 
-def read_back(path: Path, content: Any) -> Source:
+def read_back(path: Path, content: Any) -> PretrainedWeights:
     torch.save(content, path)
-    return recognise(read_tensors(path), str(path))
+    return recognise(read_weights(path).tensors, str(path))
 
 
-def ours(name: str, source: Source) -> nn.Module:
+def ours(name: str, source: PretrainedWeights) -> nn.Module:
     options = {key: value for key, value in source.options.items() if key == "stride_in"}
     backbone = BACKBONES[name](**options).eval()
-    done = fill_backbone(backbone, source, name=name)
+    done = load_weights(backbone, source, name=name)
     assert not done.fresh and not done.mismatched
     return backbone
 
@@ -40,7 +40,7 @@ def check_features(mine: nn.Module, expected: list[Tensor]) -> None:
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5 * float(b.abs().max()))
 
 
-def check_inverse(source: Source, state: dict[str, Tensor]) -> None:
+def check_inverse(source: PretrainedWeights, state: dict[str, Tensor]) -> None:
     """Writing what was read gives the same names and bits, but for batch counters."""
     written = layout_named(source.layout).from_ours({**source.backbone, **source.others})
     assert {n for n in written if not n.endswith("tracked")} == {
@@ -91,7 +91,7 @@ def test_detectron(depth: int, tmp_path: Path) -> None:
     besides = {"conv1_b": blobs["res_conv1_bn_b"], "conv1_w_momentum": blobs["conv1_w"]}
     content = {"blobs": {**blobs, **besides}, "cfg": "A: 1\n"}
     path.write_bytes(theirs.python2_pickle(content))
-    source = recognise(read_tensors(path), str(path))
+    source = recognise(read_weights(path).tensors, str(path))
     assert source.layout == "detectron" and source.options["stride_in"] == "1x1"
     assert source.options["channel_order"] == "bgr"
     means, scale = source.options["pixel_mean"], source.options["pixel_std"]
@@ -110,7 +110,7 @@ def test_the_stride_elsewhere_shows() -> None:
     blobs = theirs.detectron_blobs()
     state = {name: torch.from_numpy(value) for name, value in blobs.items()}
     backbone = BACKBONES["resnet50"](stride_in="3x3").eval()
-    fill_backbone(backbone, recognise(state, "R.pkl"))
+    load_weights(backbone, recognise(state, "R.pkl"))
     with pytest.raises(AssertionError, match="not close"):
         check_features(backbone, theirs.detectron_features(blobs, images()))
 
@@ -159,7 +159,7 @@ def test_another_detnas_network_is_refused() -> None:
     state = layout_named("detnas").from_ours(BACKBONES["detnasnet_300m"]().state_dict())
     source = recognise(state, "a.pth")
     with pytest.raises(InputError, match=r"a\.pth: .*do not fit in c2, c3, c4"):
-        fill_backbone(BACKBONES["detnasnet_voc_300m"](), source, name="detnasnet_voc_300m")
+        load_weights(BACKBONES["detnasnet_voc_300m"](), source, name="detnasnet_voc_300m")
 
 
 def test_supernets_are_refused() -> None:

@@ -11,11 +11,15 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from detnet.backbones.weights.reading import read_tensors
+from detnet.backbones.weights.reading import read_weights
 from detnet.errors import InputError
 from tests.backbones.weights.references import python2_pickle
 
 TENSORS = {"a.weight": torch.arange(6.0).reshape(2, 3), "a.bias": torch.tensor([1, 2])}
+
+
+def read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    return read_weights(path).tensors
 
 
 class Runs:

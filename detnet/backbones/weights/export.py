@@ -4,6 +4,7 @@ import hashlib
 import io
 import pickle
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,14 @@ from torch import Tensor
 
 from detnet.backbones import BACKBONES, model_file
 from detnet.backbones.files import ClassifierInfo, save_classifier
-from detnet.backbones.weights.filling import Import, compare, require_common
-from detnet.backbones.weights.layout import IMAGENET_RGB, is_counter
-from detnet.backbones.weights.opening import IMAGE_OPTIONS
-from detnet.backbones.weights.shapes import meta_state
-from detnet.backbones.weights.source import Source, identify, layout_named
+from detnet.backbones.weights.layout import IMAGE_OPTIONS, IMAGENET_RGB, is_counter
+from detnet.backbones.weights.loading import compare_backbone
+from detnet.backbones.weights.pretrained import (
+    PretrainedWeights,
+    identify,
+    layout_named,
+    meta_backbone,
+)
 from detnet.errors import InputError
 from detnet.files import write_bytes
 
@@ -24,44 +28,56 @@ _SUFFIXES = (".safetensors", ".pth", ".pt", ".pkl")
 _IMAGENET_CLASSES = 1000
 
 
-def facts(path: Path, source: Source) -> dict[str, Any]:
-    """Describes a weights file, as `detnet weights --json` prints it.
+@dataclass(frozen=True)
+class WeightsFile:
+    """What a weights file is; the fields are what `detnet weights --json` prints.
 
-    Returns:
-        `file`, `sha256`, `layout`, `title`, `backbone` and `width` (None where it is no network
-        of ours), `options` (stride placement and normalisation), `tensors`, `numbers`, and `fits`:
-        the backbones that may begin with it.
+    Args:
+        file: its path.
+        sha256: of its content.
+        layout: of `LAYOUTS`.
+        title: whose weights they are.
+        backbone, width: of ours; None where it is no network of ours.
+        options: stride placement and normalisation, those known.
+        tensors, numbers: how many there are.
+        fits: the backbones that may begin with it.
     """
+
+    file: str
+    sha256: str
+    layout: str
+    title: str
+    backbone: str | None
+    width: float | None
+    options: dict[str, Any]
+    tensors: int
+    numbers: int
+    fits: list[str]
+
+
+def inspect_weights(path: Path, source: PretrainedWeights) -> WeightsFile:
+    """Describes a weights file."""
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     name, width = identify(source.backbone) or (None, None)
     state = {**source.backbone, **source.others}
-    return {
-        "file": str(path),
-        "sha256": digest,
-        "layout": source.layout,
-        "title": source.title,
-        "backbone": source.header.get("backbone", name),
-        "width": width,
-        "options": source.options,
-        "tensors": sum(not is_counter(n) for n in state),
-        "numbers": sum(value.numel() for n, value in state.items() if not is_counter(n)),
-        "fits": [other for other in BACKBONES if _fits(source, other, width or 1.0)],
-    }
+    return WeightsFile(
+        file=str(path),
+        sha256=digest,
+        layout=source.layout,
+        title=source.title,
+        backbone=source.header.get("backbone", name),
+        width=width,
+        options=source.options,
+        tensors=sum(not is_counter(n) for n in state),
+        numbers=sum(value.numel() for n, value in state.items() if not is_counter(n)),
+        fits=[other for other in BACKBONES if _fits(source, other, width or 1.0)],
+    )
 
 
-def trial(source: Source, backbone: str, *, width: float = 1.0) -> Import:
-    """Says what the weights would fill of a backbone, without computing anything.
-
-    Raises:
-        InputError: they are another network's.
-    """
-    own = meta_state(backbone, width)
-    require_common(own, source, name=backbone)
-    return compare(own, {**source.backbone, **source.others})
-
-
-def export(source: Source, layout: str, path: Path, *, overwrite: bool = False) -> list[str]:
+def export(
+    source: PretrainedWeights, layout: str, path: Path, *, overwrite: bool = False
+) -> list[str]:
     """Writes a backbone, with its classifier if there is one, under a project's names.
 
     The file is there whole or not at all.
@@ -100,15 +116,15 @@ def export(source: Source, layout: str, path: Path, *, overwrite: bool = False) 
     ]
 
 
-def _fits(source: Source, backbone: str, width: float) -> bool:
+def _fits(source: PretrainedWeights, backbone: str, width: float) -> bool:
     try:
-        trial(source, backbone, width=width)
+        compare_backbone(meta_backbone(backbone, width), source, name=backbone)
     except InputError:
         return False
     return True
 
 
-def _require_free(path: Path, source: Source, *, overwrite: bool) -> None:
+def _require_free(path: Path, source: PretrainedWeights, *, overwrite: bool) -> None:
     if not path.parent.is_dir():
         raise InputError(f"{path.parent}: no such folder to write {path.name} into")
     if path.is_dir():
@@ -137,7 +153,7 @@ def _write(state: Mapping[str, Tensor], path: Path) -> None:
         write_bytes(path, content.getvalue())
 
 
-def _write_own(source: Source, path: Path) -> None:
+def _write_own(source: PretrainedWeights, path: Path) -> None:
     """Writes a classifier's model file, or a backbone's where there is no classifier."""
     if path.suffix != ".safetensors":
         raise InputError(f"{path}: a model file of ours ends in .safetensors")
@@ -157,7 +173,7 @@ def _write_own(source: Source, path: Path) -> None:
         model_file.write(path, state, header)
 
 
-def _classes(source: Source, count: int) -> tuple[str, ...]:
+def _classes(source: PretrainedWeights, count: int) -> tuple[str, ...]:
     """The class names: the file's own, ImageNet's for a thousand, else numbers."""
     own = source.header.get("classes", ())
     if len(own) == count and count:

@@ -1,4 +1,4 @@
-"""Compares a network with what a file holds, loads what fits, and makes a table of it."""
+"""Loads pretrained weights: compares a network with a file, takes what fits, reports on it."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -6,18 +6,17 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from detnet.backbones.base import Backbone
 from detnet.backbones.weights.layout import is_counter
-from detnet.backbones.weights.source import Source, blocks_of, describe
+from detnet.backbones.weights.pretrained import PretrainedWeights, blocks_of, describe
 from detnet.errors import InputError
+from detnet.text import lay_out
 
 _SHOWN = 3  # layers of a part that the text names
-# What every ResNet and DetNet of the same depth has in common: the paper's stages 1 to 4.
-_COMMON = ("stem", "c2", "c3", "c4")
-_PROJECTIONS = ("stages.c5.0.downsample", "stages.c6.0.downsample")
 
 
 @dataclass(frozen=True)
-class Import:
+class LoadReport:
     """What a file fills of a network; batch counters are not counted.
 
     Args:
@@ -25,27 +24,28 @@ class Import:
         fresh: our names of what stays as it was drawn.
         left_over: names of what the file has besides.
         mismatched: our names of what has another shape in the file; fresh, too.
+        parts: of both, in the network's order.
     """
 
     loaded: tuple[str, ...]
     fresh: tuple[str, ...]
     left_over: tuple[str, ...]
     mismatched: tuple[str, ...]
+    parts: tuple[str, ...]
 
     def by_part(self) -> dict[str, dict[str, list[str]]]:
-        """The names of each kind for every part, stem and stages first."""
-        parts: dict[str, dict[str, list[str]]] = {}
+        """The names of each kind for every part that has any."""
         kinds = {
             "loaded": self.loaded,
             "fresh": self.fresh,
             "left over": self.left_over,
             "other shape": self.mismatched,
         }
+        found: dict[str, dict[str, list[str]]] = {p: {k: [] for k in kinds} for p in self.parts}
         for kind, names in kinds.items():
             for name in names:
-                part = parts.setdefault(part_of(name), {kind: [] for kind in kinds})
-                part[kind].append(name)
-        return dict(sorted(parts.items(), key=lambda item: _order(item[0])))
+                found[part_of(name)][kind].append(name)
+        return {part: names for part, names in found.items() if any(names.values())}
 
     def lines(self) -> list[str]:
         """The table, a line for each part, and under it the names that were not simply loaded."""
@@ -57,12 +57,7 @@ class Import:
         rows += [
             [part, *(str(len(names[kind])) for kind in kinds)] for part, names in parts.items()
         ]
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        table = [
-            "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])])
-            for row in rows
-        ]
-        return [*table, *self._names(parts)]
+        return [*lay_out(rows, left={0}).splitlines(), *self._names(parts)]
 
     def to_json(self) -> dict[str, Any]:
         """Counts and names, as `--json` prints them."""
@@ -97,7 +92,7 @@ def compare(
     given: Mapping[str, Tensor],
     *,
     skip: Callable[[str], bool] = lambda name: False,
-) -> Import:
+) -> LoadReport:
     """Sorts the names of a network and of a file into loaded, fresh, left over and mismatched.
 
     A stage is taken whole or not at all: one that differs in shape anywhere stays fresh, since its
@@ -120,16 +115,74 @@ def compare(
     }
     fresh = [n for n in own if n not in loaded and not is_counter(n)]
     left = [n for n in given if n not in loaded and n not in mismatched and not is_counter(n)]
-    return Import(
+    return LoadReport(
         tuple(n for n in own if n in loaded and not is_counter(n)),
         tuple(fresh),
         tuple(left),
         tuple(n for n in own if n in mismatched and not is_counter(n)),
+        tuple(dict.fromkeys(part_of(name) for name in (*own, *given))),
     )
 
 
-def load(module: nn.Module, given: Mapping[str, Tensor], done: Import) -> None:
-    """Copies what `compare` found to fit into the network."""
+def compare_backbone(own: Backbone, source: PretrainedWeights, *, name: str) -> LoadReport:
+    """Says what the weights would fill of a backbone, and sees to it that they belong to it.
+
+    Where both networks have the same stages, nothing that the backbone requires may be missing; of
+    a network of other stages, as a ResNet's for a DetNet, what both have in common.
+
+    Args:
+        own: the backbone to be filled; on the meta device will do.
+        source: the file's weights.
+        name: of the backbone, for the message.
+
+    Raises:
+        InputError: another width, another network, or something is missing.
+    """
+    state, given = own.state_dict(), source.backbone
+    what = f"{source.place}: holds {source.title} with {describe(given)}; {name} here has"
+    first = next(iter(state))
+    mine, theirs = state[first], given.get(first, Tensor())
+    if theirs.shape[1:] == mine.shape[1:] and len(theirs) != len(mine):
+        raise InputError(f"{what} {len(mine)} channels in its first layer: the width is another")
+    done = compare(state, {**given, **source.others})
+    blocks, counts = blocks_of(state), blocks_of(given)
+    relative = blocks.keys() != counts.keys()
+    missing = {part_of(n) for n in done.fresh if own.requires(n, relative=relative)}
+    missing |= {
+        part_of(n)
+        for n in done.loaded
+        if counts.get(part_of(n), 0) > blocks.get(part_of(n), 0) and own.requires(n, relative=True)
+    }
+    if missing:
+        parts = ", ".join(part for part in done.parts if part in missing)
+        raise InputError(f"{what} {describe(state)}: they do not fit in {parts}")
+    return done
+
+
+def load_weights(
+    network: nn.Module,
+    source: PretrainedWeights,
+    *,
+    name: str = "the network",
+    skip: Callable[[str], bool] = lambda name: False,
+) -> LoadReport:
+    """Loads a file's weights into a backbone, or into a network that has one.
+
+    Args:
+        network: the backbone's weights go into its backbone, wherever that is, all others to the
+            same names.
+        source: the file's weights.
+        name: of the backbone, for messages.
+        skip: names that stay fresh although they fit, as those of other classes.
+
+    Raises:
+        InputError: they are another network's.
+    """
+    place, backbone = next((n, m) for n, m in network.named_modules() if isinstance(m, Backbone))
+    compare_backbone(backbone, source, name=name)
+    prefix = f"{place}." if place else ""
+    given = {**{f"{prefix}{n}": v for n, v in source.backbone.items()}, **source.others}
+    done = compare(network.state_dict(), given, skip=skip)
     names = set(done.loaded)
     # Batch counters go along with their layer.
     layers = {name.rpartition(".")[0] for name in names}
@@ -138,81 +191,28 @@ def load(module: nn.Module, given: Mapping[str, Tensor], done: Import) -> None:
         for name, value in given.items()
         if name in names or (is_counter(name) and name.rpartition(".")[0] in layers)
     }
-    module.load_state_dict(chosen, strict=False)
-
-
-def require_common(own: Mapping[str, Tensor], source: Source, *, name: str) -> None:
-    """Sees to it that what both networks should have in common is there.
-
-    A DetNet and a ResNet share stem and stages c2 to c4, all others everything.
-
-    Args:
-        own: state of the backbone to be filled.
-        source: the file's weights.
-        name: of the backbone, for the message.
-
-    Raises:
-        InputError: another width, another network, or something is missing.
-    """
-    given = source.backbone
-    what = f"{source.place}: holds {source.title} with {describe(given)}; {name} here has"
-    mine, theirs = own["stem.conv.weight"], given.get("stem.conv.weight", Tensor())
-    if theirs.shape[1:] == mine.shape[1:] and len(theirs) != len(mine):
-        raise InputError(f"{what} a stem of {len(mine)} channels: the width is another")
-    counts, blocks = blocks_of(given), blocks_of(own)
-    expected = _expected(blocks, counts)
-    missing = [part_of(n) for n in compare(own, given).fresh if expected(n)]
-    missing += [p for p, count in blocks.items() if p in _COMMON and counts.get(p, 0) > count]
-    if missing:
-        parts = ", ".join(sorted(set(missing), key=_order))
-        raise InputError(f"{what} {describe(own)}: they do not fit in {parts}")
-
-
-def _expected(mine: Mapping[str, int], theirs: Mapping[str, int]) -> Callable[[str], bool]:
-    """Tells whether a weight should be in the file, by the blocks of both networks."""
-    if ("c6" in mine) != ("c6" in theirs):
-        return lambda name: part_of(name) in _COMMON
-    if "c6" in mine:  # DetNet-59 and its variant differ in a projection
-        return lambda name: not name.startswith(_PROJECTIONS)
-    return lambda name: True
-
-
-def fill_backbone(backbone: nn.Module, source: Source, *, name: str = "the network") -> Import:
-    """Loads a file's weights into a backbone.
-
-    Raises:
-        InputError: they are another network's.
-    """
-    own = backbone.state_dict()
-    require_common(own, source, name=name)
-    done = compare(own, {**source.backbone, **source.others})
-    load(backbone, source.backbone, done)
+    network.load_state_dict(chosen, strict=False)
     return done
 
 
-def fill_classifier(
-    classifier: nn.Module, source: Source, *, same_classes: bool, name: str = "the network"
-) -> Import:
+def load_into_classifier(
+    classifier: nn.Module,
+    source: PretrainedWeights,
+    *,
+    same_classes: bool,
+    name: str = "the network",
+) -> LoadReport:
     """Loads a file's weights into a classifier, its last layer only for the same classes.
 
     Raises:
         InputError: they are another network's.
     """
-    own = classifier.state_dict()
-    bodies = {n.removeprefix("backbone."): v for n, v in own.items() if n.startswith("backbone.")}
-    require_common(bodies, source, name=name)
-    given = {**{f"backbone.{n}": v for n, v in source.backbone.items()}, **source.others}
-    done = compare(own, given, skip=lambda n: n.startswith("fc.") and not same_classes)
-    load(classifier, given, done)
-    return done
+    return load_weights(
+        classifier, source, name=name, skip=lambda n: n.startswith("fc.") and not same_classes
+    )
 
 
 def _layer(name: str, part: str) -> str:
     """The layer of a weight, without the name of its part."""
     layer = name.rpartition(".")[0] or name
     return layer.partition(f"{part}.")[2] or layer
-
-
-def _order(part: str) -> tuple[bool, bool, str]:
-    stage = part.startswith("c") and part[1:].isdigit()
-    return (part != "stem", not stage, part)

@@ -10,8 +10,7 @@ import detnet
 from detnet.backbones import BACKBONES
 from detnet.backbones.base import Classifier
 from detnet.backbones.files import ClassifierInfo, load_classifier, read_classifier, save_classifier
-from detnet.backbones.model_file import kind_of
-from detnet.backbones.tensor_file import read_file
+from detnet.backbones.model_file import kind_of, read_file
 from detnet.cli import main
 from detnet.coco.categories import Categories
 from detnet.data.scenes import write_scenes
