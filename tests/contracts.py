@@ -7,7 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from detnet.backbones.base import Backbone
+from detnet.backbones.cost import on_meta
 from detnet.backbones.spaces.space import Space, Supernet, read_space
+from detnet.detectors import create
 from detnet.detectors.base import Detector
 
 
@@ -61,6 +63,21 @@ def check_detector(build: Callable[[], Detector]) -> None:
     assert not missing, missing
     check_without_objects(model, images, targets)
     check_detections(model.eval(), images, masks=masks, keypoints=keypoints)
+
+
+def check_class_layers(detector: str) -> None:
+    """What grows with the number of classes is a class layer, and nothing of the backbone is."""
+    with on_meta():
+        model, more = (
+            create(detector, backbone="resnet50", num_classes=count, width=0.125)
+            for count in (4, 9)
+        )
+    few, many = model.state_dict(), more.state_dict()
+    assert few.keys() == many.keys()
+    growing = {name for name in few if few[name].shape != many[name].shape}
+    assert growing and all(map(model.is_class_layer, growing))
+    others = (name for name in few if name.startswith(("backbone.", "rpn.")))
+    assert not any(model.is_class_layer(name) for name in others)
 
 
 def check_without_objects(

@@ -11,6 +11,7 @@ given to `detnet train` as --detector-option NAME=VALUE.
 """
 
 import argparse
+import inspect
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -75,12 +76,12 @@ def _names() -> list[str]:
 
 def _describe(name: str, backbone: str) -> dict[str, Any]:
     """A detector's summary and cost, or the problem that it has with the backbone."""
-    from detnet.cli import summary_of
+    from detnet.detectors import DETECTORS
     from detnet.detectors.cost import detector_cost
     from detnet.errors import InputError
 
-    # One file per detector, whose first line says what it is.
-    known = {"name": name, "summary": summary_of(f"detnet.detectors.{name}")}
+    about = inspect.getdoc(DETECTORS[name]) or ""
+    known = {"name": name, "summary": about.partition("\n")[0].rstrip(".")}
     try:
         return {**known, **detector_cost(name, backbone=backbone).to_json()}
     except InputError as error:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
+from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import batched_nms
 
 from detnet.backbones.base import FeatureInfo
@@ -43,9 +44,9 @@ class PostProcessor:
     in pixels of the network's input.
     """
 
-    score_thresh: float
-    nms_thresh: float
-    detections_per_img: int
+    score_thresh: float = 0.05
+    nms_thresh: float = 0.5
+    detections_per_img: int = 100
     suppress: Suppress | None = None
 
     def suppressed(self, boxes: Tensor, scores: Tensor, labels: Tensor) -> Detection:
@@ -129,7 +130,7 @@ class Detector(PostProcessor, nn.Module):
     def limit_regions(self, count: int) -> None:
         """Lets a second stage look at fewer regions in evaluation; training stays as it is."""
 
-    def run_layers(self, images: Tensor) -> None:
+    def run_layers(self, images: Tensor) -> Any:
         """Runs every layer that computes on an image, once, for its multiply-adds to be counted.
 
         Pooling of regions and suppression are left out, as nothing is known of places here.
@@ -142,6 +143,42 @@ class Detector(PostProcessor, nn.Module):
     def is_class_layer(self, name: str) -> bool:
         """Whether a weight's meaning depends on the categories."""
         return name.startswith(self.class_layers)
+
+
+class SimpleDetector(Detector):
+    """A detector that is not torchvision's: a subclass says what it loses and what it finds."""
+
+    def forward(
+        self, images: list[Tensor], targets: list[dict[str, Tensor]] | None = None
+    ) -> dict[str, Tensor] | list[Detection]:
+        """Gives losses in train mode and detections in eval mode, as `detnet.create` says.
+
+        Raises:
+            ValueError: no targets in training.
+        """
+        given = [(int(image.shape[-2]), int(image.shape[-1])) for image in images]
+        batch, targets = self.transform(images, targets)
+        if not self.training:
+            return self.transform.postprocess(self.detect(batch), batch.image_sizes, given)
+        if targets is None:
+            raise ValueError("targets are needed in training")
+        return self.losses(batch, targets)
+
+    def losses(self, batch: ImageList, targets: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+        """Gives the losses, scalars named `loss_…`, that add up to what is minimised.
+
+        Args:
+            batch: `tensors` (N, 3, H, W), normalised and padded at right and bottom, and
+                `image_sizes`, height and width of each image without the padding.
+            targets: of each image `boxes` (T, 4) xyxy in pixels of the batch, and `labels` 1 … K.
+        """
+        raise NotImplementedError
+
+    def detect(self, batch: ImageList) -> list[Detection]:
+        """Gives each image's `boxes`, in pixels of the batch, `scores` and `labels`; see
+        `suppressed`.
+        """
+        raise NotImplementedError
 
 
 class OneStageDetector(Detector):

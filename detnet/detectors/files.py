@@ -83,7 +83,8 @@ def _info(path: Path, found: TensorFile) -> ModelInfo:
     info, where = ModelInfo(**found.header), f"{path}: its header"
     if info.detector not in DETECTORS:
         name = info.detector[:80]
-        raise InputError(f"{where}: {unknown_name('detector', name, DETECTORS)}")
+        known = unknown_name("detector", name, DETECTORS)
+        raise InputError(f"{where}: {known}; name a plugin's module with --plugin")
     kinds = option_kinds(info.detector)
     for name, value in info.options.items():
         if name not in kinds:

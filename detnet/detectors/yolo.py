@@ -5,12 +5,13 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import clip_boxes_to_image, remove_small_boxes
 
 from detnet.backbones.base import Backbone, FeatureInfo
 from detnet.backbones.blocks import scale_channels
 from detnet.backbones.norm import NormKind, make_norm
-from detnet.detectors.base import Detection, Detector
+from detnet.detectors.base import Detection, SimpleDetector
 from detnet.detectors.grid import GridOutput, GridWeights, decode, grid_losses
 from detnet.detectors.images import ImageOptions
 from detnet.detectors.last_layers import keep_precise
@@ -150,7 +151,7 @@ class GridHead(nn.Module):
         return values.permute(0, 2, 3, 1).unflatten(3, (self.anchors, -1))
 
 
-class YOLO(Detector):
+class YOLO(SimpleDetector):
     """YOLOv2: one stage, a grid of anchors on the last level, found among the training boxes.
 
     Builds YOLOv2 on the backbone's last level.
@@ -196,47 +197,36 @@ class YOLO(Detector):
         self.detections_per_img = grid.max_detections
         self.topk_candidates = grid.max_candidates
 
-    def run_layers(self, images: Tensor) -> None:
+    def run_layers(self, images: Tensor) -> GridOutput:
         (level,) = self.backbone(images).values()
-        self.head(level)
+        output: GridOutput = self.head(level)
+        return output
 
-    def forward(
-        self, images: list[Tensor], targets: list[dict[str, Tensor]] | None = None
-    ) -> dict[str, Tensor] | list[Detection]:
-        """Gives losses in train mode and detections in eval mode, as `detnet.create` says.
+    def losses(self, batch: ImageList, targets: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+        """Gives `loss_objectness`, `loss_box_reg` and `loss_classifier`."""
+        return grid_losses(
+            self.run_layers(batch.tensors),
+            targets,
+            self.anchors,
+            step=self._step(),
+            image_sizes=batch.image_sizes,
+            weights=self.weights,
+        )
 
-        Raises:
-            ValueError: no targets in training.
-        """
-        given = [(int(image.shape[-2]), int(image.shape[-1])) for image in images]
-        batch, targets = self.transform(images, targets)
-        (features,) = self.backbone(batch.tensors).values()
-        output = self.head(features)
-        stride = float(self.backbone.feature_info[0].stride)
-        step = (stride, stride)
-        if self.training:
-            if targets is None:
-                raise ValueError("targets are needed in training")
-            return grid_losses(
-                output,
-                targets,
-                self.anchors,
-                step=step,
-                image_sizes=batch.image_sizes,
-                weights=self.weights,
-            )
-        found = self._detect(output, step, batch.image_sizes)
-        return self.transform.postprocess(found, batch.image_sizes, given)
-
-    def _detect(
-        self, output: GridOutput, step: tuple[float, float], sizes: list[tuple[int, int]]
-    ) -> list[Detection]:
-        boxes = decode(output.offsets, self.anchors, step)
+    def detect(self, batch: ImageList) -> list[Detection]:
+        """Gives the kept `boxes`, `scores` and `labels` 1 … K of each image."""
+        output = self.run_layers(batch.tensors)
+        boxes = decode(output.offsets, self.anchors, self._step())
         scores = output.objectness.sigmoid()[..., None] * output.classes.softmax(dim=-1)
         return [
             self._choose(clip_boxes_to_image(b.reshape(-1, 4), size), s.flatten(0, 2))
-            for b, s, size in zip(boxes, scores, sizes, strict=True)
+            for b, s, size in zip(boxes, scores, batch.image_sizes, strict=True)
         ]
+
+    def _step(self) -> tuple[float, float]:
+        """Height and width of a cell, pixels; a supernet's path may have changed them."""
+        stride = float(self.head_levels[0].stride)
+        return stride, stride
 
     def _choose(self, boxes: Tensor, scores: Tensor) -> Detection:
         """Keeps the best of (P, 4) boxes with (P, K) scores, suppressed within each class."""
