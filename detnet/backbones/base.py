@@ -96,6 +96,15 @@ class Backbone(nn.Module):
             parts[name].eval()
         self._frozen = (*self.frozen, *names)
 
+    def cut(self, level: str) -> None:
+        """Leaves out what comes after a level, where nothing asks for it and it would never learn.
+
+        Here it is held still; a backbone that can do without it takes it off.
+        """
+        names = list(self.parts())
+        for name in names[names.index(level) + 1 :] if level in names else ():
+            self.parts()[name].requires_grad_(False)
+
     @property
     def frozen(self) -> tuple[str, ...]:
         """The parts that `freeze` holds still."""
@@ -122,6 +131,20 @@ class StagedBackbone(Backbone):
 
     def parts(self) -> dict[str, nn.Module]:
         return {"stem": self.stem, **self.stages}
+
+    def cut(self, level: str) -> None:
+        """Takes off the stages after a level.
+
+        Raises:
+            InputError: one of them was to be frozen.
+        """
+        names = list(self.levels)
+        for name in names[: names.index(level) : -1]:
+            del self.stages[name]
+            if name in self.frozen:
+                last = list(self.parts())[-1]
+                raise InputError(f"cannot freeze {name}: this detector's backbone ends at {last}")
+        self.feature_info = tuple(info for info in self.feature_info if info.name in self.stages)
 
 
 class Classifier(nn.Module):

@@ -64,6 +64,7 @@ def create(
 
     Raises:
         InputError: an unknown name or option.
+        TypeError: the detector does not say which layers belong to the classes.
     """
     from detnet.detectors.base import ModelInfo
 
@@ -72,6 +73,8 @@ def create(
             f"num_classes counts the background and must be 2 or more, got {num_classes}"
         )
     kind = DETECTORS[detector]
+    if not getattr(kind, "class_layers", ()):  # else those of other classes would be loaded
+        raise TypeError(f"{kind.__name__} must say its class_layers, as `Detector` describes them")
     # Written out in full: a default that changes later must not change a model of today.
     defaults = option_defaults(detector)
     for name in options:

@@ -98,14 +98,6 @@ class Detector(PostProcessor, nn.Module):
     head: Any
     transform: ImageTransform
 
-    def __init_subclass__(cls, **keywords: Any) -> None:
-        super().__init_subclass__(**keywords)
-        if not getattr(cls, "class_layers", None):
-            raise TypeError(
-                f"{cls.__name__} must say its class_layers: how the names of the weights begin "
-                "that belong to the classes"
-            )
-
     @property
     def post_processor(self) -> PostProcessor:
         """The part that holds the thresholds of what is given out."""

@@ -73,8 +73,8 @@ def hold_stride(backbone: Backbone, name: str) -> FeatureInfo:
 class SingleLevelNet(nn.Module):
     """A backbone up to the last level that is looked at.
 
-    Stages after it are taken off the backbone, since they would never learn, unless something else
-    (a box head) works with them.
+    Stages after it are cut off the backbone, since they would never learn, unless something else (a
+    box head) works with them.
 
     Args:
         backbone: where the features come from.
@@ -93,8 +93,8 @@ class SingleLevelNet(nn.Module):
         names = [info.name for info in backbone.feature_info]
         self.levels = tuple(dict.fromkeys(levels))
         last = max(names.index(level) for level in levels)
-        if isinstance(backbone, StagedBackbone) and not keep_rest:
-            _take_off(backbone, names[last + 1 :][::-1])
+        if not keep_rest:
+            backbone.cut(names[last])
         self.feature_info = tuple(i for i in backbone.feature_info if i.name in self.levels)
         self.out_channels = self.feature_info[-1].channels
 
@@ -111,16 +111,6 @@ class SingleLevelNet(nn.Module):
             if len(found) == len(self.levels):
                 break
         return found
-
-
-def _take_off(backbone: StagedBackbone, names: Sequence[str]) -> None:
-    for name in names:
-        del backbone.stages[name]
-        if name in backbone.frozen:
-            last = list(backbone.parts())[-1]
-            raise InputError(f"cannot freeze {name}: this detector's backbone ends at {last}")
-    kept = [info for info in backbone.feature_info if info.name not in names]
-    backbone.feature_info = tuple(kept)
 
 
 class SingleLevelProposals(ProposalNetwork):

@@ -167,7 +167,7 @@ def test_a_run_keeps_what_the_weights_decided(resnet50: str) -> None:
     [
         ({"norm": "frozen"}, "batch norm of c5, c6 would be frozen as drawn at random"),
         ({"frozen": ["stem", "c5"]}, "c5 would be frozen as drawn at random"),
-        ({"width": 0.5}, "has a stem of 32 channels: the width is another"),
+        ({"width": 0.5}, "has 32 channels in its first layer: the width is another"),
         ({"backbone": "resnet101"}, "they do not fit in c4"),
         ({"backbone": "detnet110"}, "they do not fit in c4"),
     ],
