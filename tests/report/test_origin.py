@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from detnet.backbones.weights import opening
+from detnet.backbones.weights import layout
 from detnet.report.origin import IMAGE_OPTIONS, comparisons
 from detnet.training.detection.config import TrainConfig, make_config
 
@@ -61,7 +61,7 @@ def test_what_the_weights_decided_is_no_departure() -> None:
 def test_it_needs_no_torch_and_knows_what_weights_decide() -> None:
     code = "import sys, detnet.report.origin; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
-    assert IMAGE_OPTIONS == opening.IMAGE_OPTIONS
+    assert IMAGE_OPTIONS == layout.IMAGE_OPTIONS
 
 
 def test_another_backbone_has_its_own_numbers() -> None:
