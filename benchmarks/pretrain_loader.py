@@ -62,7 +62,7 @@ class Turns:
     def __init__(self, task: PretrainTask, steps: int) -> None:
         self.task, self.steps, self.device = task, steps, task.process.device
         self.dtype = choose_precision("auto", self.device)
-        model, _ = task.make_model(carry=True)
+        model, _ = task.make_model()
         self.model = model.to(self.device).to(memory_format=torch.channels_last)
         self.optimizer = sgd(self.model, lr=1e-4)
         self.cached = next(task.stream(start=0, stop=1))
@@ -119,7 +119,10 @@ def main() -> None:
         mean_bytes = write_pictures(Path(place))
         changes = {"data": place, "batch_size": options.batch, "workers": options.workers}
         config = make_config(None, {**changes, "backbone": "resnet50", "val_split": "none"})
-        turns = Turns(PretrainTask(config, Process(0, 1, 0, device)), options.steps)
+        task = PretrainTask(config)
+        task.resolve(load_weights=True)
+        task.read_data(Process(0, 1, 0, device))
+        turns = Turns(task, options.steps)
         read_ms = reading_ms(Path(place))
         turns.on_tensors()
         product = MatrixProduct(turns.dtype) if device.type == "cpu" else None

@@ -184,8 +184,10 @@ def measure_pace(config: TrainConfig) -> float:
     keep_freed_memory()
     torch.manual_seed(config.seed)
     process = distributed.alone(None if config.device == "auto" else config.device)
-    task = DetectionTask(config, process)
-    model, _ = task.make_model(carry=False)
+    task = DetectionTask(config)
+    task.resolve(load_weights=False)
+    task.read_data(process)
+    model, _ = task.make_model()
     model.to(process.device).to(memory_format=torch.channels_last)
     steps = train_steps(
         model,

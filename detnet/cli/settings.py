@@ -95,11 +95,20 @@ def asked_run(args: argparse.Namespace, kind: type[Config]) -> Asked[Config] | N
     else:
         config = make(kind, args.config, changes)
     if args.print_config:
-        print(dump_config(config.filled() if isinstance(config, RunConfig) else config), end="")
+        print(dump_config(_resolved(config)), end="")
         return None
     if not args.resume and not args.output:
         raise InputError("give --output RUN for a new run, or --resume RUN to go on with one")
     return Asked(config, Path(args.resume or args.output), bool(args.resume))
+
+
+def _resolved(config: Settings) -> Settings:
+    """A training's settings as it would have them."""
+    if not isinstance(config, RunConfig):
+        return config
+    from detnet.training.resolve import resolve
+
+    return resolve(config).config
 
 
 def given_settings(args: argparse.Namespace, kind: type[Settings]) -> dict[str, Any]:

@@ -8,12 +8,9 @@ from typing import Any
 
 import torch
 
-from detnet.backbones.base import Classifier
-from detnet.coco.categories import Categories
 from detnet.detectors import DETECTORS
 from detnet.engine.distributed import Process
 from detnet.errors import InputError
-from detnet.evaluation.metrics import column_names
 from detnet.search.run import SearchRun
 from detnet.search.trainings import (
     finetune_config,
@@ -25,9 +22,9 @@ from detnet.tables import unknown_name
 from detnet.training.classification.config import PretrainConfig
 from detnet.training.classification.evaluate import split_folder
 from detnet.training.detection.config import TrainConfig
-from detnet.training.detection.model_and_data import build_detector
+from detnet.training.resolve import resolve
 from detnet.training.settings import combine, typed
-from detnet.training.task import batch_per_process, require_metric
+from detnet.training.task import batch_per_process
 
 
 def check(run: SearchRun) -> list[str]:
@@ -99,27 +96,14 @@ def _require_data(run: SearchRun) -> None:
 def _require_sound(group: str, config: PretrainConfig | TrainConfig) -> None:
     """Refuses what a training would only find out when it begins."""
     processes = int(os.environ.get("WORLD_SIZE", "1"))
-    known = column_names(["bbox" if isinstance(config, TrainConfig) else "classification"])
     supernet = config.backbone == "supernet"
     if supernet and isinstance(config, TrainConfig) and config.norm not in ("batch", "sync"):
         raise InputError(f"{group}: norm {config.norm} would hold a supernet's batch norms still")
     try:
         batch_per_process(config, Process(0, processes, 0, torch.device("cpu")))
-        require_metric(config.best_metric, known)
-        with torch.device("meta"):
-            _build(config)
+        resolve(config, load_weights=False)
     except InputError as error:
         raise InputError(f"{group}: {error}") from error
-
-
-def _build(config: PretrainConfig | TrainConfig) -> None:
-    if isinstance(config, TrainConfig):
-        build_detector(config, Categories((1,), ("thing",)))
-        return
-    from detnet.backbones import build_backbone
-
-    options = {"width": config.width, "stride_in": config.stride_place, "norm": config.norm}
-    Classifier(build_backbone(config.backbone, **options, **config.backbone_options), 2)
 
 
 def _about(run: SearchRun) -> str:

@@ -23,8 +23,9 @@ from detnet.search.trainings import (
 )
 from detnet.training.classification import train as classification
 from detnet.training.classification.config import read_config as read_pretrain_config
-from detnet.training.detection.train import begun_config, train
+from detnet.training.detection.config import read_config as read_train_config
 from detnet.training.detection.train import resume as resume_training
+from detnet.training.detection.train import train
 from detnet.training.run_state import OnEvent
 from detnet.training.settings import write_config
 
@@ -189,7 +190,11 @@ def _pretrain(run: SearchRun, on_event: OnEvent) -> bool:
 def _finetune(run: SearchRun, on_event: OnEvent) -> bool:
     folder = run.folder / "finetune"
     resume = _begun(folder)
-    config = begun_config(folder) if resume else finetune_config(run.config, run.folder)
+    config = (
+        read_train_config(folder / "config.yaml")
+        if resume
+        else finetune_config(run.config, run.folder)
+    )
     sampler = run.sampler(bins=False, first=run.config.from_scratch)
     return finetune_supernet(config, folder, sampler, resume=resume, on_event=on_event)
 

@@ -11,7 +11,6 @@ from detnet.backbones.spaces.space import Space, find_supernet
 from detnet.coco.annotations import FlatBytes
 from detnet.data.classification.image_folder import ImageFolder
 from detnet.detectors.supernet import take_path
-from detnet.engine.distributed import Process
 from detnet.errors import InputError
 from detnet.training.classification.config import PretrainConfig
 from detnet.training.classification.train import PretrainTask, Split
@@ -129,13 +128,8 @@ def pretrain_supernet(
 
     Paper: Chen et al. 2019, arXiv:1903.10979, Section 3.1, step 1.
     """
-    return run_task(
-        config,
-        run,
-        lambda process: SupernetPretraining(config, process, sampler, left_out),
-        resume=resume,
-        on_event=on_event,
-    )
+    task = SupernetPretraining(config, sampler, left_out)
+    return run_task(task, run, resume=resume, on_event=on_event)
 
 
 def finetune_supernet(
@@ -152,13 +146,8 @@ def finetune_supernet(
 
     Paper: Chen et al. 2019, arXiv:1903.10979, Section 3.1, step 2.
     """
-    return run_task(
-        config,
-        run,
-        lambda p: SupernetFinetuning(config, p, sampler),
-        resume=resume,
-        on_event=on_event,
-    )
+    task = SupernetFinetuning(config, sampler)
+    return run_task(task, run, resume=resume, on_event=on_event)
 
 
 class SupernetPretraining(PretrainTask):
@@ -167,21 +156,16 @@ class SupernetPretraining(PretrainTask):
     partial = True
 
     def __init__(
-        self,
-        config: PretrainConfig,
-        process: Process,
-        sampler: PathSampler,
-        left_out: Collection[int] = (),
+        self, config: PretrainConfig, sampler: PathSampler, left_out: Collection[int] = ()
     ) -> None:
-        self._left_out = left_out  # asked for by what follows
-        super().__init__(config, process)
-        self._sampler = sampler
+        super().__init__(config)
+        self._sampler, self._left_out = sampler, left_out
 
     def read_folders(self) -> tuple[Split, Split | None]:
         train, val = super().read_folders()
         return _without(train, self._left_out) if self._left_out else train, val
 
-    def prepare(self, model: nn.Module, iteration: int) -> None:
+    def before_step(self, model: nn.Module, iteration: int) -> None:
         _walk(model, self._sampler, iteration)
 
 
@@ -190,11 +174,11 @@ class SupernetFinetuning(DetectionTask):
 
     partial = True
 
-    def __init__(self, config: TrainConfig, process: Process, sampler: PathSampler) -> None:
-        super().__init__(config, process)
+    def __init__(self, config: TrainConfig, sampler: PathSampler) -> None:
+        super().__init__(config)
         self._sampler = sampler
 
-    def prepare(self, model: nn.Module, iteration: int) -> None:
+    def before_step(self, model: nn.Module, iteration: int) -> None:
         _walk(model, self._sampler, iteration)
 
 

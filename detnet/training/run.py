@@ -1,10 +1,12 @@
-"""Carries a run out, of whatever kind: it can be interrupted and resumed to the same bits."""
+"""Carries a training out, of whatever kind: it can be interrupted and resumed to the same bits."""
 
+import contextlib
 import inspect
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,28 +24,26 @@ from detnet.engine.optim import Ema, sgd
 from detnet.engine.runs import RunFolder
 from detnet.errors import InputError
 from detnet.plugins import load_plugins
-from detnet.training.plan import Plan, learning_rate, make_plan
 from detnet.training.run_config import RunConfig
-from detnet.training.run_state import OnEvent, Run, log, restore, save, tensorboard
-from detnet.training.selection import evaluate_and_keep
+from detnet.training.run_state import (
+    OnEvent,
+    Run,
+    log,
+    restore,
+    save,
+    share_buffers,
+    tensorboard,
+)
 from detnet.training.settings import write_config
-from detnet.training.task import Task
+from detnet.training.task import Task, learning_rate, training_schedule
 
 
-def run_task(
-    config: RunConfig,
-    output: Path,
-    make_task: Callable[[Process], Task],
-    *,
-    resume: bool,
-    on_event: OnEvent,
-) -> bool:
+def run_task(task: Task, output: Path, *, resume: bool, on_event: OnEvent) -> bool:
     """Starts a run in a new folder, or goes on with the one there.
 
     Args:
-        config: its settings; the run's own when resumed.
+        task: with the run's settings, its own where it is resumed.
         output: the folder, which must hold no run unless it is resumed.
-        make_task: reads the data, given this process's place.
         on_event: called with each event: "note", "start", "progress" (a step), "evaluation", "end".
 
     Returns:
@@ -53,45 +53,38 @@ def run_task(
         InputError: what was given cannot be used.
         NonFiniteLoss: after saving the last good state.
     """
-    load_plugins(config.plugins)
+    load_plugins(task.config.plugins)
     keep_freed_memory()
-    process = distributed.setup(None if config.device == "auto" else config.device)
+    process = distributed.setup(None if task.config.device == "auto" else task.config.device)
     try:
         with Interrupt() as interrupt:
-            run = _prepare(config, output, process, make_task, resume=resume, on_event=on_event)
+            run = _prepare(task, output, process, resume=resume, on_event=on_event)
             try:
                 if resume:
                     restore(run)
-                return _carry_out(run, interrupt)
+                return _train(run, interrupt)
             finally:
                 run.folder.unlock()
     finally:
         distributed.cleanup()
 
 
-def _prepare(
-    config: RunConfig,
-    output: Path,
-    process: Process,
-    make_task: Callable[[Process], Task],
-    *,
-    resume: bool,
-    on_event: OnEvent,
-) -> Run:
+def _prepare(task: Task, output: Path, process: Process, *, resume: bool, on_event: OnEvent) -> Run:
     """Reads the data and builds everything before the folder is made: a mistake leaves no run."""
-    quiet: OnEvent = lambda event: None  # noqa: E731  other processes have nothing to say
-    on_event = on_event if process.main else quiet
-    torch.manual_seed(config.seed)
-    task = make_task(process)
-    plan = make_plan(config, task.batches_per_epoch)
+    if not process.main:
+        on_event = _say_nothing
     begins = not resume or not RunFolder.open(output).last.exists()
-    model, notes = task.make_model(carry=begins)
-    config = _with_threads(task.config)  # with what the weights decided
+    notes = task.resolve(load_weights=begins)
+    task.read_data(process)
+    torch.manual_seed(task.config.seed)
+    model, more = task.make_model()
+    config = _with_threads(task.config)
+    schedule = training_schedule(config, task.batches_per_epoch)
     if config.norm_momentum is not None:
         set_momentum(model, config.norm_momentum)
     model.to(process.device).to(memory_format=torch.channels_last)
     lr, origin = learning_rate(config)
-    for note in [*task.source.notes, *notes, origin]:
+    for note in [*task.data.notes, *notes, *more, origin]:
         on_event({"event": "note", "text": note})
     optimizer = sgd(
         model,
@@ -105,7 +98,7 @@ def _prepare(
     )
     ema = Ema(model, config.ema) if config.ema else None
     folder = RunFolder.open(output) if resume else _new_folder(config, output, process)
-    run = Run(config, folder, process, task, plan, model, optimizer, ema, on_event)
+    run = Run(config, folder, process, task, schedule, model, optimizer, ema, on_event)
     # Models draw from the global generators in training: each process its own streams.
     own = int(np.random.SeedSequence((config.seed, process.rank)).generate_state(1)[0])
     for seed in (torch.manual_seed, np.random.seed, random.seed):
@@ -113,6 +106,10 @@ def _prepare(
     if process.main:
         folder.lock()
     return run
+
+
+def _say_nothing(event: dict[str, Any]) -> None:
+    """Of several processes the main one talks to the user."""
 
 
 def _with_threads(config: RunConfig) -> RunConfig:
@@ -132,14 +129,24 @@ def _new_folder(config: RunConfig, output: Path, process: Process) -> RunFolder:
     return RunFolder.open(output)
 
 
-def _carry_out(run: Run, interrupt: Interrupt) -> bool:
+def _train(run: Run, interrupt: Interrupt) -> bool:
     """Takes the steps that are left, and finishes the run after the last one."""
-    total = run.plan.total
-    if run.progress.iteration < total and not run.progress.stopped_early:
+    if run.left:
         _announce(run)
-        _take_steps(run, interrupt)
+        steps = _steps(run, interrupt)
+        clock = time.perf_counter()
+        with tensorboard(run) as board:
+            for step in _guarded(run, steps):
+                evaluated = _after_step(run, step, board)
+                now = time.perf_counter()
+                run.progress.seconds += now - clock
+                clock = now
+                if evaluated or step.iteration % run.config.checkpoint_every == 0:
+                    save(run)
+                if run.progress.stopped_early:
+                    break
         # Only a signal, which all processes agree on, ends the steps before their time.
-        if run.progress.iteration < total and not run.progress.stopped_early:
+        if run.left:
             save(run)
             return False
     _finish(run)
@@ -147,50 +154,66 @@ def _carry_out(run: Run, interrupt: Interrupt) -> bool:
     return True
 
 
-def _take_steps(run: Run, interrupt: Interrupt) -> None:
-    config, plan, start = run.config, run.plan, run.progress.iteration
-    source = run.task.stream(start=start * config.accumulate, stop=plan.total * config.accumulate)
-    steps = train_steps(
+def _steps(run: Run, interrupt: Interrupt) -> Iterator[Step]:
+    config, schedule, start = run.config, run.schedule, run.progress.iteration
+    batches = run.task.stream(
+        start=start * config.accumulate, stop=schedule.total * config.accumulate
+    )
+    return train_steps(
         _wrapped(run),
-        source,
+        batches,
         run.optimizer,
-        plan.schedule,
+        schedule.lr,
         start=start,
-        iterations=plan.total,
+        iterations=schedule.total,
         device=run.process.device,
         accumulate=config.accumulate,
         clip_norm=config.clip_norm,
         autocast=run.autocast,
         ema=run.ema,
         interrupt=interrupt,
-        prepare=lambda iteration: run.task.prepare(run.model, iteration),
+        prepare=partial(run.task.before_step, run.model),
     )
-    with tensorboard(run) as board:
-        clock = time.perf_counter()
-        for step in _guarded(run, steps):
-            run.progress.iteration = step.iteration
-            event = _step_event(step, plan)
-            evaluated = step.iteration in plan.evaluations
-            if step.iteration % config.log_every == 0 or step.iteration == plan.total:
-                log(run, board, event)
-                _look(run)
-            run.on_event({**event, "event": "progress"})
-            if evaluated:
-                evaluate_and_keep(run, board)
-            now = time.perf_counter()
-            run.progress.seconds += now - clock
-            clock = now
-            if evaluated or step.iteration % config.checkpoint_every == 0:
-                save(run)
-            if run.progress.stopped_early:
-                return
 
 
-def _look(run: Run) -> None:
-    """Passes on what the data have to say for themselves."""
-    for text in run.task.look():
-        log(run, None, {"event": "note", "iteration": run.progress.iteration, "text": text})
-        run.on_event({"event": "note", "text": text})
+def _after_step(run: Run, step: Step, board: Any) -> bool:
+    """Tells of a step and, where it is due, evaluates; says whether it did."""
+    run.progress.iteration = step.iteration
+    event = _step_event(step, run.schedule.per_epoch)
+    if step.iteration % run.config.log_every == 0 or step.iteration == run.schedule.total:
+        log(run, board, event)
+        for text in run.task.new_notes():
+            log(run, None, {"event": "note", "iteration": step.iteration, "text": text})
+            run.on_event({"event": "note", "text": text})
+    run.on_event({**event, "event": "progress"})
+    due = step.iteration in run.schedule.evaluations
+    if due and run.task.data.val_images:
+        evaluate_and_keep(run, board)
+    return due
+
+
+def evaluate_and_keep(run: Run, board: Any) -> None:
+    """Scores the model as it is now, and keeps model and scores if they are the best so far."""
+    began = time.perf_counter()
+    share_buffers(run)
+    with run.ema.applied() if run.ema else contextlib.nullcontext():
+        measured = run.task.evaluate(run.model, run.autocast)
+    better = run.progress.note_score(
+        measured.scores[run.config.best_metric], patience=run.config.patience
+    )
+    if better and run.process.main:
+        run.task.save_model(run.folder.best, run.model, run.ema.model_state() if run.ema else None)
+        measured.write(run.folder.evaluation)
+    event = {
+        "event": "evaluation",
+        "iteration": run.progress.iteration,
+        "epoch": run.progress.iteration / run.schedule.per_epoch,
+        **measured.scores,
+        "best": better,
+        "seconds": time.perf_counter() - began,
+    }
+    log(run, board, event)
+    run.on_event(event)
 
 
 def _guarded(run: Run, steps: Iterator[Step]) -> Iterator[Step]:
@@ -231,11 +254,11 @@ def _finish(run: Run) -> None:
     run.on_event(event)
 
 
-def _step_event(step: Step, plan: Plan) -> dict[str, Any]:
+def _step_event(step: Step, per_epoch: int) -> dict[str, Any]:
     return {
         "event": "step",
         "iteration": step.iteration,
-        "epoch": step.iteration / plan.per_epoch,
+        "epoch": step.iteration / per_epoch,
         "loss": step.total,
         **step.losses,
         "lr": step.lr,
@@ -251,10 +274,10 @@ def _announce(run: Run) -> None:
         {
             "event": "start",
             "iteration": run.progress.iteration,
-            "iterations": run.plan.total,
-            "per_epoch": run.plan.per_epoch,
-            "images": run.task.source.images,
-            "val_images": run.task.source.val_images,
+            "iterations": run.schedule.total,
+            "per_epoch": run.schedule.per_epoch,
+            "images": run.task.data.images,
+            "val_images": run.task.data.val_images,
             "device": str(run.process.device),
             "processes": run.process.world_size,
             "precision": "bf16" if run.autocast else "fp32",

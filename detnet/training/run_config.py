@@ -1,7 +1,7 @@
 """What the settings of every training have in common, whatever is trained. Needs no torch."""
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
 from detnet.errors import InputError
@@ -10,8 +10,6 @@ from detnet.training.settings import Settings
 Run = TypeVar("Run", bound="RunConfig")
 
 PAPERS_STRIDE: Literal["1x1"] = "1x1"
-
-_NORM_MOMENTUM = 0.1  # of torch's layers, and of all of ours
 
 _NOT_NEGATIVE = (
     "lr",
@@ -169,18 +167,6 @@ class RunConfig(Settings):
     def default_length(self) -> dict[str, float]:
         """The recipe's length."""
         return {"epochs": 1}
-
-    def filled(self: Run) -> Run:
-        """The same run with its defaults written out; what the weights decide stays open."""
-        changes: dict[str, Any] = dict(self.length)
-        for name in ("norm_weight_decay", "bias_weight_decay"):
-            if getattr(self, name) is None:
-                changes[name] = self.weight_decay
-        if self.norm_momentum is None:
-            changes["norm_momentum"] = _NORM_MOMENTUM
-        if not self.weights:
-            changes["stride_in"] = self.stride_place
-        return replace(self, **changes)
 
     def places(self) -> tuple[str, ...]:
         """The settings that are paths."""

@@ -1,12 +1,12 @@
 """A run between two steps: what it consists of, its checkpoint, and what it writes down."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_type_hints
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from detnet.engine import checkpoint, distributed
 from detnet.engine.distributed import Process
@@ -14,11 +14,20 @@ from detnet.engine.optim import Ema
 from detnet.engine.precision import choose_precision
 from detnet.engine.runs import RunFolder
 from detnet.errors import InputError
-from detnet.kinds import MISTAKES
-from detnet.training.plan import Plan
-from detnet.training.run_checks import require_average, require_optimizer, require_parts
+from detnet.kinds import MISTAKES, of_kind, say_kind
 from detnet.training.run_config import RunConfig
-from detnet.training.task import Task
+from detnet.training.task import Task, TrainingSchedule
+
+_PARTS: dict[str, Any] = {
+    "model": dict[str, Any],
+    "optimizer": dict[str, Any],
+    "ema": dict[str, Any] | None,
+    "progress": dict[str, Any],
+    "rng": list[dict[str, Any]],
+    "data": str,
+    "task": list[dict[str, Any]],
+}
+
 
 OnEvent = Callable[[dict[str, Any]], None]
 
@@ -34,21 +43,40 @@ class Progress:
     seconds: float = 0.0  # of training so far, evaluation included, over all sessions
     stopped_early: bool = False
 
+    def note_score(self, score: float | None, *, patience: int) -> bool:
+        """Takes an evaluation's score in, and says whether it is the best so far.
+
+        Args:
+            patience: evaluations without a better one before the run stops early; 0 for never.
+        """
+        better = score is not None and (self.best is None or score > self.best)
+        if better:
+            self.best, self.best_iteration, self.worse_in_a_row = score, self.iteration, 0
+        else:
+            self.worse_in_a_row += 1
+        self.stopped_early = 0 < patience <= self.worse_in_a_row
+        return better
+
 
 @dataclass
 class Run:
-    """All that the loop hands around."""
+    """All that a training consists of."""
 
     config: RunConfig
     folder: RunFolder
     process: Process
     task: Task
-    plan: Plan
+    schedule: TrainingSchedule
     model: nn.Module
     optimizer: torch.optim.Optimizer
     ema: Ema | None
     on_event: OnEvent
     progress: Progress = field(default_factory=Progress)
+
+    @property
+    def left(self) -> bool:
+        """Whether there are steps to take."""
+        return self.progress.iteration < self.schedule.total and not self.progress.stopped_early
 
     @property
     def autocast(self) -> torch.dtype | None:
@@ -84,7 +112,7 @@ def save(run: Run) -> None:
             "ema": run.ema.state_dict() if run.ema else None,
             "progress": vars(run.progress),
             "rng": states,
-            "data": run.task.source.fingerprint,
+            "data": run.task.data.fingerprint,
             "task": tasks,
         }
         checkpoint.save(run.folder.last, state)
@@ -104,22 +132,20 @@ def restore(run: Run) -> None:
         return
     state = checkpoint.load(run.folder.last)
     try:
-        require_parts(state, Progress)
+        _require_parts(state, Progress)
     except InputError as error:
         raise InputError(f"{run.folder.last}: not a checkpoint of ours: {error}") from error
-    source = run.task.source
-    if state["data"] != source.fingerprint:
-        raise InputError(
-            f"{source.path}: not the {source.records} that {run.folder.path} began with"
-        )
+    data = run.task.data
+    if state["data"] != data.fingerprint:
+        raise InputError(f"{data.path}: not the {data.records} that {run.folder.path} began with")
     if len(state["rng"]) != run.process.world_size:
         raise InputError(
             f"{run.folder.last}: written by {len(state['rng'])} processes, resumed by "
             f"{run.process.world_size}; start as many"
         )
     try:
-        require_optimizer(state["optimizer"], run.optimizer)
-        require_average(state["ema"], run.model, run.ema)
+        _require_optimizer(state["optimizer"], run.optimizer)
+        _require_average(state["ema"], run.model, run.ema)
         run.model.load_state_dict(state["model"])
         run.optimizer.load_state_dict(state["optimizer"])
         if run.ema:
@@ -132,8 +158,7 @@ def restore(run: Run) -> None:
     run.progress = Progress(**state["progress"])
     try:
         checkpoint.restore_rng_state(state["rng"][run.process.rank])
-        if "task" in state:  # version 0.1 had none
-            run.task.restore(state["task"][run.process.rank])
+        run.task.restore(state["task"][run.process.rank])
     except MISTAKES as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise InputError(
@@ -162,3 +187,82 @@ def tensorboard(run: Run) -> Iterator[Any]:
 
     with SummaryWriter(str(run.folder.path / "tensorboard")) as writer:
         yield writer
+
+
+def _require_parts(state: Mapping[str, Any], progress: type) -> None:
+    """Refuses a checkpoint whose parts are not there or of other kinds.
+
+    Args:
+        progress: the dataclass that keeps where the run stands.
+
+    Raises:
+        InputError: naming the part, not the file.
+    """
+    for name, kind in _PARTS.items():
+        if name not in state:
+            raise InputError(f"it lacks {name!r}")
+        _require(state[name], kind, name)
+    if len(state["task"]) != len(state["rng"]):
+        raise InputError("its 'task' and 'rng' are of different numbers of processes")
+    fields = get_type_hints(progress)
+    for name, value in state["progress"].items():
+        if name not in fields:
+            raise InputError(f"its progress has an unknown entry {str(name)[:40]!r}")
+        if not (isinstance(value, float) and float in _members(fields[name])):  # NaN, too
+            _require(value, fields[name], f"progress {name}")
+        if isinstance(value, int) and value < 0:
+            raise InputError(f"its progress {name} is {value}")
+
+
+def _require_optimizer(state: Mapping[str, Any], optimizer: torch.optim.Optimizer) -> None:
+    """Refuses an optimizer's state that would only fail in the next step.
+
+    Raises:
+        InputError: naming the entry.
+    """
+    own = optimizer.state_dict()["param_groups"]
+    _require(state.get("param_groups"), list[dict[str, Any]], "optimizer's param_groups")
+    _require(state.get("state"), dict[int, dict[str, Any]], "optimizer's state")
+    if len(state["param_groups"]) != len(own):
+        raise InputError(f"its optimizer has {len(state['param_groups'])} groups, not {len(own)}")
+    for group, known in zip(state["param_groups"], own, strict=True):
+        for name, value in known.items():
+            kind = float if type(value) is int else type(value)
+            if name != "params" and not of_kind(group.get(name), kind):
+                raise InputError(f"its optimizer's {name} is {repr(group.get(name))[:40]}")
+        if group.get("params") != known["params"]:
+            raise InputError("its optimizer is of other parameters")
+    parameters = [each for group in optimizer.param_groups for each in group["params"]]
+    for index, entries in state["state"].items():
+        if not 0 <= index < len(parameters):
+            raise InputError(f"its optimizer's state has a parameter {index}")
+        for name, value in entries.items():
+            fits = isinstance(value, Tensor) and value.shape in (parameters[index].shape, ())
+            if value is not None and not fits:
+                raise InputError(f"its optimizer's {name} of parameter {index} does not fit it")
+
+
+def _require_average(state: Any, model: nn.Module, ema: Ema | None) -> None:
+    """Refuses averaged weights that are there without being asked for, lack, or do not fit.
+
+    Raises:
+        InputError: naming the weight.
+    """
+    if ema is None:
+        return
+    _require(state, dict[str, Any], "ema")
+    _require(state.get("updates"), int, "ema's updates")
+    _require(state.get("average"), dict[str, Any], "ema's average")
+    for name, value in model.state_dict().items():
+        given = state["average"].get(name)
+        if not isinstance(given, Tensor) or given.shape != value.shape:
+            raise InputError(f"its averaged {name} does not fit")
+
+
+def _members(hint: Any) -> tuple[Any, ...]:
+    return getattr(hint, "__args__", (hint,))
+
+
+def _require(value: Any, kind: Any, name: str) -> None:
+    if not of_kind(value, kind):
+        raise InputError(f"its {name} must be {say_kind(kind)}, not {repr(value)[:40]}")

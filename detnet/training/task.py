@@ -1,5 +1,6 @@
-"""What a kind of run says of itself, so that all of them share one engine."""
+"""What a kind of training says of itself, so that all of them share one loop."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from detnet.engine.distributed import Process
 from detnet.engine.loop import Batch
+from detnet.engine.optim import Schedule, scaled_lr
 from detnet.errors import InputError
 from detnet.training.run_config import RunConfig
 
@@ -29,8 +31,8 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Source:
-    """The data of a run, as the engine needs to know it.
+class RunData:
+    """The data of a run, as the loop needs to know them.
 
     Args:
         path: where they come from, for messages.
@@ -50,30 +52,47 @@ class Source:
 
 
 class Task(ABC):
-    """The data, the model and the evaluation of one kind of run, in one process.
+    """One kind of training in one process: its settings, data, model and evaluation.
 
-    Making one reads the data and refuses what cannot be used.
+    It comes to life in three steps: `resolve` settles what the settings leave open, `read_data`
+    refuses data that cannot be used, `make_model` builds the network and loads weights into it.
     """
 
     config: RunConfig
     process: Process
-    source: Source
+    data: RunData
     batches_per_epoch: int
     partial: bool = False  # whether a step uses a part of the model only, the same on all processes
 
     @abstractmethod
-    def make_model(self, *, carry: bool) -> tuple[nn.Module, list[str]]:
-        """Builds the model and says what it did; `carry` loads the weights it begins from.
+    def resolve(self, *, load_weights: bool) -> list[str]:
+        """Settles `config` but for what the data decide, and says what it did.
 
-        Afterwards `config` says all that those weights decided, so that no file need be asked when
-        the run is resumed.
+        Args:
+            load_weights: open the weights that the run begins from, for `make_model` to load; a
+                resumed run has them in its checkpoint, and in its settings what they decided.
+
+        Raises:
+            InputError: a name, option or weights that cannot be used.
         """
+
+    @abstractmethod
+    def read_data(self, process: Process) -> None:
+        """Reads this process's data, from which `data` and `batches_per_epoch` follow.
+
+        Raises:
+            InputError: they are not there, or cannot be used.
+        """
+
+    @abstractmethod
+    def make_model(self) -> tuple[nn.Module, list[str]]:
+        """Builds the model and says what was loaded into it."""
 
     @abstractmethod
     def stream(self, *, start: int, stop: int) -> Iterator[Batch]:
         """This process's batches number `start` … `stop` - 1 of the run."""
 
-    def prepare(self, model: nn.Module, iteration: int) -> None:  # noqa: B027  most need nothing
+    def before_step(self, model: nn.Module, iteration: int) -> None:  # noqa: B027  most need none
         """Readies the model for the step after `iteration` others, by that number alone."""
 
     @abstractmethod
@@ -88,8 +107,8 @@ class Task(ABC):
     def names_of(self, image_ids: Iterable[int]) -> list[str]:
         """The training images with these ids."""
 
-    def look(self) -> list[str]:
-        """Says what is new since the last look; all processes ask after the same step.
+    def new_notes(self) -> list[str]:
+        """Says what the data showed since it was last asked, on all processes after one step.
 
         Raises:
             InputError: on all processes: the run cannot go on with such data.
@@ -105,6 +124,55 @@ class Task(ABC):
         assert not state, "a task that keeps a state puts it back, too"
 
 
+@dataclass(frozen=True)
+class TrainingSchedule:
+    """When what happens.
+
+    Args:
+        per_epoch: steps that go once over the training images.
+        total: steps of the run.
+        evaluations: the steps after which the model is evaluated, the last among them.
+        lr: the learning rate's course.
+    """
+
+    per_epoch: int
+    total: int
+    evaluations: frozenset[int]
+    lr: Schedule
+
+
+def training_schedule(config: RunConfig, batches_per_epoch: int) -> TrainingSchedule:
+    """Turns epochs and fractions into steps.
+
+    Args:
+        batches_per_epoch: of one process, `accumulate` of which make a step.
+    """
+    per_epoch = max(1, batches_per_epoch // config.accumulate)
+    length = config.length
+    total = int(length.get("iterations", 0)) or math.ceil(length["epochs"] * per_epoch)
+    every = max(1, round(config.evaluate_every * per_epoch))
+    steps = {round(step * total) if step < 1 else int(step) for step in config.steps}
+    lr = Schedule(
+        total,
+        kind=config.schedule,
+        steps=tuple(sorted(steps)) if config.schedule == "step" else (),
+        warmup_iterations=config.warmup_iterations,
+        warmup=config.warmup,
+        warmup_factor=config.warmup_factor,
+    )
+    evaluations = frozenset({*range(every, total + 1, every), total})
+    return TrainingSchedule(per_epoch, total, evaluations, lr)
+
+
+def learning_rate(config: RunConfig) -> tuple[float, str]:
+    """The base learning rate of the run, and a line that says where it comes from."""
+    if not config.lr_batch or config.lr_batch == config.batch_size:
+        return config.lr, f"learning rate {config.lr:g}"
+    lr = scaled_lr(config.lr, base_batch=config.lr_batch, batch=config.batch_size)
+    origin = f"{config.lr:g} for {config.lr_batch} images, scaled to {config.batch_size}"
+    return lr, f"learning rate {lr:g}: {origin}"
+
+
 def batch_per_process(config: RunConfig, process: Process) -> int:
     """Images of one batch of one process.
 
@@ -118,14 +186,3 @@ def batch_per_process(config: RunConfig, process: Process) -> int:
             f"{config.accumulate} accumulated batches"
         )
     return config.batch_size // parts
-
-
-def require_metric(name: str, known: Iterable[str]) -> None:
-    """Refuses a metric that no evaluation will have, before the first hours.
-
-    Raises:
-        InputError: naming those there are.
-    """
-    names = list(known)
-    if name not in names:
-        raise InputError(f"best_metric must be one of {', '.join(names)}, got {name!r}")

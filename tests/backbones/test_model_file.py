@@ -19,7 +19,7 @@ from detnet.detectors.files import load_model, load_weights, read_info, save_mod
 from detnet.errors import InputError
 from detnet.training.detection.config import make_config
 from detnet.training.detection.model_and_data import make_model
-from detnet.training.pretrained import open_for
+from detnet.training.pretrained import open_named
 from tests.backbones.hostile_headers import CLASSIFIER, DETECTOR, RAW, TEXTS
 
 Case = tuple[Callable[[bytes], bytes], str]
@@ -62,7 +62,7 @@ def test_no_reader_takes_a_broken_header(tmp_path: Path, detector: bytes, case: 
     for read in (read_file, kind_of, read_info, load_weights, detnet.load):
         refused(path, message, read)
     # Weights may be other files, too, so that what is no .safetensors is taken for one of those.
-    refused(path, f"{message}|no whole pickle", lambda place: open_for(str(place)))
+    refused(path, f"{message}|no whole pickle", lambda place: open_named(str(place)))
 
 
 @pytest.mark.parametrize("case", DETECTOR.values(), ids=DETECTOR)

@@ -12,7 +12,7 @@ from detnet.errors import InputError
 from detnet.search.config import make_config
 from detnet.search.split import choose, counts_of, kept_apart, write_split
 from detnet.search.trainings import finetune_config
-from detnet.training.detection.model_and_data import load_material
+from detnet.training.detection.model_and_data import load_data
 from tests.data.voc_devkit import write_devkit
 from tests.search.small_search import write_classes, write_data
 
@@ -164,5 +164,5 @@ def test_a_voc_devkit(tmp_path: Path) -> None:
     assert len(train) + len(search) == counts["detection"] and notes
     config = make_config(None, {"data": str(tmp_path / "kit"), "from_scratch": True})
     finetuning = finetune_config(config, tmp_path / "run")
-    material = load_material(finetuning)  # finds every image
+    material = load_data(finetuning)  # finds every image
     assert len(material.train) == len(train) and material.val is None

@@ -23,7 +23,7 @@ from detnet.training.classification import config as pretraining
 from detnet.training.classification import train as pretrain
 from detnet.training.detection import config as detection
 from detnet.training.detection import train as detect
-from detnet.training.detection.model_and_data import build_detector, load_material
+from detnet.training.detection.model_and_data import build_detector, load_data
 
 OURS = ("demo", "small", "small_keypoints")
 TRAINED = [name for name, row in RECIPES.items() if row.command == "train" and name not in OURS]
@@ -243,7 +243,7 @@ def test_a_detection_recipe_takes_a_step(name: str, scenes: Path, tmp_path: Path
         changes["data"] = str(tmp_path / "scenes")
     config = detection.make_config(name, changes)
     if config.norm == "frozen":
-        train = load_material(config).train
+        train = load_data(config).train
         model = build_detector(config, train.categories, train.keypoint_layout)
         save_model(tmp_path / "begin.safetensors", calm(model))
         changes["weights"] = str(tmp_path / "begin.safetensors")

@@ -59,10 +59,11 @@ def test_what_happened_is_told_and_written(whole: Path, tmp_path: Path) -> None:
     assert different(tmp_path / "run", whole) == []
     steps = ["progress"] * PER_EPOCH
     assert [event["event"] for event in told] == [
-        *("note", "note", "note", "start", "note"), *steps, "evaluation", *steps, "evaluation",
-        "end",
+        *(["note"] * 4), "start", "note", *steps, "evaluation", *steps, "evaluation", "end",
     ]  # fmt: skip
-    assert [event["text"] for event in told[:3]] == ["all made up", "a toy", "learning rate 0.05"]
+    assert [event["text"] for event in told[:4]] == [
+        "all made up", "all settled", "a toy", "learning rate 0.05"
+    ]  # fmt: skip
     start = next(event for event in told if event["event"] == "start")
     expected = {"iteration": 0, "iterations": 8, "per_epoch": 4, "images": 16, "val_images": 5}
     assert expected.items() <= start.items() and start["processes"] == 1
@@ -72,7 +73,7 @@ def test_what_happened_is_told_and_written(whole: Path, tmp_path: Path) -> None:
     first = written[0]
     assert (first["epoch"], first["lr"]) == (0.25, pytest.approx(0.05 * 0.3))
     assert first["loss"] == pytest.approx(first["loss_box_reg"] + first["loss_classifier"])
-    assert written[1] == {"event": "note", "iteration": 1, "text": "first look of 0"}
+    assert written[1] == {"event": "note", "iteration": 1, "text": "first note of 0"}
     assert written[-1]["event"] == "end" and written[-1]["iteration"] == 8
 
 
@@ -304,17 +305,14 @@ def test_the_seed_decides_all_random_numbers(whole: Path, tmp_path: Path) -> Non
     assert not torch.equal(found["conv.weight"], same["conv.weight"])
 
 
-def test_a_model_that_settles_its_settings_writes_them(tmp_path: Path) -> None:
+def test_settings_are_written_as_they_are_resolved(tmp_path: Path) -> None:
     """What the weights decide is in config.yaml, so that no file need be asked again."""
 
     class Settling(ToyTask):
-        def make_model(self, *, carry: bool) -> Any:
+        def resolve(self, *, load_weights: bool) -> list[str]:
             self.config = replace(self.config, stride_in="3x3")
-            return super().make_model(carry=carry)
+            return super().resolve(load_weights=load_weights)
 
-    run_task(
-        CONFIG, tmp_path / "run", lambda process: Settling(CONFIG, process), resume=False,
-        on_event=lambda event: None,
-    )  # fmt: skip
+    run_task(Settling(CONFIG), tmp_path / "run", resume=False, on_event=lambda event: None)
     assert "stride_in: 3x3" in RunFolder.open(tmp_path / "run").config.read_text()
     assert (tmp_path / "run" / "environment.json").is_file()

@@ -14,8 +14,8 @@ from detnet.engine.optim import Ema, sgd
 from detnet.engine.runs import RunFolder
 from detnet.errors import InputError
 from detnet.training import run_state
-from detnet.training.plan import make_plan
 from detnet.training.run_state import Progress, Run
+from detnet.training.task import training_schedule
 from tests.engine.toy import CPU, batch
 from tests.training.toy_task import CONFIG, PER_EPOCH, ToyTask
 
@@ -25,12 +25,13 @@ ALONE = Process(0, 1, 0, CPU)
 def make_run(folder: Path, *, process: Process = ALONE, seed: int = 0, **options: Any) -> Run:
     """A run in a folder that is there, as `run_task` puts it together."""
     folder.mkdir(exist_ok=True)
-    task = ToyTask(CONFIG, process, **options)
+    task = ToyTask(CONFIG, **options)
+    task.read_data(process)
     torch.manual_seed(seed)
-    model, _ = task.make_model(carry=True)
-    plan, told = make_plan(CONFIG, PER_EPOCH), list[dict[str, Any]]()
+    model, _ = task.make_model()
+    schedule, told = training_schedule(CONFIG, PER_EPOCH), list[dict[str, Any]]()
     run = Run(
-        CONFIG, RunFolder(folder), process, task, plan, model, sgd(model, lr=0.05),
+        CONFIG, RunFolder(folder), process, task, schedule, model, sgd(model, lr=0.05),
         Ema(model, 0.9), told.append,
     )  # fmt: skip
     run.told = told  # type: ignore[attr-defined]
@@ -164,17 +165,6 @@ def test_averages_that_are_not_there_are_refused(tmp_path: Path) -> None:
     run_state.save(run)
     with pytest.raises(InputError, match="does not fit the settings"):
         run_state.restore(make_run(tmp_path / "run"))
-
-
-def test_a_checkpoint_of_the_first_version_has_no_task(tmp_path: Path) -> None:
-    run = make_run(tmp_path / "run")
-    run_state.save(run)
-    state = load(run.folder.last)
-    del state["task"]
-    save(run.folder.last, state)
-    again = make_run(tmp_path / "run")
-    run_state.restore(again)
-    assert again.task.given is None  # type: ignore[attr-defined]
 
 
 def test_a_failed_save_keeps_the_checkpoint_before(tmp_path: Path) -> None:

@@ -159,18 +159,20 @@ def shares(make: Any) -> None:
     """Two processes' batches are halves of those of one that takes twice as many images."""
 
     def ids(process: Process, steps: int) -> list[list[int]]:
-        stream = make(process).stream(start=0, stop=steps)
-        return [[target["image_id"] for target in targets] for _, targets in stream]
+        task = make()
+        task.read_data(process)
+        batches = task.stream(start=0, stop=steps)
+        return [[target["image_id"] for target in targets] for _, targets in batches]
 
     parts = [ids(Process(rank, 2, rank, ALONE.device), 4) for rank in range(2)]
     assert [list(chain(*step)) for step in zip(*parts, strict=True)] == ids(ALONE, 4)
 
 
 def test_detection_deals_its_images_out(tiny: TrainConfig) -> None:
-    shares(lambda process: DetectionTask(tiny, process))
+    shares(lambda: DetectionTask(tiny))
 
 
 def test_classification_deals_its_images_out(pictures: Path) -> None:
     values = {"data": str(pictures), "image_size": 32, "batch_size": 2, "workers": 0}
     config = make_pretrain_config(None, {**values, "train_split": "val", "val_split": "none"})
-    shares(lambda process: PretrainTask(config, process))
+    shares(lambda: PretrainTask(config))

@@ -17,7 +17,7 @@ from detnet.errors import InputError
 from detnet.training.run import run_task
 from detnet.training.run_config import RunConfig
 from detnet.training.run_state import OnEvent
-from detnet.training.task import Measured, Source, Task, batch_per_process
+from detnet.training.task import Measured, RunData, Task, batch_per_process
 from tests.engine.toy import WELL, Toy, batch
 
 CONFIG = RunConfig(
@@ -52,17 +52,14 @@ class ToyTask(Task):
     def __init__(
         self,
         config: RunConfig,
-        process: Process,
         *,
         kinds: dict[int, str] | None = None,
         judge: Callable[[nn.Module], float | None] | None = None,
         val: int = VAL,
         fingerprint: str = "noise",
     ) -> None:
-        self.config, self.process = config, process
-        self.source = Source(Path("noise"), "batches", 16, val, fingerprint, ["all made up"])
-        self.batches_per_epoch = PER_EPOCH * config.accumulate
-        self._images = batch_per_process(config, process)
+        self.config = config
+        self._val, self._fingerprint = val, fingerprint
         self._kinds, self._judge = kinds or {}, judge
         self.carried: bool | None = None
         self.prepared: list[int] = []
@@ -70,8 +67,18 @@ class ToyTask(Task):
         self.judged: list[dict[str, Tensor]] = []  # the states that were evaluated
         self.given: dict[str, Any] | None = None  # on resume
 
-    def make_model(self, *, carry: bool) -> tuple[nn.Module, list[str]]:
-        self.carried = carry
+    def resolve(self, *, load_weights: bool) -> list[str]:
+        self.carried = load_weights
+        return ["all settled"]
+
+    def read_data(self, process: Process) -> None:
+        self.process = process
+        notes = ["all made up"]
+        self.data = RunData(Path("noise"), "batches", 16, self._val, self._fingerprint, notes)
+        self.batches_per_epoch = PER_EPOCH * self.config.accumulate
+        self._images = batch_per_process(self.config, process)
+
+    def make_model(self) -> tuple[nn.Module, list[str]]:
         self.model = Toy(dropout=0.5)
         return self.model, ["a toy"]
 
@@ -86,7 +93,7 @@ class ToyTask(Task):
             self.shown += [target["image_id"] for target in targets[mine]]
             yield images[mine], targets[mine]
 
-    def prepare(self, model: nn.Module, iteration: int) -> None:
+    def before_step(self, model: nn.Module, iteration: int) -> None:
         self.prepared.append(iteration)
 
     @torch.no_grad()
@@ -109,8 +116,8 @@ class ToyTask(Task):
     def names_of(self, image_ids: Iterable[int]) -> list[str]:
         return [f"{number}.jpg" for number in image_ids]
 
-    def look(self) -> list[str]:
-        return [f"first look of {self.process.rank}"] if self.state()["steps"] == 1 else []
+    def new_notes(self) -> list[str]:
+        return [f"first note of {self.process.rank}"] if self.state()["steps"] == 1 else []
 
     def state(self) -> dict[str, Any]:
         before = self.given["steps"] if self.given else 0
@@ -134,15 +141,8 @@ def carry_out(
     **options: Any,
 ) -> tuple[bool, ToyTask]:
     """Begins a toy run, or goes on with it; `options` are the task's."""
-    made: list[ToyTask] = []
-
-    def make_task(process: Process) -> Task:
-        made.append(ToyTask(config, process, **options))
-        return made[0]
-
-    config = replace(CONFIG, **(changes or {}))
-    complete = run_task(config, folder, make_task, resume=resume, on_event=on_event)
-    return complete, made[0]
+    task = ToyTask(replace(CONFIG, **(changes or {})), **options)
+    return run_task(task, folder, resume=resume, on_event=on_event), task
 
 
 def different(one: Path, other: Path) -> list[str]:

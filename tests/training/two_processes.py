@@ -23,9 +23,8 @@ from detnet.training.classification.config import make_config as make_pretrain_c
 from detnet.training.classification.evaluate import measure
 from detnet.training.classification.train import PretrainTask
 from detnet.training.detection.config import make_config
-from detnet.training.detection.evaluate import evaluate_model
+from detnet.training.detection.evaluate import evaluate_model, validation_losses
 from detnet.training.detection.train import train
-from detnet.training.detection.validation import validation_losses
 from tests.conftest import TINY
 from tests.engine.toy import BLACK
 from tests.forked import fork, places, wait
@@ -74,10 +73,11 @@ def look_around(process: Process, pictures: Path) -> list[str]:
     config = make_pretrain_config(
         None, {"data": str(pictures), "image_size": 32, "batch_size": 2, "workers": 0, "epochs": 1}
     )
-    task = PretrainTask(config, process)
+    task = PretrainTask(config)
+    task.read_data(process)
     for _ in task.stream(start=0, stop=task.batches_per_epoch):
         pass
-    return task.look()
+    return task.new_notes()
 
 
 def summary(task: ToyTask) -> dict[str, Any]:

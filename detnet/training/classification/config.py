@@ -4,11 +4,10 @@ The defaults are the ResNeXt recipe, by which DetNet's paper pre-trains.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from detnet.backbones.colours import PIXEL_MEAN, PIXEL_STD
 from detnet.errors import InputError
 from detnet.training import settings
 from detnet.training.run_config import RunConfig
@@ -80,14 +79,6 @@ class PretrainConfig(RunConfig):
 
     def default_length(self) -> dict[str, float]:
         return {"epochs": 100}
-
-    def filled(self) -> "PretrainConfig":
-        changes: dict[str, Any] = {"test_short_side": self.short_side}
-        if not self.weights:
-            changes["pixel_mean"] = self.pixel_mean or list(PIXEL_MEAN)
-            changes["pixel_std"] = self.pixel_std or list(PIXEL_STD)
-            changes["channel_order"] = "rgb" if self.channel_order == "auto" else self.channel_order
-        return replace(super().filled(), **changes)
 
     @property
     def short_side(self) -> int:

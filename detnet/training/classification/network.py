@@ -1,7 +1,6 @@
-"""The classifier of a run: described by its settings, filled with the weights it begins from."""
+"""The classifier that a run's settings describe, with its loss."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,7 +12,6 @@ from detnet.backbones.base import Classifier
 from detnet.backbones.files import ClassifierInfo
 from detnet.training.classification.config import PretrainConfig
 from detnet.training.classification.evaluate import network_input
-from detnet.training.pretrained import carry_classifier, open_for, settle_classifier
 
 
 class TrainedClassifier(Classifier):
@@ -68,42 +66,15 @@ def describe(config: PretrainConfig, classes: Sequence[str]) -> ClassifierInfo:
     )
 
 
-def make_classifier(
-    config: PretrainConfig, info: ClassifierInfo, *, carry: bool
-) -> tuple[TrainedClassifier, list[str]]:
-    """Builds a run's classifier, loads the weights it begins from, and says what it did.
-
-    Args:
-        info: from `describe`; the model's own says what the weights changed of it.
-        carry: load the weights; a resumed run has them in its checkpoint, and in its settings what
-            they decided.
+def build_classifier(config: PretrainConfig, classes: Sequence[str]) -> TrainedClassifier:
+    """Builds the classifier that the settings describe, its weights drawn at random.
 
     Raises:
-        InputError: an unknown name, or the weights cannot be read or are another network's.
+        InputError: an unknown name or option.
     """
-    source, notes = None, list[str]()
-    if config.weights and carry:
-        source = open_for(config.weights)
-        stride = {} if config.stride_in == "auto" else {"stride_in": config.stride_in}
-        info, notes = settle_classifier(info, source, asked=stride | _images(config))
+    info = describe(config, classes)
     backbone = build_backbone(config.backbone, **info.options)
-    model = TrainedClassifier(backbone, info, config.label_smoothing)
-    if source is not None:
-        notes += carry_classifier(model, info, source)
-    return model, notes
-
-
-def as_built(config: PretrainConfig, info: ClassifierInfo) -> PretrainConfig:
-    """The settings with all that the weights decided, by which `describe` tells the same."""
-    config = replace(config, stride_in=info.options["stride_in"])
-    if not config.weights:
-        return config
-    return replace(
-        config,
-        pixel_mean=list(info.pixel_mean),
-        pixel_std=list(info.pixel_std),
-        channel_order=info.channel_order,
-    )
+    return TrainedClassifier(backbone, info, config.label_smoothing)
 
 
 def _images(config: PretrainConfig) -> dict[str, Any]:

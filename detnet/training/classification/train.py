@@ -1,7 +1,7 @@
-"""Trains a backbone as a classifier: one function that can be interrupted and resumed."""
+"""Trains a backbone as a classifier: a run that can be interrupted and resumed."""
 
-import importlib.util
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from detnet.backbones.cost import backbone_cost
 from detnet.backbones.files import save_classifier
+from detnet.backbones.weights.pretrained import PretrainedWeights
 from detnet.data.classification.image_folder import ImageFolder, require_same_classes
 from detnet.data.classification.loaders import ClassificationDataset, ShuffledBatches, stream
 from detnet.data.classification.shards import ShardedImages, index_images
@@ -26,31 +27,31 @@ from detnet.training.classification.evaluate import (
     split_folder,
     write_scores,
 )
-from detnet.training.classification.network import as_built, describe, make_classifier
-from detnet.training.plan import make_plan
+from detnet.training.classification.network import build_classifier, describe
+from detnet.training.pretrained import load_classifier_weights
+from detnet.training.resolve import resolve
 from detnet.training.run import run_task
 from detnet.training.run_state import OnEvent
-from detnet.training.task import Measured, Source, Task, batch_per_process, require_metric
+from detnet.training.task import (
+    Measured,
+    RunData,
+    Task,
+    batch_per_process,
+    training_schedule,
+)
 
 Split = ImageFolder | ShardedImages
 
 
 def pretrain(config: PretrainConfig, output: Path, *, on_event: OnEvent) -> bool:
     """Starts a run in a new folder; see `detnet.training.run.run_task`."""
-    return _run(config, output, resume=False, on_event=on_event)
+    return run_task(PretrainTask(config), output, resume=False, on_event=on_event)
 
 
 def resume(output: Path, *, on_event: OnEvent) -> bool:
     """Goes on with the run in a folder, to the same bits as if it had never stopped."""
     config = read_config(RunFolder.open(output).config)
-    return _run(config, output, resume=True, on_event=on_event)
-
-
-def _run(config: PretrainConfig, output: Path, *, resume: bool, on_event: OnEvent) -> bool:
-    def make_task(process: Process) -> Task:
-        return PretrainTask(config, process)
-
-    return run_task(config, output, make_task, resume=resume, on_event=on_event)
+    return run_task(PretrainTask(config), output, resume=True, on_event=on_event)
 
 
 class PretrainTask(Task):
@@ -62,11 +63,19 @@ class PretrainTask(Task):
 
     config: PretrainConfig
 
-    def __init__(self, config: PretrainConfig, process: Process) -> None:
-        require_metric(config.best_metric, ("top1", "top5"))
-        if config.tensorboard and importlib.util.find_spec("tensorboard") is None:
-            raise InputError("tensorboard is not installed: pip install 'detnet[track]'")
-        self.config, self.process = config, process
+    def __init__(self, config: PretrainConfig) -> None:
+        self.config = config
+        self._weights: PretrainedWeights | None = None
+
+    def resolve(self, *, load_weights: bool) -> list[str]:
+        resolved = resolve(self.config, load_weights=load_weights)
+        self.config, self._weights = resolved.config, resolved.weights
+        return resolved.notes
+
+    def read_data(self, process: Process) -> None:
+        config = self.config
+        self.process = process
+        batch_size = batch_per_process(config, process)
         self.train, self.val = self.read_folders()
         if config.best_metric == "top5" and not has_top5(len(self.train.classes)):
             raise InputError(
@@ -79,13 +88,13 @@ class PretrainTask(Task):
         )
         self._batches = ShuffledBatches(
             len(self.train),
-            batch_size=batch_per_process(config, process),
+            batch_size=batch_size,
             seed=config.seed,
             rank=process.rank,
             world_size=process.world_size,
         )
         self.batches_per_epoch = len(self._batches)
-        self.source = Source(
+        self.data = RunData(
             self.train.path,
             "images",
             len(self.train),
@@ -104,10 +113,10 @@ class PretrainTask(Task):
         """
         return _read_folders(self.config)
 
-    def make_model(self, *, carry: bool) -> tuple[nn.Module, list[str]]:
-        model, notes = make_classifier(self.config, self.info, carry=carry)
-        self.info = model.info
-        self.config = as_built(self.config, self.info)
+    def make_model(self) -> tuple[nn.Module, list[str]]:
+        model = build_classifier(self.config, self.train.classes)
+        weights, self._weights = self._weights, None  # many, and not needed again
+        notes = [] if weights is None else load_classifier_weights(model, self.info, weights)
         return model, [self._cost(), *notes]
 
     def _cost(self) -> str:
@@ -121,8 +130,8 @@ class PretrainTask(Task):
             num_classes=len(self.info.classes),
             options=others,
         ).classifier.macs
-        plan = make_plan(self.config, self.batches_per_epoch)
-        shown = plan.total * self.config.batch_size
+        schedule = training_schedule(self.config, self.batches_per_epoch)
+        shown = schedule.total * self.config.batch_size
         return (
             f"{self.config.backbone} of width {self.config.width:g}: {macs / 1e9:.3g} G "
             f"multiply-adds an image of {side}×{side}; the run shows {shown:,} images, about "
@@ -143,7 +152,7 @@ class PretrainTask(Task):
                 self._unreadable |= dict(target.pop("unreadable", []))
             yield images, targets
 
-    def look(self) -> list[str]:
+    def new_notes(self) -> list[str]:
         """Says which images could not be read."""
         seen: dict[int, str] = {}
         for part in all_gather(self._unreadable):
@@ -172,7 +181,7 @@ class PretrainTask(Task):
             autocast=autocast,
             workers=self.config.workers,
         )
-        return Measured(scores.headline, lambda folder: write_scores(scores, folder))
+        return Measured(scores.headline, partial(write_scores, scores))
 
     def save_model(self, path: Path, model: nn.Module, state: dict[str, Tensor] | None) -> None:
         save_classifier(path, self.info, model.state_dict() if state is None else state)

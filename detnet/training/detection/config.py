@@ -4,7 +4,7 @@ Nothing here imports torch: `detnet train --help` answers at once.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -94,9 +94,6 @@ class TrainConfig(RunConfig):
 
     def default_length(self) -> dict[str, float]:
         return {"iterations": 180_000}  # the paper's
-
-    def filled(self) -> "TrainConfig":
-        return replace(super().filled(), test_min_size=self.test_min_size or self.min_sizes[-1])
 
     def places(self) -> tuple[str, ...]:
         annotated = ("train_annotations", "train_images", "val_annotations", "val_images")

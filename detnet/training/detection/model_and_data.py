@@ -1,6 +1,5 @@
-"""What a detection run works on: its data, its model, and the weights it begins from."""
+"""What a detection run works on: its data, and the network that its settings describe."""
 
-import importlib.util
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -20,12 +19,11 @@ from detnet.errors import InputError
 from detnet.evaluation.normalise import AS_IT_IS
 from detnet.training.detection.config import TrainConfig
 from detnet.training.detection.splits import find_train, find_val
-from detnet.training.pretrained import carry_weights, is_settled, open_for, settle
 from detnet.training.task import batch_per_process
 
 
 @dataclass(frozen=True)
-class Material:
+class DetectionData:
     """The data of a run.
 
     Args:
@@ -49,14 +47,12 @@ class Material:
         return [self.train.file_name(places[image_id]) for image_id in image_ids]
 
 
-def load_material(config: TrainConfig) -> Material:
+def load_data(config: TrainConfig) -> DetectionData:
     """Reads the annotations of both splits and repairs what is safe.
 
     Raises:
         InputError: no such data, errors in it, missing images, or other categories in val.
     """
-    if config.tensorboard and importlib.util.find_spec("tensorboard") is None:
-        raise InputError("tensorboard is not installed: pip install 'detnet[track]'")
     targets = DETECTORS[config.detector].targets
     masks, keypoints = "masks" in targets, "keypoints" in targets
     split = find_train(config)
@@ -84,7 +80,7 @@ def load_material(config: TrainConfig) -> Material:
             notes.append(f"{split_val.name}: ground truth of its scores: {truths.bbox.taken}")
     else:
         notes.append("no validation split: nothing is evaluated, no best model is kept")
-    return Material(train, val, notes, fingerprint_files(split), truths, split_val)
+    return DetectionData(train, val, notes, fingerprint_files(split), truths, split_val)
 
 
 def make_dataset(config: TrainConfig, annotations: Annotations) -> DetectionDataset:
@@ -122,37 +118,6 @@ def make_batches(config: TrainConfig, annotations: Annotations, process: Process
     )
 
 
-def make_model(
-    config: TrainConfig,
-    categories: Categories,
-    *,
-    layout: KeypointLayout | None = None,
-    carry: bool = True,
-) -> tuple[Detector, list[str]]:
-    """Builds the run's detector, loads the weights it begins from, and says what it did.
-
-    Args:
-        layout: which keypoints it is to find, for a detector of those.
-        carry: load the weights; a resumed run has them in its checkpoint.
-
-    Raises:
-        InputError: an unknown name or option, or something still random is to be held still.
-    """
-    if not config.weights and (still := _held_still(config)):
-        raise InputError(
-            f"{', '.join(still)} would be frozen as drawn at random: give --weights with a trained "
-            "model, or train from scratch with --norm sync and an empty list of frozen parts"
-        )
-    source, notes = None, list[str]()
-    if config.weights and (carry or not is_settled(config)):
-        source = open_for(config.weights)
-        config, notes = settle(config, source)
-    model = build_detector(config, categories, layout)
-    if source is not None and carry:
-        notes += carry_weights(model, source)
-    return model, notes
-
-
 def build_detector(
     config: TrainConfig, categories: Categories, layout: KeypointLayout | None = None
 ) -> Detector:
@@ -186,7 +151,3 @@ def build_detector(
         raise InputError(f"detector_options: {error}") from error
     info_of(model).categories = layout.to_json(categories) if layout else categories.to_json()
     return model
-
-
-def _held_still(config: TrainConfig) -> list[str]:
-    return (["batch norm"] if config.norm == "frozen" else []) + config.frozen

@@ -1,56 +1,45 @@
-"""Trains a detector: one function that can be interrupted and resumed to the same bits."""
+"""Trains a detector: a run that can be interrupted and resumed to the same bits."""
 
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from detnet.backbones.weights.pretrained import PretrainedWeights
 from detnet.data.loaders import stream
-from detnet.detectors import DETECTORS
 from detnet.detectors.base import Detector
 from detnet.detectors.files import save_model
 from detnet.engine.distributed import Process
 from detnet.engine.loop import Batch
 from detnet.engine.runs import RunFolder
 from detnet.evaluation.files import write_scores
-from detnet.evaluation.metrics import column_names
 from detnet.training.detection.anchors import with_anchors
 from detnet.training.detection.config import TrainConfig, read_config
-from detnet.training.detection.evaluate import evaluate_model
+from detnet.training.detection.evaluate import evaluate_model, validation_losses
 from detnet.training.detection.model_and_data import (
-    load_material,
+    build_detector,
+    load_data,
     make_batches,
     make_dataset,
-    make_model,
 )
-from detnet.training.detection.validation import validation_losses
-from detnet.training.pretrained import as_built
+from detnet.training.pretrained import load_detector_weights
+from detnet.training.resolve import resolve
 from detnet.training.run import run_task
 from detnet.training.run_state import OnEvent
-from detnet.training.task import Measured, Source, Task, require_metric
+from detnet.training.task import Measured, RunData, Task, batch_per_process
 
 
 def train(config: TrainConfig, output: Path, *, on_event: OnEvent) -> bool:
     """Starts a run in a new folder; see `detnet.training.run.run_task`."""
-    return _run(config, output, resume=False, on_event=on_event)
+    return run_task(DetectionTask(config), output, resume=False, on_event=on_event)
 
 
 def resume(output: Path, *, on_event: OnEvent) -> bool:
     """Goes on with the run in a folder, to the same bits as if it had never stopped."""
-    return _run(begun_config(output), output, resume=True, on_event=on_event)
-
-
-def begun_config(run: Path) -> TrainConfig:
-    """Reads the settings of a run that was begun."""
-    return read_config(RunFolder.open(run).config)
-
-
-def _run(config: TrainConfig, output: Path, *, resume: bool, on_event: OnEvent) -> bool:
-    def make_task(process: Process) -> Task:
-        return DetectionTask(config, process)
-
-    return run_task(config, output, make_task, resume=resume, on_event=on_event)
+    config = read_config(RunFolder.open(output).config)
+    return run_task(DetectionTask(config), output, resume=True, on_event=on_event)
 
 
 class DetectionTask(Task):
@@ -58,32 +47,37 @@ class DetectionTask(Task):
 
     config: TrainConfig
 
-    def __init__(self, config: TrainConfig, process: Process) -> None:
-        kinds = {"boxes": "bbox", "masks": "segm", "keypoints": "keypoints"}
-        found = [kinds[target] for target in DETECTORS[config.detector].targets]
-        require_metric(config.best_metric, column_names(found))
-        self.material = material = load_material(config)
-        config, notes = with_anchors(config, material.train)
-        self.config, self.process = config, process
-        self.source = Source(
-            material.train.path,
+    def __init__(self, config: TrainConfig) -> None:
+        self.config = config
+        self._weights: PretrainedWeights | None = None
+
+    def resolve(self, *, load_weights: bool) -> list[str]:
+        resolved = resolve(self.config, load_weights=load_weights)
+        self.config, self._weights = resolved.config, resolved.weights
+        return resolved.notes
+
+    def read_data(self, process: Process) -> None:
+        self.process = process
+        batch_per_process(self.config, process)  # refused before the reading, not after it
+        self.annotations = data = load_data(self.config)
+        self.config, notes = with_anchors(self.config, data.train)
+        self.data = RunData(
+            data.train.path,
             "annotations",
-            len(material.train),
-            len(material.val) if material.val else 0,
-            material.fingerprint,
-            [*material.notes, *notes],
+            len(data.train),
+            len(data.val) if data.val else 0,
+            data.fingerprint,
+            [*data.notes, *notes],
         )
-        self._dataset = make_dataset(config, material.train)
-        self._batches = make_batches(config, material.train, process)
+        self._dataset = make_dataset(self.config, data.train)
+        self._batches = make_batches(self.config, data.train, process)
         self.batches_per_epoch = len(self._batches)
 
-    def make_model(self, *, carry: bool) -> tuple[nn.Module, list[str]]:
-        train = self.material.train
-        model, notes = make_model(
-            self.config, train.categories, layout=train.keypoint_layout, carry=carry
-        )
-        self.config = as_built(self.config, model)
-        return model, notes
+    def make_model(self) -> tuple[Detector, list[str]]:
+        train = self.annotations.train
+        model = build_detector(self.config, train.categories, train.keypoint_layout)
+        weights, self._weights = self._weights, None  # many, and not needed again
+        return model, load_detector_weights(model, weights) if weights is not None else []
 
     def stream(self, *, start: int, stop: int) -> Iterator[Batch]:
         return stream(
@@ -96,26 +90,26 @@ class DetectionTask(Task):
         )
 
     def evaluate(self, model: nn.Module, autocast: torch.dtype | None) -> Measured:
-        assert self.material.val is not None  # asked by the caller
+        assert self.annotations.val is not None  # asked by the caller
         assert isinstance(model, Detector)  # as make_model gave it
         scores = evaluate_model(
             model,
-            self.material.val,
-            truths=self.material.truths,
-            split=self.material.split,
+            self.annotations.val,
+            truths=self.annotations.truths,
+            split=self.annotations.split,
             process=self.process,
             autocast=autocast,
             workers=self.config.workers,
         )
         losses = self._losses(model, autocast) if self.config.val_loss else {}
         numbers = {**scores.headline, **{f"val_{name}": value for name, value in losses.items()}}
-        return Measured(numbers, lambda folder: write_scores(scores, folder))
+        return Measured(numbers, partial(write_scores, scores))
 
     def _losses(self, model: nn.Module, autocast: torch.dtype | None) -> dict[str, float]:
-        assert self.material.val is not None
+        assert self.annotations.val is not None
         return validation_losses(
             model,
-            self.material.val,
+            self.annotations.val,
             self._batches.batch_size,
             process=self.process,
             autocast=autocast,
@@ -127,4 +121,4 @@ class DetectionTask(Task):
         save_model(path, model, state)
 
     def names_of(self, image_ids: Iterable[int]) -> list[str]:
-        return self.material.file_names(image_ids)
+        return self.annotations.file_names(image_ids)

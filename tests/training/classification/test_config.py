@@ -11,8 +11,8 @@ from detnet.training.classification.config import (
     presets,
     read_config,
 )
-from detnet.training.plan import learning_rate, make_plan
 from detnet.training.settings import dump_config, option_help, write_config
+from detnet.training.task import learning_rate, training_schedule
 
 
 def test_defaults_are_the_resnext_recipe() -> None:
@@ -22,10 +22,10 @@ def test_defaults_are_the_resnext_recipe() -> None:
     assert (config.image_size, config.short_side, config.min_area) == (224, 256, 0.08)
     assert (config.color_jitter, config.lighting, config.flip) == (0.4, 0.1, 0.5)
     assert (config.label_smoothing, config.mixup, config.ema) == (0, 0, 0)
-    plan = make_plan(config, batches_per_epoch=5004)
-    assert plan.total == 100 * 5004
-    assert plan.schedule.steps == (30 * 5004, 60 * 5004, 90 * 5004)
-    factors = [plan.schedule.factor(epoch * 5004) for epoch in (0, 29, 30, 60, 90)]
+    schedule = training_schedule(config, batches_per_epoch=5004)
+    assert schedule.total == 100 * 5004
+    assert schedule.lr.steps == (30 * 5004, 60 * 5004, 90 * 5004)
+    factors = [schedule.lr.factor(epoch * 5004) for epoch in (0, 29, 30, 60, 90)]
     assert factors == pytest.approx([1, 1, 0.1, 0.01, 0.001])
     resnext = make_config("resnext", {"workers": 2, "checkpoint_every": 250, "epochs": 100})
     plain = make_config(None, {"epochs": 100})

@@ -15,13 +15,10 @@ from detnet.backbones.files import ClassifierInfo, load_classifier, save_classif
 from detnet.engine import checkpoint
 from detnet.errors import InputError
 from detnet.training.classification.config import PretrainConfig, make_config, read_config
-from detnet.training.classification.network import (
-    TrainedClassifier,
-    as_built,
-    describe,
-    make_classifier,
-)
+from detnet.training.classification.network import TrainedClassifier, build_classifier
 from detnet.training.classification.train import pretrain, resume
+from detnet.training.pretrained import load_classifier_weights
+from detnet.training.resolve import resolve
 from tests.training.classification.test_train import (
     TINY,
     Kill,
@@ -58,8 +55,12 @@ def config(pictures: Path, start: Path) -> PretrainConfig:
     return make_config(None, {"data": str(pictures), "weights": str(start), **TINY})
 
 
-def make(config: PretrainConfig, *, carry: bool = True) -> tuple[TrainedClassifier, list[str]]:
-    return make_classifier(config, describe(config, ("green", "red")), carry=carry)
+def make(config: PretrainConfig) -> tuple[TrainedClassifier, list[str]]:
+    resolved = resolve(config)
+    model = build_classifier(resolved.config, ("green", "red"))
+    weights = resolved.weights
+    loaded = load_classifier_weights(model, model.info, weights) if weights is not None else []
+    return model, [*resolved.notes, *loaded]
 
 
 def test_all_is_carried_and_the_network_is_the_weights(config: PretrainConfig, start: Path) -> None:
@@ -88,14 +89,17 @@ def test_from_scratch_the_papers_network(config: PretrainConfig) -> None:
     scratch = replace(config, weights=None)
     model, notes = make(scratch)
     assert (notes, model.info.options["stride_in"]) == ([], "1x1")
-    assert as_built(scratch, model.info) == replace(scratch, stride_in="1x1")
+    resolved = resolve(scratch).config
+    assert (resolved.stride_in, resolved.channel_order) == ("1x1", "rgb")
+    assert resolve(resolved).config == resolved
 
 
 def test_settings_keep_what_the_weights_decided(config: PretrainConfig) -> None:
     model, _ = make(config)
-    kept = replace(as_built(config, model.info), weights="gone.pth")
-    again, notes = make(kept, carry=False)
-    assert again.info == model.info and notes == []
+    kept = replace(resolve(config).config, weights="gone.pth")
+    again = resolve(kept, load_weights=False)
+    assert again.config == kept and again.notes == []
+    assert build_classifier(kept, ("green", "red")).info == model.info
 
 
 def test_torchvisions_resnet_begins_a_detnet(config: PretrainConfig, tmp_path: Path) -> None:

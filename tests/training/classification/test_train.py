@@ -280,12 +280,19 @@ def test_mistakes_are_one_line_and_leave_no_run(
     assert not (tmp_path / "run").exists()
 
 
+def begun(config: PretrainConfig) -> tuple[PretrainTask, Any]:
+    """A task that has read its data, and its model."""
+    task = PretrainTask(config)
+    task.resolve(load_weights=True)
+    task.read_data(Process(0, 1, 0, torch.device("cpu")))
+    return task, task.make_model()[0]
+
+
 @pytest.mark.parametrize("name", BACKBONES)
 def test_every_backbone_can_be_pretrained(name: str, tiny: PretrainConfig, tmp_path: Path) -> None:
     """It learns from a batch, and its file gives the same logits, also when it is fused."""
     config = replace(tiny, backbone=name, mixup=0.0)
-    task = PretrainTask(config, Process(0, 1, 0, torch.device("cpu")))
-    model, _ = task.make_model(carry=True)
+    task, model = begun(config)
     images, targets = next(task.stream(start=0, stop=1))
     model.train()(images, targets)["loss_classifier"].backward()
     assert all(p.grad is not None for p in model.parameters())
@@ -301,8 +308,7 @@ def test_every_backbone_can_be_pretrained(name: str, tiny: PretrainConfig, tmp_p
 @pytest.mark.processor
 def test_the_step_is_half_precision_with_channels_last(tiny: PretrainConfig) -> None:
     """What makes it fast on processors that multiply bf16: neither is lost on the way."""
-    task = PretrainTask(tiny, Process(0, 1, 0, torch.device("cpu")))
-    model, _ = task.make_model(carry=True)
+    task, model = begun(tiny)
     model = model.to(memory_format=torch.channels_last).train()
     seen: list[tuple[torch.dtype, bool]] = []
 

@@ -13,7 +13,7 @@ from detnet.errors import InputError
 from detnet.training.detection import train as detect
 from detnet.training.detection.anchors import cluster, training_sizes, with_anchors
 from detnet.training.detection.config import TrainConfig, make_config, read_config
-from detnet.training.detection.model_and_data import load_material
+from detnet.training.detection.model_and_data import load_data
 
 CENTRES = np.array([[10.0, 12.0], [60.0, 20.0], [25.0, 80.0], [120.0, 110.0], [300.0, 200.0]])
 
@@ -56,7 +56,7 @@ def test_fewer_sizes_than_clusters() -> None:
 def test_sizes_are_those_after_resizing(yolo: TrainConfig, resize: str) -> None:
     """Scenes of 160×120 at short sides 60 and 96, the latter limited by the long one's 110."""
     config = replace(yolo, min_sizes=[60, 96], max_size=110, detector_options={"resize": resize})
-    train = load_material(config).train
+    train = load_data(config).train
     assert set(map(tuple, train.sizes.tolist())) == {(160, 120)}
     own = (train.boxes[:, 2:] - train.boxes[:, :2]).astype(np.float64)
     expected = []
@@ -69,7 +69,7 @@ def test_sizes_are_those_after_resizing(yolo: TrainConfig, resize: str) -> None:
 
 
 def test_given_anchors_and_other_detectors_are_left_alone(yolo: TrainConfig) -> None:
-    train = load_material(yolo).train
+    train = load_data(yolo).train
     given = replace(yolo, detector_options={"anchor_sizes": [[30, 60]]})
     other = replace(yolo, detector="retinanet")
     for config in (given, other):
@@ -84,7 +84,7 @@ def test_nothing_to_find_them_by(scenes: Path, yolo: TrainConfig, tmp_path: Path
     with pytest.raises(
         InputError, match="no objects to find anchors by.*detector_options.anchor_sizes"
     ):
-        with_anchors(config, load_material(config).train)
+        with_anchors(config, load_data(config).train)
 
 
 def test_a_run_prints_and_keeps_its_anchors(yolo: TrainConfig, tmp_path: Path) -> None:

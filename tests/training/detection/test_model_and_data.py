@@ -11,7 +11,7 @@ from detnet.engine.distributed import Process
 from detnet.engine.precision import choose_precision
 from detnet.errors import InputError
 from detnet.training.detection.config import TrainConfig
-from detnet.training.detection.model_and_data import load_material, make_batches, make_dataset
+from detnet.training.detection.model_and_data import load_data, make_batches, make_dataset
 from detnet.training.detection.splits import find_val
 
 CPU = torch.device("cpu")
@@ -28,7 +28,7 @@ def spoiled(scenes: Path, folder: Path, **changes: object) -> dict[str, str]:
 
 def test_what_was_repaired_is_said(scenes: Path, tiny: TrainConfig, tmp_path: Path) -> None:
     changed = spoiled(scenes, tmp_path, bbox=[-5.0, 10.0, 30.0, 20.0])
-    notes = load_material(replace(tiny, **changed)).notes
+    notes = load_data(replace(tiny, **changed)).notes
     assert [note for note in notes if "clipped" in note], notes
 
 
@@ -41,7 +41,7 @@ def test_categories_of_val_must_be_those_of_train(
     path.write_text(json.dumps(truth))
     config = replace(tiny, val_annotations=str(path), val_images=str(scenes / "val"))
     with pytest.raises(InputError, match="pentagon") as caught:
-        load_material(config)
+        load_data(config)
     assert "the model" not in str(caught.value)
 
 
@@ -56,7 +56,7 @@ def test_which_split_is_evaluated(scenes: Path, tiny: TrainConfig, tmp_path: Pat
     truth = (scenes / "annotations" / "instances_train.json").read_text()
     (alone / "annotations" / "instances_train.json").write_text(truth)
     (alone / "train").symlink_to(scenes / "train")
-    material = load_material(replace(tiny, data=str(alone)))
+    material = load_data(replace(tiny, data=str(alone)))
     assert material.val is None
     assert any("nothing is evaluated" in note for note in material.notes)
 
@@ -67,7 +67,7 @@ def test_no_images_to_train_on(scenes: Path, tiny: TrainConfig, tmp_path: Path) 
     path.write_text(json.dumps({**truth, "annotations": []}))
     changes = {"train_annotations": str(path), "train_images": str(scenes / "train")}
     with pytest.raises(InputError, match="no images with objects to train on"):
-        load_material(replace(tiny, **changes, skip_empty=True))
+        load_data(replace(tiny, **changes, skip_empty=True))
 
 
 def test_the_settings_reach_images_and_batches(tiny: TrainConfig) -> None:
@@ -82,7 +82,7 @@ def test_the_settings_reach_images_and_batches(tiny: TrainConfig) -> None:
         aspect_grouping=False,
         repeat_threshold=0.9,
     )
-    train = load_material(config).train
+    train = load_data(config).train
     dataset = make_dataset(config, train)
     assert dataset.transform == train_transform(
         min_sizes=(64, 80, 96), max_size=150, flip_h=0.25, flip_v=0.75, color_jitter=0.375
@@ -104,7 +104,7 @@ def test_the_settings_reach_images_and_batches(tiny: TrainConfig) -> None:
 
 
 def test_batches_must_divide(tiny: TrainConfig) -> None:
-    material = load_material(tiny)
+    material = load_data(tiny)
     with pytest.raises(InputError, match="batch_size 2 cannot be divided by 4 processes × 1"):
         make_batches(tiny, material.train, Process(0, 4, 0, CPU))
 

@@ -12,7 +12,7 @@ from detnet.data.folders import find_split
 from detnet.data.reading import load_annotations
 from detnet.detectors import create
 from detnet.engine.distributed import Process
-from detnet.training.detection.validation import validation_losses
+from detnet.training.detection.evaluate import validation_losses
 
 ALONE = Process(0, 1, 0, torch.device("cpu"))
 

@@ -1,34 +1,36 @@
 import pytest
 
 from detnet.training.detection.config import make_config
-from detnet.training.plan import learning_rate, make_plan
+from detnet.training.task import learning_rate, training_schedule
 
 
 def test_epochs_and_fractions_become_steps() -> None:
     config = make_config(None, {"epochs": 2.5, "steps": [0.5, 0.9], "evaluate_every": 0.5})
-    plan = make_plan(config, batches_per_epoch=20)
-    assert (plan.per_epoch, plan.total) == (20, 50)
-    assert plan.evaluations == {10, 20, 30, 40, 50}
-    assert plan.schedule.steps == (25, 45)
+    schedule = training_schedule(config, batches_per_epoch=20)
+    assert (schedule.per_epoch, schedule.total) == (20, 50)
+    assert schedule.evaluations == {10, 20, 30, 40, 50}
+    assert schedule.lr.steps == (25, 45)
 
 
 def test_steps_can_be_iterations_and_the_last_step_is_evaluated() -> None:
     config = make_config(None, {"iterations": 50, "steps": [30, 48], "evaluate_every": 2})
-    plan = make_plan(config, batches_per_epoch=20)
-    assert plan.evaluations == {40, 50}
-    assert plan.schedule.steps == (30, 48)
+    schedule = training_schedule(config, batches_per_epoch=20)
+    assert schedule.evaluations == {40, 50}
+    assert schedule.lr.steps == (30, 48)
 
 
 def test_the_papers_course() -> None:
-    plan = make_plan(make_config(None, {}), batches_per_epoch=7330)
-    factors = [plan.schedule.factor(i) for i in (0, 499, 500, 119_999, 120_000, 160_000)]
+    schedule = training_schedule(make_config(None, {}), batches_per_epoch=7330)
+    factors = [schedule.lr.factor(i) for i in (0, 499, 500, 119_999, 120_000, 160_000)]
     assert factors == pytest.approx([0.3, 0.3, 1, 1, 0.1, 0.01])
-    assert plan.total == 180_000
+    assert schedule.total == 180_000
 
 
 def test_accumulated_batches_make_one_step() -> None:
-    plan = make_plan(make_config(None, {"epochs": 3, "accumulate": 4}), batches_per_epoch=21)
-    assert (plan.per_epoch, plan.total) == (5, 15)
+    schedule = training_schedule(
+        make_config(None, {"epochs": 3, "accumulate": 4}), batches_per_epoch=21
+    )
+    assert (schedule.per_epoch, schedule.total) == (5, 15)
 
 
 def test_learning_rate_is_scaled_and_says_so() -> None:

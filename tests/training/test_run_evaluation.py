@@ -15,10 +15,9 @@ from detnet.engine.loop import Batch
 from detnet.engine.optim import Ema, sgd
 from detnet.engine.runs import RunFolder
 from detnet.training.detection.config import TrainConfig
-from detnet.training.plan import make_plan
+from detnet.training.run import evaluate_and_keep
 from detnet.training.run_state import Run
-from detnet.training.selection import evaluate_and_keep
-from detnet.training.task import Measured, Source, Task
+from detnet.training.task import Measured, RunData, Task, training_schedule
 
 ALONE = Process(0, 1, 0, torch.device("cpu"))
 
@@ -28,11 +27,17 @@ class Scripted(Task):
 
     def __init__(self, config: TrainConfig, scores: list[float | None], images: int = 3) -> None:
         self.config, self.process, self.scores = config, ALONE, scores
-        self.source = Source(Path("data"), "annotations", 8, images, "fingerprint")
+        self.data = RunData(Path("data"), "annotations", 8, images, "fingerprint")
         self.batches_per_epoch = 4
         self.evaluated: list[float] = []
 
-    def make_model(self, *, carry: bool) -> tuple[nn.Module, list[str]]:
+    def resolve(self, *, load_weights: bool) -> list[str]:
+        raise NotImplementedError
+
+    def read_data(self, process: Process) -> None:
+        raise NotImplementedError
+
+    def make_model(self) -> tuple[nn.Module, list[str]]:
         return nn.Linear(1, 1, bias=False), []
 
     def stream(self, *, start: int, stop: int) -> Iterator[Batch]:
@@ -58,13 +63,13 @@ class Scripted(Task):
 
 
 def make_run(tmp_path: Path, config: TrainConfig, task: Scripted, heard: list[Any]) -> Run:
-    model, _ = task.make_model(carry=False)
+    model, _ = task.make_model()
     return Run(
         config=config,
         folder=RunFolder.create(tmp_path / "run"),
         process=ALONE,
         task=task,
-        plan=make_plan(config, task.batches_per_epoch),
+        schedule=training_schedule(config, task.batches_per_epoch),
         model=model,
         optimizer=sgd(model, lr=0.1),
         ema=Ema(model, config.ema) if config.ema else None,
@@ -103,7 +108,7 @@ def test_the_best_model_is_kept_and_no_later_one_as_good(tmp_path: Path, tiny: T
     assert (run.progress.best, run.progress.best_iteration) == (0.5, 4)
     assert [event["best"] for event in heard] == [False, True, False, True, False, False, False]
     assert [event["iteration"] for event in heard] == list(range(1, 8))
-    assert heard[5]["epoch"] == 6 / run.plan.per_epoch
+    assert heard[5]["epoch"] == 6 / run.schedule.per_epoch
     logged = run.folder.read_metrics()
     assert logged == heard and {event["event"] for event in logged} == {"evaluation"}
 
@@ -144,12 +149,3 @@ def test_averaged_weights_are_evaluated_and_kept_and_the_run_goes_on_with_its_ow
     assert task.evaluated == [average]
     assert float(run.folder.best.read_text()) == average
     assert next(run.model.parameters()).item() == 3
-
-
-def test_nothing_is_done_without_a_validation_split(tmp_path: Path, tiny: TrainConfig) -> None:
-    heard: list[Any] = []
-    task = Scripted(tiny, [0.5], images=0)
-    run = make_run(tmp_path, tiny, task, heard)
-    assert go(run, 1) == [False]
-    assert not task.evaluated and not heard
-    assert run.progress.best is None and not run.folder.best.exists()

@@ -14,10 +14,9 @@ from detnet.engine.loop import Batch
 from detnet.engine.optim import Ema, sgd
 from detnet.engine.runs import RunFolder
 from detnet.errors import InputError
-from detnet.training.plan import make_plan
 from detnet.training.run_config import RunConfig
 from detnet.training.run_state import Progress, Run, restore, save
-from detnet.training.task import Measured, Source, Task
+from detnet.training.task import Measured, RunData, Task, training_schedule
 
 
 class Counting(Task):
@@ -25,9 +24,15 @@ class Counting(Task):
 
     def __init__(self, process: Process) -> None:
         self.process, self.asked = process, 0
-        self.source = Source(Path("data"), "annotations", 6, 0, "fingerprint")
+        self.data = RunData(Path("data"), "annotations", 6, 0, "fingerprint")
 
-    def make_model(self, *, carry: bool) -> tuple[nn.Module, list[str]]:
+    def resolve(self, *, load_weights: bool) -> list[str]:
+        raise NotImplementedError
+
+    def read_data(self, process: Process) -> None:
+        raise NotImplementedError
+
+    def make_model(self) -> tuple[nn.Module, list[str]]:
         raise NotImplementedError
 
     def stream(self, *, start: int, stop: int) -> Iterator[Batch]:
@@ -60,7 +65,7 @@ def make_run(folder: Path) -> Run:
         RunFolder(folder),
         process,
         Counting(process),
-        make_plan(config, 3),
+        training_schedule(config, 3),
         model,
         optimizer,
         Ema(model, config.ema),

@@ -16,19 +16,28 @@ from detnet.coco.categories import Categories
 from detnet.detectors.base import info_of
 from detnet.detectors.files import save_model
 from detnet.errors import InputError
+from detnet.training.classification import config as classification
+from detnet.training.classification.network import describe
 from detnet.training.detection.config import TrainConfig, make_config
-from detnet.training.detection.model_and_data import make_model
+from detnet.training.detection.model_and_data import build_detector
 from detnet.training.pretrained import (
-    as_built,
-    carry_classifier,
-    is_settled,
-    open_for,
-    settle,
-    settle_classifier,
+    load_classifier_weights,
+    load_detector_weights,
+    open_named,
 )
+from detnet.training.resolve import resolve
 from tests.backbones.weights.references import detectron_blobs, python2_pickle
 
 CATEGORIES = Categories((1, 2), ("a", "b"))
+
+
+def make_model(config: TrainConfig, categories: Categories) -> tuple[Any, list[str]]:
+    """The network that a run begins with, and what is said of it."""
+    resolved = resolve(config)
+    model = build_detector(resolved.config, categories)
+    weights = resolved.weights
+    loaded = load_detector_weights(model, weights) if weights is not None else []
+    return model, [*resolved.notes, *loaded]
 
 
 @pytest.fixture(scope="module")
@@ -145,21 +154,18 @@ def test_from_scratch_the_stride_is_where_the_papers_have_it(tiny: TrainConfig) 
     model, _ = make_model(tiny, CATEGORIES)
     assert tiny.stride_in == "auto" and info_of(model).options["stride_in"] == "1x1"
     rule = {**tiny.detector_options, "anchor_strides": "fixed"}
-    assert as_built(tiny, model) == replace(tiny, stride_in="1x1", detector_options=rule)
+    resolved = resolve(tiny).config
+    assert (resolved.stride_in, resolved.detector_options) == ("1x1", rule)
+    assert resolve(resolved).config == resolved
 
 
 def test_a_run_keeps_what_the_weights_decided(resnet50: str) -> None:
     config = make_config(None, {"weights": resnet50, "backbone": "detnet59"})
-    model, _ = make_model(config, CATEGORIES)
-    kept = as_built(config, model)
-    assert not is_settled(config) and is_settled(kept)
-    gone = replace(kept, weights=resnet50 + ".gone")
-    again, notes = make_model(gone, CATEGORIES, carry=False)
-    assert notes == []
-    assert info_of(again).options | {"pixel_mean": 0, "pixel_std": 0} == info_of(model).options | {
-        "pixel_mean": 0,
-        "pixel_std": 0,
-    }
+    kept = replace(resolve(config).config, weights=resnet50 + ".gone")
+    again = resolve(kept, load_weights=False)
+    assert again.config == kept and again.weights is None and again.notes == []
+    options = ("pixel_mean", "pixel_std", "channel_order", "anchor_strides")
+    assert set(options) <= kept.detector_options.keys() and kept.norm == "sync"
 
 
 @pytest.mark.parametrize(
@@ -195,22 +201,22 @@ def test_another_architecture_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_classifier_begins_from_weights(resnet50: str, tmp_path: Path) -> None:
-    source = open_for(resnet50)
-    info = ClassifierInfo("detnet59", ("a", "b"), {"width": 1.0, "stride_in": "1x1"})
-    settled, notes = settle_classifier(info, source)
-    assert settled.options["stride_in"] == "3x3" and "stride_in 3x3" in notes[0]
+    source = open_named(resnet50)
+    resolved = resolve(classification.make_config(None, {"weights": resnet50}))
+    settled = describe(resolved.config, ("a", "b"))
+    assert settled.options["stride_in"] == "3x3" and "stride_in 3x3" in resolved.notes[0]
     model = Classifier(BACKBONES["detnet59"](**settled.options), 2)
-    lines = carry_classifier(model, settled, source)
+    lines = load_classifier_weights(model, settled, source)
     assert any(line.split() == ["c4", "95", "0", "0", "0"] for line in lines), lines
     assert any(line.split() == ["fc", "0", "2", "0", "2"] for line in lines), lines
     path = tmp_path / "own.safetensors"
     save_classifier(path, settled, model.state_dict())
-    own = open_for(str(path))
+    own = open_named(str(path))
     again = Classifier(BACKBONES["detnet59"](**settled.options), 2)
-    assert "all there are" in carry_classifier(again, settled, own)[0]
+    assert "all there are" in load_classifier_weights(again, settled, own)[0]
     assert torch.equal(again.fc.weight, model.fc.weight)
     other = replace(settled, classes=("a", "c"))
-    carry_classifier(fresh := Classifier(BACKBONES["detnet59"](), 2), other, own)
+    load_classifier_weights(fresh := Classifier(BACKBONES["detnet59"](), 2), other, own)
     assert not torch.equal(fresh.fc.weight, model.fc.weight)
 
 
@@ -233,9 +239,9 @@ def test_detectrons_weights_get_detectrons_images(tmp_path: Path) -> None:
 def rule_of(source: str | Path, detector: str, **changes: Any) -> tuple[Any, list[str]]:
     """The rule of anchors that a run from these weights has, and what is said of it."""
     changes = {"detector": detector, "backbone": "resnet50", "weights": str(source), **changes}
-    config, notes = settle(make_config(None, changes), open_for(str(source)))
-    said = [note for note in notes if "anchor_strides" in note or "threshold_on" in note]
-    return config.detector_options, said
+    resolved = resolve(make_config(None, changes))
+    said = [note for note in resolved.notes if "anchor_strides" in note or "threshold_on" in note]
+    return resolved.config.detector_options, said
 
 
 def test_torchvision_s_detectors_keep_their_anchors(tmp_path: Path) -> None:
@@ -252,7 +258,7 @@ def test_torchvision_s_detectors_keep_their_anchors(tmp_path: Path) -> None:
     assert options["anchor_strides"] == "fixed" and said[0].startswith("warning: anchor_strides")
     for other in ("faster_rcnn_fpn", "fcos", "ssd"):  # heads of another kind stay fresh
         options, said = rule_of(path, other)
-        assert "anchor_strides" not in options and not said
+        assert options.get("anchor_strides", "fixed") == "fixed" and not said
     points = torchvision.models.detection.fcos_resnet50_fpn(
         weights=None, weights_backbone=None, num_classes=4
     )
@@ -270,9 +276,9 @@ def test_own_files_hand_their_rule_on(tmp_path: Path) -> None:
         options, said = rule_of(path, "faster_rcnn_fpn", width=0.125)
         assert options["anchor_strides"] == rule and len(said) == notes
         options, said = rule_of(path, "retinanet", width=0.125)
-        assert "anchor_strides" not in options and not said
+        assert options.get("anchor_strides", "fixed") == "fixed" and not said
 
 
 def test_a_classifier_s_weights_have_no_such_rule(resnet50: str) -> None:
     options, said = rule_of(resnet50, "faster_rcnn_fpn")
-    assert "anchor_strides" not in options and not said
+    assert options.get("anchor_strides", "fixed") == "fixed" and not said
