@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Generic
 
 import torch
+from torch import nn
 
 from detnet.backbones.colours import PIXEL_MEAN, PIXEL_STD
 from detnet.backbones.weights.layout import IMAGE_OPTIONS
@@ -28,7 +29,7 @@ from detnet.training.classification.network import build_classifier
 from detnet.training.detection.config import TrainConfig
 from detnet.training.detection.model_and_data import build_detector
 from detnet.training.pretrained import open_named
-from detnet.training.run_config import PAPERS_STRIDE, Run
+from detnet.training.run_config import PAPERS_STRIDE, Run, RunConfig
 
 _IOU_TYPES = {"boxes": "bbox", "masks": "segm", "keypoints": "keypoints"}  # by target
 _ONE_CLASS = Categories((1,), ("thing",))
@@ -93,11 +94,16 @@ def _detector(
                 "parts"
             )
     with torch.device("meta"):
-        built = info_of(build_detector(config, _ONE_CLASS)).options
+        model = build_detector(config, _ONE_CLASS)
+    built = info_of(model).options
     kept = (*kind.weight_options, *(IMAGE_OPTIONS if config.weights else ()))
     options = {**config.detector_options, **{name: _plain(built[name]) for name in kept}}
     resolved = replace(
-        config, stride_in=built["stride_in"], norm=built["norm"], detector_options=options
+        config,
+        stride_in=built["stride_in"],
+        norm=built["norm"],
+        norm_momentum=_momentum(config, model),
+        detector_options=options,
     )
     return resolved, notes
 
@@ -158,8 +164,15 @@ def _classifier(
         notes = notes + more
     resolved = replace(config, stride_in=stride, **{**changes, **images, **given})
     with torch.device("meta"):
-        build_classifier(resolved, ("one", "other"))
-    return resolved, notes
+        model = build_classifier(resolved, ("one", "other"))
+    return replace(resolved, norm_momentum=_momentum(config, model)), notes
+
+
+def _momentum(config: RunConfig, model: nn.Module) -> float | None:
+    """The batch norms' momentum: the one asked for, or the layers' own where they have one."""
+    norms = (layer for layer in model.modules() if isinstance(layer, nn.BatchNorm2d))
+    own = {layer.momentum for layer in norms}
+    return own.pop() if config.norm_momentum is None and len(own) == 1 else config.norm_momentum
 
 
 def _require_metric(config: TrainConfig | PretrainConfig, known: Iterable[str]) -> None:

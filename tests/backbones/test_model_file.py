@@ -18,8 +18,9 @@ from detnet.detectors import create
 from detnet.detectors.files import load_model, load_weights, read_info, save_model
 from detnet.errors import InputError
 from detnet.training.detection.config import make_config
-from detnet.training.detection.model_and_data import make_model
-from detnet.training.pretrained import open_named
+from detnet.training.detection.model_and_data import build_detector
+from detnet.training.pretrained import load_detector_weights, open_named
+from detnet.training.resolve import resolve
 from tests.backbones.hostile_headers import CLASSIFIER, DETECTOR, RAW, TEXTS
 
 Case = tuple[Callable[[bytes], bytes], str]
@@ -87,7 +88,10 @@ def test_weights_of_a_lying_header(
     changes = {"data": "-", "weights": str(path), "width": 0.125, "norm": "sync"}
     config = make_config(None, changes)
     try:
-        make_model(config, Categories((1, 2), ("a", "b")))
+        resolved = resolve(config)
+        assert resolved.weights is not None
+        model = build_detector(resolved.config, Categories((1, 2), ("a", "b")))
+        load_detector_weights(model, resolved.weights)
     except InputError as error:
         assert "\n" not in str(error)
 

@@ -55,14 +55,14 @@ def error_line(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> str:
 def test_print_config_is_a_file_that_config_takes(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    asked = ["--lr", "1e-3", "--epochs", "7", "--steps", "0.5", "9", "--frozen", "stem", "c2"]
+    asked = ["--lr", "1e-3", "--epochs", "7", "--steps", "0.5", "9", "--min-sizes", "96", "72"]
     assert main(["train", "--config", "small", *asked, "--print-config"]) == 0
     text = capsys.readouterr().out
     path = tmp_path / "mine.yaml"
     path.write_text(text)
     assert main(["train", "--config", str(path), "--print-config"]) == 0
     assert capsys.readouterr().out == text
-    for line in ("lr: 0.001", "epochs: 7", "- stem", "- c2", "- 9"):
+    for line in ("lr: 0.001", "epochs: 7", "- 96", "- 72", "- 9"):
         assert line in text
 
 
