@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     runs = [Path(run) for run in args.runs]
     _check(args)
     if args.results_table:
-        from detnet.report.write_results import write_results_page
+        from detnet.report.results_page import write_results_page
 
         table = Path(args.results_table)
         curves = Path(args.curves) if args.curves else None

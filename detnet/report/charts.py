@@ -1,17 +1,20 @@
-"""Line charts as HTML and inline SVG, drawn in the page's own colours.
+"""Charts as SVG: for pages, in their colours, and for files of their own.
 
-The lines are stretched to the width there is; type and line widths are not, so that a chart reads
-as well on a telephone as on a desk. The style sheet (`style.css.j2`) belongs to it.
+On a page the drawing is stretched to the width there is; type and line widths are not, so that a
+chart reads as well on a telephone as on a desk. The style sheet (`style.css.j2`) belongs to it.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 
 WIDTH, HEIGHT = 1000, 500  # of the drawing, stretched to whatever the page gives it
 MAX_POINTS = 400
 _DOTTED_UP_TO = 40
+# Okabe and Ito's colours, which the colour-blind can tell apart; the next seven are dashed.
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+_DASHES = ("none", "6 3", "1.5 3", "6 3 1.5 3")
 
 
 @dataclass(frozen=True)
@@ -56,34 +59,111 @@ def line_chart(
     y_ticks = nice_ticks(*(y_range or (min(0, min(ys)), max(ys))))
     x_ticks = [tick for tick in nice_ticks(x_low, x_high) if x_low <= tick <= x_high]
     frame = Frame(x_low, x_high, y_ticks[0], y_ticks[-1])
-    across = [(100 * (x - x_low) / (x_high - x_low), _text(x, x_percent)) for x in x_ticks]
-    down = [(100 * frame.place(x_low, y)[1] / HEIGHT, _text(y, percent)) for y in y_ticks]
+    return plot(
+        _drawn(lines, frame, dots),
+        frame,
+        [(tick, _text(tick, x_percent)) for tick in x_ticks],
+        [(tick, _text(tick, percent)) for tick in y_ticks],
+        x_name=x_name,
+        label=", ".join(line.name for line in lines),
+    )
+
+
+def plot(
+    content: Iterable[str],
+    frame: "Frame",
+    x_ticks: Sequence[tuple[float, str]],
+    y_ticks: Sequence[tuple[float, str]],
+    *,
+    x_name: str,
+    label: str,
+    style: str = "chart",
+    below: str = "",
+) -> str:
+    """Puts a drawing over a grid between its axes, to be stretched.
+
+    Args:
+        content: SVG, within `WIDTH` by `HEIGHT`.
+        frame: what values the edges are.
+        x_ticks: value and text.
+        y_ticks: the same, upwards.
+        x_name: under the horizontal axis.
+        label: for those who cannot see it.
+        style: classes of the page's style sheet.
+        below: HTML between the drawing and its horizontal axis.
+    """
+    low, wide = frame.x_low, frame.x_high - frame.x_low
+    levels = [(frame.place(low, y)[1], text) for y, text in y_ticks]
+    grid = [f'<line class="grid" x1="0" x2="{WIDTH}" y1="{y}" y2="{y}"/>' for y, _ in levels]
+    across = [(100 * (x - low) / wide, escape(text)) for x, text in x_ticks]
+    down = [(100 * y / HEIGHT, escape(text)) for y, text in levels]
     return (
-        '<div class="chart"><div class="ticks-y" aria-hidden="true">'
+        f'<div class="{style}"><div class="ticks-y" aria-hidden="true">'
         + "".join(f'<span style="top:{at:.2f}%">{text}</span>' for at, text in down)
-        + f'</div><div class="plot">{_drawing(lines, frame, y_ticks, dots)}</div>'
+        + f'</div><div class="plot"><svg viewBox="0 0 {WIDTH} {HEIGHT}" preserveAspectRatio="none" '
+        + f'role="img" aria-label="{escape(label)}">{"".join([*grid, *content])}</svg></div>{below}'
         + '<div class="ticks-x" aria-hidden="true">'
         + "".join(f'<span style="left:{at:.2f}%">{text}</span>' for at, text in across)
         + f'</div><div class="x-name">{escape(x_name)}</div></div>'
     )
 
 
-def _drawing(lines: Sequence[Line], frame: "Frame", y_ticks: Sequence[float], dots: bool) -> str:
-    """The lines over a grid, to be stretched."""
-    names = ", ".join(line.name for line in lines)
-    parts = [
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" preserveAspectRatio="none" role="img" '
-        f'aria-label="{escape(names)}">'
-    ]
-    for tick in y_ticks:
-        _, y = frame.place(frame.x_low, tick)
-        parts.append(f'<line class="grid" x1="0" x2="{WIDTH}" y1="{y}" y2="{y}"/>')
+def _drawn(lines: Sequence[Line], frame: "Frame", dots: bool) -> Iterator[str]:
     for line in lines:
         placed = [frame.place(x, y) for x, y in thinned(line.points)]
-        parts.append(f'<polyline class="{line.style}" points="{path(placed)}"/>')
+        yield f'<polyline class="{line.style}" points="{path(placed)}"/>'
         if dots and len(placed) <= _DOTTED_UP_TO:
-            parts += [f'<path class="dot {line.style}" d="M{x} {y}h0"/>' for x, y in placed]
-    return "".join([*parts, "</svg>"])
+            yield from (f'<path class="dot {line.style}" d="M{x} {y}h0"/>' for x, y in placed)
+
+
+def chart_file(lines: Sequence[Line], *, x_name: str, y_name: str) -> str:
+    """Draws curves from 0 upwards as an SVG of its own, names and colours included.
+
+    Args:
+        lines: their styles do not count; points are finite, there is at least one.
+        y_name: of the vertical axis, its values as they are.
+    """
+    xs, ys = zip(*(point for line in lines for point in line.points), strict=True)
+    x_ticks, y_ticks = nice_ticks(0, max(xs)), nice_ticks(0, max(*ys, 0))
+    frame = Frame(x_ticks[0], x_ticks[-1], y_ticks[0], y_ticks[-1])
+    left, top, row = 50, 10, 18
+    across, down = WIDTH * 0.5, HEIGHT * 0.6
+    height = max(down + top + 44, top + row * (len(lines) + 1))
+    width = left + across + 40 + 7 * max(len(line.name) for line in lines)
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{height:.0f}" '
+        'font-family="sans-serif" font-size="11" fill="#333">',
+        f'<rect width="{width:.0f}" height="{height:.0f}" fill="#fff"/>',
+    ]
+
+    def place(x: float, y: float) -> tuple[float, float]:
+        x, y = frame.place(x, y)
+        return round(left + x / WIDTH * across, 1), round(top + y / HEIGHT * down, 1)
+
+    for tick in y_ticks:
+        x, y = place(x_ticks[0], tick)
+        parts.append(f'<path d="M{x} {y}h{across:g}" stroke="#ddd"/>')
+        parts.append(f'<text x="{x - 6}" y="{y + 4}" text-anchor="end">{_text(tick, False)}</text>')
+    for tick in x_ticks:
+        x, y = place(tick, y_ticks[0])
+        parts.append(f'<text x="{x}" y="{y + 16}" text-anchor="middle">{_text(tick, False)}</text>')
+    middle, bottom = left + across / 2, top + down
+    parts += [
+        f'<text x="{middle:g}" y="{bottom + 34:g}" text-anchor="middle">{escape(x_name)}</text>',
+        f'<text transform="translate(14 {top + down / 2:g}) rotate(-90)" text-anchor="middle">'
+        f"{escape(y_name)}</text>",
+    ]
+    for index, line in enumerate(lines):
+        colour = _COLOURS[index % len(_COLOURS)]
+        dashes = _DASHES[index // len(_COLOURS) % len(_DASHES)]
+        style = f'fill="none" stroke="{colour}" stroke-width="1.5" stroke-dasharray="{dashes}"'
+        placed = [place(x, y) for x, y in line.points]
+        parts.append(f'<polyline {style} points="{path(placed)}"/>')
+        parts += [f'<circle cx="{x}" cy="{y}" r="2" fill="{colour}"/>' for x, y in placed]
+        x, y = left + across + 12, top + row * (index + 0.5)
+        parts.append(f'<path {style} d="M{x:g} {y:g}h20"/>')
+        parts.append(f'<text x="{x + 26:g}" y="{y + 4:g}">{escape(line.name)}</text>')
+    return "\n".join([*parts, "</svg>"]) + "\n"
 
 
 @dataclass(frozen=True)

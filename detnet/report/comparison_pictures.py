@@ -18,8 +18,16 @@ from detnet.evaluation.matching import match
 from detnet.evaluation.normalise import Detections, Truth
 from detnet.files import write_text
 from detnet.report.comparison import COLOURS, ComparisonPicture, kinds_of, write_page
-from detnet.report.overlays import LOWEST, MOST, MOST_SHAPES, make_mark, make_skeleton
-from detnet.report.pictures import Mark, Skeleton, embed
+from detnet.report.pictures import (
+    LOWEST,
+    MOST,
+    MOST_SHAPES,
+    Mark,
+    Skeleton,
+    embed,
+    make_mark,
+    make_skeleton,
+)
 
 Edges = Sequence[tuple[int, int]]
 

@@ -13,8 +13,18 @@ from detnet.coco.ground_truth import Truths
 from detnet.data.images import read_pixels
 from detnet.evaluation.coco import Evaluation
 from detnet.evaluation.diagnosis.outcomes import Outcomes
-from detnet.report.overlays import LOWEST, MOST, MOST_SHAPES, make_mark, make_skeleton
-from detnet.report.pictures import LabelError, Mark, Picture, Skeleton, embed
+from detnet.report.pictures import (
+    LOWEST,
+    MOST,
+    MOST_SHAPES,
+    LabelError,
+    Mark,
+    Picture,
+    Skeleton,
+    embed,
+    make_mark,
+    make_skeleton,
+)
 
 _CROP_SIDE = 260  # pixels
 _CONTEXT = 1.9  # side of a cut over that of its box

@@ -1,20 +1,28 @@
-"""Pictures for the page: embedded once, with everything that is drawn over them kept apart.
+"""Pictures for pages: embedded once, with everything that is drawn over them kept apart.
 
 Places are fractions of the picture, so that lines and type keep their width at any size.
 """
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from PIL import Image
+
+from detnet.coco.keypoints import to_pixels
+from detnet.coco.masks import decode_masks
 
 PICTURE_SIDE = 1000  # pixels; longer ones are scaled down, the page stays light
 _MASK_SIDE = 500  # masks are tints, half the sharpness does
 _OPACITY = 115  # of 255
+
+LOWEST = 0.05  # score from which on a detection is kept for a page
+MOST = 100  # detections of one image
+MOST_SHAPES = 30  # of them, the surest, have masks or keypoints; poor detectors' are ragged
 
 Colour = tuple[int, int, int]
 Place = tuple[float, float]
@@ -172,3 +180,79 @@ def embed_mask(mask: NDArray[np.bool_], colour: Colour) -> str:
 
 def _uri(content: bytes, kind: str) -> str:
     return f"data:image/{kind};base64," + base64.b64encode(content).decode("ascii")
+
+
+def make_mark(
+    kind: str,
+    box: Sequence[float],
+    sides: Sequence[int],
+    *,
+    name: str,
+    score: float,
+    mask: Mapping[str, Any] | None = None,
+    skeleton: Skeleton | None = None,
+    tint: Colour | None = None,
+) -> Mark:
+    """Makes the mark of one object or detection.
+
+    Args:
+        kind: as in `Mark`.
+        box: xywh, pixels of the image.
+        sides: the image's width and height.
+        score: -1 for an object that nothing found.
+        mask: COCO's compressed run lengths, {"size": [height, width], "counts"}.
+        tint: of the mask; by default the kind's.
+    """
+    x, y, width, height = map(float, box)
+    across, down = sides
+    return Mark(
+        kind=kind,
+        x=x / across,
+        y=y / down,
+        width=width / across,
+        height=height / down,
+        name=name,
+        score=score,
+        mask=_tinted(mask, tint or TINTS.get(kind, TINTS["ignored"])) if mask else None,
+        skeleton=skeleton,
+    )
+
+
+def make_skeleton(
+    points: ArrayLike, edges: Iterable[tuple[int, int]], sides: Sequence[int]
+) -> Skeleton | None:
+    """Makes the skeleton of one object or detection; None where no point is labelled.
+
+    Args:
+        points: (K, 3), x and y as COCO has them and visibility.
+        edges: pairs of the K.
+        sides: the image's width and height.
+    """
+    values = np.asarray(points, float).reshape(-1, 3)
+    there = values[:, 2] > 0
+    places = [(float(x), float(y)) for x, y in to_pixels(values)[:, :2] / np.array(sides)]
+    if not there.any():
+        return None
+    return Skeleton(
+        points=[places[at] for at in np.flatnonzero(there).tolist()],
+        lines=[(places[a], places[b]) for a, b in edges if there[a] and there[b]],
+    )
+
+
+def _tinted(mask: Mapping[str, Any], tint: Colour) -> MaskPicture | None:
+    """The mask, no more of it than has pixels; None where it has none."""
+    counts, (height, width) = mask["counts"], mask["size"]
+    text = counts if isinstance(counts, bytes) else counts.encode("ascii")
+    pixels = decode_masks([text], height, width)[0] > 0
+    rows, columns = np.flatnonzero(pixels.any(axis=1)), np.flatnonzero(pixels.any(axis=0))
+    if not len(rows):
+        return None
+    top, bottom = int(rows[0]), int(rows[-1]) + 1
+    left, right = int(columns[0]), int(columns[-1]) + 1
+    return MaskPicture(
+        uri=embed_mask(pixels[top:bottom, left:right], tint),
+        x=left / width,
+        y=top / height,
+        width=(right - left) / width,
+        height=(bottom - top) / height,
+    )

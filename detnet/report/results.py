@@ -1,13 +1,16 @@
-"""What finished run folders say about themselves."""
+"""What finished run folders say about themselves, and their curves, for RESULTS.md."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from detnet.engine.runs import read_run
 from detnet.errors import InputError
-from detnet.files import read_json
+from detnet.files import read_json, write_text
+from detnet.report.charts import Line, chart_file
+
+FORMER_RULES = {"anchor_strides": "torchvision", "threshold_on": "score"}
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,12 @@ class Result:
         return "detector" not in self.config
 
     @property
+    def former_rules(self) -> list[str]:
+        """The options of the detector in which it keeps a rule that other runs do not."""
+        options = self.config.get("detector_options") or {}
+        return [name for name, rule in FORMER_RULES.items() if options.get(name) == rule]
+
+    @property
     def images_seen(self) -> int:
         """In training, those seen several times counted as often."""
         return self.iterations * int(self.config["batch_size"])
@@ -70,7 +79,7 @@ def read_result(run: Path) -> Result:
     """Reads a finished run's folder.
 
     Raises:
-        InputError: it is no run folder, or was not evaluated.
+        InputError: it is no run folder, is damaged, or was not evaluated.
     """
     for name in ("config.yaml", "environment.json", "metrics.jsonl"):
         if not (run / name).is_file():
@@ -101,3 +110,27 @@ def _curve(events: list[dict[str, Any]], score: str) -> Iterator[tuple[float, fl
     for event in events:
         if event["event"] == "evaluation" and event.get(score) is not None:
             yield float(event.get("epoch", event["iteration"])), float(event[score])
+
+
+def write_curves(results: Sequence[Result], folder: Path) -> dict[tuple[str, bool], Path]:
+    """Draws the score of each evaluation over the epochs, an SVG for each kind and data set.
+
+    Those whose runs were evaluated once only get none. The picture is named like the data set; that
+    of classifiers is DATA-classifiers.svg where the same data have detectors, too.
+
+    Returns:
+        the picture by data set and whether it shows classifiers.
+    """
+    pictures = {}
+    detected = {result.data for result in results if not result.classifier}
+    for data, classifier in dict.fromkeys((result.data, result.classifier) for result in results):
+        alike = [one for one in results if (one.data, one.classifier) == (data, classifier)]
+        curves = [one for one in alike if one.curve[1:]]
+        if curves:
+            folder.mkdir(parents=True, exist_ok=True)
+            name = f"{data}-classifiers" if classifier and data in detected else data
+            path = pictures[data, classifier] = folder / f"{name}.svg"
+            lines = [Line(one.name, [(x, 100 * y) for x, y in one.curve], "") for one in curves]
+            what = "top-1 error, percent" if classifier else "AP, percent"
+            write_text(path, chart_file(lines, x_name="epoch", y_name=what))
+    return pictures

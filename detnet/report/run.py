@@ -1,7 +1,10 @@
-"""A run's page: its data are evaluated once, and everything shown is read from that."""
+"""One HTML page of a run, complete in itself: scores, pictures, errors, curves, settings.
+
+The data that the run was evaluated on are evaluated once, and everything shown is read from that.
+"""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,21 +12,150 @@ from typing import Any
 from detnet.coco.annotations import Annotations
 from detnet.coco.ground_truth import Truths
 from detnet.data.reading import load_scored
-from detnet.engine.runs import RunFolder, read_run
+from detnet.engine.runs import RunFolder, RunRecord, read_run
 from detnet.errors import InputError
 from detnet.evaluation.coco import evaluate
 from detnet.evaluation.diagnosis.diagnose import diagnose
 from detnet.evaluation.diagnosis.outcomes import find_outcomes
 from detnet.evaluation.files import read_scores
-from detnet.files import read_json
+from detnet.files import read_json, write_text
+from detnet.report.curves import training_charts
+from detnet.report.diagnosis import diagnosis_view
 from detnet.report.gallery import Sight, make_label_errors, make_pictures
-from detnet.report.origin import comparisons
-from detnet.report.overlays import LOWEST
-from detnet.report.page import Findings, write_page
-from detnet.report.pictures import LabelError, Picture
+from detnet.report.origin import paper_rows
+from detnet.report.pictures import LOWEST, LabelError, Picture
+from detnet.report.rendering import flat_settings, render_template
+from detnet.report.score_tables import PaperRow, score_view
 from detnet.training.detection.config import read_config
 
+THRESHOLD = 0.5  # score from which on a detection is shown at first
+_KINDS = (("best", "Best"), ("worst", "Worst"), ("missed", "Missed"), ("false", "False alarms"))
 _TRIED = ("metrics.jsonl", "evaluation/scores.json", "evaluation/results.json")
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What takes the run's data to find out, and why something of it is not there.
+
+    Args:
+        diagnoses: ("Boxes" or "Masks", the diagnosis JSON).
+        pictures: of the gallery, in its order.
+        label_errors: the surest first.
+        paper_rows: the paper's models that the run's recipe is for.
+        lowest: score from which on detections were kept for the pictures.
+        notes: one line each.
+    """
+
+    diagnoses: Sequence[tuple[str, dict[str, Any]]] = ()
+    pictures: Sequence[Picture] = ()
+    label_errors: Sequence[LabelError] = ()
+    paper_rows: Sequence[PaperRow] = ()
+    lowest: float = 0.05
+    notes: Sequence[str] = field(default=())
+
+
+def write_page(
+    run: Path, *, findings: Findings | None = None, live: int | None = None, shown: str = ""
+) -> Path:
+    """Writes `report.html` into a run folder from what the folder holds, without what is missing.
+
+    Args:
+        run: the run folder (config.yaml, environment.json, metrics.jsonl, evaluation/scores.json).
+        findings: what else there is to show.
+        live: seconds after which an open page reads itself anew; None for a page that stays.
+        shown: the run's place as the reader would type it; `run` by default.
+
+    Returns:
+        The page's path.
+
+    Raises:
+        InputError: no run folder, or one of its files is damaged.
+    """
+    record = read_run(run)
+    page = run / "report.html"
+    write_text(page, render(record, findings or Findings(), live=live, place=shown or str(run)))
+    return page
+
+
+def render(
+    record: RunRecord, findings: Findings, *, live: int | None = None, place: str = "RUN"
+) -> str:
+    """Makes the page's HTML; see `write_page`."""
+    results = [score_view(one, findings.paper_rows) for one in record.scores]
+    charts = training_charts(record.events)
+    views = [(kind, diagnosis_view(diagnosis)) for kind, diagnosis in findings.diagnoses]
+    marks = [mark for picture in findings.pictures for mark in (*picture.truths, *picture.found)]
+    names = {mark.name for mark in marks}
+    values = {
+        "results": results,
+        "pictures": findings.pictures,
+        "diagnoses": views,
+        "label_errors": findings.label_errors,
+        "charts": charts,
+        "config": flat_settings(record.config),
+        "environment": flat_settings(record.environment),
+    }
+    return render_template(
+        "run.html.j2",
+        name=record.name,
+        summary=_summary(record),
+        notes=findings.notes,
+        offer="" if results else f"detnet evaluate {place} --data DATA",
+        sections=_sections(values),
+        kinds=_kinds(findings.pictures),
+        curves=[view["curves"]["lines"] for _, view in views],
+        has_masks=any(mark.mask for mark in marks),
+        has_keypoints=any(mark.skeleton for mark in marks),
+        several_classes=len(names) > 1,
+        threshold=THRESHOLD,
+        lowest=findings.lowest,
+        live=live,
+        **values,
+    )
+
+
+def _summary(record: RunRecord) -> str:
+    """The line under the title: which model, on what, how long it was trained."""
+    config = record.config
+    parts = [str(config[key]) for key in ("detector", "backbone") if config.get(key)]
+    if config.get("width") not in (None, 1, 1.0):
+        parts.append(f"width {config['width']}")
+    data = config.get("data") or config.get("train_annotations")
+    if data:
+        parts.append(f"on {Path(str(data)).name}")
+    steps = [event["iteration"] for event in record.events if event.get("event") == "step"]
+    if steps:
+        parts.append(f"{max(steps):,} iterations")
+    return " · ".join(parts)
+
+
+def _kinds(pictures: Sequence[Picture]) -> list[tuple[str, str, int]]:
+    """The gallery's selections: value, title and number of pictures of each that has any."""
+    counted = [
+        (value, title, sum(value in picture.kinds for picture in pictures))
+        for value, title in _KINDS
+    ]
+    return [("all", "All", len(pictures)), *(kind for kind in counted if kind[2])]
+
+
+def _sections(values: dict[str, Any]) -> list[tuple[str, str]]:
+    """Anchor and title of the sections that the page has."""
+    results = values["results"]
+    there = [
+        ("scores", "Scores", results),
+        ("pictures", "Pictures", values["pictures"]),
+        ("errors", "Why it errs", values["diagnoses"]),
+        ("labels", "Labels to look at", values["label_errors"]),
+        (
+            "tables",
+            "Overlap and size",
+            results and any(table["rows"] for table in results[0]["tables"]),
+        ),
+        ("classes", "Classes", results and results[0]["per_class"]),
+        ("training", "Training", values["charts"]),
+        ("settings", "Settings", values["config"] or values["environment"]),
+    ]
+    return [(anchor, title) for anchor, title, content in there if content]
 
 
 def make_page(run: Path, *, count: int = 18) -> Path:
@@ -113,14 +245,14 @@ def find_out(run: Path, *, count: int) -> Findings:
     if "detector" not in record.config:
         return Findings()
     config = read_config(run / "config.yaml")
-    paper = comparisons(config, record.environment.get("command") or [])
+    paper = paper_rows(config)
     if not results.is_file():
-        return Findings(comparisons=paper)
+        return Findings(paper_rows=paper)
     try:
         sight, diagnoses = _judge(*_load(results.parent))
     except (InputError, OSError) as error:
         note = f"No pictures and no diagnosis: {error}"
-        return Findings(comparisons=paper, notes=[note])
+        return Findings(paper_rows=paper, notes=[note])
     notes = []
     pictures: list[Picture] = []
     label_errors: list[LabelError] = []
@@ -133,7 +265,7 @@ def find_out(run: Path, *, count: int) -> Findings:
         diagnoses=diagnoses,
         pictures=pictures,
         label_errors=label_errors,
-        comparisons=paper,
+        paper_rows=paper,
         lowest=LOWEST,
         notes=notes,
     )

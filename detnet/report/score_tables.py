@@ -13,8 +13,8 @@ KINDS = {"bbox": "Boxes", "segm": "Masks", "keypoints": "Keypoints"}
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """Which of the paper's models a run can be held against, and how alike the two are.
+class PaperRow:
+    """A model of the paper that a run can be held against, and how alike the two are.
 
     Args:
         published: the paper's numbers.
@@ -25,12 +25,12 @@ class Comparison:
     recipe: str
 
 
-def score_view(scores: dict[str, Any], comparisons: Sequence[Comparison]) -> dict[str, Any]:
+def score_view(scores: dict[str, Any], paper_rows: Sequence[PaperRow]) -> dict[str, Any]:
     """One set of scores for the template: headline, tables by overlap and size, rows by class."""
     if "top1" in scores:
         return _classifier_view(scores)
     iou_type = scores.get("iou_type", "bbox")
-    fitting = [one for one in comparisons if one.published.iou_type == iou_type]
+    fitting = [one for one in paper_rows if one.published.iou_type == iou_type]
     paper = fitting[0] if fitting else None
     return {
         "kind": KINDS.get(iou_type, "Boxes"),

@@ -10,8 +10,8 @@ import yaml
 from PIL import Image
 
 from detnet.errors import InputError
-from detnet.report.page import Findings, write_page
 from detnet.report.pictures import TINTS, Mark, MaskPicture, Picture, embed, embed_mask
+from detnet.report.run import Findings, write_page
 
 IOUS = ("mean", "50", "60", "70", "80", "85")
 

@@ -8,8 +8,7 @@ import pytest
 import yaml
 
 from detnet.errors import InputError
-from detnet.report.result_curves import write_curves
-from detnet.report.results import read_result
+from detnet.report.results import read_result, write_curves
 from detnet.report.results_page import read_comparison, results_page
 from detnet.training.published import PUBLISHED
 
@@ -157,7 +156,7 @@ def test_many_curves_are_named_beside_the_picture(run: Path, tmp_path: Path) -> 
     (few,) = write_curves(many[:7], tmp_path / "few").values()
     (all_of_them,) = write_curves(many, tmp_path / "many").values()
     widths = [
-        float(re.search(r'width="([\d.]+)pt"', path.read_text()).group(1))
+        float(re.search(r'width="([\d.]+)"', path.read_text()).group(1))
         for path in (few, all_of_them)
     ]
     assert widths[1] > widths[0] + 100

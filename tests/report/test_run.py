@@ -103,8 +103,9 @@ def test_no_detections_at_all(data: Path, tmp_path: Path) -> None:
 
 
 def test_the_papers_numbers_stand_beside_those_of_its_preset(data: Path, tmp_path: Path) -> None:
-    preset = read_source("detnet59_faster_rcnn_fpn_2x", presets())
-    run = write_run(tmp_path / "run", data, **preset, epochs=None)
+    name = "detnet59_faster_rcnn_fpn_2x"
+    preset = read_source(name, presets())
+    run = write_run(tmp_path / "run", data, **preset, preset=name, epochs=None)
     text = Checker(make_page(run).read_text(encoding="utf-8")).text
     assert "AP · paper 40.2" in text and "66.4" in text and "Table 4" in text
     plain = write_run(tmp_path / "plain", data)

@@ -2,7 +2,7 @@ import pytest
 
 from detnet.coco.keypoints import COCO_SIGMAS
 from detnet.evaluation.metrics import names_of
-from detnet.report.score_tables import Comparison, column_title, score_view, sigmas_in_words
+from detnet.report.score_tables import PaperRow, column_title, score_view, sigmas_in_words
 from detnet.training.published import PUBLISHED
 from tests.report.test_page import scores
 
@@ -22,7 +22,7 @@ def test_own_numbers_of_results_are_shown() -> None:
 
 
 def test_the_paper_stands_beside_the_same_kind_of_scores() -> None:
-    one = Comparison(PUBLISHED["faster_rcnn_fpn", "detnet59"][0], "as it is")
+    one = PaperRow(PUBLISHED["faster_rcnn_fpn", "detnet59"][0], "as it is")
     view = score_view(scores(), [one])
     assert view["headline"][0][2:] == (0.4321, 0.402)
     large = view["tables"][1]["rows"][3]

@@ -4,10 +4,10 @@ Points are zero-long strokes with round ends, so that they stay round in a drawi
 stretched; `data-c` is the candidate's number in the table, by which the page's script tells more.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from html import escape
 
-from detnet.report.charts import HEIGHT, WIDTH, Frame, nice_ticks, path
+from detnet.report.charts import HEIGHT, WIDTH, Frame, nice_ticks, path, plot
 from detnet.report.search.summary import STATES, Generation, SearchState, front
 from detnet.search.study.records import CandidateRecord
 from detnet.text import amount
@@ -75,6 +75,7 @@ def progress_chart(generations: Sequence[Generation], candidates: Sequence[Candi
         x_name="generation",
         label="score by generation",
         below=_tally(frame, generations),
+        style="chart dots",
     )
 
 
@@ -120,6 +121,7 @@ def front_chart(state: SearchState, cost: str, *, costs: Sequence[str] = ()) -> 
         [(tick, percent(tick, y_ticks)) for tick in y_ticks],
         x_name=f"{cost_name(cost)}, {letter}" if letter else cost_name(cost),
         label=f"score against {cost_name(cost)}",
+        style="chart dots",
     )
 
 
@@ -140,51 +142,7 @@ def pairs_chart(pairs: Sequence[tuple[float, float, str]], *, x_name: str, label
         [(tick, percent(tick, y_ticks)) for tick in y_ticks],
         x_name=x_name,
         label=label,
-    )
-
-
-def plot(
-    content: Iterable[str],
-    frame: Frame,
-    x_ticks: Sequence[tuple[float, str]],
-    y_ticks: Sequence[tuple[float, str]],
-    *,
-    x_name: str,
-    label: str,
-    below: str = "",
-) -> str:
-    """Puts a drawing between its axes, as the page's other charts are.
-
-    Args:
-        content: SVG, within `WIDTH` by `HEIGHT`.
-        frame: what values the edges are.
-        x_ticks: value and text.
-        y_ticks: the same, upwards.
-        x_name: under the horizontal axis.
-        label: for those who cannot see it.
-        below: HTML between the drawing and its horizontal axis.
-    """
-    low, wide = frame.x_low, frame.x_high - frame.x_low
-    grid = "".join(
-        '<line class="grid" x1="0" x2="{0}" y1="{1}" y2="{1}"/>'.format(
-            WIDTH, frame.place(low, y)[1]
-        )
-        for y, _ in y_ticks
-    )
-    return (
-        '<div class="chart dots"><div class="ticks-y" aria-hidden="true">'
-        + "".join(
-            f'<span style="top:{100 * frame.place(low, y)[1] / HEIGHT:.2f}%">{escape(text)}</span>'
-            for y, text in y_ticks
-        )
-        + f'</div><div class="plot"><svg viewBox="0 0 {WIDTH} {HEIGHT}" preserveAspectRatio="none" '
-        f'role="img" aria-label="{escape(label)}">{grid}{"".join(content)}</svg></div>{below}'
-        '<div class="ticks-x" aria-hidden="true">'
-        + "".join(
-            f'<span style="left:{100 * (x - low) / wide:.2f}%">{escape(text)}</span>'
-            for x, text in x_ticks
-        )
-        + f'</div><div class="x-name">{escape(x_name)}</div></div>'
+        style="chart dots",
     )
 
 

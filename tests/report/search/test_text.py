@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from detnet.report.write_results import write_results_page
 
 from detnet.errors import InputError
 from detnet.report.search.summary import SearchState
 from detnet.report.search.text import format_search, search_section
-from detnet.report.write_results import write_results_page
 from detnet.search.records import Winner, write_record
 from detnet.search.run import SearchRun, is_search
 from tests.report.search.test_page import detnet_search, full_search

@@ -1,9 +1,13 @@
+"""RESULTS.md: runs by detector and backbone, and those that keep a former rule."""
+
+import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
-from detnet.report.detector_table import detector_table
 from detnet.report.results import Result
-from detnet.report.results_page import results_page
+from detnet.report.results_page import detector_table, results_page, write_results_page
+from detnet.training.detection.config import TrainConfig, make_config, write_config
 
 
 def result(detector: str, backbone: str, **changes: Any) -> Result:
@@ -60,3 +64,37 @@ def test_of_two_runs_alike_the_last_is_told() -> None:
     again = replace(BOTH[0], name="again", scores={**BOTH[0].scores, "AP": 0.625})
     table = detector_table([*BOTH, again], ())
     assert "| ssd | resnet50 | 320 | 62.5 |" in table and table.count("| ssd | resnet50 |") == 1
+
+
+def config(detector: str, backbone: str, **options: Any) -> TrainConfig:
+    changes = {"detector": detector, "backbone": backbone, "detector_options": options}
+    return make_config(None, {"data": "/data/cells", "width": 0.125, **changes})
+
+
+def write_run(folder: Path, settings: TrainConfig) -> Path:
+    (folder / "evaluation").mkdir(parents=True)
+    write_config(settings, folder / "config.yaml")
+    (folder / "environment.json").write_text("{}")
+    end = {"event": "end", "seconds": 1.0, "iteration": 4}
+    (folder / "metrics.jsonl").write_text(json.dumps(end) + "\n")
+    scores = {name: 0.5 for name in ("AP", "AP50", "AP75", "APs", "APm", "APl")}
+    (folder / "evaluation" / "scores.json").write_text(json.dumps(scores))
+    return folder
+
+
+def test_the_page_marks_them(tmp_path: Path) -> None:
+    old = config("fcos", "resnet50", anchor_strides="torchvision", threshold_on="score")
+    new = config("fcos", "resnet50")
+    runs = [write_run(tmp_path / "old", old), write_run(tmp_path / "new", new)]
+    other = {"name": "old", "headline": {}}
+    compared = tmp_path / "comparison.json"
+    compared.write_text(json.dumps({"names": ["new"], "differences": [other]}))
+    write_results_page(tmp_path / "R.md", runs, curves=None, compared=[compared])
+    text = (tmp_path / "R.md").read_text()
+    assert "\n| old †‡ | fcos, resnet50" in text and "\n| new | fcos, resnet50" in text
+    assert "| old †‡ less new |" in text
+    assert (
+        text.count("† By a former rule: anchors") == text.count("‡ By a former rule: the thr") == 1
+    )
+    write_results_page(tmp_path / "R.md", runs[1:], curves=None, compared=[])
+    assert "†" not in (tmp_path / "R.md").read_text()
