@@ -5,7 +5,16 @@ from xml.etree import ElementTree
 
 import pytest
 
-from detnet.report.charts import HEIGHT, WIDTH, Line, line_chart, nice_ticks, smoothed, thinned
+from detnet.report.charts import (
+    HEIGHT,
+    WIDTH,
+    Line,
+    chart_file,
+    line_chart,
+    nice_ticks,
+    smoothed,
+    thinned,
+)
 
 
 @pytest.mark.parametrize(
@@ -75,3 +84,14 @@ def test_axes_may_be_given() -> None:
     assert points == f"0,0 {WIDTH / 2:g},{HEIGHT * 0.75:g}"
     assert html.count(">100%<") == 2
     assert "dot" not in line_chart([line], x_name="recall", dots=False)
+
+
+def test_a_file_of_its_own_says_what_it_shows() -> None:
+    lines = [Line("a & b", [(1, 20.0), (2, 45.0)], ""), Line("c", [(1, 10.0)], "")]
+    drawing = ElementTree.fromstring(chart_file(lines, x_name="epoch", y_name="AP, percent"))
+    texts = [element.text for element in drawing if element.tag.endswith("text")]
+    assert texts[-2:] == ["a & b", "c"] and {"epoch", "AP, percent", "50"} <= {*texts}
+    first, second = (e for e in drawing if e.tag.endswith("polyline"))
+    assert first.get("stroke") != second.get("stroke")
+    (x1, y1), (x2, y2) = (map(float, p.split(",")) for p in (first.get("points") or "").split())
+    assert x1 < x2 and y1 > y2

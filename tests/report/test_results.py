@@ -1,8 +1,8 @@
 import json
-import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 import yaml
@@ -151,16 +151,14 @@ def test_detectors_and_classifiers_on_the_same_data_have_pictures_of_their_own(
     assert errors_at < page.index("(cells-classifiers.svg)") < ap_at < page.index("(cells.svg)")
 
 
-def test_many_curves_are_named_beside_the_picture(run: Path, tmp_path: Path) -> None:
-    many = [replace(read_result(run), name=f"run-{n}") for n in range(20)]
+def test_many_curves_find_room_for_their_names(run: Path, tmp_path: Path) -> None:
+    many = [replace(read_result(run), name=f"run-{n}<") for n in range(30)]
     (few,) = write_curves(many[:7], tmp_path / "few").values()
     (all_of_them,) = write_curves(many, tmp_path / "many").values()
-    widths = [
-        float(re.search(r'width="([\d.]+)"', path.read_text()).group(1))
-        for path in (few, all_of_them)
-    ]
-    assert widths[1] > widths[0] + 100
-    assert "run-19" in all_of_them.read_text()
+    drawings = [ElementTree.parse(path).getroot() for path in (few, all_of_them)]
+    heights = [float(drawing.get("height") or 0) for drawing in drawings]
+    assert heights[1] > heights[0] + 100
+    assert "run-29<" in [element.text for element in drawings[1]]
 
 
 def test_differences_say_whether_they_are_noise(run: Path, tmp_path: Path) -> None:
@@ -180,7 +178,7 @@ def test_what_is_no_comparison_is_refused(content: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="detnet compare --output"):
         read_comparison(tmp_path / "none")
     (tmp_path / "comparison.json").write_text(content)
-    with pytest.raises(InputError, match="comparison.json: is no"):
+    with pytest.raises(InputError, match="comparison.json: (is no|not JSON)"):
         read_comparison(tmp_path)
 
 
