@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from detnet.report.write_results import write_results_page
+from detnet.report.results_page import write_results_page
 
 from detnet.errors import InputError
 from detnet.report.search.summary import SearchState
