@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from detnet.report.results_page import write_results_page
 
 from detnet.errors import InputError
+from detnet.report.results_page import write_results_page
 from detnet.report.search.summary import SearchState
 from detnet.report.search.text import format_search, search_section
 from detnet.search.records import Winner, write_record
