@@ -8,8 +8,8 @@ from typing import Any
 from detnet.evaluation.comparison.compare import SCORE_OF_FOUND
 from detnet.evaluation.metrics import metrics_of, overlap_name
 from detnet.files import write_text
-from detnet.report.comparison_text import found_and_missed, how_measured, how_scored, letter
-from detnet.report.comparison_views import pair_view, size_tables
+from detnet.report.comparison_text import found_and_missed, how_measured, how_scored
+from detnet.report.comparison_view import letter, letter_of, pair_views, size_tables
 from detnet.report.pictures import Colour, Mark
 from detnet.report.rendering import render_template
 from detnet.report.score_tables import KINDS
@@ -54,9 +54,13 @@ class ComparisonPicture:
         return "; ".join(parts)
 
 
-def kinds_of(index: int) -> dict[str, str]:
-    """The two selections of pictures of a detector beside the first, by their key."""
-    return {"only_first": f"A-{letter(index)}", "only_other": f"{letter(index)}-A"}
+def kinds_of(other: str) -> dict[str, str]:
+    """The two selections of pictures of a detector beside the first, by their key.
+
+    Args:
+        other: the detector's letter.
+    """
+    return {"only_first": f"A-{other}", "only_other": f"{other}-A"}
 
 
 def write_page(
@@ -70,7 +74,7 @@ def write_page(
 def render(comparison: Mapping[str, Any], pictures: Sequence[ComparisonPicture]) -> str:
     """Makes the page's HTML."""
     names = comparison["names"]
-    pairs = [pair_view(comparison, pair) for pair in comparison["differences"]]
+    pairs = pair_views(comparison)
     marks = [m for p in pictures for of_one in (*p.found, *p.found_shared) for m in of_one]
     cost = comparison.get("cost")
     sections = [
@@ -78,7 +82,7 @@ def render(comparison: Mapping[str, Any], pictures: Sequence[ComparisonPicture])
         ("differences", "Differences", True),
         ("tables", "Overlap and size", True),
         ("pictures", "Pictures", pictures),
-        ("classes", "Classes", any(pair["classes"] for pair in pairs)),
+        ("classes", "Classes", any(pair.classes for pair in pairs)),
     ]
     return render_template(
         "comparison.html.j2",
@@ -126,7 +130,7 @@ def _selections(
     """The gallery's buttons, and in words what there is in all."""
     found = []
     for pair in comparison["pictures"]:
-        for key, kind in kinds_of(comparison["names"].index(pair["name"])).items():
+        for key, kind in kinds_of(letter_of(comparison, pair["name"])).items():
             finds, misses = kind.split("-")
             found.append(
                 {

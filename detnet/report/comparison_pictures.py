@@ -18,6 +18,7 @@ from detnet.evaluation.matching import match
 from detnet.evaluation.normalise import Detections, Truth
 from detnet.files import write_text
 from detnet.report.comparison import COLOURS, ComparisonPicture, kinds_of, write_page
+from detnet.report.comparison_view import letter_of
 from detnet.report.pictures import (
     LOWEST,
     MOST,
@@ -83,7 +84,7 @@ def choose_images(comparison: Mapping[str, Any], count: int) -> dict[int, dict[s
     lists = {
         kind: pair[key][:count]
         for pair in comparison["pictures"]
-        for key, kind in kinds_of(comparison["names"].index(pair["name"])).items()
+        for key, kind in kinds_of(letter_of(comparison, pair["name"])).items()
     }
     chosen: dict[int, dict[str, Sequence[int]]] = {}
     for place in range(count):
@@ -91,7 +92,7 @@ def choose_images(comparison: Mapping[str, Any], count: int) -> dict[int, dict[s
             if place < len(images):
                 chosen.setdefault(images[place]["image_id"], {})
     for pair in comparison["pictures"]:
-        for key, kind in kinds_of(comparison["names"].index(pair["name"])).items():
+        for key, kind in kinds_of(letter_of(comparison, pair["name"])).items():
             for image in pair[key]:
                 if image["image_id"] in chosen:
                     chosen[image["image_id"]][kind] = image["truths"]
@@ -141,7 +142,7 @@ def _draw(
     return pictures
 
 
-class _Found(NamedTuple):
+class _DetectorMarks(NamedTuple):
     """What one detector found on the chosen images.
 
     Args:
@@ -155,7 +156,7 @@ class _Found(NamedTuple):
 
 def _found(
     compared: Compared, index: int, sides: Mapping[int, tuple[int, int]], edges: Sequence[Edges]
-) -> _Found:
+) -> _DetectorMarks:
     truth, detections = compared.ground_truth.truth, compared.detections(index)
     kept = np.isin(detections.images, list(sides)) & (detections.scores >= LOWEST)
     some = _rows_of(detections, np.flatnonzero(kept))
@@ -184,7 +185,7 @@ def _found(
         )
         own.append((mark, int(objects[at])))
     sure = objects[(objects >= 0) & ~ignored & (matches.scores >= SCORE_OF_FOUND)]
-    return _Found({image: own[::-1] for image, own in marks.items()}, set(sure.tolist()))
+    return _DetectorMarks({image: own[::-1] for image, own in marks.items()}, set(sure.tolist()))
 
 
 def _rows_of(detections: Detections, rows: np.ndarray) -> Detections:

@@ -1,54 +1,45 @@
 """A comparison as text: tables of at most 120 columns for a terminal, in percent."""
 
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
-from detnet.evaluation.metrics import MEASURES, overlap_name
-from detnet.report.score_tables import KINDS, column_title, sigmas_in_words
-from detnet.text import lay_out
+from detnet import text
+from detnet.evaluation.metrics import overlap_name
+from detnet.report.comparison_view import (
+    Block,
+    Pair,
+    Row,
+    letter,
+    letter_of,
+    pair_views,
+    size_tables,
+)
+from detnet.report.score_tables import KINDS, sigmas_in_words
+from detnet.text import count, lay_out, shorten
 
 WIDTH = 120
-WORDS = {"higher": "higher", "lower": "lower", "cannot be told from noise": "noise"}
 
 _LABEL = 26  # columns of the names
 _CELL = 15  # columns of "-12.3 to +12.3" and the space before it
 _MOST_FILES = 3
 
+_percent = partial(text.percent, none="-")
+
 
 def format_comparison(comparison: Mapping[str, Any]) -> str:
     """Lays out what `detnet compare` found: who, what the words mean, tables, cost, pictures."""
     blocks = [_heading(comparison), _legend(comparison)]
-    blocks += [_headline(comparison, pair) for pair in comparison["differences"]]
+    pairs = pair_views(comparison)
+    blocks += [_headline(comparison, pair) for pair in pairs]
     blocks += _by_iou_and_size(comparison)
-    blocks += [_per_class(comparison, pair) for pair in comparison["differences"]]
+    blocks += [_per_class(comparison, pair) for pair in pairs]
     if comparison.get("cost"):
         blocks.append(_cost(comparison))
     blocks.append(_pictures(comparison))
     blocks += [f"note: {note}" for note in comparison.get("notes", ())]
     return "\n\n".join(block for block in blocks if block)
-
-
-def letter(index: int) -> str:
-    """A for the first detector, B for the second …, "27" after Z."""
-    return chr(ord("A") + index) if index < 26 else str(index + 1)
-
-
-def percent(value: float | None, *, sign: bool = False) -> str:
-    """A fraction as percent with one decimal; a difference keeps its sign, but for +0.0."""
-    if value is None:
-        return "-"
-    text = f"{100 * value:+.1f}" if sign else f"{100 * value:.1f}"
-    if sign and abs(value) >= 0.9995:
-        return f"{100 * value:+.0f}"  # no wider than the others
-    return "0.0" if text in ("+0.0", "-0.0") else text
-
-
-def interval(difference: Mapping[str, Any] | None) -> str:
-    """From what to what a difference may be."""
-    if difference is None or difference["low"] is None:
-        return "-"
-    return f"{percent(difference['low'], sign=True)} to {percent(difference['high'], sign=True)}"
 
 
 def _heading(comparison: Mapping[str, Any]) -> str:
@@ -72,7 +63,7 @@ def how_scored(comparison: Mapping[str, Any]) -> str:
 
 
 def _legend(comparison: Mapping[str, Any]) -> str:
-    sure = f"{100 * comparison['confidence']:g} %"
+    sure = _sure(comparison)
     return textwrap.fill(
         f"B - A is B's score less A's. Its {sure} interval is from {comparison['resamples']:,} "
         "paired bootstrap resamples of the images. higher, lower: the difference can be told from "
@@ -84,101 +75,82 @@ def _legend(comparison: Mapping[str, Any]) -> str:
 
 
 def _name(comparison: Mapping[str, Any], index: int, width: int) -> str:
-    return _short(f"{letter(index)} {comparison['names'][index]}", width)
+    return shorten(f"{letter(index)} {comparison['names'][index]}", width)
 
 
-def _short(text: str, width: int) -> str:
-    return text if len(text) <= width else text[: width - 1] + "…"
+def _names(comparison: Mapping[str, Any], pair: Pair) -> str:
+    other = shorten(f"{pair.letter} {pair.name}", 45)
+    return f"{_name(comparison, 0, 45)} and {other}"
 
 
-def _pair(comparison: Mapping[str, Any], pair: Mapping[str, Any]) -> tuple[int, str]:
-    """Position of the other detector, and the name of its difference."""
-    index = comparison["names"].index(pair["name"])
-    return index, f"{letter(index)} - A"
+def _sure(comparison: Mapping[str, Any]) -> str:
+    return f"{100 * comparison['confidence']:g} %"
 
 
-def _headline(comparison: Mapping[str, Any], pair: Mapping[str, Any]) -> str:
-    index, minus = _pair(comparison, pair)
-    sure = f"{100 * comparison['confidence']:g} % interval"
-    rows = [["", "A", letter(index), minus, sure, ""]]
-    for key, one in pair["headline"].items():
-        if one is not None:
-            rows.append([key, *_numbers(one), interval(one), one["verdict"]])
-    title = f"COCO's numbers, {_name(comparison, 0, 45)} and {_name(comparison, index, 45)}"
-    return f"{title}\n{lay_out(rows, left=(0, 5))}"
+def _headline(comparison: Mapping[str, Any], pair: Pair) -> str:
+    rows = [["", "A", pair.letter, f"{pair.letter} - A", f"{_sure(comparison)} interval", ""]]
+    for row in (row for some in pair.headline.values() for row in some):
+        rows.append([row.label, *_numbers(row), row.interval, row.verdict])
+    return f"COCO's numbers, {_names(comparison, pair)}\n{lay_out(rows, left=(0, 5))}"
 
 
-def _numbers(one: Mapping[str, Any]) -> list[str]:
-    numbers = [percent(one["first"]), percent(one["other"])]
-    return [*numbers, percent(one["difference"], sign=True)]
+def _numbers(row: Row) -> list[str]:
+    return [_percent(row.first), _percent(row.other), row.points]
 
 
 def _by_iou_and_size(comparison: Mapping[str, Any]) -> Iterator[str]:
     """Tables 3 and 4: a block for each size, models down, IoU thresholds across."""
-    by_size = comparison["scores"][0]["by_iou_and_size"]
     overlap = overlap_name(comparison["iou_type"])
-    for measure in next(iter(by_size.values())):
-        name, _, most = measure.partition("@")
-        limit = f", {most} results per image and class" if most else ""
-        columns = list(next(iter(by_size.values()))[measure])
-        title = f"{MEASURES[name]} by {overlap} threshold and object size{limit}"
+    for table in size_tables(comparison):
+        name, _, limit = table.title.partition(",")
+        title = f"{name} by {overlap} threshold and object size{',' if limit else ''}{limit}"
         many = (WIDTH - _LABEL) // _CELL
-        for begin in range(0, len(columns), many):
-            some = columns[begin : begin + many]
+        for begin in range(0, len(table.columns), many):
+            some = slice(begin, begin + many)
             lines = [title + (", continued" if begin else "")]
-            for size in by_size:
-                lines += ["", *_block(comparison, size, measure, some)]
+            for block in table.blocks:
+                lines += ["", *_block(comparison, block, table.columns, some)]
             yield "\n".join(lines)
 
 
 def _block(
-    comparison: Mapping[str, Any], size: str, measure: str, columns: Sequence[str]
+    comparison: Mapping[str, Any], block: Block, columns: Sequence[str], some: slice
 ) -> Iterator[str]:
-    rows = [score["by_iou_and_size"][size][measure] for score in comparison["scores"]]
-    if all(row[column] is None for row in rows for column in columns):
-        yield f"{size}: no objects"
+    if block.empty:
+        yield f"{block.size}: no objects"
         return
-    yield _row(size, map(column_title, columns))
-    for index, row in enumerate(rows):
-        name = "  " + _name(comparison, index, _LABEL - 2)
-        yield _row(name, (percent(row[column]) for column in columns))
-    for pair in comparison["differences"]:
-        _, minus = _pair(comparison, pair)
-        cells = [pair["by_iou_and_size"][size][measure][column] for column in columns]
-        yield _row(f"  {minus}", map(_said, cells))
-        yield _row(f"    {100 * comparison['confidence']:g} % interval", map(interval, cells))
+    yield _line(block.size, columns[some])
+    for index, (_, values) in enumerate(block.scores):
+        yield _line("  " + _name(comparison, index, _LABEL - 2), map(_percent, values[some]))
+    for name, cells in block.differences:
+        yield _line(f"  {name}", map(_said, cells[some]))
+        intervals = (cell.interval if cell else "-" for cell in cells[some])
+        yield _line(f"    {_sure(comparison)} interval", intervals)
 
 
-def _said(one: Mapping[str, Any] | None) -> str:
-    if one is None:
-        return "-"
-    return f"{WORDS[one['verdict']]} {percent(one['difference'], sign=True):>5}"
+def _said(row: Row | None) -> str:
+    return f"{row.word} {row.points:>5}" if row else "-"
 
 
-def _row(label: str, cells: Any) -> str:
+def _line(label: str, cells: Iterable[str]) -> str:
     return (label.ljust(_LABEL) + "".join(cell.rjust(_CELL) for cell in cells)).rstrip()
 
 
-def _per_class(comparison: Mapping[str, Any], pair: Mapping[str, Any]) -> str:
-    index, minus = _pair(comparison, pair)
+def _per_class(comparison: Mapping[str, Any], pair: Pair) -> str:
     counts = comparison["scores"][0]["per_class"]
-    sure = f"{100 * comparison['confidence']:g} %"
     keys = ("AP", "AP50")
-    group = ("A {}", f"{letter(index)} {{}}", minus, sure, "")
+    group = ("A {}", f"{pair.letter} {{}}", f"{pair.letter} - A", _sure(comparison), "")
     rows = [["class", "objects", *(head.format(key) for key in keys for head in group)]]
-    for name, measures in pair["per_class"].items():
+    for name, measures in pair.per_class.items():
         cells = [cell for key in keys for cell in _class_cells(measures[key])]
         rows.append([name, f"{counts[name]['annotations']:,}", *cells])
-    title = f"Per class, {_name(comparison, 0, 45)} and {_name(comparison, index, 45)}"
     others = sum(2 + max(map(len, column)) for column in list(zip(*rows, strict=True))[1:])
-    rows = [[_short(row[0], max(8, WIDTH - others)), *row[1:]] for row in rows]
-    return f"{title}\n{lay_out(rows, left=(0, 6, 11))}"
+    rows = [[shorten(row[0], max(8, WIDTH - others)), *row[1:]] for row in rows]
+    return f"Per class, {_names(comparison, pair)}\n{lay_out(rows, left=(0, 6, 11))}"
 
 
-def _class_cells(one: Mapping[str, Any] | None) -> list[str]:
-    if one is None:
-        return ["-"] * 4 + [""]
-    return [*_numbers(one), interval(one), WORDS[one["verdict"]]]
+def _class_cells(row: Row | None) -> list[str]:
+    return [*_numbers(row), row.interval, row.word] if row else ["-"] * 4 + [""]
 
 
 def _cost(comparison: Mapping[str, Any]) -> str:
@@ -204,12 +176,9 @@ def _cost(comparison: Mapping[str, Any]) -> str:
 def how_measured(cost: Mapping[str, Any]) -> str:
     """A sentence on how images per second were measured."""
     threads = cost["threads"]
-    where = cost["device"]
-    if where == "cpu":
-        where = f"cpu with {threads} thread{'s' if threads != 1 else ''}"
-    count = cost["images"]
+    where = f"cpu with {count(threads, 'thread')}" if cost["device"] == "cpu" else cost["device"]
     return (
-        f"Measured here on {count} image{'s' if count != 1 else ''}, one at a time, in "
+        f"Measured here on {count(cost['images'], 'image')}, one at a time, in "
         f"{cost['precision']} on {where}; reading files is not counted. Multiply-adds, of "
         "which the heads' go by what is proposed, and input (height×width) are those of the first "
         "image."
@@ -219,11 +188,8 @@ def how_measured(cost: Mapping[str, Any]) -> str:
 def _pictures(comparison: Mapping[str, Any]) -> str:
     lines = []
     for pair in comparison["pictures"]:
-        index = comparison["names"].index(pair["name"])
-        for kind, finds, misses in (
-            ("only_first", "A", letter(index)),
-            ("only_other", letter(index), "A"),
-        ):
+        other = letter_of(comparison, pair["name"])
+        for kind, finds, misses in (("only_first", "A", other), ("only_other", other, "A")):
             lines.append(found_and_missed(pair[kind], finds, misses) + _files(pair[kind]))
     overlap = overlap_name(comparison["iou_type"])
     head = f"Objects found by one and missed by the other ({overlap} .50, score .50, right class)"
@@ -246,8 +212,7 @@ def found_and_missed(images: Sequence[Mapping[str, Any]], finds: str, misses: st
     objects = sum(len(image["truths"]) for image in images)
     if not objects:
         return f"{finds} finds none that {misses} misses"
-    plural = "s" if len(images) != 1 else ""
-    return f"{finds} finds {objects:,} that {misses} misses, on {len(images):,} image{plural}"
+    return f"{finds} finds {objects:,} that {misses} misses, on {count(len(images), 'image')}"
 
 
 def _files(images: Sequence[Mapping[str, Any]]) -> str:

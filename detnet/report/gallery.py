@@ -17,9 +17,9 @@ from detnet.report.pictures import (
     LOWEST,
     MOST,
     MOST_SHAPES,
+    GalleryPicture,
     LabelError,
     Mark,
-    Picture,
     Skeleton,
     embed,
     make_mark,
@@ -31,7 +31,7 @@ _CONTEXT = 1.9  # side of a cut over that of its box
 
 
 @dataclass(frozen=True)
-class Sight:
+class EvaluatedSplit:
     """An evaluation with everything needed to draw it; rows are those of its columns.
 
     Args:
@@ -39,7 +39,7 @@ class Sight:
         truths: what it was evaluated against, with the rows of `evaluation.truth`.
         records: the results, whose rows are those of `evaluation.detections`.
         evaluation: of the boxes.
-        statuses: which rows belong together.
+        outcomes: which rows belong together.
         diagnosis: of the same evaluation.
     """
 
@@ -47,7 +47,7 @@ class Sight:
     truths: Truths
     records: Sequence[Mapping[str, Any]]
     evaluation: Evaluation
-    statuses: Outcomes
+    outcomes: Outcomes
     diagnosis: Mapping[str, Any]
 
     def index(self, image_id: int) -> int:
@@ -64,11 +64,11 @@ class Sight:
         scores = self.evaluation.detections.scores
         marks = []
         for row in np.flatnonzero(truth.images == self._position(index)).tolist():
-            found_by = int(self.statuses.found_by[row])
+            found_by = int(self.outcomes.found_by[row])
             label = int(truth.categories[row]) + 1
             marks.append(
                 make_mark(
-                    "truth" if self.statuses.sought[row] else "crowd",
+                    "truth" if self.outcomes.sought[row] else "crowd",
                     truth.boxes[row].tolist(),
                     sides,
                     name=truth.names[label - 1],
@@ -125,9 +125,9 @@ class Sight:
         return make_skeleton(points, layout.own_edges(label), sides)
 
     def _kind(self, row: int) -> str:
-        if self.statuses.hit[row]:
+        if self.outcomes.hit[row]:
             return "right"
-        return "false" if self.statuses.counted[row] else "ignored"
+        return "false" if self.outcomes.counted[row] else "ignored"
 
 
 def choose_images(tallies: Mapping[str, Mapping[str, Any]], count: int) -> dict[str, list[str]]:
@@ -159,18 +159,18 @@ def choose_images(tallies: Mapping[str, Mapping[str, Any]], count: int) -> dict[
 
 def _ranked(tallies: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
     """Image ids by kind, those that show it most clearly first."""
-    judged = [key for key, tally in tallies.items() if tally["AP50"] is not None]
+    scored = [key for key, tally in tallies.items() if tally["AP50"] is not None]
 
     def errors(key: str) -> int:
         return int(tallies[key]["missed"] + tallies[key]["false"])
 
     ranked = {
         "best": sorted(
-            (key for key in judged if tallies[key]["found"]),
+            (key for key in scored if tallies[key]["found"]),
             key=lambda key: (errors(key), -tallies[key]["AP50"], -tallies[key]["found"]),
         ),
         "worst": sorted(
-            (key for key in judged if errors(key)),
+            (key for key in scored if errors(key)),
             key=lambda key: (tallies[key]["AP50"], -errors(key)),
         ),
     }
@@ -181,38 +181,38 @@ def _ranked(tallies: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
     return ranked
 
 
-def make_pictures(sight: Sight, *, count: int) -> list[Picture]:
+def make_pictures(evaluated: EvaluatedSplit, *, count: int) -> list[GalleryPicture]:
     """Embeds the images worth a look, with ground truth and detections over them.
 
     Raises:
         InputError: an image file is missing or damaged.
     """
-    tallies = sight.diagnosis["images"]
+    tallies = evaluated.diagnosis["images"]
     pictures = []
     for image_id, kinds in choose_images(tallies, count).items():
-        index = sight.index(int(image_id))
-        uri, size = embed(sight.image(index))
+        index = evaluated.index(int(image_id))
+        uri, size = embed(evaluated.image(index))
         average = tallies[image_id]["AP50"]
         pictures.append(
-            Picture(
-                name=sight.annotations.file_name(index),
+            GalleryPicture(
+                name=evaluated.annotations.file_name(index),
                 uri=uri,
                 size=size,
                 kinds=tuple(kinds),
-                truths=sight.objects(index),
-                found=sight.found(index),
+                truths=evaluated.objects(index),
+                found=evaluated.found(index),
                 note="" if average is None else f"AP50 {100 * average:.0f}",
             )
         )
     return pictures
 
 
-def make_label_errors(sight: Sight, *, count: int = 12) -> list[LabelError]:
+def make_label_errors(evaluated: EvaluatedSplit, *, count: int = 12) -> list[LabelError]:
     """Cuts out the places where the annotation is to be looked at."""
     cuts = []
-    for suspect in sight.diagnosis["label_errors"][:count]:
-        index = sight.index(int(suspect["image_id"]))
-        image = sight.image(index)
+    for suspect in evaluated.diagnosis["label_errors"][:count]:
+        index = evaluated.index(int(suspect["image_id"]))
+        image = evaluated.image(index)
         left, top, side = _window(suspect["box"], image.size)
         cut = image.crop((left, top, min(left + side, image.width), min(top + side, image.height)))
         found = make_mark(
@@ -223,14 +223,14 @@ def make_label_errors(sight: Sight, *, count: int = 12) -> list[LabelError]:
             score=suspect["score"],
         )
         frame = (left / image.width, top / image.height, cut.width, cut.height)
-        marks = [_within(mark, frame, image.size) for mark in [*sight.objects(index), found]]
+        marks = [_within(mark, frame, image.size) for mark in [*evaluated.objects(index), found]]
         uri, size = embed(cut, side=_CROP_SIDE)
         labelled = suspect["labelled"]
         cuts.append(
             LabelError(
                 title=f"{suspect['detected']} {100 * suspect['score']:.0f} %, "
                 + (f"labelled {labelled}" if labelled else "nothing labelled"),
-                file=sight.annotations.file_name(index),
+                file=evaluated.annotations.file_name(index),
                 uri=uri,
                 size=size,
                 marks=[mark for mark in marks if _visible(mark)],

@@ -103,7 +103,7 @@ class Mark:
 
 
 @dataclass(frozen=True)
-class Picture:
+class GalleryPicture:
     """One image of the gallery.
 
     Args:

@@ -10,6 +10,7 @@ from typing import Any
 import jinja2
 
 import detnet
+from detnet import text
 
 
 def render_template(template: str, /, **values: Any) -> str:
@@ -26,19 +27,20 @@ def render_template(template: str, /, **values: Any) -> str:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    templates.filters["percent"] = percent
+    templates.filters["percent"] = text.percent
     templates.filters["points"] = points
+    templates.filters["minus"] = minus
     return templates.get_template(template).render(version=detnet.__version__, **values)
 
 
-def percent(fraction: float | None) -> str:
-    """A fraction as percent with one decimal, a dash where nothing was to be averaged."""
-    return "–" if fraction is None else f"{fraction * 100:.1f}"
+def minus(number: str) -> str:
+    """Numbers with the sign that print has for less than nothing, a long dash for none."""
+    return text.NOTHING if number == "-" else number.replace("-", "−")
 
 
 def points(difference: float | None) -> str:
     """A difference of two fractions in percentage points, with its sign."""
-    return "–" if difference is None else f"{difference * 100:+.1f}".replace("-", "−")
+    return minus(text.points(difference))
 
 
 def flat_settings(values: Any, prefix: str = "") -> list[tuple[str, str]]:
@@ -58,5 +60,5 @@ def flat_settings(values: Any, prefix: str = "") -> list[tuple[str, str]]:
         return []
     if isinstance(values, list):
         separator = " " if prefix.endswith("command") else ", "
-        return [(prefix, separator.join(map(str, values)) or "–")]
-    return [(prefix, "–" if values in (None, {}) else str(values))]
+        return [(prefix, separator.join(map(str, values)) or text.NOTHING)]
+    return [(prefix, text.NOTHING if values in (None, {}) else str(values))]

@@ -21,9 +21,9 @@ from detnet.evaluation.files import read_scores
 from detnet.files import read_json, write_text
 from detnet.report.curves import training_charts
 from detnet.report.diagnosis import diagnosis_view
-from detnet.report.gallery import Sight, make_label_errors, make_pictures
+from detnet.report.gallery import EvaluatedSplit, make_label_errors, make_pictures
 from detnet.report.origin import paper_rows
-from detnet.report.pictures import LOWEST, LabelError, Picture
+from detnet.report.pictures import LOWEST, GalleryPicture, LabelError
 from detnet.report.rendering import flat_settings, render_template
 from detnet.report.score_tables import PaperRow, score_view
 from detnet.training.detection.config import read_config
@@ -34,7 +34,7 @@ _TRIED = ("metrics.jsonl", "evaluation/scores.json", "evaluation/results.json")
 
 
 @dataclass(frozen=True)
-class Findings:
+class PageContent:
     """What takes the run's data to find out, and why something of it is not there.
 
     Args:
@@ -47,7 +47,7 @@ class Findings:
     """
 
     diagnoses: Sequence[tuple[str, dict[str, Any]]] = ()
-    pictures: Sequence[Picture] = ()
+    pictures: Sequence[GalleryPicture] = ()
     label_errors: Sequence[LabelError] = ()
     paper_rows: Sequence[PaperRow] = ()
     lowest: float = 0.05
@@ -55,13 +55,13 @@ class Findings:
 
 
 def write_page(
-    run: Path, *, findings: Findings | None = None, live: int | None = None, shown: str = ""
+    run: Path, *, content: PageContent | None = None, live: int | None = None, shown: str = ""
 ) -> Path:
     """Writes `report.html` into a run folder from what the folder holds, without what is missing.
 
     Args:
         run: the run folder (config.yaml, environment.json, metrics.jsonl, evaluation/scores.json).
-        findings: what else there is to show.
+        content: what else there is to show.
         live: seconds after which an open page reads itself anew; None for a page that stays.
         shown: the run's place as the reader would type it; `run` by default.
 
@@ -73,24 +73,24 @@ def write_page(
     """
     record = read_run(run)
     page = run / "report.html"
-    write_text(page, render(record, findings or Findings(), live=live, place=shown or str(run)))
+    write_text(page, render(record, content or PageContent(), live=live, place=shown or str(run)))
     return page
 
 
 def render(
-    record: RunRecord, findings: Findings, *, live: int | None = None, place: str = "RUN"
+    record: RunRecord, content: PageContent, *, live: int | None = None, place: str = "RUN"
 ) -> str:
     """Makes the page's HTML; see `write_page`."""
-    results = [score_view(one, findings.paper_rows) for one in record.scores]
+    results = [score_view(one, content.paper_rows) for one in record.scores]
     charts = training_charts(record.events)
-    views = [(kind, diagnosis_view(diagnosis)) for kind, diagnosis in findings.diagnoses]
-    marks = [mark for picture in findings.pictures for mark in (*picture.truths, *picture.found)]
+    views = [(kind, diagnosis_view(diagnosis)) for kind, diagnosis in content.diagnoses]
+    marks = [mark for picture in content.pictures for mark in (*picture.truths, *picture.found)]
     names = {mark.name for mark in marks}
     values = {
         "results": results,
-        "pictures": findings.pictures,
+        "pictures": content.pictures,
         "diagnoses": views,
-        "label_errors": findings.label_errors,
+        "label_errors": content.label_errors,
         "charts": charts,
         "config": flat_settings(record.config),
         "environment": flat_settings(record.environment),
@@ -99,16 +99,16 @@ def render(
         "run.html.j2",
         name=record.name,
         summary=_summary(record),
-        notes=findings.notes,
+        notes=content.notes,
         offer="" if results else f"detnet evaluate {place} --data DATA",
         sections=_sections(values),
-        kinds=_kinds(findings.pictures),
+        kinds=_kinds(content.pictures),
         curves=[view["curves"]["lines"] for _, view in views],
         has_masks=any(mark.mask for mark in marks),
         has_keypoints=any(mark.skeleton for mark in marks),
         several_classes=len(names) > 1,
         threshold=THRESHOLD,
-        lowest=findings.lowest,
+        lowest=content.lowest,
         live=live,
         **values,
     )
@@ -129,7 +129,7 @@ def _summary(record: RunRecord) -> str:
     return " · ".join(parts)
 
 
-def _kinds(pictures: Sequence[Picture]) -> list[tuple[str, str, int]]:
+def _kinds(pictures: Sequence[GalleryPicture]) -> list[tuple[str, str, int]]:
     """The gallery's selections: value, title and number of pictures of each that has any."""
     counted = [
         (value, title, sum(value in picture.kinds for picture in pictures))
@@ -213,7 +213,7 @@ class _Page:
     run: Path
     count: int
     _seen: Any = None
-    _findings: Findings = field(default_factory=Findings)
+    _content: PageContent = field(default_factory=PageContent)
 
     def signs(self) -> list[tuple[int, int] | None]:
         """What changes when the run has something new to show."""
@@ -228,12 +228,12 @@ class _Page:
         RunFolder.open(self.run)
         seen = self.signs()[-1]
         if seen is None or seen != self._seen:
-            self._findings = find_out(self.run, count=self.count)
+            self._content = find_out(self.run, count=self.count)
             self._seen = seen
-        return write_page(self.run, findings=self._findings, live=live)
+        return write_page(self.run, content=self._content, live=live)
 
 
-def find_out(run: Path, *, count: int) -> Findings:
+def find_out(run: Path, *, count: int) -> PageContent:
     """Evaluates a run's results once more and reads from that what the page shows of them.
 
     Args:
@@ -243,25 +243,25 @@ def find_out(run: Path, *, count: int) -> Findings:
     record = read_run(run)
     results = run / "evaluation" / "results.json"
     if "detector" not in record.config:
-        return Findings()
+        return PageContent()
     config = read_config(run / "config.yaml")
     paper = paper_rows(config)
     if not results.is_file():
-        return Findings(paper_rows=paper)
+        return PageContent(paper_rows=paper)
     try:
-        sight, diagnoses = _judge(*_load(results.parent))
+        evaluated, diagnoses = _evaluate(*_load(results.parent))
     except (InputError, OSError) as error:
         note = f"No pictures and no diagnosis: {error}"
-        return Findings(paper_rows=paper, notes=[note])
+        return PageContent(paper_rows=paper, notes=[note])
     notes = []
-    pictures: list[Picture] = []
+    pictures: list[GalleryPicture] = []
     label_errors: list[LabelError] = []
     try:
-        pictures = make_pictures(sight, count=count)
-        label_errors = make_label_errors(sight)
+        pictures = make_pictures(evaluated, count=count)
+        label_errors = make_label_errors(evaluated)
     except (InputError, OSError) as error:
         notes.append(f"No pictures: {error}")
-    return Findings(
+    return PageContent(
         diagnoses=diagnoses,
         pictures=pictures,
         label_errors=label_errors,
@@ -281,9 +281,9 @@ def _load(folder: Path) -> tuple[Annotations, Truths, list[dict[str, Any]]]:
     return annotations, truths, read_json(folder / "results.json")
 
 
-def _judge(
+def _evaluate(
     annotations: Annotations, truths: Truths, records: list[dict[str, Any]]
-) -> tuple[Sight, list[tuple[str, dict[str, Any]]]]:
+) -> tuple[EvaluatedSplit, list[tuple[str, dict[str, Any]]]]:
     """Evaluates boxes and, where there are any, masks: each once."""
     evaluation = evaluate(truths.bbox, records)
     diagnosis = diagnose(evaluation)
@@ -292,6 +292,6 @@ def _judge(
         # Without boxes a detection's size is its mask's, as in the ground truth.
         masks = [{k: v for k, v in record.items() if k != "bbox"} for record in records]
         diagnoses.append(("Masks", diagnose(evaluate(truths.segm, masks, iou_type="segm"))))
-    return Sight(
+    return EvaluatedSplit(
         annotations, truths, records, evaluation, find_outcomes(evaluation), diagnosis
     ), diagnoses

@@ -69,6 +69,6 @@ def test_without_pictures_and_with_three_detectors() -> None:
 
 
 def test_kinds() -> None:
-    assert kinds_of(1) == {"only_first": "A-B", "only_other": "B-A"}
+    assert kinds_of("B") == {"only_first": "A-B", "only_other": "B-A"}
     two = ComparisonPicture("", "", (1, 1), {"A-C": 2, "C-A": 1}, [], [], [], [], [])
     assert two.note == "A finds 2 that C misses; C finds 1 that A misses"

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-import pytest
-
 from detnet.evaluation.comparison.compare import compare
-from detnet.report.comparison_text import WIDTH, format_comparison, interval, letter, percent
+from detnet.report.comparison_text import WIDTH, format_comparison
+from detnet.report.comparison_view import Row
+from detnet.text import percent
 
 
 def made_up(images: int = 40) -> tuple[dict[str, Any], list[list[dict[str, Any]]]]:
@@ -59,8 +59,8 @@ def test_two_detectors() -> None:
     assert "AP 90.0 50.0 -40.0 -40.0 to -40.0 lower" not in rows  # what it is, not what it seems
     one = found["differences"][0]["headline"]["AP75"]
     numbers = [percent(one["first"]), percent(one["other"])]
-    change = percent(one["difference"], sign=True)
-    assert f"AP75 {' '.join(numbers)} {change} {interval(one)} lower" in rows
+    row = Row("AP75", **one)
+    assert f"AP75 {' '.join(numbers)} {row.points} {row.interval} lower" in rows
     assert rows.count("small: no objects") == 2
     block = rows.index("medium mean .50 .60 .70 .80 .85")
     assert rows[block + 1].startswith("A exact ") and rows[block + 2].startswith("B shifted ")
@@ -137,17 +137,3 @@ def test_cost() -> None:
     assert "B shifted - - - - -" in rows
     how = "Measured here on 1 image, one at a time, in bf16 on cpu with 2 threads;"
     assert any(row.startswith(how) for row in rows)
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [(None, "-"), (0.0, "0.0"), (-0.0004, "0.0"), (0.123, "+12.3"), (-1, "-100")],
-)
-def test_percent(value: float | None, text: str) -> None:
-    assert percent(value, sign=True) == text
-
-
-def test_letters_and_intervals() -> None:
-    assert [letter(n) for n in (0, 25, 26)] == ["A", "Z", "27"]
-    assert interval(None) == interval({"low": None, "high": None}) == "-"
-    assert interval({"low": -0.02, "high": 0.001}) == "-2.0 to +0.1"

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from detnet.errors import InputError
-from detnet.report.gallery import Sight, choose_images, make_label_errors, make_pictures
-from detnet.report.pictures import Picture
-from detnet.report.run import _judge, _load
+from detnet.report.gallery import EvaluatedSplit, choose_images, make_label_errors, make_pictures
+from detnet.report.pictures import GalleryPicture
+from detnet.report.run import _evaluate, _load
 from detnet.training.detection.config import read_config
 from tests.report.runs import LONG_NAME, NAMES, ODD_NAME, write_data, write_run
 
@@ -20,35 +20,37 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def sight(run: Path) -> Sight:
+def evaluated(run: Path) -> EvaluatedSplit:
     loaded = _load(run / "evaluation")
-    return _judge(*loaded)[0]
+    return _evaluate(*loaded)[0]
 
 
 @pytest.fixture(scope="module")
-def pictures(sight: Sight) -> list[Picture]:
-    return make_pictures(sight, count=8)
+def pictures(evaluated: EvaluatedSplit) -> list[GalleryPicture]:
+    return make_pictures(evaluated, count=8)
 
 
-def test_counts_are_those_of_the_diagnosis(sight: Sight, pictures: list[Picture]) -> None:
-    names = {sight.annotations.file_name(i): i for i in range(len(sight.annotations))}
+def test_counts_are_those_of_the_diagnosis(
+    evaluated: EvaluatedSplit, pictures: list[GalleryPicture]
+) -> None:
+    names = {evaluated.annotations.file_name(i): i for i in range(len(evaluated.annotations))}
     assert len(pictures) == len(names) == 8
     for picture in pictures:
-        image_id = str(sight.annotations.image_ids[names[picture.name]])
-        tally = sight.diagnosis["images"][image_id]
+        image_id = str(evaluated.annotations.image_ids[names[picture.name]])
+        tally = evaluated.diagnosis["images"][image_id]
         assert picture.counts(0.5) == (tally["found"], tally["missed"], tally["false"])
     found, missed, false = (sum(p.counts(0.5)[i] for p in pictures) for i in range(3))
     assert found and missed and false
 
 
-def test_a_higher_threshold_finds_less(pictures: list[Picture]) -> None:
+def test_a_higher_threshold_finds_less(pictures: list[GalleryPicture]) -> None:
     for picture in pictures:
         found, missed, false = picture.counts(0.99)
         assert (found, false) == (0, 0)
         assert missed == len(picture.truths)
 
 
-def test_marks_are_where_the_file_has_them(run: Path, pictures: list[Picture]) -> None:
+def test_marks_are_where_the_file_has_them(run: Path, pictures: list[GalleryPicture]) -> None:
     data = Path(read_config(run / "config.yaml").data)
     truth = json.loads((data / "annotations" / "instances_val.json").read_text())
     by_name = {image["file_name"]: image for image in truth["images"]}
@@ -73,7 +75,7 @@ def test_skeletons_are_where_the_file_has_them(tmp_path: Path) -> None:
     by_name = {image["file_name"]: image for image in truth["images"]}
     lines = {one["id"]: len(one.get("skeleton", ())) for one in truth["categories"]}
     seen = 0
-    for picture in make_pictures(_judge(*loaded)[0], count=8):
+    for picture in make_pictures(_evaluate(*loaded)[0], count=8):
         image = by_name[picture.name]
         records = [a for a in truth["annotations"] if a["image_id"] == image["id"]]
         for record, mark in zip(records, picture.truths, strict=True):
@@ -113,9 +115,9 @@ def test_images_are_chosen_by_what_they_show() -> None:
     assert choose_images(tallies, 0) == {} == choose_images({}, 5)
 
 
-def test_label_errors_are_cut_out(sight: Sight) -> None:
-    cuts = make_label_errors(sight, count=3)
-    suspects = sight.diagnosis["label_errors"]
+def test_label_errors_are_cut_out(evaluated: EvaluatedSplit) -> None:
+    cuts = make_label_errors(evaluated, count=3)
+    suspects = evaluated.diagnosis["label_errors"]
     assert len(cuts) == min(3, len(suspects)) > 0
     for cut, suspect in zip(cuts, suspects, strict=False):
         assert suspect["detected"] in cut.title and suspect["detected"] in NAMES
@@ -126,11 +128,11 @@ def test_label_errors_are_cut_out(sight: Sight) -> None:
         assert all(0 < place < 1 for place in centre), "what is suspected is in the cut"
 
 
-def test_missing_images_are_named(run: Path, sight: Sight) -> None:
-    path = sight.annotations.image_path(3)
+def test_missing_images_are_named(run: Path, evaluated: EvaluatedSplit) -> None:
+    path = evaluated.annotations.image_path(3)
     hidden = path.rename(path.with_suffix(".hidden"))
     try:
         with pytest.raises(InputError, match=path.name):
-            make_pictures(sight, count=8)
+            make_pictures(evaluated, count=8)
     finally:
         hidden.rename(path)

@@ -10,8 +10,8 @@ import yaml
 from PIL import Image
 
 from detnet.errors import InputError
-from detnet.report.pictures import TINTS, Mark, MaskPicture, Picture, embed, embed_mask
-from detnet.report.run import Findings, write_page
+from detnet.report.pictures import TINTS, GalleryPicture, Mark, MaskPicture, embed, embed_mask
+from detnet.report.run import PageContent, write_page
 
 IOUS = ("mean", "50", "60", "70", "80", "85")
 
@@ -90,7 +90,7 @@ class Checker(HTMLParser):
             self.text += data
 
 
-def picture(name: str, score: float = 0.9) -> Picture:
+def picture(name: str, score: float = 0.9) -> GalleryPicture:
     uri, size = embed(Image.new("RGB", (300, 200), "teal"))
     truth = Mark("truth", 0.1, 0.2, 0.3, 0.4, "<b>cat", score)
     missed = Mark("truth", 0.5, 0.2, 0.3, 0.4, "dog", -1.0)
@@ -99,12 +99,12 @@ def picture(name: str, score: float = 0.9) -> Picture:
         Mark("right", 0.1, 0.2, 0.3, 0.4, "<b>cat", score, mask),
         Mark("false", 0.7, 0.0, 0.1, 0.2, "dog", 0.6),
     ]
-    return Picture(name, uri, size, ("worst", "missed"), [truth, missed], found)
+    return GalleryPicture(name, uri, size, ("worst", "missed"), [truth, missed], found)
 
 
 def test_a_whole_run_is_on_one_page(run_folder: Path) -> None:
-    findings = Findings(pictures=[picture("a <caption>.jpg"), picture("猫 'n' \"dog\".png", 0.4)])
-    path = write_page(run_folder, findings=findings)
+    content = PageContent(pictures=[picture("a <caption>.jpg"), picture("猫 'n' \"dog\".png", 0.4)])
+    path = write_page(run_folder, content=content)
     assert path == run_folder / "report.html"
     page = Checker(path.read_text(encoding="utf-8"))
     assert page.tags.count("img") == 2
@@ -129,7 +129,7 @@ def test_a_whole_run_is_on_one_page(run_folder: Path) -> None:
 
 
 def test_the_page_needs_no_network(run_folder: Path) -> None:
-    path = write_page(run_folder, findings=Findings(pictures=[picture("one.jpg")]))
+    path = write_page(run_folder, content=PageContent(pictures=[picture("one.jpg")]))
     content = path.read_text(encoding="utf-8")
     for word in ("http://", "https://", "@import", "url(", "<script src"):
         assert word not in content

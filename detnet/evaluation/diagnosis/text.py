@@ -1,13 +1,17 @@
 """A diagnosis as text: aligned tables for a terminal, costs in points of AP."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
-from detnet.text import lay_out
+from detnet import text
+from detnet.text import lay_out, shorten
 
 _MOST_CLASSES = 12  # whose confusion matrix fits a terminal
 _MOST_LINES = 20
 _NAME_WIDTH = 24
+
+_percent = partial(text.percent, none="-")
 
 
 def format_diagnosis(
@@ -43,7 +47,7 @@ def _confusion(diagnosis: Mapping[str, Any]) -> str:
     where = f"at scores from {diagnosis['score_threshold']:g} on"
     where += f": {_totals(matrix)}\n"
     if len(names) - 1 <= _MOST_CLASSES:
-        short = [_short(name) for name in names]
+        short = [shorten(name, _NAME_WIDTH) for name in names]
         rows = [["", *short]] + [
             [name, *map(str, counts)] for name, counts in zip(short, matrix, strict=True)
         ]
@@ -52,7 +56,8 @@ def _confusion(diagnosis: Mapping[str, Any]) -> str:
     if not pairs:
         return f"Confusion {where}No class is taken for another"
     rows = [["labelled", "detected", "count"]] + [
-        [_short(label), _short(found), str(count)] for count, label, found in pairs[:_MOST_LINES]
+        [shorten(label, _NAME_WIDTH), shorten(found, _NAME_WIDTH), str(count)]
+        for count, label, found in pairs[:_MOST_LINES]
     ]
     return f"Confusion {where}Most frequent{_of(pairs)}\n{lay_out(rows, left=(0, 1))}"
 
@@ -106,8 +111,8 @@ def _label_errors(errors: list[dict[str, Any]], image_names: Mapping[int, str]) 
                 image_names.get(error["image_id"], str(error["image_id"])),
                 error["kind"],
                 f"{error['score']:.3f}",
-                _short(error["labelled"] or "-"),
-                _short(error["detected"]),
+                shorten(error["labelled"] or "-", _NAME_WIDTH),
+                shorten(error["detected"], _NAME_WIDTH),
                 *(f"{number:.0f}" for number in error["box"]),
             ]
         )
@@ -117,11 +122,3 @@ def _label_errors(errors: list[dict[str, Any]], image_names: Mapping[int, str]) 
 
 def _of(listed: list[Any]) -> str:
     return f" ({_MOST_LINES} of {len(listed)})" if len(listed) > _MOST_LINES else ""
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= _NAME_WIDTH else name[: _NAME_WIDTH - 1] + "…"
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.1f}"
