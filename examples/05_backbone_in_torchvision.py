@@ -4,8 +4,8 @@ import torch
 from torchvision.models.detection import FasterRCNN
 
 import detnet
-from detnet.detectors.faster_rcnn_fpn import level_pooler
-from detnet.detectors.pyramid import PyramidNet
+from detnet.detectors.fpn import PyramidNet
+from detnet.detectors.roi import level_pooler
 
 # torchvision's own pooler tells levels apart by stride, and DetNet's P4, P5 and P6 have the same.
 pyramid = PyramidNet(detnet.BACKBONES["detnet59"](width=0.25), finest=2)

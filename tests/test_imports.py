@@ -180,7 +180,7 @@ def test_a_violation_is_found(module: str, source: str) -> None:
     [
         ("detnet.data.reading", "import torch\nfrom detnet.errors import InputError"),
         ("detnet.data.reading", "from detnet.coco.masks import x\nfrom .folders import Split"),
-        ("detnet.detectors.roi", "from detnet.detectors.fpn import Pyramid"),
+        ("detnet.detectors.roi", "from detnet.detectors.fpn import FPN"),
         (
             "detnet.cli.train",
             "def run(args):\n    from detnet.training.detection.train import train",

@@ -10,9 +10,8 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from detnet.backbones import build_backbone, model_file
+from detnet.backbones import PIXEL_MEAN, PIXEL_STD, build_backbone, model_file
 from detnet.backbones.base import Classifier
-from detnet.backbones.colours import PIXEL_MEAN, PIXEL_STD
 from detnet.backbones.model_file import TensorFile, one_line, require_images
 from detnet.errors import InputError
 from detnet.kinds import MISTAKES

@@ -1,17 +1,182 @@
 """Cascade R-CNN on a feature pyramid: three box stages, each with a higher overlap than before."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchvision.models.detection._utils import BoxCoder, Matcher
+from torchvision.ops import box_iou, clip_boxes_to_image
 
 from detnet.backbones.base import Backbone
 from detnet.backbones.blocks import scale_channels
 from detnet.backbones.norm import NormKind
-from detnet.detectors.cascade_heads import AgnosticPredictor, CascadeHeads
-from detnet.detectors.faster_rcnn_fpn import RegionDetector, level_pooler
-from detnet.detectors.heads import BoxOptions, box_head, draw_as_detectron
+from detnet.detectors.faster_rcnn_fpn import RegionDetector
+from detnet.detectors.fpn import PyramidNet
+from detnet.detectors.heads import (
+    BoxOptions,
+    RegionHeads,
+    RegionOptions,
+    box_head,
+    box_losses,
+    draw_as_detectron,
+)
 from detnet.detectors.images import ImageOptions, ImageTransform
+from detnet.detectors.last_layers import keep_precise
 from detnet.detectors.proposals import ProposalNetwork, ProposalOptions
-from detnet.detectors.pyramid import PyramidNet
+from detnet.detectors.roi import level_pooler
 from detnet.errors import InputError
+
+# What offsets are multiplied with in the first stage; a later one, whose boxes are nearer, takes
+# twice and three times that.
+_BOX_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
+
+
+class AgnosticPredictor(nn.Module):
+    """Two linear layers: scores of all classes, and four offsets that the classes share.
+
+    Args:
+        channels: of the input.
+        num_classes: background counted.
+    """
+
+    def __init__(self, channels: int, num_classes: int) -> None:
+        super().__init__()
+        self.cls_score = nn.Linear(channels, num_classes)
+        self.bbox_pred = nn.Linear(channels, 4)
+        keep_precise(self.cls_score, self.bbox_pred)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Maps (R, channels) to logits (R, K), background first, and offsets (R, 4), in fp32."""
+        return self.cls_score(x), self.bbox_pred(x)
+
+
+class CascadeHeads(RegionHeads):
+    """Stages that match, judge and move boxes in turn.
+
+    Regions are sampled once, before the first stage; every later one takes all of them as the
+    stage before has moved them. In evaluation the scores are the average of all stages' on the last
+    stage's regions, the boxes are the last stage's.
+
+    Args:
+        heads: one for each stage, (R, C, H, W) -> (R, channels).
+        predictors: one for each stage, see `AgnosticPredictor`.
+        ious: for each stage, what a box must overlap an object with to be one.
+        loss_weights: factors on each stage's losses.
+        options, parts: what `RegionHeads` takes.
+
+    Paper: Cai & Vasconcelos 2017, arXiv:1712.00726, Section 4 and Table 2.
+    """
+
+    def __init__(
+        self,
+        heads: Sequence[nn.Module],
+        predictors: Sequence[nn.Module],
+        *,
+        ious: Sequence[float],
+        loss_weights: Sequence[float],
+        options: RegionOptions,
+        **parts: Any,
+    ) -> None:
+        weights = [[value * (stage + 1) for value in _BOX_WEIGHTS] for stage in range(len(ious))]
+        super().__init__(
+            options,
+            box_head=nn.ModuleList(heads),
+            box_predictor=nn.ModuleList(predictors),
+            fg_iou_thresh=ious[0],
+            bg_iou_thresh=ious[0],
+            bbox_reg_weights=tuple(weights[-1]),  # of the boxes that are given out
+            **parts,
+        )
+        self.matchers = [Matcher(iou, iou, allow_low_quality_matches=False) for iou in ious]
+        self.coders = [BoxCoder(tuple(each)) for each in weights]
+        self.loss_weights = tuple(loss_weights)
+
+    def forward(
+        self,
+        features: dict[str, Tensor],
+        proposals: list[Tensor],
+        image_shapes: list[tuple[int, int]],
+        targets: list[dict[str, Tensor]] | None = None,
+    ) -> tuple[list[dict[str, Tensor]], dict[str, Tensor]]:
+        """Gives (detections, {}) in eval mode and ([], losses) in train mode."""
+        if not self.training:
+            return self._detect(features, proposals, image_shapes), {}
+        boxes = self.select_training_samples(proposals, targets)[0]
+        assert targets is not None  # select_training_samples has refused None
+        losses: dict[str, Tensor] = {}
+        for stage, weight in enumerate(self.loss_weights):
+            labels, aims = self.match(stage, boxes, targets)
+            pooled = self.box_roi_pool(features, boxes, image_shapes)
+            logits, deltas = self.judge(stage, pooled)
+            # The loss picks a class's offsets: here they are the same for all.
+            every_class = deltas.repeat(1, logits.shape[1])
+            found = box_losses(logits, every_class, labels, aims, beta=self.box_loss_beta)
+            losses |= {f"{name}_{stage + 1}": loss * weight for name, loss in found.items()}
+            boxes = self.move(stage, deltas, boxes, image_shapes)
+        return [], losses
+
+    def judge(self, stage: int, pooled: Tensor) -> tuple[Tensor, Tensor]:
+        """Gives a stage's logits (R, K) and offsets (R, 4) of pooled regions."""
+        return self.box_predictor[stage](self.box_head[stage](pooled))
+
+    def run_box_layers(self, features: dict[str, Tensor], regions: int) -> None:
+        pooled = self.box_roi_pool.empty(features, regions)
+        stages = range(len(self.loss_weights))
+        for stage in (*stages[:-1], *stages):  # once to move the boxes, once to score the last
+            self.judge(stage, pooled)
+
+    def match(
+        self, stage: int, boxes: list[Tensor], targets: list[dict[str, Tensor]]
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Labels boxes by a stage's overlap, and encodes the way to the objects.
+
+        Returns:
+            For each image (L,) labels, 0 for background, and (L, 4) offsets, which mean nothing for
+            background.
+        """
+        labels, objects = [], []
+        for own, target in zip(boxes, targets, strict=True):
+            if not len(target["boxes"]):
+                labels.append(torch.zeros(len(own), dtype=torch.int64, device=own.device))
+                objects.append(own)
+                continue
+            real = target["boxes"].to(own.dtype)
+            found = self.matchers[stage](box_iou(real, own))
+            nearest = found.clamp(min=0)
+            labels.append(torch.where(found >= 0, target["labels"][nearest], 0))
+            objects.append(real[nearest])
+        return labels, list(self.coders[stage].encode(objects, boxes))
+
+    def move(
+        self, stage: int, deltas: Tensor, boxes: list[Tensor], shapes: list[tuple[int, int]]
+    ) -> list[Tensor]:
+        """Applies a stage's offsets, and keeps the boxes within their images."""
+        moved = self.coders[stage].decode(deltas.detach(), boxes).reshape(-1, 4)
+        parts = moved.split([len(own) for own in boxes])
+        return [clip_boxes_to_image(p, shape) for p, shape in zip(parts, shapes, strict=True)]
+
+    def _detect(
+        self, features: dict[str, Tensor], proposals: list[Tensor], shapes: list[tuple[int, int]]
+    ) -> list[dict[str, Tensor]]:
+        last = len(self.loss_weights) - 1
+        regions = proposals
+        for stage in range(last):
+            _, deltas = self.judge(stage, self.box_roi_pool(features, regions, shapes))
+            regions = self.move(stage, deltas, regions, shapes)
+        pooled = self.box_roi_pool(features, regions, shapes)
+        judged = [self.judge(stage, pooled) for stage in range(last + 1)]
+        average = torch.stack([logits.softmax(1) for logits, _ in judged]).mean(0)
+        every_class = judged[last][1].repeat(1, average.shape[1])
+        # The softmax of what follows undoes the logarithm.
+        boxes, scores, labels = self.postprocess_detections(
+            average.log(), every_class, regions, shapes
+        )
+        return [
+            {"boxes": b, "labels": k, "scores": s}
+            for b, k, s in zip(boxes, labels, scores, strict=True)
+        ]
 
 
 @dataclass(frozen=True)
@@ -80,13 +245,8 @@ class CascadeRCNNFPN(RegionDetector):
             [AgnosticPredictor(head_channels, num_classes) for _ in stages],
             ious=cascade.stage_ious,
             loss_weights=cascade.stage_loss_weights,
-            box_loss_beta=boxes.box_loss_beta,
+            options=boxes,
             box_roi_pool=level_pooler(info[: boxes.roi_levels], output_size=7),
-            batch_size_per_image=boxes.roi_batch,
-            positive_fraction=0.25,
-            score_thresh=boxes.score_threshold,
-            nms_thresh=boxes.nms_threshold,
-            detections_per_img=boxes.max_detections,
         )
         if boxes.head_init == "detectron":
             for head, predictor in zip(heads.box_head, heads.box_predictor, strict=True):

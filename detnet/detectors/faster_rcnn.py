@@ -9,10 +9,17 @@ from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead, TwoMLPH
 from detnet.backbones.base import Backbone, FeatureInfo, StagedBackbone
 from detnet.backbones.blocks import scale_channels
 from detnet.backbones.norm import NormKind, make_norm
-from detnet.detectors.faster_rcnn_fpn import RegionDetector, level_pooler
-from detnet.detectors.heads import Float32Predictor, RegionHeads, draw_as_detectron, require_init
+from detnet.detectors.faster_rcnn_fpn import RegionDetector
+from detnet.detectors.heads import (
+    Float32Predictor,
+    RegionHeads,
+    RegionOptions,
+    draw_as_detectron,
+    require_init,
+)
 from detnet.detectors.images import ImageOptions, ImageTransform
 from detnet.detectors.proposals import ProposalOptions
+from detnet.detectors.roi import level_pooler
 from detnet.detectors.single_level import SingleLevelNet, SingleLevelProposals, choose_level
 from detnet.errors import InputError
 
@@ -20,17 +27,14 @@ _POOLED = 7  # bins that the box head's last layers see
 
 
 @dataclass(frozen=True)
-class LevelBoxOptions:
+class LevelBoxOptions(RegionOptions):
     """How regions of the one level are judged.
 
     Args:
         box_head: "2fc", "4conv1fc" (its convolutions are 256 wide), or "stages": the backbone's
             stages after the level, as the original has it (ResNet's C4 form).
         head_norm: of the 4conv1fc head.
-        roi_batch: regions that an image's losses are taken over, a quarter of them positive.
-        box_loss_beta: where the smooth L1 loss turns linear.
         head_init: how linear layers are drawn, see `BoxOptions`.
-        score_threshold, nms_threshold, max_detections: of the detections given out, per image.
 
     Raises:
         InputError: there is no such head.
@@ -38,12 +42,7 @@ class LevelBoxOptions:
 
     box_head: Literal["2fc", "4conv1fc", "stages"] = "2fc"
     head_norm: NormKind = "sync"
-    roi_batch: int = 512
-    box_loss_beta: float = 1.0
     head_init: Literal["torch", "detectron"] = "torch"
-    score_threshold: float = 0.05
-    nms_threshold: float = 0.5
-    max_detections: int = 100
 
     def __post_init__(self) -> None:
         require_init(self.head_init)
@@ -112,18 +111,10 @@ class FasterRCNN(RegionDetector):
         head, head_channels, pooled = _box_head(backbone, info, boxes)
         body = SingleLevelNet(backbone, [info.name], keep_rest=boxes.box_head == "stages")
         heads = RegionHeads(
-            box_loss_beta=boxes.box_loss_beta,
+            boxes,
             box_roi_pool=level_pooler((info,), output_size=pooled),
             box_head=head,
             box_predictor=Float32Predictor(head_channels, num_classes),
-            fg_iou_thresh=0.5,
-            bg_iou_thresh=0.5,
-            batch_size_per_image=boxes.roi_batch,
-            positive_fraction=0.25,
-            bbox_reg_weights=None,
-            score_thresh=boxes.score_threshold,
-            nms_thresh=boxes.nms_threshold,
-            detections_per_img=boxes.max_detections,
         )
         if boxes.head_init == "detectron":
             draw_as_detectron(heads.box_head, heads.box_predictor)

@@ -2,13 +2,14 @@
 
 from typing import Any, ClassVar
 
-from torch import Tensor, nn
+from torch import Tensor
 from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 
-from detnet.backbones.base import Backbone, FeatureInfo
+from detnet.backbones.base import Backbone
 from detnet.backbones.blocks import scale_channels
 from detnet.backbones.norm import NormKind
 from detnet.detectors.base import Detector, PostProcessor
+from detnet.detectors.fpn import PyramidNet
 from detnet.detectors.heads import (
     BoxOptions,
     Float32Predictor,
@@ -18,8 +19,7 @@ from detnet.detectors.heads import (
 )
 from detnet.detectors.images import ImageOptions, ImageTransform
 from detnet.detectors.proposals import ProposalNetwork, ProposalOptions
-from detnet.detectors.pyramid import PyramidNet
-from detnet.detectors.roi import LevelPooler
+from detnet.detectors.roi import level_pooler
 
 
 class RegionDetector(Detector, GeneralizedRCNN):
@@ -83,27 +83,12 @@ class FasterRCNNFPN(RegionDetector):
         info, channels = body.feature_info, body.out_channels
         head_channels = scale_channels(1024, backbone.width)
         heads = RegionHeads(
-            box_loss_beta=boxes.box_loss_beta,
+            boxes,
             box_roi_pool=level_pooler(info[: boxes.roi_levels], output_size=7),
             box_head=box_head(channels, boxes, head_channels=head_channels),
             box_predictor=Float32Predictor(head_channels, num_classes),
-            fg_iou_thresh=0.5,
-            bg_iou_thresh=0.5,
-            batch_size_per_image=boxes.roi_batch,
-            positive_fraction=0.25,
-            bbox_reg_weights=None,
-            score_thresh=boxes.score_threshold,
-            nms_thresh=boxes.nms_threshold,
-            detections_per_img=boxes.max_detections,
         )
         if boxes.head_init == "detectron":
             draw_as_detectron(heads.box_head, heads.box_predictor)
         rpn = ProposalNetwork(channels, info, proposals)
         super().__init__(body, rpn, heads, ImageTransform(images))
-
-
-def level_pooler(info: tuple[FeatureInfo, ...], *, output_size: int) -> nn.Module:
-    """Pools regions from these levels, chosen by a region's size and their order."""
-    return LevelPooler(
-        [level.name for level in info], [level.stride for level in info], output_size=output_size
-    )

@@ -27,18 +27,32 @@ from detnet.errors import InputError
 
 
 @dataclass(frozen=True)
-class BoxOptions:
-    """How regions are judged; Detectron's numbers, which the paper leaves unsaid.
+class RegionOptions:
+    """How many regions are learned from, and what is given out; Detectron's numbers.
+
+    Args:
+        roi_batch: regions that an image's losses are taken over, a quarter of them positive.
+        box_loss_beta: where the smooth L1 loss turns linear; Detectron's 1, torchvision's 1/9.
+        score_threshold, nms_threshold, max_detections: of the detections given out, per image.
+    """
+
+    roi_batch: int = 512
+    box_loss_beta: float = 1.0
+    score_threshold: float = 0.05
+    nms_threshold: float = 0.5
+    max_detections: int = 100
+
+
+@dataclass(frozen=True)
+class BoxOptions(RegionOptions):
+    """How regions of a pyramid are judged; the paper leaves it unsaid.
 
     Args:
         box_head: "2fc", or "4conv1fc" as DetNAS has it.
         head_norm: of the 4conv1fc head; DetNAS synchronises it.
         roi_levels: how many pyramid levels regions are pooled from, 4 for P2-P5 or 5 for P2-P6.
-        roi_batch: regions that an image's losses are taken over, a quarter of them positive.
-        box_loss_beta: where the smooth L1 loss turns linear; Detectron's 1, torchvision's 1/9.
         head_init: how linear layers are drawn, "torch" as torch does, or "detectron", see
             `draw_as_detectron`.
-        score_threshold, nms_threshold, max_detections: of the detections given out, per image.
 
     Raises:
         InputError: there is no such head or level.
@@ -47,12 +61,7 @@ class BoxOptions:
     box_head: Literal["2fc", "4conv1fc"] = "2fc"
     head_norm: NormKind = "sync"
     roi_levels: int = 4
-    roi_batch: int = 512
-    box_loss_beta: float = 1.0
     head_init: Literal["torch", "detectron"] = "torch"
-    score_threshold: float = 0.05
-    nms_threshold: float = 0.5
-    max_detections: int = 100
 
     def __post_init__(self) -> None:
         if self.box_head not in ("2fc", "4conv1fc"):
@@ -115,19 +124,29 @@ class Float32Predictor(FastRCNNPredictor):
 
 
 class RegionHeads(PostProcessor, RoIHeads):
-    """torchvision's region heads with the box loss's turning point as an option.
+    """torchvision's region heads, matched and sampled as Detectron does.
 
     The losses are computed in fp32 whatever the features' precision, and touch every parameter even
     where no image has an object, as distributed training needs.
 
     Args:
-        box_loss_beta: see `BoxOptions`.
-        parts: what torchvision's `RoIHeads` takes.
+        options: see `RegionOptions`.
+        parts: what else torchvision's `RoIHeads` takes.
     """
 
-    def __init__(self, *, box_loss_beta: float, **parts: Any) -> None:
-        super().__init__(**parts)
-        self.box_loss_beta = box_loss_beta
+    def __init__(self, options: RegionOptions, **parts: Any) -> None:
+        usual = {
+            "fg_iou_thresh": 0.5,
+            "bg_iou_thresh": 0.5,
+            "batch_size_per_image": options.roi_batch,
+            "positive_fraction": 0.25,
+            "bbox_reg_weights": None,
+            "score_thresh": options.score_threshold,
+            "nms_thresh": options.nms_threshold,
+            "detections_per_img": options.max_detections,
+        }
+        super().__init__(**{**usual, **parts})
+        self.box_loss_beta = options.box_loss_beta
 
     def forward(
         self,

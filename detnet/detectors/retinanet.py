@@ -17,10 +17,10 @@ from detnet.detectors.anchors import (
     require_strides,
 )
 from detnet.detectors.base import OneStageDetector
+from detnet.detectors.fpn import PyramidNet
 from detnet.detectors.images import ImageOptions, ImageTransform
 from detnet.detectors.last_layers import keep_precise
 from detnet.detectors.proposals import ANCHOR_SIZES
-from detnet.detectors.pyramid import PyramidNet
 from detnet.errors import InputError
 
 _OCTAVES = (1.0, 2 ** (1 / 3), 2 ** (2 / 3))

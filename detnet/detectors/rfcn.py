@@ -1,21 +1,22 @@
 """R-FCN: every region is judged by looking it up in position-sensitive score maps."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-from torch import nn
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.ops import ps_roi_align, ps_roi_pool
 
-from detnet.backbones.base import Backbone
+from detnet.backbones.base import Backbone, FeatureInfo
 from detnet.backbones.blocks import scale_channels
 from detnet.detectors.faster_rcnn_fpn import RegionDetector
+from detnet.detectors.heads import RegionHeads, RegionOptions
 from detnet.detectors.images import ImageOptions, ImageTransform
-from detnet.detectors.position_sensitive import (
-    Pooling,
-    PositionSensitiveHeads,
-    PositionSensitivePooler,
-    ScoreMaps,
-)
+from detnet.detectors.last_layers import keep_precise
 from detnet.detectors.proposals import ProposalOptions
+from detnet.detectors.roi import LevelPooler, as_rois
 from detnet.detectors.single_level import (
     STRIDE,
     SingleLevelNet,
@@ -23,6 +24,182 @@ from detnet.detectors.single_level import (
     choose_level,
 )
 from detnet.errors import InputError
+
+Pooling = Literal["align", "pool"]
+_SAMPLING_RATIO = 2
+
+
+class ScoreMaps(nn.Module):
+    """Two 1×1 convolutions: for each of bins × bins places within a region, maps of the scores of
+    all classes, and maps of the four offsets that all classes share.
+
+    Args:
+        channels: of the input.
+        num_classes: background counted.
+        bins: places across a region, the paper's k.
+    """
+
+    def __init__(self, channels: int, num_classes: int, bins: int) -> None:
+        super().__init__()
+        self.cls_score = nn.Conv2d(channels, bins**2 * num_classes, 1)
+        self.bbox_pred = nn.Conv2d(channels, bins**2 * 4, 1)
+        for conv in (self.cls_score, self.bbox_pred):
+            # 0.01 at the paper's 1024; a narrower network's maps begin as large.
+            nn.init.normal_(conv.weight, std=0.01 * (1024 / channels) ** 0.5)
+            nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
+        keep_precise(self.cls_score, self.bbox_pred)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Maps (N, C, H, W) to maps of scores and of offsets, in fp32.
+
+        Channel (class × bins + row) × bins + column belongs to the bin at (row, column).
+        """
+        return self.cls_score(x), self.bbox_pred(x)
+
+
+class PositionSensitivePooler(LevelPooler):
+    """Pools every bin of a region from its own map, and lets the bins vote by their average.
+
+    Args:
+        info: the level that the maps are of.
+        bins: bins down and across.
+        pooling: "align" samples four points a bin, "pool" averages whole pixels, as the paper.
+
+    Paper: Dai et al. 2016, arXiv:1605.06409, Equation 1.
+    """
+
+    def __init__(self, info: FeatureInfo, *, bins: int, pooling: Pooling) -> None:
+        super().__init__([info.name], [info.stride], output_size=bins)
+        self.bins, self.pooling = bins, pooling
+
+    def vote(self, maps: Tensor, boxes: list[Tensor]) -> Tensor:
+        """Maps (N, bins² K, H, W) and (L, 4) xyxy boxes of each image to (R, K) averages."""
+        rois = as_rois(boxes).to(maps.dtype)
+        (scale,) = self.scales
+        if self.pooling == "align":
+            pooled = ps_roi_align(maps, rois, self.bins, scale, _SAMPLING_RATIO)
+        else:
+            pooled = ps_roi_pool(maps, rois, self.bins, scale)
+        return pooled.mean((2, 3))
+
+
+class PositionSensitiveHeads(RegionHeads):
+    """Region heads that look regions up in score maps, with online hard example mining.
+
+    Args:
+        level: name of the level that the maps are computed on.
+        hard_examples: take the losses of every proposal, and learn from the regions with the
+            highest; else regions are drawn as elsewhere.
+        vote_scale: what the bins' average is multiplied with.
+        options, parts: what `RegionHeads` takes; `box_head` works on the whole level,
+            `box_predictor` is `ScoreMaps`.
+
+    Paper: Dai et al. 2016, arXiv:1605.06409, Section 2; Shrivastava et al. 2016, arXiv:1604.03540.
+    """
+
+    def __init__(
+        self,
+        options: RegionOptions,
+        *,
+        level: str,
+        hard_examples: bool,
+        vote_scale: float = 1.0,
+        **parts: Any,
+    ) -> None:
+        super().__init__(options, **parts)
+        self.level, self.hard_examples, self.vote_scale = level, hard_examples, vote_scale
+        self.roi_batch = options.roi_batch
+
+    def forward(
+        self,
+        features: dict[str, Tensor],
+        proposals: list[Tensor],
+        image_shapes: list[tuple[int, int]],
+        targets: list[dict[str, Tensor]] | None = None,
+    ) -> tuple[list[dict[str, Tensor]], dict[str, Tensor]]:
+        """Gives (detections, {}) in eval mode and ([], losses) in train mode."""
+        if not self.training:
+            return self._detect(features, proposals, image_shapes), {}
+        proposals, _, labels, deltas = self.select_training_samples(proposals, targets)
+        logits, predicted = self.judge(features, proposals)
+        classes, boxes = region_losses(
+            logits, predicted, torch.cat(labels), torch.cat(deltas), beta=self.box_loss_beta
+        )
+        if self.hard_examples:
+            chosen = ohem((classes + boxes).detach(), [len(b) for b in proposals], self.roi_batch)
+            classes, boxes = classes[chosen], boxes[chosen]
+        count = max(1, len(classes))
+        return [], {"loss_classifier": classes.sum() / count, "loss_box_reg": boxes.sum() / count}
+
+    def judge(self, features: dict[str, Tensor], proposals: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """Gives logits (R, K), background first, and offsets (R, 4) of all images' proposals."""
+        scores, offsets = self.box_predictor(self.box_head(features[self.level]))
+        pooler = self.box_roi_pool
+        assert isinstance(pooler, PositionSensitivePooler)
+        logits, deltas = pooler.vote(scores, proposals), pooler.vote(offsets, proposals)
+        return logits * self.vote_scale, deltas * self.vote_scale
+
+    def run_box_layers(self, features: dict[str, Tensor], regions: int) -> None:
+        self.box_predictor(self.box_head(features[self.level]))  # regions are only looked up
+
+    def subsample(self, labels: list[Tensor]) -> list[Tensor]:
+        """Chooses the regions whose losses are computed: with hard examples, all of them."""
+        if self.hard_examples:
+            return [torch.arange(len(kinds), device=kinds.device) for kinds in labels]
+        return super().subsample(labels)
+
+    def _detect(
+        self, features: dict[str, Tensor], proposals: list[Tensor], shapes: list[tuple[int, int]]
+    ) -> list[dict[str, Tensor]]:
+        logits, deltas = self.judge(features, proposals)
+        every_class = deltas.repeat(1, logits.shape[1])
+        boxes, scores, labels = self.postprocess_detections(logits, every_class, proposals, shapes)
+        return [
+            {"boxes": b, "labels": k, "scores": s}
+            for b, k, s in zip(boxes, labels, scores, strict=True)
+        ]
+
+
+def region_losses(
+    logits: Tensor, deltas: Tensor, labels: Tensor, targets: Tensor, *, beta: float
+) -> tuple[Tensor, Tensor]:
+    """Every region's own losses: cross-entropy, and smooth L1 where there is an object.
+
+    Args:
+        logits: (R, K), background first.
+        deltas: (R, 4), the same for all classes.
+        labels: (R,), 0 for background.
+        targets: (R, 4), offsets to the matched object; may be infinite for background.
+        beta: below it the box loss is quadratic.
+
+    Returns:
+        Two tensors (R,).
+
+    Paper: Dai et al. 2016, arXiv:1605.06409, Section 2, Training.
+    """
+    classes = F.cross_entropy(logits, labels, reduction="none")
+    positive = (labels > 0).nonzero().squeeze(1)
+    errors = F.smooth_l1_loss(deltas[positive], targets[positive], beta=beta, reduction="none")
+    boxes = torch.zeros_like(classes).index_add(0, positive, errors.sum(1).to(classes.dtype))
+    return classes, boxes
+
+
+def ohem(losses: Tensor, counts: Sequence[int], number: int) -> Tensor:
+    """Picks each image's regions with the highest losses.
+
+    Args:
+        losses: (R,), image after image.
+        counts: regions of each image.
+        number: at most so many are taken of an image.
+
+    Returns:
+        Indices into `losses`, image after image, the highest first.
+    """
+    picked, first = [], 0
+    for part in losses.split(list(counts)):
+        picked.append(part.topk(min(number, len(part))).indices + first)
+        first += len(part)
+    return torch.cat(picked)
 
 
 @dataclass(frozen=True)
@@ -39,7 +216,7 @@ class FewProposals(ProposalOptions):
 
 
 @dataclass(frozen=True)
-class MapOptions:
+class MapOptions(RegionOptions):
     """How regions are looked up in score maps; the paper's numbers.
 
     With the plain average every map has a k²-th of a region's gradient, and from scratch the maps
@@ -52,8 +229,6 @@ class MapOptions:
         bins: places across a region, the paper's k.
         pooling: "align" samples four points a bin, "pool" averages whole pixels, as the paper.
         vote: "scaled" is the bins' average times k, "mean" the average itself, as the paper.
-        box_loss_beta: where the smooth L1 loss turns linear.
-        score_threshold, nms_threshold, max_detections: of the detections given out, per image.
 
     Raises:
         InputError: there is no such pooling or vote, or a number is below 1.
@@ -61,13 +236,10 @@ class MapOptions:
 
     ohem: bool = True
     roi_batch: int = 128
+    nms_threshold: float = 0.3
     bins: int = 7
     pooling: Pooling = "align"
     vote: Literal["scaled", "mean"] = "scaled"
-    box_loss_beta: float = 1.0
-    score_threshold: float = 0.05
-    nms_threshold: float = 0.3
-    max_detections: int = 100
 
     def __post_init__(self) -> None:
         if self.pooling not in ("align", "pool"):
@@ -131,21 +303,13 @@ class RFCN(RegionDetector):
         nn.init.kaiming_normal_(narrow.weight, nonlinearity="relu")
         nn.init.zeros_(narrow.bias)  # type: ignore[arg-type]
         heads = PositionSensitiveHeads(
+            maps,
             level=info.name,
             hard_examples=maps.ohem,
             vote_scale=maps.bins if maps.vote == "scaled" else 1,
-            box_loss_beta=maps.box_loss_beta,
             box_roi_pool=PositionSensitivePooler(info, bins=maps.bins, pooling=maps.pooling),
             box_head=nn.Sequential(narrow, nn.ReLU()),
             box_predictor=ScoreMaps(channels, num_classes, maps.bins),
-            fg_iou_thresh=0.5,
-            bg_iou_thresh=0.5,
-            batch_size_per_image=maps.roi_batch,
-            positive_fraction=0.25,
-            bbox_reg_weights=None,
-            score_thresh=maps.score_threshold,
-            nms_thresh=maps.nms_threshold,
-            detections_per_img=maps.max_detections,
         )
         rpn = SingleLevelProposals(source, proposals)
         super().__init__(body, rpn, heads, ImageTransform(images))

@@ -2,11 +2,200 @@
 
 from collections.abc import Mapping, Sequence
 
+import torch
 import torchvision
 from torch import Tensor
+from torch.autograd.function import FunctionCtx, once_differentiable
 from torchvision.ops.poolers import LevelMapper
 
-from detnet.detectors.roi_align import as_rois, pool_levels, sparse_product_fits
+from detnet.backbones.base import FeatureInfo
+
+
+def roi_align(
+    features: Tensor,
+    boxes: Tensor | list[Tensor],
+    output_size: int | tuple[int, int],
+    spatial_scale: float = 1.0,
+    sampling_ratio: int = -1,
+    aligned: bool = False,
+) -> Tensor:
+    """Pools each box to a grid of fixed size, as `torchvision.ops.roi_align` does.
+
+    On CUDA, under tracing and with `sampling_ratio` <= 0 (a grid that depends on the box) this is
+    torchvision's kernel itself.
+
+    Args:
+        features: (N, C, H, W); channels_last saves a copy.
+        boxes: (R, 5) image index and xyxy, or one (L, 4) xyxy tensor for each of the N images.
+        output_size: bins down and across.
+        spatial_scale: what turns the boxes' pixels into those of `features`.
+        sampling_ratio: sampling points of a bin, down and across.
+        aligned: shifts boxes by half a pixel and lets them be smaller than one.
+
+    Returns:
+        (R, C, *output_size), channels_last when it is computed here.
+
+    Paper: He et al. 2017, arXiv:1703.06870, Section 3.
+    """
+    rois = boxes if isinstance(boxes, Tensor) else as_rois(boxes)
+    if not sparse_product_fits(features, sampling_ratio):
+        return torchvision.ops.roi_align(
+            features, rois, output_size, spatial_scale, sampling_ratio, aligned
+        )
+    levels = torch.zeros(len(rois), dtype=torch.int64)
+    return pool_levels(
+        [features], rois, levels, [spatial_scale], output_size, sampling_ratio, aligned
+    )
+
+
+def as_rois(boxes: list[Tensor]) -> Tensor:
+    """(R, 5) rows of image index and xyxy, from one (L, 4) tensor for each image."""
+    index = torch.repeat_interleave(
+        torch.arange(len(boxes), device=boxes[0].device),
+        torch.tensor([len(b) for b in boxes], device=boxes[0].device),
+    )
+    joined = torch.cat(boxes)
+    return torch.cat([index[:, None].to(joined.dtype), joined], dim=1)
+
+
+def sparse_product_fits(features: Tensor, sampling_ratio: int) -> bool:
+    """Whether pooling is a sparse product here, or torchvision's kernel has to do it."""
+    recorded = torch.jit.is_tracing() or torch.compiler.is_compiling()
+    return features.device.type == "cpu" and sampling_ratio > 0 and not recorded
+
+
+def pool_levels(
+    features: Sequence[Tensor],
+    rois: Tensor,
+    levels: Tensor,
+    scales: Sequence[float],
+    output_size: int | tuple[int, int],
+    sampling_ratio: int,
+    aligned: bool = False,
+) -> Tensor:
+    """Pools every RoI from its own level of a pyramid, all in one product.
+
+    Args:
+        features: one (N, C, H, W) map for each level, H and W differing.
+        rois: (R, 5), image index and xyxy in pixels of the network's input.
+        levels: (R,) int64, which of `features` each RoI is pooled from.
+        scales: for each level, what turns the input's pixels into its own.
+        output_size: bins down and across.
+        sampling_ratio: sampling points of a bin, down and across; at least 1.
+        aligned: shifts boxes by half a pixel and lets them be smaller than one.
+
+    Returns:
+        (R, C, *output_size), channels_last.
+
+    Raises:
+        ValueError: `rois` is not (R, 5).
+    """
+    if rois.ndim != 2 or rois.shape[1] != 5:
+        raise ValueError(f"rois must be (R, 5), got {tuple(rois.shape)}")
+    height, width = (output_size,) * 2 if isinstance(output_size, int) else output_size
+    dense = torch.cat([_pixels_by_channels(f) for f in features])
+    precision = torch.float64 if dense.dtype == torch.float64 else torch.float32
+    rois = rois.detach().to(precision)
+    columns, weights = _sampled_pixels(
+        [f.shape for f in features], rois, levels, scales, (height, width), sampling_ratio, aligned
+    )
+    pooled = _SparseProduct.apply(dense, columns, weights.to(dense.dtype), sampling_ratio**2 * 4)
+    return pooled.view(len(rois), height, width, dense.shape[1]).permute(0, 3, 1, 2)
+
+
+def _pixels_by_channels(features: Tensor) -> Tensor:
+    return features.permute(0, 2, 3, 1).reshape(-1, features.shape[1])
+
+
+def _sampled_pixels(
+    shapes: Sequence[torch.Size],
+    rois: Tensor,
+    levels: Tensor,
+    scales: Sequence[float],
+    bins: tuple[int, int],
+    sampling_ratio: int,
+    aligned: bool,
+) -> tuple[Tensor, Tensor]:
+    """The sparse matrix, bin by bin: the pixels of each (int32) and their weights, both flat."""
+    heights = torch.tensor([shape[2] for shape in shapes])
+    widths = torch.tensor([shape[3] for shape in shapes])
+    pixels = torch.tensor([shape[0] for shape in shapes]) * heights * widths
+    first = (pixels.cumsum(0) - pixels)[levels] + rois[:, 0].long() * (heights * widths)[levels]
+
+    corners = rois[:, 1:] * torch.tensor(scales, dtype=rois.dtype)[levels, None]
+    corners = corners - 0.5 if aligned else corners
+    sides = corners[:, 2:] - corners[:, :2]
+    sides = sides if aligned else sides.clamp(min=1.0)
+    x, x_weights = _sampled_line(
+        corners[:, 0], sides[:, 0], widths[levels], bins[1], sampling_ratio
+    )
+    y, y_weights = _sampled_line(
+        corners[:, 1], sides[:, 1], heights[levels], bins[0], sampling_ratio
+    )
+    rows = (y * widths[levels, None, None] + first[:, None, None]).int()
+    columns = rows[:, :, None, :, None] + x.int()[:, None, :, None, :]
+    weights = y_weights[:, :, None, :, None] * x_weights[:, None, :, None, :]
+    return columns.flatten(), weights.flatten()
+
+
+def _sampled_line(
+    start: Tensor, side: Tensor, length: Tensor, bins: int, sampling_ratio: int
+) -> tuple[Tensor, Tensor]:
+    """Pixels that each bin samples along one axis, and their weights: both (R, bins, 2 * ratio).
+
+    Bilinear sampling is a product of its two axes, so each is worked out once. A sample more than
+    one pixel outside counts as zero, a nearer one as the border pixel.
+    """
+    steps = (torch.arange(bins * sampling_ratio, dtype=start.dtype) + 0.5) / sampling_ratio
+    position = start[:, None] + steps * (side / bins)[:, None]
+    inside = (position >= -1) & (position <= length[:, None])
+    last = (length - 1).to(start.dtype)[:, None]
+    # `where`, not a product: a box that is NaN must not become an index.
+    position = torch.where(inside, position, 0).clamp(min=0).minimum(last)
+    low = position.floor()
+    fraction = position - low
+    pixels = torch.stack([low, (low + 1).minimum(last)], dim=-1).long()
+    weights = torch.stack([1 - fraction, fraction], dim=-1) * inside[..., None] / sampling_ratio
+    shape = (len(start), bins, 2 * sampling_ratio)
+    return pixels.view(shape), weights.view(shape)
+
+
+class _SparseProduct(torch.autograd.Function):
+    """A sparse matrix with `per_row` entries in each row, times a dense one with a gradient."""
+
+    @staticmethod
+    def forward(
+        ctx: FunctionCtx, dense: Tensor, columns: Tensor, weights: Tensor, per_row: int
+    ) -> Tensor:
+        ctx.save_for_backward(columns, weights)
+        ctx.per_row, ctx.num_pixels = per_row, len(dense)  # type: ignore[attr-defined]
+        starts = torch.arange(0, len(columns) + 1, per_row, dtype=columns.dtype)
+        return _sum_rows(dense, columns, weights, starts)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, None, None, None]:
+        columns, weights = ctx.saved_tensors  # type: ignore[attr-defined]
+        pixels, entries = torch.sort(columns, stable=True)
+        rows = torch.div(entries, ctx.per_row, rounding_mode="floor")  # type: ignore[attr-defined]
+        ends = torch.arange(ctx.num_pixels + 1, dtype=pixels.dtype)  # type: ignore[attr-defined]
+        starts = torch.searchsorted(pixels, ends)
+        return _sum_rows(grad.contiguous(), rows, weights[entries], starts), None, None, None
+
+
+def _sum_rows(dense: Tensor, columns: Tensor, weights: Tensor, starts: Tensor) -> Tensor:
+    """Row i is the sum of the rows of `dense` that `starts[i]:starts[i + 1]` picks, weighted."""
+    if len(columns) == 0:
+        return dense.new_zeros(len(starts) - 1, dense.shape[1])
+    product = torch.embedding_bag(
+        dense.detach(),  # or it prepares for a backward of its own, at ten times the cost
+        columns,
+        starts.to(columns.dtype),
+        mode=0,  # a sum
+        per_sample_weights=weights,
+        include_last_offset=True,
+    )
+    return product[0]
 
 
 class LevelPooler(torchvision.ops.MultiScaleRoIAlign):
@@ -77,3 +266,10 @@ class LevelPooler(torchvision.ops.MultiScaleRoIAlign):
         return pool_levels(
             features, rois, levels, self.scales, self.output_size, self.sampling_ratio
         )
+
+
+def level_pooler(info: Sequence[FeatureInfo], *, output_size: int) -> LevelPooler:
+    """Pools regions from these levels, chosen by a region's size and their order."""
+    return LevelPooler(
+        [level.name for level in info], [level.stride for level in info], output_size=output_size
+    )

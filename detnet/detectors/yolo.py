@@ -13,9 +13,8 @@ from detnet.backbones.blocks import scale_channels
 from detnet.backbones.norm import NormKind, make_norm
 from detnet.detectors.base import Detection, SimpleDetector
 from detnet.detectors.grid import GridOutput, GridWeights, decode, grid_losses
-from detnet.detectors.images import ImageOptions
+from detnet.detectors.images import ImageOptions, Resize, make_transform
 from detnet.detectors.last_layers import keep_precise
-from detnet.detectors.square import Resize, make_transform
 from detnet.errors import InputError
 
 # Of the authors' release for VOC, in pixels of a 416×416 image: 32 times its numbers.

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from detnet.detectors.cascade_heads import AgnosticPredictor, CascadeHeads
+from detnet.detectors.cascade_rcnn_fpn import AgnosticPredictor, CascadeHeads
+from detnet.detectors.heads import RegionOptions
 from detnet.detectors.roi import LevelPooler
 
 SHAPES = [(128, 128)]
@@ -23,13 +24,8 @@ def cascade() -> CascadeHeads:
         predictors,
         ious=(0.5, 0.6, 0.7),
         loss_weights=(1.0, 0.5, 0.25),
-        box_loss_beta=1.0,
+        options=RegionOptions(roi_batch=8, max_detections=10),
         box_roi_pool=LevelPooler(["p2"], [4], output_size=7),
-        batch_size_per_image=8,
-        positive_fraction=0.25,
-        score_thresh=0.05,
-        nms_thresh=0.5,
-        detections_per_img=10,
     )
 
 

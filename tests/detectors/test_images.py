@@ -2,8 +2,7 @@ import pytest
 import torch
 
 from detnet.data.transforms import resize
-from detnet.detectors.images import ImageOptions, ImageTransform, full_precision
-from detnet.detectors.square import SquareTransform
+from detnet.detectors.images import ImageOptions, ImageTransform, SquareTransform, full_precision
 from detnet.errors import InputError
 
 PLAIN = {"pixel_mean": (0.0, 0.0, 0.0), "pixel_std": (1.0, 1.0, 1.0)}

@@ -5,7 +5,8 @@ import torch
 from torch import Tensor, nn
 
 from detnet.backbones.base import FeatureInfo
-from detnet.detectors.position_sensitive import (
+from detnet.detectors.heads import RegionOptions
+from detnet.detectors.rfcn import (
     Pooling,
     PositionSensitiveHeads,
     PositionSensitivePooler,
@@ -73,20 +74,12 @@ def test_region_losses_by_hand() -> None:
 def heads(*, hard_examples: bool, roi_batch: int) -> PositionSensitiveHeads:
     torch.manual_seed(0)
     made = PositionSensitiveHeads(
+        RegionOptions(roi_batch=roi_batch, nms_threshold=0.3, max_detections=10),
         level="c6",
         hard_examples=hard_examples,
-        box_loss_beta=1.0,
         box_roi_pool=PositionSensitivePooler(LEVEL, bins=3, pooling="align"),
         box_head=nn.Sequential(nn.Conv2d(8, 8, 1), nn.ReLU()),
         box_predictor=ScoreMaps(8, 4, 3),
-        fg_iou_thresh=0.5,
-        bg_iou_thresh=0.5,
-        batch_size_per_image=roi_batch,
-        positive_fraction=0.25,
-        bbox_reg_weights=None,
-        score_thresh=0.05,
-        nms_thresh=0.3,
-        detections_per_img=10,
     )
     for maps in (made.box_predictor.cls_score, made.box_predictor.bbox_pred):
         nn.init.normal_(maps.weight, std=2.0)  # losses that differ

@@ -3,7 +3,7 @@ import torch
 
 from detnet.backbones import BACKBONES
 from detnet.backbones.base import FeatureInfo
-from detnet.detectors.pyramid import PyramidNet
+from detnet.detectors.fpn import PyramidNet
 from detnet.errors import InputError
 
 

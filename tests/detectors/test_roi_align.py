@@ -3,7 +3,7 @@ import torch
 import torchvision
 from torch import Tensor
 
-from detnet.detectors.roi_align import pool_levels, roi_align
+from detnet.detectors.roi import pool_levels, roi_align
 
 pytestmark = pytest.mark.processor
 

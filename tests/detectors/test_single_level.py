@@ -4,8 +4,8 @@ from torchvision.models.detection.image_list import ImageList
 
 from detnet.backbones import build_backbone
 from detnet.backbones.base import FeatureInfo
-from detnet.detectors.faster_rcnn_fpn import level_pooler
 from detnet.detectors.proposals import ProposalOptions
+from detnet.detectors.roi import level_pooler
 from detnet.detectors.single_level import (
     SingleLevelNet,
     SingleLevelProposals,

@@ -6,13 +6,15 @@ from typing import Any
 
 from torch import Tensor
 
+from detnet.backbones import PIXEL_MEAN, PIXEL_STD
+
 State = dict[str, Tensor]
 
 # What a network's weights were trained on: as in a detector's options.
 IMAGE_OPTIONS = ("pixel_mean", "pixel_std", "channel_order")
 IMAGENET_RGB: dict[str, Any] = {
-    "pixel_mean": (0.485, 0.456, 0.406),
-    "pixel_std": (0.229, 0.224, 0.225),
+    "pixel_mean": PIXEL_MEAN,
+    "pixel_std": PIXEL_STD,
     "channel_order": "rgb",
 }
 _BYTE = 1 / 255

@@ -10,8 +10,7 @@ from torch import Tensor, nn
 from detnet.coco.annotations import Annotations
 from detnet.data.folders import Split
 from detnet.data.reading import load_annotations
-from detnet.detectors.images import ImageOptions
-from detnet.detectors.square import Resize, make_transform
+from detnet.detectors.images import ImageOptions, Resize, make_transform
 from detnet.search.scoring.detection import DetectionEvaluator, stratified
 from detnet.search.scoring.evaluator import ScoringBudget
 
