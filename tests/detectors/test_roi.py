@@ -3,7 +3,7 @@ import torch
 import torchvision
 from torch import Tensor
 
-from detnet.detectors.roi import LevelPooler
+from detnet.detectors.roi import LevelPooler, pool_levels, roi_align
 
 HEIGHT, WIDTH = 256, 320
 DETNET = (4, 8, 16, 16, 16)
@@ -101,3 +101,114 @@ def test_images_without_boxes_leave_zero_gradients(counts: tuple[int, int]) -> N
 def test_names_and_strides_must_pair_up() -> None:
     with pytest.raises(ValueError, match="2 levels .* strides"):
         LevelPooler(["p2", "p3"], (4, 8, 16), output_size=7)
+
+
+pytestmark = pytest.mark.processor
+
+HEIGHT, WIDTH, STRIDE = 14, 23, 4
+
+
+def _features(dtype: torch.dtype = torch.float32, channels: int = 8) -> Tensor:
+    generator = torch.Generator().manual_seed(1)
+    features = torch.randn(3, channels, HEIGHT, WIDTH, generator=generator)
+    return features.to(dtype).contiguous(memory_format=torch.channels_last).requires_grad_()
+
+
+def other__boxes(count: int = 40) -> list[Tensor]:
+    """Small, large, on the border, outside, empty of area and turned round."""
+    generator = torch.Generator().manual_seed(2)
+    size = torch.tensor([WIDTH, HEIGHT, WIDTH, HEIGHT]) * STRIDE
+    corners = torch.rand(count, 4, generator=generator) * 1.3 - 0.15
+    low, high = corners[:, :2].minimum(corners[:, 2:]), corners[:, :2].maximum(corners[:, 2:])
+    boxes = torch.cat([low, high], dim=1) * size
+    whole, point = size.float() * torch.tensor([0, 0, 1, 1]), torch.full((4,), 7.0)
+    outside = torch.tensor([-90.0, -80.0, -60.0, -50.0])
+    return [boxes, boxes.new_zeros(0, 4), torch.stack([whole, point, outside])]
+
+
+@pytest.mark.parametrize("aligned", [False, True])
+@pytest.mark.parametrize(("output_size", "ratio"), [(7, 2), ((3, 5), 1), (2, 3)])
+def test_values_and_gradients_are_torchvisions(
+    output_size: int | tuple[int, int], ratio: int, aligned: bool
+) -> None:
+    ours, theirs = _features(), _features()
+    arguments = (other__boxes(), output_size, 1 / STRIDE, ratio, aligned)
+    pooled = roi_align(ours, *arguments)
+    expected = torchvision.ops.roi_align(theirs, *arguments)
+    torch.testing.assert_close(pooled, expected, atol=1e-4, rtol=1e-4)
+
+    weight = torch.randn(expected.shape, generator=torch.Generator().manual_seed(3))
+    (pooled * weight).sum().backward()
+    (expected * weight).sum().backward()
+    torch.testing.assert_close(ours.grad, theirs.grad, atol=1e-4, rtol=1e-4)
+
+
+def test_is_the_derivative_of_itself() -> None:
+    features = _features(torch.float64, channels=1)
+    boxes = [b.double() for b in other__boxes(2)]
+    assert torch.autograd.gradcheck(lambda f: roi_align(f, boxes, 2, 1 / STRIDE, 2), features)
+
+
+def test_bf16_stays_bf16_and_near() -> None:
+    features = _features(torch.bfloat16)
+    pooled = roi_align(features, other__boxes(), 7, 1 / STRIDE, 2)
+    expected = torchvision.ops.roi_align(features.float(), other__boxes(), 7, 1 / STRIDE, 2)
+    assert pooled.dtype == torch.bfloat16
+    torch.testing.assert_close(pooled.float(), expected, atol=0.03, rtol=0.01)
+    pooled.sum().backward()
+    assert features.grad is not None and features.grad.dtype == torch.bfloat16
+
+
+def test_takes_rois_with_their_image_index_too() -> None:
+    rois = torch.tensor([[2.0, 3, 5, 40, 30], [0.0, 10, 1, 80, 50]])
+    pooled = roi_align(_features(), rois, 3, 1 / STRIDE, 2)
+    expected = torchvision.ops.roi_align(_features(), rois, 3, 1 / STRIDE, 2)
+    torch.testing.assert_close(pooled, expected, atol=1e-4, rtol=1e-4)
+    with pytest.raises(ValueError, match=r"rois must be \(R, 5\), got \(2, 4\)"):
+        roi_align(_features(), rois[:, 1:], 3, 1 / STRIDE, 2)
+
+
+def test_no_boxes_give_a_zero_gradient_not_none() -> None:
+    features = _features()
+    pooled = roi_align(features, [torch.zeros(0, 4)] * 3, 7, 1 / STRIDE, 2)
+    assert pooled.shape == (0, 8, 7, 7)
+    pooled.sum().backward()
+    assert features.grad is not None and not features.grad.any()
+
+
+def test_a_box_that_is_nan_pools_zeros() -> None:
+    rois = torch.tensor([[0.0, float("nan"), 2, float("nan"), 30]])
+    assert not roi_align(_features(), rois, 3, 1 / STRIDE, 2).any()
+
+
+def test_ratio_zero_adapts_to_the_box_as_torchvision_does() -> None:
+    pooled = roi_align(_features(), other__boxes(), 3, 1 / STRIDE, 0)
+    expected = torchvision.ops.roi_align(_features(), other__boxes(), 3, 1 / STRIDE, 0)
+    torch.testing.assert_close(pooled, expected)
+
+
+def test_levels_are_pooled_each_by_its_own_scale() -> None:
+    fine = _features()
+    coarse = torch.nn.functional.max_pool2d(fine, 2).detach().requires_grad_()
+    rois = torch.tensor([[1.0, 3, 5, 40, 30], [0.0, 10, 1, 80, 50], [2.0, 0, 0, 30, 50]])
+    levels = torch.tensor([1, 0, 1])
+    pooled = pool_levels([fine, coarse], rois, levels, [1 / 4, 1 / 8], 3, 2)
+    on_fine = torchvision.ops.roi_align(fine, rois[1:2], 3, 1 / 4, 2)
+    on_coarse = torchvision.ops.roi_align(coarse, rois[[0, 2]], 3, 1 / 8, 2)
+    torch.testing.assert_close(pooled[1:2], on_fine, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(pooled[[0, 2]], on_coarse, atol=1e-4, rtol=1e-4)
+    pooled.sum().backward()
+    # Bins are means, so gradients add up to the number of bins each level pooled.
+    assert fine.grad is not None and coarse.grad is not None
+    assert fine.grad.sum().item() == pytest.approx(1 * 9 * 8, rel=1e-4)
+    assert coarse.grad.sum().item() == pytest.approx(2 * 9 * 8, rel=1e-4)
+
+
+@pytest.mark.gpu
+def test_on_cuda_it_is_torchvisions_kernel() -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    boxes = [b.cuda() for b in other__boxes()]
+    pooled = roi_align(_features().cuda(), boxes, 7, 1 / STRIDE, 2)
+    expected = torchvision.ops.roi_align(_features(), other__boxes(), 7, 1 / STRIDE, 2)
+    torch.testing.assert_close(pooled.cpu(), expected, atol=1e-4, rtol=1e-4)

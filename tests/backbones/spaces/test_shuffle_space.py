@@ -1,11 +1,21 @@
 import dataclasses
 
 import pytest
+import torch
+from torch import nn
 
+from detnet.backbones import build_backbone
+from detnet.backbones.base import Classifier
 from detnet.backbones.detnas import LARGE, LARGE_WIDENED, SMALL
 from detnet.backbones.shuffle_block import BLOCK_KINDS
-from detnet.backbones.spaces.shuffle_space import ShuffleSpace, ShuffleStage, describe_path
-from detnet.backbones.spaces.space import parse_path
+from detnet.backbones.spaces.shuffle_space import (
+    ShuffleSpace,
+    ShuffleStage,
+    ShuffleSupernet,
+    describe_path,
+)
+from detnet.backbones.spaces.space import find_supernet, parse_path
+from detnet.engine.optim import sgd
 from detnet.errors import InputError
 
 TINY = ShuffleSpace(stem_channels=8, rows=(ShuffleStage("c2", 1, 24), ShuffleStage("c3", 2, 48)))
@@ -72,3 +82,134 @@ def test_a_path_that_does_not_fit(path: tuple[int, ...], message: str) -> None:
 def test_a_width_out_of_range(width: float) -> None:
     with pytest.raises(InputError, match=rf"\(0, 8\], got {width}"):
         TINY.scaled(width)
+
+
+SPACE = ShuffleSpace(
+    stem_channels=8, rows=(ShuffleStage("c2", 2, 16), ShuffleStage("c3", 2, 32)), tail_channels=40
+)
+PATHS = [(0, 0, 0, 0), (3, 1, 2, 0), (2, 3, 1, 3)]
+
+
+def trained_a_little(net: nn.Module) -> nn.Module:
+    """Batch statistics that are not those of a fresh network."""
+    net.train()
+    with torch.no_grad():
+        net(torch.rand(4, 3, 64, 96))
+    return net
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_path_equals_the_network_alone(path: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    supernet = SPACE.supernet()
+    supernet.take(path)
+    trained_a_little(supernet)
+    alone = SPACE.network(path)
+    alone.load_state_dict(supernet.weights_of(path))
+    images = torch.rand(2, 3, 64, 96)
+    found, expected = supernet.eval()(images), alone.eval()(images)
+    assert list(found) == list(expected) == ["c2", "c3"]
+    for name in found:
+        assert torch.equal(found[name], expected[name])
+    infos = [(info.name, info.channels, info.stride) for info in supernet.feature_info]
+    assert infos == [(info.name, info.channels, info.stride) for info in alone.feature_info]
+
+
+def test_weights_are_not_copied() -> None:
+    supernet = SPACE.supernet()
+    weights = supernet.weights_of(PATHS[1])
+    own = {value.data_ptr() for value in supernet.state_dict().values() if value.numel() > 1}
+    assert all(value.data_ptr() in own for value in weights.values() if value.numel() > 1)
+
+
+def test_what_is_off_the_path_has_no_gradient_momentum_or_decay() -> None:
+    torch.manual_seed(0)
+    supernet = SPACE.supernet()
+    model = Classifier(supernet, 5).train()
+    optimizer = sgd(model, lr=0.1, weight_decay=0.1)
+    taken = set()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    for path in PATHS[1:]:
+        supernet.take(path)
+        optimizer.zero_grad(set_to_none=True)
+        nn.functional.cross_entropy(model(torch.rand(4, 3, 64, 96)), torch.arange(4)).backward()
+        on_path = {value.data_ptr() for value in supernet.weights_of(path).values()}
+        for name, parameter in supernet.named_parameters():
+            assert (parameter.grad is not None) == (parameter.data_ptr() in on_path), name
+        taken |= on_path
+        optimizer.step()
+    untouched = [
+        name for name, parameter in supernet.named_parameters() if parameter.data_ptr() not in taken
+    ]
+    assert untouched
+    for name in untouched:
+        assert torch.equal(before[f"backbone.{name}"], supernet.state_dict()[name]), name
+    kept = [p for p in supernet.parameters() if p.data_ptr() not in taken]
+    assert not any("momentum_buffer" in optimizer.state[parameter] for parameter in kept)
+
+
+def test_spreading_gives_equal_results_where_only_the_kernel_grows() -> None:
+    torch.manual_seed(0)
+    supernet = SPACE.supernet().train()
+    supernet.take((1, 1, 1, 1))
+    supernet.spread()
+    images = torch.rand(4, 3, 64, 96)
+    expected = supernet(images)
+    supernet.take((2, 1, 2, 1))
+    for name, feature in supernet(images).items():
+        torch.testing.assert_close(feature, expected[name])
+
+
+def test_spreading_brings_xception_near() -> None:
+    torch.manual_seed(0)
+    supernet = SPACE.supernet().train()
+    images = torch.rand(4, 3, 64, 96)
+
+    @torch.no_grad()
+    def likeness() -> float:
+        supernet.take((1, 1, 1, 1))
+        one = supernet(images)["c3"].flatten()
+        supernet.take((1, 3, 1, 3))  # at stride 1, where only norms and ReLUs are in between
+        other = supernet(images)["c3"].flatten()
+        return float(torch.corrcoef(torch.stack([one, other]))[0, 1])
+
+    before = likeness()
+    supernet.take((1, 1, 1, 1))
+    supernet.spread()
+    assert likeness() > before + 0.2
+
+
+def test_spreading_cuts_larger_kernels() -> None:
+    supernet = SPACE.supernet()
+    supernet.take((2, 2, 2, 2))
+    supernet.spread()
+    blocks = supernet.stages["c2"][1]
+    large = blocks[2].main[1].depthwise.weight
+    small = blocks[0].main[1].depthwise.weight
+    assert torch.equal(small, large[..., 2:5, 2:5])
+
+
+def test_it_is_a_backbone_by_name() -> None:
+    supernet = build_backbone("supernet", space=SPACE.to_json(), width=0.5)
+    assert isinstance(supernet, ShuffleSupernet)
+    assert supernet.feature_info[0].channels == 8 + 8  # at least 8 wider than the stem
+    model = nn.Sequential(nn.Identity(), supernet)
+    assert find_supernet(model) is supernet
+    assert find_supernet(nn.Identity()) is None
+    supernet.freeze(("stem",))
+    assert not any(parameter.requires_grad for parameter in supernet.stem.parameters())
+
+
+def test_mistakes() -> None:
+    with pytest.raises(InputError, match="supernet asks for space"):
+        build_backbone("supernet")
+    with pytest.raises(InputError, match="unknown option of searched 'pth'; did you mean 'path'"):
+        build_backbone("searched", space="detnas_small", pth="0000")
+    with pytest.raises(InputError, match="unknown backbone 'serched'; did you mean 'searched'"):
+        build_backbone("serched")
+    with pytest.raises(InputError, match="has 20 entries, got 4"):
+        build_backbone("searched", space="detnas_small", path="0 0 0 0")
+    with pytest.raises(InputError, match="with a blank between two stages, got 2120"):
+        build_backbone("searched", space="detnas_small", path=2120)
+    with pytest.raises(InputError, match="entry 3 of the path is 4"):
+        SPACE.supernet().take((0, 0, 0, 4))
