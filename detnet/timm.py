@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from detnet.backbones import BACKBONES
-from detnet.backbones.base import Backbone, Classifier
+from detnet.backbones.base import Backbone, Classifier, StagedBackbone
 from detnet.backbones.weights.layout import IMAGENET_RGB, RAW_BGR
 from detnet.backbones.weights.loading import load_into_classifier, load_weights
 from detnet.backbones.weights.pretrained import open_weights
@@ -35,8 +35,9 @@ class TimmFeatures(nn.Module):
 
     Args:
         backbone: one of ours.
-        out_indices: of the levels, 0 for the stem's, 1 for `c2`; negative ones count from the end,
-            and a number n means the last n. Levels come fine to coarse in whatever order asked.
+        out_indices: of the levels, 0 for the stem's if there is one, 1 for `c2`; negative ones
+            count from the end, and a number n means the last n. Levels come fine to coarse in
+            whatever order asked.
 
     Raises:
         InputError: `out_indices` name a level that is not there.
@@ -99,29 +100,29 @@ class TimmClassifier(Classifier):
 
 def describe(backbone: Backbone) -> list[dict[str, Any]]:
     """The levels as timm describes them: `num_chs`, `reduction` and the module's name."""
-    stem: Any = backbone.get_submodule("stem.conv")
-    first = {"num_chs": stem.out_channels, "reduction": _STEM_STRIDE, "module": "stem"}
-    return [
-        first,
-        *(
-            {"num_chs": level.channels, "reduction": level.stride, "module": level.name}
-            for level in backbone.feature_info
-        ),
+    levels = [
+        {"num_chs": level.channels, "reduction": level.stride, "module": level.name}
+        for level in backbone.feature_info
     ]
+    if not isinstance(backbone, StagedBackbone):
+        return levels
+    conv = next(layer for layer in backbone.stem.modules() if isinstance(layer, nn.Conv2d))
+    return [{"num_chs": conv.out_channels, "reduction": _STEM_STRIDE, "module": "stem"}, *levels]
 
 
 def _levels(backbone: Backbone, images: Tensor) -> list[Tensor]:
-    """The stem before its pooling, then the backbone's own levels."""
+    """The stem before its pooling, where there is one, then the backbone's own levels."""
+    if not isinstance(backbone, StagedBackbone):
+        return list(backbone(images).values())
     x = images
-    stem, *stages = backbone.parts().values()
     found = []
-    for name, layer in stem.named_children():
+    for name, layer in backbone.stem.named_children():
         if name == "pool":
             found.append(x)
         x = layer(x)
     if not found:
         found.append(x)
-    for stage in stages:
+    for stage in backbone.stages.values():
         x = stage(x)
         found.append(x)
     return found

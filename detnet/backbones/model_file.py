@@ -204,7 +204,7 @@ def _parse(path: Path, text: str) -> dict[str, Any]:
             f"{path}: format version {shown}; this detnet reads version {FORMAT_VERSION}"
         )
     _require_shallow(header, where)
-    header = {"kind": "detector", **header}  # version 0.1 wrote detectors alone
+    header = {"kind": "detector", **header}  # a detector's does not say it
     kind = header["kind"]
     if not isinstance(kind, str) or kind not in _REQUIRED:
         raise InputError(f"{where}: {unknown_name('kind of network', kind, _REQUIRED)[:300]}")

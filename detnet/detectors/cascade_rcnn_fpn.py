@@ -53,7 +53,7 @@ class AgnosticPredictor(nn.Module):
 
 
 class CascadeHeads(RegionHeads):
-    """Stages that match, judge and move boxes in turn.
+    """Stages that match, classify and move boxes in turn.
 
     Regions are sampled once, before the first stage; every later one takes all of them as the
     stage before has moved them. In evaluation the scores are the average of all stages' on the last
@@ -109,7 +109,7 @@ class CascadeHeads(RegionHeads):
         for stage, weight in enumerate(self.loss_weights):
             labels, aims = self.match(stage, boxes, targets)
             pooled = self.box_roi_pool(features, boxes, image_shapes)
-            logits, deltas = self.judge(stage, pooled)
+            logits, deltas = self.predict(stage, pooled)
             # The loss picks a class's offsets: here they are the same for all.
             every_class = deltas.repeat(1, logits.shape[1])
             found = box_losses(logits, every_class, labels, aims, beta=self.box_loss_beta)
@@ -117,7 +117,7 @@ class CascadeHeads(RegionHeads):
             boxes = self.move(stage, deltas, boxes, image_shapes)
         return [], losses
 
-    def judge(self, stage: int, pooled: Tensor) -> tuple[Tensor, Tensor]:
+    def predict(self, stage: int, pooled: Tensor) -> tuple[Tensor, Tensor]:
         """Gives a stage's logits (R, K) and offsets (R, 4) of pooled regions."""
         return self.box_predictor[stage](self.box_head[stage](pooled))
 
@@ -125,7 +125,7 @@ class CascadeHeads(RegionHeads):
         pooled = self.box_roi_pool.empty(features, regions)
         stages = range(len(self.loss_weights))
         for stage in (*stages[:-1], *stages):  # once to move the boxes, once to score the last
-            self.judge(stage, pooled)
+            self.predict(stage, pooled)
 
     def match(
         self, stage: int, boxes: list[Tensor], targets: list[dict[str, Tensor]]
@@ -163,12 +163,12 @@ class CascadeHeads(RegionHeads):
         last = len(self.loss_weights) - 1
         regions = proposals
         for stage in range(last):
-            _, deltas = self.judge(stage, self.box_roi_pool(features, regions, shapes))
+            _, deltas = self.predict(stage, self.box_roi_pool(features, regions, shapes))
             regions = self.move(stage, deltas, regions, shapes)
         pooled = self.box_roi_pool(features, regions, shapes)
-        judged = [self.judge(stage, pooled) for stage in range(last + 1)]
-        average = torch.stack([logits.softmax(1) for logits, _ in judged]).mean(0)
-        every_class = judged[last][1].repeat(1, average.shape[1])
+        predicted_by_stage = [self.predict(stage, pooled) for stage in range(last + 1)]
+        average = torch.stack([logits.softmax(1) for logits, _ in predicted_by_stage]).mean(0)
+        every_class = predicted_by_stage[last][1].repeat(1, average.shape[1])
         # The softmax of what follows undoes the logarithm.
         boxes, scores, labels = self.postprocess_detections(
             average.log(), every_class, regions, shapes

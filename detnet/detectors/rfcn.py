@@ -121,7 +121,7 @@ class PositionSensitiveHeads(RegionHeads):
         if not self.training:
             return self._detect(features, proposals, image_shapes), {}
         proposals, _, labels, deltas = self.select_training_samples(proposals, targets)
-        logits, predicted = self.judge(features, proposals)
+        logits, predicted = self.predict(features, proposals)
         classes, boxes = region_losses(
             logits, predicted, torch.cat(labels), torch.cat(deltas), beta=self.box_loss_beta
         )
@@ -131,7 +131,9 @@ class PositionSensitiveHeads(RegionHeads):
         count = max(1, len(classes))
         return [], {"loss_classifier": classes.sum() / count, "loss_box_reg": boxes.sum() / count}
 
-    def judge(self, features: dict[str, Tensor], proposals: list[Tensor]) -> tuple[Tensor, Tensor]:
+    def predict(
+        self, features: dict[str, Tensor], proposals: list[Tensor]
+    ) -> tuple[Tensor, Tensor]:
         """Gives logits (R, K), background first, and offsets (R, 4) of all images' proposals."""
         scores, offsets = self.box_predictor(self.box_head(features[self.level]))
         pooler = self.box_roi_pool
@@ -151,7 +153,7 @@ class PositionSensitiveHeads(RegionHeads):
     def _detect(
         self, features: dict[str, Tensor], proposals: list[Tensor], shapes: list[tuple[int, int]]
     ) -> list[dict[str, Tensor]]:
-        logits, deltas = self.judge(features, proposals)
+        logits, deltas = self.predict(features, proposals)
         every_class = deltas.repeat(1, logits.shape[1])
         boxes, scores, labels = self.postprocess_detections(logits, every_class, proposals, shapes)
         return [

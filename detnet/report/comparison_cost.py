@@ -2,8 +2,8 @@
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from detnet.backbones.cost import count_macs, count_params
 from detnet.data.images import read_image
+from detnet.detectors.base import Detector
 from detnet.detectors.files import load_model
 from detnet.engine.memory import keep_freed_memory
 from detnet.engine.precision import autocast_to, choose_precision
@@ -19,6 +20,44 @@ from detnet.inference.fuse import fuse
 from detnet.inference.predictor import MODEL_FILES, find_model, usable_device
 
 _PATIENCE_S = 6.0  # of one model
+
+
+@dataclass(frozen=True)
+class ModelCost:
+    """What one compared detector costs.
+
+    Args:
+        macs: multiply-adds of the whole detector on the first image.
+        body_macs: of its backbone and pyramid.
+        params: of the whole detector.
+        input_size: height and width to which that image was scaled.
+        images_per_s: on this machine.
+    """
+
+    macs: int
+    body_macs: int
+    params: int
+    input_size: tuple[int, int]
+    images_per_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class ComparedCost:
+    """What compared detectors cost; the fields are those of "cost" in comparison.json.
+
+    Args:
+        images: how many were run.
+        precision: "fp32" or "bf16".
+        device: "cpu" or the GPU's name.
+        threads: of the processor.
+        models: None where there is no model at hand.
+    """
+
+    images: int
+    precision: str
+    device: str
+    threads: int
+    models: list[ModelCost | None]
 
 
 def add_cost(
@@ -52,7 +91,8 @@ def add_cost(
         notes = compared.comparison.setdefault("notes", [])
         notes.append(f"no multiply-adds, parameters and speed: images are not found ({missing})")
         return
-    compared.comparison["cost"] = measure(files, chosen, precision=precision, device=device)
+    found = measure(files, chosen, precision=precision, device=device)
+    compared.comparison["cost"] = asdict(found)
 
 
 def _model_files(sources: Sequence[Path], models: Sequence[str] | None) -> list[Path | None]:
@@ -71,7 +111,7 @@ def measure(
     precision: str = "auto",
     device: str = "auto",
     clock: Callable[[], float] = time.perf_counter,
-) -> dict[str, Any]:
+) -> ComparedCost:
     """Counts and times each model on the same images, one image at a time.
 
     The models take turns at every image, so that a machine that slows down slows all of them, and
@@ -83,12 +123,6 @@ def measure(
         images: at least one.
         precision: "fp32", "bf16", or "auto" for bf16 where it is fast.
         device: "cpu", "cuda", or "auto" for CUDA where there is some.
-
-    Returns:
-        "images", the number that were run, "precision", "device", "threads", and "models", for
-        each: None, or "macs" of the whole detector on the first image, "body_macs" of its backbone
-        and pyramid, "params", "input_size", height and width to which that image was scaled, and
-        "images_per_s".
 
     Raises:
         InputError: a model or an image cannot be read.
@@ -104,16 +138,16 @@ def measure(
         None if network is None else fuse(network.to(place), dtype=dtype) for network in networks
     ]
     seconds = _take_turns(fused, [picture.to(place) for picture in pictures], dtype, clock)
-    for cost, taken in zip(costs, seconds, strict=True):
-        if cost is not None:
-            cost["images_per_s"] = len(taken) / sum(taken)
-    return {
-        "images": max(map(len, seconds), default=0),
-        "precision": "bf16" if dtype is torch.bfloat16 else "fp32",
-        "device": torch.cuda.get_device_name(place) if place.type == "cuda" else "cpu",
-        "threads": torch.get_num_threads(),
-        "models": costs,
-    }
+    return ComparedCost(
+        images=max(map(len, seconds), default=0),
+        precision="bf16" if dtype is torch.bfloat16 else "fp32",
+        device=torch.cuda.get_device_name(place) if place.type == "cuda" else "cpu",
+        threads=torch.get_num_threads(),
+        models=[
+            None if cost is None else replace(cost, images_per_s=len(taken) / sum(taken))
+            for cost, taken in zip(costs, seconds, strict=True)
+        ],
+    )
 
 
 def spread(paths: Sequence[Path], count: int) -> list[Path]:
@@ -122,18 +156,17 @@ def spread(paths: Sequence[Path], count: int) -> list[Path]:
     return [paths[place] for place in places.tolist()]
 
 
-def _count(network: nn.Module, picture: Tensor) -> dict[str, Any]:
+def _count(detector: Detector, picture: Tensor) -> ModelCost:
     """Multiply-adds in fp32 on the CPU, where torch's counter sees all of them."""
-    detector: Any = network
     with torch.no_grad():
         scaled, _ = detector.transform([picture])
     height, width = scaled.image_sizes[0]
-    return {
-        "macs": count_macs(lambda: detector([picture])),
-        "body_macs": count_macs(lambda: detector.backbone(scaled.tensors)),
-        "params": count_params(detector),
-        "input_size": [int(height), int(width)],
-    }
+    return ModelCost(
+        macs=count_macs(lambda: detector([picture])),
+        body_macs=count_macs(lambda: detector.backbone(scaled.tensors)),
+        params=count_params(detector),
+        input_size=(int(height), int(width)),
+    )
 
 
 @torch.inference_mode()

@@ -181,7 +181,7 @@ def test_online_hard_examples_are_the_highest_losses_of_all() -> None:
     every, _, labels, aims = net.select_training_samples(list(proposals), targets)
     assert [len(boxes) for boxes in every] == [14, 12]  # with the objects themselves
     assert [int((kinds > 0).sum()) for kinds in labels] == [4, 0]
-    logits, deltas = net.judge(features, every)
+    logits, deltas = net.predict(features, every)
     classes, boxes = region_losses(logits, deltas, torch.cat(labels), torch.cat(aims), beta=1.0)
     order = (classes + boxes).detach().numpy()
     chosen = sorted(range(14), key=lambda i: -order[i])[:4]
@@ -228,7 +228,7 @@ def test_classes_share_their_boxes() -> None:
     for detection in found:
         assert detection["labels"].tolist() == [2]
         torch.testing.assert_close(detection["boxes"], torch.tensor([[24.0, 20, 64, 50]]))
-    plain = net.judge(features, [region, region])
+    plain = net.predict(features, [region, region])
     net.vote_scale = 3
-    for before, after in zip(plain, net.judge(features, [region, region]), strict=True):
+    for before, after in zip(plain, net.predict(features, [region, region]), strict=True):
         torch.testing.assert_close(after, 3 * before)

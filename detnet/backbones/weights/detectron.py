@@ -104,7 +104,7 @@ def _their_name(name: str) -> str | None:
 LAYOUT = Layout(
     name="detectron",
     title="Detectron's Caffe-style ResNet",
-    anchor="res2_0_branch2a_w",
+    marker="res2_0_branch2a_w",
     to_ours=from_detectron,
     from_ours=to_detectron,
     options={"stride_in": "1x1", **CAFFE_BGR},

@@ -111,7 +111,7 @@ def _first_places(state: Mapping[str, Tensor]) -> dict[str, int]:
 LAYOUT = Layout(
     name="detnas",
     title="DetNAS's released network",
-    anchor="first_conv.conv.weight",
+    marker="first_conv.conv.weight",
     to_ours=from_detnas,
     from_ours=to_detnas,
     options=RAW_BGR,

@@ -37,7 +37,7 @@ class Layout:
     Args:
         name: by which it is asked for.
         title: whose it is, for messages.
-        anchor: a name that every file of this layout has, perhaps behind a prefix as "module.".
+        marker: a name that every file of this layout has, perhaps behind a prefix as "module.".
         to_ours: renames a state whose prefix is off; backbone names as `stem.conv.weight`, the
             classifier's as `fc.weight`. What it does not know keeps its name.
         from_ours: the inverse; raises InputError for a network that the project does not have.
@@ -47,7 +47,7 @@ class Layout:
 
     name: str
     title: str
-    anchor: str
+    marker: str
     to_ours: Callable[[Mapping[str, Tensor]], State]
     from_ours: Callable[[Mapping[str, Tensor]], State]
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -55,8 +55,8 @@ class Layout:
     def prefix(self, state: Mapping[str, Tensor]) -> str | None:
         """What stands before this layout's names in a state; None where it is another layout."""
         for name in state:
-            if name == self.anchor or name.endswith(f".{self.anchor}"):
-                return name.removesuffix(self.anchor)
+            if name == self.marker or name.endswith(f".{self.marker}"):
+                return name.removesuffix(self.marker)
         return None
 
 

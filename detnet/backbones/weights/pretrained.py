@@ -24,7 +24,7 @@ from detnet.tables import unknown_name
 _OURS = Layout(  # a state dict of ours that was saved alone
     name="detnet",
     title="detnet's own",
-    anchor="stem.conv.weight",
+    marker="stem.conv.weight",
     to_ours=dict,
     from_ours=dict,
 )

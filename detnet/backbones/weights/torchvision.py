@@ -68,7 +68,7 @@ def rename_stages(state: Mapping[str, Tensor]) -> State:
 TORCHVISION = Layout(
     name="torchvision",
     title="torchvision's or timm's ResNet",
-    anchor="layer1.0.conv1.weight",
+    marker="layer1.0.conv1.weight",
     to_ours=from_torchvision,
     from_ours=to_torchvision,
     options={"stride_in": "3x3", **IMAGENET_RGB},
@@ -99,7 +99,7 @@ def to_detnet_pytorch(state: Mapping[str, Tensor]) -> State:
 DETNET_PYTORCH = Layout(
     name="detnet_pytorch",
     title="DetNet_pytorch's DetNet",
-    anchor="layer5.0.conv1.weight",
+    marker="layer5.0.conv1.weight",
     to_ours=from_detnet_pytorch,
     from_ours=to_detnet_pytorch,
     options={"stride_in": "3x3", **IMAGENET_RGB},
