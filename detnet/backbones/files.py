@@ -72,16 +72,6 @@ def read_classifier(path: Path) -> ClassifierInfo:
     return _info(path, model_file.read(path, _KIND, weights=False))
 
 
-def load_classifier_weights(path: Path) -> tuple[ClassifierInfo, dict[str, Tensor]]:
-    """Reads a file's description and its weights by name, the backbone's with `backbone.`.
-
-    Raises:
-        InputError: no classifier of ours, cut, or described by values out of range.
-    """
-    found = model_file.read(path, _KIND)
-    return _info(path, found), found.tensors
-
-
 def load_classifier(path: Path) -> tuple[Classifier, ClassifierInfo]:
     """Builds the classifier of a file and loads its weights, in eval mode on the CPU.
 

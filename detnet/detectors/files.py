@@ -68,16 +68,6 @@ def load_model(path: Path) -> Detector:
     return model.eval()
 
 
-def load_weights(path: Path) -> tuple[ModelInfo, dict[str, Tensor]]:
-    """Reads a file's description and its weights by name.
-
-    Raises:
-        InputError: as `read_info`.
-    """
-    found = model_file.read(path, _KIND)
-    return _info(path, found), found.tensors
-
-
 def _info(path: Path, found: TensorFile) -> ModelInfo:
     """The description in a header whose own entries are of the right kinds already."""
     info, where = ModelInfo(**found.header), f"{path}: its header"

@@ -11,43 +11,6 @@ from torchvision.ops.poolers import LevelMapper
 from detnet.backbones.base import FeatureInfo
 
 
-def roi_align(
-    features: Tensor,
-    boxes: Tensor | list[Tensor],
-    output_size: int | tuple[int, int],
-    spatial_scale: float = 1.0,
-    sampling_ratio: int = -1,
-    aligned: bool = False,
-) -> Tensor:
-    """Pools each box to a grid of fixed size, as `torchvision.ops.roi_align` does.
-
-    On CUDA, under tracing and with `sampling_ratio` <= 0 (a grid that depends on the box) this is
-    torchvision's kernel itself.
-
-    Args:
-        features: (N, C, H, W); channels_last saves a copy.
-        boxes: (R, 5) image index and xyxy, or one (L, 4) xyxy tensor for each of the N images.
-        output_size: bins down and across.
-        spatial_scale: what turns the boxes' pixels into those of `features`.
-        sampling_ratio: sampling points of a bin, down and across.
-        aligned: shifts boxes by half a pixel and lets them be smaller than one.
-
-    Returns:
-        (R, C, *output_size), channels_last when it is computed here.
-
-    Paper: He et al. 2017, arXiv:1703.06870, Section 3.
-    """
-    rois = boxes if isinstance(boxes, Tensor) else as_rois(boxes)
-    if not sparse_product_fits(features, sampling_ratio):
-        return torchvision.ops.roi_align(
-            features, rois, output_size, spatial_scale, sampling_ratio, aligned
-        )
-    levels = torch.zeros(len(rois), dtype=torch.int64)
-    return pool_levels(
-        [features], rois, levels, [spatial_scale], output_size, sampling_ratio, aligned
-    )
-
-
 def as_rois(boxes: list[Tensor]) -> Tensor:
     """(R, 5) rows of image index and xyxy, from one (L, 4) tensor for each image."""
     index = torch.repeat_interleave(

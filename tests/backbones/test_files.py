@@ -12,7 +12,6 @@ from detnet.backbones.base import Classifier
 from detnet.backbones.files import (
     ClassifierInfo,
     load_classifier,
-    load_classifier_weights,
     read_classifier,
     save_classifier,
 )
@@ -49,13 +48,6 @@ def test_a_file_needs_nothing_else(path: Path) -> None:
         assert torch.equal(loaded(images), model()(images))
     assert kind_of(path) == "classifier"
     assert [item.name for item in path.parent.iterdir()] == ["a.safetensors"]
-
-
-def test_weights_by_name(path: Path) -> None:
-    info, state = load_classifier_weights(path)
-    assert info.classes == ("Katze", "été", "7")
-    assert set(state) == set(model().state_dict())
-    assert {name.partition(".")[0] for name in state} == {"backbone", "fc"}
 
 
 def test_equal_models_give_equal_bytes(path: Path) -> None:

@@ -15,7 +15,7 @@ from detnet.cli import main
 from detnet.coco.categories import Categories
 from detnet.data.scenes import write_scenes
 from detnet.detectors import create
-from detnet.detectors.files import load_model, load_weights, read_info, save_model
+from detnet.detectors.files import load_model, read_info, save_model
 from detnet.errors import InputError
 from detnet.training.detection.config import make_config
 from detnet.training.detection.model_and_data import build_detector
@@ -60,7 +60,7 @@ def test_no_reader_takes_a_broken_header(tmp_path: Path, detector: bytes, case: 
     make, message = case
     path = tmp_path / "a.safetensors"
     path.write_bytes(make(detector))
-    for read in (read_file, kind_of, read_info, load_weights, detnet.load):
+    for read in (read_file, kind_of, read_info, detnet.load):
         refused(path, message, read)
     # Weights may be other files, too, so that what is no .safetensors is taken for one of those.
     refused(path, f"{message}|no whole pickle", lambda place: open_named(str(place)))

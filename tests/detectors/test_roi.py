@@ -3,10 +3,30 @@ import torch
 import torchvision
 from torch import Tensor
 
-from detnet.detectors.roi import LevelPooler, pool_levels, roi_align
+from detnet.detectors.roi import LevelPooler, as_rois, pool_levels, sparse_product_fits
 
 HEIGHT, WIDTH = 256, 320
 DETNET = (4, 8, 16, 16, 16)
+
+
+def roi_align(
+    features: Tensor,
+    boxes: Tensor | list[Tensor],
+    output_size: int | tuple[int, int],
+    spatial_scale: float = 1.0,
+    sampling_ratio: int = -1,
+    aligned: bool = False,
+) -> Tensor:
+    """The sparse product behind the arguments of `torchvision.ops.roi_align`."""
+    rois = boxes if isinstance(boxes, Tensor) else as_rois(boxes)
+    if not sparse_product_fits(features, sampling_ratio):
+        return torchvision.ops.roi_align(
+            features, rois, output_size, spatial_scale, sampling_ratio, aligned
+        )
+    levels = torch.zeros(len(rois), dtype=torch.int64)
+    return pool_levels(
+        [features], rois, levels, [spatial_scale], output_size, sampling_ratio, aligned
+    )
 
 
 def _pyramid(strides: tuple[int, ...], images: int = 2) -> dict[str, Tensor]:
@@ -114,7 +134,7 @@ def _features(dtype: torch.dtype = torch.float32, channels: int = 8) -> Tensor:
     return features.to(dtype).contiguous(memory_format=torch.channels_last).requires_grad_()
 
 
-def other__boxes(count: int = 40) -> list[Tensor]:
+def random_boxes(count: int = 40) -> list[Tensor]:
     """Small, large, on the border, outside, empty of area and turned round."""
     generator = torch.Generator().manual_seed(2)
     size = torch.tensor([WIDTH, HEIGHT, WIDTH, HEIGHT]) * STRIDE
@@ -132,7 +152,7 @@ def test_values_and_gradients_are_torchvisions(
     output_size: int | tuple[int, int], ratio: int, aligned: bool
 ) -> None:
     ours, theirs = _features(), _features()
-    arguments = (other__boxes(), output_size, 1 / STRIDE, ratio, aligned)
+    arguments = (random_boxes(), output_size, 1 / STRIDE, ratio, aligned)
     pooled = roi_align(ours, *arguments)
     expected = torchvision.ops.roi_align(theirs, *arguments)
     torch.testing.assert_close(pooled, expected, atol=1e-4, rtol=1e-4)
@@ -145,14 +165,14 @@ def test_values_and_gradients_are_torchvisions(
 
 def test_is_the_derivative_of_itself() -> None:
     features = _features(torch.float64, channels=1)
-    boxes = [b.double() for b in other__boxes(2)]
+    boxes = [b.double() for b in random_boxes(2)]
     assert torch.autograd.gradcheck(lambda f: roi_align(f, boxes, 2, 1 / STRIDE, 2), features)
 
 
 def test_bf16_stays_bf16_and_near() -> None:
     features = _features(torch.bfloat16)
-    pooled = roi_align(features, other__boxes(), 7, 1 / STRIDE, 2)
-    expected = torchvision.ops.roi_align(features.float(), other__boxes(), 7, 1 / STRIDE, 2)
+    pooled = roi_align(features, random_boxes(), 7, 1 / STRIDE, 2)
+    expected = torchvision.ops.roi_align(features.float(), random_boxes(), 7, 1 / STRIDE, 2)
     assert pooled.dtype == torch.bfloat16
     torch.testing.assert_close(pooled.float(), expected, atol=0.03, rtol=0.01)
     pooled.sum().backward()
@@ -182,8 +202,8 @@ def test_a_box_that_is_nan_pools_zeros() -> None:
 
 
 def test_ratio_zero_adapts_to_the_box_as_torchvision_does() -> None:
-    pooled = roi_align(_features(), other__boxes(), 3, 1 / STRIDE, 0)
-    expected = torchvision.ops.roi_align(_features(), other__boxes(), 3, 1 / STRIDE, 0)
+    pooled = roi_align(_features(), random_boxes(), 3, 1 / STRIDE, 0)
+    expected = torchvision.ops.roi_align(_features(), random_boxes(), 3, 1 / STRIDE, 0)
     torch.testing.assert_close(pooled, expected)
 
 
@@ -208,7 +228,7 @@ def test_levels_are_pooled_each_by_its_own_scale() -> None:
 def test_on_cuda_it_is_torchvisions_kernel() -> None:
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device")
-    boxes = [b.cuda() for b in other__boxes()]
+    boxes = [b.cuda() for b in random_boxes()]
     pooled = roi_align(_features().cuda(), boxes, 7, 1 / STRIDE, 2)
-    expected = torchvision.ops.roi_align(_features(), other__boxes(), 7, 1 / STRIDE, 2)
+    expected = torchvision.ops.roi_align(_features(), random_boxes(), 7, 1 / STRIDE, 2)
     torch.testing.assert_close(pooled.cpu(), expected, atol=1e-4, rtol=1e-4)
