@@ -125,19 +125,19 @@ def test_names_and_strides_must_pair_up() -> None:
 
 pytestmark = pytest.mark.processor
 
-HEIGHT, WIDTH, STRIDE = 14, 23, 4
+LEVEL_HEIGHT, LEVEL_WIDTH, STRIDE = 14, 23, 4
 
 
 def _features(dtype: torch.dtype = torch.float32, channels: int = 8) -> Tensor:
     generator = torch.Generator().manual_seed(1)
-    features = torch.randn(3, channels, HEIGHT, WIDTH, generator=generator)
+    features = torch.randn(3, channels, LEVEL_HEIGHT, LEVEL_WIDTH, generator=generator)
     return features.to(dtype).contiguous(memory_format=torch.channels_last).requires_grad_()
 
 
 def random_boxes(count: int = 40) -> list[Tensor]:
     """Small, large, on the border, outside, empty of area and turned round."""
     generator = torch.Generator().manual_seed(2)
-    size = torch.tensor([WIDTH, HEIGHT, WIDTH, HEIGHT]) * STRIDE
+    size = torch.tensor([LEVEL_WIDTH, LEVEL_HEIGHT, LEVEL_WIDTH, LEVEL_HEIGHT]) * STRIDE
     corners = torch.rand(count, 4, generator=generator) * 1.3 - 0.15
     low, high = corners[:, :2].minimum(corners[:, 2:]), corners[:, :2].maximum(corners[:, 2:])
     boxes = torch.cat([low, high], dim=1) * size
