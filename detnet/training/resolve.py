@@ -14,7 +14,7 @@ from typing import Any, Generic
 import torch
 from torch import nn
 
-from detnet.backbones.colours import PIXEL_MEAN, PIXEL_STD
+from detnet.backbones import PIXEL_MEAN, PIXEL_STD
 from detnet.backbones.weights.layout import IMAGE_OPTIONS
 from detnet.backbones.weights.loading import compare_backbone, part_of
 from detnet.backbones.weights.pretrained import PretrainedWeights, meta_backbone
