@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Set
 from functools import cache
 from html import escape
 from pathlib import Path
+from typing import NamedTuple
 
 import detnet
 from docs._tools.pages import ROOT
@@ -30,15 +31,19 @@ BEGINNINGS = (
     "detnet.inference.predictor",
 )
 # What the core reaches and can be read without: other projects' weights, other formats and
-# measures, spaces for searches.
+# measures, drawing, spaces for searches.
 BEYOND = (
     "detnet.backbones.spaces",
     "detnet.backbones.weights",
     "detnet.data.formats",
     "detnet.detectors.supernet",
+    "detnet.detectors.weights",
     "detnet.evaluation.submission",
     "detnet.evaluation.voc",
+    "detnet.inference.draw",
+    "detnet.training.classification",
     "detnet.training.hub",
+    "detnet.training.pretrained",
 )
 BEGIN, END = "<!-- core: made by docs/_tools/house.py -->", "<!-- end of core -->"
 
@@ -82,13 +87,15 @@ def part_of(module: str) -> str:
 
 
 def parts() -> dict[str, set[str]]:
-    """Every part of the house with those it imports, what is common to all left out."""
+    """Every folder of the house with those it imports, what is common to all left out."""
     found: dict[str, set[str]] = {}
     for module in modules():
         part = part_of(module)
-        if part not in (*COMMON, "detnet", "__main__"):
+        if (PACKAGE / part).is_dir():
             uses = {part_of(other) for other in imports(module)}
-            found.setdefault(part, set()).update(uses - {part, *COMMON})
+            found.setdefault(part, set()).update(
+                other for other in uses - {part} if (PACKAGE / other).is_dir()
+            )
     return found
 
 
@@ -187,7 +194,17 @@ def direct(uses: Mapping[str, Set[str]]) -> set[tuple[str, str]]:
 
 
 _WIDTH, _HEIGHT, _GAP_X, _GAP_Y, _MARGIN = 290, 62, 26, 46, 24
+# A colour for each floor.
 _FILLS = ("#e8f1fb", "#e6f4ea", "#fdf3dc", "#fbe9e7", "#f1eafb", "#e6f3f5", "#f3f0ea", "#fdeef4")
+
+
+class Place(NamedTuple):
+    """Where a part is drawn: its column, upper left corner in pixels, and colour."""
+
+    column: int
+    left: float
+    top: float
+    fill: str
 
 
 def drawing() -> str:
@@ -197,20 +214,22 @@ def drawing() -> str:
     columns = max(map(len, floors))
     width = 2 * _MARGIN + columns * _WIDTH + (columns - 1) * _GAP_X
     height = 2 * _MARGIN + len(floors) * _HEIGHT + (len(floors) - 1) * _GAP_Y + _HEIGHT + _GAP_Y
-    places: dict[str, tuple[float, float, str]] = {}
+    places: dict[str, Place] = {}
     for number, floor in enumerate(floors):
-        left = (width - len(floor) * _WIDTH - (len(floor) - 1) * _GAP_X) / 2
-        top = height - _MARGIN - _HEIGHT - (number + 1) * (_HEIGHT + _GAP_Y)
-        middle = {name: _middle(name, uses, places) for name in floor}
-        for place, name in enumerate(sorted(floor, key=lambda name: middle[name])):
-            places[name] = (left + place * (_WIDTH + _GAP_X), top, _FILLS[number % len(_FILLS)])
+        free = list(range(columns))
+        for name in floor:
+            column = min(free, key=lambda each: abs(each - _middle(name, uses, places, columns)))
+            free.remove(column)
+            left = _MARGIN + column * (_WIDTH + _GAP_X)
+            top = height - _MARGIN - _HEIGHT - (number + 1) * (_HEIGHT + _GAP_Y)
+            places[name] = Place(column, left, top, _FILLS[number % len(_FILLS)])
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" '
         f'height="{height}" font-family="Helvetica, Arial, sans-serif">',
         f'<rect width="{width}" height="{height}" rx="10" fill="white"/>',
     ]
     lines += [_line(places[name], places[other]) for name, other in sorted(direct(uses))]
-    lines += [_box(name, *place) for name, place in places.items()]
+    lines += [_box(name, place) for name, place in places.items()]
     ground = height - _MARGIN - _HEIGHT
     lines += [
         f'<rect x="{_MARGIN}" y="{ground}" width="{width - 2 * _MARGIN}" height="{_HEIGHT}" rx="8" '
@@ -223,14 +242,15 @@ def drawing() -> str:
 
 
 def _middle(
-    name: str, uses: Mapping[str, Set[str]], places: Mapping[str, tuple[float, float, str]]
+    name: str, uses: Mapping[str, Set[str]], places: Mapping[str, Place], columns: int
 ) -> float:
-    """Where a part belongs from left to right: in the middle of what it stands on."""
-    below = [places[other][0] for one, other in direct(uses) if one == name and other in places]
-    return sum(below) / len(below) if below else 0.0
+    """The column where a part belongs: over the one it stands on, else in the middle."""
+    below = [places[other].column for one, other in direct(uses) if one == name]
+    return sum(below) / len(below) if len(below) == 1 else (columns - 1) / 2
 
 
-def _box(name: str, left: float, top: float, fill: str) -> str:
+def _box(name: str, place: Place) -> str:
+    left, top, fill = place.left, place.top, place.fill
     words = _cut(summary(f"detnet.{name}").replace("`", ""), 46)
     return "\n".join(
         [
@@ -266,14 +286,16 @@ def _text(x: float, y: float, words: str, *, size: float, bold: bool = False) ->
     )
 
 
-def _line(above: tuple[float, float, str], below: tuple[float, float, str]) -> str:
-    x1, y1 = above[0] + _WIDTH / 2, above[1] + _HEIGHT
-    x2, y2 = below[0] + _WIDTH / 2, below[1]
-    bend = (y2 - y1) / 2
-    return (
-        f'<path d="M{x1:g} {y1:g} C{x1:g} {y1 + bend:g} {x2:g} {y2 - bend:g} {x2:g} {y2:g}" '
-        'fill="none" stroke="#78909c" stroke-width="1.6"/>'
-    )
+def _line(above: Place, below: Place) -> str:
+    """From one part down to another: to its column in the gap below, and then straight."""
+    x1, y1 = above.left + _WIDTH / 2, above.top + _HEIGHT
+    x2, y2 = below.left + _WIDTH / 2, below.top
+    path = f"M{x1:g} {y1:g} "
+    if x1 != x2:
+        turn, radius = y1 + _GAP_Y / 2, 10 if x2 > x1 else -10
+        path += f"V{turn - 10:g} Q{x1:g} {turn:g} {x1 + radius:g} {turn:g} "
+        path += f"H{x2 - radius:g} Q{x2:g} {turn:g} {x2:g} {turn + 10:g} "
+    return f'<path d="{path}V{y2:g}" fill="none" stroke="#78909c" stroke-width="1.6"/>'
 
 
 def main() -> int:
