@@ -55,11 +55,7 @@ def resume(output: Path, *, on_event: OnEvent) -> bool:
 
 
 class PretrainTask(Task):
-    """A classifier on images in class folders.
-
-    Raises:
-        InputError: no data there, a package is missing, or top-5 of too few classes.
-    """
+    """A classifier on images in class folders."""
 
     config: PretrainConfig
 
