@@ -183,7 +183,7 @@ def measure_pace(config: TrainConfig) -> float:
     """
     keep_freed_memory()
     torch.manual_seed(config.seed)
-    process = distributed.alone(None if config.device == "auto" else config.device)
+    process = distributed.single_process(None if config.device == "auto" else config.device)
     task = DetectionTask(config)
     task.resolve(load_weights=False)
     task.read_data(process)

@@ -1,6 +1,12 @@
-"""Plugins: found from here and from elsewhere, wrong ones in one line, known in every process."""
+"""Plugins: found from here and from elsewhere, wrong ones in one line, known in every process.
 
+Those of `tests/plugins`, written as a third party would, go through every command.
+"""
+
+import json
 import multiprocessing
+import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,8 +17,15 @@ import yaml
 from detnet.backbones import BACKBONES
 from detnet.cli import main
 from detnet.data.loading import _start_worker
+from detnet.detectors import DETECTORS
 from detnet.errors import InputError
+from detnet.evaluation.metrics import METRICS
 from detnet.plugins import load_plugins, loaded_plugins
+from tests.conftest import TINY
+
+HERE = Path(__file__).parent / "plugins"
+OURS = [f"{HERE}:my_backbone", f"{HERE}:my_detector", f"{HERE}:my_metric"]
+TABLES = (BACKBONES, DETECTORS, METRICS)
 
 BACKBONE = """
 from detnet.backbones import BACKBONES
@@ -23,15 +36,19 @@ BACKBONES.register("NAME", "detnet.backbones.resnet:resnet50")
 @pytest.fixture(autouse=True)
 def forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Leaves no module, path or name behind."""
-    modules, known, loaded = {*sys.modules}, dict(BACKBONES._homes), loaded_plugins()
+    modules, loaded = {*sys.modules}, loaded_plugins()
+    known = [dict(table._homes) for table in TABLES]
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.setattr("detnet.plugins._loaded", dict.fromkeys(loaded))
     monkeypatch.chdir(tmp_path)
     yield
-    BACKBONES._homes.clear()
-    BACKBONES._homes.update(known)
+    for table, before in zip(TABLES, known, strict=True):
+        table._homes.clear()
+        table._homes.update(before)
     for name in {*sys.modules} - modules:
-        if (getattr(sys.modules[name], "__file__", None) or "").startswith(str(tmp_path)):
+        if (getattr(sys.modules[name], "__file__", None) or "").startswith(
+            (str(tmp_path), str(HERE))
+        ):
             del sys.modules[name]
 
 
@@ -128,3 +145,66 @@ def test_a_process_that_was_not_forked_knows_it(tmp_path: Path) -> None:
 def _worker_knows(plugins: list[str], name: str) -> bool:
     _start_worker(0, plugins=plugins)
     return name in BACKBONES
+
+
+@pytest.fixture
+def command(scenes: Path, tmp_path: Path) -> list[str]:
+    """Trains a detector of one's own on a backbone of one's own, kept by a metric of one's own."""
+    values = {name: value for name, value in TINY.items() if name != "detector_options"}
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump({**values, "iterations": 2, "threads": 1}))
+    named = ["--backbone", "plain", "--detector", "centres", "--best-metric", "F1"]
+    return ["train", "--config", str(path), "--data", str(scenes), *named]
+
+
+def with_plugins(command: list[str]) -> list[str]:
+    return [*command, *(word for plugin in OURS for word in ("--plugin", plugin))]
+
+
+def test_they_go_through_every_command(
+    command: list[str], scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, other = tmp_path / "run", tmp_path / "other"
+    assert main(with_plugins([*command, "--output", str(run)])) == 0
+    assert main(with_plugins([*command, "--output", str(other), "--seed", "1"])) == 0
+    assert yaml.safe_load((run / "config.yaml").read_text())["plugins"] == OURS
+    capsys.readouterr()
+    assert main(with_plugins(["evaluate", str(run), "--data", str(scenes), "--json"])) == 0
+    assert 0 <= json.loads(capsys.readouterr().out)["F1"] <= 1
+    picture = next((scenes / "val").iterdir())
+    found = ["--output", str(tmp_path / "found"), "--score-threshold", "0"]
+    assert main(with_plugins(["predict", str(run), str(picture), *found])) == 0
+    assert json.loads((tmp_path / "found" / "predictions.json").read_text())
+    assert main(with_plugins(["report", str(run), "--pictures", "2"])) == 0
+    assert "F1" in (run / "report.html").read_text()
+    capsys.readouterr()
+    few = ["--resamples", "100", "--speed-images", "1"]
+    assert main(with_plugins(["compare", str(run), str(other), *few])) == 0
+    assert "F1" in capsys.readouterr().out
+    assert main(with_plugins(["info", "plain"])) == 0
+
+
+def test_resume_imports_what_the_settings_name(command: list[str], tmp_path: Path) -> None:
+    """In a process that knows nothing of them, from another folder."""
+    run = tmp_path / "run"
+    assert main(with_plugins([*command, "--output", str(run), "--val-split", "none"])) == 0
+    resume = [sys.executable, "-m", "detnet", "train", "--resume", str(run)]
+    environment = {**os.environ, "PYTHONPATH": str(HERE.parents[1])}
+    done = subprocess.run(resume, capture_output=True, text=True, cwd=tmp_path, env=environment)
+    assert done.returncode == 0 and "complete at iteration 2" in done.stderr, done.stderr
+    text = (run / "config.yaml").read_text()
+    (run / "config.yaml").write_text(text.replace(":my_metric", ":my_lost_metric"))
+    done = subprocess.run(resume, capture_output=True, text=True, cwd=tmp_path, env=environment)
+    assert done.returncode == 2 and "plugin my_lost_metric: no such module" in done.stderr
+
+
+@pytest.mark.slow
+def test_torchruns_processes_import_them(command: list[str], tmp_path: Path) -> None:
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    words = with_plugins([*command, "--output", str(tmp_path / "run"), "--workers", "1"])
+    environment = {**os.environ, "PYTHONPATH": str(HERE.parents[1])}
+    done = subprocess.run(
+        [*launch, "-m", "detnet", *words], capture_output=True, text=True, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "run" / "model.safetensors").is_file()

@@ -49,7 +49,7 @@ def setup(device: str | None = None) -> Process:
     Raises:
         InputError: CUDA is asked for and missing, or there are more processes than devices.
     """
-    process = alone(device)
+    process = single_process(device)
     if "RANK" not in os.environ:
         return process
     # With CUDA, objects and flags still travel through gloo: NCCL would wait for the GPU.
@@ -64,7 +64,7 @@ def setup(device: str | None = None) -> Process:
     return replace(process, rank=rank, world_size=world_size)
 
 
-def alone(device: str | None = None) -> Process:
+def single_process(device: str | None = None) -> Process:
     """Says which device is this process's, see `setup`, and leaves the others to themselves.
 
     For work that processes do not do in step: whatever it runs finds nobody to talk to.

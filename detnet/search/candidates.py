@@ -33,7 +33,7 @@ def search(
             data cannot be used.
     """
     config = run.config
-    process = distributed.alone(None if config.device == "auto" else config.device)
+    process = distributed.single_process(None if config.device == "auto" else config.device)
     stopped = distributed.Word("search stopped")
     with Interrupt() as interrupt, run.open_study(storage) as study:
         known = {one.path: one.costs for one in read_candidates(study)}

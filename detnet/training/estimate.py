@@ -76,7 +76,7 @@ def estimate(name: str, *, images: int = 1, device: str | None = None, steps: in
         steps: the first of which only warms up.
     """
     keep_freed_memory()
-    place = distributed.alone(device).device
+    place = distributed.single_process(device).device
     detect = RECIPES[name].command == "train"
     config = detection.make_config(name, {}) if detect else pretraining.make_config(name, {})
     return measure_steps(config, place, images=images, steps=steps)

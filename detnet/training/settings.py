@@ -59,7 +59,7 @@ def option_help(kind: type[Settings]) -> dict[str, str]:
     """What each field means, read from the docstrings of the class and its bases."""
     found: dict[str, str] = {}
     for base in reversed(kind.__mro__):
-        text = (base.__doc__ or "").partition("Args:")[2]
+        text = (base.__doc__ or "").partition("Args:")[2].partition("Raises:")[0]
         items = re.findall(r"^ {8}(\w+): (.+(?:\n {12}.+)*)", text, re.MULTILINE)
         found |= {name: " ".join(words.split()) for name, words in items}
     return found

@@ -15,13 +15,13 @@ from detnet.engine.distributed import (
     Process,
     Word,
     all_gather,
-    alone,
     any_process,
     barrier,
     cleanup,
     leave,
     same_on_all,
     setup,
+    single_process,
 )
 from detnet.engine.interrupt import Interrupt
 from detnet.engine.loop import Batch, NonFiniteLoss
@@ -122,7 +122,7 @@ def meet_again() -> dict[str, Any]:
     met, apart = [], []
     for _ in range(4):
         cleanup()
-        apart.append((alone("cpu"), all_gather("me")))
+        apart.append((single_process("cpu"), all_gather("me")))
         process = setup("cpu")
         met.append(all_gather(process.rank))
     return {"met": met, "apart": [(p.rank, p.world_size, p.local_rank, m) for p, m in apart]}

@@ -106,7 +106,7 @@ class _SharedScorer:
     def get(self, name: BudgetName) -> Scorer:
         if self._scorer is None:
             device = self.run.config.device
-            process = distributed.alone(None if device == "auto" else device)
+            process = distributed.single_process(None if device == "auto" else device)
             self._scorer = make_scorer(self.run.config, self.run.folder, process)
             text = (
                 f"{self.networks} networks to score by the supernet, each on "
