@@ -17,6 +17,7 @@ from detnet.search.trainings import (
     pretrain_config,
     retrain_config,
     retrain_pretrain_config,
+    written_path,
 )
 from detnet.training.classification.config import PretrainConfig
 from detnet.training.classification.evaluate import split_folder
@@ -100,7 +101,7 @@ def _measure(
     place: torch.device,
 ) -> _Pace:
     """Takes steps of one network alone: a supernet's step costs what that of its path does."""
-    options = {**training.backbone_options, "path": run.space.format_path(path)}
+    options = {**training.backbone_options, "path": written_path(run.config, path)}
     alone: Any = replace(training, backbone="searched", backbone_options=options)
     images = min(training.batch_size, _AT_ONCE[type(training)])
     found = measure_steps(alone, place, images=images, steps=2)

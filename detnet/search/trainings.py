@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from detnet.backbones.spaces.space import read_space
+from detnet.backbones.spaces.space import parse_path, read_space
 from detnet.errors import InputError
 from detnet.search.config import SearchConfig, is_file
 from detnet.search.split import training_images
@@ -105,9 +105,14 @@ def _supernet(config: SearchConfig, places: Mapping[str, Any]) -> dict[str, Any]
 def _standalone(
     config: SearchConfig, path: Sequence[int] | str, places: Mapping[str, Any]
 ) -> dict[str, Any]:
-    text = path if isinstance(path, str) else read_space(config.space).format_path(path)
-    options = {"space": _table(config), "path": text}
+    options = {"space": _table(config), "path": written_path(config, path)}
     return {**places, "backbone": "searched", "backbone_options": options}
+
+
+def written_path(config: SearchConfig, path: Sequence[int] | str) -> str | list[int]:
+    """A path as settings keep it: as text, or as numbers where YAML would take that for one."""
+    text = path if isinstance(path, str) else read_space(config.space).format_path(path)
+    return text if " " in text else list(parse_path(text))
 
 
 def _table(config: SearchConfig) -> str | dict[str, Any]:
