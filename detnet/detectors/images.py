@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -64,6 +64,8 @@ class ImageTransform(GeneralizedRCNNTransform):
             32.
     """
 
+    square: ClassVar[bool] = False  # whether both sides of an image are made equal
+
     def __init__(self, options: ImageOptions, *, size_divisible: int = 32) -> None:
         super().__init__(
             options.min_size,
@@ -120,6 +122,8 @@ class SquareTransform(ImageTransform):
     image that the data pipeline hands over, so that a recipe of several `min_sizes` trains on
     squares of several sizes; boxes are squeezed with their image.
     """
+
+    square = True
 
     def forward(
         self, images: list[Tensor], targets: list[dict[str, Tensor]] | None = None

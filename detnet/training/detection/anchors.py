@@ -4,10 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 
+from detnet.backbones.cost import on_meta
 from detnet.coco.annotations import Annotations
+from detnet.coco.categories import Categories
 from detnet.detectors import DETECTORS
 from detnet.errors import InputError
 from detnet.training.detection.config import TrainConfig
+from detnet.training.detection.model_and_data import build_detector
 
 _RESTARTS = 5
 _MOST_ROUNDS = 300
@@ -63,7 +66,8 @@ def training_sizes(config: TrainConfig, annotations: Annotations) -> np.ndarray:
     sides = annotations.sizes[image[rows]].astype(np.float64)
     boxes = annotations.boxes[rows].astype(np.float64)
     own = boxes[:, 2:] - boxes[:, :2]
-    square = config.detector_options.get("resize") == "square"
+    with on_meta():
+        square = build_detector(config, Categories((1,), ("thing",))).transform.square
     found = [
         own * _resized(sides, min_size, config.max_size, square=square) / sides
         for min_size in config.min_sizes
