@@ -40,7 +40,9 @@ class Backbone(nn.Module):
 
     Subclasses set `feature_info`, map (N, 3, H, W) to {name: (N, C, H / stride, W / stride)} in the
     order of `feature_info`, and list in `parts` what `freeze` may hold still. `width` is the factor
-    on all channel counts, by which a detector's pyramid and heads are scaled, too.
+    on all channel counts, by which a detector's pyramid and heads are scaled, too. What `BACKBONES`
+    holds under a name builds one from the keywords `width`, `stride_in` and `norm`, see
+    `StagedOptions`; those without meaning for it are taken and left.
     """
 
     feature_info: tuple[FeatureInfo, ...]
