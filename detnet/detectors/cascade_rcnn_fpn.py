@@ -208,7 +208,7 @@ class CascadeOptions:
 class CascadeRCNNFPN(RegionDetector):
     """Cascade R-CNN on a feature pyramid: three box stages, each with a higher overlap than before.
 
-    Builds `faster_rcnn_fpn` with a cascade of box stages instead of one.
+    It is `faster_rcnn_fpn` with a cascade of box stages instead of one.
 
     Every stage pools its regions anew, from the level that the box has grown or shrunk to; offsets
     are the same for all classes. The pyramid is the same as there, DetNet's P2 … P6 too.

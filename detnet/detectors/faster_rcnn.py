@@ -74,7 +74,7 @@ class StagesHead(nn.Module):
 class FasterRCNN(RegionDetector):
     """Faster R-CNN without a pyramid: everything on one level at stride 16.
 
-    Builds Faster R-CNN on the last level at stride 16.
+    It stands on the last level at stride 16.
 
     That is DetNet's C6, the C5 of a ResNet held at stride 16 by dilation, and otherwise a ResNet's
     or a DetNAS network's C4. Anchors of all sizes sit on that one level, and all regions are pooled

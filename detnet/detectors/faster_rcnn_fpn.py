@@ -52,7 +52,7 @@ class RegionDetector(Detector, GeneralizedRCNN):
 class FasterRCNNFPN(RegionDetector):
     """Faster R-CNN on a feature pyramid, the detector of DetNet's tables.
 
-    Builds Faster R-CNN on the pyramid P2 … P6.
+    It stands on the pyramid P2 … P6.
 
     DetNet's P2 … P6 are its five stages; a ResNet's P6 is pooled from P5. Anchors of 32 … 512
     pixels sit on P2 … P6, one size a level, also where levels have the same stride. The pyramid

@@ -85,7 +85,7 @@ class Float32FCOSHead(FCOSHead):
 class FCOS(OneStageDetector, torchvision_fcos.FCOS):
     """FCOS: one stage without anchors, every cell of P3 … P7 looks for the object that it lies in.
 
-    Builds FCOS on P3 … P7, the same levels as `retinanet`.
+    It stands on P3 … P7, the same levels as `retinanet`.
 
     The five levels find objects whose farthest side is up to 64, 128, 256, 512 and any number of
     pixels away, in their order, also where they have the same stride (DetNet's P4, P5 and P6), and

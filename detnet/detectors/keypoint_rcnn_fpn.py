@@ -19,7 +19,7 @@ _CONVS = 8
 class KeypointRCNNFPN(FasterRCNNFPN):
     """Keypoint R-CNN on a feature pyramid: boxes, and where each object has its named points.
 
-    Builds `faster_rcnn_fpn` with a keypoint branch: eight 3×3 convolutions, up-sampling, one
+    It is `faster_rcnn_fpn` with a keypoint branch: eight 3×3 convolutions, up-sampling, one
     heatmap of 56×56 a keypoint.
 
     In training a target holds `keypoints` (N, num_keypoints, 3) as well: x and y in pixels of the

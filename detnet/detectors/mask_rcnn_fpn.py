@@ -15,7 +15,7 @@ from detnet.detectors.roi import level_pooler
 class MaskRCNNFPN(FasterRCNNFPN):
     """Mask R-CNN on a feature pyramid, the detector of DetNet's Table 8.
 
-    Builds `faster_rcnn_fpn` with a mask branch: four 3×3 convolutions, up-sampling, one mask a
+    It is `faster_rcnn_fpn` with a mask branch: four 3×3 convolutions, up-sampling, one mask a
     class.
 
     Masks come out as probabilities (N, 1, H, W) in the image's own pixels. The paper gives no

@@ -66,7 +66,7 @@ class Float32RetinaNetHead(torchvision_retinanet.RetinaNetHead):
 class RetinaNet(OneStageDetector, torchvision_retinanet.RetinaNet):
     """RetinaNet: one stage, focal loss, on the pyramid P3 … P7.
 
-    Builds RetinaNet on P3 … P7.
+    It stands on P3 … P7.
 
     A ResNet gives P3 … P5, and P6 and P7 are 3×3 convolutions at stride 2. DetNet gives P3 … P6
     (strides 8, 16, 16, 16) and only P7 is convolved, at stride 32: so both have the five levels

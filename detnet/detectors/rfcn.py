@@ -257,7 +257,7 @@ class MapOptions(RegionOptions):
 class RFCN(RegionDetector):
     """R-FCN: every region is judged by looking it up in position-sensitive score maps.
 
-    Builds R-FCN on the backbone's last stage, at stride 16.
+    It stands on the backbone's last stage, at stride 16.
 
     That is DetNet's C6 as it is; the C5 of a ResNet or a DetNAS network is held at stride 16 by
     dilation, as the paper has it. Proposals come from C4, the first level at stride 16. A 1×1

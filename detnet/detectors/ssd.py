@@ -191,7 +191,7 @@ class Float32SSDHead(torchvision_ssd.SSDHead):
 class SSD(OneStageDetector, torchvision_ssd.SSD):
     """SSD: one stage, default boxes of one size a level, no pyramid.
 
-    Builds SSD on the backbone's levels and extra ones behind them.
+    It stands on the backbone's levels and extra ones behind them.
 
     Six levels on every backbone: C3 … C5 of a ResNet and three extra ones at strides 64, 128 and
     256; C3 … C6 of a DetNet and two extra ones at strides 32 and 64. A level's boxes are as large

@@ -153,7 +153,7 @@ class GridHead(nn.Module):
 class YOLO(SimpleDetector):
     """YOLOv2: one stage, a grid of anchors on the last level, found among the training boxes.
 
-    Builds YOLOv2 on the backbone's last level.
+    It stands on the backbone's last level.
 
     A ResNet's C5 has cells of 32 pixels, as the paper's network, and C4 is laid beside it; a
     DetNet's C6 has cells of 16 pixels, four times as many, and C3 is laid beside it: C4 and C5,
