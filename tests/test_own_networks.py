@@ -2,6 +2,7 @@
 
 import ast
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from detnet.backbones.files import ClassifierInfo, load_classifier, save_classif
 from detnet.backbones.weights.loading import load_weights
 from detnet.backbones.weights.pretrained import open_weights
 from detnet.cli import main
+from detnet.data.scenes import write_scenes
 from detnet.detectors import DETECTORS, create
 from detnet.detectors.files import load_model, save_model
 from detnet.detectors.weights import load_into_detector
@@ -154,6 +156,25 @@ def test_commands_tell_of_them(tmp_path: Path, capsys: pytest.CaptureFixture[str
         == 0
     )
     assert "begins     plain" in capsys.readouterr().out
+
+
+def test_trained_evaluated_and_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """By commands alone, with the modules named; what is read of a run is recorded in it."""
+    scenes, run = tmp_path / "scenes", tmp_path / "run"
+    write_scenes(scenes, train=4, val=2, size=(160, 120))
+    plugins = ["--plugin", f"{HERE}:my_backbone", "--plugin", f"{HERE}:my_detector"]
+    network = ["--detector", "centres", "--backbone", "plain", "--width", "0.25"]
+    sizes = ["--min-sizes", "96", "--max-size", "128", "--batch-size", "2", "--iterations", "2"]
+    quick = ["--workers", "1", "--warmup-iterations", "0", "--precision", "fp32", "--device", "cpu"]
+    arguments = ["train", "--data", str(scenes), "--output", str(run)]
+    assert main([*arguments, *plugins, *network, *sizes, *quick]) == 0
+    assert "my_backbone" in (run / "config.yaml").read_text()
+    data = ["--data", str(scenes), "--workers", "0", "--device", "cpu"]
+    assert main(["evaluate", str(run), *data]) == 0
+    assert main(["report", str(run)]) == 0
+    other = shutil.copytree(run, tmp_path / "other")
+    assert main(["compare", str(run), str(other), "--resamples", "100", "--json"]) == 0
+    assert '"macs"' in capsys.readouterr().out
 
 
 def test_a_model_file_brings_no_plugin_along(tmp_path: Path) -> None:
