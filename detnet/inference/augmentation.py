@@ -1,7 +1,7 @@
 """Detects on several views of an image, mirrored and at several sizes, and merges the results."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -107,12 +107,12 @@ def _predict_view(
 ) -> list[Detections]:
     """What one view gives, in pixels of the images as they are."""
     given = [image.flip(-1) for image in images] if mirrored else list(images)
-    with _at_size(network, size):
-        if options.soft_nms:  # on all candidates, for a neighbour may not be suppressed already
-            with replacing_suppression(network, _top_candidates):
-                found = network(given)
-        else:
-            found = network(given)
+    # Softly on all candidates, for a neighbour may not be suppressed already.
+    suppressing = (
+        replacing_suppression(network, _top_candidates) if options.soft_nms else nullcontext()
+    )
+    with _at_size(network, size), suppressing:
+        found = network(given)
     if mirrored:
         found = [
             _unmirrored(each, image.shape[-1], mirror)
@@ -162,19 +162,16 @@ def _merge(found: Sequence[Detections], suppress: Suppress) -> Detections:
 
 
 def _suppression(options: PredictionOptions, iou: float, max_detections: int) -> Suppress:
-    if options.soft_nms is None:
-        return lambda boxes, scores, labels: _hard(boxes, scores, labels, iou, max_detections)
-    decay = options.soft_nms
-    return lambda boxes, scores, labels: soft_nms(
-        boxes, scores, labels, decay=decay, iou_threshold=iou, max_detections=max_detections
-    )
+    def suppress(boxes: Tensor, scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        if options.soft_nms is None:
+            keep = batched_nms(boxes, scores, labels, iou)[:max_detections]
+            return keep, scores[keep]
+        decay = options.soft_nms
+        return soft_nms(
+            boxes, scores, labels, decay=decay, iou_threshold=iou, max_detections=max_detections
+        )
 
-
-def _hard(
-    boxes: Tensor, scores: Tensor, labels: Tensor, iou: float, max_detections: int
-) -> tuple[Tensor, Tensor]:
-    keep = batched_nms(boxes, scores, labels, iou)[:max_detections]
-    return keep, scores[keep]
+    return suppress
 
 
 def _top_candidates(boxes: Tensor, scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,7 +1,6 @@
 """Draws boxes, names, scores, masks and skeletons onto a picture so that a person can read them."""
 
 import colorsys
-import zlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -31,11 +30,11 @@ PALETTE: tuple[Colour, ...] = (
 MASK_OPACITY = 0.38
 
 
-def class_colour(label: int | str) -> Colour:
-    """The colour of a class: the same in every picture, by its number or, without one, its name."""
-    index = label - 1 if isinstance(label, int) else zlib.crc32(label.encode())
-    if isinstance(label, str) or 0 <= index < len(PALETTE):
-        return PALETTE[index % len(PALETTE)]
+def class_colour(label: int) -> Colour:
+    """The colour of a class, the same in every picture."""
+    index = label - 1
+    if 0 <= index < len(PALETTE):
+        return PALETTE[index]
     # The golden ratio spreads any number of hues evenly.
     red, green, blue = colorsys.hsv_to_rgb(index * 0.6180339887 % 1.0, 0.75, 0.9)
     return round(red * 255), round(green * 255), round(blue * 255)
@@ -71,8 +70,8 @@ def draw(
     image: Tensor | NDArray[np.uint8] | Image.Image,
     boxes: ArrayLike | Tensor,
     *,
+    labels: Sequence[int] | Tensor,
     names: Sequence[str] | None = None,
-    labels: Sequence[int] | Tensor | None = None,
     scores: ArrayLike | Tensor | None = None,
     masks: ArrayLike | Tensor | None = None,
     keypoints: ArrayLike | Tensor | None = None,
@@ -86,8 +85,8 @@ def draw(
     Args:
         image: as `to_picture` takes it.
         boxes: (N, 4), xyxy, pixels of `image`.
-        names: N class names, for the labels.
-        labels: N class numbers, which choose the colours; without them the names do.
+        labels: N class numbers, which choose the colours.
+        names: N class names, to be written.
         scores: (N,) in [0, 1], shown as percent.
         masks: (N, H, W), above 0.5 is the object.
         keypoints: (N, K, 3), x, y, and above 0 where there is one to be drawn.
@@ -98,12 +97,7 @@ def draw(
     count = len(rectangles)
     sureness = np.ones(count) if scores is None else np.asarray(scores, dtype=np.float64)
     order = np.argsort(sureness, kind="stable")
-    keys: list[int | str] = [""] * count
-    if labels is not None:
-        keys = [int(label) for label in labels]
-    elif names is not None:
-        keys = list(names)
-    colours = [class_colour(key) for key in keys]
+    colours = [class_colour(int(label)) for label in labels]
 
     line = max(1, round(min(picture.size) / 240 + 0.2))
     if masks is not None:
