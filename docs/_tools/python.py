@@ -28,7 +28,7 @@ PARTS = {
 }
 _PACKAGE = Path(detnet.__file__).parent
 _FIELDS = ("NamedTuple", "TypedDict")  # whose fields are the arguments, as a dataclass's are
-_NAPOLEON = Config(napoleon_use_rtype=False, napoleon_use_param=True)
+_NAPOLEON = Config(napoleon_use_rtype=False, napoleon_use_param=True, napoleon_use_ivar=True)
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
