@@ -4,8 +4,8 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -14,14 +14,45 @@ from detnet.data.classification.shards import ShardedImages, index_images
 from detnet.data.folders import Split, find_split, find_splits
 from detnet.data.reading import load_annotations
 from detnet.errors import InputError
-from detnet.files import read_json, write_json, write_text
+from detnet.files import write_text
 from detnet.search.config import SearchConfig
-from detnet.search.scoring.scorer import CLASSES_FILE
+from detnet.search.records import read_record, write_record
 from detnet.training.classification.evaluate import split_folder
 
 _PURPOSE = 16  # keeps this draw apart from others of the same seed
 _RECORD = "source.json"  # what was carved; written last
+_CLASSES = "classes.json"  # beside it, where classification is the guide
 _SHOWN = 12  # digits of a hash in messages
+
+
+@dataclass(frozen=True)
+class _KeptApart:
+    """Images of a classification folder to search by, ascending places in its listing."""
+
+    search: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class _Data:
+    """What tells whether the data are still those that were parted.
+
+    Args:
+        images: their folder.
+        train, search: fingerprints; None where there is no search split of one's own.
+    """
+
+    images: str
+    train: str
+    search: str | None
+
+
+@dataclass(frozen=True)
+class _Parted:
+    """What was parted, of which data."""
+
+    data: _Data
+    counts: dict[str, int]
+    notes: tuple[str, ...]
 
 
 def write_split(config: SearchConfig, run: Path) -> list[str]:
@@ -48,17 +79,16 @@ def write_split(config: SearchConfig, run: Path) -> list[str]:
     record = run / "data" / _RECORD
     fingerprint = _fingerprint(config)
     if record.exists():
-        _require_same(read_json(record), fingerprint, run)
+        _require_same(read_record(_Parted, record).data, fingerprint, run)
         return []
     counts, notes = part(config, run / "data")
-    write_json(record, {**fingerprint, "counts": counts, "notes": notes})
+    write_record(record, _Parted(fingerprint, counts, tuple(notes)))
     return notes
 
 
 def counts_of(run: Path) -> dict[str, int]:
     """Images of the parts, "train" and "search", and "detection", all to train detectors on."""
-    counts: dict[str, int] = read_json(run / "data" / _RECORD)["counts"]
-    return counts
+    return read_record(_Parted, run / "data" / _RECORD).counts
 
 
 def find_own(config: SearchConfig) -> Split | None:
@@ -74,9 +104,23 @@ def training_images(config: SearchConfig) -> Path:
     return find_split(Path(config.data), config.train_split).images
 
 
-def kept_apart(run: Path) -> list[int]:
-    """The images of the classification folder that are kept apart, by place in its listing."""
-    return [int(index) for index in read_json(run / "data" / CLASSES_FILE)["search"]]
+def kept_apart(run: Path, images: int | None = None) -> list[int]:
+    """Reads which images of the classification folder are kept apart to score candidates by.
+
+    Args:
+        images: that the folder has, to be sure that it is this one.
+
+    Returns:
+        places in the folder's listing, ascending.
+
+    Raises:
+        InputError: the file is not there or damaged, or is one of another folder.
+    """
+    path = run / "data" / _CLASSES
+    found = [*read_record(_KeptApart, path).search]
+    if images is not None and found and found[-1] >= images:
+        raise InputError(f"{path}: names image {found[-1]}, but the folder has {images}")
+    return found
 
 
 def _part_annotations(config: SearchConfig, folder: Path) -> tuple[dict[str, int], list[str]]:
@@ -122,7 +166,7 @@ def _part_classes(config: SearchConfig, folder: Path) -> tuple[dict[str, int], l
         theirs = [val.image_path(index) for index in range(len(val))] if val else []
         chosen, skipped = choose(mine, theirs, wanted=wanted, seed=config.seed)
     _require_some(chosen, str(images.path))
-    write_json(folder / CLASSES_FILE, {"search": chosen})
+    write_record(folder / _CLASSES, _KeptApart(tuple(chosen)))
     split = find_split(Path(config.data), config.train_split)
     counts = {"train": len(images) - len(chosen), "search": len(chosen)}
     counts["detection"] = len(load_annotations(split)[0])
@@ -248,28 +292,27 @@ def _say(chosen: int, images: int, asked: int, skipped: int) -> list[str]:
     return notes
 
 
-def _fingerprint(config: SearchConfig) -> dict[str, Any]:
-    """What tells whether the data are still those that were parted."""
+def _fingerprint(config: SearchConfig) -> _Data:
     if config.by_classes:
         images = index_images(_class_folder(config))
-        return {"images": str(images.path), "train": images.fingerprint(), "search": None}
+        return _Data(str(images.path), images.fingerprint(), None)
     split, own = find_split(Path(config.data), config.train_split), find_own(config)
-    return {
-        "images": str(split.images.resolve()),
-        "train": _hash(split.files),
-        "search": _hash(own.files) if own else None,
-    }
+    images_folder = str(split.images.resolve())
+    return _Data(images_folder, _hash(split.files), _hash(own.files) if own else None)
 
 
 def _hash(files: Iterable[Path]) -> str:
     return hashlib.sha256(b"".join(_digest(path) for path in files)).hexdigest()
 
 
-def _require_same(record: dict[str, Any], now: dict[str, Any], run: Path) -> None:
-    for name, text in (("train", "training data"), ("search", "search split")):
-        if record.get(name) != now[name]:
+def _require_same(before: _Data, now: _Data, run: Path) -> None:
+    for text, old, new in (
+        ("training data", before.train, now.train),
+        ("search split", before.search, now.search),
+    ):
+        if old != new:
             raise InputError(
                 f"{run}: its search began with another {text} (sha256 "
-                f"{str(record.get(name))[:_SHOWN]}, now {str(now[name])[:_SHOWN]}); restore it, or "
+                f"{str(old)[:_SHOWN]}, now {str(new)[:_SHOWN]}); restore it, or "
                 "begin in a new folder"
             )

@@ -28,7 +28,8 @@ def plugin(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     SPACES._homes.update(known)
 
 
-@pytest.mark.parametrize("scratch", [True, pytest.param(False, marks=pytest.mark.slow)])
+@pytest.mark.slow  # half a minute
+@pytest.mark.parametrize("scratch", [True, False])
 def test_a_space_of_ones_own_is_searched_and_shown(
     plugin: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], scratch: bool
 ) -> None:

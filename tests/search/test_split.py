@@ -166,3 +166,14 @@ def test_a_voc_devkit(tmp_path: Path) -> None:
     finetuning = finetune_config(config, tmp_path / "run")
     material = load_data(finetuning)  # finds every image
     assert len(material.train) == len(train) and material.val is None
+
+
+def test_images_that_were_kept_apart_are_read(tmp_path: Path) -> None:
+    place = tmp_path / "data" / "classes.json"
+    place.parent.mkdir()
+    with pytest.raises(InputError, match="classes.json: cannot be read"):
+        kept_apart(tmp_path)
+    place.write_text('{"search": [1, 3]}')
+    assert kept_apart(tmp_path) == kept_apart(tmp_path, 5) == [1, 3]
+    with pytest.raises(InputError, match="names image 3, but the folder has 3"):
+        kept_apart(tmp_path, 3)

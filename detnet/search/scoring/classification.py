@@ -25,7 +25,7 @@ from detnet.search.scoring.evaluator import (
     refuse_non_finite,
     subset_generator,
 )
-from detnet.search.scoring.recalibration import alone, finite_statistics, recalibrate
+from detnet.search.scoring.recalibration import extract_network, finite_statistics, recalibrate
 from detnet.training.classification.evaluate import network_input
 
 _SCORE_BATCH = 64
@@ -80,7 +80,7 @@ class ClassificationEvaluator(Evaluator):
         supernet = find_supernet(self.model)
         assert supernet is not None
         supernet.take(path)
-        found = alone(self.model, path, **built)
+        found = extract_network(self.model, path, **built)
         refuse_non_finite(found)
         return found
 

@@ -26,7 +26,7 @@ from detnet.search.scoring.evaluator import (
     refuse_non_finite,
     subset_generator,
 )
-from detnet.search.scoring.recalibration import alone, finite_statistics, recalibrate
+from detnet.search.scoring.recalibration import extract_network, finite_statistics, recalibrate
 
 _SCORE_BATCH = 4
 
@@ -72,7 +72,7 @@ class DetectionEvaluator(Evaluator):
         take_path(self.model, path)  # the strides of what is around the supernet may go by it
         options = info_of(self.model).options
         built = {name: options[name] for name in ("width", "stride_in", "norm")}
-        found: Any = alone(self.model, path, **built)
+        found: Any = extract_network(self.model, path, **built)
         refuse_non_finite(found.backbone)
         if budget.proposals is not None:
             found.limit_regions(budget.proposals)

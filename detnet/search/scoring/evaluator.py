@@ -74,7 +74,7 @@ class Evaluator(ABC):
 
     @abstractmethod
     def candidate(self, path: Sequence[int], budget: ScoringBudget) -> nn.Module:
-        """One network with statistics of its own; see `alone`."""
+        """One network with statistics of its own; see `extract_network`."""
 
     @abstractmethod
     def recalibrate(

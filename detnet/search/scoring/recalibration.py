@@ -15,7 +15,7 @@ Model = TypeVar("Model", bound=nn.Module)
 Batch = TypeVar("Batch")
 
 
-def alone(model: Model, path: Sequence[int], **options: Any) -> Model:
+def extract_network(model: Model, path: Sequence[int], **options: Any) -> Model:
     """Copies a model with one network in its supernet's place; only the buffers are copied.
 
     Parameters are shared with the model, so this costs neither time nor memory that grows with the

@@ -3,7 +3,6 @@
 Nothing but the path and the seed decides a score: not what was scored before, nor by which worker.
 """
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,12 +31,11 @@ from detnet.search.scoring.evaluator import (
     part_order,
     recalibration_batches,
 )
+from detnet.search.split import kept_apart
 from detnet.training.classification.config import read_config as read_pretrain_config
 from detnet.training.classification.evaluate import split_folder
 from detnet.training.detection.config import read_config as read_train_config
 from detnet.training.detection.splits import find_train
-
-CLASSES_FILE = "classes.json"  # in RUN/data, where classification is the guide
 
 _PARTS = (4, 2)  # a score can be stopped after a quarter and a half of the images
 
@@ -163,7 +161,8 @@ def _classification(
     model, info = load_classifier(_model_of(run / "pretrain"))
     settings = read_pretrain_config(run / "pretrain" / "config.yaml")
     images = index_images(split_folder(Path(settings.data), settings.train_split))
-    train, search = read_classes_split(run / "data" / CLASSES_FILE, len(images))
+    search = kept_apart(run, len(images))
+    train = sorted({*range(len(images))} - {*search})
     evaluator = ClassificationEvaluator(
         model,
         info,
@@ -175,30 +174,6 @@ def _classification(
         threads=config.workers,
     )
     return evaluator, settings.flip
-
-
-def read_classes_split(path: Path, images: int) -> tuple[list[int], list[int]]:
-    """Reads which images of a classification folder are kept apart to score candidates by.
-
-    Args:
-        path: a JSON file {"search": [index, …]} of positions in the folder's listing.
-        images: that the folder has.
-
-    Returns:
-        indices of those to train and recalibrate on, and of those to score on.
-
-    Raises:
-        InputError: the file is not there, or is one of another folder.
-    """
-    try:
-        search = sorted(int(index) for index in json.loads(path.read_text())["search"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{path}: no list of images to search by: {reason}") from None
-    if search and not 0 <= search[0] <= search[-1] < images:
-        raise InputError(f"{path}: names image {search[-1]}, but the folder has {images}")
-    kept_apart = set(search)
-    return [index for index in range(images) if index not in kept_apart], search
 
 
 def _model_of(run: Path) -> Path:

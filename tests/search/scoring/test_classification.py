@@ -11,7 +11,7 @@ from detnet.backbones.base import Classifier
 from detnet.backbones.files import ClassifierInfo, save_classifier
 from detnet.backbones.spaces.space import supernet_of_space
 from detnet.engine.distributed import Process
-from detnet.search.scoring.scorer import CLASSES_FILE, Scorer, make_scorer
+from detnet.search.scoring.scorer import Scorer, make_scorer
 from detnet.training.classification.config import make_config
 from detnet.training.settings import write_config
 from tests.search.conftest import SPACE, scoring_settings
@@ -31,7 +31,7 @@ def scorer(tmp_path: Path) -> Scorer:
     run = tmp_path / "run"
     (run / "pretrain").mkdir(parents=True)
     (run / "data").mkdir()
-    (run / "data" / CLASSES_FILE).write_text(json.dumps({"search": list(range(0, 20, 2))}))
+    (run / "data" / "classes.json").write_text(json.dumps({"search": list(range(0, 20, 2))}))
     config = make_config(None, {"data": str(tmp_path / "images"), "image_size": 32})
     write_config(config, run / "pretrain/config.yaml")
     torch.manual_seed(0)

@@ -5,7 +5,12 @@ from torch import nn
 from detnet.backbones.base import Classifier
 from detnet.backbones.spaces.shuffle_space import ShuffleSpace, ShuffleStage
 from detnet.backbones.spaces.space import find_supernet
-from detnet.search.scoring.recalibration import alone, batch_norms, finite_statistics, recalibrate
+from detnet.search.scoring.recalibration import (
+    batch_norms,
+    extract_network,
+    finite_statistics,
+    recalibrate,
+)
 
 SPACE = ShuffleSpace(8, (ShuffleStage("c2", 2, 16), ShuffleStage("c3", 1, 24)), tail_channels=16)
 MEAN = "backbone.stem.bn.running_mean"
@@ -46,7 +51,7 @@ def test_a_network_alone_computes_what_its_supernet_does() -> None:
     model, images = supernet_classifier(), torch.rand(2, 3, 32, 48)
     for path in ((3, 1, 0), (0, 2, 3)):
         find_supernet(model).take(path)
-        one = alone(model, path, **OPTIONS)
+        one = extract_network(model, path, **OPTIONS)
         assert find_supernet(one) is None
         assert torch.equal(one.eval()(images), model(images))
 
@@ -54,7 +59,7 @@ def test_a_network_alone_computes_what_its_supernet_does() -> None:
 def test_parameters_are_shared_and_statistics_are_not() -> None:
     model = supernet_classifier()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    one = alone(model, (1, 3, 2), **OPTIONS)
+    one = extract_network(model, (1, 3, 2), **OPTIONS)
     assert one.fc.weight is model.fc.weight
     assert one.backbone.stem.conv.weight.data_ptr() == model.backbone.stem.conv.weight.data_ptr()
     recalibrate(one, [torch.rand(2, 3, 32, 48)], one)
@@ -65,7 +70,7 @@ def test_parameters_are_shared_and_statistics_are_not() -> None:
 def test_frozen_parts_keep_their_statistics() -> None:
     model = supernet_classifier()
     model.backbone.freeze(["stem"])
-    one = alone(model, (0, 0, 0), **OPTIONS)
+    one = extract_network(model, (0, 0, 0), **OPTIONS)
     recalibrate(one, [torch.rand(2, 3, 32, 48)], one)
     mean = one.backbone.stem.bn.running_mean
     assert torch.equal(mean, model.backbone.stem.bn.running_mean)
@@ -74,7 +79,7 @@ def test_frozen_parts_keep_their_statistics() -> None:
 
 def test_dropout_rests_where_the_norms_alone_learn() -> None:
     model = supernet_classifier()
-    one = alone(model, (0, 0, 0), **OPTIONS)
+    one = extract_network(model, (0, 0, 0), **OPTIONS)
     seen = []
     one.tail.dropout.register_forward_hook(lambda module, *_: seen.append(module.training))
     recalibrate(one, [torch.rand(2, 3, 32, 48)], one, whole=False)
@@ -91,4 +96,4 @@ def test_statistics_that_are_no_numbers_are_seen() -> None:
 
 def test_a_model_without_supernet_has_no_paths() -> None:
     with pytest.raises(ValueError, match="no paths"):
-        alone(nn.Linear(2, 2), (0,))
+        extract_network(nn.Linear(2, 2), (0,))

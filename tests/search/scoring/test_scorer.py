@@ -13,7 +13,7 @@ from detnet.data.reading import load_annotations
 from detnet.engine.distributed import Process
 from detnet.errors import InputError
 from detnet.search.scoring.evaluator import own_randomness, recalibration_batches
-from detnet.search.scoring.scorer import Scorer, make_scorer, read_classes_split
+from detnet.search.scoring.scorer import Scorer, make_scorer
 from detnet.training.detection.evaluate import evaluate_model
 from tests.search.conftest import scoring_settings
 
@@ -122,16 +122,6 @@ def test_a_search_split_without_objects_is_refused(scored_run: Path, tmp_path: P
     place.write_text(json.dumps({**json.loads(place.read_text()), "annotations": []}))
     with pytest.raises(InputError, match=r"search\.json: has no images with objects"):
         make_scorer(scoring_settings(), run, ONE)
-
-
-def test_images_that_were_kept_apart_are_read(tmp_path: Path) -> None:
-    place = tmp_path / "classes.json"
-    with pytest.raises(InputError, match="no list of images"):
-        read_classes_split(place, 5)
-    place.write_text('{"search": [3, 1]}')
-    assert read_classes_split(place, 5) == ([0, 2, 4], [1, 3])
-    with pytest.raises(InputError, match="names image 3, but the folder has 3"):
-        read_classes_split(place, 3)
 
 
 def test_a_retinanet_is_scored_too(scored_run: Path, tmp_path: Path) -> None:
