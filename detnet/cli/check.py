@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from detnet.text import lay_out
+from detnet.text import count, lay_out
 
 if TYPE_CHECKING:
     from detnet.coco.records import Problem
@@ -100,8 +100,8 @@ def format_report(report: "Report", *, root: Path | None = None, everything: boo
             if len(shown) < len(problems):
                 lines.append(f"    … and {len(problems) - len(shown):,} more (--all lists them)")
             lines.append("")
-    counts = [_plural(report.count("error"), "error"), _plural(report.count("warning"), "warning")]
-    return "\n".join([*lines, ", ".join([*counts, _plural(report.count("info"), "remark")])])
+    counts = [count(report.count("error"), "error"), count(report.count("warning"), "warning")]
+    return "\n".join([*lines, ", ".join([*counts, count(report.count("info"), "remark")])])
 
 
 def _line(problem: "Problem", root: Path | None) -> str:
@@ -116,7 +116,7 @@ def _statistics(splits: dict[str, Any], everything: bool) -> list[str]:
     if not splits:
         return []
     table: list[Sequence[str]] = [("", *splits)]
-    for title, count in (
+    for title, amount in (
         ("images", lambda s: s["images"]),
         ("  without annotations", lambda s: s["images_without_annotations"]),
         ("annotations", lambda s: s["annotations"]),
@@ -126,7 +126,7 @@ def _statistics(splits: dict[str, Any], everything: bool) -> list[str]:
         ("  large (area ≥ 96²)", lambda s: s["objects_by_size"]["large"]),
         ("  most in one image", lambda s: s["boxes_per_image"]["max"]),
     ):
-        table.append((title, *(f"{count(split):,}" for split in splits.values())))
+        table.append((title, *(f"{amount(split):,}" for split in splits.values())))
     for side in ("width", "height"):
         cells = (_spread(split["image_sizes"][side]) for split in splits.values())
         table.append((f"image {side}", *cells))
@@ -152,7 +152,3 @@ def _spread(side: dict[str, int] | None) -> str:
     if side["min"] == side["max"]:
         return str(side["min"])
     return f"{side['min']}…{side['median']}…{side['max']}"
-
-
-def _plural(count: int, noun: str) -> str:
-    return f"{count or 'no'} {noun}{'' if count == 1 else 's'}"

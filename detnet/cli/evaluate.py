@@ -22,8 +22,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from detnet.cli.grids import add_grid_arguments, grid_options
-from detnet.cli.prediction import add_prediction_arguments, prediction_options
+from detnet.cli.arguments import (
+    add_grid_arguments,
+    add_prediction_arguments,
+    grid_options,
+    prediction_options,
+)
 from detnet.cli.score import add_score_arguments
 from detnet.errors import InputError
 

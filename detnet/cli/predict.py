@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from detnet.cli.prediction import add_prediction_arguments, prediction_options
+from detnet.cli.arguments import add_prediction_arguments, prediction_options
 from detnet.errors import InputError
 from detnet.text import count, duration
 

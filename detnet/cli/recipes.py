@@ -13,13 +13,12 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-from detnet.text import lay_out
+from detnet.text import duration, lay_out
 
 if TYPE_CHECKING:
     from detnet.training.catalogue import Recipe
 
 _SEARCHES = "`detnet search` says at its start what each phase will take"
-_UNITS = ((86_400, "days"), (3_600, "hours"), (60, "minutes"))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -164,7 +163,7 @@ def _measured_facts(row: dict[str, Any]) -> list[tuple[str, str]]:
             "memory",
             f"{cost['peak_bytes'] / 2**30:.1f} GiB with {cost['images']} image{plural} at once",
         ),
-        ("the whole run", f"{_duration(cost['total_s'])} here, without reading and evaluation"),
+        ("the whole run", f"{duration(cost['total_s'])} here, without reading and evaluation"),
     ]
 
 
@@ -174,10 +173,3 @@ def _numbers(published: dict[str, float]) -> str:
 
 def _length(length: dict[str, float]) -> str:
     return "  ".join(f"{value:,} {unit}" for unit, value in length.items()) or "-"
-
-
-def _duration(seconds: float) -> str:
-    for size, unit in _UNITS:
-        if seconds >= 2 * size:
-            return f"{seconds / size:,.0f} {unit}"
-    return f"{seconds:.0f} seconds"

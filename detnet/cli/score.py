@@ -18,7 +18,7 @@ import argparse
 import json
 from pathlib import Path
 
-from detnet.cli.grids import add_grid_arguments, add_sigmas, grid_options
+from detnet.cli.arguments import add_grid_arguments, add_sigmas, grid_options
 from detnet.errors import InputError
 
 _METRICS = {

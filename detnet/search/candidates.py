@@ -4,7 +4,7 @@ import os
 import socket
 
 from detnet.engine import distributed
-from detnet.engine.interrupt import Interrupt
+from detnet.engine.loop import Interrupt
 from detnet.search.costs.constraints import Constraints
 from detnet.search.run import SearchRun
 from detnet.search.scoring.scorer import Scorer, make_scorer

@@ -6,8 +6,7 @@ from pathlib import Path
 
 from torch.utils.data import DataLoader, IterableDataset
 
-from detnet.engine.interrupt import Interrupt
-from detnet.engine.loop import Batch
+from detnet.engine.loop import Batch, Interrupt
 from tests.engine.toy import Run, batch
 
 

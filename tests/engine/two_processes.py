@@ -23,8 +23,7 @@ from detnet.engine.distributed import (
     setup,
     single_process,
 )
-from detnet.engine.interrupt import Interrupt
-from detnet.engine.loop import Batch, NonFiniteLoss
+from detnet.engine.loop import Batch, Interrupt, NonFiniteLoss
 from tests.engine.toy import BLACK, WELL, Run, batch, batches
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from detnet.backbones.spaces.shuffle_space import ShuffleSpace
-from detnet.engine.interrupt import Interrupt
+from detnet.engine.loop import Interrupt
 from detnet.errors import InputError
 from detnet.files import write_text
 from detnet.search.costs.constraints import Constraints

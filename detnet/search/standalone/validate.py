@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from detnet.engine import distributed
-from detnet.engine.interrupt import Interrupt
+from detnet.engine.loop import Interrupt
 from detnet.errors import InputError
 from detnet.search.config import BudgetName
 from detnet.search.costs.constraints import Constraints
