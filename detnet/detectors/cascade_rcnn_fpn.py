@@ -168,15 +168,8 @@ class CascadeHeads(RegionHeads):
         pooled = self.box_roi_pool(features, regions, shapes)
         predicted_by_stage = [self.predict(stage, pooled) for stage in range(last + 1)]
         average = torch.stack([logits.softmax(1) for logits, _ in predicted_by_stage]).mean(0)
-        every_class = predicted_by_stage[last][1].repeat(1, average.shape[1])
         # The softmax of what follows undoes the logarithm.
-        boxes, scores, labels = self.postprocess_detections(
-            average.log(), every_class, regions, shapes
-        )
-        return [
-            {"boxes": b, "labels": k, "scores": s}
-            for b, k, s in zip(boxes, labels, scores, strict=True)
-        ]
+        return self.detections(average.log(), predicted_by_stage[last][1], regions, shapes)
 
 
 @dataclass(frozen=True)

@@ -218,7 +218,25 @@ class RegionHeads(PostProcessor, RoIHeads):
     ) -> list[dict[str, Tensor]]:
         pooled = self.box_roi_pool(features, proposals, shapes)
         logits, deltas = self.box_predictor(self.box_head(pooled))
-        boxes, scores, labels = self.postprocess_detections(logits, deltas, proposals, shapes)
+        return self.detections(logits, deltas, proposals, shapes)
+
+    def detections(
+        self,
+        logits: Tensor,
+        deltas: Tensor,
+        proposals: list[Tensor],
+        shapes: list[tuple[int, int]],
+    ) -> list[dict[str, Tensor]]:
+        """Gives the kept `boxes`, `labels` and `scores` of each image.
+
+        Args:
+            logits: (R, K) of all images' regions, background first.
+            deltas: (R, 4 K), or (R, 4) where the classes share them.
+            proposals: (R_i, 4) xyxy of each image.
+            shapes: height and width of each image.
+        """
+        every_class = deltas.repeat(1, logits.shape[1] * 4 // deltas.shape[1])
+        boxes, scores, labels = self.postprocess_detections(logits, every_class, proposals, shapes)
         return [
             {"boxes": b, "labels": k, "scores": s}
             for b, k, s in zip(boxes, labels, scores, strict=True)

@@ -153,13 +153,7 @@ class PositionSensitiveHeads(RegionHeads):
     def _detect(
         self, features: dict[str, Tensor], proposals: list[Tensor], shapes: list[tuple[int, int]]
     ) -> list[dict[str, Tensor]]:
-        logits, deltas = self.predict(features, proposals)
-        every_class = deltas.repeat(1, logits.shape[1])
-        boxes, scores, labels = self.postprocess_detections(logits, every_class, proposals, shapes)
-        return [
-            {"boxes": b, "labels": k, "scores": s}
-            for b, k, s in zip(boxes, labels, scores, strict=True)
-        ]
+        return self.detections(*self.predict(features, proposals), proposals, shapes)
 
 
 def region_losses(
