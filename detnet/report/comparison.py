@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from detnet.evaluation.comparison.compare import SCORE_OF_FOUND
+from detnet.evaluation.comparison.records import Comparison
 from detnet.evaluation.metrics import metrics_of, overlap_name
 from detnet.files import write_text
-from detnet.report.comparison_text import found_and_missed, how_measured, how_scored
-from detnet.report.comparison_view import letter, letter_of, pair_views, size_tables
+from detnet.report.comparison_text import how_measured, how_scored
+from detnet.report.comparison_view import found_by_one, letter, pair_views, size_tables
 from detnet.report.pictures import Colour, Mark
 from detnet.report.rendering import render_template
 from detnet.report.score_tables import KINDS
@@ -26,7 +27,8 @@ class ComparisonPicture:
         name: of the file.
         uri: the image itself.
         size: width and height in pixels, as embedded.
-        kinds: of the selections it belongs to (`kinds_of`), how many objects are found and missed.
+        kinds: of the selections it belongs to (`FoundByOne.kind`), how many objects are found and
+            missed.
         sought: those objects.
         shared: objects that all find.
         truths: what else is there.
@@ -54,24 +56,13 @@ class ComparisonPicture:
         return "; ".join(parts)
 
 
-def kinds_of(other: str) -> dict[str, str]:
-    """The two selections of pictures of a detector beside the first, by their key.
-
-    Args:
-        other: the detector's letter.
-    """
-    return {"only_first": f"A-{other}", "only_other": f"{other}-A"}
-
-
-def write_page(
-    path: Path, comparison: Mapping[str, Any], pictures: Sequence[ComparisonPicture]
-) -> Path:
+def write_page(path: Path, comparison: Comparison, pictures: Sequence[ComparisonPicture]) -> Path:
     """Writes the page of what `detnet compare` found."""
     write_text(path, render(comparison, pictures))
     return path
 
 
-def render(comparison: Mapping[str, Any], pictures: Sequence[ComparisonPicture]) -> str:
+def render(comparison: Comparison, pictures: Sequence[ComparisonPicture]) -> str:
     """Makes the page's HTML."""
     names = comparison["names"]
     pairs = pair_views(comparison)
@@ -109,7 +100,7 @@ def render(comparison: Mapping[str, Any], pictures: Sequence[ComparisonPicture])
     )
 
 
-def _models(comparison: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _models(comparison: Comparison) -> list[dict[str, Any]]:
     names = comparison["names"]
     costs = (comparison.get("cost") or {"models": [None] * len(names)})["models"]
     return [
@@ -125,19 +116,15 @@ def _models(comparison: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _selections(
-    comparison: Mapping[str, Any], pictures: Sequence[ComparisonPicture]
+    comparison: Comparison, pictures: Sequence[ComparisonPicture]
 ) -> list[dict[str, Any]]:
     """The gallery's buttons, and in words what there is in all."""
-    found = []
-    for pair in comparison["pictures"]:
-        for key, kind in kinds_of(letter_of(comparison, pair["name"])).items():
-            finds, misses = kind.split("-")
-            found.append(
-                {
-                    "value": kind,
-                    "title": f"{finds} finds, {misses} misses",
-                    "count": sum(kind in picture.kinds for picture in pictures),
-                    "words": found_and_missed(pair[key], finds, misses),
-                }
-            )
-    return found
+    return [
+        {
+            "value": one.kind,
+            "title": f"{one.finds} finds, {one.misses} misses",
+            "count": sum(one.kind in picture.kinds for picture in pictures),
+            "words": one.in_words,
+        }
+        for one in found_by_one(comparison)
+    ]

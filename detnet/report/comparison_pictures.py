@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -12,13 +12,14 @@ from PIL import Image
 from detnet.data.images import read_pixels
 from detnet.errors import InputError
 from detnet.evaluation.comparison.compare import SCORE_OF_FOUND
+from detnet.evaluation.comparison.records import Comparison
 from detnet.evaluation.comparison.sources import Compared, GroundTruth
 from detnet.evaluation.grid import make_grid
 from detnet.evaluation.matching import match
 from detnet.evaluation.normalise import Detections, Truth
 from detnet.files import write_text
-from detnet.report.comparison import COLOURS, ComparisonPicture, kinds_of, write_page
-from detnet.report.comparison_view import letter_of
+from detnet.report.comparison import COLOURS, ComparisonPicture, write_page
+from detnet.report.comparison_view import found_by_one
 from detnet.report.pictures import (
     LOWEST,
     MOST,
@@ -76,26 +77,21 @@ def make_pictures(compared: Compared, *, count: int) -> tuple[list[ComparisonPic
         return [], [f"no pictures: {error}"]
 
 
-def choose_images(comparison: Mapping[str, Any], count: int) -> dict[int, dict[str, Sequence[int]]]:
+def choose_images(comparison: Comparison, count: int) -> dict[int, dict[str, Sequence[int]]]:
     """image id -> kind of picture -> the rows of the truth that one finds and the other misses.
 
     The kinds take turns, so that the first pictures show something of each.
     """
-    lists = {
-        kind: pair[key][:count]
-        for pair in comparison["pictures"]
-        for key, kind in kinds_of(letter_of(comparison, pair["name"])).items()
-    }
+    found = found_by_one(comparison)
     chosen: dict[int, dict[str, Sequence[int]]] = {}
     for place in range(count):
-        for images in lists.values():
-            if place < len(images):
-                chosen.setdefault(images[place]["image_id"], {})
-    for pair in comparison["pictures"]:
-        for key, kind in kinds_of(letter_of(comparison, pair["name"])).items():
-            for image in pair[key]:
-                if image["image_id"] in chosen:
-                    chosen[image["image_id"]][kind] = image["truths"]
+        for one in found:
+            if place < len(one.images):
+                chosen.setdefault(one.images[place]["image_id"], {})
+    for one in found:
+        for image in one.images:
+            if image["image_id"] in chosen:
+                chosen[image["image_id"]][one.kind] = image["truths"]
     return chosen
 
 

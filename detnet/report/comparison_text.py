@@ -6,13 +6,14 @@ from functools import partial
 from typing import Any
 
 from detnet import text
+from detnet.evaluation.comparison.records import Comparison, ImageObjects
 from detnet.evaluation.metrics import overlap_name
 from detnet.report.comparison_view import (
     Block,
     Pair,
     Row,
+    found_by_one,
     letter,
-    letter_of,
     pair_views,
     size_tables,
 )
@@ -28,7 +29,7 @@ _MOST_FILES = 3
 _percent = partial(text.percent, none="-")
 
 
-def format_comparison(comparison: Mapping[str, Any]) -> str:
+def format_comparison(comparison: Comparison) -> str:
     """Lays out what `detnet compare` found: who, what the words mean, tables, cost, pictures."""
     blocks = [_heading(comparison), _legend(comparison)]
     pairs = pair_views(comparison)
@@ -42,7 +43,7 @@ def format_comparison(comparison: Mapping[str, Any]) -> str:
     return "\n\n".join(block for block in blocks if block)
 
 
-def _heading(comparison: Mapping[str, Any]) -> str:
+def _heading(comparison: Comparison) -> str:
     kind = KINDS[comparison["iou_type"]].lower()
     lines = [f"Comparison of {kind} on {comparison['images']:,} images, percent"]
     for index, (name, source) in enumerate(
@@ -56,13 +57,13 @@ def _heading(comparison: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def how_scored(comparison: Mapping[str, Any]) -> str:
+def how_scored(comparison: Comparison) -> str:
     """By which sigmas keypoints were compared; "" for boxes and masks."""
     sigmas = comparison["scores"][0].get("sigmas")
     return f"OKS by {sigmas_in_words(sigmas)}" if sigmas else ""
 
 
-def _legend(comparison: Mapping[str, Any]) -> str:
+def _legend(comparison: Comparison) -> str:
     sure = _sure(comparison)
     return textwrap.fill(
         f"B - A is B's score less A's. Its {sure} interval is from {comparison['resamples']:,} "
@@ -74,20 +75,20 @@ def _legend(comparison: Mapping[str, Any]) -> str:
     )
 
 
-def _name(comparison: Mapping[str, Any], index: int, width: int) -> str:
+def _name(comparison: Comparison, index: int, width: int) -> str:
     return shorten(f"{letter(index)} {comparison['names'][index]}", width)
 
 
-def _names(comparison: Mapping[str, Any], pair: Pair) -> str:
+def _names(comparison: Comparison, pair: Pair) -> str:
     other = shorten(f"{pair.letter} {pair.name}", 45)
     return f"{_name(comparison, 0, 45)} and {other}"
 
 
-def _sure(comparison: Mapping[str, Any]) -> str:
+def _sure(comparison: Comparison) -> str:
     return f"{100 * comparison['confidence']:g} %"
 
 
-def _headline(comparison: Mapping[str, Any], pair: Pair) -> str:
+def _headline(comparison: Comparison, pair: Pair) -> str:
     rows = [["", "A", pair.letter, f"{pair.letter} - A", f"{_sure(comparison)} interval", ""]]
     for row in (row for some in pair.headline.values() for row in some):
         rows.append([row.label, *_numbers(row), row.interval, row.verdict])
@@ -98,7 +99,7 @@ def _numbers(row: Row) -> list[str]:
     return [_percent(row.first), _percent(row.other), row.points]
 
 
-def _by_iou_and_size(comparison: Mapping[str, Any]) -> Iterator[str]:
+def _by_iou_and_size(comparison: Comparison) -> Iterator[str]:
     """Tables 3 and 4: a block for each size, models down, IoU thresholds across."""
     overlap = overlap_name(comparison["iou_type"])
     for table in size_tables(comparison):
@@ -114,7 +115,7 @@ def _by_iou_and_size(comparison: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _block(
-    comparison: Mapping[str, Any], block: Block, columns: Sequence[str], some: slice
+    comparison: Comparison, block: Block, columns: Sequence[str], some: slice
 ) -> Iterator[str]:
     if block.empty:
         yield f"{block.size}: no objects"
@@ -136,7 +137,7 @@ def _line(label: str, cells: Iterable[str]) -> str:
     return (label.ljust(_LABEL) + "".join(cell.rjust(_CELL) for cell in cells)).rstrip()
 
 
-def _per_class(comparison: Mapping[str, Any], pair: Pair) -> str:
+def _per_class(comparison: Comparison, pair: Pair) -> str:
     counts = comparison["scores"][0]["per_class"]
     keys = ("AP", "AP50")
     group = ("A {}", f"{pair.letter} {{}}", f"{pair.letter} - A", _sure(comparison), "")
@@ -153,7 +154,7 @@ def _class_cells(row: Row | None) -> list[str]:
     return [*_numbers(row), row.interval, row.word] if row else ["-"] * 4 + [""]
 
 
-def _cost(comparison: Mapping[str, Any]) -> str:
+def _cost(comparison: Comparison) -> str:
     cost = comparison["cost"]
     rows = [["", "multiply-adds", "backbone+pyramid", "parameters", "input", "images/s"]]
     for index, one in enumerate(cost["models"]):
@@ -185,12 +186,8 @@ def how_measured(cost: Mapping[str, Any]) -> str:
     )
 
 
-def _pictures(comparison: Mapping[str, Any]) -> str:
-    lines = []
-    for pair in comparison["pictures"]:
-        other = letter_of(comparison, pair["name"])
-        for kind, finds, misses in (("only_first", "A", other), ("only_other", other, "A")):
-            lines.append(found_and_missed(pair[kind], finds, misses) + _files(pair[kind]))
+def _pictures(comparison: Comparison) -> str:
+    lines = [one.in_words + _files(one.images) for one in found_by_one(comparison)]
     overlap = overlap_name(comparison["iou_type"])
     head = f"Objects found by one and missed by the other ({overlap} .50, score .50, right class)"
     wrapped = [
@@ -207,15 +204,7 @@ def _pictures(comparison: Mapping[str, Any]) -> str:
     return "\n".join([head, *wrapped])
 
 
-def found_and_missed(images: Sequence[Mapping[str, Any]], finds: str, misses: str) -> str:
-    """How many objects one finds that the other misses, and on how many images."""
-    objects = sum(len(image["truths"]) for image in images)
-    if not objects:
-        return f"{finds} finds none that {misses} misses"
-    return f"{finds} finds {objects:,} that {misses} misses, on {count(len(images), 'image')}"
-
-
-def _files(images: Sequence[Mapping[str, Any]]) -> str:
+def _files(images: Sequence[ImageObjects]) -> str:
     if not images:
         return ""
     shown = [

@@ -2,11 +2,17 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from detnet import text
+from detnet.evaluation.comparison.records import (
+    Comparison,
+    Difference,
+    ImageObjects,
+    PairDifferences,
+)
 from detnet.evaluation.metrics import MEASURES, by_measure, overlap_name
 from detnet.report.charts import nice_ticks
 from detnet.report.rendering import minus
@@ -144,12 +150,12 @@ class Pair:
         yield from self.by_size.items()
 
 
-def pair_views(comparison: Mapping[str, Any]) -> list[Pair]:
+def pair_views(comparison: Comparison) -> list[Pair]:
     """Each detector after the first beside that."""
     return [_pair(comparison, pair) for pair in comparison["differences"]]
 
 
-def size_tables(comparison: Mapping[str, Any]) -> list[Table]:
+def size_tables(comparison: Comparison) -> list[Table]:
     """Tables 3 and 4 of the paper, of all detectors."""
     by_size = comparison["scores"][0]["by_iou_and_size"]
     return [
@@ -162,12 +168,44 @@ def size_tables(comparison: Mapping[str, Any]) -> list[Table]:
     ]
 
 
+class FoundByOne(NamedTuple):
+    """Objects that one detector finds and another one misses, as the letters of the two."""
+
+    finds: str
+    misses: str
+    images: Sequence[ImageObjects]
+
+    @property
+    def kind(self) -> str:
+        """Such as "A-B": A finds what B misses."""
+        return f"{self.finds}-{self.misses}"
+
+    @property
+    def in_words(self) -> str:
+        """How many objects, and on how many images."""
+        objects = sum(len(image["truths"]) for image in self.images)
+        if not objects:
+            return f"{self.finds} finds none that {self.misses} misses"
+        images = text.count(len(self.images), "image")
+        return f"{self.finds} finds {objects:,} that {self.misses} misses, on {images}"
+
+
+def found_by_one(comparison: Comparison) -> list[FoundByOne]:
+    """What the first finds beyond each other detector, and what that finds beyond it."""
+    found = []
+    for pair in comparison["pictures"]:
+        other = letter_of(comparison, pair["name"])
+        found.append(FoundByOne("A", other, pair["only_first"]))
+        found.append(FoundByOne(other, "A", pair["only_other"]))
+    return found
+
+
 def letter(index: int) -> str:
     """A for the first detector, B for the second …, "27" after Z."""
     return chr(ord("A") + index) if index < 26 else str(index + 1)
 
 
-def letter_of(comparison: Mapping[str, Any], name: str) -> str:
+def letter_of(comparison: Comparison, name: str) -> str:
     """That of a detector by its name."""
     return letter(comparison["names"].index(name))
 
@@ -218,7 +256,7 @@ def _ticks(
     ]
 
 
-def _pair(comparison: Mapping[str, Any], pair: Mapping[str, Any]) -> Pair:
+def _pair(comparison: Comparison, pair: PairDifferences) -> Pair:
     headline = {}
     for title, names in by_measure(pair["headline"]).items():
         coco = ", COCO's numbers" if title in MEASURES.values() else ""
@@ -244,7 +282,7 @@ def _pair(comparison: Mapping[str, Any], pair: Mapping[str, Any]) -> Pair:
     return Pair(letter_of(comparison, name), name, headline, by_size, per_class)
 
 
-def _row(label: str, one: Mapping[str, Any] | None, **more: Any) -> Row | None:
+def _row(label: str, one: Difference | None, **more: Any) -> Row | None:
     return Row(label, **one, **more) if one else None
 
 
@@ -253,7 +291,7 @@ def _title(measure: str) -> str:
     return MEASURES[name] + (f", {most} results per image and class" if most else "")
 
 
-def _block(comparison: Mapping[str, Any], size: str, measure: str) -> Block:
+def _block(comparison: Comparison, size: str, measure: str) -> Block:
     scores = [score["by_iou_and_size"][size][measure] for score in comparison["scores"]]
     return Block(
         size,

@@ -1,8 +1,15 @@
 """Why a detector errs, for the page: the diagnosis JSON as bars, curves and a heat map."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from detnet.evaluation.diagnosis.records import (
+    Calibration,
+    Confusion,
+    Curves,
+    Diagnosis,
+    ErrorKind,
+)
 from detnet.report.charts import HEIGHT, WIDTH, Frame, Line, line_chart, path
 
 NUMBERS_UP_TO = 16  # classes whose confusion matrix is a table of numbers; beyond, a map of squares
@@ -18,7 +25,7 @@ _MEANINGS = {
 }
 
 
-def diagnosis_view(diagnosis: dict[str, Any]) -> dict[str, Any]:
+def diagnosis_view(diagnosis: Diagnosis) -> dict[str, Any]:
     """Everything that the template draws of what `detnet.evaluation.diagnosis` found."""
     return {
         "iou_threshold": diagnosis["iou_threshold"],
@@ -31,7 +38,7 @@ def diagnosis_view(diagnosis: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _errors(errors: dict[str, Any]) -> list[dict[str, Any]]:
+def _errors(errors: Mapping[str, ErrorKind]) -> list[dict[str, Any]]:
     """One bar per kind of error, the length its cost on a scale that they share."""
     most = max((kind["cost"] or 0 for kind in errors.values()), default=0)
     return [
@@ -46,7 +53,7 @@ def _errors(errors: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def _confusion(confusion: dict[str, Any]) -> dict[str, Any]:
+def _confusion(confusion: Confusion) -> dict[str, Any]:
     """Rows with the share of each cell in its row, and the commonest mistakes in words."""
     names, matrix = confusion["names"], confusion["matrix"]
     rows = []
@@ -73,7 +80,7 @@ def _confusion(confusion: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _curves(curves: dict[str, Any]) -> dict[str, Any]:
+def _curves(curves: Curves) -> dict[str, Any]:
     """The mean's chart, and for each class the two lines that take the place of the mean's.
 
     The classes' lines are given as SVG attributes, which the page's script puts in.
@@ -123,7 +130,7 @@ def _drawn(recalls: Sequence[float], precisions: Sequence[float] | None) -> str:
     return path([_FRAME.place(*pair) for pair in kept])
 
 
-def _calibration(calibration: dict[str, Any]) -> dict[str, Any]:
+def _calibration(calibration: Calibration) -> dict[str, Any]:
     """Bars of how often a score was right, over the scores, and how many detections had it."""
     bins = calibration["bins"]
     most = max((each["count"] for each in bins), default=0)
@@ -141,7 +148,7 @@ def _calibration(calibration: dict[str, Any]) -> dict[str, Any]:
             }
         )
     worst = sorted(
-        ((name, ece) for name, ece in calibration.get("per_class", {}).items() if ece is not None),
+        ((name, ece) for name, ece in calibration["per_class"].items() if ece is not None),
         key=lambda pair: -pair[1],
     )
     return {

@@ -13,6 +13,7 @@ from detnet.coco.ground_truth import Truths
 from detnet.data.images import read_pixels
 from detnet.evaluation.coco import Evaluation
 from detnet.evaluation.diagnosis.outcomes import Outcomes
+from detnet.evaluation.diagnosis.records import Diagnosis, ImageTally
 from detnet.report.pictures import (
     LOWEST,
     MOST,
@@ -48,7 +49,7 @@ class EvaluatedSplit:
     records: Sequence[Mapping[str, Any]]
     evaluation: Evaluation
     outcomes: Outcomes
-    diagnosis: Mapping[str, Any]
+    diagnosis: Diagnosis
 
     def index(self, image_id: int) -> int:
         """Where the image stands in the annotations."""
@@ -130,7 +131,7 @@ class EvaluatedSplit:
         return "false" if self.outcomes.counted[row] else "ignored"
 
 
-def choose_images(tallies: Mapping[str, Mapping[str, Any]], count: int) -> dict[str, list[str]]:
+def choose_images(tallies: Mapping[str, ImageTally], count: int) -> dict[str, list[str]]:
     """Picks the images worth a look.
 
     Args:
@@ -157,28 +158,27 @@ def choose_images(tallies: Mapping[str, Mapping[str, Any]], count: int) -> dict[
     return chosen
 
 
-def _ranked(tallies: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
+def _ranked(tallies: Mapping[str, ImageTally]) -> dict[str, list[str]]:
     """Image ids by kind, those that show it most clearly first."""
-    scored = [key for key, tally in tallies.items() if tally["AP50"] is not None]
+    scored = {key: ap for key, tally in tallies.items() if (ap := tally["AP50"]) is not None}
 
     def errors(key: str) -> int:
         return int(tallies[key]["missed"] + tallies[key]["false"])
 
-    ranked = {
+    def most(counts: Mapping[str, int]) -> list[str]:
+        return sorted((key for key, count in counts.items() if count), key=lambda key: -counts[key])
+
+    return {
         "best": sorted(
             (key for key in scored if tallies[key]["found"]),
-            key=lambda key: (errors(key), -tallies[key]["AP50"], -tallies[key]["found"]),
+            key=lambda key: (errors(key), -scored[key], -tallies[key]["found"]),
         ),
         "worst": sorted(
-            (key for key in scored if errors(key)),
-            key=lambda key: (tallies[key]["AP50"], -errors(key)),
+            (key for key in scored if errors(key)), key=lambda key: (scored[key], -errors(key))
         ),
+        "missed": most({key: tally["missed"] for key, tally in tallies.items()}),
+        "false": most({key: tally["false"] for key, tally in tallies.items()}),
     }
-    for kind in ("missed", "false"):
-        ranked[kind] = sorted(
-            (key for key in tallies if tallies[key][kind]), key=lambda key: -tallies[key][kind]
-        )
-    return ranked
 
 
 def make_pictures(evaluated: EvaluatedSplit, *, count: int) -> list[GalleryPicture]:

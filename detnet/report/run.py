@@ -17,6 +17,7 @@ from detnet.errors import InputError
 from detnet.evaluation.coco import evaluate
 from detnet.evaluation.diagnosis.diagnose import diagnose
 from detnet.evaluation.diagnosis.outcomes import find_outcomes
+from detnet.evaluation.diagnosis.records import Diagnosis
 from detnet.evaluation.files import read_scores
 from detnet.files import read_json, write_text
 from detnet.report.curves import training_charts
@@ -46,7 +47,7 @@ class PageContent:
         notes: one line each.
     """
 
-    diagnoses: Sequence[tuple[str, dict[str, Any]]] = ()
+    diagnoses: Sequence[tuple[str, Diagnosis]] = ()
     pictures: Sequence[GalleryPicture] = ()
     label_errors: Sequence[LabelError] = ()
     paper_rows: Sequence[PaperRow] = ()
@@ -283,7 +284,7 @@ def _load(folder: Path) -> tuple[Annotations, Truths, list[dict[str, Any]]]:
 
 def _evaluate(
     annotations: Annotations, truths: Truths, records: list[dict[str, Any]]
-) -> tuple[EvaluatedSplit, list[tuple[str, dict[str, Any]]]]:
+) -> tuple[EvaluatedSplit, list[tuple[str, Diagnosis]]]:
     """Evaluates boxes and, where there are any, masks: each once."""
     evaluation = evaluate(truths.bbox, records)
     diagnosis = diagnose(evaluation)

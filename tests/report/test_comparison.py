@@ -4,7 +4,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from detnet.report.comparison import ComparisonPicture, kinds_of, render, write_page
+from detnet.report.comparison import ComparisonPicture, render, write_page
+from detnet.report.comparison_view import found_by_one
 from detnet.report.pictures import Mark, embed
 from tests.report.test_comparison_text import comparison
 from tests.report.test_page import Checker
@@ -69,6 +70,7 @@ def test_without_pictures_and_with_three_detectors() -> None:
 
 
 def test_kinds() -> None:
-    assert kinds_of("B") == {"only_first": "A-B", "only_other": "B-A"}
+    found = found_by_one(comparison(["one", "two", "three"]))
+    assert [one.kind for one in found] == ["A-B", "B-A", "A-C", "C-A"]
     two = ComparisonPicture("", "", (1, 1), {"A-C": 2, "C-A": 1}, [], [], [], [], [])
     assert two.note == "A finds 2 that C misses; C finds 1 that A misses"

@@ -11,6 +11,13 @@ import numpy as np
 from detnet.errors import InputError
 from detnet.evaluation.accumulation import accumulate
 from detnet.evaluation.coco import Evaluation
+from detnet.evaluation.comparison.records import (
+    Cell,
+    Comparison,
+    ImageObjects,
+    PairDifferences,
+    PairPictures,
+)
 from detnet.evaluation.comparison.resampling import bootstrap
 from detnet.evaluation.grid import Measure, make_grid
 from detnet.evaluation.matching import Matches, match
@@ -36,7 +43,7 @@ def compare(
     max_dets: Iterable[int] = (),
     sigmas: Iterable[float] = (),
     progress: Callable[[int, int], None] | None = None,
-) -> dict[str, Any]:
+) -> Comparison:
     """Compares detectors with the first of them, by paired bootstrap over images.
 
     Each is matched once; docs/comparison.md tells what the intervals mean and what they do not.
@@ -92,8 +99,8 @@ def compare(
         "ground_truth": scores[0]["ground_truth"],
         "ground_truth_taken": truth.taken,
         "scores": scores,
-        "differences": [{"name": names[i], **samples.differences(scores, i)} for i in others],
-        "pictures": [{"name": names[i], **_pictures(models[0], models[i])} for i in others],
+        "differences": [samples.differences(names[i], scores, i) for i in others],
+        "pictures": [_pictures(names[i], models[0], models[i]) for i in others],
     }
 
 
@@ -141,15 +148,18 @@ class _Samples:
         self._images = _images_with_objects(models[0].truth, models[0].truth_ignored)
         self._confidence = confidence
 
-    def differences(self, scores: Sequence[Mapping[str, Any]], other: int) -> dict[str, Any]:
+    def differences(
+        self, name: str, scores: Sequence[Mapping[str, Any]], other: int
+    ) -> PairDifferences:
         """Of one detector from the first: headline, by IoU and size, per class."""
         pair = (scores[0], scores[other])
-        tables: dict[str, Any] = {}
+        tables: dict[str, dict[str, dict[str, Cell]]] = {}
         for (size, row, key), measure in self._tables.items():
             cells = tables.setdefault(size, {}).setdefault(row, {})
             values = [each["by_iou_and_size"][size][row][key] for each in pair]
             cells[key] = self._mean(values, other, measure)
         return {
+            "name": name,
             "headline": {
                 key: self._mean([each[key] for each in pair], other, measure)
                 for key, measure in self._headline.items()
@@ -161,14 +171,12 @@ class _Samples:
             },
         }
 
-    def _mean(
-        self, values: list[float | None], other: int, measure: Measure
-    ) -> dict[str, Any] | None:
+    def _mean(self, values: list[float | None], other: int, measure: Measure) -> Cell:
         means = self._drawn.means[:, self._index[measure]]
         images = self._images[0][measure.size]
         return _difference(values, means[other] - means[0], images, self._confidence)
 
-    def _class(self, rows: list[dict[str, Any]], other: int, k: int) -> dict[str, Any]:
+    def _class(self, rows: list[dict[str, Any]], other: int, k: int) -> dict[str, Cell]:
         drawn = self._drawn.classes[other, k] - self._drawn.classes[0, k]
         images = self._images[1][k]
         return {
@@ -186,7 +194,7 @@ def _images_with_objects(truth: Truth, ignored: np.ndarray) -> tuple[list[int], 
 
 def _difference(
     values: list[float | None], drawn: np.ndarray, images: int, confidence: float
-) -> dict[str, Any] | None:
+) -> Cell:
     """The other's score less the first's, with the middle part of the resampled differences.
 
     Args:
@@ -224,9 +232,10 @@ def _images_needed(confidence: float) -> int:
     return math.ceil(1 - math.log2(1 - confidence))
 
 
-def _pictures(first: Matches, other: Matches) -> dict[str, list[dict[str, Any]]]:
+def _pictures(name: str, first: Matches, other: Matches) -> PairPictures:
     found = [_found(first), _found(other)]
     return {
+        "name": name,
         "only_first": _by_image(first.truth, found[0] & ~found[1]),
         "only_other": _by_image(first.truth, found[1] & ~found[0]),
     }
@@ -242,7 +251,7 @@ def _found(matches: Matches) -> np.ndarray:
     return found & ~matches.truth_ignored[0]
 
 
-def _by_image(truth: Truth, chosen: np.ndarray) -> list[dict[str, Any]]:
+def _by_image(truth: Truth, chosen: np.ndarray) -> list[ImageObjects]:
     """Images with their chosen objects, most objects first, then by image id."""
     rows = np.flatnonzero(chosen)
     rows = rows[np.argsort(truth.images[rows], kind="stable")]

@@ -1,6 +1,6 @@
 """Detectors compared from what they left behind: evaluated run folders and results files."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from detnet.data.folders import Split, find_split, leads_out, names_start
 from detnet.data.reading import load_scored, read_content
 from detnet.errors import InputError
 from detnet.evaluation.comparison.compare import compare
+from detnet.evaluation.comparison.records import Comparison, ImageObjects
 from detnet.evaluation.files import DetectorScores, read_scores
 from detnet.evaluation.normalise import Detections, Truth, fingerprint, read_detections
 from detnet.files import read_json
@@ -47,7 +48,7 @@ class Compared:
         results: of each detector.
     """
 
-    comparison: dict[str, Any]
+    comparison: Comparison
     ground_truth: GroundTruth
     results: Sequence[Path | list[dict[str, Any]]]
 
@@ -131,11 +132,8 @@ def compare_sources(
     )
     names = ground_truth.file_names
     for pair in comparison["pictures"]:
-        for kind in ("only_first", "only_other"):
-            pair[kind] = [
-                {"image_id": one["image_id"], "file_name": names.get(one["image_id"]), **one}
-                for one in pair[kind]
-            ]
+        pair["only_first"] = [_named(one, names) for one in pair["only_first"]]
+        pair["only_other"] = [_named(one, names) for one in pair["only_other"]]
     notes = [
         f"{name}: {note}"
         for name, scores in zip(comparison["names"], comparison["scores"], strict=True)
@@ -146,6 +144,11 @@ def compare_sources(
     comparison["annotations"] = str(ground_truth.path)
     comparison["sources"] = [str(one.results) for one in chosen]
     return Compared(comparison, ground_truth, results)
+
+
+def _named(one: ImageObjects, names: Mapping[int, str]) -> ImageObjects:
+    image_id = one["image_id"]
+    return {"image_id": image_id, "file_name": names.get(image_id), "truths": one["truths"]}
 
 
 def short_names(paths: Sequence[Path]) -> list[str]:

@@ -4,7 +4,6 @@ Everything reads the matches of one evaluation. docs/diagnosis.md says what each
 """
 
 import math
-from typing import Any
 
 import numpy as np
 
@@ -18,6 +17,13 @@ from detnet.evaluation.diagnosis.outcomes import (
     find_outcomes,
     find_overlaps,
 )
+from detnet.evaluation.diagnosis.records import (
+    Calibration,
+    CalibrationBin,
+    Curves,
+    Diagnosis,
+    ImageTally,
+)
 
 _CURVES = (50, 75)
 _BINS = 10  # of the calibration
@@ -25,7 +31,7 @@ _BINS = 10  # of the calibration
 
 def diagnose(
     evaluation: Evaluation, *, iou_threshold: float = 0.5, score_threshold: float = 0.5
-) -> dict[str, Any]:
+) -> Diagnosis:
     """Tells what kinds of errors a detector makes, and what each costs.
 
     Args:
@@ -67,7 +73,7 @@ def diagnose(
     }
 
 
-def _curves(evaluation: Evaluation) -> dict[str, Any]:
+def _curves(evaluation: Evaluation) -> Curves:
     """Precision at 101 recalls by class, all sizes, and the mean of the classes that have any."""
     names, grid = evaluation.truth.names, evaluation.grid
     whole = list(grid.areas).index("all")
@@ -97,7 +103,7 @@ def _curves(evaluation: Evaluation) -> dict[str, Any]:
 
 def _images(
     evaluation: Evaluation, found: Outcomes, sure: np.ndarray, order: np.ndarray
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, ImageTally]:
     truth, detections = evaluation.truth, evaluation.detections
     count = len(truth.image_ids)
     sought = np.bincount(truth.images[found.sought], minlength=count)
@@ -118,7 +124,7 @@ def _images(
     }
 
 
-def _calibration(evaluation: Evaluation, found: Outcomes) -> dict[str, Any]:
+def _calibration(evaluation: Evaluation, found: Outcomes) -> Calibration:
     """Sets the scores beside the share of detections that are right, in ten bins.
 
     The numbers are hotcoco's, which has no way to stop at 100 results per image and class.
@@ -142,10 +148,11 @@ def _calibration(evaluation: Evaluation, found: Outcomes) -> dict[str, Any]:
     for k, name in enumerate(names):
         per_class[name] = _error(counts[k], said[k], true[k]) if counts[k].any() else None
     totals = counts.sum(0), said.sum(0), true.sum(0)
-    shown = [_bin(n, *sums) for n, sums in enumerate(zip(*totals, strict=True))]
+    sums = np.stack(totals)[:, totals[0] > 0]
+    shown = [_bin(n, *one) for n, one in enumerate(zip(*totals, strict=True))]
     return {
         "ece": _error(*totals),
-        "mce": max(abs(one["score"] - one["precision"]) for one in shown if one["count"]),
+        "mce": float(np.abs(sums[1] / sums[0] - sums[2] / sums[0]).max()),
         "bins": shown,
         "per_class": per_class,
     }
@@ -156,7 +163,7 @@ def _error(counts: np.ndarray, said: np.ndarray, true: np.ndarray) -> float:
     return float(np.abs(said - true).sum() / counts.sum())
 
 
-def _bin(number: int, count: np.integer, said: float, true: float) -> dict[str, Any]:
+def _bin(number: int, count: np.integer, said: float, true: float) -> CalibrationBin:
     return {
         "low": number / _BINS,
         "high": (number + 1) / _BINS,

@@ -1,12 +1,12 @@
 """TIDE: false detections and missed objects by kind, and the AP that each kind costs."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from detnet.evaluation.coco import Evaluation
 from detnet.evaluation.diagnosis.outcomes import Outcomes, Pairs
+from detnet.evaluation.diagnosis.records import ErrorKind
 
 FALSE_KINDS = ("classification", "localisation", "both", "duplicate", "background")
 BACKGROUND_IOU = 0.1
@@ -68,7 +68,7 @@ def find_errors(
 
 def error_costs(
     evaluation: Evaluation, found: Outcomes, errors: Errors, order: np.ndarray
-) -> tuple[float | None, dict[str, dict[str, Any]]]:
+) -> tuple[float | None, dict[str, ErrorKind]]:
     """The AP that is, and by kind of error their number and the AP gained without them.
 
     Args:

@@ -1,12 +1,11 @@
 """False detections beside the objects not found: classes taken for another, doubtful labels."""
 
-from typing import Any
-
 import numpy as np
 
 from detnet.evaluation.coco import Evaluation
 from detnet.evaluation.diagnosis.errors import BACKGROUND_IOU
 from detnet.evaluation.diagnosis.outcomes import Outcomes, Pairs
+from detnet.evaluation.diagnosis.records import Confusion, SuspectLabel
 from detnet.evaluation.overlaps import box_ious
 
 _MOST_LABEL_ERRORS = 200
@@ -19,7 +18,7 @@ def confusion(
     near: Pairs,
     iou_threshold: float,
     score_threshold: float,
-) -> dict[str, Any]:
+) -> Confusion:
     """Counts what objects of each class were taken for, at a score threshold.
 
     The matches of the evaluation make the diagonal; only what they leave, false detections and
@@ -67,7 +66,7 @@ def label_errors(
     near: Pairs,
     iou_threshold: float,
     score_threshold: float,
-) -> list[dict[str, Any]]:
+) -> list[SuspectLabel]:
     """Lists false detections so sure that the label may be what is wrong, surest first.
 
     "wrong class": it covers an object of another class that nothing found. "unlabelled": it
@@ -81,7 +80,7 @@ def label_errors(
     ious, objects = near.where(open_[near.objects] & other).best(len(detections.images))
     largest, _ = near.best(len(detections.images))
     false = np.flatnonzero(found.counted & ~found.hit & sure)
-    listed: list[dict[str, Any]] = []
+    listed: list[SuspectLabel] = []
     seen: set[int] = set()
     empty: dict[int, list[int]] = {}  # rows told as unlabelled, by image
     for row in false[np.argsort(-detections.scores[false], kind="stable")].tolist():
@@ -101,7 +100,7 @@ def label_errors(
     return listed
 
 
-def _told(evaluation: Evaluation, row: int, iou: float, thing: int | None) -> dict[str, Any]:
+def _told(evaluation: Evaluation, row: int, iou: float, thing: int | None) -> SuspectLabel:
     truth, detections = evaluation.truth, evaluation.detections
     return {
         "image_id": int(truth.image_ids[detections.images[row]]),

@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any
 
 from detnet import text
+from detnet.evaluation.diagnosis.records import Calibration, Diagnosis, SuspectLabel
 from detnet.text import lay_out, shorten
 
 _MOST_CLASSES = 12  # whose confusion matrix fits a terminal
@@ -14,9 +15,7 @@ _NAME_WIDTH = 24
 _percent = partial(text.percent, none="-")
 
 
-def format_diagnosis(
-    diagnosis: Mapping[str, Any], *, image_names: Mapping[int, str] | None = None
-) -> str:
+def format_diagnosis(diagnosis: Diagnosis, *, image_names: Mapping[int, str] | None = None) -> str:
     """Lays out what `diagnose` tells as tables; "-" where there is nothing to average.
 
     Args:
@@ -31,7 +30,7 @@ def format_diagnosis(
     return "\n\n".join(parts)
 
 
-def _errors(diagnosis: Mapping[str, Any]) -> str:
+def _errors(diagnosis: Diagnosis) -> str:
     kind = {"bbox": "boxes", "segm": "masks"}[diagnosis["iou_type"]]
     threshold = diagnosis["iou_threshold"]
     ap = f"AP{100 * threshold:.6g} {_percent(diagnosis['AP50'])}"
@@ -42,7 +41,7 @@ def _errors(diagnosis: Mapping[str, Any]) -> str:
     return f"{title}\n{lay_out(rows, left=(0,))}"
 
 
-def _confusion(diagnosis: Mapping[str, Any]) -> str:
+def _confusion(diagnosis: Diagnosis) -> str:
     names, matrix = diagnosis["confusion"]["names"], diagnosis["confusion"]["matrix"]
     where = f"at scores from {diagnosis['score_threshold']:g} on"
     where += f": {_totals(matrix)}\n"
@@ -84,7 +83,7 @@ def _confused(names: list[str], matrix: list[list[int]]) -> list[tuple[int, str,
     return sorted(pairs, key=lambda pair: -pair[0])
 
 
-def _calibration(calibration: Mapping[str, Any]) -> str:
+def _calibration(calibration: Calibration) -> str:
     if calibration["ece"] is None:
         return "Calibration: - (no detections, or scores that are not between 0 and 1)"
     ece, mce = _percent(calibration["ece"]), _percent(calibration["mce"])
@@ -101,7 +100,7 @@ def _calibration(calibration: Mapping[str, Any]) -> str:
     return f"{title}\n{lay_out(rows, left=(0,))}"
 
 
-def _label_errors(errors: list[dict[str, Any]], image_names: Mapping[int, str]) -> str:
+def _label_errors(errors: list[SuspectLabel], image_names: Mapping[int, str]) -> str:
     if not errors:
         return "Likely label errors: none"
     rows = [["image", "kind", "score", "labelled", "detected", "x", "y", "width", "height"]]
