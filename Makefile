@@ -71,6 +71,7 @@ lint: $(READY)
 	$(BIN)/mypy
 
 docs: $(READY)
+	$(BIN)/python -m docs._tools.house
 	$(BIN)/python -m docs._tools.site build/docs
 
 torture: $(READY)
