@@ -21,7 +21,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output", required=True, type=Path, metavar="FOLDER", help="to be made; must not exist"
     )
     parser.add_argument(
-        "--from", dest="source_format", choices=_FORMATS, help="format of SOURCE, if not recognised"
+        "--from",
+        dest="source_format",
+        metavar="FORMAT",
+        help="of SOURCE, if not recognised: coco, voc, yolo or a plugin's",
     )
     parser.add_argument(
         "--to", dest="target_format", choices=_FORMATS, default="coco", help="(default: coco)"

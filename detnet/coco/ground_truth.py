@@ -103,8 +103,7 @@ def read_truth(annotations: TruthSource, *, iou_type: str = "bbox") -> Truth:
     if isinstance(annotations, Truth):
         return _of_kind(annotations, iou_type)
     if isinstance(annotations, dict):
-        raw = {"annotations": [], **annotations}
-        table = AnnotationTable(raw, "annotations", strict=True)
+        table = AnnotationTable(annotations, "annotations", unlabelled=True, strict=True)
     else:
         table = read_table(Path(annotations), unlabelled=True, strict=True)
     return truth_of_table(table, iou_type)

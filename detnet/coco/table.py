@@ -23,13 +23,19 @@ class AnnotationTable:
     Args:
         raw: the file's content.
         file: what messages call it.
+        unlabelled: a file without the list "annotations", as COCO gives out for its test images,
+            is taken for one where it is empty.
         strict: raise the first error of each column, for those who need but some of them.
 
     Raises:
         InputError: it is not in COCO format.
     """
 
-    def __init__(self, raw: dict[str, Any], file: str, *, strict: bool = False) -> None:
+    def __init__(
+        self, raw: Any, file: str, *, unlabelled: bool = False, strict: bool = False
+    ) -> None:
+        if unlabelled and isinstance(raw, dict):
+            raw = {"annotations": [], **raw}
         _require_lists(raw, file)
         self.file, self.problems = file, Problems(file, strict)
         self.categories = Records(raw, "categories", "category", self.problems)
@@ -132,17 +138,12 @@ def read_table(path: Path, *, unlabelled: bool = False, strict: bool = False) ->
     """Reads a COCO annotation file.
 
     Args:
-        unlabelled: a file without the list "annotations", as COCO gives out for its test images,
-            is taken for one where it is empty.
-        strict: see `AnnotationTable`.
+        unlabelled, strict: see `AnnotationTable`.
 
     Raises:
         InputError: it cannot be read, or is not in COCO format.
     """
-    raw = read_json(path)
-    if unlabelled and isinstance(raw, dict):
-        raw.setdefault("annotations", [])
-    return AnnotationTable(raw, str(path), strict=strict)
+    return AnnotationTable(read_json(path), str(path), unlabelled=unlabelled, strict=strict)
 
 
 def _require_lists(raw: Any, file: str) -> None:

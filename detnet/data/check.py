@@ -118,7 +118,8 @@ def check_splits(
             table = read_content(split)
         except InputError as error:
             message = str(error).removeprefix(f"{split.annotations}: ")
-            code = "unreadable-xml" if split.lists else "unreadable-json"
+            kinds = {"voc": "xml", "coco": "json", "roboflow": "json"}
+            code = f"unreadable-{kinds.get(split.format, 'files')}"
             problems.append(Problem("error", code, str(split.annotations), "", message))
             continue
         problems += find_problems(table)
@@ -134,7 +135,8 @@ def check_splits(
         problems += _duplicates(named, files)
         if len(numbers) == len(splits):
             problems += _unlisted(
-                {s.images for s in splits if not s.lists}, {p for p in files if files[p].digest}
+                {s.images for s in splits if s.format in ("coco", "roboflow")},
+                {p for p in files if files[p].digest},
             )
     problems.sort(key=lambda problem: SEVERITIES.index(problem.severity))
     return Report(problems, {"splits": numbers})

@@ -1,25 +1,20 @@
-"""Finds a data set's annotation files and images in the layouts people have them in."""
+"""Finds a data set's splits in the formats people have them in, and the images they name."""
 
+import hashlib
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePath
+from typing import Any, ClassVar
 
-from detnet.data.formats.voc_lists import find_lists, find_standard, find_years, names_root
-from detnet.data.names import leaves
+from detnet.data.formats import FORMATS
 from detnet.errors import InputError
 
 SPLITS = ("train", "val", "test")
-_PREFIXES = ("instances_", "person_keypoints_")  # of COCO's files; the second where it is alone
+SPELLINGS = {"val": ("val", "valid", "validation")}
 _LOOKED_UP = 100  # file names; where none of so many is found, the others are not either
-_SPELLINGS = {"val": ("val", "valid", "validation")}
-_TRIED = (
-    "annotations/instances_SPLIT*.json with images in SPLIT*/ or images/ (COCO), "
-    "SPLIT/_annotations.coco.json (Roboflow), or ImageSets/Main/*.txt, also in VOC2007/, VOC2012/ "
-    "… (VOC)"
-)
 
 
 @dataclass(frozen=True)
@@ -28,11 +23,12 @@ class Split:
 
     Args:
         name: "train", "val", "test", or as asked for.
-        annotations: the COCO JSON file; of VOC's data the first of the lists.
-        images: the folder that holds them; `names_start` tells where the JSON's file names begin.
-        lists: the files of VOC's ImageSets/Main that make up the split; none of COCO's data.
+        annotations: the file that messages name: COCO's JSON, the first of VOC's lists ….
+        images: the folder that holds them; `names_start` tells where the names of images begin.
+        lists: the files that make up the split, where there are several: VOC's ImageSets/Main.
         root: the data set's folder, below which images may lie; None for `images` alone.
         outside: whether images may lie anywhere else, too.
+        format: name in `FORMATS` of how the files are read.
     """
 
     name: str
@@ -41,11 +37,21 @@ class Split:
     lists: tuple[Path, ...] = ()
     root: Path | None = None
     outside: bool = False
+    format: str = "coco"
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """What tells this split from others: its annotation file, or its lists."""
+        """Its annotation file, or its lists."""
         return tuple(path.resolve() for path in self.lists or (self.annotations,))
+
+    @property
+    def has_own_files(self) -> bool:
+        """Whether a split of another name has other files."""
+        return bool(self.lists) or self.format in ("coco", "roboflow")
+
+    def same_as(self, other: "Split") -> bool:
+        """Whether the same annotations are read, by whatever name."""
+        return self.files == other.files and (self.has_own_files or self.name == other.name)
 
     def to_json(self) -> dict[str, Any]:
         """By which another process finds it again, from anywhere."""
@@ -56,6 +62,7 @@ class Split:
             "lists": [str(path.resolve()) for path in self.lists],
             "root": str(self.root.resolve()) if self.root else None,
             "outside_images": self.outside,
+            "format": self.format,
         }
 
     @classmethod
@@ -68,7 +75,62 @@ class Split:
             tuple(map(Path, content["lists"])),
             Path(content["root"]) if content["root"] else None,
             content["outside_images"],
+            content["format"],
         )
+
+
+class DatasetFormat(ABC):
+    """One way to keep a data set in a folder; add one by `FORMATS.register("mine", MyFormat)`.
+
+    Training, evaluation, check, conversion and reports then take a folder of it as they take
+    COCO's. `layout` tells in a message what such a folder holds.
+    """
+
+    layout: ClassVar[str] = ""
+
+    @abstractmethod
+    def find(self, data: Path, name: str, images: Path | None = None) -> Split | None:
+        """Finds one split; None where the folder is of another format or has no such split.
+
+        Args:
+            name: "train", "val", "test" or any other.
+            images: their folder, where the user names one.
+
+        Raises:
+            InputError: the folder is of this format, but cannot be used.
+        """
+
+    @abstractmethod
+    def read(self, split: Split) -> dict[str, Any]:
+        """Reads a split into the content of a COCO annotation file.
+
+        Names of images start in `split.images`. What is wrong with the content is found by others.
+
+        Raises:
+            InputError: a file cannot be read; the message names it and the record.
+        """
+
+    def names(self, data: Path) -> tuple[str, ...]:
+        """Which of train, val and test are there; none where the folder is of another format.
+
+        Raises:
+            InputError: as `find`.
+        """
+        return tuple(name for name in SPLITS if self.find(data, name) is not None)
+
+    def fingerprint(self, split: Split) -> str:
+        """SHA-256 of the annotation files, by which a resumed run knows its data again."""
+        digest = hashlib.sha256()
+        for path in split.files:
+            with path.open("rb") as file:
+                hashlib.file_digest(file, lambda: digest)
+        return digest.hexdigest()
+
+
+def format_of(split: Split) -> DatasetFormat:
+    """How a split's files are read."""
+    found: DatasetFormat = FORMATS[split.format]()
+    return found
 
 
 def find_split(
@@ -77,8 +139,7 @@ def find_split(
     """Finds one split of a data set.
 
     Args:
-        data: a folder in COCO, Roboflow or VOC layout, or an annotation file, which then is the
-            split.
+        data: a folder in one of `FORMATS`, or a COCO annotation file, which then is the split.
         split: "train", "val" (also "valid"), "test", or any name used in the layouts; of VOC's
             also lists by year, "VOC2007/trainval+VOC2012/trainval".
         images: the folder of images, where it is not beside the annotations.
@@ -87,32 +148,19 @@ def find_split(
     Raises:
         InputError: nothing fits, or more than one file does.
     """
-    found = _find_split(data, split, images)
-    return replace(found, outside=outside)
-
-
-def _find_split(data: Path, split: str, images: Path | None) -> Split:
     data, name = Path(data), _canonical(split)
     if images is not None and not Path(images).is_dir():
         raise InputError(f"{images}: the folder of images does not exist")
     if data.is_file():
-        if images is not None:
-            return Split(name, data, Path(images))
-        folder = data.parent
-        root = folder.parent if folder.name == "annotations" else folder
-        return Split(name, data, _images_beside(data), root=root)
+        return replace(_of_file(data, name, images), outside=outside)
     _require_folder(data)
-    found = _find(data, name)
-    if found is None:
-        present = [other for other in SPLITS if _find(data, other, strict=False)]
-        if not present and (years := find_years(data)):
-            if images is not None:
-                raise InputError(f"{data}: a VOC data set has its own images; leave out {images}")
-            return _of_voc(data, name, years)
-        has = f"it has {', '.join(present)}" if present else f"looked for {_TRIED}"
-        raise InputError(f"{data}: no annotations of the split {split!r}; {has}")
-    place = Path(images) if images else _images_of(data, found, name)
-    return Split(name, found, place, root=data)
+    key, present = _recognise(data)
+    for each in [key] if key else FORMATS:
+        found = FORMATS[each]().find(data, name, images)
+        if found is not None:
+            return replace(found, name=name, root=data, outside=outside, format=each)
+    has = f"it has {', '.join(present)}" if present else f"looked for {_layouts()}"
+    raise InputError(f"{data}: no annotations of the split {split!r}; {has}")
 
 
 def find_splits(data: Path, *, outside: bool = False) -> dict[str, Split]:
@@ -128,11 +176,9 @@ def find_splits(data: Path, *, outside: bool = False) -> dict[str, Split]:
     if data.is_file():
         raise InputError(f"{data}: is a file; give the folder of the data set")
     _require_folder(data)
-    names = [name for name in SPLITS if _find(data, name) is not None]
+    _, names = _recognise(data)
     if not names:
-        names = list(find_standard(find_years(data)))
-    if not names:
-        raise InputError(f"{data}: no data set found; looked for {_TRIED}")
+        raise InputError(f"{data}: no data set found; looked for {_layouts()}")
     return {name: find_split(data, name, outside=outside) for name in names}
 
 
@@ -188,19 +234,43 @@ def require_inside(split: Split, start: Path, names: Iterable[str]) -> None:
         )
 
 
+def leaves(name: str) -> bool:
+    """Whether a name leads out of the folder it starts from, by itself.
+
+    Absolute names do, and those with ".." anywhere: behind a symbolic link even "a/../b" is
+    elsewhere. A link below the folder is its owner's doing and may point where it likes.
+    """
+    if "\0" in name:
+        return True  # no name at all
+    if ".." not in name and name[:1] not in ("/", "\\") and os.name == "posix":
+        return False  # most names, and there may be millions
+    path = PurePath(name)
+    return bool(path.anchor) or ".." in path.parts
+
+
+def _recognise(data: Path) -> tuple[str | None, tuple[str, ...]]:
+    """The first format that a folder is in, and which of train, val and test it has."""
+    for key in FORMATS:
+        if names := FORMATS[key]().names(data):
+            return key, names
+    return None, ()
+
+
+def _layouts() -> str:
+    return ", ".join(FORMATS[key].layout for key in FORMATS)
+
+
 def _canonical(split: str) -> str:
-    return next((name for name, known in _SPELLINGS.items() if split in known), split)
+    return next((name for name, known in SPELLINGS.items() if split in known), split)
 
 
-def _of_voc(data: Path, name: str, years: dict[str, Path]) -> Split:
-    lists = find_lists(years, name)
-    if not lists:
-        present = ", ".join(find_standard(years)) or "none of train, val and test"
-        raise InputError(
-            f"{data}: no list of the split {name!r}; it has {present}, and lists by year, as "
-            f"{next(iter(years))}/trainval"
-        )
-    return Split(name, lists[0], names_root(years, data), lists, root=data)
+def _of_file(path: Path, name: str, images: Path | None) -> Split:
+    """A COCO file given by itself, with its images by the habits of the layouts."""
+    if images is not None:
+        return Split(name, path, Path(images))
+    in_layout = path.parent.name == "annotations"
+    root = path.parent.parent if in_layout else path.parent
+    return Split(name, path, FORMATS["coco"]().images_beside(path), root=root)
 
 
 def _require_folder(data: Path) -> None:
@@ -208,57 +278,3 @@ def _require_folder(data: Path) -> None:
         if data.suffix == ".json":
             raise InputError(f"{data}: no such annotation file")
         raise InputError(f"{data}: no such folder; give the folder of a data set")
-
-
-def _find(data: Path, name: str, *, strict: bool = True) -> Path | None:
-    """The annotation file of a split, or None; `strict` refuses to choose among several."""
-    spellings = _SPELLINGS.get(name, (name,))
-    exact = [data / "annotations" / f"instances_{spelling}.json" for spelling in spellings]
-    exact += [data / spelling / "_annotations.coco.json" for spelling in spellings]
-    for path in exact:
-        if path.is_file():
-            return path
-    folder, matches = data / "annotations", list[Path]()
-    for prefix in _PREFIXES:
-        matches = matches or sorted(folder.glob(f"{prefix}{name}*.json"))
-    if len(matches) > 1 and strict:
-        raise InputError(
-            f"{data}: {' and '.join(m.name for m in matches)} both fit the split {name!r}; "
-            "give the annotation file itself, with its folder of images"
-        )
-    return matches[0] if matches else None
-
-
-def _images_of(data: Path, annotations: Path, name: str) -> Path:
-    if annotations.parent.name != "annotations":
-        return annotations.parent  # Roboflow keeps a split's images beside its JSON
-    stem = _plain_stem(annotations)
-    candidates = [data / stem, data / "images" / stem]
-    for spelling in _SPELLINGS.get(name, (name,)):
-        candidates += sorted(data.glob(f"{spelling}*")) + sorted(
-            (data / "images").glob(f"{spelling}*")
-        )
-    for folder in [*candidates, data / "images"]:
-        if folder.is_dir():
-            return folder
-    raise InputError(
-        f"{annotations}: its images are in none of {data / stem}, {data / 'images' / stem}, "
-        f"{data / 'images'}; give their folder explicitly"
-    )
-
-
-def _plain_stem(annotations: Path) -> str:
-    """What an annotation file's name says of its split: "val2017"."""
-    stem = annotations.stem
-    for prefix in _PREFIXES:
-        stem = stem.removeprefix(prefix)
-    return stem
-
-
-def _images_beside(annotations: Path) -> Path:
-    """The images of an annotation file given by itself, by the habits of the layouts."""
-    if annotations.parent.name == "annotations":
-        stem = _plain_stem(annotations)
-        return _images_of(annotations.parent.parent, annotations, stem)
-    beside = annotations.parent / "images"
-    return beside if beside.is_dir() else annotations.parent

@@ -1,16 +1,14 @@
 """Reads a split into what is trained on and what it is scored by, once for both. Opens no image."""
 
-import hashlib
 from typing import Any
 
 from detnet.coco.annotations import Annotations, repair, require_images, to_coco_dict
 from detnet.coco.categories import Categories
 from detnet.coco.ground_truth import Truths, make_truths
 from detnet.coco.keypoints import KeypointLayout, read_layout
-from detnet.coco.table import AnnotationTable, read_table
+from detnet.coco.table import AnnotationTable
 from detnet.coco.validate import require_sound
-from detnet.data.folders import Split, names_start, require_inside
-from detnet.data.formats.voc_content import fingerprint_voc_lists, read_voc_lists
+from detnet.data.folders import Split, format_of, names_start, require_inside
 from detnet.errors import InputError
 
 __all__ = [
@@ -26,7 +24,7 @@ __all__ = [
 def read_content(
     split: Split, *, unlabelled: bool = False, strict: bool = False
 ) -> AnnotationTable:
-    """Reads what a split's files say, neither checked nor repaired but where VOC's have to be.
+    """Reads what a split's files say, neither checked nor repaired.
 
     Args:
         unlabelled: a file may lack the list "annotations", as that of COCO's test images does.
@@ -35,18 +33,13 @@ def read_content(
     Raises:
         InputError: a file is missing or cannot be read.
     """
-    if split.lists:
-        content = read_voc_lists(split.lists, split.images)
-        return AnnotationTable(content, str(split.annotations), strict=strict)
-    return read_table(split.annotations, unlabelled=unlabelled, strict=strict)
+    content, file = format_of(split).read(split), str(split.annotations)
+    return AnnotationTable(content, file, unlabelled=unlabelled, strict=strict)
 
 
 def fingerprint_files(split: Split) -> str:
     """SHA-256 of the annotation files, by which a resumed run knows its data again."""
-    if split.lists:
-        return fingerprint_voc_lists(split.lists)
-    with split.annotations.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return format_of(split).fingerprint(split)
 
 
 def read_sound(split: Split, *, unlabelled: bool = False) -> AnnotationTable:
@@ -61,7 +54,9 @@ def read_sound(split: Split, *, unlabelled: bool = False) -> AnnotationTable:
     table = read_content(split, unlabelled=unlabelled)
     path = split.annotations
     in_layout = path.parent.name == "annotations" or path.name == "_annotations.coco.json"
-    require_sound(table, f"run `detnet check {path.parent.parent if in_layout else path}`")
+    whole = path.parent.parent if in_layout else path
+    place = whole if split.format in ("coco", "roboflow") else split.root
+    require_sound(table, f"run `detnet check {place}`")
     return table
 
 

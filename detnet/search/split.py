@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import numpy as np
 from detnet.coco.annotations import Annotations, require_images, to_coco_dict
 from detnet.data.classification.shards import ShardedImages, index_images
 from detnet.data.folders import Split, find_split, find_splits
-from detnet.data.reading import load_annotations
+from detnet.data.reading import fingerprint_files, load_annotations
 from detnet.errors import InputError
 from detnet.files import write_text
 from detnet.search.config import SearchConfig
@@ -298,11 +298,7 @@ def _fingerprint(config: SearchConfig) -> _Data:
         return _Data(str(images.path), images.fingerprint(), None)
     split, own = find_split(Path(config.data), config.train_split), find_own(config)
     images_folder = str(split.images.resolve())
-    return _Data(images_folder, _hash(split.files), _hash(own.files) if own else None)
-
-
-def _hash(files: Iterable[Path]) -> str:
-    return hashlib.sha256(b"".join(_digest(path) for path in files)).hexdigest()
+    return _Data(images_folder, fingerprint_files(split), fingerprint_files(own) if own else None)
 
 
 def _require_same(before: _Data, now: _Data, run: Path) -> None:

@@ -9,10 +9,9 @@ from PIL import Image
 
 from detnet.cli import main
 from detnet.data.check import check
-from detnet.data.folders import find_split
+from detnet.data.folders import find_split, leaves
 from detnet.data.formats.convert import convert
-from detnet.data.formats.voc_lists import read_list
-from detnet.data.names import leaves
+from detnet.data.formats.voc_folder import read_list
 from detnet.data.reading import load_annotations
 from detnet.errors import InputError
 

@@ -4,28 +4,26 @@ import json
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from detnet.coco.masks import segmentation_areas
 from detnet.coco.table import AnnotationTable
 from detnet.data.folders import Split, find_split, find_splits, names_start, require_inside
+from detnet.data.formats import FORMATS
 from detnet.data.formats.interchange import (
     LabelledBox,
     Picture,
     PictureSet,
     Progress,
     place_image,
-    plain,
+    to_content,
     unique_names,
 )
 from detnet.data.formats.voc import read_voc, write_voc
 from detnet.data.formats.yolo import find_yaml, read_yolo, write_yolo
 from detnet.data.reading import read_sound
 from detnet.errors import InputError
-
-FORMATS = ("coco", "voc", "yolo")
+from detnet.tables import unknown_name
 
 
 @dataclass(frozen=True)
@@ -60,8 +58,8 @@ def convert(
     Args:
         source: a folder in one of the formats, or a COCO file with its images beside it.
         output: must not exist.
-        source_format: "coco", "voc" or "yolo"; recognised if None.
-        target_format: the same.
+        source_format: one of `FORMATS`; recognised if None.
+        target_format: "coco", "voc" or "yolo".
         link: images are hard links to the source's where possible, else copies.
         keep_difficult: see `read_voc`.
         zero_based: see `read_voc`.
@@ -75,6 +73,8 @@ def convert(
     if output.exists() or output.is_symlink():
         raise InputError(f"{output}: exists already; name a folder that does not")
     found = source_format or recognise(source)
+    if found not in FORMATS:
+        raise InputError(unknown_name(FORMATS.kind, found, FORMATS))
     if found == target_format:
         raise InputError(f"{source}: is in {found} format already; nothing to convert")
     if found == "voc":
@@ -84,7 +84,7 @@ def convert(
     elif found == "yolo":
         pictures = read_yolo(source, outside=outside, progress=progress)
     else:
-        pictures = read_coco(source, outside=outside)
+        pictures = read_splits(source, outside=outside)
     if not any(picture.boxes for picture in pictures.pictures):
         raise InputError(f"{source}: read as {found}, no image has an object; is it the format?")
     write = {"coco": write_coco, "voc": write_voc, "yolo": write_yolo}[target_format]
@@ -118,9 +118,11 @@ def recognise(source: Path) -> str:
     if not source.is_dir():
         raise InputError(f"{source}: no such folder; give the folder of a data set")
     try:
-        return "voc" if any(split.lists for split in find_splits(source).values()) else "coco"
+        found = next(iter(find_splits(source).values())).format
     except InputError:
-        pass
+        found = ""
+    if found and found != "yolo":
+        return "coco" if found == "roboflow" else found
     if next(source.rglob("*.xml"), None) is not None:
         return "voc"
     named = find_yaml(source)[0] is not None or next(source.rglob("classes.txt"), None) is not None
@@ -132,8 +134,8 @@ def recognise(source: Path) -> str:
     )
 
 
-def read_coco(source: Path, *, outside: bool = False) -> PictureSet:
-    """Reads all splits of a COCO data set.
+def read_splits(source: Path, *, outside: bool = False) -> PictureSet:
+    """Reads all splits of a data set in any of `FORMATS`, or a COCO file.
 
     Args:
         outside: see `convert`.
@@ -167,35 +169,16 @@ def write_coco(pictures: PictureSet, folder: Path, *, link: bool = True) -> dict
     """
     written: dict[str, int] = {}
     (folder / "annotations").mkdir(parents=True)
-    numbers = {name: number for number, name in enumerate(pictures.classes, start=1)}
-    categories = [{"id": number, "name": name} for name, number in numbers.items()]
     for split, members in pictures.splits.items():
-        names = unique_names(Path(picture.name) for picture in members)
-        images: list[dict[str, Any]] = []
-        annotations: list[dict[str, Any]] = []
-        for number, picture in enumerate(members, start=1):
-            name = names[Path(picture.name)]
-            size = {"width": picture.width, "height": picture.height}
-            images.append({"id": number, "file_name": name, **size})
-            place_image(picture.path, folder / "images" / split / name, link=link)
-            for box in picture.boxes:
-                ids = {"id": len(annotations) + 1, "image_id": number}
-                annotations.append({**ids, "category_id": numbers[box.name], **_entry(box)})
-        raw = {"images": images, "annotations": annotations, "categories": categories}
-        path = folder / "annotations" / f"instances_{split}.json"
-        path.write_text(json.dumps(raw, ensure_ascii=False), encoding="utf-8")
-        written[split] = len(annotations)
+        short = unique_names(Path(picture.name) for picture in members)
+        names = {picture.path: short[Path(picture.name)] for picture in members}
+        for path, name in names.items():
+            place_image(path, folder / "images" / split / name, link=link)
+        content = to_content(members, pictures.classes, names)
+        target = folder / "annotations" / f"instances_{split}.json"
+        target.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+        written[split] = len(content["annotations"])
     return written
-
-
-def _entry(box: LabelledBox) -> dict[str, Any]:
-    entry: dict[str, Any] = {"bbox": [plain(value) for value in box.box]}
-    area = box.box[2] * box.box[3]
-    if outline := box.polygons or box.rle:
-        entry["segmentation"] = outline
-        covered = float(segmentation_areas([outline])[0])
-        area = area if np.isnan(covered) else covered
-    return {**entry, "area": plain(max(area, 0.0)), "iscrowd": int(box.crowd)}
 
 
 def _pictures(table: AnnotationTable, split: Split) -> list[Picture]:

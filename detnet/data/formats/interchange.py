@@ -2,11 +2,14 @@
 
 import os
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import numpy as np
+
+from detnet.coco.masks import segmentation_areas
 from detnet.data.image_files import IMAGE_SUFFIXES, ImageFile, inspect_images
 from detnet.errors import InputError
 
@@ -66,6 +69,38 @@ class PictureSet:
     @property
     def pictures(self) -> list[Picture]:
         return [picture for pictures in self.splits.values() for picture in pictures]
+
+
+def to_content(
+    pictures: Sequence[Picture], classes: Sequence[str], names: Mapping[Path, str]
+) -> dict[str, Any]:
+    """Makes pictures into the content of a COCO annotation file, ids from 1.
+
+    Args:
+        classes: in the order of their ids.
+        names: of each picture's file, as the annotations are to name it.
+    """
+    numbers = {name: number for number, name in enumerate(classes, start=1)}
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for number, picture in enumerate(pictures, start=1):
+        size = {"width": picture.width, "height": picture.height}
+        images.append({"id": number, "file_name": names[picture.path], **size})
+        for box in picture.boxes:
+            ids = {"id": len(annotations) + 1, "image_id": number}
+            annotations.append({**ids, "category_id": numbers[box.name], **_entry(box)})
+    categories = [{"id": number, "name": name} for name, number in numbers.items()]
+    return {"images": images, "annotations": annotations, "categories": categories}
+
+
+def _entry(box: LabelledBox) -> dict[str, Any]:
+    entry: dict[str, Any] = {"bbox": [plain(value) for value in box.box]}
+    area = box.box[2] * box.box[3]
+    if outline := box.polygons or box.rle:
+        entry["segmentation"] = outline
+        covered = float(segmentation_areas([outline])[0])
+        area = area if np.isnan(covered) else covered
+    return {**entry, "area": plain(max(area, 0.0)), "iscrowd": int(box.crowd)}
 
 
 def image_files(folder: Path) -> list[Path]:

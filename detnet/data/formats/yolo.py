@@ -1,11 +1,13 @@
 """YOLO's text files: read and written. A line is a class and a box, or an outline, in fractions."""
 
+import hashlib
 import os
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from detnet.data.folders import DatasetFormat, Split
 from detnet.data.formats.interchange import (
     LabelledBox,
     Picture,
@@ -18,6 +20,7 @@ from detnet.data.formats.interchange import (
     place_image,
     plain,
     read_text,
+    to_content,
     unique_names,
 )
 from detnet.errors import InputError
@@ -25,8 +28,44 @@ from detnet.errors import InputError
 _SPELLINGS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
 
 
+class YoloFolder(DatasetFormat):
+    """data.yaml that names the classes, or classes.txt and labels/; see `read_yolo`."""
+
+    layout = "data.yaml, or classes.txt with labels/ (YOLO)"
+
+    def find(self, data: Path, name: str, images: Path | None = None) -> Split | None:
+        config_path, config = find_yaml(data)
+        listing = config_path or _class_list(data)
+        if listing is None or (config_path is None and not _has_labels(data)):
+            return None
+        if images is not None:
+            raise InputError(f"{data}: a YOLO data set has its own images; leave out {images}")
+        there = name in _splits(data, config_path, config, [])
+        return Split(name, listing, data) if there else None
+
+    def read(self, split: Split) -> dict[str, Any]:
+        found = read_yolo(split.images, outside=split.outside, only=split.name)
+        names = {picture.path: _below(picture.path, split.images) for picture in found.pictures}
+        return to_content(found.pictures, found.classes, names)
+
+    def fingerprint(self, split: Split) -> str:
+        """SHA-256 of the class names, and of names and labels of the images, in their order."""
+        config_path, config = find_yaml(split.images)
+        members = _splits(split.images, config_path, config, [])[split.name]
+        digest = hashlib.sha256(repr(_classes(split.images, config_path, config)).encode())
+        for path in members:
+            labels = _label_file(path)
+            content = labels.read_bytes() if labels.is_file() else b""
+            digest.update(f"{path.name} {len(content)} ".encode() + content)
+        return digest.hexdigest()
+
+
 def read_yolo(
-    folder: Path, *, outside: bool = False, progress: Progress | None = None
+    folder: Path,
+    *,
+    outside: bool = False,
+    only: str | None = None,
+    progress: Progress | None = None,
 ) -> PictureSet:
     """Reads a folder in one of YOLO's layouts.
 
@@ -36,6 +75,7 @@ def read_yolo(
 
     Args:
         outside: follow data.yaml and lists of paths out of the folder, too.
+        only: one of the splits.
 
     Raises:
         InputError: a file cannot be read, or lies outside of the folder; the message names it and
@@ -45,6 +85,8 @@ def read_yolo(
     classes = _classes(folder, config_path, config)
     notes: list[str] = []
     members = _splits(folder, config_path, config, notes)
+    if only is not None:
+        members = {only: members[only]}
     if not outside:
         for path in (path for paths in members.values() for path in paths):
             if not _is_inside(path, folder):
@@ -65,7 +107,7 @@ def read_yolo(
                 picture.boxes = _read_labels(labels, picture, classes)
     present = {p.resolve() for p in folder.rglob("*.txt") if "labels" in p.parts}
     orphans = [path for path in present - read if path.name != "classes.txt"]
-    if orphans:
+    if orphans and only is None:
         notes.append(f"left out {len(orphans)} label files without an image, {min(orphans)} first")
     return PictureSet(classes, splits, notes)
 
@@ -136,17 +178,29 @@ def _classes(folder: Path, path: Path | None, config: dict[str, Any]) -> list[st
             raise InputError(f"{path}: names must be numbered 0 to {len(names) - 1} without gaps")
         names = [names[number] for number in numbers]
     if names is None:
-        for listing in (folder / "classes.txt", folder / "labels" / "classes.txt"):
-            if listing.is_file():
-                lines = read_text(listing).splitlines()
-                names = [line.strip() for line in lines if line.strip()]
-                break
+        listing = _class_list(folder)
+        lines = read_text(listing).splitlines() if listing else []
+        names = [line.strip() for line in lines if line.strip()]
     if not names:
         raise InputError(f"{folder}: no class names; write them as `names:` into data.yaml")
     for name in names:
         if isinstance(name, list | dict):
             raise InputError(f"{path or folder}: a class name must be a text, found {name!r:.40}")
     return [str(name) for name in names]
+
+
+def _class_list(folder: Path) -> Path | None:
+    places = (folder / "classes.txt", folder / "labels" / "classes.txt")
+    return next((path for path in places if path.is_file()), None)
+
+
+def _has_labels(folder: Path) -> bool:
+    return any(path.is_dir() for path in (*folder.glob("labels"), *folder.glob("*/labels")))
+
+
+def _below(path: Path, folder: Path) -> str:
+    """An image's name from the data set's folder on; its whole path where it lies elsewhere."""
+    return str(path.relative_to(folder)) if path.is_relative_to(folder) else str(path.absolute())
 
 
 def _splits(

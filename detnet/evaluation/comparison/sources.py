@@ -261,11 +261,11 @@ def _made_on(truth: str, iou_type: str, entry: _Entry, split: Split) -> _Evaluat
         return fitting[0]
     own = entry.evaluations[0].split
     problem = f"not evaluated on what is now in {split.annotations}"
-    if own is not None and own.files != split.files:
+    if own is not None and not own.same_as(split):
         problem = f"evaluated on {own.annotations}, not on {split.annotations}"
     where = f"--annotations {split.annotations} --images {split.images}"
-    if split.lists:
-        where = f"--data {split.images} --split {split.name}"
+    if split.format not in ("coco", "roboflow"):
+        where = f"--data {split.root} --split {split.name}"
     raise InputError(f"{entry.place}: {problem}; do `detnet evaluate {entry.place} {where}`")
 
 

@@ -204,7 +204,7 @@ def place_of_scores(run: Path, split: Split) -> Path:
     """Where a run keeps scores: its own validation split's at the top, others' in a folder."""
     config = read_config(run / "config.yaml") if (run / "config.yaml").exists() else None
     own = find_val(config) if config else None
-    if own is not None and own.files == split.files:
+    if own is not None and own.same_as(split):
         return run / "evaluation"
     if split.lists:
         parts = [f"{path.parents[2].name}_{path.stem}" for path in split.files]
@@ -213,7 +213,7 @@ def place_of_scores(run: Path, split: Split) -> Path:
     data = data.parent if data.name in ("annotations", split.name, "valid") else data
     # A file given by its own name may stand beside others of the same data set.
     stem = split.annotations.stem
-    named = split.name in stem or stem == "_annotations.coco"
+    named = split.name in stem or split.format != "coco" or stem == "_annotations.coco"
     return run / "evaluation" / f"{data.name}-{split.name if named else stem}"
 
 

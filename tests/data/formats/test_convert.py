@@ -12,7 +12,7 @@ from PIL import Image
 
 from detnet.data.check import check
 from detnet.data.folders import find_split
-from detnet.data.formats.convert import convert, read_coco, recognise
+from detnet.data.formats.convert import convert, read_splits, recognise
 from detnet.errors import InputError
 
 SQUARE = [[10, 5, 30, 5, 30, 15, 10, 15]]
@@ -52,7 +52,7 @@ def annotation(number: int, category: int, bbox: list[float], area: float, **mor
 def boxes(data: Path, split: str) -> list[tuple[str, tuple[float, ...], bool]]:
     return sorted(
         (box.name, tuple(box.box), box.crowd)
-        for picture in read_coco(data).splits[split]
+        for picture in read_splits(data).splits[split]
         for box in picture.boxes
     )
 
@@ -67,10 +67,10 @@ def test_to_voc_and_back(coco: Path, tmp_path: Path) -> None:
     assert back.counts == done.counts
     for split in ("train", "val"):
         assert boxes(tmp_path / "back", split) == boxes(coco, split)
-        pictures = read_coco(tmp_path / "back").splits[split]
+        pictures = read_splits(tmp_path / "back").splits[split]
         stored = {p.path.read_bytes() for p in pictures}
-        assert stored == {p.path.read_bytes() for p in read_coco(coco).splits[split]}
-    assert read_coco(tmp_path / "back").classes == ["a cat", "dog"]
+        assert stored == {p.path.read_bytes() for p in read_splits(coco).splits[split]}
+    assert read_splits(tmp_path / "back").classes == ["a cat", "dog"]
 
 
 def test_to_yolo_and_back(coco: Path, tmp_path: Path) -> None:
@@ -173,7 +173,7 @@ def test_names_that_repeat_the_folder(coco: Path, tmp_path: Path) -> None:
         path.write_text(json.dumps(raw))
     convert(coco, tmp_path / "out", target_format="yolo")
     assert check(tmp_path / "coco").count("error") == 0
-    for picture in read_coco(coco).pictures:
+    for picture in read_splits(coco).pictures:
         assert picture.path.is_file()
 
 

@@ -1,0 +1,97 @@
+"""COCO's folders, and Roboflow's: a JSON file for each split, with the images beside or near it."""
+
+from pathlib import Path
+from typing import Any
+
+from detnet.data.folders import SPELLINGS, SPLITS, DatasetFormat, Split
+from detnet.errors import InputError
+from detnet.files import read_json
+
+_PREFIXES = ("instances_", "person_keypoints_")  # of COCO's files; the second where it is alone
+
+
+class CocoFolder(DatasetFormat):
+    """annotations/instances_SPLIT*.json, images in SPLIT*/ or images/."""
+
+    layout = "annotations/instances_SPLIT*.json with images in SPLIT*/ or images/ (COCO)"
+
+    def find(self, data: Path, name: str, images: Path | None = None) -> Split | None:
+        found = _find(data, name)
+        return (
+            None if found is None else Split(name, found, images or _images_of(data, found, name))
+        )
+
+    def names(self, data: Path) -> tuple[str, ...]:
+        return tuple(name for name in SPLITS if _find(data, name) is not None)
+
+    def read(self, split: Split) -> dict[str, Any]:
+        content: dict[str, Any] = read_json(split.annotations)
+        return content
+
+    def images_beside(self, annotations: Path) -> Path:
+        """The images of an annotation file given by itself, by the habits of the layouts.
+
+        Raises:
+            InputError: it lies in a layout that has them, but they are not there.
+        """
+        if annotations.parent.name == "annotations":
+            return _images_of(annotations.parent.parent, annotations, _plain_stem(annotations))
+        beside = annotations.parent / "images"
+        return beside if beside.is_dir() else annotations.parent
+
+
+class RoboflowFolder(CocoFolder):
+    """SPLIT/_annotations.coco.json with the images beside it."""
+
+    layout = "SPLIT/_annotations.coco.json (Roboflow)"
+
+    def find(self, data: Path, name: str, images: Path | None = None) -> Split | None:
+        for spelling in SPELLINGS.get(name, (name,)):
+            path = data / spelling / "_annotations.coco.json"
+            if path.is_file():
+                return Split(name, path, images or path.parent)
+        return None
+
+    def names(self, data: Path) -> tuple[str, ...]:
+        return DatasetFormat.names(self, data)
+
+
+def _find(data: Path, name: str) -> Path | None:
+    """The annotation file of a split, or None; among several it refuses to choose."""
+    for spelling in SPELLINGS.get(name, (name,)):
+        path = data / "annotations" / f"instances_{spelling}.json"
+        if path.is_file():
+            return path
+    folder, matches = data / "annotations", list[Path]()
+    for prefix in _PREFIXES:
+        matches = matches or sorted(folder.glob(f"{prefix}{name}*.json"))
+    if len(matches) > 1:
+        raise InputError(
+            f"{data}: {' and '.join(m.name for m in matches)} both fit the split {name!r}; "
+            "give the annotation file itself, with its folder of images"
+        )
+    return matches[0] if matches else None
+
+
+def _images_of(data: Path, annotations: Path, name: str) -> Path:
+    stem = _plain_stem(annotations)
+    candidates = [data / stem, data / "images" / stem]
+    for spelling in SPELLINGS.get(name, (name,)):
+        candidates += sorted(data.glob(f"{spelling}*")) + sorted(
+            (data / "images").glob(f"{spelling}*")
+        )
+    for folder in [*candidates, data / "images"]:
+        if folder.is_dir():
+            return folder
+    raise InputError(
+        f"{annotations}: its images are in none of {data / stem}, {data / 'images' / stem}, "
+        f"{data / 'images'}; give their folder explicitly"
+    )
+
+
+def _plain_stem(annotations: Path) -> str:
+    """What an annotation file's name says of its split: "val2017"."""
+    stem = annotations.stem
+    for prefix in _PREFIXES:
+        stem = stem.removeprefix(prefix)
+    return stem

@@ -1,0 +1,281 @@
+"""VOC's folders, one year or several: which lists of images make up a split, and what they hold.
+
+DATA is a VOCdevkit with VOC2007, VOC2012 …, a folder that holds a VOCdevkit, or one year's folder
+with Annotations/, JPEGImages/ and ImageSets/Main/. Where there is an annotated test list and a
+trainval list, the splits are the papers': train is trainval of all years that have it, val is test
+of all years that have it. Else train, val and test are the lists of these names.
+
+Difficult objects become crowds, which are neither trained on nor counted. Boxes are converted as
+`detnet convert` does: what VOC counts from 1 to 60 is 0 … 60 here.
+"""
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from xml.etree.ElementTree import Element
+
+from detnet.data.folders import DatasetFormat, Split, leaves
+from detnet.data.formats.interchange import LabelledBox
+from detnet.data.formats.voc import class_names
+from detnet.data.formats.voc_xml import annotated_size, parse_annotation, read_objects
+from detnet.data.image_files import inspect_image
+from detnet.errors import InputError
+
+LISTS = Path("ImageSets", "Main")
+STANDARD = ("train", "val", "trainval", "test")
+_NO_OBJECT = "-1"  # second column of the lists that VOC has for each class
+_ID_DIGITS = 15  # of an image's id; more would be no exact number to programs that read JSON
+
+
+class VocFolder(DatasetFormat):
+    """ImageSets/Main/*.txt, Annotations/*.xml and JPEGImages/, of one year or several."""
+
+    layout = "ImageSets/Main/*.txt, also in VOC2007/, VOC2012/ … (VOC)"
+
+    def find(self, data: Path, name: str, images: Path | None = None) -> Split | None:
+        years = find_years(data)
+        if not years:
+            return None
+        if images is not None:
+            raise InputError(f"{data}: a VOC data set has its own images; leave out {images}")
+        lists = find_lists(years, name)
+        if not lists:
+            present = ", ".join(find_standard(years)) or "none of train, val and test"
+            raise InputError(
+                f"{data}: no list of the split {name!r}; it has {present}, and lists by year, as "
+                f"{next(iter(years))}/trainval"
+            )
+        return Split(name, lists[0], names_root(years, data), lists)
+
+    def names(self, data: Path) -> tuple[str, ...]:
+        return find_standard(find_years(data))
+
+    def read(self, split: Split) -> dict[str, Any]:
+        return read_voc_lists(split.lists, split.images)
+
+    def fingerprint(self, split: Split) -> str:
+        """SHA-256 of the names and contents of the listed XML files, in their order."""
+        digest = hashlib.sha256()
+        for path in _places(split.lists):
+            content = path.read_bytes() if path.is_file() else b""
+            digest.update(f"{path.parents[1].name}/{path.name} {len(content)} ".encode() + content)
+        return digest.hexdigest()
+
+
+def read_voc_lists(lists: Sequence[Path], root: Path) -> dict[str, Any]:
+    """Reads the XML files of the listed images.
+
+    An image's id is its name's number (2007_000027: 2007000027), or its position where the names
+    are no numbers or two years share one. Classes are in the order of labels.txt, else the names
+    in all of the data's train, val and test lists, alphabetical: all splits have the same.
+
+    Args:
+        lists: files of ImageSets/Main, each image counted once.
+        root: where the names of images start: the folder of the years, or the only year's.
+
+    Raises:
+        InputError: a file is missing or cannot be read; the message names it and the object.
+    """
+    places = _places(lists)
+    folders = {path: _Folder(path, root) for path in dict.fromkeys(p.parents[1] for p in places)}
+    images: list[dict[str, Any]] = []
+    objects: list[list[LabelledBox]] = []
+    ids = _image_ids([path.stem for path in places])
+    for number, (path, listing) in zip(ids, places.items(), strict=True):
+        if not path.is_file():
+            raise InputError(
+                f"{listing}: {path.stem!r} has no {path.parent.name}/{path.name}; add it, or take "
+                "the line out"
+            )
+        element = parse_annotation(path)
+        name, file = folders[path.parents[1]].image(path.stem, element)
+        width, height = annotated_size(element) or _size_of(file, path)
+        images.append({"id": number, "file_name": name, "width": width, "height": height})
+        objects.append(read_objects(element, path))
+    used = {box.name for boxes in objects for box in boxes}
+    names = _classes(root, used, known=places.keys())
+    return {
+        "images": images,
+        "annotations": _records(ids, objects, {name: i for i, name in enumerate(names, start=1)}),
+        "categories": [{"id": i, "name": name} for i, name in enumerate(names, start=1)],
+    }
+
+
+def _places(lists: Sequence[Path]) -> dict[Path, Path]:
+    """The XML file of each listed image, each once, and the list that names it."""
+    places: dict[Path, Path] = {}
+    for listing in lists:
+        for stem in read_list(listing):
+            places.setdefault(annotation_file(listing, stem), listing)
+    return places
+
+
+class _Folder:
+    """The images of one year's JPEGImages, looked up without asking the disk for each."""
+
+    def __init__(self, year: Path, root: Path) -> None:
+        self.folder = year / "JPEGImages"
+        self.prefix = "JPEGImages" if year == root else f"{year.name}/JPEGImages"
+        try:
+            names = sorted(os.listdir(self.folder))
+        except OSError:
+            raise InputError(f"{self.folder}: no such folder; VOC keeps its images there") from None
+        self.names = set(names)
+        self.by_stem = {os.path.splitext(name)[0]: name for name in reversed(names)}
+
+    def image(self, stem: str, element: Element) -> tuple[str, Path]:
+        """Name and place of an image: of the XML file's stem, else the one that the file names."""
+        written = element.findtext("filename", "").replace("\\", "/").split("/")[-1].strip()
+        name = self.by_stem.get(stem, written if written in self.names else f"{stem}.jpg")
+        return f"{self.prefix}/{name}", self.folder / name
+
+
+def _image_ids(stems: Sequence[str]) -> Sequence[int]:
+    digits = [stem.replace("_", "") for stem in stems]
+    if all(text.isascii() and text.isdecimal() and len(text) <= _ID_DIGITS for text in digits):
+        ids = [int(text) for text in digits]
+        if len(set(ids)) == len(ids):
+            return ids
+    return range(1, len(stems) + 1)
+
+
+def _size_of(image: Path, path: Path) -> tuple[int, int]:
+    """The image's own size, where the XML file tells none."""
+    facts = inspect_image(image)
+    if not facts.width:
+        raise InputError(f"{path}: has no <size>, and the image {image}: {facts.message}")
+    return facts.upright_size
+
+
+def _classes(root: Path, used: set[str], known: Iterable[Path]) -> list[str]:
+    """The names of all classes; `known` are the files whose names are in `used` already."""
+    years = find_years(root)
+    for folder in (root, *years.values()):
+        if any((folder / name).is_file() for name in ("labels.txt", "classes.txt")):
+            return class_names(folder, used)
+    lists = [year / LISTS / f"{name}.txt" for year in years.values() for name in STANDARD]
+    everything = _places([path for path in lists if path.is_file()])
+    for path in everything.keys() - set(known):
+        with contextlib.suppress(InputError):  # what is wrong there is told when it is asked for
+            used = used | {box.name for box in read_objects(parse_annotation(path), path)}
+    return sorted(used)
+
+
+def _records(
+    ids: Sequence[int], objects: Sequence[Sequence[LabelledBox]], classes: dict[str, int]
+) -> list[dict[str, Any]]:
+    records: list[dict[str, Any]] = []
+    for image, boxes in zip(ids, objects, strict=True):
+        for box in boxes:
+            records.append(
+                {
+                    "id": len(records) + 1,
+                    "image_id": image,
+                    "category_id": classes[box.name],
+                    "bbox": list(box.box),
+                    "area": max(box.box[2], 0.0) * max(box.box[3], 0.0),
+                    "iscrowd": int(box.crowd),
+                }
+            )
+    return records
+
+
+def find_years(data: Path) -> dict[str, Path]:
+    """The folders with lists, by name; none where DATA is no VOC data set."""
+    if (data / LISTS).is_dir():
+        return {data.resolve().name: data}
+    for root in (data, data / "VOCdevkit"):
+        found = {path.parents[1].name: path.parents[1] for path in sorted(root.glob(f"*/{LISTS}"))}
+        if found:
+            return found
+    return {}
+
+
+def names_root(years: Mapping[str, Path], data: Path) -> Path:
+    """The folder that names of images start from: that of the years, or the only year's own."""
+    if list(years.values()) == [data]:
+        return data
+    return next(iter(years.values())).parent
+
+
+def find_lists(years: Mapping[str, Path], split: str) -> tuple[Path, ...]:
+    """The lists that make up a split; none where there are none.
+
+    Args:
+        split: "train", "val", "test", the name of another list (of all years that have it), or
+            lists by their years, joined: "VOC2007/trainval+VOC2012/trainval".
+
+    Raises:
+        InputError: a list named by its year is not there.
+    """
+    if "/" in split:
+        return tuple(_list(years, part.strip()) for part in split.split("+"))
+    return _plan(years).get(split) or _all(years, split)
+
+
+def find_standard(years: Mapping[str, Path]) -> tuple[str, ...]:
+    """Those of train, val and test that are there; not test where it is val."""
+    plan = _plan(years)
+    same = plan.get("test") == plan.get("val")
+    return tuple(name for name in plan if not (same and name == "test"))
+
+
+def read_list(path: Path) -> list[str]:
+    """The stems that a list names, in its order, each once.
+
+    Of the lists of one class, as dog_train.txt, those images are left out that have no such object.
+
+    Raises:
+        InputError: the list cannot be read.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "no text file"
+        raise InputError(f"{path}: cannot be read: {reason}") from None
+    rows = [line.split() for line in lines if line.strip()]
+    out = next((row[0] for row in rows if leaves(row[0])), None)
+    if out is not None:
+        raise InputError(f"{path}: {out[:200]!r} leads out of the data set's folder")
+    return list(dict.fromkeys(row[0] for row in rows if row[1:2] != [_NO_OBJECT]))
+
+
+def annotation_file(listing: Path, stem: str) -> Path:
+    """Where the XML file of a listed image is."""
+    return listing.parents[2] / "Annotations" / f"{stem}.xml"
+
+
+def _plan(years: Mapping[str, Path]) -> dict[str, tuple[Path, ...]]:
+    """The lists of train, val and test: the papers' where the data are complete."""
+    tests = tuple(path for path in _all(years, "test") if _annotated(path))
+    trainval = _all(years, "trainval")
+    if tests and trainval:
+        return {"train": trainval, "val": tests, "test": tests}
+    plan = {name: _all(years, name) for name in ("train", "val")} | {"test": tests}
+    plan["train"] = plan["train"] or trainval
+    return {name: lists for name, lists in plan.items() if lists}
+
+
+def _annotated(listing: Path) -> bool:
+    """Whether the list has annotations, which VOC keeps to itself for its later tests."""
+    stems = read_list(listing)
+    return bool(stems) and annotation_file(listing, stems[0]).is_file()
+
+
+def _all(years: Mapping[str, Path], name: str) -> tuple[Path, ...]:
+    paths = [folder / LISTS / f"{name}.txt" for folder in years.values()]
+    return tuple(path for path in paths if path.is_file())
+
+
+def _list(years: Mapping[str, Path], part: str) -> Path:
+    year, _, name = part.partition("/")
+    if year not in years:
+        raise InputError(f"{part!r}: there is no {year!r}; the data have {', '.join(years)}")
+    path = years[year] / LISTS / f"{name}.txt"
+    if not path.is_file():
+        has = [known for known in STANDARD if (path.parent / f"{known}.txt").is_file()]
+        raise InputError(f"{path}: no such list; {year} has {', '.join(has) or 'no standard ones'}")
+    return path
