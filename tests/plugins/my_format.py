@@ -25,8 +25,10 @@ class CsvFolder(DatasetFormat):
     def read(self, split: Split) -> dict[str, Any]:
         images: dict[str, dict[str, Any]] = {}
         objects: list[dict[str, Any]] = []
-        for name, label, *box in csv.reader(split.annotations.open()):
-            width, height = Image.open(split.images / name).size
+        lines = split.annotations.read_text().splitlines()
+        for name, label, *box in csv.reader(lines):
+            with Image.open(split.images / name) as picture:
+                width, height = picture.size
             record = {"id": len(images) + 1, "file_name": name, "width": width, "height": height}
             image = images.setdefault(name, record)["id"]
             kind = CLASSES.index(label) + 1

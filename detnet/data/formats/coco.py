@@ -16,12 +16,22 @@ class CocoFolder(DatasetFormat):
     layout = "annotations/instances_SPLIT*.json with images in SPLIT*/ or images/ (COCO)"
 
     def find(self, data: Path, name: str, images: Path | None = None) -> Split | None:
+        """Finds a split's annotation file and its images.
+
+        Raises:
+            InputError: two files fit, or its images are nowhere.
+        """
         found = _find(data, name)
         return (
             None if found is None else Split(name, found, images or _images_of(data, found, name))
         )
 
     def names(self, data: Path) -> tuple[str, ...]:
+        """Which of train, val and test have a file, with images or without.
+
+        Raises:
+            InputError: two files fit one of them.
+        """
         return tuple(name for name in SPLITS if _find(data, name) is not None)
 
     def read(self, split: Split) -> dict[str, Any]:

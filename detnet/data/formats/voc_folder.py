@@ -36,6 +36,11 @@ class VocFolder(DatasetFormat):
     layout = "ImageSets/Main/*.txt, also in VOC2007/, VOC2012/ … (VOC)"
 
     def find(self, data: Path, name: str, images: Path | None = None) -> Split | None:
+        """Finds the lists of a split, see `find_lists`.
+
+        Raises:
+            InputError: there is no such list, or images were named.
+        """
         years = find_years(data)
         if not years:
             return None

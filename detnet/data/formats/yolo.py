@@ -34,6 +34,11 @@ class YoloFolder(DatasetFormat):
     layout = "data.yaml, or classes.txt with labels/ (YOLO)"
 
     def find(self, data: Path, name: str, images: Path | None = None) -> Split | None:
+        """Finds a split by data.yaml or by the names of folders.
+
+        Raises:
+            InputError: data.yaml cannot be used, or images were named.
+        """
         config_path, config = find_yaml(data)
         listing = config_path or _class_list(data)
         if listing is None or (config_path is None and not _has_labels(data)):
@@ -49,7 +54,11 @@ class YoloFolder(DatasetFormat):
         return to_content(found.pictures, found.classes, names)
 
     def fingerprint(self, split: Split) -> str:
-        """SHA-256 of the class names, and of names and labels of the images, in their order."""
+        """SHA-256 of the class names, and of names and labels of the images, in their order.
+
+        Raises:
+            InputError: as `find`.
+        """
         config_path, config = find_yaml(split.images)
         members = _splits(split.images, config_path, config, [])[split.name]
         digest = hashlib.sha256(repr(_classes(split.images, config_path, config)).encode())

@@ -3,10 +3,13 @@
 import csv
 import json
 import shutil
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from detnet.cli import main
 from detnet.coco.table import read_table
@@ -14,16 +17,28 @@ from detnet.data.folders import Split, find_split, find_splits
 from detnet.data.formats import FORMATS
 from detnet.data.formats.convert import convert
 from detnet.data.reading import fingerprint_files, load_annotations, require_images
+from detnet.plugins import load_plugins
+from tests.conftest import TINY
 
-PLUGIN = "tests.plugins.my_format"
+HERE = Path(__file__).parents[2] / "plugins"
+PLUGIN = f"{HERE}:my_format"
 
 
-@pytest.fixture
-def table_of_mine(scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The scenes in the plugin's format, which is forgotten afterwards."""
-    monkeypatch.setattr(FORMATS, "_homes", dict(FORMATS._homes))
-    folder = tmp_path / "mine"
-    (folder / "pictures").mkdir(parents=True)
+@pytest.fixture(autouse=True, scope="module")
+def registered() -> Iterator[None]:
+    known = dict(FORMATS._homes)
+    load_plugins([PLUGIN])
+    yield
+    FORMATS._homes.clear()
+    FORMATS._homes.update(known)
+    sys.modules.pop("my_format")
+
+
+@pytest.fixture(scope="module")
+def mine(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The scenes in the plugin's format."""
+    folder = tmp_path_factory.mktemp("mine")
+    (folder / "pictures").mkdir()
     for name, split in find_splits(scenes).items():
         table = read_table(split.annotations)
         names = [row["name"] for row in table.categories.rows]
@@ -36,46 +51,41 @@ def table_of_mine(scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     return folder
 
 
-def register() -> None:
-    from tests.plugins.my_format import CsvFolder
+def test_forty_lines_are_enough() -> None:
+    text = (HERE / "my_format.py").read_text().split('"""', 2)[2]
+    assert len([line for line in text.splitlines() if line.strip()]) <= 40
 
-    FORMATS.register("csv", CsvFolder)
 
-
-def test_a_plugins_folder_is_what_coco_says(table_of_mine: Path, scenes: Path) -> None:
-    register()
-    splits = find_splits(table_of_mine)
+def test_a_plugins_folder_is_what_coco_says(mine: Path, scenes: Path) -> None:
+    splits = find_splits(mine)
     assert list(splits) == ["train", "val"]
     for name, split in splits.items():
-        assert split.format == "csv" and split == Split.from_json(split.to_json())
-        mine, repairs = load_annotations(split, keep_empty=False)
+        assert split.format == "csv"
+        own, repairs = load_annotations(split)
         theirs, _ = load_annotations(find_split(scenes, name), keep_empty=False)
         assert repairs == []
-        require_images(mine)
-        np.testing.assert_array_equal(np.sort(mine.boxes, axis=0), np.sort(theirs.boxes, axis=0))
+        require_images(own)
+        assert own.categories.names == theirs.categories.names
+        np.testing.assert_array_equal(np.sort(own.boxes, axis=0), np.sort(theirs.boxes, axis=0))
+    again = Split.from_json(splits["val"].to_json())
+    assert again.same_as(splits["val"]) and again.format == "csv"
     assert fingerprint_files(splits["train"]) != fingerprint_files(splits["val"])
 
 
-def test_a_plugins_folder_is_checked_trained_on_evaluated_and_compared(
-    table_of_mine: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_a_plugins_folder_goes_through_the_commands(
+    mine: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run, data = tmp_path / "run", ["--data", str(table_of_mine), "--plugin", PLUGIN]
-    register()
-    assert main(["check", str(table_of_mine), "--plugin", PLUGIN, "--json"]) == 0
+    assert main(["check", str(mine), "--json"]) == 0
     assert set(json.loads(capsys.readouterr().out)["statistics"]["splits"]) == {"train", "val"}
-    small = ["--width", "0.125", "--min-sizes", "[96]", "--max-size", "128", "--batch-size", "2"]
-    options = [*small, "--norm", "sync", "--iterations", "1", "--workers", "0", "--device", "cpu"]
-    assert main(["train", "--output", str(run), *data, *options]) == 0
-    assert main(["evaluate", str(run), *data, "--workers", "0", "--device", "cpu"]) == 0
-    results = run / "evaluation" / "results.json"
-    assert results.is_file()
-    assert main(["compare", str(run), str(run), "--plugin", PLUGIN, "--resamples", "10"]) == 0
-
-
-def test_a_plugins_folder_is_converted(table_of_mine: Path, tmp_path: Path) -> None:
-    register()
-    done = convert(table_of_mine, tmp_path / "coco")
-    assert done.source_format == "csv" and set(done.counts) == {"train", "val"}
+    settings, run = tmp_path / "settings.yaml", str(tmp_path / "run")
+    settings.write_text(yaml.safe_dump({**TINY, "data": str(mine), "iterations": 1}))
+    assert main(["train", "--config", str(settings), "--output", run]) == 0
+    assert PLUGIN in (tmp_path / "run" / "config.yaml").read_text()
+    assert main(["evaluate", run, "--data", str(mine), "--device", "cpu"]) == 0
+    assert (tmp_path / "run" / "evaluation" / "scores.json").is_file()
+    assert main(["compare", run, run, "--resamples", "10", "--no-speed"]) == 0
+    assert main(["convert", str(mine), "--output", str(tmp_path / "coco")]) == 0
+    assert capsys.readouterr().out.rstrip().endswith("coco from csv")
 
 
 @pytest.mark.parametrize("target", ["yolo", "voc"])
@@ -83,11 +93,11 @@ def test_what_is_written_is_trained_on_as_it_is(scenes: Path, tmp_path: Path, ta
     convert(scenes, tmp_path / target, target_format=target)
     for name, split in find_splits(tmp_path / target).items():
         assert split.format == target
-        mine, repairs = load_annotations(split, keep_empty=False)
-        theirs, _ = load_annotations(find_split(scenes, name), keep_empty=False)
-        assert repairs == [] and set(mine.categories.names) <= set(theirs.categories.names)
-        require_images(mine)
-        np.testing.assert_allclose(mine.boxes, theirs.boxes, atol=0.01)
+        own, repairs = load_annotations(split)
+        theirs, _ = load_annotations(find_split(scenes, name))
+        assert repairs == [] and own.categories.names == theirs.categories.names
+        require_images(own)
+        np.testing.assert_allclose(own.boxes, theirs.boxes, atol=0.01)
         assert fingerprint_files(split) == fingerprint_files(find_split(tmp_path / target, name))
 
 
