@@ -79,7 +79,7 @@ def test_a_plugins_folder_goes_through_the_commands(
     assert set(json.loads(capsys.readouterr().out)["statistics"]["splits"]) == {"train", "val"}
     settings, run = tmp_path / "settings.yaml", str(tmp_path / "run")
     settings.write_text(yaml.safe_dump({**TINY, "data": str(mine), "iterations": 1}))
-    assert main(["train", "--config", str(settings), "--output", run]) == 0
+    assert main(["train", "--config", str(settings), "--output", run, "--plugin", PLUGIN]) == 0
     assert PLUGIN in (tmp_path / "run" / "config.yaml").read_text()
     assert main(["evaluate", run, "--data", str(mine), "--device", "cpu"]) == 0
     assert (tmp_path / "run" / "evaluation" / "scores.json").is_file()
