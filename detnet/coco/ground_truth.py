@@ -68,7 +68,7 @@ class Truth:
     taken: str = AS_IT_IS
 
 
-TruthSource = Path | str | dict[str, Any] | Truth  # ground truth: a file, its content, or read
+TruthSource = Path | str | dict[str, Any] | Truth  # a file, its content, or read
 
 
 @dataclass(frozen=True)
@@ -366,8 +366,8 @@ def fingerprint(truth: Truth) -> str:
     """SHA-256 of what is to be found, the same for every file that says the same.
 
     Neither names of files, nor the order of keys and records, nor ids of annotations count;
-    areas that are left out count as those they are scored by. Truth read for masks or keypoints has
-    another fingerprint than the same file read for boxes.
+    areas that are left out count as those they are scored by. What was read for masks or keypoints
+    has another fingerprint than the same file read for boxes.
     """
     masks = np.array([_digest_of_mask(mask) for mask in truth.masks or ()], np.uint64)
     # Adding 0 makes -0.0, which equals 0.0, the same bytes.

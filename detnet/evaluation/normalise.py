@@ -43,9 +43,7 @@ _REMEDIES = {
 
 @dataclass(frozen=True)
 class Detections:
-    """What was found, as positions, boxes, masks and keypoints like those of `Truth`, in the file's
-    order.
-    """
+    """What was found, in the file's order, in columns like those of `Truth`."""
 
     images: np.ndarray
     categories: np.ndarray
