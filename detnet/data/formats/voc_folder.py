@@ -19,8 +19,12 @@ from xml.etree.ElementTree import Element
 
 from detnet.data.folders import DatasetFormat, Split, leaves
 from detnet.data.formats.interchange import LabelledBox
-from detnet.data.formats.voc import class_names
-from detnet.data.formats.voc_xml import annotated_size, parse_annotation, read_objects
+from detnet.data.formats.voc import (
+    annotated_size,
+    class_names,
+    parse_annotation,
+    read_objects,
+)
 from detnet.data.image_files import inspect_image
 from detnet.errors import InputError
 

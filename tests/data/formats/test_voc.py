@@ -9,8 +9,7 @@ from PIL import Image
 
 from detnet.data.formats.convert import write_coco
 from detnet.data.formats.interchange import LabelledBox
-from detnet.data.formats.voc import _set, read_voc, write_voc
-from detnet.data.formats.voc_xml import annotated_size
+from detnet.data.formats.voc import _set, annotated_size, read_voc, write_voc
 from detnet.errors import InputError
 
 
