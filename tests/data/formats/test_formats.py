@@ -83,7 +83,8 @@ def test_a_plugins_folder_goes_through_the_commands(
     assert PLUGIN in (tmp_path / "run" / "config.yaml").read_text()
     assert main(["evaluate", run, "--data", str(mine), "--device", "cpu"]) == 0
     assert (tmp_path / "run" / "evaluation" / "scores.json").is_file()
-    assert main(["compare", run, run, "--resamples", "10", "--no-speed"]) == 0
+    other = shutil.copy(tmp_path / "run" / "evaluation" / "results.json", tmp_path / "other.json")
+    assert main(["compare", run, str(other), "--resamples", "100", "--no-speed"]) == 0
     assert main(["convert", str(mine), "--output", str(tmp_path / "coco")]) == 0
     assert capsys.readouterr().out.rstrip().endswith("coco from csv")
 
