@@ -21,10 +21,10 @@ import numpy as np
 from harness import arguments, compare_apart, keep
 
 from detnet.evaluation.comparison.resampling import bootstrap, image_weights
+from detnet.evaluation.detections import Detections, GroundTruth, read_ground_truth
 from detnet.evaluation.engines import hotcoco_evaluator
 from detnet.evaluation.grid import Measure, make_grid
 from detnet.evaluation.matching import Matches, match
-from detnet.evaluation.normalise import Detections, Truth, read_truth
 
 DATA = Path(os.environ.get("DETNET_DATA", Path(__file__).parents[2] / "shared" / "data"))
 VAL = DATA / "coco-boxes" / "annotations" / "instances_val.json"
@@ -40,12 +40,12 @@ MEASURES = [*TABLES, Measure("AP", 0, 2, (5,)), Measure("AR", 0, 0, TEN), Measur
 CLASS_MEASURES = [Measure("AP", 0, 2, TEN), Measure("AP", 0, 2, (0,)), Measure("AR", 0, 2, TEN)]
 
 
-def made_up_truth(images: int, objects: int, classes: int = 80) -> Truth:
+def made_up_truth(images: int, objects: int, classes: int = 80) -> GroundTruth:
     """Objects of COCO's sizes, some classes far more frequent than others."""
     random = np.random.default_rng(0)
     frequency = 1 / np.arange(1, classes + 1)
     sides = np.exp(random.normal(4, 0.9, (objects, 2))).clip(4, 500)
-    return Truth(
+    return GroundTruth(
         sizes=np.full((images, 2), 640),
         names=tuple(f"class {k}" for k in range(classes)),
         image_ids=np.arange(images),
@@ -59,7 +59,7 @@ def made_up_truth(images: int, objects: int, classes: int = 80) -> Truth:
     )
 
 
-def detector(truth: Truth, count: int, *, noise: float, seed: int) -> Detections:
+def detector(truth: GroundTruth, count: int, *, noise: float, seed: int) -> Detections:
     """Finds most objects, many of them again and again, and as much that is not there."""
     random = np.random.default_rng(seed)
     objects = random.permutation(len(truth.images))[: int(0.85 * len(truth.images))]
@@ -109,7 +109,7 @@ def plain_scores(matches: Matches, weights: np.ndarray) -> np.ndarray:
     return scores
 
 
-def time_bootstrap(truth: Truth, data: str, resamples: int, plain_resamples: int) -> None:
+def time_bootstrap(truth: GroundTruth, data: str, resamples: int, plain_resamples: int) -> None:
     detectors = [detector(truth, 50_000, noise=noise, seed=1) for noise in (0.08, 0.09)]
     before_mb = memory_mb()
     began = time.perf_counter()
@@ -204,7 +204,7 @@ def main() -> None:
     )
     if VAL.exists():
         time_bootstrap(
-            read_truth(VAL), "coco-boxes val", options.resamples, options.plain_resamples
+            read_ground_truth(VAL), "coco-boxes val", options.resamples, options.plain_resamples
         )
     else:
         truth = made_up_truth(500, 4500)

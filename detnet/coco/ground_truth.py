@@ -31,7 +31,7 @@ _LARGEST = 1e9  # of a coordinate or an area: keeps products finite
 
 
 @dataclass(frozen=True)
-class Truth:
+class GroundTruth:
     """What is to be found, in the order of the annotations.
 
     Args:
@@ -68,29 +68,29 @@ class Truth:
     taken: str = AS_IT_IS
 
 
-TruthSource = Path | str | dict[str, Any] | Truth  # a file, its content, or read
+GroundTruthSource = Path | str | dict[str, Any] | GroundTruth  # a file, its content, or read
 
 
 @dataclass(frozen=True)
-class Truths:
+class GroundTruths:
     """What is to be found, for each kind of evaluation that a model has.
 
     Args:
         segm, keypoints: None where the annotations were read without.
     """
 
-    bbox: Truth
-    segm: Truth | None = None
-    keypoints: Truth | None = None
+    bbox: GroundTruth
+    segm: GroundTruth | None = None
+    keypoints: GroundTruth | None = None
 
-    def of(self, iou_type: str) -> Truth:
+    def of(self, iou_type: str) -> GroundTruth:
         """That of one kind, which must be there."""
         truth = {"bbox": self.bbox, "segm": self.segm, "keypoints": self.keypoints}[iou_type]
         assert truth is not None
         return truth
 
 
-def read_truth(annotations: TruthSource, *, iou_type: str = "bbox") -> Truth:
+def read_ground_truth(annotations: GroundTruthSource, *, iou_type: str = "bbox") -> GroundTruth:
     """Reads and checks COCO ground truth; what was read for this kind already is passed on.
 
     Areas that are missing are width times height of the box. A file of images and categories
@@ -100,16 +100,18 @@ def read_truth(annotations: TruthSource, *, iou_type: str = "bbox") -> Truth:
         InputError: the file or a record cannot be scored; the message names it.
         ValueError: it was read for another kind.
     """
-    if isinstance(annotations, Truth):
+    if isinstance(annotations, GroundTruth):
         return _of_kind(annotations, iou_type)
     if isinstance(annotations, dict):
         table = AnnotationTable(annotations, "annotations", unlabelled=True, strict=True)
     else:
         table = read_table(Path(annotations), unlabelled=True, strict=True)
-    return truth_of_table(table, iou_type)
+    return ground_truth_of_table(table, iou_type)
 
 
-def make_truths(table: AnnotationTable, annotations: Annotations, repairs: list[str]) -> Truths:
+def make_ground_truths(
+    table: AnnotationTable, annotations: Annotations, repairs: list[str]
+) -> GroundTruths:
     """The ground truth of a sound file: as it is, but for annotations that cannot be scored.
 
     Boxes without width or height, which nothing can be found to fit, are left out; an area that is
@@ -124,14 +126,16 @@ def make_truths(table: AnnotationTable, annotations: Annotations, repairs: list[
         repairs: what was repaired in making them.
     """
     if not len(table):  # categories may lack the names of keypoints, which the model has
-        return _each_kind(annotations, lambda iou_type: truth_of_annotations(annotations, iou_type))
+        return _each_kind(
+            annotations, lambda iou_type: ground_truth_of_annotations(annotations, iou_type)
+        )
     try:
-        return _each_kind(annotations, lambda kind: truth_of_table(table, kind, mend=True))
+        return _each_kind(annotations, lambda kind: ground_truth_of_table(table, kind, mend=True))
     except InputError:
         return trained_on(annotations, repairs)
 
 
-def trained_on(annotations: Annotations, repairs: list[str] | None = None) -> Truths:
+def trained_on(annotations: Annotations, repairs: list[str] | None = None) -> GroundTruths:
     """The annotations as they are trained on: boxes clipped to their image, and the like.
 
     Args:
@@ -140,15 +144,18 @@ def trained_on(annotations: Annotations, repairs: list[str] | None = None) -> Tr
     what = f", repaired: {'; '.join(repairs)}" if repairs else ""
     taken = f"as it is trained on{what}"
     return _each_kind(
-        annotations, lambda kind: replace(truth_of_annotations(annotations, kind), taken=taken)
+        annotations,
+        lambda kind: replace(ground_truth_of_annotations(annotations, kind), taken=taken),
     )
 
 
-def truth_of_table(table: AnnotationTable, iou_type: str, *, mend: bool = False) -> Truth:
+def ground_truth_of_table(
+    table: AnnotationTable, iou_type: str, *, mend: bool = False
+) -> GroundTruth:
     """Takes what one kind of evaluation needs of a file.
 
     Args:
-        mend: change what cannot be scored, see `make_truths`, instead of refusing it.
+        mend: change what cannot be scored, see `make_ground_truths`, instead of refusing it.
 
     Raises:
         InputError: an annotation cannot be scored; the message names it.
@@ -174,7 +181,7 @@ def truth_of_table(table: AnnotationTable, iou_type: str, *, mend: bool = False)
     rows = work.rows
     ids = table.category_ids[0][category_order]
     given = [table.categories.rows[row].get("name", row) for row in category_order.tolist()]
-    return Truth(
+    return GroundTruth(
         sizes=sizes[image_order],
         names=_distinct(given, ids),
         image_ids=table.image_ids[0][image_order],
@@ -277,7 +284,7 @@ class _Scored:
             self.texts.append(text.format(rows.sum()))
 
 
-def truth_of_annotations(annotations: Annotations, iou_type: str) -> Truth:
+def ground_truth_of_annotations(annotations: Annotations, iou_type: str) -> GroundTruth:
     """Takes what one kind of evaluation needs of annotations as they are trained on."""
     order, rank = _order(annotations.image_ids)
     image_of = np.repeat(np.arange(len(annotations)), np.diff(annotations.offsets))
@@ -300,7 +307,7 @@ def truth_of_annotations(annotations: Annotations, iou_type: str) -> Truth:
         labelled = (points[..., 2] > 0).sum(axis=1).astype(float)
         more = {"keypoints": points, "labelled": labelled, "keypoint_counts": counts}
     ids = np.array(annotations.categories.ids, np.int64)
-    return Truth(
+    return GroundTruth(
         sizes=sizes[order] if iou_type == "segm" else np.zeros((len(order), 2), np.int64),
         names=_distinct(list(annotations.categories.names), ids),
         image_ids=annotations.image_ids[order],
@@ -362,7 +369,7 @@ def refuse_keypoints(records: Records, unusable: Bools, counts: Ints) -> None:
         records.refuse(unusable, "keypoints", problem)
 
 
-def fingerprint(truth: Truth) -> str:
+def fingerprint(truth: GroundTruth) -> str:
     """SHA-256 of what is to be found, the same for every file that says the same.
 
     Neither names of files, nor the order of keys and records, nor ids of annotations count;
@@ -389,16 +396,16 @@ def _digest_of_mask(mask: Any) -> int:
     return int.from_bytes(digest[:8], "little")
 
 
-def _of_kind(truth: Truth, iou_type: str) -> Truth:
+def _of_kind(truth: GroundTruth, iou_type: str) -> GroundTruth:
     kind = "segm" if truth.masks is not None else "bbox" if truth.keypoints is None else "keypoints"
     if kind != iou_type:
         raise ValueError(f"this ground truth was read for {kind}, read it for {iou_type}")
     return truth
 
 
-def _each_kind(annotations: Annotations, make: Callable[[str], Truth]) -> Truths:
+def _each_kind(annotations: Annotations, make: Callable[[str], GroundTruth]) -> GroundTruths:
     """Those kinds that the annotations were read for."""
-    return Truths(
+    return GroundTruths(
         make("bbox"),
         make("segm") if annotations.masks is not None else None,
         make("keypoints") if annotations.keypoints is not None else None,

@@ -4,7 +4,7 @@ from typing import Any
 
 from detnet.coco.annotations import Annotations, repair, require_images, to_coco_dict
 from detnet.coco.categories import Categories
-from detnet.coco.ground_truth import Truths, make_truths
+from detnet.coco.ground_truth import GroundTruths, make_ground_truths
 from detnet.coco.keypoints import KeypointLayout, read_layout
 from detnet.coco.table import AnnotationTable
 from detnet.coco.validate import require_sound
@@ -105,7 +105,7 @@ def load_annotations(
 
 def load_scored(
     split: Split, *, unlabelled: bool = False, **options: Any
-) -> tuple[Annotations, list[str], Truths]:
+) -> tuple[Annotations, list[str], GroundTruths]:
     """Reads a split once for both: what a detector is given of it, and what it is scored by.
 
     Args:
@@ -119,7 +119,7 @@ def load_scored(
     """
     table = read_sound(split, unlabelled=unlabelled)
     annotations, repairs = _make(table, split, **options)
-    return annotations, repairs, make_truths(table, annotations, repairs)
+    return annotations, repairs, make_ground_truths(table, annotations, repairs)
 
 
 def _make(

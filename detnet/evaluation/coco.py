@@ -9,17 +9,17 @@ import numpy as np
 
 from detnet.errors import InputError
 from detnet.evaluation.accumulation import Tables, class_rankings, weighted_scores
+from detnet.evaluation.detections import (
+    Detections,
+    GroundTruth,
+    GroundTruthSource,
+    fingerprint,
+    read_detections,
+    read_ground_truth,
+)
 from detnet.evaluation.engines import engine_version, run_engine
 from detnet.evaluation.grid import Grid, Measure, make_grid
 from detnet.evaluation.matching import Matches, match
-from detnet.evaluation.normalise import (
-    Detections,
-    Truth,
-    TruthSource,
-    fingerprint,
-    read_detections,
-    read_truth,
-)
 from detnet.evaluation.overlaps import sigmas_of
 from detnet.files import no_collection
 
@@ -123,7 +123,7 @@ class Evaluation:
         matches: which detection found which object, where our own matching has made the tables.
     """
 
-    truth: Truth
+    truth: GroundTruth
     detections: Detections
     grid: Grid
     tables: Tables
@@ -237,7 +237,7 @@ def _defined(values: np.ndarray) -> list[Value]:
 
 
 def evaluate(
-    annotations: TruthSource,
+    annotations: GroundTruthSource,
     results: Path | str | list[dict[str, Any]],
     *,
     iou_type: str = "bbox",
@@ -250,7 +250,7 @@ def evaluate(
     """Matches detections to ground truth as the COCO benchmark does.
 
     Args:
-        annotations: COCO ground truth: a file, its content, or a `Truth` read for the same kind.
+        annotations: COCO ground truth: a file, its content, or a `GroundTruth` of the same kind.
         results: COCO results, a file or its records; both are left as they are.
         iou_type: "bbox", "segm" or "keypoints"; for keypoints OKS stands for IoU.
         engine: "hotcoco", or "pycocotools", the slow original; both give the same numbers.
@@ -269,13 +269,13 @@ def evaluate(
     )
     version = engine_version(engine)
     with no_collection():
-        truth = read_truth(annotations, iou_type=iou_type)
+        truth = read_ground_truth(annotations, iou_type=iou_type)
         detections = read_detections(results, truth, iou_type=iou_type)
     return Evaluation(truth, detections, grid, run_engine(engine, truth, detections, grid), version)
 
 
 def score(
-    annotations: TruthSource,
+    annotations: GroundTruthSource,
     results: Path | str | list[dict[str, Any]],
     *,
     class_agnostic_recall: bool = False,
@@ -305,7 +305,7 @@ def score(
     return evaluation.scores(class_agnostic_recall=class_agnostic_recall).to_json()
 
 
-def _as_one_category(truth: Truth, detections: Detections) -> tuple[Truth, Detections]:
+def _as_one_category(truth: GroundTruth, detections: Detections) -> tuple[GroundTruth, Detections]:
     """All categories as one, in the order in which pycocotools pools them: by category id."""
     by_truth = np.argsort(truth.categories, kind="stable")
     by_found = np.argsort(detections.categories, kind="stable")
@@ -321,10 +321,10 @@ def _as_one_category(truth: Truth, detections: Detections) -> tuple[Truth, Detec
     )
 
 
-def _reordered(columns: Truth | Detections, order: np.ndarray) -> dict[str, Any]:
+def _reordered(columns: GroundTruth | Detections, order: np.ndarray) -> dict[str, Any]:
     masks, points = columns.masks, columns.keypoints
     more = {}
-    if isinstance(columns, Truth):
+    if isinstance(columns, GroundTruth):
         for name in ("labelled", "difficult"):
             values = getattr(columns, name)
             more[name] = None if values is None else values[order]

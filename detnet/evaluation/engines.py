@@ -12,13 +12,13 @@ import numpy as np
 
 from detnet.errors import InputError
 from detnet.evaluation.accumulation import RECALLS, Tables
+from detnet.evaluation.detections import Detections, GroundTruth
 from detnet.evaluation.grid import Grid
-from detnet.evaluation.normalise import Detections, Truth
 from detnet.evaluation.overlaps import sigmas_of
 from detnet.tables import unknown_name
 
 
-def run_engine(engine: str, truth: Truth, detections: Detections, grid: Grid) -> Tables:
+def run_engine(engine: str, truth: GroundTruth, detections: Detections, grid: Grid) -> Tables:
     """Matches detections to ground truth with the named evaluator.
 
     Raises:
@@ -59,7 +59,7 @@ def _not_usable(engine: str, error: ImportError) -> str:
     return f"engine {engine} is not usable here ({error}); use {others}"
 
 
-def _hotcoco(truth: Truth, detections: Detections, grid: Grid) -> Tables:
+def _hotcoco(truth: GroundTruth, detections: Detections, grid: Grid) -> Tables:
     # It finds a range by its edges: of two equal ones it would fill the last and leave the other.
     ranges = list(grid.areas.values())
     names = {limits: name for name, limits in reversed(grid.areas.items())}
@@ -70,7 +70,7 @@ def _hotcoco(truth: Truth, detections: Detections, grid: Grid) -> Tables:
     return Tables(tables["precision"][:, :, :, place], tables["recall"][:, :, place])
 
 
-def hotcoco_evaluator(truth: Truth, detections: Detections, grid: Grid) -> Any:
+def hotcoco_evaluator(truth: GroundTruth, detections: Detections, grid: Grid) -> Any:
     """Gives hotcoco's `COCOeval` after its work; ids are positions in the columns plus 1.
 
     Args:
@@ -105,7 +105,7 @@ def hotcoco_evaluator(truth: Truth, detections: Detections, grid: Grid) -> Any:
     return _run_hotcoco(ground, found, truth, grid)
 
 
-def _run_hotcoco(ground: Any, found: Any, truth: Truth, grid: Grid) -> Any:
+def _run_hotcoco(ground: Any, found: Any, truth: GroundTruth, grid: Grid) -> Any:
     import hotcoco
 
     evaluator = hotcoco.COCOeval(ground, found, grid.iou_type)
@@ -117,7 +117,7 @@ def _run_hotcoco(ground: Any, found: Any, truth: Truth, grid: Grid) -> Any:
     return evaluator
 
 
-def _pycocotools(truth: Truth, detections: Detections, grid: Grid) -> Tables:
+def _pycocotools(truth: GroundTruth, detections: Detections, grid: Grid) -> Tables:
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
@@ -138,7 +138,7 @@ def _pycocotools(truth: Truth, detections: Detections, grid: Grid) -> Tables:
     return Tables(evaluator.eval["precision"], evaluator.eval["recall"])
 
 
-ENGINES: dict[str, Callable[[Truth, Detections, Grid], Tables]] = {
+ENGINES: dict[str, Callable[[GroundTruth, Detections, Grid], Tables]] = {
     "hotcoco": _hotcoco,
     "pycocotools": _pycocotools,
 }
@@ -153,22 +153,22 @@ def _set_grid(params: Any, grid: Grid) -> None:
     params.maxDets = list(grid.max_dets)
 
 
-def _images(truth: Truth) -> list[dict[str, Any]]:
+def _images(truth: GroundTruth) -> list[dict[str, Any]]:
     return [
         {"id": i, "height": height, "width": width, "file_name": ""}
         for i, (height, width) in enumerate(truth.sizes.tolist(), 1)
     ]
 
 
-def _categories(truth: Truth) -> list[dict[str, Any]]:
+def _categories(truth: GroundTruth) -> list[dict[str, Any]]:
     return [{"id": k, "name": name} for k, name in enumerate(truth.names, 1)]
 
 
-def _records(columns: Truth | Detections) -> list[dict[str, Any]]:
+def _records(columns: GroundTruth | Detections) -> list[dict[str, Any]]:
     """COCO annotations for pycocotools, their ids from 1: it takes 0 for "not matched"."""
     count = len(columns.images)
-    crowd = columns.crowd if isinstance(columns, Truth) else np.zeros(count, bool)
-    scores = np.zeros(count) if isinstance(columns, Truth) else columns.scores
+    crowd = columns.crowd if isinstance(columns, GroundTruth) else np.zeros(count, bool)
+    scores = np.zeros(count) if isinstance(columns, GroundTruth) else columns.scores
     masks = columns.masks if columns.masks is not None else [None] * count
     rows = zip(
         (columns.images + 1).tolist(),
@@ -184,7 +184,9 @@ def _records(columns: Truth | Detections) -> list[dict[str, Any]]:
     records = [{"id": i, **dict(zip(names, row, strict=True))} for i, row in enumerate(rows, 1)]
     if columns.keypoints is not None:
         points = columns.keypoints
-        labelled = columns.labelled if isinstance(columns, Truth) else (points[..., 2] > 0).sum(1)
+        labelled = (
+            columns.labelled if isinstance(columns, GroundTruth) else (points[..., 2] > 0).sum(1)
+        )
         assert labelled is not None  # comes with the keypoints
         flat = points.reshape(count, 3 * points.shape[1]).tolist()
         for record, values, number in zip(records, flat, labelled.tolist(), strict=True):

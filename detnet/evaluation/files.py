@@ -4,12 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from detnet.coco.ground_truth import Truths
+from detnet.coco.ground_truth import GroundTruths
 from detnet.data.folders import Split
 from detnet.errors import InputError
 from detnet.evaluation.coco import Scores
+from detnet.evaluation.detections import read_detections
 from detnet.evaluation.metrics import names_of, prefix
-from detnet.evaluation.normalise import read_detections
 from detnet.evaluation.results import write_results
 from detnet.evaluation.submission import write_submission
 from detnet.files import read_json, write_json
@@ -97,7 +97,7 @@ def read_scores(folder: Path) -> DetectorScores:
         raise InputError(f"{file}: {error}") from error
 
 
-def write_submissions(scores: DetectorScores, truths: Truths, path: Path) -> list[Path]:
+def write_submissions(scores: DetectorScores, truths: GroundTruths, path: Path) -> list[Path]:
     """Writes the zip for boxes and, where there are masks or keypoints, NAME-segm.zip or
     NAME-keypoints.zip; returns their paths.
     """

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from detnet.evaluation.detections import Detections, GroundTruth
 from detnet.evaluation.grid import Grid
-from detnet.evaluation.normalise import Detections, Truth
 from detnet.evaluation.overlaps import OverlapFunction, overlaps_of
 
 _PAIRS_AT_ONCE = 2_000_000
@@ -29,14 +29,14 @@ class Matches:
         rows: (D,) positions in `Detections`.
         images, categories, scores: (D,) of those.
         ranks: (D,) place by score among the detections of the same image and category, from 0.
-        matched: (A, T, D) int32, position in `Truth` of the object found, -1 for none.
+        matched: (A, T, D) int32, position in `GroundTruth` of the object found, -1 for none.
         ignored: (A, T, D), counts neither for nor against: matched to an ignored object, or
             matched to none and itself outside the range of sizes.
         truth_ignored: (A, G), objects that need not be found: crowds, other sizes and, of
             keypoints, those without labelled ones.
     """
 
-    truth: Truth
+    truth: GroundTruth
     grid: Grid
     rows: np.ndarray
     images: np.ndarray
@@ -62,7 +62,7 @@ class _Pairs:
     ious: np.ndarray
 
 
-def match(truth: Truth, detections: Detections, grid: Grid) -> Matches:
+def match(truth: GroundTruth, detections: Detections, grid: Grid) -> Matches:
     """Matches as pycocotools' `COCOeval.evaluateImg` does, every image and category in step.
 
     From the best score down, a detection takes the free object of highest IoU, the later of two
@@ -90,7 +90,7 @@ def _outside(areas: np.ndarray, limits: np.ndarray) -> np.ndarray:
     return (areas < limits[:, 0]) | (areas > limits[:, 1])
 
 
-def _counted(truth: Truth, detections: Detections, most: int) -> dict[str, np.ndarray]:
+def _counted(truth: GroundTruth, detections: Detections, most: int) -> dict[str, np.ndarray]:
     """The detections that count, in the order of `Matches`."""
     groups = detections.categories * len(truth.image_ids) + detections.images
     order = np.lexsort((-detections.scores, groups))
@@ -116,7 +116,7 @@ def _places(groups: np.ndarray) -> np.ndarray:
 
 
 def _pairs(
-    truth: Truth,
+    truth: GroundTruth,
     detections: Detections,
     found: dict[str, np.ndarray],
     overlaps: OverlapFunction,

@@ -11,14 +11,14 @@ import pycocotools.mask
 
 from detnet.coco.keypoints import default_sigmas
 from detnet.errors import InputError
+from detnet.evaluation.detections import Detections, GroundTruth
 from detnet.evaluation.grid import Grid
-from detnet.evaluation.normalise import Detections, Truth
 
 # (truth, detections, rows of P detections, rows of P objects) -> (P,)
-OverlapFunction = Callable[[Truth, Detections, np.ndarray, np.ndarray], np.ndarray]
+OverlapFunction = Callable[[GroundTruth, Detections, np.ndarray, np.ndarray], np.ndarray]
 
 
-def overlaps_of(truth: Truth, grid: Grid) -> OverlapFunction:
+def overlaps_of(truth: GroundTruth, grid: Grid) -> OverlapFunction:
     """What tells the overlaps that the grid is about: IoU of boxes or masks, OKS of keypoints.
 
     Raises:
@@ -30,7 +30,7 @@ def overlaps_of(truth: Truth, grid: Grid) -> OverlapFunction:
 
 
 def box_overlaps(
-    truth: Truth, detections: Detections, rows: np.ndarray, objects: np.ndarray
+    truth: GroundTruth, detections: Detections, rows: np.ndarray, objects: np.ndarray
 ) -> np.ndarray:
     """IoU of each pair's boxes, as bbIou has it."""
     one, other = detections.boxes[rows].T, truth.boxes[objects].T
@@ -60,7 +60,7 @@ def box_ious(a: np.ndarray, b: np.ndarray, *, extra: float = 0.0) -> np.ndarray:
 
 
 def mask_overlaps(
-    truth: Truth, detections: Detections, rows: np.ndarray, objects: np.ndarray
+    truth: GroundTruth, detections: Detections, rows: np.ndarray, objects: np.ndarray
 ) -> np.ndarray:
     """IoU of each pair's masks; pycocotools takes detections that have the same objects together.
 
@@ -83,7 +83,7 @@ def mask_overlaps(
 
 
 def keypoint_overlaps(
-    truth: Truth,
+    truth: GroundTruth,
     detections: Detections,
     rows: np.ndarray,
     objects: np.ndarray,
@@ -120,7 +120,7 @@ def keypoint_overlaps(
     return similarities
 
 
-def sigmas_of(grid: Grid, truth: Truth) -> tuple[float, ...]:
+def sigmas_of(grid: Grid, truth: GroundTruth) -> tuple[float, ...]:
     """How far off each keypoint may be: as the grid says, else as `default_sigmas`.
 
     Raises:

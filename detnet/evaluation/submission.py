@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 
 from detnet.errors import InputError
-from detnet.evaluation.normalise import Detections, Truth
+from detnet.evaluation.detections import Detections, GroundTruth
 from detnet.files import replacing
 
 TEST_SET = "test-dev2017"
 _SERVER_NAME = re.compile(r"(detections|person_keypoints)_[^_]+_.+_results")
 
 
-def write_submission(path: Path | str, truth: Truth, detections: Detections) -> str:
+def write_submission(path: Path | str, truth: GroundTruth, detections: Detections) -> str:
     """Writes the zip that COCO's test-dev server takes, whole or not at all.
 
     It holds one file, detections_test-dev2017_ALGORITHM_results.json, ALGORITHM being the zip's
@@ -66,7 +66,7 @@ def _name_inside(path: Path, kind: str) -> str:
     return f"{kind}_{TEST_SET}_{algorithm}_results.json"
 
 
-def _records(truth: Truth, detections: Detections) -> list[dict[str, Any]]:
+def _records(truth: GroundTruth, detections: Detections) -> list[dict[str, Any]]:
     """COCO results in the order of their images, the best-scored first."""
     order = np.lexsort([-detections.scores, detections.images])
     found: list[Any]

@@ -18,15 +18,15 @@ from typing import Any
 import numpy as np
 
 from detnet.errors import InputError
-from detnet.evaluation.matching import candidates
-from detnet.evaluation.normalise import (
+from detnet.evaluation.detections import (
     Detections,
-    Truth,
-    TruthSource,
+    GroundTruth,
+    GroundTruthSource,
     fingerprint,
     read_detections,
-    read_truth,
+    read_ground_truth,
 )
+from detnet.evaluation.matching import candidates
 from detnet.evaluation.overlaps import box_ious
 from detnet.files import no_collection
 from detnet.tables import unknown_name
@@ -37,7 +37,7 @@ _IOU = 0.5
 
 
 def score_voc(
-    annotations: TruthSource,
+    annotations: GroundTruthSource,
     results: Path | str | list[dict[str, Any]],
     *,
     metric: str = "voc07",
@@ -48,7 +48,7 @@ def score_voc(
     Objects marked "iscrowd", "difficult" or "ignore" are difficult.
 
     Args:
-        annotations: COCO ground truth: a file, its content, or a `Truth` of boxes.
+        annotations: COCO ground truth: a file, its content, or a `GroundTruth` of boxes.
         results: COCO results, a file or its records.
         metric: "voc07", the mean of the best precision at recalls of at least 0, 0.1 … 1, or
             "voc12", the area under the best precision at each recall or a higher one.
@@ -66,7 +66,7 @@ def score_voc(
     if metric not in VOC_METRICS:
         raise InputError(unknown_name("metric", metric, VOC_METRICS))
     with no_collection():
-        truth = read_truth(annotations)
+        truth = read_ground_truth(annotations)
         difficult = truth.crowd if truth.difficult is None else truth.crowd | truth.difficult
         found = read_detections(results, truth)
     right, false = _right_and_false(truth, found, difficult, extra=float(add_pixel))
@@ -126,7 +126,7 @@ def format_voc_scores(scores: Mapping[str, Any]) -> str:
 
 
 def _right_and_false(
-    truth: Truth, found: Detections, difficult: np.ndarray, *, extra: float
+    truth: GroundTruth, found: Detections, difficult: np.ndarray, *, extra: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Which detections are right and which false, (D,) each; what is neither is left out."""
     belongs = np.full(len(found.scores), -1)

@@ -13,10 +13,10 @@ from detnet.data.images import read_pixels
 from detnet.errors import InputError
 from detnet.evaluation.comparison.compare import SCORE_OF_FOUND
 from detnet.evaluation.comparison.records import Comparison
-from detnet.evaluation.comparison.sources import Compared, GroundTruth
+from detnet.evaluation.comparison.sources import Compared, ComparedSplit
+from detnet.evaluation.detections import Detections, GroundTruth
 from detnet.evaluation.grid import make_grid
 from detnet.evaluation.matching import match
-from detnet.evaluation.normalise import Detections, Truth
 from detnet.files import write_text
 from detnet.report.comparison import COLOURS, ComparisonPicture, write_page
 from detnet.report.comparison_view import found_by_one
@@ -198,7 +198,7 @@ def _rows_of(detections: Detections, rows: np.ndarray) -> Detections:
     )
 
 
-def _truth(truth: Truth, row: int, sides: tuple[int, int], edges: Sequence[Edges]) -> Mark:
+def _truth(truth: GroundTruth, row: int, sides: tuple[int, int], edges: Sequence[Edges]) -> Mark:
     return make_mark(
         "crowd" if truth.crowd[row] else "truth",
         truth.boxes[row],
@@ -211,8 +211,8 @@ def _truth(truth: Truth, row: int, sides: tuple[int, int], edges: Sequence[Edges
 
 
 def _skeleton(
-    truth: Truth,
-    columns: Truth | Detections,
+    truth: GroundTruth,
+    columns: GroundTruth | Detections,
     row: int,
     sides: tuple[int, int],
     edges: Sequence[Edges],
@@ -227,7 +227,7 @@ def _skeleton(
     return make_skeleton(points, edges[category], sides)
 
 
-def _edges(ground: GroundTruth) -> list[Edges]:
+def _edges(ground: ComparedSplit) -> list[Edges]:
     """The lines between keypoints, of each category by its position; none where none are named."""
     count = len(ground.truth.names)
     if ground.truth.keypoints is None:

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from PIL import Image
 
 from detnet.coco.annotations import Annotations
-from detnet.coco.ground_truth import Truths
+from detnet.coco.ground_truth import GroundTruths
 from detnet.data.images import read_pixels
 from detnet.evaluation.coco import Evaluation
 from detnet.evaluation.diagnosis.outcomes import Outcomes
@@ -45,7 +45,7 @@ class EvaluatedSplit:
     """
 
     annotations: Annotations
-    truths: Truths
+    truths: GroundTruths
     records: Sequence[Mapping[str, Any]]
     evaluation: Evaluation
     outcomes: Outcomes

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from detnet.coco.annotations import Annotations
-from detnet.coco.ground_truth import Truths
+from detnet.coco.ground_truth import GroundTruths
 from detnet.data.reading import load_scored
 from detnet.engine.runs import RunFolder, RunRecord, read_run
 from detnet.errors import InputError
@@ -272,7 +272,7 @@ def find_out(run: Path, *, count: int) -> PageContent:
     )
 
 
-def _load(folder: Path) -> tuple[Annotations, Truths, list[dict[str, Any]]]:
+def _load(folder: Path) -> tuple[Annotations, GroundTruths, list[dict[str, Any]]]:
     """What an evaluation was made on, as its scores tell, and its results."""
     scores = read_scores(folder)
     assert scores.split is not None  # what is written down has one
@@ -283,7 +283,7 @@ def _load(folder: Path) -> tuple[Annotations, Truths, list[dict[str, Any]]]:
 
 
 def _evaluate(
-    annotations: Annotations, truths: Truths, records: list[dict[str, Any]]
+    annotations: Annotations, truths: GroundTruths, records: list[dict[str, Any]]
 ) -> tuple[EvaluatedSplit, list[tuple[str, Diagnosis]]]:
     """Evaluates boxes and, where there are any, masks: each once."""
     evaluation = evaluate(truths.bbox, records)

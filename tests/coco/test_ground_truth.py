@@ -3,7 +3,7 @@
 import copy
 from typing import Any
 
-from detnet.coco.ground_truth import AS_IT_IS, Truth, truth_of_table
+from detnet.coco.ground_truth import AS_IT_IS, GroundTruth, ground_truth_of_table
 from detnet.coco.table import AnnotationTable
 from detnet.evaluation.coco import score
 
@@ -21,9 +21,9 @@ def content(*changes: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def mended(raw: dict[str, Any], iou_type: str = "bbox") -> Truth:
+def mended(raw: dict[str, Any], iou_type: str = "bbox") -> GroundTruth:
     before = copy.deepcopy(raw)
-    truth = truth_of_table(AnnotationTable(raw, "x.json"), iou_type, mend=True)
+    truth = ground_truth_of_table(AnnotationTable(raw, "x.json"), iou_type, mend=True)
     assert raw == before
     return truth
 

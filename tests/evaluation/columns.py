@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 import pycocotools.mask
 
+from detnet.evaluation.detections import Detections, GroundTruth
 from detnet.evaluation.grid import Grid, make_grid
-from detnet.evaluation.normalise import Detections, Truth
 
 HEIGHT, WIDTH = 48, 64
 
 
-def random_case(seed: int) -> tuple[Truth, Detections, Grid]:
+def random_case(seed: int) -> tuple[GroundTruth, Detections, Grid]:
     """Coarse boxes and scores, so that both often tie; some images and categories are empty."""
     random = np.random.default_rng(seed)
     masks = seed % 4 == 0
@@ -34,7 +34,7 @@ def random_case(seed: int) -> tuple[Truth, Detections, Grid]:
         found_boxes[near] = np.maximum(truth_boxes[source] + shift, 0)[near]
         owners[1, :found][near] = owners[0][source[near]]
         kinds[1, :found][near] = kinds[0][source[near]]
-    truth = Truth(
+    truth = GroundTruth(
         sizes=np.tile([[HEIGHT, WIDTH]], (images, 1)),
         names=tuple(f"class {k}" for k in range(categories)),
         image_ids=np.arange(images) * 7,
@@ -63,7 +63,7 @@ def random_case(seed: int) -> tuple[Truth, Detections, Grid]:
     return truth, detections, replace(grid, max_dets=(1, 3)) if seed % 5 == 0 else grid
 
 
-def keypoint_case(seed: int) -> tuple[Truth, Detections, Grid]:
+def keypoint_case(seed: int) -> tuple[GroundTruth, Detections, Grid]:
     """The same with keypoints: some objects have none labelled, some say so wrongly."""
     truth, detections, grid = random_case(seed)
     random = np.random.default_rng([seed, 3])

@@ -12,10 +12,10 @@ from detnet.evaluation.accumulation import (
     class_rankings,
     hits_within,
 )
+from detnet.evaluation.detections import Detections, GroundTruth
 from detnet.evaluation.engines import run_engine
 from detnet.evaluation.grid import make_grid
 from detnet.evaluation.matching import Matches, match
-from detnet.evaluation.normalise import Detections, Truth
 from tests.evaluation.columns import keypoint_case, random_case
 
 
@@ -61,11 +61,13 @@ def weighted(matches: Matches, weights: np.ndarray) -> tuple[np.ndarray, np.ndar
     return precision, recall
 
 
-def repeated(truth: Truth, detections: Detections, counts: np.ndarray) -> tuple[Truth, Detections]:
+def repeated(
+    truth: GroundTruth, detections: Detections, counts: np.ndarray
+) -> tuple[GroundTruth, Detections]:
     """Each image as often as told, its copies with all they hold as images of their own."""
     first = np.cumsum(counts) - counts
 
-    def columns(of: Truth | Detections) -> dict[str, object]:
+    def columns(of: GroundTruth | Detections) -> dict[str, object]:
         times = counts[of.images]
         rows = np.repeat(np.arange(len(of.images)), times)
         copy = np.arange(len(rows)) - np.repeat(np.cumsum(times) - times, times)

@@ -10,14 +10,14 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from detnet.evaluation import matching
+from detnet.evaluation.detections import Detections, GroundTruth
 from detnet.evaluation.grid import Grid
 from detnet.evaluation.matching import Matches, match
-from detnet.evaluation.normalise import Detections, Truth
 from detnet.evaluation.overlaps import sigmas_of
 from tests.evaluation.columns import HEIGHT, WIDTH, keypoint_case, random_case
 
 
-def by_pycocotools(truth: Truth, detections: Detections, grid: Grid) -> list[dict[str, Any]]:
+def by_pycocotools(truth: GroundTruth, detections: Detections, grid: Grid) -> list[dict[str, Any]]:
     """`COCOeval.evalImgs`; ids of annotations and results are their positions plus 1."""
     ground, found = COCO(), COCO()
     for coco, columns in ((ground, truth), (found, detections)):
@@ -33,8 +33,8 @@ def by_pycocotools(truth: Truth, detections: Detections, grid: Grid) -> list[dic
                     "category_id": int(columns.categories[i]),
                     "bbox": columns.boxes[i].tolist(),
                     "area": float(columns.areas[i]),
-                    "iscrowd": int(columns.crowd[i]) if isinstance(columns, Truth) else 0,
-                    "score": 0.0 if isinstance(columns, Truth) else float(columns.scores[i]),
+                    "iscrowd": int(columns.crowd[i]) if isinstance(columns, GroundTruth) else 0,
+                    "score": 0.0 if isinstance(columns, GroundTruth) else float(columns.scores[i]),
                     "segmentation": columns.masks[i] if columns.masks else None,
                     **keypoints_of(columns, i),
                 }
@@ -52,10 +52,10 @@ def by_pycocotools(truth: Truth, detections: Detections, grid: Grid) -> list[dic
     return evaluator.evalImgs
 
 
-def keypoints_of(columns: Truth | Detections, row: int) -> dict[str, Any]:
+def keypoints_of(columns: GroundTruth | Detections, row: int) -> dict[str, Any]:
     if columns.keypoints is None:
         return {}
-    labelled = columns.labelled if isinstance(columns, Truth) else None
+    labelled = columns.labelled if isinstance(columns, GroundTruth) else None
     number = 1 if labelled is None else int(labelled[row])
     return {"keypoints": columns.keypoints[row].ravel().tolist(), "num_keypoints": number}
 

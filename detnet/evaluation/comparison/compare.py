@@ -19,9 +19,14 @@ from detnet.evaluation.comparison.records import (
     PairPictures,
 )
 from detnet.evaluation.comparison.resampling import bootstrap
+from detnet.evaluation.detections import (
+    GroundTruth,
+    GroundTruthSource,
+    read_detections,
+    read_ground_truth,
+)
 from detnet.evaluation.grid import Measure, make_grid
 from detnet.evaluation.matching import Matches, match
-from detnet.evaluation.normalise import Truth, TruthSource, read_detections, read_truth
 
 RESAMPLES = (100, 20_000)  # fewest and most
 NOISE = "cannot be told from noise"
@@ -30,7 +35,7 @@ SCORE_OF_FOUND = 0.5  # below it a detection does not count as finding its objec
 
 
 def compare(
-    annotations: TruthSource,
+    annotations: GroundTruthSource,
     results: Sequence[Path | str | list[dict[str, Any]]],
     *,
     names: Sequence[str],
@@ -49,7 +54,7 @@ def compare(
     Each is matched once; docs/comparison.md tells what the intervals mean and what they do not.
 
     Args:
-        annotations: COCO ground truth: a file, its content, or a `Truth` read for the same kind.
+        annotations: COCO ground truth: a file, its content, or a `GroundTruth` of the same kind.
         results: at least two COCO results on it, files or their records.
         names: of the detectors, all different.
         resamples: 100 to 20,000 draws of as many images as there are.
@@ -75,7 +80,7 @@ def compare(
     grid = make_grid(
         iou_type, iou_thresholds=iou_thresholds, areas=areas, max_dets=max_dets, sigmas=sigmas
     )
-    truth = read_truth(annotations, iou_type=iou_type)
+    truth = read_ground_truth(annotations, iou_type=iou_type)
     if not len(truth.image_ids):
         file = annotations if isinstance(annotations, Path | str) else "annotations"
         raise InputError(f"{file}: it has no images to compare on")
@@ -185,7 +190,7 @@ class _Samples:
         }
 
 
-def _images_with_objects(truth: Truth, ignored: np.ndarray) -> tuple[list[int], list[int]]:
+def _images_with_objects(truth: GroundTruth, ignored: np.ndarray) -> tuple[list[int], list[int]]:
     """On how many images there is something to be found, by size (A,) and by class (K,)."""
     by_size = [len(np.unique(truth.images[~row])) for row in ignored]
     pairs = np.unique(np.stack([truth.categories, truth.images])[:, ~ignored[0]], axis=1)
@@ -251,7 +256,7 @@ def _found(matches: Matches) -> np.ndarray:
     return found & ~matches.truth_ignored[0]
 
 
-def _by_image(truth: Truth, chosen: np.ndarray) -> list[ImageObjects]:
+def _by_image(truth: GroundTruth, chosen: np.ndarray) -> list[ImageObjects]:
     """Images with their chosen objects, most objects first, then by image id."""
     rows = np.flatnonzero(chosen)
     rows = rows[np.argsort(truth.images[rows], kind="stable")]

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from detnet.coco.ground_truth import truth_of_table
+from detnet.coco.ground_truth import ground_truth_of_table
 from detnet.coco.keypoints import KeypointLayout
 from detnet.coco.table import AnnotationTable
 from detnet.data.folders import Split, find_split, leads_out, names_start
@@ -13,13 +13,13 @@ from detnet.data.reading import load_scored, read_content
 from detnet.errors import InputError
 from detnet.evaluation.comparison.compare import compare
 from detnet.evaluation.comparison.records import Comparison, ImageObjects
+from detnet.evaluation.detections import Detections, GroundTruth, fingerprint, read_detections
 from detnet.evaluation.files import DetectorScores, read_scores
-from detnet.evaluation.normalise import Detections, Truth, fingerprint, read_detections
 from detnet.files import read_json
 
 
 @dataclass(frozen=True)
-class GroundTruth:
+class ComparedSplit:
     """What was to be found.
 
     Args:
@@ -31,7 +31,7 @@ class GroundTruth:
     """
 
     path: Path
-    truth: Truth
+    truth: GroundTruth
     images: Path | None
     file_names: dict[int, str] = field(repr=False)
     layout: KeypointLayout | None = None
@@ -49,7 +49,7 @@ class Compared:
     """
 
     comparison: Comparison
-    ground_truth: GroundTruth
+    ground_truth: ComparedSplit
     results: Sequence[Path | list[dict[str, Any]]]
 
     def detections(self, index: int) -> Detections:
@@ -232,7 +232,7 @@ def _split_of_runs(entries: Sequence[_Entry], name: str) -> Split:
     return split
 
 
-def _read_ground_truth(split: Split, iou_type: str, *, of_runs: bool) -> GroundTruth:
+def _read_ground_truth(split: Split, iou_type: str, *, of_runs: bool) -> ComparedSplit:
     """The annotation file as runs are scored on it or, for results files alone, as it is."""
     path = split.annotations
     table = read_content(split, unlabelled=True, strict=True)
@@ -247,9 +247,9 @@ def _read_ground_truth(split: Split, iou_type: str, *, of_runs: bool) -> GroundT
         _, _, truths = load_scored(outside, masks=iou_type == "segm", keypoints=keypoints)
         truth = truths.of(iou_type)
     else:
-        truth = truth_of_table(table, iou_type)
+        truth = ground_truth_of_table(table, iou_type)
     layout = KeypointLayout.from_json(categories, file=str(path))
-    return GroundTruth(path, truth, folder, names, layout)
+    return ComparedSplit(path, truth, folder, names, layout)
 
 
 def _made_on(truth: str, iou_type: str, entry: _Entry, split: Split) -> _Evaluated:
@@ -278,7 +278,9 @@ def _file_names(table: AnnotationTable) -> dict[int, str]:
     }
 
 
-def _records(entry: _Entry, path: Path, truth: Truth, iou_type: str) -> Path | list[dict[str, Any]]:
+def _records(
+    entry: _Entry, path: Path, truth: GroundTruth, iou_type: str
+) -> Path | list[dict[str, Any]]:
     """A detector's results; of a run's masks or keypoints without boxes, as its evaluation scored
     them.
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from detnet.coco.annotations import Annotations
 from detnet.coco.categories import Categories
-from detnet.coco.ground_truth import Truths, trained_on
+from detnet.coco.ground_truth import GroundTruths, trained_on
 from detnet.coco.keypoints import KeypointLayout
 from detnet.data.folders import Split
 from detnet.data.loaders import DetectionDataset, eval_loader
@@ -24,8 +24,8 @@ from detnet.engine.memory import keep_freed_memory
 from detnet.engine.precision import autocast_to
 from detnet.errors import InputError
 from detnet.evaluation.coco import Scores, evaluate
+from detnet.evaluation.detections import GroundTruth
 from detnet.evaluation.files import DetectorScores, write_scores, write_submissions
-from detnet.evaluation.normalise import Truth
 from detnet.evaluation.results import to_results
 from detnet.evaluation.voc import score_voc
 from detnet.inference.augmentation import PredictionOptions, detect
@@ -118,7 +118,7 @@ def evaluate_model(
     *,
     process: Process,
     autocast: torch.dtype | None,
-    truths: Truths | None = None,
+    truths: GroundTruths | None = None,
     split: Split | None = None,
     workers: int = 2,
     batch_size: int = 4,
@@ -171,7 +171,7 @@ def evaluate_model(
 
 
 def _score(
-    parts: list[list[dict[str, Any]]], truths: Truths, measures: Mapping[str, Any]
+    parts: list[list[dict[str, Any]]], truths: GroundTruths, measures: Mapping[str, Any]
 ) -> DetectorScores:
     results = [record for part in parts for record in part]
     results.sort(key=lambda record: record["image_id"])
@@ -179,7 +179,7 @@ def _score(
     pooled = own.pop("class_agnostic_recall", False)
     sigmas = own.pop("sigmas", ())
 
-    def of(truth: Truth, found: list[dict[str, Any]], iou_type: str, **more: Any) -> Scores:
+    def of(truth: GroundTruth, found: list[dict[str, Any]], iou_type: str, **more: Any) -> Scores:
         evaluation = evaluate(truth, found, iou_type=iou_type, **own, **more)
         return evaluation.scores(class_agnostic_recall=pooled)
 

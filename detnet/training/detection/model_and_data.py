@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from detnet.coco.annotations import Annotations, require_images
 from detnet.coco.categories import Categories
-from detnet.coco.ground_truth import Truths
+from detnet.coco.ground_truth import GroundTruths
 from detnet.coco.keypoints import KeypointLayout
 from detnet.data.batches import TrainBatches
 from detnet.data.folders import Split
@@ -16,7 +16,7 @@ from detnet.detectors import DETECTORS, create
 from detnet.detectors.base import Detector, info_of
 from detnet.engine.distributed import Process
 from detnet.errors import InputError
-from detnet.evaluation.normalise import AS_IT_IS
+from detnet.evaluation.detections import AS_IT_IS
 from detnet.training.detection.config import TrainConfig
 from detnet.training.detection.splits import find_train, find_val
 from detnet.training.task import batch_per_process
@@ -38,7 +38,7 @@ class DetectionData:
     val: Annotations | None
     notes: list[str]
     fingerprint: str
-    truths: Truths | None = None
+    truths: GroundTruths | None = None
     split: Split | None = None
 
     def file_names(self, image_ids: Iterable[int]) -> list[str]:

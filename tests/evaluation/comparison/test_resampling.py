@@ -7,9 +7,9 @@ from detnet.evaluation import accumulation
 from detnet.evaluation.accumulation import accumulate, class_rankings, weighted_scores
 from detnet.evaluation.comparison import resampling
 from detnet.evaluation.comparison.resampling import bootstrap
+from detnet.evaluation.detections import Detections, GroundTruth
 from detnet.evaluation.grid import Measure, make_grid
 from detnet.evaluation.matching import Matches, match
-from detnet.evaluation.normalise import Detections, Truth
 from tests.evaluation.columns import random_case
 
 MEASURES = [
@@ -24,7 +24,7 @@ def one_object_each(found: np.ndarray) -> Matches:
     count = len(found)
     images, boxes = np.arange(count), np.tile([[5.0, 6, 20, 30]], (count, 1))
     kinds, areas = images % 2, np.full(count, 600.0)
-    truth = Truth(
+    truth = GroundTruth(
         np.zeros((count, 2), int), ("a", "b"), images, np.arange(2), images, kinds, boxes, areas,
         np.zeros(count, bool), None,
     )  # fmt: skip

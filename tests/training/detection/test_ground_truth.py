@@ -16,7 +16,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from pycocotools.mask import frPyObjects, merge
 
-from detnet.coco.ground_truth import make_truths, trained_on
+from detnet.coco.ground_truth import make_ground_truths, trained_on
 from detnet.coco.table import AnnotationTable
 from detnet.data.folders import Split, find_split
 from detnet.data.reading import load_scored
@@ -25,8 +25,8 @@ from detnet.detectors import create
 from detnet.detectors.files import save_model
 from detnet.engine.distributed import Process
 from detnet.evaluation.coco import score
+from detnet.evaluation.detections import fingerprint
 from detnet.evaluation.metrics import names_of
-from detnet.evaluation.normalise import fingerprint
 from detnet.report.run import _load
 from detnet.training.detection.config import TrainConfig
 from detnet.training.detection.evaluate import evaluate_file
@@ -192,4 +192,4 @@ def test_a_file_without_annotations_takes_the_keypoints_of_the_model(tmp_path: P
     assert truths.keypoints.keypoint_counts is not None
     assert truths.keypoints.keypoint_counts.tolist() == [0, 4, 3]
     table = AnnotationTable(raw, "x.json")
-    assert make_truths(table, annotations, []).keypoints is not None
+    assert make_ground_truths(table, annotations, []).keypoints is not None

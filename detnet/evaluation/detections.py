@@ -8,11 +8,11 @@ import numpy as np
 
 from detnet.coco.ground_truth import (
     AS_IT_IS,
-    Truth,
-    Truths,
-    TruthSource,
+    GroundTruth,
+    GroundTruths,
+    GroundTruthSource,
     fingerprint,
-    read_truth,
+    read_ground_truth,
     refuse_keypoints,
     require_field,
     require_masks,
@@ -26,12 +26,12 @@ from detnet.files import read_json
 __all__ = [
     "AS_IT_IS",
     "Detections",
-    "Truth",
-    "TruthSource",
-    "Truths",
+    "GroundTruth",
+    "GroundTruthSource",
+    "GroundTruths",
     "fingerprint",
     "read_detections",
-    "read_truth",
+    "read_ground_truth",
 ]
 
 _LARGEST = 1e9  # of a coordinate or a score: keeps products finite
@@ -43,7 +43,7 @@ _REMEDIES = {
 
 @dataclass(frozen=True)
 class Detections:
-    """What was found, in the file's order, in columns like those of `Truth`."""
+    """What was found, in the file's order, in columns like those of `GroundTruth`."""
 
     images: np.ndarray
     categories: np.ndarray
@@ -55,7 +55,7 @@ class Detections:
 
 
 def read_detections(
-    results: Path | str | list[dict[str, Any]], truth: Truth, *, iou_type: str = "bbox"
+    results: Path | str | list[dict[str, Any]], truth: GroundTruth, *, iou_type: str = "bbox"
 ) -> Detections:
     """Reads and checks COCO results against the ground truth they answer.
 

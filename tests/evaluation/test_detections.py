@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from detnet.errors import InputError
-from detnet.evaluation.normalise import fingerprint, read_detections, read_truth
+from detnet.evaluation.detections import fingerprint, read_detections, read_ground_truth
 
 RLE = {"size": [40, 60], "counts": [100, 50, 2250]}
 
@@ -33,7 +33,7 @@ def results() -> list[dict[str, Any]]:
 
 
 def test_columns(truth: dict[str, Any], results: list[dict[str, Any]]) -> None:
-    columns = read_truth(truth)
+    columns = read_ground_truth(truth)
     assert columns.names == ("a", "b (id 7)", "b (id 90)")
     assert columns.image_ids.tolist() == [3, 10**11 + 7]
     assert columns.images.tolist() == [1, 0] and columns.categories.tolist() == [2, 0]
@@ -48,7 +48,7 @@ def test_sizes_of_masks_are_those_of_boxes_only_where_boxes_are(truth: dict[str,
     truth["images"][1] |= {"height": 50, "width": 50}
     truth["annotations"][0]["segmentation"] = RLE
     truth["annotations"][1]["segmentation"] = [[5, 5, 15, 5, 15, 25, 5, 25]]
-    columns = read_truth(truth, iou_type="segm")
+    columns = read_ground_truth(truth, iou_type="segm")
     result = {"image_id": 10**11 + 7, "category_id": 5, "score": 0.5, "segmentation": RLE}
     found = read_detections([result], columns, iou_type="segm")
     assert found.areas.tolist() == [50]
@@ -142,7 +142,7 @@ def test_bad_record(
     results: list[dict[str, Any]],
     tmp_path: Path,
 ) -> None:
-    columns = read_truth(truth)
+    columns = read_ground_truth(truth)
     spoil(results)
     file = tmp_path / "dt.json"
     file.write_text(json.dumps(results))
@@ -150,7 +150,7 @@ def test_bad_record(
     spoil(truth["annotations"])
     file.write_text(json.dumps(truth))
     name = f"annotations[{index}]" if spoil is not_a_record else f"annotation {index + 1}"
-    refuse(lambda: read_truth(file), f"{file}: {name}", message)
+    refuse(lambda: read_ground_truth(file), f"{file}: {name}", message)
 
 
 def refuse(read: Callable[[], object], start: str, message: str) -> None:
@@ -172,7 +172,9 @@ def test_bad_score(
     change: dict[str, Any], message: str, truth: dict[str, Any], results: list[dict[str, Any]]
 ) -> None:
     results[1] |= change
-    refuse(lambda: read_detections(results, read_truth(truth)), "results: results[1]", message)
+    refuse(
+        lambda: read_detections(results, read_ground_truth(truth)), "results: results[1]", message
+    )
 
 
 @pytest.mark.parametrize(
@@ -189,7 +191,7 @@ def test_bad_score(
 )
 def test_bad_annotation(change: dict[str, Any], message: str, truth: dict[str, Any]) -> None:
     truth["annotations"][1] |= change
-    refuse(lambda: read_truth(truth), "annotations: annotation 2", message)
+    refuse(lambda: read_ground_truth(truth), "annotations: annotation 2", message)
 
 
 BOOLEANS = [
@@ -210,13 +212,13 @@ def test_true_is_no_number(change: dict[str, Any], message: str, every: bool) ->
         "annotations": [{"id": 1, **sound}, {"id": 2, **sound}],
     }
     results = [{**sound, "score": 0.5}, {**sound, "score": 0.25}]
-    columns = read_truth(truth)
+    columns = read_ground_truth(truth)
     at = 0 if every else 1
     for record in (results[at:], truth["annotations"][at:]):
         for one in record:
             one |= change
     refuse(lambda: read_detections(results, columns), f"results: results[{at}]", message)
-    refuse(lambda: read_truth(truth), f"annotations: annotation {at + 1}", message)
+    refuse(lambda: read_ground_truth(truth), f"annotations: annotation {at + 1}", message)
     refuse(
         lambda: read_detections([{**sound, "score": 1}, {**sound, "score": True}], columns),
         "results: results[1]",
@@ -228,24 +230,26 @@ def test_true_is_no_number(change: dict[str, Any], message: str, every: bool) ->
 def test_true_is_no_id(table: str, truth: dict[str, Any]) -> None:
     truth["annotations"] = []
     truth[table][1]["id"] = True
-    refuse(lambda: read_truth(truth), "annotations: ", '"id" must be a whole number, found True')
+    refuse(
+        lambda: read_ground_truth(truth), "annotations: ", '"id" must be a whole number, found True'
+    )
 
 
 @pytest.mark.parametrize("others", [None, 0, False])
 def test_a_crowd_may_be_marked_true(truth: dict[str, Any], others: Any) -> None:
     """It says the same as 1, to pycocotools, too."""
     truth["annotations"][0]["iscrowd"], truth["annotations"][1]["iscrowd"] = True, others
-    assert read_truth(truth).crowd.tolist() == [True, False]
+    assert read_ground_truth(truth).crowd.tolist() == [True, False]
 
 
 def test_ground_truth_that_was_read_already(truth: dict[str, Any]) -> None:
-    columns = read_truth(truth)
-    assert read_truth(columns) is columns
+    columns = read_ground_truth(truth)
+    assert read_ground_truth(columns) is columns
     assert columns.taken == "the file as it is, but for 1 area that it lacks: width x height"
     with pytest.raises(ValueError, match="was read for bbox, read it for segm"):
-        read_truth(columns, iou_type="segm")
+        read_ground_truth(columns, iou_type="segm")
     truth["annotations"][0] |= {"area": 12, "ignore": 1}
-    columns = read_truth(truth)
+    columns = read_ground_truth(truth)
     assert columns.taken == "the file as it is" and columns.difficult is not None
     assert columns.difficult.tolist() == [True, False] and not columns.crowd.any()
 
@@ -253,7 +257,7 @@ def test_ground_truth_that_was_read_already(truth: dict[str, Any]) -> None:
 @pytest.mark.parametrize("table", ["images", "categories"])
 def test_repeated_id(table: str, truth: dict[str, Any]) -> None:
     truth[table].append(dict(truth[table][0]))
-    refuse(lambda: read_truth(truth), "annotations: ", "is used 2 times")
+    refuse(lambda: read_ground_truth(truth), "annotations: ", "is used 2 times")
 
 
 @pytest.mark.parametrize(
@@ -272,18 +276,18 @@ def test_files_that_are_not_results(
 ) -> None:
     file = tmp_path / "dt.json"
     file.write_text(content)
-    refuse(lambda: read_detections(file, read_truth(truth)), f"{file}: ", message)
+    refuse(lambda: read_detections(file, read_ground_truth(truth)), f"{file}: ", message)
 
 
 def test_files_that_are_not_ground_truth(tmp_path: Path) -> None:
     file = tmp_path / "gt.json"
     for content in ("[]", '{"images": [], "annotations": []}', '{"images": 3}', "1"):
         file.write_text(content)
-        refuse(lambda: read_truth(file), f"{file}: not in COCO format", "")
+        refuse(lambda: read_ground_truth(file), f"{file}: not in COCO format", "")
     file.write_bytes(b"\xff\xd8\xff\xe0 jpeg")
-    refuse(lambda: read_truth(file), f"{file}: ", "not JSON")
-    refuse(lambda: read_truth(tmp_path / "no.json"), f"{tmp_path}", "cannot be read")
-    refuse(lambda: read_truth(tmp_path), f"{tmp_path}", "cannot be read")
+    refuse(lambda: read_ground_truth(file), f"{file}: ", "not JSON")
+    refuse(lambda: read_ground_truth(tmp_path / "no.json"), f"{tmp_path}", "cannot be read")
+    refuse(lambda: read_ground_truth(tmp_path), f"{tmp_path}", "cannot be read")
 
 
 @pytest.mark.parametrize(
@@ -308,7 +312,7 @@ def test_files_that_are_not_ground_truth(tmp_path: Path) -> None:
 def test_bad_mask(mask: Any, truth: dict[str, Any]) -> None:
     truth["annotations"] = []
     truth["images"][1] |= {"height": 40, "width": 60}
-    columns = read_truth(truth, iou_type="segm")
+    columns = read_ground_truth(truth, iou_type="segm")
     good = {"image_id": 3, "category_id": 5, "score": 0.5, "segmentation": RLE}
     results = [good, good | {"segmentation": mask}]
     refuse(
@@ -321,7 +325,9 @@ def test_bad_mask(mask: Any, truth: dict[str, Any]) -> None:
 def test_masks_need_sizes(truth: dict[str, Any]) -> None:
     for record in truth["annotations"]:
         record["segmentation"] = RLE
-    refuse(lambda: read_truth(truth, iou_type="segm"), "annotations: image 3", 'has no "width"')
+    refuse(
+        lambda: read_ground_truth(truth, iou_type="segm"), "annotations: image 3", 'has no "width"'
+    )
 
 
 def test_ids_may_be_large_and_negative(results: list[dict[str, Any]]) -> None:
@@ -331,7 +337,7 @@ def test_ids_may_be_large_and_negative(results: list[dict[str, Any]]) -> None:
         "categories": [{"id": 0, "name": "a"}],
         "annotations": [],
     }
-    columns = read_truth(truth)
+    columns = read_ground_truth(truth)
     for result, image in zip(results, (big + 1, -1), strict=True):
         result |= {"image_id": image, "category_id": 0}
     np.testing.assert_array_equal(read_detections(results, columns).images, [2, 0])
@@ -346,8 +352,8 @@ def test_fingerprint_is_of_what_is_said(truth: dict[str, Any]) -> None:
     same = {name: [turned(r) for r in reversed(records)] for name, records in truth.items()}
     same["annotations"][1] |= {"area": 12.0, "id": 77, "iscrowd": 0, "bbox": [1, 2.0, 3, 4]}
     same["annotations"][0] |= {"bbox": [-0.0, 0, 0, 9.5]}
-    mine = fingerprint(read_truth(truth))
-    assert len(mine) == 64 and fingerprint(read_truth(turned(same))) == mine
+    mine = fingerprint(read_ground_truth(truth))
+    assert len(mine) == 64 and fingerprint(read_ground_truth(turned(same))) == mine
     changes: list[tuple[str, int, dict[str, Any]]] = [
         ("annotations", 0, {"bbox": [1, 2, 3, 4.5], "area": 12}),
         ("annotations", 0, {"area": 13}),
@@ -363,18 +369,18 @@ def test_fingerprint_is_of_what_is_said(truth: dict[str, Any]) -> None:
         other[table][index] |= change
         if table == "images":
             other["annotations"][1]["image_id"] = 4
-        seen.add(fingerprint(read_truth(other)))
+        seen.add(fingerprint(read_ground_truth(other)))
     assert len(seen) == 1 + len(changes)
     more = truth | {"images": [*truth["images"], {"id": 5}]}
-    assert fingerprint(read_truth(more)) not in seen
+    assert fingerprint(read_ground_truth(more)) not in seen
 
 
 def test_fingerprint_of_masks(truth: dict[str, Any]) -> None:
     truth["images"][1] |= {"height": 40, "width": 60}
     for record in truth["annotations"]:
         record["segmentation"] = RLE
-    mine = fingerprint(read_truth(truth, iou_type="segm"))
+    mine = fingerprint(read_ground_truth(truth, iou_type="segm"))
     truth["annotations"].reverse()
-    assert fingerprint(read_truth(truth, iou_type="segm")) == mine
+    assert fingerprint(read_ground_truth(truth, iou_type="segm")) == mine
     truth["annotations"][0]["segmentation"] = {"size": [40, 60], "counts": [99, 51, 2250]}
-    assert fingerprint(read_truth(truth, iou_type="segm")) != mine
+    assert fingerprint(read_ground_truth(truth, iou_type="segm")) != mine
