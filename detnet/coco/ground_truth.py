@@ -165,7 +165,7 @@ def ground_truth_of_table(
     category_order, category_rank = _order(table.category_ids[0])
     images, categories = table.image_of, table.category_of
     require_field(records, iou_type)
-    work, masks, more = _Scored(table, mend), None, dict[str, Any]()
+    work, masks, more = _ScorableRecords(table, mend), None, dict[str, Any]()
     sizes = np.zeros((len(table.images), 2), np.int64)
     if iou_type == "segm":
         sizes = table.sizes.astype(np.int64)[:, ::-1]
@@ -198,7 +198,7 @@ def ground_truth_of_table(
     )
 
 
-class _Scored:
+class _ScorableRecords:
     """Which annotations are scored, and with which changes."""
 
     def __init__(self, table: AnnotationTable, mend: bool) -> None:

@@ -40,7 +40,7 @@ class Report:
 
 
 @dataclass(frozen=True)
-class _Named:
+class _NamedImage:
     """An image record that names a file."""
 
     split: str
@@ -112,7 +112,7 @@ def check_splits(
     problems: list[Problem] = []
     numbers: dict[str, Any] = {}
     categories: dict[str, dict[str, Any]] = {}
-    named: list[_Named] = []
+    named: list[_NamedImage] = []
     for split in splits:
         try:
             table = read_content(split)
@@ -190,7 +190,7 @@ def _outside(table: AnnotationTable, split: Split) -> list[Problem]:
     return findings.found
 
 
-def _named_images(table: AnnotationTable, split: Split) -> list[_Named]:
+def _named_images(table: AnnotationTable, split: Split) -> list[_NamedImage]:
     rows, folder = _rows_and_start(table, split)
     named = []
     for row in rows:
@@ -198,11 +198,11 @@ def _named_images(table: AnnotationTable, split: Split) -> list[_Named]:
             continue
         record = f"image {row.get('id')} ({row['file_name']})"
         path = folder / row["file_name"]
-        named.append(_Named(split.name, record, path, row.get("width"), row.get("height")))
+        named.append(_NamedImage(split.name, record, path, row.get("width"), row.get("height")))
     return named
 
 
-def _image_problems(named: list[_Named], files: dict[Path, ImageFile]) -> list[Problem]:
+def _image_problems(named: list[_NamedImage], files: dict[Path, ImageFile]) -> list[Problem]:
     problems = []
     for image in named:
         facts, findings = files[image.path], Problems(str(image.path))
@@ -219,7 +219,7 @@ def _image_problems(named: list[_Named], files: dict[Path, ImageFile]) -> list[P
     return problems
 
 
-def _check_size(image: _Named, facts: ImageFile, findings: Problems) -> None:
+def _check_size(image: _NamedImage, facts: ImageFile, findings: Problems) -> None:
     """Compares the size annotated with the upright image's, and judges the EXIF orientation."""
     annotated, stored = (image.width, image.height), (facts.width, facts.height)
     upright, tag = facts.upright_size, facts.orientation
@@ -262,10 +262,10 @@ def _similar(path: Path) -> str:
     return f"; {near[0]} does" if near else ""
 
 
-def _duplicates(named: list[_Named], files: dict[Path, ImageFile]) -> list[Problem]:
+def _duplicates(named: list[_NamedImage], files: dict[Path, ImageFile]) -> list[Problem]:
     """Finds files of equal content within a split, and between splits, where they leak."""
     problems: list[Problem] = []
-    first: dict[tuple[str, bytes], _Named] = {}
+    first: dict[tuple[str, bytes], _NamedImage] = {}
     for image in named:
         digest = files[image.path].digest
         if not digest:
@@ -275,7 +275,7 @@ def _duplicates(named: list[_Named], files: dict[Path, ImageFile]) -> list[Probl
             message = f"the same picture as {earlier.record}"
             file = str(image.path)
             problems.append(Problem("warning", "duplicate-image", file, image.record, message))
-    seen: dict[bytes, _Named] = {}
+    seen: dict[bytes, _NamedImage] = {}
     for (_, digest), image in first.items():
         earlier = seen.setdefault(digest, image)
         if earlier.split != image.split:

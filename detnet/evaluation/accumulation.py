@@ -40,7 +40,7 @@ class Tables:
 
 
 @dataclass(frozen=True)
-class Ranking:
+class RankedDetections:
     """The detections of one category that count at one size, threshold and number of results.
 
     Args:
@@ -66,7 +66,7 @@ class ClassRankings:
     """
 
     objects: list[np.ndarray]
-    rankings: dict[tuple[int, int, int], Ranking]
+    rankings: dict[tuple[int, int, int], RankedDetections]
 
 
 def class_rankings(matches: Matches, category: int, limits: list[tuple[int, int]]) -> ClassRankings:
@@ -88,7 +88,7 @@ def class_rankings(matches: Matches, category: int, limits: list[tuple[int, int]
             found = matches.matched[size, threshold, begin:end][counted] >= 0
             hits = np.flatnonzero(found)
             seen = images[counted[: hits[-1] + 1 if len(hits) else 0]]
-            rankings[size, threshold, limit] = Ranking(seen, hits)
+            rankings[size, threshold, limit] = RankedDetections(seen, hits)
     objects = [matches.truth.images[own & ~ignored] for ignored in matches.truth_ignored]
     return ClassRankings(objects, rankings)
 
@@ -121,7 +121,9 @@ def _precisions(hits: np.ndarray, objects: int) -> np.ndarray:
     return at_recalls
 
 
-def average_precision(ranking: Ranking, weights: np.ndarray, objects: np.ndarray) -> np.ndarray:
+def average_precision(
+    ranking: RankedDetections, weights: np.ndarray, objects: np.ndarray
+) -> np.ndarray:
     """(R,) average precision for each of R weightings of the images.
 
     Args:
@@ -144,13 +146,13 @@ def average_precision(ranking: Ranking, weights: np.ndarray, objects: np.ndarray
     return total / len(RECALLS)
 
 
-def hits_within(ranking: Ranking, weights: np.ndarray) -> np.ndarray:
+def hits_within(ranking: RankedDetections, weights: np.ndarray) -> np.ndarray:
     """(R,) weighted number of objects found."""
     return weights.take(ranking.hit_images, axis=0).sum(axis=0)
 
 
 def _of_curve(
-    curve: Curve, ranking: Ranking, weights: np.ndarray, objects: np.ndarray
+    curve: Curve, ranking: RankedDetections, weights: np.ndarray, objects: np.ndarray
 ) -> np.ndarray:
     """(R,) what a registered metric makes of it."""
     if not len(ranking.hits):
@@ -215,7 +217,7 @@ class _ClassScores:
         return self._known[key]
 
 
-def _sums_up_to_hits(ranking: Ranking, weights: np.ndarray) -> np.ndarray:
+def _sums_up_to_hits(ranking: RankedDetections, weights: np.ndarray) -> np.ndarray:
     """(hits, R) weighted number of detections after the hit before and up to this one."""
     starts = np.concatenate([[0], ranking.hits[:-1] + 1])
     sums = np.empty((len(starts), weights.shape[1]), weights.dtype)

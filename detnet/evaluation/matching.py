@@ -49,7 +49,7 @@ class Matches:
 
 
 @dataclass(frozen=True)
-class _Pairs:
+class _CandidatePairs:
     """Detections and objects of one image and category that overlap enough for some threshold.
 
     Sorted by step, then detection, then IoU, then object. Pairs of the same step belong to
@@ -121,7 +121,7 @@ def _pairs(
     found: dict[str, np.ndarray],
     overlaps: OverlapFunction,
     least: float,
-) -> _Pairs:
+) -> _CandidatePairs:
     count = len(truth.image_ids)
     groups = found["categories"] * count + found["images"]
     near: list[tuple[np.ndarray, ...]] = []
@@ -135,7 +135,7 @@ def _pairs(
     steps = np.zeros(len(groups), np.int64)
     steps[kept] = _places(groups[kept])
     order = np.lexsort((objects, ious, members, steps[members]))
-    return _Pairs(steps[members][order], members[order], objects[order], ious[order])
+    return _CandidatePairs(steps[members][order], members[order], objects[order], ious[order])
 
 
 def candidates(
@@ -166,7 +166,7 @@ def candidates(
 
 
 def _match_in_steps(
-    pairs: _Pairs,
+    pairs: _CandidatePairs,
     thresholds: np.ndarray,
     crowd: np.ndarray,
     truth_ignored: np.ndarray,

@@ -183,7 +183,7 @@ class ComparedNetwork(PlannedNetwork, StandaloneScores):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Difference:
+class WelchDifference:
     """What the winner's mean AP has over another's, with Welch's interval."""
 
     name: str
@@ -201,7 +201,7 @@ class Baselines:
     share_pretraining: bool
     confidence: float
     networks: tuple[ComparedNetwork, ...]
-    differences: tuple[Difference, ...]
+    differences: tuple[WelchDifference, ...]
 
     @property
     def random_values(self) -> list[float]:

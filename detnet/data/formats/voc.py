@@ -60,7 +60,7 @@ def read_voc(
         InputError: a file cannot be read; the message names it and the object.
     """
     notes: list[str] = []
-    images = _Images(folder)
+    images = _ImageFinder(folder)
     found: dict[str, list[tuple[Path | None, Path, ElementTree.Element]]] = {}
     for split, members in _splits(folder, images, notes).items():
         found[split] = []
@@ -226,7 +226,7 @@ def _set(parent: ElementTree.Element, key: str, value: object) -> None:
     ElementTree.SubElement(parent, key).text = text
 
 
-class _Images:
+class _ImageFinder:
     """Finds the image of an XML file; outlines painted as images (Segmentation…/) are none."""
 
     def __init__(self, folder: Path) -> None:
@@ -251,7 +251,7 @@ def _steps(a: Path, b: Path) -> int:
     return len(a.parts) + len(b.parts) - 2 * shared
 
 
-def _splits(folder: Path, images: _Images, notes: list[str]) -> dict[str, list[Path]]:
+def _splits(folder: Path, images: _ImageFinder, notes: list[str]) -> dict[str, list[Path]]:
     """The XML files of each split, and the images that ImageSets lists without one."""
     xmls = sorted(folder.rglob("*.xml"))
     listings = sorted(folder.rglob("ImageSets/Main"))
@@ -276,7 +276,7 @@ def _splits(folder: Path, images: _Images, notes: list[str]) -> dict[str, list[P
     return {split: paths for split, paths in splits.items() if paths}
 
 
-def _listed(listing: Path, xmls: dict[str, Path], images: _Images) -> dict[str, list[Path]]:
+def _listed(listing: Path, xmls: dict[str, Path], images: _ImageFinder) -> dict[str, list[Path]]:
     """The splits that ImageSets/Main lists; trainval stands in where there is no train."""
     lists = {path.stem: path for path in listing.glob("*.txt")}
     if "train" not in lists and "trainval" in lists:

@@ -18,9 +18,9 @@ from detnet.search.records import (
     Baselines,
     BaselinesPlan,
     ComparedNetwork,
-    Difference,
     PlannedNetwork,
     StandaloneResult,
+    WelchDifference,
     read_record,
     write_record,
 )
@@ -145,7 +145,7 @@ def _require_as_planned(
 
 
 @dataclass(frozen=True)
-class _Choice:
+class _PickedNetwork:
     """A network that is worth a comparison, and why."""
 
     kind: str
@@ -160,7 +160,7 @@ def _choose(run: SearchRun, winner: SpacePath, asked: BaselinesPlan) -> tuple[Pl
     seeds = tuple(first + number for number in range(asked.seeds))
     found: dict[SpacePath, PlannedNetwork] = {}
     for one in (
-        _Choice("winner", "the winner", winner),
+        _PickedNetwork("winner", "the winner", winner),
         _first_choices(run),
         _largest(run, constraints),
     ):
@@ -193,14 +193,14 @@ def _choose(run: SearchRun, winner: SpacePath, asked: BaselinesPlan) -> tuple[Pl
     return (*found.values(), *random)
 
 
-def _first_choices(run: SearchRun) -> _Choice:
+def _first_choices(run: SearchRun) -> _PickedNetwork:
     if isinstance(run.space, ShuffleSpace):
         name = f"all {run.space.genes[0].choices[0]}"
-        return _Choice("first", name, run.space.check((0,) * len(run.space.genes)))
-    return _Choice("smallest", "the smallest", run.costs.smallest())
+        return _PickedNetwork("first", name, run.space.check((0,) * len(run.space.genes)))
+    return _PickedNetwork("smallest", "the smallest", run.costs.smallest())
 
 
-def _largest(run: SearchRun, constraints: Constraints) -> _Choice:
+def _largest(run: SearchRun, constraints: Constraints) -> _PickedNetwork:
     limit, costs = run.config.max_macs, run.costs
     if limit is None:
         limit = costs.macs(costs.largest())
@@ -208,7 +208,7 @@ def _largest(run: SearchRun, constraints: Constraints) -> _Choice:
         run.space, costs.macs, limit, constraints.allows, seed=run.config.seed
     )
     note = "" if exact else "found by enlarging random networks; there may be a larger one"
-    return _Choice("largest", "the largest", path, note)
+    return _PickedNetwork("largest", "the largest", path, note)
 
 
 def _trainings(
@@ -254,7 +254,7 @@ def _summary(plan: BaselinesPlan, trainings: Sequence[Sequence[StandaloneTrainin
         confidence=CONFIDENCE,
         networks=networks,
         differences=tuple(
-            Difference(
+            WelchDifference(
                 name=name,
                 kind=kind,
                 difference=statistics.fmean(winner.values) - statistics.fmean(values),

@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from detnet.report.search.measured import baselines_view, validation_view
-from detnet.search.records import Baselines, Difference, Ranking, Validation
+from detnet.search.records import Baselines, Ranking, Validation, WelchDifference
 from tests.report.search.test_page import full_search, made_page
 from tests.search.standalone.test_text import BASELINES, VALIDATION, compared, validated
 
@@ -35,7 +35,9 @@ def baselines() -> Baselines:
             compared("random 2", "000 000", (0.32,)),
         ),
         differences=(
-            Difference(name="random 1", kind="random", difference=0.05, interval=(-0.01, 0.11)),
+            WelchDifference(
+                name="random 1", kind="random", difference=0.05, interval=(-0.01, 0.11)
+            ),
         ),
     )
 

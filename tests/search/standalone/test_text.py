@@ -5,10 +5,10 @@ from typing import Any
 from detnet.search.records import (
     Baselines,
     ComparedNetwork,
-    Difference,
     Ranking,
     ValidatedNetwork,
     Validation,
+    WelchDifference,
 )
 from detnet.search.standalone.text import (
     baselines_markdown,
@@ -73,8 +73,10 @@ BASELINES = Baselines(
         compared("random 3", "2 2", (0.33,)),
     ),
     differences=(
-        Difference(name="the random ones", kind="random", difference=0.0, interval=(-0.2, 0.2)),
-        Difference(name="all 3x3", kind="first", difference=0.021, interval=None),
+        WelchDifference(
+            name="the random ones", kind="random", difference=0.0, interval=(-0.2, 0.2)
+        ),
+        WelchDifference(name="all 3x3", kind="first", difference=0.021, interval=None),
     ),
 )
 
