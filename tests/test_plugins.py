@@ -16,7 +16,7 @@ import yaml
 
 from detnet.backbones import BACKBONES
 from detnet.cli import main
-from detnet.data.loading import _start_worker
+from detnet.data.batches import _start_worker
 from detnet.detectors import DETECTORS
 from detnet.errors import InputError
 from detnet.evaluation.metrics import METRICS

@@ -1,25 +1,35 @@
-"""Reads image files as people have them: rotated by EXIF, grey, transparent, 16 bits deep, TIFF.
+"""Reads image files safely and as people have them: rotated, grey, transparent, deep, TIFF, broken.
 
-Pillow decodes all of them: torchvision's decoders are deprecated since 0.29 and due to go.
+Whatever opens a picture does so by `opened`: a bound on pixels, no programs, and what the decoder
+says of it. Pillow decodes: torchvision's decoders are deprecated since 0.29 and due to go. Nothing
+here imports torch before it makes a tensor.
 """
 
+import hashlib
+import io
+import logging
+import math
 import os
+import re
+import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
-from detnet.data.decoding import TooLarge, heard, listening, opened
-from detnet.data.image_files import orientation_of
 from detnet.errors import InputError
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
+IMAGE_SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm"}
+)
+_ORIENTATION = 0x0112  # the EXIF tag
+_SWAPPING = (5, 6, 7, 8)  # orientations whose upright image is as wide as the stored one is high
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -29,6 +39,239 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+# Cameras of 102 megapixels and panoramas of 16,384 x 8,192 pass. Decoding was seen to take 10 to 14
+# bytes a pixel, so this is up to 1.9 GB for a process that reads images.
+MAX_PIXELS = 135_000_000
+SETTING = "DETNET_MAX_PIXELS"  # of the environment, which workers inherit
+_PROGRAMS = ("EPS", "WMF")  # formats that pillow hands to other programs to be drawn
+# Pillow's complaints about odd metadata are many; these mean that bytes are not what they were.
+_BROKEN = re.compile(r"corrupt|truncated|malformed|invalid", re.IGNORECASE)
+
+_heard = threading.local()
+
+# Some decoders log what they raise afterwards; without a handler it goes to standard error.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
+
+
+class TooLarge(InputError):
+    """An image with more pixels than are read; the message says how many and how to allow it."""
+
+
+def most_pixels() -> int:
+    """How many pixels an image may have: `MAX_PIXELS`, or what the environment says.
+
+    Raises:
+        InputError: the environment says no positive number.
+    """
+    text = os.environ.get(SETTING)
+    if not text:
+        return MAX_PIXELS
+    try:
+        most = float(text)
+    except ValueError:
+        most = math.nan
+    if not 1 <= most < 2**62:
+        raise InputError(f"{SETTING}={text}: write a number of pixels, as 500e6")
+    return int(most)
+
+
+def require_size(width: int, height: int) -> None:
+    """Refuses more pixels than are read, before they are decoded.
+
+    Raises:
+        TooLarge: beginning with the size, for the caller to say of which file.
+    """
+    most = most_pixels()
+    if width * height > most:
+        raise TooLarge(
+            f"{_too_many(f'{width:,} x {height:,}', most)}={math.ceil(width * height / 1e6)}e6"
+        )
+
+
+def _too_many(pixels: str, most: int) -> str:
+    return (
+        f"{pixels} pixels are more than the {most:,} that are read; where the file is meant to be "
+        f"so large, set {SETTING}"
+    )
+
+
+@contextmanager
+def opened(source: Path | IO[bytes]) -> Iterator[Image.Image]:
+    """Opens an image, still to be decoded; errors are pillow's own.
+
+    Raises:
+        TooLarge: it has more pixels than are read.
+        UnidentifiedImageError: no image, or one that is a program.
+    """
+    most = most_pixels()
+    if Image.MAX_IMAGE_PIXELS is not None and most > Image.MAX_IMAGE_PIXELS * 2:
+        Image.MAX_IMAGE_PIXELS = most  # the user allows more than pillow would
+    with _open(source) as image:
+        if image.format in _PROGRAMS:
+            raise Image.UnidentifiedImageError(f"{image.format} files are programs, and not run")
+        require_size(*image.size)
+        yield image
+
+
+def _open(source: Path | IO[bytes]) -> Image.Image:
+    """Pillow's own opening, which reads the header; a header that it stumbles over is no image."""
+    try:
+        return Image.open(source)
+    except Image.DecompressionBombError as error:  # pillow's bound, before ours can be asked
+        found = re.search(r"\d+", str(error))
+        raise TooLarge(_too_many(f"{int(found[0]):,}" if found else "its", most_pixels())) from None
+    except OSError:
+        raise
+    except Exception as error:  # text of many megabytes, fields that contradict each other, …
+        raise Image.UnidentifiedImageError(" ".join(str(error).split())) from error
+
+
+@contextmanager
+def listening() -> Iterator[None]:
+    """Lets `heard` collect what decoders warn of, on this thread and those it waits for."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.showwarning = _hear  # type: ignore[assignment]
+        yield
+
+
+@contextmanager
+def heard() -> Iterator[list[str]]:
+    """Collects, inside `listening`, the warnings of this thread that mean a broken file."""
+    found: list[str] = []
+    before, _heard.found = getattr(_heard, "found", None), found
+    try:
+        yield found
+    finally:
+        _heard.found = before
+
+
+def _hear(message: Warning | str, *_: object) -> None:
+    found, text = getattr(_heard, "found", None), " ".join(str(message).split())
+    bomb = isinstance(message, Image.DecompressionBombWarning)  # `require_size` decides
+    if found is not None and not bomb and _BROKEN.search(text) and text not in found:
+        found.append(text)
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFile:
+    """What reading one file told.
+
+    Args:
+        error: code of the problem that keeps it from being used, "" where it decodes.
+        message: the problem in words.
+        digest: hash of the file's bytes; empty where it could not be read.
+        width: pixels as stored, before EXIF orientation is applied; 0 where not known.
+        height: as width.
+        orientation: the EXIF tag's value, 1 where it has none.
+        warned: what the decoder said of bytes that are not what they were, though it went on.
+    """
+
+    error: str = ""
+    message: str = ""
+    digest: bytes = b""
+    width: int = 0
+    height: int = 0
+    orientation: int = 1
+    warned: tuple[str, ...] = ()
+
+    @property
+    def upright_size(self) -> tuple[int, int]:
+        """Width and height as training and prediction see them, orientation applied."""
+        if self.orientation in _SWAPPING:
+            return self.height, self.width
+        return self.width, self.height
+
+
+def inspect_images(
+    paths: Iterable[Path], *, progress: Callable[[int, int], None] | None = None
+) -> dict[Path, ImageFile]:
+    """Reads and decodes every file once, on a few threads (decoding runs outside Python's lock).
+
+    Args:
+        progress: called with (files done, files in all), on the caller's thread.
+    """
+    unique = list(dict.fromkeys(paths))
+    Image.init()  # the list of formats fills itself on first use, which threads would do twice
+    found = {}
+    with listening(), ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        for done, (path, facts) in enumerate(
+            zip(unique, pool.map(_inspect, unique), strict=True), start=1
+        ):
+            found[path] = facts
+            if progress is not None:
+                progress(done, len(unique))
+    return found
+
+
+def inspect_image(path: Path) -> ImageFile:
+    """Reads one file and decodes it; what is wrong with it is in the answer, never raised.
+
+    Raises:
+        InputError: the environment's bound on pixels is no number.
+    """
+    with listening():
+        return _inspect(path)
+
+
+def orientation_of(image: Image.Image) -> int:
+    """The value of the EXIF orientation tag, 1 (upright) where there is none that can be read."""
+    try:
+        value = image.getexif().get(_ORIENTATION, 1)
+    except Exception:  # damaged EXIF: readers go on without it
+        return 1
+    return value if isinstance(value, int) else 1
+
+
+def _inspect(path: Path) -> ImageFile:
+    """Does so inside `listening`, which threads share."""
+    most_pixels()  # what is wrong with the setting is no image's fault
+    try:
+        content = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return ImageFile("image-missing", "the file does not exist")
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        return ImageFile("image-unreadable", f"cannot be read: {reason}")
+    digest = hashlib.blake2b(content, digest_size=16).digest()
+    width = height = 0
+    try:
+        with heard() as warned, opened(io.BytesIO(content)) as image:
+            width, height = image.size
+            image.draft(None, (1, 1))  # JPEG: all data is read, at an eighth of the size
+            image.load()  # before its EXIF is asked for, which reads a PNG and keeps errors silent
+            orientation = orientation_of(image)
+    except TooLarge as error:
+        return ImageFile("image-too-large", str(error), digest)
+    except UnidentifiedImageError:
+        return ImageFile("image-unreadable", _what_else(content), digest)
+    except Exception as error:  # decoders raise anything on damaged data
+        reason = " ".join(str(error).split())
+        if "truncated" in reason.lower():
+            message = f"the image is cut off: {reason}"
+            return ImageFile("image-truncated", message, digest, width, height)
+        return ImageFile("image-unreadable", f"does not decode: {reason}", digest, width, height)
+    return ImageFile("", "", digest, width, height, orientation, tuple(warned))
+
+
+def _what_else(content: bytes) -> str:
+    """Says what a file is that no decoder knows."""
+    if not content:
+        return "the file is empty"
+    head = content[:200]
+    if head.startswith(b"version https://git-lfs"):
+        return "is a Git LFS pointer, not the image; run `git lfs pull`"
+    try:
+        text = head.decode("utf-8") if len(content) > 200 else content.decode("utf-8")
+    except UnicodeDecodeError:
+        text = ""
+    if text and text.isprintable() or "\n" in text and text.replace("\n", "").isprintable():
+        return f"is a text file, not an image; it starts with {text.splitlines()[0][:40]!r}"
+    return "is not an image in a format that can be read"
+
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def read_image(path: Path) -> "Tensor":
@@ -70,8 +313,7 @@ def opened_image(path: Path, content: IO[bytes] | None = None) -> Iterator[Image
         content: what to read instead of the file at `path`.
 
     Raises:
-        InputError: the file is missing, no image, cut, or has too many pixels; see
-            `detnet.data.decoding`.
+        InputError: the file is missing, no image, cut, or has too many pixels.
 
     Warns:
         UserWarning: the picture could be read, but its decoder found other bytes of the file

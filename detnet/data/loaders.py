@@ -11,9 +11,8 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 from detnet.coco.annotations import Annotations
 from detnet.coco.keypoints import to_pixels
 from detnet.coco.masks import decode_masks
-from detnet.data.batches import Key, TrainBatches
+from detnet.data.batches import Key, KeySampler, TrainBatches, WorkerInputError, make_loader
 from detnet.data.images import read_image
-from detnet.data.loading import KeySampler, WorkerInputError, make_loader
 from detnet.data.transforms import Target, Transform
 from detnet.errors import InputError
 

@@ -11,9 +11,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from detnet.data.decoding import TooLarge, listening, opened
-from detnet.data.image_files import IMAGE_SUFFIXES
-from detnet.data.images import read_image
+from detnet.data.images import IMAGE_SUFFIXES, TooLarge, listening, opened, read_image
 from detnet.errors import InputError
 from detnet.evaluation.results import write_results
 from detnet.files import replacing, write_text

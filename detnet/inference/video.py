@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from detnet.data.decoding import TooLarge, require_size
+from detnet.data.images import TooLarge, require_size
 from detnet.errors import InputError
 
 

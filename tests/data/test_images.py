@@ -1,4 +1,10 @@
+"""Pictures as they are read, the bound on pixels, and what a file says of itself."""
+
+import io
+import logging
 import os
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -6,8 +12,248 @@ import pytest
 import torch
 from PIL import Image
 
-from detnet.data.images import read_image, read_pixels, to_rgb
+from detnet.data.classification.transforms import TestView
+from detnet.data.images import (
+    MAX_PIXELS,
+    SETTING,
+    TooLarge,
+    inspect_image,
+    inspect_images,
+    most_pixels,
+    read_image,
+    read_pixels,
+    require_size,
+    to_rgb,
+)
 from detnet.errors import InputError
+from detnet.inference.media import find_media
+
+
+def png_of(width: int, height: int) -> bytes:
+    """A PNG of one bit a pixel whose header says this size and whose data are a few bytes."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        check = struct.pack(">I", zlib.crc32(name + data))
+        return struct.pack(">I", len(data)) + name + data + check
+
+    head = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
+    data = zlib.compress(b"\0" * 99)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+
+
+@pytest.fixture
+def bomb(tmp_path: Path) -> Path:
+    path = tmp_path / "bomb.png"
+    path.write_bytes(png_of(13_000, 13_000))
+    assert path.stat().st_size < 200
+    return path
+
+
+def test_a_bomb_is_refused_before_it_is_decoded(bomb: Path) -> None:
+    view = TestView(64, 73)
+    readers = (
+        read_image,
+        read_pixels,
+        view,
+        lambda path: find_media([path], path.parent / "out"),
+    )
+    for read in readers:
+        with pytest.raises(InputError, match=r"bomb.png: 13,000 x 13,000 pixels") as caught:
+            read(bomb)
+        assert SETTING in str(caught.value) and "\n" not in str(caught.value)
+    facts = inspect_image(bomb)
+    assert facts.error == "image-too-large" and "13,000 x 13,000" in facts.message
+    assert inspect_images([bomb])[bomb] == facts
+
+
+def test_between_pillows_warning_and_our_bound(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(png_of(10_000, 9_500))
+    with pytest.raises(InputError, match="damaged or cut"):  # its data are too few, not its pixels
+        read_image(tmp_path / "a.png")
+
+
+def test_the_bound_can_be_moved(
+    bomb: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.png"
+    Image.new("RGB", (60, 40)).save(path)
+    monkeypatch.setenv(SETTING, "2399")
+    with pytest.raises(InputError, match="60 x 40 pixels are more than the 2,399"):
+        read_image(path)
+    assert inspect_image(path).error == "image-too-large"
+    monkeypatch.setenv(SETTING, "2400")
+    assert read_image(path).shape == (3, 40, 60)
+    monkeypatch.setenv(SETTING, "500e6")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
+    with pytest.raises(InputError, match="damaged or cut"):
+        read_image(bomb)
+    for wrong in ("many", "0", "-5", "nan", "inf"):
+        monkeypatch.setenv(SETTING, wrong)
+        with pytest.raises(InputError, match=f"{SETTING}={wrong}: write a number"):
+            most_pixels()
+
+
+def test_photographs_and_panoramas_pass() -> None:
+    for size in ((11_648, 8_736), (16_384, 8_192), (1, MAX_PIXELS)):
+        require_size(*size)
+    with pytest.raises(TooLarge):
+        require_size(1, MAX_PIXELS + 1)
+
+
+def test_no_program_is_run(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 30 20\n%%EndComments\n")
+    with pytest.raises(InputError, match=r"a.jpg: is not an image"):
+        read_image(path)
+    assert inspect_image(path).error == "image-unreadable"
+
+
+def cut_exif() -> bytes:
+    """A JPEG whose EXIF says more than it has, which pillow reads on with a warning."""
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+    entry = struct.pack("<HHHIII", 9, 0x0112, 3, 1, 1, 0)  # nine entries promised, one there
+    exif = b"Exif\0\0II*\0\x08\0\0\0" + entry
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG", exif=exif)
+    return buffer.getvalue()
+
+
+def test_a_broken_files_warning_is_heard(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    path.write_bytes(cut_exif())
+    with pytest.warns(UserWarning, match=r"a.jpg: .*[Cc]orrupt EXIF"):
+        assert read_image(path).shape == (3, 20, 30)
+    facts = inspect_images([path])[path]
+    assert facts.error == "" and "orrupt EXIF" in facts.warned[0]
+
+
+def test_headers_that_pillow_itself_stumbles_over(tmp_path: Path) -> None:
+    """More pixels than pillow's own bound, and a text that would fill the memory."""
+    huge, wordy = tmp_path / "huge.png", tmp_path / "wordy.png"
+    huge.write_bytes(png_of(15_000, 13_000))
+    text = b"zTXt" + b"Comment\0\0" + zlib.compress(b" " * 2**21)
+    chunk = struct.pack(">I", len(text) - 4) + text + struct.pack(">I", zlib.crc32(text))
+    sound = png_of(40, 30)
+    wordy.write_bytes(sound[:33] + chunk + sound[33:])
+    for path, said in ((huge, f"195,000,000 pixels.*{SETTING}"), (wordy, "neither an image")):
+        with pytest.raises(InputError, match=f"{path.name}: .*{said}") as caught:
+            find_media([path], tmp_path / "out")
+        assert "\n" not in str(caught.value)
+        with pytest.raises(InputError, match=path.name):
+            read_image(path)
+    assert inspect_image(huge).error == "image-too-large"
+
+
+def test_what_decoders_log_does_not_reach_standard_error() -> None:
+    handlers = logging.getLogger("PIL").handlers
+    assert any(isinstance(handler, logging.NullHandler) for handler in handlers)
+
+
+def picture(width: int = 64, height: int = 48, seed: int = 0) -> Image.Image:
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return Image.fromarray(pixels)
+
+
+def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def rotated(orientation: int) -> bytes:
+    """A JPEG of 64x48 with that EXIF orientation, however absurd: pillow writes 16 bits only."""
+    entry = struct.pack("<HHHIII", 1, 0x0112, 4, 1, orientation, 0)
+    return encoded(picture(), "JPEG", exif=b"Exif\0\0II*\0\x08\0\0\0" + entry)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF"])
+def test_a_good_image(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "a.image"
+    path.write_bytes(encoded(picture(), kind))
+    facts = inspect_image(path)
+    assert (facts.error, facts.width, facts.height, facts.orientation) == ("", 64, 48, 1)
+    assert len(facts.digest) == 16
+
+
+@pytest.mark.parametrize("orientation", range(9))
+def test_orientation_gives_the_size_that_the_loader_gives(tmp_path: Path, orientation: int) -> None:
+    from detnet.data.images import read_image
+
+    path = tmp_path / "a.jpg"
+    path.write_bytes(rotated(orientation))
+    facts = inspect_image(path)
+    assert (facts.width, facts.height, facts.orientation) == (64, 48, orientation)
+    assert facts.upright_size == ((48, 64) if orientation >= 5 else (64, 48))
+    assert tuple(read_image(path).shape[1:]) == facts.upright_size[::-1]
+
+
+def test_an_orientation_beyond_sixteen_bits(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    path.write_bytes(rotated(65537))
+    facts = inspect_image(path)
+    assert (facts.error, facts.orientation, facts.upright_size) == ("", 65537, (64, 48))
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP"])
+@pytest.mark.parametrize("kept", [0.3, 0.9])
+def test_a_cut_image(tmp_path: Path, kind: str, kept: float) -> None:
+    content = encoded(picture(), kind)
+    path = tmp_path / "a.image"
+    path.write_bytes(content[: int(len(content) * kept)])
+    facts = inspect_image(path)
+    assert facts.error in ("image-truncated", "image-unreadable")
+    if kind == "JPEG":
+        assert facts.error == "image-truncated"
+        assert (facts.width, facts.height) == (64, 48)
+    assert "\n" not in facts.message
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "empty"),
+        (b"no image here\n", "a text file, not an image; it starts with 'no image here'"),
+        ("<html>\nпривет".encode(), "a text file"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
+        (bytes(range(256)) * 4, "not an image in a format"),
+    ],
+)
+def test_a_file_that_is_no_image(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "a.jpg"
+    path.write_bytes(content)
+    facts = inspect_image(path)
+    assert facts.error == "image-unreadable"
+    assert message in facts.message
+
+
+def test_files_that_are_not_there(tmp_path: Path) -> None:
+    assert inspect_image(tmp_path / "none.jpg").error == "image-missing"
+    assert inspect_image(tmp_path / "a\0b.jpg").error == "image-unreadable"
+    assert inspect_image(tmp_path).error == "image-unreadable"
+
+
+def test_each_file_is_read_once_and_progress_counts(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{index}.png" for index in range(3)]
+    for index, path in enumerate(paths):
+        path.write_bytes(encoded(picture(seed=index // 2), "PNG"))
+    told: list[tuple[int, int]] = []
+    found = inspect_images(paths * 2, progress=lambda *done: told.append(done))
+    assert list(found) == paths
+    assert told == [(1, 3), (2, 3), (3, 3)]
+    assert found[paths[0]].digest == found[paths[1]].digest != found[paths[2]].digest
+
+
+def test_a_png_of_broken_data_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    Image.fromarray(np.arange(36 * 48, dtype=np.uint8).reshape(36, 48)).save(path)
+    content = path.read_bytes()
+    at = content.index(b"IDAT") + 4
+    path.write_bytes(content[:at] + b"\xff" * 4 + content[at + 4 :])
+    facts = inspect_image(path)
+    assert (facts.error, facts.width, facts.height) == ("image-unreadable", 48, 36)
+    with pytest.raises(InputError, match=r"a\.png: the image is damaged"):
+        read_pixels(path)
+
 
 DATA = Path(os.environ.get("DETNET_DATA", Path(__file__).parents[3] / "shared" / "data"))
 

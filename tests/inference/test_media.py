@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from detnet.data.image_files import IMAGE_SUFFIXES
+from detnet.data.images import IMAGE_SUFFIXES
 from detnet.errors import InputError
 from detnet.inference.media import MediaFile, PredictionRecords, _groups, batches, find_media
 from detnet.inference.predictor import Prediction

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from detnet.data.decoding import SETTING
+from detnet.data.images import SETTING
 from detnet.errors import InputError
 from detnet.inference.video import VideoWriter, read_frames, read_info
 

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-from detnet.data.batches import Key
-from detnet.data.loading import KeySampler, WorkerInputError, make_loader
+from detnet.data.batches import Key, KeySampler, WorkerInputError, make_loader
 from detnet.errors import InputError
 
 Sample = tuple[np.ndarray, dict[str, Any]]

@@ -16,9 +16,14 @@ from typing import IO
 import numpy as np
 
 from detnet.coco.annotations import FlatBytes
-from detnet.data.classification.image_folder import ImageFolder, hash_of, index_folder
-from detnet.data.classification.listing import Listing, listed
-from detnet.data.image_files import IMAGE_SUFFIXES
+from detnet.data.classification.image_folder import (
+    ImageFolder,
+    Listing,
+    hash_of,
+    index_folder,
+    listed,
+)
+from detnet.data.images import IMAGE_SUFFIXES
 from detnet.errors import InputError
 
 _LABEL = ".cls"

@@ -16,8 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from detnet.data.image_files import orientation_of
-from detnet.data.images import opened_image, to_rgb
+from detnet.data.images import opened_image, orientation_of, to_rgb
 
 _ATTEMPTS = 10
 _ASPECT = (3 / 4, 4 / 3)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from detnet.coco.masks import segmentation_areas
-from detnet.data.image_files import IMAGE_SUFFIXES, ImageFile, inspect_images
+from detnet.data.images import IMAGE_SUFFIXES, ImageFile, inspect_images
 from detnet.errors import InputError
 
 Progress = Callable[[int, int], None]

@@ -25,7 +25,7 @@ from detnet.data.formats.voc import (
     parse_annotation,
     read_objects,
 )
-from detnet.data.image_files import inspect_image
+from detnet.data.images import inspect_image
 from detnet.errors import InputError
 
 LISTS = Path("ImageSets", "Main")

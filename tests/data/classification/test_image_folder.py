@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from detnet.data.classification import listing
+from detnet.data.classification import image_folder as listing
 from detnet.data.classification.image_folder import index_folder, require_same_classes
 from detnet.errors import InputError
 

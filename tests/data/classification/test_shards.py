@@ -77,7 +77,7 @@ def test_shards_are_read_in_the_keyed_order(split: Path, workers: int) -> None:
 def test_a_listing_is_kept_until_a_shard_changes(
     split: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from detnet.data.classification import listing
+    from detnet.data.classification import image_folder as listing
 
     monkeypatch.setenv("DETNET_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(listing, "_KEEP_AFTER_S", 0.0)
