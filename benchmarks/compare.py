@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from harness import arguments, compare_apart, keep
 
-from detnet.evaluation.comparison.resampling import bootstrap, image_weights
+from detnet.evaluation.comparison.compare import bootstrap, image_weights
 from detnet.evaluation.detections import Detections, GroundTruth, read_ground_truth
 from detnet.evaluation.engines import hotcoco_evaluator
 from detnet.evaluation.grid import Measure, make_grid

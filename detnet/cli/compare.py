@@ -118,7 +118,7 @@ def run(args: argparse.Namespace) -> int:
         )
     page = None
     if args.output:
-        from detnet.report.comparison_pictures import write_output
+        from detnet.report.comparison import write_output
 
         page = write_output(compared, args.output, count=args.pictures)
     if args.json:

@@ -90,9 +90,9 @@ def run(args: argparse.Namespace) -> int:
     """Prints the scores as tables or as JSON, and writes the submission."""
     from detnet.evaluation.coco import evaluate
     from detnet.evaluation.diagnosis.diagnose import diagnose
-    from detnet.evaluation.diagnosis.text import format_diagnosis
+    from detnet.evaluation.diagnosis.records import format_diagnosis
     from detnet.evaluation.submission import check_submission, write_submission
-    from detnet.evaluation.tables import format_scores
+    from detnet.report.score_tables import format_scores
 
     options = grid_options(args)
     if args.metric != "coco":

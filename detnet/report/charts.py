@@ -1,13 +1,12 @@
-"""Charts as SVG: for pages, in their colours, and for files of their own.
-
-On a page the drawing is stretched to the width there is; type and line widths are not, so that a
-chart reads as well on a telephone as on a desk. The style sheet (`style.css.j2`) belongs to it.
-"""
+"""Charts as SVG, for pages in their colours and for files; a run's course as such charts."""
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
+from typing import Any
+
+from detnet.evaluation.metrics import Metric, metrics_of, prefix
 
 WIDTH, HEIGHT = 1000, 500  # of the drawing, stretched to whatever the page gives it
 MAX_POINTS = 400
@@ -15,6 +14,8 @@ _DOTTED_UP_TO = 40
 # Okabe and Ito's colours, which the colour-blind can tell apart; the next seven are dashed.
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 _DASHES = ("none", "6 3", "1.5 3", "6 3 1.5 3")
+
+STYLES = ("one", "two", "three", "four", "five", "six")
 
 
 @dataclass(frozen=True)
@@ -222,3 +223,100 @@ def _text(value: float, percent: bool) -> str:
 
 def _finite(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     return [(x, y) for x, y in points if y is not None and math.isfinite(y)]
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A drawing with its title and legend.
+
+    Args:
+        title: of the card.
+        legend: (name, style) of each line; empty where there is only one.
+        drawing: HTML.
+        note: a line under the title.
+    """
+
+    title: str
+    legend: list[tuple[str, str]]
+    drawing: str
+    note: str = ""
+
+
+def training_charts(events: Sequence[dict[str, Any]]) -> list[Chart]:
+    """The charts that the events have anything for."""
+    return list(_charts(events))
+
+
+def chart(title: str, lines: Sequence[Line], *, note: str = "", **axes: Any) -> Chart | None:
+    """A chart of the lines that have points; None where none has."""
+    lines = [line for line in lines if line.points]
+    drawing = line_chart(lines, **axes)
+    legend = [(line.name, line.style) for line in lines] if len(lines) > 1 else []
+    return Chart(title, legend, drawing, note) if drawing else None
+
+
+def _charts(events: Sequence[dict[str, Any]]) -> Iterator[Chart]:
+    steps = [event for event in events if event.get("event") == "step"]
+    evaluations = [event for event in events if event.get("event") == "evaluation"]
+    loss, val_loss = _points(steps, "loss"), _points(evaluations, "val_loss")
+    total = [
+        Line("each step", loss, "raw"),
+        Line("moving mean", smoothed(loss), "one"),
+        Line("on val", val_loss, "two"),
+    ]
+    parts = [
+        Line(name.removeprefix("loss_"), smoothed(_points(steps, name)), style)
+        for name, style in zip(_parts_of(steps), STYLES * 4, strict=False)
+    ]
+    found = [
+        chart("Loss", total, x_name="iteration"),
+        chart("Its parts", parts, note="moving means", x_name="iteration"),
+    ]
+    for kind, words in (("bbox", ""), ("segm", " of masks"), ("keypoints", " of keypoints")):
+        scores = [
+            Line(name, _points(evaluations, prefix(kind) + name), style)
+            for (name, _), style in zip(_brief(kind), STYLES, strict=False)
+        ]
+        found.append(
+            chart(
+                f"Average precision{words} on val",
+                scores,
+                note=_best(evaluations, prefix(kind)),
+                x_name="iteration",
+                percent=True,
+            )
+        )
+    errors = [
+        Line(metric.title.removesuffix(" error"), _points(evaluations, key), style)
+        for (key, metric), style in zip(_brief("classification"), STYLES, strict=False)
+    ]
+    found.append(chart("Error on val", errors, x_name="iteration", percent=True))
+    rate = [Line("learning rate", _points(steps, "lr"), "one")]
+    found.append(chart("Learning rate", rate, x_name="iteration"))
+    yield from (each for each in found if each is not None)
+
+
+def _brief(kind: str) -> list[tuple[str, Metric]]:
+    return [(name, metric) for name, metric in metrics_of(kind) if metric.brief]
+
+
+def _parts_of(steps: Sequence[dict[str, Any]]) -> list[str]:
+    """Names of the losses whose sum is the loss, in the order in which they were logged."""
+    names = [name for event in steps for name in event if name.startswith("loss_")]
+    return list(dict.fromkeys(names))
+
+
+def _best(evaluations: Sequence[dict[str, Any]], before: str) -> str:
+    points = _points(evaluations, f"{before}AP")
+    if not points:
+        return ""
+    iteration, best = max(points, key=lambda point: point[1])
+    return f"best AP {100 * best:.1f} at iteration {iteration:,}"
+
+
+def _points(events: Sequence[dict[str, Any]], key: str) -> list[tuple[float, float]]:
+    return [
+        (event["iteration"], event[key])
+        for event in events
+        if isinstance(event.get(key), int | float) and "iteration" in event
+    ]

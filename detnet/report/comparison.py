@@ -1,22 +1,43 @@
-"""The page of a comparison, complete in itself: differences with intervals, tables, pictures."""
+"""The page of a comparison, complete in itself: differences, tables, pictures."""
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from detnet.evaluation.comparison.compare import SCORE_OF_FOUND
-from detnet.evaluation.comparison.records import Comparison
+import numpy as np
+from PIL import Image
+
+from detnet.data.images import read_pixels
+from detnet.errors import InputError
+from detnet.evaluation.comparison.compare import SCORE_OF_FOUND, Comparison
+from detnet.evaluation.comparison.sources import Compared, ComparedSplit
+from detnet.evaluation.detections import Detections, GroundTruth
+from detnet.evaluation.grid import make_grid
+from detnet.evaluation.matching import match
 from detnet.evaluation.metrics import metrics_of, overlap_name
 from detnet.files import write_text
 from detnet.report.comparison_text import how_measured, how_scored
 from detnet.report.comparison_view import found_by_one, letter, pair_views, size_tables
-from detnet.report.pictures import Colour, Mark
+from detnet.report.pictures import (
+    LOWEST,
+    MOST,
+    MOST_SHAPES,
+    Colour,
+    Mark,
+    Skeleton,
+    embed,
+    make_mark,
+    make_skeleton,
+)
 from detnet.report.rendering import render_template
 from detnet.report.score_tables import KINDS
 
 # Of the detectors in pictures, in turn; told apart by most colour-blind eyes.
 COLOURS: tuple[Colour, ...] = ((86, 180, 233), (245, 130, 32), (62, 207, 159), (240, 228, 66))
+
+Edges = Sequence[tuple[int, int]]
 
 
 @dataclass(frozen=True)
@@ -128,3 +149,205 @@ def _selections(
         }
         for one in found_by_one(comparison)
     ]
+
+
+def write_output(compared: Compared, folder: Path, *, count: int) -> Path:
+    """Writes comparison.json and the page comparison.html.
+
+    Args:
+        folder: is made where it is not there.
+        count: pictures for each pair and direction.
+
+    Returns:
+        The page's path.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    pictures, notes = make_pictures(compared, count=count)
+    if notes:
+        compared.comparison.setdefault("notes", []).extend(notes)
+    content = json.dumps(compared.comparison, indent=1, allow_nan=False)
+    write_text(folder / "comparison.json", content + "\n")
+    return write_page(folder / "comparison.html", compared.comparison, pictures)
+
+
+def make_pictures(compared: Compared, *, count: int) -> tuple[list[ComparisonPicture], list[str]]:
+    """Embeds the images with most objects that one detector finds and another one misses.
+
+    Args:
+        count: how many for each pair and direction.
+
+    Returns:
+        The pictures, and why there are none where there should be some.
+
+    Raises:
+        InputError: an image of the annotations has no file name.
+    """
+    chosen = choose_images(compared.comparison, count)
+    if not chosen:
+        return [], []
+    folder = compared.ground_truth.images
+    if folder is None:
+        return [], ["no pictures: the folder of images is not found; give --images DIR"]
+    try:
+        return _draw(compared, chosen), []
+    except (InputError, OSError) as error:
+        return [], [f"no pictures: {error}"]
+
+
+def choose_images(comparison: Comparison, count: int) -> dict[int, dict[str, Sequence[int]]]:
+    """image id -> kind of picture -> the rows of the truth that one finds and the other misses.
+
+    The kinds take turns, so that the first pictures show something of each.
+    """
+    found = found_by_one(comparison)
+    chosen: dict[int, dict[str, Sequence[int]]] = {}
+    for place in range(count):
+        for one in found:
+            if place < len(one.images):
+                chosen.setdefault(one.images[place]["image_id"], {})
+    for one in found:
+        for image in one.images:
+            if image["image_id"] in chosen:
+                chosen[image["image_id"]][one.kind] = image["truths"]
+    return chosen
+
+
+def _draw(
+    compared: Compared, chosen: Mapping[int, Mapping[str, Sequence[int]]]
+) -> list[ComparisonPicture]:
+    ground = compared.ground_truth
+    truth = ground.truth
+    places = {image_id: int(np.searchsorted(truth.image_ids, image_id)) for image_id in chosen}
+    images: dict[int, Image.Image] = {}
+    for image_id in chosen:
+        name = ground.file_names.get(image_id)
+        if name is None or ground.images is None:
+            raise InputError(f"{ground.path}: image {image_id} has no file_name")
+        images[image_id] = Image.fromarray(read_pixels(ground.images / name))
+    sides = {places[image_id]: image.size for image_id, image in images.items()}
+    edges = _edges(ground)
+    names = compared.comparison["names"]
+    found = [_found(compared, index, sides, edges) for index in range(len(names))]
+    shared = set.intersection(*(each.sure for each in found))
+    pictures = []
+    for image_id, image in images.items():
+        place, kinds = places[image_id], chosen[image_id]
+        uri, size = embed(image)
+        sought = {row for kind in kinds.values() for row in kind}
+        groups: tuple[list[Mark], list[Mark], list[Mark]] = ([], [], [])
+        for row in np.flatnonzero(truth.images == place).tolist():
+            group = 0 if row in sought else 1 if row in shared else 2
+            groups[group].append(_truth(truth, row, image.size, edges))
+        of_models = [each.marks.get(place, []) for each in found]
+        pictures.append(
+            ComparisonPicture(
+                name=ground.file_names[image_id],
+                uri=uri,
+                size=size,
+                kinds={kind: len(objects) for kind, objects in kinds.items()},
+                sought=groups[0],
+                shared=groups[1],
+                truths=groups[2],
+                found=[[m for m, row in marks if row not in shared] for marks in of_models],
+                found_shared=[[m for m, row in marks if row in shared] for marks in of_models],
+            )
+        )
+    return pictures
+
+
+class _DetectorMarks(NamedTuple):
+    """What one detector found on the chosen images.
+
+    Args:
+        marks: by position of the image, the surest last, each with the row of its object or -1.
+        sure: rows of the objects that it finds with a score that is enough.
+    """
+
+    marks: dict[int, list[tuple[Mark, int]]]
+    sure: set[int]
+
+
+def _found(
+    compared: Compared, index: int, sides: Mapping[int, tuple[int, int]], edges: Sequence[Edges]
+) -> _DetectorMarks:
+    truth, detections = compared.ground_truth.truth, compared.detections(index)
+    kept = np.isin(detections.images, list(sides)) & (detections.scores >= LOWEST)
+    some = _rows_of(detections, np.flatnonzero(kept))
+    sigmas = compared.comparison["scores"][0].get("sigmas", ())
+    grid = make_grid(compared.comparison["iou_type"], sigmas=sigmas)
+    matches = match(truth, some, grid)
+    level = grid.threshold(0.5)
+    objects, ignored = matches.matched[0, level], matches.ignored[0, level]
+    marks: dict[int, list[tuple[Mark, int]]] = {}
+    for at in np.argsort(-matches.scores, kind="stable").tolist():  # the surest first
+        row, image = int(matches.rows[at]), int(matches.images[at])
+        own = marks.setdefault(image, [])
+        if len(own) == MOST:
+            continue
+        mark = make_mark(
+            "ignored" if ignored[at] else "right" if objects[at] >= 0 else "false",
+            some.boxes[row],
+            sides[image],
+            name=truth.names[some.categories[row]],
+            score=float(some.scores[row]),
+            mask=some.masks[row] if some.masks and len(own) < MOST_SHAPES else None,
+            skeleton=_skeleton(truth, some, row, sides[image], edges)
+            if len(own) < MOST_SHAPES
+            else None,
+            tint=COLOURS[index % len(COLOURS)],
+        )
+        own.append((mark, int(objects[at])))
+    sure = objects[(objects >= 0) & ~ignored & (matches.scores >= SCORE_OF_FOUND)]
+    return _DetectorMarks({image: own[::-1] for image, own in marks.items()}, set(sure.tolist()))
+
+
+def _rows_of(detections: Detections, rows: np.ndarray) -> Detections:
+    masks, keypoints = detections.masks, detections.keypoints
+    return replace(
+        detections,
+        images=detections.images[rows],
+        categories=detections.categories[rows],
+        boxes=detections.boxes[rows],
+        areas=detections.areas[rows],
+        scores=detections.scores[rows],
+        masks=None if masks is None else [masks[row] for row in rows],
+        keypoints=None if keypoints is None else keypoints[rows],
+    )
+
+
+def _truth(truth: GroundTruth, row: int, sides: tuple[int, int], edges: Sequence[Edges]) -> Mark:
+    return make_mark(
+        "crowd" if truth.crowd[row] else "truth",
+        truth.boxes[row],
+        sides,
+        name=truth.names[truth.categories[row]],
+        score=-1.0,
+        mask=truth.masks[row] if truth.masks else None,
+        skeleton=_skeleton(truth, truth, row, sides, edges),
+    )
+
+
+def _skeleton(
+    truth: GroundTruth,
+    columns: GroundTruth | Detections,
+    row: int,
+    sides: tuple[int, int],
+    edges: Sequence[Edges],
+) -> Skeleton | None:
+    """That of an object or a detection; all of a detection's keypoints are there."""
+    if columns.keypoints is None or truth.keypoint_counts is None:
+        return None
+    category = int(columns.categories[row])
+    points = columns.keypoints[row, : truth.keypoint_counts[category]].copy()
+    if isinstance(columns, Detections):
+        points[:, 2] = 1
+    return make_skeleton(points, edges[category], sides)
+
+
+def _edges(ground: ComparedSplit) -> list[Edges]:
+    """The lines between keypoints, of each category by its position; none where none are named."""
+    count = len(ground.truth.names)
+    if ground.truth.keypoints is None:
+        return [()] * count
+    layout = ground.layout
+    return [layout.own_edges(label) if layout else () for label in range(1, count + 1)]

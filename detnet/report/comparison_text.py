@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from detnet import text
-from detnet.evaluation.comparison.records import Comparison, ImageObjects
+from detnet.evaluation.comparison.compare import Comparison, ImageObjects
 from detnet.evaluation.metrics import overlap_name
 from detnet.report.comparison_view import (
     Block,

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from detnet import text
-from detnet.evaluation.comparison.records import (
+from detnet.evaluation.comparison.compare import (
     Comparison,
     Difference,
     ImageObjects,

@@ -11,8 +11,8 @@ from detnet.errors import InputError
 from detnet.evaluation.classification import without_top5
 from detnet.evaluation.metrics import Metric, metrics_of
 from detnet.files import read_json, write_text
-from detnet.report.origin import paper_rows
 from detnet.report.results import Result, hardware, read_result, write_curves
+from detnet.report.score_tables import paper_rows
 from detnet.report.search.text import search_section
 from detnet.search.run import SearchRun, is_search
 from detnet.text import NOTHING, amount, percent, points

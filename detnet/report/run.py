@@ -20,13 +20,12 @@ from detnet.evaluation.diagnosis.outcomes import find_outcomes
 from detnet.evaluation.diagnosis.records import Diagnosis
 from detnet.evaluation.files import read_scores
 from detnet.files import read_json, write_text
-from detnet.report.curves import training_charts
+from detnet.report.charts import training_charts
 from detnet.report.diagnosis import diagnosis_view
 from detnet.report.gallery import EvaluatedSplit, make_label_errors, make_pictures
-from detnet.report.origin import paper_rows
 from detnet.report.pictures import LOWEST, GalleryPicture, LabelError
 from detnet.report.rendering import flat_settings, render_template
-from detnet.report.score_tables import PaperRow, score_view
+from detnet.report.score_tables import PaperRow, paper_rows, score_view
 from detnet.training.detection.config import read_config
 
 THRESHOLD = 0.5  # score from which on a detection is shown at first

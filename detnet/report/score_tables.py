@@ -1,15 +1,50 @@
-"""Scores as the page's tables, with the paper's numbers where there are any to compare with."""
+"""Scores as tables: as text in percent, and for pages, with the paper's numbers beside them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
+from detnet import text
 from detnet.coco.keypoints import COCO_SIGMAS
 from detnet.evaluation.classification import without_top5
-from detnet.evaluation.metrics import ALL_SIZES, METRICS, metrics_of, names_of, overlap_name
-from detnet.training.published import Published
+from detnet.evaluation.coco import Scores
+from detnet.evaluation.metrics import (
+    ALL_SIZES,
+    MEASURES,
+    METRICS,
+    by_measure,
+    metrics_of,
+    names_of,
+    overlap_name,
+)
+from detnet.text import lay_out
+from detnet.training.detection.config import TrainConfig, presets
+from detnet.training.published import FROM_SCRATCH, PUBLISHED, Published
+from detnet.training.settings import read_source
 
 KINDS = {"bbox": "Boxes", "segm": "Masks", "keypoints": "Keypoints"}
+
+_percent = partial(text.percent, none="-")
+
+# What a run is free to choose without leaving the recipe.
+_FREE = {
+    "train_split",
+    "val_split",
+    "backbone",  # has numbers of its own
+    "weights",
+    "precision",
+    "workers",
+    "device",
+    "seed",
+    "log_every",
+    "checkpoint_every",
+    "evaluate_every",
+    "val_loss",
+    "best_metric",
+    "tensorboard",
+}
 
 
 @dataclass(frozen=True)
@@ -162,3 +197,114 @@ def _long(key: str, iou_type: str) -> str:
     if key in METRICS:
         return METRICS[key].in_words(iou_type)
     return f"average recall, {key.lstrip('AR@')} results an image"
+
+
+def format_scores(scores: Scores) -> str:
+    """Lays out scores as tables, in percent; "-" where nothing was averaged.
+
+    Where there are no annotations there is nothing to lay out, only a note that says so.
+    """
+    kind = {"bbox": "boxes", "segm": "masks"}.get(scores.iou_type, scores.iou_type)
+    title = f"COCO scores of {kind}, percent ({scores.engine})"
+    notes = [f"note: {note}" for note in scores.notes]
+    if not any(row["annotations"] for row in scores.per_class.values()):
+        return "\n\n".join([title, *notes])
+    return "\n\n".join(
+        [
+            title,
+            *_headline_text(scores),
+            *_by_iou_and_size(scores),
+            *_own_sizes(scores),
+            *_per_class(scores.per_class),
+            f"ground truth: {scores.ground_truth_taken}",
+            *notes,
+        ]
+    )
+
+
+def _headline_text(scores: Scores) -> Iterable[str]:
+    """Precisions, recalls and what else is registered, a table each."""
+    for names in by_measure(scores.headline).values():
+        yield lay_out([names, [_percent(scores.headline[name]) for name in names]])
+
+
+def _by_iou_and_size(scores: Scores) -> Iterable[str]:
+    """One table for each measure and number of results: sizes down, thresholds across."""
+    by_size = scores.by_iou_and_size
+    for measure in next(iter(by_size.values())):
+        name, _, most = measure.partition("@")
+        limit = f", {most} results per image and class" if most else ""
+        rows = {size: row[measure] for size, row in by_size.items()}
+        overlap = overlap_name(scores.iou_type)
+        title = f"{MEASURES[name]} by {overlap} threshold and object size{limit}"
+        yield f"{title}\n{_of_rows('', rows)}"
+    for key, rows in scores.class_agnostic_recall.items():
+        _, _, most = key.partition("@")
+        limit = f", {most} results per image" if most else ""
+        yield f"Average recall, all classes as one{limit}\n{_of_rows('', rows)}"
+
+
+def _own_sizes(scores: Scores) -> Iterable[str]:
+    areas = scores.parameters.areas if scores.parameters else {}
+    own = {name: limits for name, limits in areas.items() if name not in ALL_SIZES}
+    if own:
+        rows = [[name, *map(_edge, limits)] for name, limits in own.items()]
+        head = ["", "lowest area", "highest area"]
+        yield f"Own sizes, square pixels\n{lay_out([head, *rows], left=(0,))}"
+
+
+def _edge(area: float) -> str:
+    return "inf" if area >= 1e10 else f"{area:.10g}"
+
+
+def _per_class(per_class: Mapping[str, Mapping[str, Any]]) -> Iterable[str]:
+    if per_class:
+        yield f"Per class\n{_of_rows('class', per_class)}"
+
+
+def _of_rows(corner: str, rows: Mapping[str, Mapping[str, Any]]) -> str:
+    head = list(next(iter(rows.values())))
+    cells = [
+        [name, *(str(row[key]) if key == "annotations" else _percent(row[key]) for key in head)]
+        for name, row in rows.items()
+    ]
+    return lay_out([[corner, *head], *cells], left=(0,))
+
+
+def paper_rows(config: TrainConfig) -> list[PaperRow]:
+    """The paper's models that the run may be held against: those of its detector and backbone,
+    where it was begun from a preset that follows the paper.
+    """
+    published = _of_recipe(config.preset, (config.detector, config.backbone))
+    if not published:
+        return []
+    recipe = _words(config, read_source(config.preset, presets()))
+    return [PaperRow(one, recipe) for one in published]
+
+
+def _of_recipe(preset: str, place: tuple[str, str]) -> tuple[Published, ...]:
+    """What the paper reports of a detector and backbone trained as the preset does it."""
+    if preset.endswith("_scratch"):
+        return (FROM_SCRATCH[place],) if place in FROM_SCRATCH else ()
+    return PUBLISHED.get(place, ()) if "_2x" in preset else ()
+
+
+def _words(config: TrainConfig, preset: Mapping[str, Any]) -> str:
+    backbone = f" with {config.backbone}" if config.backbone != preset["backbone"] else ""
+    parts = [f"This run: preset {config.preset}{backbone}"]
+    changes = {name: new for name, new in config.departures.items() if name not in _FREE}
+    if changes:
+        told = [f"{name} {_beside(preset, name, new)}" for name, new in changes.items()]
+        parts.append(f"changed: {', '.join(told)}")
+    parts.append("begun from weights" if config.weights else "begun without trained weights")
+    data = config.data or config.val_annotations or ""
+    parts.append(f"measured on {Path(data).name} {config.val_split}")
+    return "; ".join(parts) + "."
+
+
+def _beside(preset: Mapping[str, Any], name: str, new: Any) -> str:
+    """A run's value and what stands in its place in the preset, or by default."""
+    old = preset.get(name, getattr(TrainConfig(), name))
+    if isinstance(new, Mapping):
+        old = {key: value for key, value in (old or {}).items() if key in new}
+    return f"{new} instead of {old}"

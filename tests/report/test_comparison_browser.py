@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from detnet.evaluation.comparison.sources import compare_sources
-from detnet.report.comparison_pictures import write_output
+from detnet.report.comparison import write_output
 from tests.report.browser import Browser, visible
 from tests.report.runs import write_data, write_run
 

@@ -1,10 +1,25 @@
+import subprocess
+import sys
+from typing import Any
+
 import pytest
 
 from detnet.coco.keypoints import COCO_SIGMAS
+from detnet.evaluation.coco import Scores, score
 from detnet.evaluation.metrics import names_of
-from detnet.report.score_tables import PaperRow, column_title, score_view, sigmas_in_words
+from detnet.report.score_tables import (
+    PaperRow,
+    column_title,
+    format_scores,
+    paper_rows,
+    score_view,
+    sigmas_in_words,
+)
+from detnet.training.detection.config import TrainConfig, make_config
 from detnet.training.published import PUBLISHED
 from tests.report.test_page import scores
+
+PRESET = "detnet59_faster_rcnn_fpn_2x"
 
 
 @pytest.mark.parametrize(
@@ -70,3 +85,127 @@ def test_classifiers_have_theirs() -> None:
     few = score_view({**row, "per_class": dict.fromkeys("abcde", row)}, [])
     assert [name for name, *_ in few["headline"]] == ["top-1 accuracy", "top-1 error"]
     assert few["class_columns"] == ["top1"]
+
+
+def test_tables_are_aligned_percent() -> None:
+    box = {"image_id": 1, "category_id": 1, "bbox": [0, 0, 20, 20]}
+    truth = {
+        "images": [{"id": 1}],
+        "categories": [{"id": 1, "name": "a long name"}, {"id": 2, "name": "b"}],
+        "annotations": [{"id": 1, **box}, {"id": 2, **box, "bbox": [50, 50, 9, 9]}],
+    }
+    scores = score(truth, [{**box, "score": 0.5}], class_agnostic_recall=True)
+    text = format_scores(Scores.from_json(scores))
+    lines = text.splitlines()
+    assert lines[0] == f"COCO scores of boxes, percent ({scores['engine']})"
+    # One of two boxes found: precision 1 at the 51 recalls up to 0.5.
+    assert lines[2:4] == ["  AP  AP50  AP75   APs  APm  APl", "50.5  50.5  50.5  50.5    -    -"]
+    assert "         mean    50    60    70    80    85" not in text  # columns as wide as needed
+    assert "small   50.0  50.0  50.0  50.0  50.0  50.0" in lines
+    assert "large      -     -     -     -     -     -" in lines
+    assert "class          AP  AP50  AR100  annotations" in lines
+    assert "a long name  50.5  50.5   50.0            2" in lines
+    assert "b               -     -      -            0" in lines
+    assert "Average recall, all classes as one" in lines
+    lacking = "the file as it is, but for 2 areas that it lacks: width x height"
+    assert lines[-1] == f"ground truth: {lacking}"
+
+
+def test_own_grid_has_its_own_tables() -> None:
+    box = {"image_id": 1, "category_id": 1, "bbox": [0, 0, 20, 20]}
+    truth = {
+        "images": [{"id": 1}],
+        "categories": [{"id": 1, "name": "a"}],
+        "annotations": [{"id": 1, **box}],
+    }
+    scores = score(
+        truth,
+        [{**box, "score": 0.5}],
+        iou_thresholds=(0.925,),
+        areas={"tiny": (0, 256.5), "huge": (1e6, float("inf"))},
+        max_dets=(300,),
+        class_agnostic_recall=True,
+    )
+    text = format_scores(Scores.from_json(scores))
+    tables = {part.splitlines()[0]: part.splitlines()[1:] for part in text.split("\n\n")}
+    by_size = "by IoU threshold and object size"
+    for title in (
+        f"Average precision {by_size}",
+        f"Average recall {by_size}, 300 results per image and class",
+        "Average recall, all classes as one",
+        "Average recall, all classes as one, 300 results per image",
+    ):
+        assert tables[title][0] == "         mean     50     60     70     80     85   92.5"
+        assert tables[title][2] == "small   100.0  100.0  100.0  100.0  100.0  100.0  100.0"
+        assert tables[title][5] == "tiny        -      -      -      -      -      -      -"
+    assert tables["Own sizes, square pixels"] == [
+        "      lowest area  highest area",
+        "tiny            0         256.5",
+        "huge      1000000           inf",
+    ]
+    assert "AR300" in text
+
+
+def test_nothing_to_score_is_said_in_one_line() -> None:
+    for categories in ([], [{"id": 1, "name": "a"}]):
+        text = format_scores(Scores.from_json(score({"images": [], "categories": categories}, [])))
+        title, nothing, note = text.splitlines()
+        assert title.startswith("COCO scores") and not nothing
+        assert note == "note: the ground truth has no annotations: nothing can be scored"
+
+
+def config(source: str | None = PRESET, **changes: Any) -> TrainConfig:
+    return make_config(source, {"data": "/data/coco", **changes})
+
+
+def test_a_run_of_a_preset_has_its_row() -> None:
+    first, *_ = paper_rows(config(seed=7, weights="/some/where.safetensors"))
+    assert first.published.headline[0] == 40.2
+    assert first.published.cell("AR", "small", "50") == pytest.approx(0.664)
+    assert PRESET in first.recipe and "changed" not in first.recipe
+    assert "begun from weights" in first.recipe and "coco val" in first.recipe
+
+
+def test_departures_are_told() -> None:
+    recipe = paper_rows(config(batch_size=8, lr=0.01, min_sizes=[600]))[0].recipe
+    assert "batch_size 8 instead of 16" in recipe and "lr 0.01 instead of 0.02" in recipe
+    assert "min_sizes [600] instead of [800]" in recipe
+    assert "begun without trained weights" in recipe
+
+
+def test_of_the_detector_s_options_only_those_that_differ_are_told() -> None:
+    options = {"rpn_straddle": 5, "roi_batch": 64, "head_init": "detectron"}
+    recipe = paper_rows(config(detector_options=options))[0].recipe
+    told = "{'rpn_straddle': 5, 'roi_batch': 64} instead of {'rpn_straddle': 0};"
+    assert f"changed: detector_options {told}" in recipe
+
+
+def test_it_needs_no_torch() -> None:
+    code = "import sys, detnet.report.score_tables; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
+
+
+def test_another_backbone_has_its_own_numbers() -> None:
+    (found,) = paper_rows(config(backbone="resnet50"))
+    assert found.published.headline[0] == 37.9
+    assert f"preset {PRESET} with resnet50" in found.recipe
+
+
+def test_masks_have_theirs() -> None:
+    (found,) = paper_rows(config("detnet59_mask_rcnn_fpn_2x"))
+    assert found.published.iou_type == "segm" and found.published.headline[0] == 37.1
+
+
+@pytest.mark.parametrize(
+    ("source", "changes"),
+    [
+        (None, {"width": 0.5}),
+        ("small", {}),
+        (PRESET, {"backbone": "detnet110"}),
+        (PRESET, {"detector": "retinanet", "detector_options": {}}),
+    ],
+)
+def test_what_the_paper_has_not_is_not_compared(
+    source: str | None, changes: dict[str, Any]
+) -> None:
+    assert paper_rows(config(source, **changes)) == []

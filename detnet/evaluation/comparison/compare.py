@@ -2,23 +2,21 @@
 
 import importlib.metadata
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 
 from detnet.errors import InputError
-from detnet.evaluation.accumulation import accumulate
-from detnet.evaluation.coco import Evaluation
-from detnet.evaluation.comparison.records import (
-    Cell,
-    Comparison,
-    ImageObjects,
-    PairDifferences,
-    PairPictures,
+from detnet.evaluation.accumulation import (
+    ClassRankings,
+    accumulate,
+    class_rankings,
+    weighted_scores,
 )
-from detnet.evaluation.comparison.resampling import bootstrap
+from detnet.evaluation.coco import Evaluation
 from detnet.evaluation.detections import (
     GroundTruth,
     GroundTruthSource,
@@ -32,6 +30,71 @@ RESAMPLES = (100, 20_000)  # fewest and most
 NOISE = "cannot be told from noise"
 
 SCORE_OF_FOUND = 0.5  # below it a detection does not count as finding its object
+
+_NUMBERS_AT_ONCE = 4_000_000
+
+
+class Difference(TypedDict):
+    """Two scores, the other's less the first's, and the interval that it lies in."""
+
+    first: float
+    other: float
+    difference: float
+    low: float | None
+    high: float | None
+    verdict: str
+
+
+Cell = Difference | None  # None where there is no ground truth
+
+
+class PairDifferences(TypedDict):
+    """Of one detector from the first, by the keys of the scores."""
+
+    name: str
+    headline: dict[str, Cell]
+    by_iou_and_size: dict[str, dict[str, dict[str, Cell]]]
+    per_class: dict[str, dict[str, Cell]]
+
+
+class ImageObjects(TypedDict):
+    """Objects of an image, as positions among the annotations."""
+
+    image_id: int
+    file_name: NotRequired[str | None]
+    truths: list[int]
+
+
+class PairPictures(TypedDict):
+    """Images with objects that only one of two detectors finds, most objects first."""
+
+    name: str
+    only_first: list[ImageObjects]
+    only_other: list[ImageObjects]
+
+
+class Comparison(TypedDict):
+    """Detectors beside the first of them.
+
+    `scores` are each detector's as `score` gives them. Of files and runs there are `annotations`
+    and `sources`, where they were measured `cost`, as `detnet.report.comparison_cost` has it.
+    """
+
+    names: list[str]
+    iou_type: str
+    images: int
+    resamples: int
+    seed: int
+    confidence: float
+    ground_truth: str
+    ground_truth_taken: str
+    scores: list[dict[str, Any]]
+    differences: list[PairDifferences]
+    pictures: list[PairPictures]
+    notes: NotRequired[list[str]]
+    annotations: NotRequired[str]
+    sources: NotRequired[list[str]]
+    cost: NotRequired[Any]
 
 
 def compare(
@@ -266,3 +329,71 @@ def _by_image(truth: GroundTruth, chosen: np.ndarray) -> list[ImageObjects]:
     return [
         {"image_id": int(truth.image_ids[images[i]]), "truths": groups[i].tolist()} for i in order
     ]
+
+
+@dataclass(frozen=True)
+class Resamples:
+    """Scores of each model in each resample, NaN where the resample holds no such object.
+
+    Args:
+        means: (models, measures, resamples), averaged over the classes that have objects.
+        classes: (models, classes, class measures, resamples).
+    """
+
+    means: np.ndarray
+    classes: np.ndarray
+
+
+def bootstrap(
+    models: Sequence[Matches],
+    measures: Sequence[Measure],
+    class_measures: Sequence[Measure],
+    *,
+    resamples: int,
+    seed: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> Resamples:
+    """Scores all models on the same resamples of their common images.
+
+    Args:
+        models: matches against the same ground truth, on the same grid.
+        class_measures: those that are also wanted class by class.
+        progress: called with the number of resamples done and their total.
+    """
+    truth = models[0].truth
+    limits = sorted({(m.size, m.limit) for m in (*measures, *class_measures)})
+    rankings = [
+        [class_rankings(model, k, limits) for k in range(len(truth.names))] for model in models
+    ]
+    means = np.full((len(models), len(measures), resamples), np.nan)
+    # Of many classes (LVIS has 1,203) these are many; 7 digits are enough for intervals.
+    shape = (len(models), len(truth.names), len(class_measures), resamples)
+    classes = np.full(shape, np.nan, np.float32)
+    images, done = len(truth.image_ids), 0
+    for weights in image_weights(images, resamples, seed, _columns(images, rankings)):
+        until = done + weights.shape[1]
+        for i, of_model in enumerate(rankings):
+            means[i, :, done:until], classes[i, :, :, done:until] = weighted_scores(
+                of_model, weights, measures, class_measures
+            )
+        done = until
+        if progress is not None:
+            progress(done, resamples)
+    return Resamples(means, classes)
+
+
+def _columns(images: int, rankings: Sequence[Sequence[ClassRankings]]) -> int:
+    """How many resamples are worked on at once, so that memory does not grow with the data."""
+    hits = (len(r.hits) for model in rankings for k in model for r in k.rankings.values())
+    return int(np.clip(_NUMBERS_AT_ONCE // max(images, *hits, 1), 16, 1000))
+
+
+def image_weights(images: int, resamples: int, seed: int, columns: int) -> Iterator[np.ndarray]:
+    """Blocks of weights (I, R): how often each image is drawn; the same whatever the block."""
+    random = np.random.default_rng(seed)
+    for begin in range(0, resamples, columns):
+        width = min(columns, resamples - begin)
+        drawn = random.integers(0, images, (width, images))
+        drawn += np.arange(width)[:, None] * images
+        counts = np.bincount(drawn.ravel(), minlength=width * images).reshape(width, images)
+        yield np.ascontiguousarray(counts.T, np.float32)

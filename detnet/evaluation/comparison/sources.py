@@ -11,8 +11,7 @@ from detnet.coco.table import AnnotationTable
 from detnet.data.folders import Split, find_split, leads_out, names_start
 from detnet.data.reading import load_scored, read_content
 from detnet.errors import InputError
-from detnet.evaluation.comparison.compare import compare
-from detnet.evaluation.comparison.records import Comparison, ImageObjects
+from detnet.evaluation.comparison.compare import Comparison, ImageObjects, compare
 from detnet.evaluation.detections import Detections, GroundTruth, fingerprint, read_detections
 from detnet.evaluation.files import DetectorScores, read_scores
 from detnet.files import read_json

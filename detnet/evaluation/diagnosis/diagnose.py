@@ -9,8 +9,14 @@ import numpy as np
 
 from detnet.errors import InputError
 from detnet.evaluation.coco import Evaluation
-from detnet.evaluation.diagnosis.errors import average_precisions, error_costs, find_errors, ranked
-from detnet.evaluation.diagnosis.labels import confusion, label_errors
+from detnet.evaluation.diagnosis.errors import (
+    average_precisions,
+    confusion,
+    error_costs,
+    find_errors,
+    label_errors,
+    ranked,
+)
 from detnet.evaluation.diagnosis.outcomes import (
     Outcomes,
     check_threshold,

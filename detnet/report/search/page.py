@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from detnet.files import write_text
-from detnet.report.curves import Chart, training_charts
+from detnet.report.charts import Chart, training_charts
 from detnet.report.rendering import flat_settings, render_template
 from detnet.report.search.charts import cost_name, cost_text, front_chart, progress_chart
 from detnet.report.search.measured import baselines_view, validation_view

@@ -39,7 +39,7 @@ def test_the_splits_of_named_files(scenes: Path, tiny: TrainConfig) -> None:
 
 def test_pages_do_not_wait_for_torch() -> None:
     """Torch alone takes seconds to import; a page needs neither models nor tensors."""
-    modules = "report.run", "evaluation.comparison.sources", "report.comparison_pictures"
+    modules = "report.run", "evaluation.comparison.sources", "report.comparison"
     imports = "; ".join(f"import detnet.{module}" for module in modules)
     check = f"import sys; {imports}; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", check], check=True)

@@ -1,7 +1,7 @@
 """The diagnosis on a terminal."""
 
 from detnet.evaluation.diagnosis.diagnose import diagnose
-from detnet.evaluation.diagnosis.text import format_diagnosis
+from detnet.evaluation.diagnosis.records import format_diagnosis
 from tests.evaluation.diagnosis.cases import FIRST, NOWHERE, SECOND, evaluated
 
 SMALL = """\
