@@ -1,27 +1,35 @@
-"""Looks at everything that a search will need before any of its phases begins."""
+"""Looks at everything that a search will need before it begins, and says what it will take."""
 
 import math
 import os
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from detnet.data.classification.shards import index_images
 from detnet.detectors import DETECTORS
 from detnet.engine.distributed import Process
+from detnet.engine.memory import keep_freed_memory
 from detnet.errors import InputError
 from detnet.search.run import SearchRun
+from detnet.search.scoring.evaluator import ScoringBudget
+from detnet.search.split import class_folder, counts_of
 from detnet.search.trainings import (
     finetune_config,
+    images_of,
     pretrain_config,
     retrain_config,
     retrain_pretrain_config,
+    written_path,
 )
 from detnet.tables import unknown_name
+from detnet.text import duration
 from detnet.training.classification.config import PretrainConfig
-from detnet.training.classification.evaluate import split_folder
 from detnet.training.detection.config import TrainConfig
+from detnet.training.estimate import Estimate, measure_steps
 from detnet.training.resolve import resolve
 from detnet.training.settings import combine, typed
 from detnet.training.task import batch_per_process
@@ -90,7 +98,7 @@ def _require_data(run: SearchRun) -> None:
         )
     if not Path(config.pretrain_data).is_dir():
         raise InputError(f"{config.pretrain_data}: no such folder")
-    split_folder(Path(config.pretrain_data), config.pretrain.get("train_split", "train"))
+    class_folder(config)
 
 
 def _require_sound(group: str, config: PretrainConfig | TrainConfig) -> None:
@@ -114,3 +122,104 @@ def _about(run: SearchRun) -> str:
         low, high = (run.costs.macs(path) / 1e6 for path in run.ends)
         text += f", {low:.4g} M to {high:.4g} M multiply-adds at {height}×{width} (body)"
     return f"the space: {text}"
+
+
+_AT_ONCE = {PretrainConfig: 16, TrainConfig: 2}  # images of a measured step, at most
+_FORWARD = 1 / 3  # of a training step's time
+_TITLES = {  # of each phase's trainings
+    "pretrain": {"pretrain": "pretrain"},
+    "finetune": {"finetune": "finetune"},
+    "retrain": {
+        "retrain_pretrain": "retrain, as a classifier",
+        "retrain": "retrain, under the detector",
+    },
+}
+
+
+def forecast(run: SearchRun, phases: Sequence[str]) -> list[str]:
+    """Says what each phase costs, one line for each training and for the search.
+
+    A step of one network of middling cost is measured on noise of the real size; reading of images
+    and evaluation are not counted. Several devices share the time.
+
+    Args:
+        phases: those that are left, of `PHASES`.
+    """
+    keep_freed_memory()
+    config = run.config
+    place = "cuda" if config.device != "cpu" and torch.cuda.is_available() else "cpu"
+    path = run.sampler(bins=False).path(0)
+    trainings, counts = _trainings(run, path), counts_of(run.folder)
+    lines, measured = [], dict[tuple[Any, ...], Estimate]()
+
+    def measure(training: PretrainConfig | TrainConfig) -> Estimate:
+        key = (type(training), training.precision, *_shape(training))
+        if key not in measured:
+            measured[key] = _measure(run, training, path, torch.device(place))
+        return measured[key]
+
+    for phase in phases:
+        if phase == "search":
+            guide = trainings["pretrain" if config.by_classes else "finetune"]
+            lines.append(_search(run, measure(guide), counts["search"]))
+            continue
+        for group, title in _TITLES[phase].items():
+            if group in trainings:
+                training, epoch = trainings[group], _epoch(run, group, counts)
+                lines.append(_training(title, training, measure(training), epoch))
+    where = torch.cuda.get_device_name() if place == "cuda" else "cpu"
+    return [f"what it will take on {where}, reading and evaluation not counted:", *lines]
+
+
+def _epoch(run: SearchRun, group: str, counts: dict[str, int]) -> int:
+    """The images of an epoch of a training."""
+    if group == "retrain":
+        return counts["detection"]
+    if group == "finetune" or (group == "pretrain" and run.config.by_classes):
+        return counts["train"]
+    return len(index_images(class_folder(run.config)))
+
+
+def _measure(
+    run: SearchRun,
+    training: PretrainConfig | TrainConfig,
+    path: tuple[int, ...],
+    place: torch.device,
+) -> Estimate:
+    """Takes steps of one network alone: a supernet's step costs what that of its path does."""
+    options = {**training.backbone_options, "path": written_path(run.config, path)}
+    alone: Any = replace(training, backbone="searched", backbone_options=options)
+    images = min(training.batch_size, _AT_ONCE[type(training)])
+    return measure_steps(alone, place, images=images, steps=2)
+
+
+def _shape(training: PretrainConfig | TrainConfig) -> tuple[Any, ...]:
+    if isinstance(training, PretrainConfig):
+        return (training.image_size,)
+    return (tuple(training.min_sizes), training.max_size, str(training.detector_options))
+
+
+def _training(
+    title: str, training: PretrainConfig | TrainConfig, step: Estimate, epoch: int
+) -> str:
+    shown = images_of(training, epoch)
+    return (
+        f"  {title}: {shown:,.0f} images ({shown / max(1, epoch):,.3g} epochs), "
+        f"{step.macs / 1e9:,.3g} G multiply-adds each {step.counted}, "
+        f"{3 * step.macs * shown:.2g} in all; about {duration(step.step_s / step.images * shown)}"
+    )
+
+
+def _search(run: SearchRun, step: Estimate, images: int) -> str:
+    config = run.config
+    budget = ScoringBudget.of(config, config.scoring)
+    scored = min(budget.score_images or images, images)
+    candidates = config.population * config.generations
+    each = budget.recalibration_images + scored
+    seconds = _FORWARD * step.step_s / step.images * candidates * each
+    return (
+        f"  search: {candidates:,} candidates × {each:,} images ("
+        f"{budget.recalibration_images:,} to recalibrate on, {scored:,} to score on), "
+        f"{step.macs * candidates * each:.2g} "
+        f"multiply-adds in all; about {duration(seconds)} for one worker"
+    )

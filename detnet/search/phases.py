@@ -1,31 +1,33 @@
 """Carries a search out, phase by phase; it can be interrupted anywhere and resumed."""
 
 import os
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from detnet.engine import distributed
-from detnet.engine.runs import RunFolder
+from detnet.engine.loop import Interrupt
 from detnet.errors import InputError
-from detnet.search.candidates import search
-from detnet.search.checks import check
+from detnet.search.checks import check, forecast
 from detnet.search.config import PHASES, SearchConfig, absolute
+from detnet.search.costs.constraints import Constraints
 from detnet.search.run import SearchRun
+from detnet.search.scoring.scorer import Scorer, make_scorer
 from detnet.search.split import kept_apart, write_split
-from detnet.search.standalone.training import is_complete
-from detnet.search.supernet import finetune_supernet, pretrain_supernet
+from detnet.search.standalone.training import begun, carry_out, is_complete
+from detnet.search.study.study import Candidate, read_candidates
+from detnet.search.study.worker import CheckStop, work
+from detnet.search.supernet import SupernetFinetuning, SupernetPretraining
 from detnet.search.trainings import (
     finetune_config,
     pretrain_config,
     retrain_config,
     retrain_pretrain_config,
 )
-from detnet.training.classification import train as classification
 from detnet.training.classification.config import read_config as read_pretrain_config
 from detnet.training.detection.config import read_config as read_train_config
-from detnet.training.detection.train import resume as resume_training
-from detnet.training.detection.train import train
+from detnet.training.run import run_task
 from detnet.training.run_state import OnEvent
 from detnet.training.settings import write_config
 
@@ -60,8 +62,6 @@ def run_phases(
     on_event = on_event if _main() else _unheard
     run, due, left = _open(config, folder, only, resume=resume, on_event=on_event)
     if estimate and left and _main():
-        from detnet.search.forecast import forecast
-
         text = "measuring a few steps to say what it will take (--no-estimate leaves it out)"
         on_event({"event": "note", "text": text})
         for line in forecast(run, left):
@@ -170,33 +170,26 @@ def _unheard(event: dict[str, Any]) -> None:
 
 def _pretrain(run: SearchRun, on_event: OnEvent) -> bool:
     folder = run.folder / "pretrain"
-    resume = _begun(folder)
     config = (
         read_pretrain_config(folder / "config.yaml")
-        if resume
+        if (resume := begun(folder))
         else pretrain_config(run.config, run.folder)
     )
     sampler = run.sampler(bins=run.config.pretrain_sampling == "bins", first=True)
-    return pretrain_supernet(
-        config,
-        folder,
-        sampler,
-        left_out=kept_apart(run.folder) if run.config.by_classes else (),
-        resume=resume,
-        on_event=on_event,
-    )
+    left_out = kept_apart(run.folder) if run.config.by_classes else ()
+    task = SupernetPretraining(config, sampler, left_out)
+    return run_task(task, folder, resume=resume, on_event=on_event)
 
 
 def _finetune(run: SearchRun, on_event: OnEvent) -> bool:
     folder = run.folder / "finetune"
-    resume = _begun(folder)
     config = (
         read_train_config(folder / "config.yaml")
-        if resume
+        if (resume := begun(folder))
         else finetune_config(run.config, run.folder)
     )
-    sampler = run.sampler(bins=False, first=run.config.from_scratch)
-    return finetune_supernet(config, folder, sampler, resume=resume, on_event=on_event)
+    task = SupernetFinetuning(config, run.sampler(bins=False, first=run.config.from_scratch))
+    return run_task(task, folder, resume=resume, on_event=on_event)
 
 
 def _search(run: SearchRun, on_event: OnEvent) -> bool:
@@ -219,40 +212,12 @@ def _retrain(run: SearchRun, on_event: OnEvent) -> bool:
         before = retrain_pretrain_config(run.config, run.folder, path)
         if _main():
             write_config(before, folder / "pretrain.yaml")
-        start, resume = classification.pretrain, classification.resume
-        if not _carry_out(pretrained, before, start, resume, on_event):
+        if not carry_out(pretrained, before, on_event):
             return False
     config = retrain_config(run.config, run.folder, path, pretrained)
     if _main():
         write_config(config, folder / "train.yaml")
-    return _carry_out(folder / "train", config, train, resume_training, on_event)
-
-
-def _carry_out(
-    folder: Path,
-    config: Any,
-    start: Callable[..., bool],
-    resume: Callable[..., bool],
-    on_event: OnEvent,
-) -> bool:
-    if is_complete(folder):
-        return True
-    return (
-        resume(folder, on_event=on_event)
-        if _begun(folder)
-        else start(config, folder, on_event=on_event)
-    )
-
-
-def _begun(folder: Path) -> bool:
-    """Whether a training has a state to go on from; what a kill left before that is removed."""
-    run = RunFolder(folder)
-    if run.last.exists():
-        return True
-    if _main():
-        for path in (run.config, run.metrics):
-            path.unlink(missing_ok=True)
-    return False
+    return carry_out(folder / "train", config, on_event)
 
 
 _WORK: dict[str, Callable[[SearchRun, OnEvent], bool]] = {
@@ -267,3 +232,58 @@ _TITLES = {
     "search": "candidates are scored",
     "retrain": "the winner is trained alone",
 }
+
+
+def search(
+    run: SearchRun, on_event: OnEvent, *, storage: str | None = None, together: bool = False
+) -> bool:
+    """Scores candidates, with all others who are at it, and writes winner.json when it is over.
+
+    Each process that torchrun started is a worker of its own, which talks to the others by the
+    study alone: they are at different networks, and none may mix its statistics into another's.
+
+    Args:
+        storage: where the study is; by default where the settings say, or in the folder.
+        together: whether a signal to one of torchrun's processes stops all of them.
+
+    Returns:
+        False when it was interrupted; the candidate it was at goes back to the study.
+
+    Raises:
+        InputError: the storage cannot be reached or holds another search, or the supernet or the
+            data cannot be used.
+    """
+    config = run.config
+    process = distributed.single_process(None if config.device == "auto" else config.device)
+    stopped = distributed.Word("search stopped")
+    with Interrupt() as interrupt, run.open_study(storage) as study:
+        known = {one.path: one.costs for one in read_candidates(study)}
+        constraints = run.constraints(str(process.device), known)
+        scorer = make_scorer(config, run.folder, process)
+        over = work(
+            study,
+            run.method(constraints),
+            _Objectives(scorer, constraints, run.objectives),
+            constraints=constraints,
+            retries=config.retries,
+            stop=lambda: interrupt.set or together and stopped.said(),
+            on_event=on_event,
+            worker=f"{socket.gethostname()}-{os.getpid()}",
+        )
+        if over:  # all write the same
+            run.write_winner(read_candidates(study))
+        elif together:
+            stopped.say()
+        return over
+
+
+class _Objectives:
+    """Scores a candidate by all objectives."""
+
+    def __init__(self, scorer: Scorer, constraints: Constraints, costs: tuple[str, ...]) -> None:
+        self._scorer, self._constraints, self._costs = scorer, constraints, costs
+
+    def __call__(self, candidate: Candidate, check_stop: CheckStop) -> tuple[float, ...]:
+        score = self._scorer.score(candidate.path, check_stop=check_stop)
+        costs = self._constraints.costs_of(candidate.path) if self._costs else {}
+        return (score, *(costs[name] for name in self._costs))

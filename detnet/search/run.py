@@ -29,9 +29,14 @@ from detnet.search.records import (
     read_record,
     write_record,
 )
-from detnet.search.study.records import CandidateRecord, read_candidates
 from detnet.search.study.storage import quiet, reaching
-from detnet.search.study.study import SearchStudy, load_study, open_study
+from detnet.search.study.study import (
+    CandidateRecord,
+    SearchStudy,
+    load_study,
+    open_study,
+    read_candidates,
+)
 from detnet.search.supernet import MacBins, PathSampler
 
 _TABLE = "space.json"  # of the space; a folder with it is a search's

@@ -155,7 +155,7 @@ def _part_annotations(config: SearchConfig, folder: Path) -> tuple[dict[str, int
 
 def _part_classes(config: SearchConfig, folder: Path) -> tuple[dict[str, int], list[str]]:
     data = Path(config.pretrain_data)
-    images = index_images(_class_folder(config))
+    images = index_images(class_folder(config))
     wanted = min(config.search_images, len(images) // 2)
     if isinstance(images, ShardedImages):  # nobody has the same image in a folder and a shard
         order = _generator(config.seed).permutation(len(images))
@@ -229,7 +229,12 @@ def _digest(path: Path) -> bytes:
         return hashlib.file_digest(file, "sha256").digest()
 
 
-def _class_folder(config: SearchConfig) -> Path:
+def class_folder(config: SearchConfig) -> Path:
+    """The class folders that the search pre-trains on.
+
+    Raises:
+        InputError: there are none.
+    """
     name = config.pretrain.get("train_split", "train")
     return split_folder(Path(config.pretrain_data), name)
 
@@ -294,7 +299,7 @@ def _say(chosen: int, images: int, asked: int, skipped: int) -> list[str]:
 
 def _fingerprint(config: SearchConfig) -> _Data:
     if config.by_classes:
-        images = index_images(_class_folder(config))
+        images = index_images(class_folder(config))
         return _Data(str(images.path), images.fingerprint(), None)
     split, own = find_split(Path(config.data), config.train_split), find_own(config)
     images_folder = str(split.images.resolve())

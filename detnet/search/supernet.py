@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 from torch import nn
@@ -16,8 +15,6 @@ from detnet.training.classification.config import PretrainConfig
 from detnet.training.classification.train import PretrainTask, Split
 from detnet.training.detection.config import TrainConfig
 from detnet.training.detection.train import DetectionTask
-from detnet.training.run import run_task
-from detnet.training.run_state import OnEvent
 
 _PURPOSE = 11  # keeps these draws apart from others of the same seed
 _TRIES = 500  # the release's
@@ -107,51 +104,15 @@ class PathSampler:
         return self.space.check(rng.integers(counts).tolist())
 
 
-def pretrain_supernet(
-    config: PretrainConfig,
-    run: Path,
-    sampler: PathSampler,
-    *,
-    left_out: Collection[int] = (),
-    resume: bool,
-    on_event: OnEvent,
-) -> bool:
-    """Trains a supernet on classes of images.
+class SupernetPretraining(PretrainTask):
+    """A supernet's training on classes of images.
 
     Args:
         config: an ordinary classification run's, its backbone "supernet".
-        run: the run's folder; new unless resumed.
         left_out: indices of images in the folder's listing that it does not see.
-
-    Returns:
-        True when the run is complete, False when it was interrupted and can be resumed.
 
     Paper: Chen et al. 2019, arXiv:1903.10979, Section 3.1, step 1.
     """
-    task = SupernetPretraining(config, sampler, left_out)
-    return run_task(task, run, resume=resume, on_event=on_event)
-
-
-def finetune_supernet(
-    config: TrainConfig, run: Path, sampler: PathSampler, *, resume: bool, on_event: OnEvent
-) -> bool:
-    """Trains a supernet under a detector.
-
-    Args:
-        config: an ordinary detection run's, its backbone "supernet".
-        run: the run's folder; new unless resumed.
-
-    Returns:
-        True when the run is complete, False when it was interrupted and can be resumed.
-
-    Paper: Chen et al. 2019, arXiv:1903.10979, Section 3.1, step 2.
-    """
-    task = SupernetFinetuning(config, sampler)
-    return run_task(task, run, resume=resume, on_event=on_event)
-
-
-class SupernetPretraining(PretrainTask):
-    """A supernet on images in class folders."""
 
     partial = True
 
@@ -170,7 +131,13 @@ class SupernetPretraining(PretrainTask):
 
 
 class SupernetFinetuning(DetectionTask):
-    """A supernet under a detector."""
+    """A supernet's training under a detector.
+
+    Args:
+        config: an ordinary detection run's, its backbone "supernet".
+
+    Paper: Chen et al. 2019, arXiv:1903.10979, Section 3.1, step 2.
+    """
 
     partial = True
 

@@ -10,6 +10,7 @@ from detnet.search.config import SearchConfig, is_file
 from detnet.search.split import training_images
 from detnet.training.classification.config import PretrainConfig
 from detnet.training.detection.config import TrainConfig
+from detnet.training.run_config import RunConfig
 from detnet.training.settings import typed
 
 # What the search itself says, the same for all its trainings.
@@ -92,6 +93,14 @@ def retrain_config(
     if weights is not None:
         places["weights"] = str(weights.resolve())
     return _typed(TrainConfig, config, "retrain", values, _standalone(config, path, places))
+
+
+def images_of(training: RunConfig, epoch: float) -> float:
+    """Images that a training shows, of so many in an epoch."""
+    length = training.length
+    if "iterations" in length:
+        return length["iterations"] * training.batch_size
+    return length["epochs"] * epoch
 
 
 def _classes(config: SearchConfig) -> dict[str, Any]:

@@ -12,10 +12,8 @@ from typing import Any
 import sqlalchemy
 
 from detnet.search.costs.constraints import Constraints, Limits
-from detnet.search.methods.evolution import Evolution
-from detnet.search.methods.method import Method
-from detnet.search.study.records import Candidate, read_candidates
-from detnet.search.study.study import SearchStudy, open_study
+from detnet.search.methods.method import Evolution, Method
+from detnet.search.study.study import Candidate, SearchStudy, open_study, read_candidates
 from detnet.search.study.worker import CheckStop, work
 
 

@@ -21,7 +21,7 @@ from detnet.search.config import SearchConfig, make_config
 from detnet.search.phases import join, phases_of, run_phases
 from detnet.search.records import Winner
 from detnet.search.run import SearchRun
-from detnet.search.study.records import CandidateRecord
+from detnet.search.study.study import CandidateRecord
 from detnet.training.classification.config import read_config as read_pretrain_config
 from detnet.training.detection.config import read_config as read_train_config
 from tests.search.small_search import SPACE, settings, write_classes, write_data
@@ -146,7 +146,18 @@ def test_the_winner_is_the_best_and_of_equals_the_earlier(
         found = None if score is None else (score,)
         path = (slot % 4, 0, 0, 0)
         costs = {"macs": 5.0, "params": 6.0}
-        return CandidateRecord(0, slot, path, state, found, costs, 1.0, "w", None, 1)
+        return CandidateRecord(
+            path,
+            found,
+            costs,
+            generation=0,
+            slot=slot,
+            state=state,
+            seconds=1.0,
+            worker="w",
+            error=None,
+            attempts=1,
+        )
 
     records = [record(0, 0.1), record(1, None), record(2, 0.3), record(3, 0.3)]
     winner = run.write_winner(records)
@@ -286,8 +297,7 @@ def finished(study: Path) -> int:
 
 def outcome(run: Path) -> dict[str, Any]:
     """All that a search must reach again: weights, scores, the winner."""
-    from detnet.search.study.records import read_candidates
-    from detnet.search.study.study import load_study
+    from detnet.search.study.study import load_study, read_candidates
 
     with load_study(str(run / "study.db")) as study:
         scores = [(one.path, one.values) for one in read_candidates(study)]

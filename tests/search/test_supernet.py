@@ -14,8 +14,9 @@ from detnet.backbones.spaces.space import find_supernet
 from detnet.detectors.files import load_model
 from detnet.engine import checkpoint
 from detnet.errors import InputError
-from detnet.search.supernet import MacBins, PathSampler, finetune_supernet
+from detnet.search.supernet import MacBins, PathSampler, SupernetFinetuning
 from detnet.training.detection.config import TrainConfig, make_config
+from detnet.training.run import run_task
 from tests.conftest import TINY
 
 SPACE = ShuffleSpace(
@@ -57,15 +58,15 @@ def settings(scenes: Path) -> TrainConfig:
 def test_resume_equals_uninterrupted(settings: TrainConfig, tmp_path: Path, killed_at: int) -> None:
     torch.set_num_threads(1)
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    assert finetune_supernet(settings, whole, SAMPLER, resume=False, on_event=quiet)
+    assert run_task(SupernetFinetuning(settings, SAMPLER), whole, resume=False, on_event=quiet)
 
     def kill(event: dict[str, Any]) -> None:
         if event["event"] == "progress" and event["iteration"] == killed_at:
             raise Kill
 
     with pytest.raises(Kill):
-        finetune_supernet(settings, cut, SAMPLER, resume=False, on_event=kill)
-    assert finetune_supernet(settings, cut, SAMPLER, resume=True, on_event=quiet)
+        run_task(SupernetFinetuning(settings, SAMPLER), cut, resume=False, on_event=kill)
+    assert run_task(SupernetFinetuning(settings, SAMPLER), cut, resume=True, on_event=quiet)
     assert (whole / "model.safetensors").read_bytes() == (cut / "model.safetensors").read_bytes()
     states = [checkpoint.load(run / "last.ckpt")["optimizer"]["state"] for run in (whole, cut)]
     assert states[0].keys() == states[1].keys()
@@ -74,7 +75,9 @@ def test_resume_equals_uninterrupted(settings: TrainConfig, tmp_path: Path, kill
 
 
 def test_the_model_file_holds_the_whole_supernet(settings: TrainConfig, tmp_path: Path) -> None:
-    assert finetune_supernet(settings, tmp_path / "run", SAMPLER, resume=False, on_event=quiet)
+    assert run_task(
+        SupernetFinetuning(settings, SAMPLER), tmp_path / "run", resume=False, on_event=quiet
+    )
     model = load_model(tmp_path / "run" / "model.safetensors")
     supernet = find_supernet(model)
     assert supernet is not None and supernet.space == SPACE

@@ -18,8 +18,7 @@ from detnet.backbones.spaces.space import find_supernet
 from detnet.detectors.files import load_model
 from detnet.engine.runs import RunFolder
 from detnet.search.phases import run_phases
-from detnet.search.study.records import CandidateRecord, read_candidates
-from detnet.search.study.study import load_study
+from detnet.search.study.study import CandidateRecord, load_study, read_candidates
 from tests.search.small_search import settings, write_classes, write_data
 from tests.search.test_phases import finished
 

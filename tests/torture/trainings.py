@@ -122,8 +122,7 @@ def _timeless(event: dict[str, Any]) -> dict[str, Any]:
 
 
 def _candidates(run: Path) -> list[Any]:
-    from detnet.search.study.records import read_candidates
-    from detnet.search.study.study import open_study
+    from detnet.search.study.study import open_study, read_candidates
 
     if not (run / "study.db").exists():
         return []

@@ -9,7 +9,7 @@ from html import escape
 
 from detnet.report.charts import HEIGHT, WIDTH, Frame, nice_ticks, path, plot
 from detnet.report.search.summary import STATES, Generation, SearchState, front
-from detnet.search.study.records import CandidateRecord
+from detnet.search.study.study import CandidateRecord
 from detnet.text import amount
 
 COST_NAMES = {

@@ -25,7 +25,7 @@ from detnet.report.search.summary import (
     scoring_cost,
     summarise_phase,
 )
-from detnet.search.study.records import CandidateRecord
+from detnet.search.study.study import CandidateRecord
 from detnet.text import duration, percent
 
 _STATE = {

@@ -18,12 +18,10 @@ from detnet.report.search.networks import (
     drawn_space,
     published_networks,
 )
-from detnet.search.methods.method import Scored
 from detnet.search.methods.nsga2 import front as undominated
 from detnet.search.records import COSTS, Baselines, Validation, Winner
 from detnet.search.run import SearchRun
-from detnet.search.study.records import CandidateRecord
-from detnet.search.study.study import StudyNotBegun
+from detnet.search.study.study import CandidateRecord, StudyNotBegun
 
 STATES = ("done", "failed", "running", "waiting")
 BEST_SHARE = 0.1  # of the scored candidates, whose choices are set against those of all
@@ -266,8 +264,7 @@ def front(candidates: Sequence[CandidateRecord], costs: Sequence[str]) -> list[C
     if not costs:
         return []
     there = [one for one in candidates if one.score is not None and set(costs) <= one.costs.keys()]
-    scored = [Scored(one.path, one.values, one.costs) for one in there]
-    kept = [there[index] for index in undominated(scored, costs)]
+    kept = [there[index] for index in undominated(there, costs)]
     return sorted(kept, key=lambda one: -(one.score or 0.0))
 
 

@@ -1,8 +1,10 @@
 """What a way of searching is: generations of paths, each a pure function of what came before."""
 
+import inspect
+import itertools
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +15,6 @@ from detnet.tables import NameTable
 
 if TYPE_CHECKING:
     from detnet.search.costs.constraints import Constraints
-import itertools
-from collections.abc import Callable, Collection
-from typing import TYPE_CHECKING, ClassVar
 
 SpacePath = tuple[int, ...]  # one choice for each gene of a space
 _TRIES = 100  # per path that is wanted
@@ -25,7 +24,7 @@ _PURPOSE = 5  # sets these draws apart from all others of the same seed
 METHODS = NameTable(
     "search method",
     {
-        "evolution": "detnet.search.methods.evolution:Evolution",
+        "evolution": "detnet.search.methods.method:Evolution",
         "random": "detnet.search.methods.method:RandomSearch",
         "nsga2": "detnet.search.methods.nsga2:Nsga2",
     },
@@ -221,10 +220,12 @@ def make_method(name: str, constraints: "Constraints", **options: Any) -> Method
         TypeError: no search method has an option of that name.
     """
     kind = METHODS[name]
-    unknown = set(options) - {option for other in METHODS for option in METHODS[other].OPTIONS}
+    taken = {other: inspect.signature(METHODS[other]).parameters for other in METHODS}
+    unknown = set(options).difference(*taken.values())
     if unknown:
         raise TypeError(f"no search method has an option {', '.join(sorted(unknown))}")
-    method: Method = kind(constraints, **{k: v for k, v in options.items() if k in kind.OPTIONS})
+    own = {option: value for option, value in options.items() if option in taken[name]}
+    method: Method = kind(constraints, **own)
     return method
 
 
@@ -248,7 +249,81 @@ class RandomSearch(Method):
         constraints, seed, population, generations: see `Method`; the budget is their product.
     """
 
-    OPTIONS: ClassVar = frozenset({"seed", "population", "generations"})
-
     def choose(self, sampler: CandidateSampler, history: Sequence[Scored]) -> None:
         pass
+
+
+class Evolution(Method):
+    """DetNAS's search.
+
+    The first generation is random. In every later one the parents are the best by score of all
+    candidates so far, of equal ones the earlier; then come mutants of random parents, crossovers
+    of two random parents, and random paths up to the population.
+
+    Departs from the release: no path comes twice in a generation either, where the release marks a
+    path as visited only after it is scored.
+
+    Args:
+        constraints, seed, population, generations: see `Method`.
+        parents: how many of the best.
+        mutations: how many mutants in a generation.
+        crossovers: how many crossovers in a generation.
+        mutation_rate: chance of each gene of a mutant to be redrawn.
+
+    Raises:
+        InputError: a number outside its range.
+
+    Paper: Chen et al. 2019, arXiv:1903.10979; sizes and rate are the authors' release's.
+    """
+
+    def __init__(
+        self,
+        constraints: "Constraints",
+        *,
+        seed: int = 0,
+        population: int = 50,
+        generations: int = 20,
+        parents: int = 10,
+        mutations: int = 20,
+        crossovers: int = 20,
+        mutation_rate: float = 0.1,
+    ) -> None:
+        super().__init__(constraints, seed=seed, population=population, generations=generations)
+        require_sizes(parents=parents)
+        require_children(population, mutations, crossovers, mutation_rate)
+        self.parents, self.mutations, self.crossovers = parents, mutations, crossovers
+        self.mutation_rate = mutation_rate
+
+    def choose(self, sampler: CandidateSampler, history: Sequence[Scored]) -> None:
+        best = self.best(history)
+        if not best:
+            return
+
+        def pick() -> SpacePath:
+            return best[int(sampler.rng.random() * len(best))]
+
+        sampler.mutate(pick, self.mutations, self.mutation_rate)
+        sampler.cross(pick, self.crossovers)
+
+    def best(self, history: Sequence[Scored]) -> list[SpacePath]:
+        """The parents: the best first; failed candidates are never among them."""
+        scored = [(-one.score, one.path) for one in history if one.score is not None]
+        return [path for _, path in sorted(scored, key=lambda pair: pair[0])][: self.parents]
+
+
+def require_children(population: int, mutations: int, crossovers: int, rate: float) -> None:
+    """Refuses numbers of children that do not fit a generation.
+
+    Raises:
+        InputError: naming the number and its range.
+    """
+    for name, count in (("mutations", mutations), ("crossovers", crossovers)):
+        if count < 0:
+            raise InputError(f"{name} must not be negative, got {count}")
+    if mutations + crossovers > population:
+        raise InputError(
+            f"{mutations} mutations and {crossovers} crossovers do not fit a population of "
+            f"{population}"
+        )
+    if not 0 <= rate <= 1:
+        raise InputError(f"mutation_rate must lie in [0, 1], got {rate}")

@@ -1,13 +1,18 @@
 """NSGA-II: evolution towards the front of score against costs."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from detnet.errors import InputError
-from detnet.search.methods.evolution import require_children
-from detnet.search.methods.method import CandidateSampler, Method, Scored, SpacePath
+from detnet.search.methods.method import (
+    CandidateSampler,
+    Method,
+    Scored,
+    SpacePath,
+    require_children,
+)
 
 if TYPE_CHECKING:
     from detnet.search.costs.constraints import Constraints
@@ -38,13 +43,6 @@ class Nsga2(Method):
 
     Paper: Deb et al. 2002, "A fast and elitist multiobjective genetic algorithm: NSGA-II".
     """
-
-    OPTIONS: ClassVar = frozenset(
-        {
-            *("seed", "population", "generations", "objectives"),
-            *("mutations", "crossovers", "mutation_rate"),
-        }
-    )
 
     def __init__(
         self,

@@ -23,10 +23,12 @@ from detnet.search.scoring.evaluator import (
     NonFinite,
     Sample,
     ScoringBudget,
+    extract_network,
+    finite_statistics,
+    recalibrate,
     refuse_non_finite,
     subset_generator,
 )
-from detnet.search.scoring.recalibration import extract_network, finite_statistics, recalibrate
 
 _SCORE_BATCH = 4
 

@@ -1,9 +1,11 @@
 """Trains one network of a space standalone, as any detector, and measures what it reaches."""
 
 import json
+import os
 import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -23,15 +25,14 @@ from detnet.search.records import (
 )
 from detnet.search.run import SearchRun
 from detnet.search.standalone.sharing import Busy, claimed, share
-from detnet.search.trainings import retrain_config, retrain_pretrain_config
+from detnet.search.trainings import images_of, retrain_config, retrain_pretrain_config
 from detnet.text import duration
 from detnet.training.classification import train as classification
 from detnet.training.classification.config import PretrainConfig
+from detnet.training.detection import train as detection
 from detnet.training.detection.config import TrainConfig
 from detnet.training.detection.evaluate import evaluate_file
 from detnet.training.detection.splits import find_val
-from detnet.training.detection.train import resume as resume_training
-from detnet.training.detection.train import train
 from detnet.training.run_config import RunConfig
 from detnet.training.run_state import OnEvent
 from detnet.training.settings import combine, typed
@@ -41,7 +42,6 @@ _PLACES = {"data", "weights", "backbone_options", "seed", "device", "workers", "
 _PLACES |= {"train_annotations", "train_images", "val_annotations", "val_images"}
 _HABITS = {"log_every", "checkpoint_every", "evaluate_every", "tensorboard", "val_loss"}
 
-Config = TypeVar("Config", bound=RunConfig)
 Item = TypeVar("Item")
 
 
@@ -167,9 +167,11 @@ def train_standalone(
     """
     before, config = training.settings
     try:
-        if before is not None and not _pretrained(training, before, on_event):
+        folder = training.pretrain_folder
+        shared = folder.parent != training.folder
+        if before and not _carry_out_alone(folder, before, on_event, shared=shared):
             return False
-        if not _carry_out(training.train_folder, config, train, resume_training, on_event):
+        if not _carry_out_alone(training.train_folder, config, on_event):
             return False
     except NonFiniteLoss as error:
         message = " ".join(str(error).split())
@@ -225,40 +227,53 @@ def seconds_of(folder: Path) -> float:
     return float(end["seconds"]) if end else 0.0
 
 
-def _pretrained(training: StandaloneTraining, config: PretrainConfig, on_event: OnEvent) -> bool:
-    folder = training.pretrain_folder
-    if is_complete(folder):
-        return True
-    start, resume = classification.pretrain, classification.resume
-    if folder.parent == training.folder:
-        return _carry_out(folder, config, start, resume, on_event)
-    with claimed(folder.parent) as mine:
-        if not mine:
-            raise Busy
-        return _carry_out(folder, config, start, resume, on_event)
+def begun(folder: Path) -> bool:
+    """Whether a training has a state to go on from; what a kill left before that is removed.
 
-
-def _carry_out(
-    folder: Path,
-    config: Config,
-    start: Callable[..., bool],
-    resume: Callable[..., bool],
-    on_event: OnEvent,
-) -> bool:
-    """Begins a run, goes on with it, or finds it complete."""
-    if is_complete(folder):
-        return True
+    Without a checkpoint nothing is lost by beginning anew, and a kill may have cut the settings.
+    """
     run = RunFolder(folder)
-    with claimed(folder) as mine:  # by someone who trains this one by hand
-        if not mine:
-            raise Busy
-    on_event({"event": "note", "text": f"{folder}"})
     if run.last.exists():
+        return True
+    if os.environ.get("RANK", "0") == "0":
+        for path in (run.config, run.metrics):
+            path.unlink(missing_ok=True)
+    return False
+
+
+def carry_out(folder: Path, config: PretrainConfig | TrainConfig, on_event: OnEvent) -> bool:
+    """Begins a run, goes on with it, or finds it complete; False when it was interrupted."""
+    if is_complete(folder):
+        return True
+    classes = isinstance(config, PretrainConfig)
+    if begun(folder):
+        resume = classification.resume if classes else detection.resume
         return resume(folder, on_event=on_event)
-    # Without a checkpoint nothing is lost by beginning anew, and a kill may have cut the settings.
-    for path in (run.config, run.metrics):
-        path.unlink(missing_ok=True)
-    return start(config, folder, on_event=on_event)
+    start: Any = classification.pretrain if classes else detection.train
+    return bool(start(config, folder, on_event=on_event))
+
+
+def _carry_out_alone(
+    folder: Path, config: PretrainConfig | TrainConfig, on_event: OnEvent, *, shared: bool = False
+) -> bool:
+    """Carries a run out that nobody else is at.
+
+    Args:
+        shared: others may wait for it, too, who keep the folder above it to themselves.
+
+    Raises:
+        Busy: somebody is, who trains this one by hand or for another seed.
+    """
+    if is_complete(folder):
+        return True
+    with ExitStack() as mine:
+        if shared and not mine.enter_context(claimed(folder.parent)):
+            raise Busy
+        with claimed(folder) as free:
+            if not free:
+                raise Busy
+        on_event({"event": "note", "text": f"{folder}"})
+        return carry_out(folder, config, on_event)
 
 
 def _measured(
@@ -345,7 +360,7 @@ def _left(folders: set[Path], needed: set[Path], config: RunConfig, supernet: Pa
     if pace is None:
         return None
     images_per_s, images_per_epoch = pace
-    return left * _images(config, images_per_epoch) / images_per_s
+    return left * images_of(config, images_per_epoch) / images_per_s
 
 
 def _pace(supernet: Path) -> tuple[float, float] | None:
@@ -360,11 +375,3 @@ def _pace(supernet: Path) -> tuple[float, float] | None:
     images = last["images_per_s"] * (last["data_s"] + last["step_s"])
     pace = statistics.median(float(event["images_per_s"]) for event in steps)
     return pace, images * last["iteration"] / last["epoch"]
-
-
-def _images(config: RunConfig, images_per_epoch: float) -> float:
-    """Images that a training shows."""
-    length = config.length
-    if "iterations" in length:
-        return length["iterations"] * config.batch_size
-    return length["epochs"] * images_per_epoch

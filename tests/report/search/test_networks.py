@@ -18,8 +18,7 @@ from detnet.report.search.summary import read_search, summarise
 from detnet.search.costs.constraints import Constraints, Costs, Limits
 from detnet.search.methods.method import make_method
 from detnet.search.records import Winner, write_record
-from detnet.search.study.records import Candidate
-from detnet.search.study.study import load_study, objectives_of, open_study
+from detnet.search.study.study import Candidate, load_study, objectives_of, open_study
 from detnet.search.study.worker import work
 from tests.report.test_page import Checker
 

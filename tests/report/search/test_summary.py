@@ -22,7 +22,7 @@ from detnet.report.search.summary import (
 from detnet.search.config import SearchConfig
 from detnet.search.records import Winner
 from detnet.search.run import SearchRun
-from detnet.search.study.records import CandidateRecord
+from detnet.search.study.study import CandidateRecord
 
 KINDS = ("shufflenet_3x3", "xception_3x3", "<b>own</b>")
 

@@ -3,8 +3,7 @@ import pytest
 
 from detnet.backbones.detnas import SMALL
 from detnet.search.costs.constraints import Constraints, Costs, Limits
-from detnet.search.methods.evolution import Evolution
-from detnet.search.methods.method import RandomSearch, Scored
+from detnet.search.methods.method import Evolution, RandomSearch, Scored
 from tests.search.landscape import additive, run
 from tests.search.spaces import TINY, DepthSpace, everything
 

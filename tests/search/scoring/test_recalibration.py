@@ -5,7 +5,7 @@ from torch import nn
 from detnet.backbones.base import Classifier
 from detnet.backbones.spaces.shuffle_space import ShuffleSpace, ShuffleStage
 from detnet.backbones.spaces.space import find_supernet
-from detnet.search.scoring.recalibration import (
+from detnet.search.scoring.evaluator import (
     batch_norms,
     extract_network,
     finite_statistics,

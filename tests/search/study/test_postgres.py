@@ -3,8 +3,7 @@
 import pytest
 
 from detnet.errors import InputError
-from detnet.search.study.records import read_candidates
-from detnet.search.study.study import load_study, open_study
+from detnet.search.study.study import load_study, open_study, read_candidates
 from tests.search.players import kill_at_random, outcome, play, start
 from tests.search.postgres import PASSWORD, QUOTED, server, storage
 from tests.search.study.test_worker import expected

@@ -9,9 +9,14 @@ import pytest
 from optuna.trial import TrialState
 
 from detnet.errors import InputError
-from detnet.search.study.records import read_attempts, read_candidates
 from detnet.search.study.storage import parse_storage, shown
-from detnet.search.study.study import load_study, objectives_of, open_study
+from detnet.search.study.study import (
+    load_study,
+    objectives_of,
+    open_study,
+    read_attempts,
+    read_candidates,
+)
 
 
 def add(study: optuna.Study, generation: int, slot: int, attempt: int = 0, **options: object):

@@ -12,9 +12,14 @@ import pytest
 
 from detnet.errors import InputError
 from detnet.search.costs.constraints import Limits
-from detnet.search.methods.evolution import Evolution
-from detnet.search.study.records import Candidate, read_attempts, read_candidates
-from detnet.search.study.study import SearchStudy, open_study
+from detnet.search.methods.method import Evolution
+from detnet.search.study.study import (
+    Candidate,
+    SearchStudy,
+    open_study,
+    read_attempts,
+    read_candidates,
+)
 from detnet.search.study.worker import CheckStop, work
 from tests.search.players import Known, kill_at_random, method, outcome, play, score, start
 
