@@ -3,7 +3,7 @@
 Paper: the single-crop evaluation of Li et al. 2018, arXiv:1804.06215, Section 4.2.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -59,22 +59,15 @@ def summarise(found: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> 
         for at, name in enumerate(classes)
     }
     scores = _shares(int(first.sum()), int(five.sum()), int(counts.sum()))
-    return without_top5({**scores, "per_class": per_class})
+    if not has_top5(len(classes)):
+        for each in (scores, *per_class.values()):
+            each |= {"top5": None, "top5_error": None}
+    return {**scores, "per_class": per_class}
 
 
 def has_top5(classes: int) -> bool:
     """Whether a class can fail to be among the first five."""
     return classes > FIVE
-
-
-def without_top5(scores: Mapping[str, Any]) -> dict[str, Any]:
-    """The scores JSON, also an older one, with None for what five classes or fewer do not tell."""
-    per_class = scores.get("per_class") or {}
-    if not per_class or has_top5(len(per_class)):
-        return dict(scores)
-    nothing = {"top5": None, "top5_error": None}
-    rows = {name: {**row, **nothing} for name, row in per_class.items()}
-    return {**scores, **nothing, "per_class": rows}
 
 
 def _shares(first: int, among_five: int, count: int) -> dict[str, Any]:

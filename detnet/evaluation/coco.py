@@ -14,6 +14,7 @@ from detnet.evaluation.detections import (
     GroundTruth,
     GroundTruthSource,
     fingerprint,
+    pick_rows,
     read_detections,
     read_ground_truth,
 )
@@ -307,32 +308,11 @@ def score(
 
 def _as_one_category(truth: GroundTruth, detections: Detections) -> tuple[GroundTruth, Detections]:
     """All categories as one, in the order in which pycocotools pools them: by category id."""
-    by_truth = np.argsort(truth.categories, kind="stable")
-    by_found = np.argsort(detections.categories, kind="stable")
     one_truth = replace(
-        truth,
+        pick_rows(truth, np.argsort(truth.categories, kind="stable")),
         names=("any",) if truth.names else (),
         category_ids=truth.category_ids[:1],
-        **_reordered(truth, by_truth),
-        crowd=truth.crowd[by_truth],
+        categories=np.zeros_like(truth.categories),
     )
-    return one_truth, replace(
-        detections, **_reordered(detections, by_found), scores=detections.scores[by_found]
-    )
-
-
-def _reordered(columns: GroundTruth | Detections, order: np.ndarray) -> dict[str, Any]:
-    masks, points = columns.masks, columns.keypoints
-    more = {}
-    if isinstance(columns, GroundTruth):
-        for name in ("labelled", "difficult"):
-            values = getattr(columns, name)
-            more[name] = None if values is None else values[order]
-    return more | {
-        "images": columns.images[order],
-        "categories": np.zeros(len(order), np.int64),
-        "boxes": columns.boxes[order],
-        "areas": columns.areas[order],
-        "masks": None if masks is None else [masks[i] for i in order],
-        "keypoints": None if points is None else points[order],
-    }
+    found = pick_rows(detections, np.argsort(detections.categories, kind="stable"))
+    return one_truth, replace(found, categories=np.zeros_like(found.categories))

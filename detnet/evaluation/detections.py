@@ -1,8 +1,8 @@
 """Results as columns, checked against the ground truth that they answer."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -30,10 +30,15 @@ __all__ = [
     "GroundTruthSource",
     "GroundTruths",
     "fingerprint",
+    "pick_rows",
     "read_detections",
     "read_ground_truth",
 ]
 
+_BY_ROW = (
+    *("images", "categories", "boxes", "areas", "scores", "masks", "keypoints"),
+    *("crowd", "labelled", "difficult"),
+)
 _LARGEST = 1e9  # of a coordinate or a score: keeps products finite
 _REMEDIES = {
     "image": "are these results of another split?",
@@ -52,6 +57,24 @@ class Detections:
     scores: np.ndarray
     masks: list[Any] | None
     keypoints: np.ndarray | None = None
+
+
+Columns = TypeVar("Columns", GroundTruth, Detections)
+
+
+def pick_rows(columns: Columns, rows: np.ndarray) -> Columns:
+    """The columns with these rows only, in this order.
+
+    Args:
+        rows: (P,) positions of objects or detections.
+    """
+    of_rows = {one.name: getattr(columns, one.name) for one in fields(columns)}
+    changes: dict[str, Any] = {
+        name: [values[row] for row in rows] if isinstance(values, list) else values[rows]
+        for name, values in of_rows.items()
+        if name in _BY_ROW and values is not None
+    }
+    return replace(columns, **changes)
 
 
 def read_detections(

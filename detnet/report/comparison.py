@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +13,7 @@ from detnet.data.images import read_pixels
 from detnet.errors import InputError
 from detnet.evaluation.comparison.compare import SCORE_OF_FOUND, Comparison
 from detnet.evaluation.comparison.sources import Compared, ComparedSplit
-from detnet.evaluation.detections import Detections, GroundTruth
+from detnet.evaluation.detections import Detections, GroundTruth, pick_rows
 from detnet.evaluation.grid import make_grid
 from detnet.evaluation.matching import match
 from detnet.evaluation.metrics import metrics_of, overlap_name
@@ -272,7 +272,7 @@ def _found(
 ) -> _DetectorMarks:
     truth, detections = compared.ground_truth.truth, compared.detections(index)
     kept = np.isin(detections.images, list(sides)) & (detections.scores >= LOWEST)
-    some = _rows_of(detections, np.flatnonzero(kept))
+    some = pick_rows(detections, np.flatnonzero(kept))
     sigmas = compared.comparison["scores"][0].get("sigmas", ())
     grid = make_grid(compared.comparison["iou_type"], sigmas=sigmas)
     matches = match(truth, some, grid)
@@ -299,20 +299,6 @@ def _found(
         own.append((mark, int(objects[at])))
     sure = objects[(objects >= 0) & ~ignored & (matches.scores >= SCORE_OF_FOUND)]
     return _DetectorMarks({image: own[::-1] for image, own in marks.items()}, set(sure.tolist()))
-
-
-def _rows_of(detections: Detections, rows: np.ndarray) -> Detections:
-    masks, keypoints = detections.masks, detections.keypoints
-    return replace(
-        detections,
-        images=detections.images[rows],
-        categories=detections.categories[rows],
-        boxes=detections.boxes[rows],
-        areas=detections.areas[rows],
-        scores=detections.scores[rows],
-        masks=None if masks is None else [masks[row] for row in rows],
-        keypoints=None if keypoints is None else keypoints[rows],
-    )
 
 
 def _truth(truth: GroundTruth, row: int, sides: tuple[int, int], edges: Sequence[Edges]) -> Mark:

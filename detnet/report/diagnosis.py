@@ -10,7 +10,7 @@ from detnet.evaluation.diagnosis.records import (
     Diagnosis,
     ErrorKind,
 )
-from detnet.report.charts import HEIGHT, WIDTH, Frame, Line, line_chart, path
+from detnet.report.charts import Frame, Line, line_chart, path
 
 NUMBERS_UP_TO = 16  # classes whose confusion matrix is a table of numbers; beyond, a map of squares
 _PAIRS = 10
@@ -45,8 +45,7 @@ def _errors(errors: Mapping[str, ErrorKind]) -> list[dict[str, Any]]:
         {
             "name": name,
             "meaning": _MEANINGS.get(name, ""),
-            "count": kind["count"],
-            "cost": kind["cost"],
+            **kind,
             "share": max(0.0, (kind["cost"] or 0) / most) if most > 0 else 0.0,
         }
         for name, kind in errors.items()
@@ -134,19 +133,6 @@ def _calibration(calibration: Calibration) -> dict[str, Any]:
     """Bars of how often a score was right, over the scores, and how many detections had it."""
     bins = calibration["bins"]
     most = max((each["count"] for each in bins), default=0)
-    bars = []
-    for each in bins:
-        right = each["precision"]
-        bars.append(
-            {
-                "low": each["low"],
-                "high": each["high"],
-                "score": each["score"],
-                "precision": right,
-                "count": each["count"],
-                "share": each["count"] / most if most else 0.0,
-            }
-        )
     worst = sorted(
         ((name, ece) for name, ece in calibration["per_class"].items() if ece is not None),
         key=lambda pair: -pair[1],
@@ -154,7 +140,6 @@ def _calibration(calibration: Calibration) -> dict[str, Any]:
     return {
         "ece": calibration["ece"],
         "mce": calibration["mce"],
-        "bars": bars,
+        "bars": [{**each, "share": each["count"] / most if most else 0.0} for each in bins],
         "classes": worst[:5] if len(worst) > 1 else [],
-        "size": (WIDTH, HEIGHT),
     }

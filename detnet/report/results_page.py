@@ -2,16 +2,16 @@
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from detnet.engine.runs import read_run
 from detnet.errors import InputError
-from detnet.evaluation.classification import without_top5
 from detnet.evaluation.metrics import Metric, metrics_of
 from detnet.files import read_json, write_text
-from detnet.report.results import Result, hardware, read_result, write_curves
+from detnet.report.charts import Line, chart_file
 from detnet.report.score_tables import paper_rows
 from detnet.report.search.text import search_section
 from detnet.search.run import SearchRun, is_search
@@ -26,14 +26,14 @@ Percent, the best evaluation of each run on its `val` split, detectors by COCO's
 command stands for a path. Small data sets: they tell of the software, and little of the papers'
 claims.
 """
-# Rules that not all runs follow: by their option the mark and what it is.
+# Rules that not all runs follow: the option and its value, the mark and what it is.
 _FORMER = {
-    "anchor_strides": (
+    ("anchor_strides", "torchvision"): (
         "†",
         "anchors or points on levels beyond stride 32 lay the padded side over the cells apart, "
         "rounded down (`anchor_strides: torchvision`), in other places for each size of image",
     ),
-    "threshold_on": (
+    ("threshold_on", "score"): (
         "‡",
         "the threshold lay on the square root of class score times centre-ness "
         "(`threshold_on: score`)",
@@ -54,6 +54,125 @@ _DETECTORS = (
 _KINDS = {"segm": ", masks", "keypoints": ", keypoints"}
 
 
+@dataclass(frozen=True)
+class Result:
+    """What a run folder says about itself.
+
+    Args:
+        name: of the folder.
+        data: name of the data set's folder.
+        config: its settings.
+        environment: command, commit, versions, hardware.
+        scores: of its best evaluation; masks under "segm", keypoints under "keypoints".
+        curve: epoch and score of each evaluation, AP of a detector, top-1 error of a classifier.
+        iterations: trained, of which `best_iteration` gave the scores.
+        seconds: of training, evaluations included.
+        published: the paper's rows that its recipe stands for.
+    """
+
+    name: str
+    data: str
+    config: dict[str, Any]
+    environment: dict[str, Any]
+    scores: dict[str, Any]
+    curve: tuple[tuple[float, float], ...]
+    iterations: int
+    best_iteration: int
+    seconds: float
+    published: Sequence[Published] = ()
+
+    @property
+    def classifier(self) -> bool:
+        """Whether the run pre-trained a backbone."""
+        return "detector" not in self.config
+
+    @property
+    def images_seen(self) -> int:
+        """In training, those seen several times counted as often."""
+        return self.iterations * int(self.config["batch_size"])
+
+    @property
+    def model(self) -> str:
+        """Detector, backbone and width, and whose weights it began with."""
+        parts = [] if self.classifier else [str(self.config["detector"])]
+        parts.append(str(self.config["backbone"]))
+        if (width := self.config.get("width", 1.0)) != 1:
+            parts.append(f"width {width:g}")
+        if weights := self.config.get("weights"):
+            parts.append(f"from {Path(weights).name}")
+        return ", ".join(parts)
+
+
+def hardware(environment: Mapping[str, Any]) -> str:
+    """What a run's environment.json says of the machine."""
+    gpus = environment.get("gpus") or []
+    if gpus:
+        return f"{len(gpus)} × {gpus[0]}"
+    cores, name = (environment.get(key, "?") for key in ("cpu_cores", "cpu"))
+    return f"{cores} {'core' if cores == 1 else 'cores'} of {name}"
+
+
+def read_result(run: Path) -> Result:
+    """Reads a finished run's folder.
+
+    Raises:
+        InputError: it is no run folder, is damaged, or was not evaluated.
+    """
+    for name in ("config.yaml", "environment.json", "metrics.jsonl"):
+        if not (run / name).is_file():
+            raise InputError(f"{run}: holds no run (no {name} in it)")
+    scores = run / "evaluation" / "scores.json"
+    if not scores.is_file():
+        raise InputError(f"{run}: was not evaluated; run `detnet evaluate {run} --data DATA`")
+    record = read_run(run)
+    config, events = record.config, record.events
+    best = [event for event in events if event["event"] == "evaluation" and event.get("best")]
+    ends = [event for event in events if event["event"] == "end"]
+    if not ends:
+        raise InputError(f"{run}: is not complete; go on with `detnet train --resume {run}`")
+    return Result(
+        name=record.name,
+        data=Path(config["data"] or config["train_annotations"]).name,
+        config=config,
+        environment=record.environment,
+        scores=read_json(scores),
+        curve=tuple(_curve(events, "AP" if "detector" in config else "top1_error")),
+        iterations=ends[-1]["iteration"],
+        best_iteration=best[-1]["iteration"] if best else 0,
+        seconds=ends[-1]["seconds"],
+    )
+
+
+def _curve(events: list[dict[str, Any]], score: str) -> Iterator[tuple[float, float]]:
+    for event in events:
+        if event["event"] == "evaluation" and event.get(score) is not None:
+            yield float(event.get("epoch", event["iteration"])), float(event[score])
+
+
+def write_curves(results: Sequence[Result], folder: Path) -> dict[tuple[str, bool], Path]:
+    """Draws the score of each evaluation over the epochs, an SVG for each kind and data set.
+
+    Those whose runs were evaluated once only get none. The picture is named like the data set; that
+    of classifiers is DATA-classifiers.svg where the same data have detectors, too.
+
+    Returns:
+        the picture by data set and whether it shows classifiers.
+    """
+    pictures = {}
+    detected = {result.data for result in results if not result.classifier}
+    for data, classifier in dict.fromkeys((result.data, result.classifier) for result in results):
+        alike = [one for one in results if (one.data, one.classifier) == (data, classifier)]
+        curves = [one for one in alike if one.curve[1:]]
+        if curves:
+            folder.mkdir(parents=True, exist_ok=True)
+            name = f"{data}-classifiers" if classifier and data in detected else data
+            path = pictures[data, classifier] = folder / f"{name}.svg"
+            lines = [Line(one.name, [(x, 100 * y) for x, y in one.curve], "") for one in curves]
+            what = "top-1 error, percent" if classifier else "AP, percent"
+            write_text(path, chart_file(lines, x_name="epoch", y_name=what))
+    return pictures
+
+
 def write_results_page(
     page: Path, runs: Sequence[Path], *, curves: Path | None, compared: Sequence[Path]
 ) -> None:
@@ -71,19 +190,13 @@ def write_results_page(
     """
     searches = [SearchRun.look(run) for run in runs if is_search(run)]
     runs = [run for run in runs if not is_search(run)]
-    results = [read_result(run) for run in runs]
-    published = {
-        result.name: _published(run)
-        for run, result in zip(runs, results, strict=True)
-        if not result.classifier
-    }
+    results = [_with_paper(read_result(run), run) for run in runs]
     pictures = write_curves(results, curves) if curves else {}
     named = {
         key: Path(os.path.relpath(path, page.parent)).as_posix() for key, path in pictures.items()
     }
     text = results_page(
         results,
-        published=published,
         comparisons=[read_comparison(path) for path in compared],
         curves=named,
         searches=searches,
@@ -91,14 +204,16 @@ def write_results_page(
     write_text(page, text)
 
 
-def _published(run: Path) -> list[Published]:
-    return [row.published for row in paper_rows(read_config(run / "config.yaml"))]
+def _with_paper(result: Result, run: Path) -> Result:
+    if result.classifier:
+        return result
+    rows = paper_rows(read_config(run / "config.yaml"))
+    return replace(result, published=[row.published for row in rows])
 
 
 def results_page(
     results: Sequence[Result],
     *,
-    published: Mapping[str, Sequence[Published]] | None = None,
     comparisons: Sequence[Mapping[str, Any]] = (),
     curves: Mapping[tuple[str, bool], str] | None = None,
     searches: Sequence[SearchRun] = (),
@@ -106,20 +221,19 @@ def results_page(
     """Writes the page: a table for each data set, comparisons, then how to get each row again.
 
     Args:
-        published: by a run's name, the paper's rows that its recipe stands for.
         comparisons: as `detnet compare --output` leaves them in comparison.json.
         curves: as `write_curves` gives the pictures, paths as the page is to name them.
         searches: each gets a section of its own.
     """
     marks = {
-        result.name: " " + "".join(_FORMER[option][0] for option in result.former_rules)
+        result.name: " " + "".join(_FORMER[rule][0] for rule in rules)
         for result in results
-        if result.former_rules
+        if (rules := _former_rules(result))
     }
     parts = [_HEAD, *_footnotes(results)]
     for data, kind in dict.fromkeys((result.data, result.classifier) for result in results):
         alike = [one for one in results if (one.data, one.classifier) == (data, kind)]
-        parts.append(f"## {data}\n\n{_table(alike, published or {}, marks)}")
+        parts.append(f"## {data}\n\n{_table(alike, marks)}")
         if table := detector_table(alike, comparisons):
             parts.append(table)
         if curves and (data, kind) in curves:
@@ -156,19 +270,21 @@ def _columns(kind: str) -> list[tuple[str, Metric]]:
 
 
 def _footnotes(results: Sequence[Result]) -> list[str]:
-    used = {option for result in results for option in result.former_rules}
+    used = {rule for result in results for rule in _former_rules(result)}
     return [
         f"{mark} By a former rule: {text}."
-        for option, (mark, text) in _FORMER.items()
-        if option in used
+        for rule, (mark, text) in _FORMER.items()
+        if rule in used
     ]
 
 
-def _table(
-    results: Sequence[Result],
-    published: Mapping[str, Sequence[Published]],
-    marks: Mapping[str, str],
-) -> str:
+def _former_rules(result: Result) -> list[tuple[str, str]]:
+    """The options of the detector in which it keeps a rule that other runs do not."""
+    options = (result.config.get("detector_options") or {}).items()
+    return [rule for rule in _FORMER if rule in options]
+
+
+def _table(results: Sequence[Result], marks: Mapping[str, str]) -> str:
     columns = [
         metric.title or name
         for name, metric in _columns("classification" if results[0].classifier else "bbox")
@@ -177,32 +293,21 @@ def _table(
     rows = [head, "|" + "---|" * (head.count("|") - 1)]
     for result in results:
         if result.classifier:
-            scores = without_top5(result.scores)
-            rows.append(
-                _line(result, [percent(scores[key]) for key, _ in _columns("classification")])
-            )
+            columns = [name for name, _ in _columns("classification")]
+            rows.append(_line(result, [percent(result.scores[name]) for name in columns]))
             continue
-        theirs = {row.iou_type: row for row in published.get(result.name, ())}
         name = result.name + marks.get(result.name, "")
-        rows += _detection_rows(result, result.scores, theirs.get("bbox"), result.model, name=name)
-        if "segm" in result.scores:
-            masks = result.scores["segm"]
-            rows += _detection_rows(result, masks, theirs.get("segm"), "… its masks", name="")
-        if "keypoints" in result.scores:
-            points = result.scores["keypoints"]
-            rows += _detection_rows(result, points, None, "… its keypoints", name="")
+        rows += _detection_rows(result, "bbox", result.model, name=name)
+        for kind, model in (("segm", "… its masks"), ("keypoints", "… its keypoints")):
+            if kind in result.scores:
+                rows += _detection_rows(result, kind, model, name="")
     return "\n".join(rows)
 
 
-def _detection_rows(
-    result: Result,
-    scores: Mapping[str, Any],
-    published: Published | None,
-    model: str,
-    *,
-    name: str,
-) -> list[str]:
+def _detection_rows(result: Result, kind: str, model: str, *, name: str) -> list[str]:
     """The run's line and, where its recipe is a row of the paper, that row and the gap."""
+    scores = result.scores if kind == "bbox" else result.scores[kind]
+    published = {row.iou_type: row for row in result.published}.get(kind)
     columns = [name for name, _ in _columns("bbox")]
     ours = [scores.get(column) for column in columns]
     rows = [_line(result, [percent(value) for value in ours], model=model, name=name)]

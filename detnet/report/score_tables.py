@@ -8,7 +8,6 @@ from typing import Any
 
 from detnet import text
 from detnet.coco.keypoints import COCO_SIGMAS
-from detnet.evaluation.classification import without_top5
 from detnet.evaluation.coco import Scores
 from detnet.evaluation.metrics import (
     ALL_SIZES,
@@ -85,7 +84,6 @@ def score_view(scores: dict[str, Any], paper_rows: Sequence[PaperRow]) -> dict[s
 
 def _classifier_view(scores: dict[str, Any]) -> dict[str, Any]:
     """The same of a classifier, which has no overlaps and no sizes."""
-    scores = without_top5(scores)
     absent = ("top5", "top5_error") if scores.get("top5") is None else ()
     return {
         "kind": "Classification",
@@ -124,19 +122,17 @@ def _table(scores: dict[str, Any], metric: str, published: Published | None) -> 
     ]
     sizes = [size for size in sizes if metric in by_size[size]]
     columns = list(by_size[sizes[0]][metric]) if sizes else []
+    there = published.by_iou_and_size.get(metric) if published else None
     rows = [
         {
             "size": size,
             "values": [by_size[size][metric].get(column) for column in columns],
             "paper": [published.cell(metric, size, column) for column in columns]
-            if published and size in ALL_SIZES
+            if published and there and size in ALL_SIZES
             else [],
         }
         for size in sizes
     ]
-    there = published.by_iou_and_size.get(metric) if published else None
-    for row in rows:
-        row["paper"] = row["paper"] if there else []
     return {
         "metric": metric,
         "title": "Average precision" if metric == "AP" else "Average recall",

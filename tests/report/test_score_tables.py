@@ -82,6 +82,7 @@ def test_classifiers_have_theirs() -> None:
     view = score_view({**row, "per_class": dict.fromkeys("abcdef", row)}, [])
     assert [value for _, _, value, _ in view["headline"]] == [0.5, 0.9, 0.5, 0.1]
     assert view["class_columns"] == ["top1", "top5"] and view["counted"] == "images"
+    row |= {"top5": None, "top5_error": None}
     few = score_view({**row, "per_class": dict.fromkeys("abcde", row)}, [])
     assert [name for name, *_ in few["headline"]] == ["top-1 accuracy", "top-1 error"]
     assert few["class_columns"] == ["top1"]
