@@ -1,6 +1,7 @@
 """Small data sets for all folders, written where a test asks for them."""
 
 import json
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,11 @@ from PIL import Image
 from detnet.data.folders import Split
 from detnet.data.scenes import write_scenes
 from detnet.training.detection.config import TrainConfig, make_config
+
+if (
+    signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+):  # a suite that a shell began in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 Record = dict[str, Any]
 WriteData = Callable[..., Split]

@@ -2,6 +2,7 @@
 
 import ast
 import importlib.util
+import json
 import os
 import subprocess
 import sys
@@ -26,19 +27,50 @@ def packages(example: Path) -> list[str]:
     return [name.partition(".")[0] for name in found]
 
 
-@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
-def test_example_runs(example: Path, tmp_path: Path) -> None:
-    absent = [name for name in packages(example) if importlib.util.find_spec(name) is None]
-    if absent:
-        pytest.skip(f"{', '.join(absent)} not installed: pip install 'detnet[dev]'")
-    environment = {
-        **os.environ,
-        "OMP_NUM_THREADS": "1",
-        "TMPDIR": str(tmp_path),
-        "HF_HUB_OFFLINE": "1",
-    }
+# One Python for all: torch, timm and transformers take longer to import than the examples to run.
+DRIVER = """
+import contextlib, io, json, runpy, sys, tempfile, traceback
+from pathlib import Path
+
+found = {}
+for example in sys.argv[2:]:
+    said, error = io.StringIO(), ""
+    with contextlib.redirect_stdout(said):
+        try:
+            runpy.run_path(example, run_name="__main__")
+        except BaseException:
+            error = traceback.format_exc()
+    found[Path(example).name] = [said.getvalue(), error]
+Path(sys.argv[1]).write_text(json.dumps(found))
+"""
+
+
+def absent(example: Path) -> list[str]:
+    return [name for name in packages(example) if importlib.util.find_spec(name) is None]
+
+
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
+    """What each example printed, and its traceback."""
+    folder = tmp_path_factory.mktemp("examples")
+    known = {"OMP_NUM_THREADS": "1", "TMPDIR": str(folder), "HF_HUB_OFFLINE": "1"}
+    runnable = [str(example) for example in EXAMPLES if not absent(example)]
     done = subprocess.run(
-        [sys.executable, str(example)], capture_output=True, text=True, env=environment, timeout=300
+        [sys.executable, "-c", DRIVER, str(folder / "found.json"), *runnable],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **known},
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip()
+    found: dict[str, list[str]] = json.loads((folder / "found.json").read_text())
+    return found
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
+def test_example_runs(example: Path, outcomes: dict[str, list[str]]) -> None:
+    if lacking := absent(example):
+        pytest.skip(f"{', '.join(lacking)} not installed: pip install 'detnet[dev]'")
+    said, error = outcomes[example.name]
+    assert not error
+    assert said.strip()

@@ -125,7 +125,7 @@ def test_detnas_s_optimizer_in_its_searches(name: str) -> None:
     """The release has momentum 0.1 in the search, 0.01 in the winner's own training."""
     places = {"search_annotations": "split.json", "search_images_folder": "images"}
     config = searching.make_config(name, places)
-    phases = [retrain_config(config, Path("run"), "", None)]
+    phases = [retrain_config(config, Path("run"), "0000", None)]
     if not config.by_classes:
         phases.append(finetune_config(config, Path("run")))
     momenta = [phase.norm_momentum for phase in phases]

@@ -97,7 +97,8 @@ def test_a_file_is_evaluated_alike(
         measures={"sigmas": (0.2,)},
         submission=tmp_path / "mine.zip",
     )
-    assert again.keypoints is not None and set(again.keypoints["sigmas"]) == {0.2}
+    assert again.keypoints is not None
+    assert set(again.keypoints.to_json()["sigmas"]) == {0.2}
     assert (tmp_path / "mine-keypoints.zip").is_file()
     arguments = ["score", "--iou-type", "keypoints", "--sigmas", "0.2", "--annotations"]
     arguments += [str(data / "annotations" / "instances_val.json"), "--results"]
