@@ -17,7 +17,7 @@ from machine import Work, count_training, own_precision, precision_name
 from torch import Tensor, nn
 
 from detnet.backbones import BACKBONES
-from detnet.backbones.depthwise import DepthwiseConv
+from detnet.backbones.shuffle_block import DepthwiseConv
 from detnet.engine.memory import keep_freed_memory
 from detnet.engine.precision import autocast_to
 

@@ -16,7 +16,7 @@ from harness import arguments, compare
 from torch import Tensor, nn
 
 import detnet
-from detnet.detectors.last_layers import PreciseLayer
+from detnet.detectors.base import PreciseLayer
 from detnet.engine.memory import keep_freed_memory
 from detnet.engine.precision import fast_bf16
 from detnet.inference.fuse import fuse

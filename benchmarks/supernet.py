@@ -19,8 +19,7 @@ from machine import Work, count_training, own_precision
 from torch import Tensor, nn
 
 from detnet.backbones.base import Classifier
-from detnet.backbones.spaces.space import Space, read_space
-from detnet.detectors.supernet import take_path
+from detnet.backbones.spaces.space import Space, read_space, take_path
 from detnet.engine.memory import keep_freed_memory
 from detnet.engine.precision import autocast_to
 

@@ -10,8 +10,9 @@ from torchvision.models.detection._utils import BoxCoder, Matcher
 from torchvision.ops import box_iou, clip_boxes_to_image
 
 from detnet.backbones.base import Backbone
-from detnet.backbones.blocks import scale_channels
 from detnet.backbones.norm import NormKind
+from detnet.backbones.stages import scale_channels
+from detnet.detectors.base import keep_precise
 from detnet.detectors.faster_rcnn_fpn import RegionDetector
 from detnet.detectors.fpn import PyramidNet
 from detnet.detectors.heads import (
@@ -23,7 +24,6 @@ from detnet.detectors.heads import (
     draw_as_detectron,
 )
 from detnet.detectors.images import ImageOptions, ImageTransform
-from detnet.detectors.last_layers import keep_precise
 from detnet.detectors.proposals import ProposalNetwork, ProposalOptions
 from detnet.detectors.roi import level_pooler
 from detnet.errors import InputError

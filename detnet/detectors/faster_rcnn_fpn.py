@@ -6,8 +6,8 @@ from torch import Tensor
 from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 
 from detnet.backbones.base import Backbone
-from detnet.backbones.blocks import scale_channels
 from detnet.backbones.norm import NormKind
+from detnet.backbones.stages import scale_channels
 from detnet.detectors.base import Detector, PostProcessor
 from detnet.detectors.fpn import PyramidNet
 from detnet.detectors.heads import (

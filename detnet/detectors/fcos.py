@@ -18,10 +18,9 @@ from torchvision.models.detection.fcos import (
 from detnet.backbones.base import Backbone
 from detnet.backbones.norm import NormKind
 from detnet.detectors.anchors import ExactAnchors
-from detnet.detectors.base import Detection, OneStageDetector
+from detnet.detectors.base import Detection, OneStageDetector, keep_precise
 from detnet.detectors.fpn import PyramidNet
 from detnet.detectors.images import ImageOptions, ImageTransform
-from detnet.detectors.last_layers import keep_precise
 from detnet.detectors.retinanet import DenseOptions
 from detnet.errors import InputError
 

@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from detnet.backbones.base import Backbone, FeatureInfo
-from detnet.backbones.blocks import scale_channels
 from detnet.backbones.norm import NormKind, make_norm
+from detnet.backbones.stages import scale_channels
 from detnet.errors import InputError
 
 Extra = Literal["pool", "conv_from_c", "conv_from_p"]

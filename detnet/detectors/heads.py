@@ -21,8 +21,7 @@ from torchvision.models.detection.roi_heads import (
 )
 
 from detnet.backbones.norm import NormKind, make_norm
-from detnet.detectors.base import PostProcessor
-from detnet.detectors.last_layers import keep_precise
+from detnet.detectors.base import PostProcessor, keep_precise
 from detnet.errors import InputError
 
 

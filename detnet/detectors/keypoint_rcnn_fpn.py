@@ -3,12 +3,12 @@
 from torchvision.models.detection.keypoint_rcnn import KeypointRCNNHeads, KeypointRCNNPredictor
 
 from detnet.backbones.base import Backbone
-from detnet.backbones.blocks import scale_channels
 from detnet.backbones.norm import NormKind
+from detnet.backbones.stages import scale_channels
+from detnet.detectors.base import keep_precise
 from detnet.detectors.faster_rcnn_fpn import FasterRCNNFPN
 from detnet.detectors.heads import BoxOptions
 from detnet.detectors.images import ImageOptions
-from detnet.detectors.last_layers import keep_precise
 from detnet.detectors.proposals import ProposalOptions
 from detnet.detectors.roi import level_pooler
 from detnet.errors import InputError

@@ -4,10 +4,10 @@ from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredic
 
 from detnet.backbones.base import Backbone
 from detnet.backbones.norm import NormKind
+from detnet.detectors.base import keep_precise
 from detnet.detectors.faster_rcnn_fpn import FasterRCNNFPN
 from detnet.detectors.heads import BoxOptions
 from detnet.detectors.images import ImageOptions
-from detnet.detectors.last_layers import keep_precise
 from detnet.detectors.proposals import ProposalOptions
 from detnet.detectors.roi import level_pooler
 

@@ -17,7 +17,7 @@ from detnet.detectors.anchors import (
     require_sizes,
     require_strides,
 )
-from detnet.detectors.last_layers import keep_precise
+from detnet.detectors.base import keep_precise
 from detnet.errors import InputError
 
 ANCHOR_SIZES = (32, 64, 128, 256, 512)

@@ -16,10 +16,9 @@ from detnet.detectors.anchors import (
     require_sizes,
     require_strides,
 )
-from detnet.detectors.base import OneStageDetector
+from detnet.detectors.base import OneStageDetector, keep_precise
 from detnet.detectors.fpn import PyramidNet
 from detnet.detectors.images import ImageOptions, ImageTransform
-from detnet.detectors.last_layers import keep_precise
 from detnet.detectors.proposals import ANCHOR_SIZES
 from detnet.errors import InputError
 

@@ -10,19 +10,19 @@ from torch import Tensor, nn
 from torchvision.ops import ps_roi_align, ps_roi_pool
 
 from detnet.backbones.base import Backbone, FeatureInfo
-from detnet.backbones.blocks import scale_channels
-from detnet.detectors.faster_rcnn_fpn import RegionDetector
-from detnet.detectors.heads import RegionHeads, RegionOptions
-from detnet.detectors.images import ImageOptions, ImageTransform
-from detnet.detectors.last_layers import keep_precise
-from detnet.detectors.proposals import ProposalOptions
-from detnet.detectors.roi import LevelPooler, as_rois
-from detnet.detectors.single_level import (
+from detnet.backbones.stages import scale_channels
+from detnet.detectors.base import keep_precise
+from detnet.detectors.faster_rcnn import (
     STRIDE,
     SingleLevelNet,
     SingleLevelProposals,
     choose_level,
 )
+from detnet.detectors.faster_rcnn_fpn import RegionDetector
+from detnet.detectors.heads import RegionHeads, RegionOptions
+from detnet.detectors.images import ImageOptions, ImageTransform
+from detnet.detectors.proposals import ProposalOptions
+from detnet.detectors.roi import LevelPooler, as_rois
 from detnet.errors import InputError
 
 Pooling = Literal["align", "pool"]

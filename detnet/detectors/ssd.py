@@ -11,13 +11,12 @@ from torchvision.models.detection.anchor_utils import DefaultBoxGenerator
 from torchvision.models.detection.image_list import ImageList
 
 from detnet.backbones.base import Backbone, FeatureInfo
-from detnet.backbones.blocks import scale_channels
 from detnet.backbones.norm import NormKind, make_norm
+from detnet.backbones.stages import scale_channels
 from detnet.detectors.anchors import require_sizes
-from detnet.detectors.base import OneStageDetector
+from detnet.detectors.base import OneStageDetector, keep_precise
 from detnet.detectors.fpn import require_levels
 from detnet.detectors.images import ImageOptions, Resize, make_transform
-from detnet.detectors.last_layers import keep_precise
 from detnet.errors import InputError
 
 

@@ -17,7 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torchvision.ops.misc import FrozenBatchNorm2d
 
-from detnet.detectors.last_layers import PreciseLayer
+from detnet.detectors.base import PreciseLayer
 
 Model = TypeVar("Model", bound=nn.Module)
 

@@ -6,10 +6,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from torch import nn
 
-from detnet.backbones.spaces.space import Space, find_supernet
+from detnet.backbones.spaces.space import Space, find_supernet, take_path
 from detnet.coco.annotations import FlatBytes
 from detnet.data.classification.image_folder import ImageFolder
-from detnet.detectors.supernet import take_path
 from detnet.errors import InputError
 from detnet.training.classification.config import PretrainConfig
 from detnet.training.classification.train import PretrainTask, Split

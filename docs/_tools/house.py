@@ -36,7 +36,6 @@ BEYOND = (
     "detnet.backbones.spaces",
     "detnet.backbones.weights",
     "detnet.data.formats",
-    "detnet.detectors.supernet",
     "detnet.detectors.weights",
     "detnet.evaluation.submission",
     "detnet.evaluation.voc",

@@ -14,9 +14,9 @@ from detnet.cli import main
 from detnet.cli.arguments import Parser
 from detnet.cli.predict import _load, add_arguments
 from detnet.detectors import create
+from detnet.detectors.base import PreciseLayer
 from detnet.detectors.files import save_model
-from detnet.detectors.last_layers import PreciseLayer
-from detnet.inference.video import VideoWriter
+from detnet.inference.media import VideoWriter
 
 
 @pytest.fixture(scope="module")

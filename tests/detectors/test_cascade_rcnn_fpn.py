@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from detnet.backbones.spaces.space import take_path
 from detnet.detectors import create
 from detnet.detectors.cascade_rcnn_fpn import AgnosticPredictor, CascadeHeads
 from detnet.detectors.files import load_model, save_model
 from detnet.detectors.heads import RegionOptions
 from detnet.detectors.roi import LevelPooler
-from detnet.detectors.supernet import take_path
 from detnet.errors import InputError
 from detnet.inference.fuse import fuse
 from tests.contracts import scene

@@ -7,9 +7,9 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
+from detnet.backbones.spaces.space import take_path
 from detnet.detectors import create
 from detnet.detectors.fcos import FCOS
-from detnet.detectors.supernet import take_path
 from detnet.detectors.weights import from_torchvision
 from detnet.errors import InputError
 from tests.detectors.test_parity import OURS, RENAMED, THEIRS, batch

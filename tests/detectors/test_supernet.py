@@ -11,8 +11,7 @@ import detnet
 from detnet.backbones.base import Classifier
 from detnet.backbones.detnet import DETNET59
 from detnet.backbones.spaces.detnet_space import DETNET
-from detnet.backbones.spaces.space import find_supernet, parse_path, read_space
-from detnet.detectors.supernet import take_path
+from detnet.backbones.spaces.space import find_supernet, parse_path, read_space, take_path
 from detnet.errors import InputError
 from detnet.inference.fuse import fuse
 

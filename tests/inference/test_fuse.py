@@ -8,7 +8,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torchvision.ops.misc import FrozenBatchNorm2d
 
 import detnet
-from detnet.backbones.blocks import Bottleneck
+from detnet.backbones.stages import Bottleneck
 from detnet.inference.fuse import FusedBottleneck, _conv_relu, fuse
 
 pytestmark = pytest.mark.processor

@@ -4,8 +4,8 @@ from torch import Tensor, nn
 
 from detnet.backbones import BACKBONES
 from detnet.backbones.base import Backbone, FeatureInfo
-from detnet.backbones.blocks import StrideIn, initialise, scale_channels
 from detnet.backbones.norm import NormKind, make_norm
+from detnet.backbones.stages import StrideIn, initialise, scale_channels
 
 
 class Plain(Backbone):

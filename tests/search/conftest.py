@@ -10,13 +10,13 @@ import torch
 
 from detnet import create
 from detnet.backbones.spaces.shuffle_space import ShuffleSpace, ShuffleStage
+from detnet.backbones.spaces.space import take_path
 from detnet.data.folders import Split
 from detnet.data.loaders import DetectionDataset
 from detnet.data.reading import load_annotations
 from detnet.data.transforms import eval_transform
 from detnet.detectors.base import info_of
 from detnet.detectors.files import save_model
-from detnet.detectors.supernet import take_path
 from detnet.search.config import SearchConfig
 from detnet.training.detection.config import make_config, write_config
 

@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from detnet.backbones.base import FeatureInfo
-from detnet.backbones.blocks import StrideIn, initialise, scale_channels
 from detnet.backbones.norm import NormKind, make_norm
 from detnet.backbones.spaces.detnet_stage import (
     QUESTIONS,
@@ -23,7 +22,15 @@ from detnet.backbones.spaces.detnet_stage import (
     spell,
 )
 from detnet.backbones.spaces.space import Gene, Space, Supernet, renamed
-from detnet.backbones.stages import FIRST_LEVEL, Stage, StagedNet, StagedOptions
+from detnet.backbones.stages import (
+    FIRST_LEVEL,
+    Stage,
+    StagedNet,
+    StagedOptions,
+    StrideIn,
+    initialise,
+    scale_channels,
+)
 from detnet.errors import InputError
 
 _STEM_CHANNELS = 64  # in the widths' scale, before `width`

@@ -6,9 +6,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from detnet.backbones.blocks import Bottleneck, Norm, StrideIn, scale_channels
 from detnet.backbones.spaces.space import ROW_NAME
-from detnet.backbones.stages import Stage
+from detnet.backbones.stages import Bottleneck, Norm, Stage, StrideIn, scale_channels
 from detnet.errors import InputError
 
 # What a row may leave open: its field, the gene's name.

@@ -8,7 +8,6 @@ from typing import Any, Unpack
 from torch import Tensor, nn
 
 from detnet.backbones.base import FeatureInfo, StagedBackbone
-from detnet.backbones.blocks import Norm, StrideIn, initialise, scale_channels
 from detnet.backbones.norm import NormKind, make_norm
 from detnet.backbones.shuffle_block import (
     BLOCK_KINDS,
@@ -20,7 +19,14 @@ from detnet.backbones.shuffle_block import (
     shuffle_tail,
 )
 from detnet.backbones.spaces.space import ROW_NAME, Gene, Space, Supernet, renamed
-from detnet.backbones.stages import FIRST_LEVEL, StagedOptions
+from detnet.backbones.stages import (
+    FIRST_LEVEL,
+    Norm,
+    StagedOptions,
+    StrideIn,
+    initialise,
+    scale_channels,
+)
 from detnet.errors import InputError
 
 _MOST_BLOCKS = 1000  # of a stage; a table from a file must not fill the memory

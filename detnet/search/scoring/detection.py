@@ -7,11 +7,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from detnet.backbones.spaces.space import take_path
 from detnet.coco.annotations import Annotations, to_coco_dict
 from detnet.data.loaders import DetectionDataset
 from detnet.data.transforms import eval_transform, flip_horizontal
 from detnet.detectors.base import info_of
-from detnet.detectors.supernet import take_path
 from detnet.engine.precision import autocast_to
 from detnet.errors import InputError
 from detnet.evaluation.coco import score
