@@ -12,13 +12,15 @@ from torchvision.ops import box_iou, clip_boxes_to_image
 from detnet.backbones.base import Backbone
 from detnet.backbones.norm import NormKind
 from detnet.backbones.stages import scale_channels
-from detnet.detectors.base import keep_precise
+from detnet.detectors.base import Detection, keep_precise
 from detnet.detectors.faster_rcnn_fpn import RegionDetector
 from detnet.detectors.fpn import PyramidNet
 from detnet.detectors.heads import (
     BoxOptions,
     RegionHeads,
     RegionOptions,
+    Sizes,
+    Targets,
     box_head,
     box_losses,
     draw_as_detectron,
@@ -93,29 +95,22 @@ class CascadeHeads(RegionHeads):
         self.coders = [BoxCoder(tuple(each)) for each in weights]
         self.loss_weights = tuple(loss_weights)
 
-    def forward(
-        self,
-        features: dict[str, Tensor],
-        proposals: list[Tensor],
-        image_shapes: list[tuple[int, int]],
-        targets: list[dict[str, Tensor]] | None = None,
-    ) -> tuple[list[dict[str, Tensor]], dict[str, Tensor]]:
-        """Gives (detections, {}) in eval mode and ([], losses) in train mode."""
-        if not self.training:
-            return self._detect(features, proposals, image_shapes), {}
+    def losses(
+        self, features: dict[str, Tensor], proposals: list[Tensor], shapes: Sizes, targets: Targets
+    ) -> dict[str, Tensor]:
+        """Gives every stage's losses, `_1` … at the end of their names."""
         boxes = self.select_training_samples(proposals, targets)[0]
-        assert targets is not None  # select_training_samples has refused None
         losses: dict[str, Tensor] = {}
         for stage, weight in enumerate(self.loss_weights):
             labels, aims = self.match(stage, boxes, targets)
-            pooled = self.box_roi_pool(features, boxes, image_shapes)
+            pooled = self.box_roi_pool(features, boxes, shapes)
             logits, deltas = self.predict(stage, pooled)
             # The loss picks a class's offsets: here they are the same for all.
             every_class = deltas.repeat(1, logits.shape[1])
             found = box_losses(logits, every_class, labels, aims, beta=self.box_loss_beta)
             losses |= {f"{name}_{stage + 1}": loss * weight for name, loss in found.items()}
-            boxes = self.move(stage, deltas, boxes, image_shapes)
-        return [], losses
+            boxes = self.move(stage, deltas, boxes, shapes)
+        return losses
 
     def predict(self, stage: int, pooled: Tensor) -> tuple[Tensor, Tensor]:
         """Gives a stage's logits (R, K) and offsets (R, 4) of pooled regions."""
@@ -149,17 +144,16 @@ class CascadeHeads(RegionHeads):
             objects.append(real[nearest])
         return labels, list(self.coders[stage].encode(objects, boxes))
 
-    def move(
-        self, stage: int, deltas: Tensor, boxes: list[Tensor], shapes: list[tuple[int, int]]
-    ) -> list[Tensor]:
+    def move(self, stage: int, deltas: Tensor, boxes: list[Tensor], shapes: Sizes) -> list[Tensor]:
         """Applies a stage's offsets, and keeps the boxes within their images."""
         moved = self.coders[stage].decode(deltas.detach(), boxes).reshape(-1, 4)
         parts = moved.split([len(own) for own in boxes])
         return [clip_boxes_to_image(p, shape) for p, shape in zip(parts, shapes, strict=True)]
 
-    def _detect(
-        self, features: dict[str, Tensor], proposals: list[Tensor], shapes: list[tuple[int, int]]
-    ) -> list[dict[str, Tensor]]:
+    def detect(
+        self, features: dict[str, Tensor], proposals: list[Tensor], shapes: Sizes
+    ) -> list[Detection]:
+        """Gives what is found in each image; see `forward`."""
         last = len(self.loss_weights) - 1
         regions = proposals
         for stage in range(last):

@@ -92,3 +92,7 @@ class FasterRCNNFPN(RegionDetector):
             draw_as_detectron(heads.box_head, heads.box_predictor)
         rpn = ProposalNetwork(channels, info, proposals)
         super().__init__(body, rpn, heads, ImageTransform(images))
+        self.add_branches(num_classes, boxes)
+
+    def add_branches(self, num_classes: int, boxes: BoxOptions) -> None:
+        """Adds what the region heads find besides boxes; here nothing."""

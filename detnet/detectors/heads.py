@@ -21,8 +21,11 @@ from torchvision.models.detection.roi_heads import (
 )
 
 from detnet.backbones.norm import NormKind, make_norm
-from detnet.detectors.base import PostProcessor, keep_precise
+from detnet.detectors.base import Detection, PostProcessor, keep_precise
 from detnet.errors import InputError
+
+Sizes = list[tuple[int, int]]  # height and width of each image
+Targets = list[dict[str, Tensor]]  # of each image
 
 
 @dataclass(frozen=True)
@@ -151,32 +154,49 @@ class RegionHeads(PostProcessor, RoIHeads):
         self,
         features: dict[str, Tensor],
         proposals: list[Tensor],
-        image_shapes: list[tuple[int, int]],
-        targets: list[dict[str, Tensor]] | None = None,
-    ) -> tuple[list[dict[str, Tensor]], dict[str, Tensor]]:
+        image_shapes: Sizes,
+        targets: Targets | None = None,
+    ) -> tuple[list[Detection], dict[str, Tensor]]:
         """Gives (detections, {}) in eval mode and ([], losses) in train mode."""
         if not self.training:
-            detections = self._detect(features, proposals, image_shapes)
-            if self.has_mask():
-                self._add_masks(features, detections, image_shapes)
-            if self.has_keypoint():
-                self._add_keypoints(features, detections, image_shapes)
-            return detections, {}
+            return self.detect(features, proposals, image_shapes), {}
+        assert targets is not None  # the detector has refused None
+        return [], self.losses(features, proposals, image_shapes, targets)
+
+    def losses(
+        self, features: dict[str, Tensor], proposals: list[Tensor], shapes: Sizes, targets: Targets
+    ) -> dict[str, Tensor]:
+        """Gives the losses of regions drawn among the proposals; see `forward`."""
         proposals, matches, labels, deltas = self.select_training_samples(proposals, targets)
-        pooled = self.box_roi_pool(features, proposals, image_shapes)
-        logits, predicted = self.box_predictor(self.box_head(pooled))
+        logits, predicted = self._judged(features, proposals, shapes)
         losses = box_losses(logits, predicted, labels, deltas, beta=self.box_loss_beta)
         if self.has_mask():
-            assert targets is not None  # select_training_samples has refused None
-            losses["loss_mask"] = self._mask_loss(
-                features, proposals, matches, labels, image_shapes, targets
-            )
+            boxes, matched = _positive(proposals, matches, labels)
+            masks, kinds = [t["masks"] for t in targets], [t["labels"] for t in targets]
+            logits = self._mask_logits(features, boxes, shapes)
+            losses["loss_mask"] = maskrcnn_loss(logits, boxes, masks, kinds, matched)
         if self.has_keypoint():
-            assert targets is not None
-            losses["loss_keypoint"] = self._keypoint_loss(
-                features, proposals, matches, labels, image_shapes, targets
-            )
-        return [], losses
+            boxes, matched = _positive(proposals, matches, labels)
+            points = [t["keypoints"] for t in targets]
+            logits = self._keypoint_logits(features, boxes, shapes)
+            losses["loss_keypoint"] = keypointrcnn_loss(logits, boxes, points, matched)
+        return losses
+
+    def detect(
+        self, features: dict[str, Tensor], proposals: list[Tensor], shapes: Sizes
+    ) -> list[Detection]:
+        """Gives what is found in each image; see `forward`."""
+        found = self.detections(*self._judged(features, proposals, shapes), proposals, shapes)
+        boxes = [each["boxes"] for each in found]
+        if self.has_mask():
+            logits = self._mask_logits(features, boxes, shapes)
+            masks = maskrcnn_inference(logits, [each["labels"] for each in found])
+            found = [{**each, "masks": m} for each, m in zip(found, masks, strict=True)]
+        if self.has_keypoint():
+            logits = self._keypoint_logits(features, boxes, shapes)
+            points = zip(found, *keypointrcnn_inference(logits, boxes), strict=True)
+            found = [{**each, "keypoints": p, "keypoints_scores": s} for each, p, s in points]
+        return found
 
     def postprocess_detections(
         self,
@@ -212,20 +232,13 @@ class RegionHeads(PostProcessor, RoIHeads):
         """Runs the layers that judge so many regions."""
         self.box_predictor(self.box_head(self.box_roi_pool.empty(features, regions)))
 
-    def _detect(
-        self, features: dict[str, Tensor], proposals: list[Tensor], shapes: list[tuple[int, int]]
-    ) -> list[dict[str, Tensor]]:
-        pooled = self.box_roi_pool(features, proposals, shapes)
-        logits, deltas = self.box_predictor(self.box_head(pooled))
-        return self.detections(logits, deltas, proposals, shapes)
-
     def detections(
         self,
         logits: Tensor,
         deltas: Tensor,
         proposals: list[Tensor],
-        shapes: list[tuple[int, int]],
-    ) -> list[dict[str, Tensor]]:
+        shapes: Sizes,
+    ) -> list[Detection]:
         """Gives the kept `boxes`, `labels` and `scores` of each image.
 
         Args:
@@ -241,70 +254,28 @@ class RegionHeads(PostProcessor, RoIHeads):
             for b, k, s in zip(boxes, labels, scores, strict=True)
         ]
 
+    def _judged(
+        self, features: dict[str, Tensor], boxes: list[Tensor], shapes: Sizes
+    ) -> tuple[Tensor, Tensor]:
+        logits, deltas = self.box_predictor(
+            self.box_head(self.box_roi_pool(features, boxes, shapes))
+        )
+        return logits, deltas
+
     def _mask_logits(
-        self, features: dict[str, Tensor], boxes: list[Tensor], shapes: list[tuple[int, int]]
+        self, features: dict[str, Tensor], boxes: list[Tensor], shapes: Sizes
     ) -> Tensor:
         pooled = self.mask_roi_pool(features, boxes, shapes)
         logits: Tensor = self.mask_predictor(self.mask_head(pooled))
         return logits
 
-    def _add_masks(
-        self,
-        features: dict[str, Tensor],
-        detections: list[dict[str, Tensor]],
-        shapes: list[tuple[int, int]],
-    ) -> None:
-        logits = self._mask_logits(features, [d["boxes"] for d in detections], shapes)
-        masks = maskrcnn_inference(logits, [d["labels"] for d in detections])
-        for detection, mask in zip(detections, masks, strict=True):
-            detection["masks"] = mask
-
-    def _mask_loss(
-        self,
-        features: dict[str, Tensor],
-        proposals: list[Tensor],
-        matches: list[Tensor],
-        labels: list[Tensor],
-        shapes: list[tuple[int, int]],
-        targets: list[dict[str, Tensor]],
-    ) -> Tensor:
-        boxes, matched = _positive(proposals, matches, labels)
-        logits = self._mask_logits(features, boxes, shapes)
-        masks, kinds = [t["masks"] for t in targets], [t["labels"] for t in targets]
-        return maskrcnn_loss(logits, boxes, masks, kinds, matched)
-
     def _keypoint_logits(
-        self, features: dict[str, Tensor], boxes: list[Tensor], shapes: list[tuple[int, int]]
+        self, features: dict[str, Tensor], boxes: list[Tensor], shapes: Sizes
     ) -> Tensor:
         pooled = self.keypoint_roi_pool(features, boxes, shapes)
         # torchvision's loss takes a view of what channels_last does not lay out side by side.
         logits: Tensor = self.keypoint_predictor(self.keypoint_head(pooled))
         return logits.contiguous()
-
-    def _add_keypoints(
-        self,
-        features: dict[str, Tensor],
-        detections: list[dict[str, Tensor]],
-        shapes: list[tuple[int, int]],
-    ) -> None:
-        boxes = [detection["boxes"] for detection in detections]
-        logits = self._keypoint_logits(features, boxes, shapes)
-        places, scores = keypointrcnn_inference(logits, boxes)
-        for detection, place, score in zip(detections, places, scores, strict=True):
-            detection["keypoints"], detection["keypoints_scores"] = place, score
-
-    def _keypoint_loss(
-        self,
-        features: dict[str, Tensor],
-        proposals: list[Tensor],
-        matches: list[Tensor],
-        labels: list[Tensor],
-        shapes: list[tuple[int, int]],
-        targets: list[dict[str, Tensor]],
-    ) -> Tensor:
-        boxes, matched = _positive(proposals, matches, labels)
-        logits = self._keypoint_logits(features, boxes, shapes)
-        return keypointrcnn_loss(logits, boxes, [t["keypoints"] for t in targets], matched)
 
 
 def _positive(

@@ -2,13 +2,9 @@
 
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 
-from detnet.backbones.base import Backbone
-from detnet.backbones.norm import NormKind
 from detnet.detectors.base import keep_precise
 from detnet.detectors.faster_rcnn_fpn import FasterRCNNFPN
 from detnet.detectors.heads import BoxOptions
-from detnet.detectors.images import ImageOptions
-from detnet.detectors.proposals import ProposalOptions
 from detnet.detectors.roi import level_pooler
 
 
@@ -36,24 +32,8 @@ class MaskRCNNFPN(FasterRCNNFPN):
     targets = ("boxes", "masks")
     class_layers = (*FasterRCNNFPN.class_layers, "roi_heads.mask_predictor.mask_fcn_logits.")
 
-    def __init__(
-        self,
-        backbone: Backbone,
-        num_classes: int,
-        *,
-        images: ImageOptions,
-        proposals: ProposalOptions,
-        boxes: BoxOptions,
-        pyramid_norm: NormKind | None = None,
-    ) -> None:
-        super().__init__(
-            backbone,
-            num_classes,
-            images=images,
-            proposals=proposals,
-            boxes=boxes,
-            pyramid_norm=pyramid_norm,
-        )
+    def add_branches(self, num_classes: int, boxes: BoxOptions) -> None:
+        """Adds the mask branch."""
         body, heads = self.backbone, self.roi_heads
         channels = body.out_channels
         heads.mask_roi_pool = level_pooler(body.feature_info[: boxes.roi_levels], output_size=14)

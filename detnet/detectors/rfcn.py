@@ -11,7 +11,7 @@ from torchvision.ops import ps_roi_align, ps_roi_pool
 
 from detnet.backbones.base import Backbone, FeatureInfo
 from detnet.backbones.stages import scale_channels
-from detnet.detectors.base import keep_precise
+from detnet.detectors.base import Detection, keep_precise
 from detnet.detectors.faster_rcnn import (
     STRIDE,
     SingleLevelNet,
@@ -19,7 +19,7 @@ from detnet.detectors.faster_rcnn import (
     choose_level,
 )
 from detnet.detectors.faster_rcnn_fpn import RegionDetector
-from detnet.detectors.heads import RegionHeads, RegionOptions
+from detnet.detectors.heads import RegionHeads, RegionOptions, Sizes, Targets
 from detnet.detectors.images import ImageOptions, ImageTransform
 from detnet.detectors.proposals import ProposalOptions
 from detnet.detectors.roi import LevelPooler, as_rois
@@ -110,16 +110,10 @@ class PositionSensitiveHeads(RegionHeads):
         self.level, self.hard_examples, self.vote_scale = level, hard_examples, vote_scale
         self.roi_batch = options.roi_batch
 
-    def forward(
-        self,
-        features: dict[str, Tensor],
-        proposals: list[Tensor],
-        image_shapes: list[tuple[int, int]],
-        targets: list[dict[str, Tensor]] | None = None,
-    ) -> tuple[list[dict[str, Tensor]], dict[str, Tensor]]:
-        """Gives (detections, {}) in eval mode and ([], losses) in train mode."""
-        if not self.training:
-            return self._detect(features, proposals, image_shapes), {}
+    def losses(
+        self, features: dict[str, Tensor], proposals: list[Tensor], shapes: Sizes, targets: Targets
+    ) -> dict[str, Tensor]:
+        """Gives the losses of the hardest regions, or of those drawn."""
         proposals, _, labels, deltas = self.select_training_samples(proposals, targets)
         logits, predicted = self.predict(features, proposals)
         classes, boxes = region_losses(
@@ -129,7 +123,7 @@ class PositionSensitiveHeads(RegionHeads):
             chosen = ohem((classes + boxes).detach(), [len(b) for b in proposals], self.roi_batch)
             classes, boxes = classes[chosen], boxes[chosen]
         count = max(1, len(classes))
-        return [], {"loss_classifier": classes.sum() / count, "loss_box_reg": boxes.sum() / count}
+        return {"loss_classifier": classes.sum() / count, "loss_box_reg": boxes.sum() / count}
 
     def predict(
         self, features: dict[str, Tensor], proposals: list[Tensor]
@@ -150,9 +144,10 @@ class PositionSensitiveHeads(RegionHeads):
             return [torch.arange(len(kinds), device=kinds.device) for kinds in labels]
         return super().subsample(labels)
 
-    def _detect(
-        self, features: dict[str, Tensor], proposals: list[Tensor], shapes: list[tuple[int, int]]
-    ) -> list[dict[str, Tensor]]:
+    def detect(
+        self, features: dict[str, Tensor], proposals: list[Tensor], shapes: Sizes
+    ) -> list[Detection]:
+        """Gives what is found in each image; see `forward`."""
         return self.detections(*self.predict(features, proposals), proposals, shapes)
 
 

@@ -20,6 +20,60 @@ _MAX_LOG_SCALE = 4.0  # a predicted side is at most 55 times its anchor's; early
 _OBJECTS_AT_ONCE = 256  # overlaps of a whole grid with more objects would fill the memory
 
 
+# Of the authors' release for VOC, in pixels of a 416×416 image: 32 times its numbers.
+_VOC_ANCHORS = (
+    (42.31, 55.41),
+    (102.17, 128.3),
+    (161.79, 259.17),
+    (303.08, 154.9),
+    (359.56, 320.23),
+)
+_SLOPE = 0.1  # of the leaky ReLU
+
+
+@dataclass(frozen=True)
+class GridOptions:
+    """What YOLO looks for, and how it learns; weights are those of the authors' release.
+
+    Args:
+        anchor_sizes: width and height in pixels of the network's input; `detnet train` finds them
+            among the training boxes unless they are given.
+        passthrough: whether the next finer level is laid beside the last one.
+        resize: "aspect" keeps an image's aspect, "square" squeezes it to min_size × min_size.
+        head_norm: of the head's convolutions.
+        object_weight, noobject_weight, box_weight, class_weight: of the parts of the loss.
+        ignore_threshold: a box that overlaps an object more is not taught to be none.
+        score_threshold, nms_threshold, max_detections: of the detections given out, per image.
+        max_candidates: before suppression, per image.
+
+    Raises:
+        InputError: anchors that are no pairs of positive numbers.
+
+    Paper: Redmon & Farhadi 2017, arXiv:1612.08242, Section 2.
+    """
+
+    anchor_sizes: tuple[tuple[float, float], ...] = _VOC_ANCHORS
+    passthrough: bool = True
+    resize: Resize = "aspect"
+    head_norm: NormKind = "sync"
+    object_weight: float = 5.0
+    noobject_weight: float = 1.0
+    box_weight: float = 1.0
+    class_weight: float = 1.0
+    ignore_threshold: float = 0.6
+    score_threshold: float = 0.005
+    nms_threshold: float = 0.45
+    max_detections: int = 100
+    max_candidates: int = 1000
+
+    def __post_init__(self) -> None:
+        if not _are_sizes(self.anchor_sizes):
+            raise InputError(
+                "anchor_sizes must be pairs of a width and a height in pixels, as [[30, 60], "
+                f"[120, 90]], got {self.anchor_sizes!r}"
+            )
+
+
 @dataclass(frozen=True)
 class GridOutput:
     """What the head says of N images, each an H×W grid of A anchors.
@@ -33,17 +87,6 @@ class GridOutput:
     offsets: Tensor
     objectness: Tensor
     classes: Tensor
-
-
-@dataclass(frozen=True)
-class GridWeights:
-    """Factors on the parts of the loss, and the overlap above which no-object is not asked for."""
-
-    object_weight: float
-    noobject_weight: float
-    box_weight: float
-    class_weight: float
-    ignore_threshold: float
 
 
 @dataclass(frozen=True)
@@ -120,7 +163,7 @@ def grid_losses(
     *,
     step: tuple[float, float],
     image_sizes: Sequence[tuple[int, int]],
-    weights: GridWeights,
+    options: GridOptions,
 ) -> dict[str, Tensor]:
     """Sums squared errors and cross-entropies over each image's grid, and averages over images.
 
@@ -135,7 +178,7 @@ def grid_losses(
         `loss_objectness`, `loss_box_reg` and `loss_classifier`, scalars.
     """
     parts = [
-        _image_losses(offsets, objectness, classes, target, anchors, step, size, weights)
+        _image_losses(offsets, objectness, classes, target, anchors, step, size, options)
         for offsets, objectness, classes, target, size in zip(
             output.offsets, output.objectness, output.classes, targets, image_sizes, strict=True
         )
@@ -152,7 +195,7 @@ def _image_losses(
     anchors: Tensor,
     step: tuple[float, float],
     size: tuple[int, int],
-    weights: GridWeights,
+    options: GridOptions,
 ) -> Tensor:
     """Gives (3,): the losses of objectness, boxes and classes of one image."""
     truth = target["boxes"].to(offsets)
@@ -161,12 +204,12 @@ def _image_losses(
     with torch.no_grad():
         found = decode(offsets, anchors, step)
         free = best_overlap(found.view(-1, 4), target["boxes"].to(offsets))
-        free = (free <= weights.ignore_threshold).view(objectness.shape)
+        free = (free <= options.ignore_threshold).view(objectness.shape)
         free[where] = False
         overlap = paired_iou(found[where], truth)
     sure = objectness.sigmoid()
-    objects = weights.object_weight * (overlap - sure[where]).square().sum()
-    objects = objects + weights.noobject_weight * (sure.square() * free).sum()
+    objects = options.object_weight * (overlap - sure[where]).square().sum()
+    objects = objects + options.noobject_weight * (sure.square() * free).sum()
 
     sides = truth[:, 2:] - truth[:, :2]
     cells = torch.stack([at.column, at.row], dim=1)
@@ -175,11 +218,11 @@ def _image_losses(
     chosen = offsets[where]
     errors = (chosen[:, :2].sigmoid() - aims).square() + (chosen[:, 2:] - scales).square()
     small = 2 - sides.prod(dim=1) / (size[0] * size[1])  # small objects count up to twice
-    boxes = weights.box_weight * (small[:, None] * errors).sum()
+    boxes = options.box_weight * (small[:, None] * errors).sum()
 
     labels = target["labels"][at.index] - 1
     entropy = F.cross_entropy(classes[where], labels, reduction="sum")
-    return torch.stack([objects / 2, boxes / 2, weights.class_weight * entropy])
+    return torch.stack([objects / 2, boxes / 2, options.class_weight * entropy])
 
 
 def best_overlap(boxes: Tensor, truth: Tensor) -> Tensor:
@@ -198,60 +241,6 @@ def paired_iou(boxes: Tensor, others: Tensor) -> Tensor:
     common = (high - low).clamp(min=0).prod(dim=1)
     areas = [(item[:, 2:] - item[:, :2]).prod(dim=1) for item in (boxes, others)]
     return common / (areas[0] + areas[1] - common)
-
-
-# Of the authors' release for VOC, in pixels of a 416×416 image: 32 times its numbers.
-_VOC_ANCHORS = (
-    (42.31, 55.41),
-    (102.17, 128.3),
-    (161.79, 259.17),
-    (303.08, 154.9),
-    (359.56, 320.23),
-)
-_SLOPE = 0.1  # of the leaky ReLU
-
-
-@dataclass(frozen=True)
-class GridOptions:
-    """What YOLO looks for, and how it learns; weights are those of the authors' release.
-
-    Args:
-        anchor_sizes: width and height in pixels of the network's input; `detnet train` finds them
-            among the training boxes unless they are given.
-        passthrough: whether the next finer level is laid beside the last one.
-        resize: "aspect" keeps an image's aspect, "square" squeezes it to min_size × min_size.
-        head_norm: of the head's convolutions.
-        object_weight, noobject_weight, box_weight, class_weight: of the parts of the loss.
-        ignore_threshold: a box that overlaps an object more is not taught to be none.
-        score_threshold, nms_threshold, max_detections: of the detections given out, per image.
-        max_candidates: before suppression, per image.
-
-    Raises:
-        InputError: anchors that are no pairs of positive numbers.
-
-    Paper: Redmon & Farhadi 2017, arXiv:1612.08242, Section 2.
-    """
-
-    anchor_sizes: tuple[tuple[float, float], ...] = _VOC_ANCHORS
-    passthrough: bool = True
-    resize: Resize = "aspect"
-    head_norm: NormKind = "sync"
-    object_weight: float = 5.0
-    noobject_weight: float = 1.0
-    box_weight: float = 1.0
-    class_weight: float = 1.0
-    ignore_threshold: float = 0.6
-    score_threshold: float = 0.005
-    nms_threshold: float = 0.45
-    max_detections: int = 100
-    max_candidates: int = 1000
-
-    def __post_init__(self) -> None:
-        if not _are_sizes(self.anchor_sizes):
-            raise InputError(
-                "anchor_sizes must be pairs of a width and a height in pixels, as [[30, 60], "
-                f"[120, 90]], got {self.anchor_sizes!r}"
-            )
 
 
 class GridNet(nn.Module):
@@ -367,13 +356,7 @@ class YOLO(SimpleDetector):
         # Not among the weights: the model's options say what they are.
         self.register_buffer("anchors", anchors, persistent=False)
         self.head = GridHead(body.out_channels, len(anchors), num_classes - 1)
-        self.weights = GridWeights(
-            grid.object_weight,
-            grid.noobject_weight,
-            grid.box_weight,
-            grid.class_weight,
-            grid.ignore_threshold,
-        )
+        self.options = grid
         self.score_thresh = grid.score_threshold
         self.nms_thresh = grid.nms_threshold
         self.detections_per_img = grid.max_detections
@@ -392,7 +375,7 @@ class YOLO(SimpleDetector):
             self.anchors,
             step=self._step(),
             image_sizes=batch.image_sizes,
-            weights=self.weights,
+            options=self.options,
         )
 
     def detect(self, batch: ImageList) -> list[Detection]:

@@ -15,7 +15,6 @@ from detnet.detectors.yolo import (
     GridNet,
     GridOptions,
     GridOutput,
-    GridWeights,
     best_overlap,
     decode,
     grid_losses,
@@ -184,7 +183,7 @@ def test_a_supernet_s_strides_are_followed(detector: str) -> None:
 
 ANCHORS = torch.tensor([[20.0, 40.0], [40.0, 20.0]])
 STEP = (32.0, 32.0)
-RELEASE = GridWeights(5.0, 1.0, 1.0, 1.0, 0.6)
+RELEASE = GridOptions()
 # Centre (40, 44): column 1, row 1; a quarter and three eighths of a cell in; wider than high.
 BOX = torch.tensor([[15.0, 34.0, 65.0, 54.0]])
 
@@ -196,7 +195,7 @@ def silence(classes: int = 3) -> GridOutput:
 
 
 def losses(output: GridOutput, boxes: Tensor, labels: list[int], **changes: object) -> dict:
-    options = {"weights": RELEASE, "step": STEP, "image_sizes": [(64, 96)], **changes}
+    options = {"options": RELEASE, "step": STEP, "image_sizes": [(64, 96)], **changes}
     target = {"boxes": boxes, "labels": torch.tensor(labels, dtype=torch.int64)}
     return grid_losses(output, [target], ANCHORS, **options)
 
