@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from detnet.backbones import PIXEL_MEAN, PIXEL_STD, build_backbone, model_file
@@ -19,7 +19,7 @@ from detnet.kinds import MISTAKES
 _KIND = "classifier"
 LARGEST_SIDE = 16_384  # of a network's input, in pixels
 
-Built = TypeVar("Built")
+Built = TypeVar("Built", bound=nn.Module)
 
 _MAKERS = (torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn)
 _SPARE = 2**22  # numbers that no file holds: anchors, masks of positions
@@ -84,15 +84,11 @@ def load_classifier(path: Path) -> tuple[Classifier, ClassifierInfo]:
     info = _info(path, found)
     model = build_as_said(
         path,
-        found.numbers,
+        found,
         lambda: Classifier(build_backbone(info.backbone, **info.options), len(info.classes)),
+        name=info.backbone,
     )
-    try:
-        model.load_state_dict(found.tensors)
-    except RuntimeError as error:
-        reason = one_line(error)
-        raise InputError(f"{path}: its weights do not fit a {info.backbone} ({reason})") from error
-    return model.eval(), info
+    return model, info
 
 
 def _info(path: Path, found: TensorFile) -> ClassifierInfo:
@@ -111,19 +107,21 @@ def _info(path: Path, found: TensorFile) -> ClassifierInfo:
     return info
 
 
-def build_as_said(path: Path, numbers: int, build: Callable[[], Built]) -> Built:
-    """Builds a network by what a file says of it.
+def build_as_said(path: Path, found: TensorFile, build: Callable[[], Built], *, name: str) -> Built:
+    """Builds a network by what a file says of it and loads the file's weights, in eval mode.
 
     Args:
-        numbers: how many the file's weights hold; a network that takes far more is not built, so
-            that a few bytes cannot fill the memory.
+        found: the file's weights; a network that takes far more numbers than they hold is not
+            built, so that a few bytes cannot fill the memory.
+        name: of the network, for messages.
 
     Raises:
-        InputError: what the file says does not describe a network, or not one of that size.
+        InputError: what the file says does not describe a network, or not one of that size; or the
+            weights do not fit it.
     """
     try:
-        with _Counted(path, 2 * numbers + _SPARE):
-            return build()
+        with _Counted(path, 2 * found.numbers + _SPARE):
+            model = build()
     except InputError as error:
         message = one_line(error)
         named = message.startswith(f"{path}: ")
@@ -131,6 +129,12 @@ def build_as_said(path: Path, numbers: int, build: Callable[[], Built]) -> Built
     except MISTAKES as error:
         reason = f"{type(error).__name__}: {one_line(error)}"
         raise InputError(f"{path}: its header describes no network ({reason})") from error
+    try:
+        model.load_state_dict(found.tensors)
+    except RuntimeError as error:
+        reason = one_line(error)
+        raise InputError(f"{path}: its weights do not fit a {name} ({reason})") from error
+    return model.eval()
 
 
 class _Counted(TorchFunctionMode):

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypedDict
+from typing import Literal, TypedDict, Unpack
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -139,36 +139,44 @@ class StagedOptions(TypedDict, total=False):
     norm: NormKind
 
 
-class StagedNet(StagedBackbone):
-    """A stem and a row of stages, each a level.
-
-    Args:
-        table: the architecture, input to output.
-        width: scales every channel count, rounded to multiples of 8.
-        stride_in: see `Bottleneck`.
-        norm: see `make_norm`.
+@dataclass(frozen=True)
+class StagedSettings:
+    """`StagedOptions` in full, with their defaults.
 
     Raises:
         InputError: an option outside its range.
     """
 
-    def __init__(
-        self,
-        table: Sequence[Stage],
-        *,
-        width: float = 1.0,
-        stride_in: StrideIn = "1x1",
-        norm: NormKind = "batch",
-    ) -> None:
+    width: float = 1.0
+    stride_in: StrideIn = "1x1"
+    norm: NormKind = "batch"
+
+    def __post_init__(self) -> None:
+        if not 0 < self.width <= 8:
+            raise InputError(f"width must lie in (0, 8], got {self.width}")
+        if self.stride_in not in ("1x1", "3x3"):
+            raise InputError(f"stride_in must be '1x1' or '3x3', got {self.stride_in!r}")
+
+
+class StagedNet(StagedBackbone):
+    """A stem and a row of stages, each a level.
+
+    Args:
+        table: the architecture, input to output.
+        options: see `StagedOptions`.
+
+    Raises:
+        InputError: an option outside its range.
+    """
+
+    def __init__(self, table: Sequence[Stage], **options: Unpack[StagedOptions]) -> None:
         super().__init__()
-        if not 0 < width <= 8:
-            raise InputError(f"width must lie in (0, 8], got {width}")
-        if stride_in not in ("1x1", "3x3"):
-            raise InputError(f"stride_in must be '1x1' or '3x3', got {stride_in!r}")
+        settings = StagedSettings(**options)
+        width, stride_in = settings.width, settings.stride_in
         self.table, self.width = tuple(table), width
-        self.stride_in, self.norm = stride_in, norm
+        self.stride_in, self.norm = stride_in, settings.norm
         channels = scale_channels(64, width)
-        norm_layer = make_norm(norm)
+        norm_layer = make_norm(settings.norm)
         self.stem = nn.Sequential()
         self.stem.add_module("conv", nn.Conv2d(3, channels, 7, 2, 3, bias=False))
         self.stem.add_module("bn", norm_layer(channels))

@@ -247,6 +247,16 @@ class OneStageDetector(Detector):
         first = 0 if self.background_channel else 1
         return [{**target, "labels": target["labels"] - first} for target in targets]
 
+    @staticmethod
+    def named(losses: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Gives torchvision's losses under the names that all detectors have."""
+        names = {
+            "loss_classifier": "classification",
+            "loss_box_reg": "bbox_regression",
+            "loss_centerness": "bbox_ctrness",
+        }
+        return {ours: losses[theirs] for ours, theirs in names.items() if theirs in losses}
+
     def postprocess_detections(self, *outputs: Any) -> list[Detection]:
         """Gives the kept `boxes`, `scores` and `labels` 1 … K of each image."""
         found: list[Detection]

@@ -19,7 +19,6 @@ from detnet.backbones.base import Backbone
 from detnet.backbones.norm import NormKind
 from detnet.detectors.anchors import ExactAnchors
 from detnet.detectors.base import Detection, OneStageDetector, keep_precise
-from detnet.detectors.fpn import PyramidNet
 from detnet.detectors.images import ImageOptions, ImageTransform
 from detnet.detectors.retinanet import DenseOptions
 from detnet.errors import InputError
@@ -119,13 +118,7 @@ class FCOS(OneStageDetector, torchvision_fcos.FCOS):
         points: PointOptions,
         pyramid_norm: NormKind | None = None,
     ) -> None:
-        body = PyramidNet(
-            backbone,
-            finest=3,
-            coarsest=7,
-            extra="conv_from_c" if points.coarse_from == "c" else "conv_from_p",
-            norm=pyramid_norm,
-        )
+        body = points.pyramid(backbone, pyramid_norm)
         sizes = tuple((_UNIT * 2**level,) for level in range(len(body.feature_info)))
         super().__init__(
             body,
@@ -159,11 +152,7 @@ class FCOS(OneStageDetector, torchvision_fcos.FCOS):
             for target, points in zip(targets, anchors, strict=True)
         ]
         losses = self.head.compute_loss(self.as_channels(targets), head_outputs, anchors, matches)
-        return {
-            "loss_classifier": losses["classification"],
-            "loss_box_reg": losses["bbox_regression"],
-            "loss_centerness": losses["bbox_ctrness"],
-        }
+        return self.named(losses)
 
     def postprocess_detections(
         self, head_outputs: dict[str, list[Tensor]], *others: Any

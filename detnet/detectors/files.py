@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from detnet.backbones import model_file
 from detnet.backbones.files import build_as_said
-from detnet.backbones.model_file import TensorFile, one_line, require_kind
+from detnet.backbones.model_file import TensorFile, require_kind
 from detnet.detectors import DETECTORS, create, option_kinds
 from detnet.detectors.base import Detector, ModelInfo, info_of
 from detnet.errors import InputError
@@ -54,18 +54,14 @@ def load_model(path: Path) -> Detector:
     info = _info(path, found)
     model = build_as_said(
         path,
-        found.numbers,
+        found,
         lambda: create(
             info.detector, backbone=info.backbone, num_classes=info.num_classes, **info.options
         ),
+        name=info.detector,
     )
-    try:
-        model.load_state_dict(found.tensors)
-    except RuntimeError as error:
-        reason = one_line(error)
-        raise InputError(f"{path}: its weights do not fit a {info.detector} ({reason})") from error
     info_of(model).categories = info.categories
-    return model.eval()
+    return model
 
 
 def _info(path: Path, found: TensorFile) -> ModelInfo:

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from torch import Tensor, nn
 from torchvision.models.detection import retinanet as torchvision_retinanet
@@ -17,7 +17,7 @@ from detnet.detectors.anchors import (
     require_strides,
 )
 from detnet.detectors.base import OneStageDetector, keep_precise
-from detnet.detectors.fpn import PyramidNet
+from detnet.detectors.fpn import Extra, PyramidNet
 from detnet.detectors.images import ImageOptions, ImageTransform
 from detnet.detectors.proposals import ANCHOR_SIZES
 from detnet.errors import InputError
@@ -53,13 +53,10 @@ class DenseOptions:
             raise InputError(f"coarse_from must be 'c' or 'p', got {self.coarse_from!r}")
         require_strides(self.anchor_strides)
 
-
-class Float32RetinaNetHead(torchvision_retinanet.RetinaNetHead):
-    """torchvision's head, whose last layers are fp32 under autocast."""
-
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        keep_precise(self.classification_head.cls_logits, self.regression_head.bbox_reg)
+    def pyramid(self, backbone: Backbone, norm: NormKind | None) -> PyramidNet:
+        """Makes the pyramid P3 … P7."""
+        extra: Extra = "conv_from_c" if self.coarse_from == "c" else "conv_from_p"
+        return PyramidNet(backbone, finest=3, coarsest=7, extra=extra, norm=norm)
 
 
 class RetinaNet(OneStageDetector, torchvision_retinanet.RetinaNet):
@@ -108,14 +105,15 @@ class RetinaNet(OneStageDetector, torchvision_retinanet.RetinaNet):
         if head_norm not in (None, "group"):
             raise InputError(f"head_norm must be 'group' or None, got {head_norm!r}")
         require_sizes(anchor_sizes)
-        body = PyramidNet(
-            backbone,
-            finest=3,
-            coarsest=7,
-            extra="conv_from_c" if dense.coarse_from == "c" else "conv_from_p",
-            norm=pyramid_norm,
-        )
+        body = dense.pyramid(backbone, pyramid_norm)
         levels = len(body.feature_info)
+        head = torchvision_retinanet.RetinaNetHead(
+            body.out_channels,
+            _ANCHORS_PER_CELL,
+            num_classes - 1,
+            norm_layer=_group_norm if head_norm else None,
+        )
+        keep_precise(head.classification_head.cls_logits, head.regression_head.bbox_reg)
         sizes = [
             [int(size * octave) for octave in _OCTAVES]
             for (size,) in one_size_a_level(anchor_sizes, body.feature_info)
@@ -128,12 +126,7 @@ class RetinaNet(OneStageDetector, torchvision_retinanet.RetinaNet):
                 ((0.5, 1.0, 2.0),) * levels,
                 levels=body.feature_info if dense.anchor_strides == "fixed" else None,
             ),
-            head=Float32RetinaNetHead(
-                body.out_channels,
-                _ANCHORS_PER_CELL,
-                num_classes - 1,
-                norm_layer=_group_norm if head_norm else None,
-            ),
+            head=head,
             score_thresh=dense.score_threshold,
             nms_thresh=dense.nms_threshold,
             detections_per_img=dense.max_detections,
@@ -149,10 +142,7 @@ class RetinaNet(OneStageDetector, torchvision_retinanet.RetinaNet):
     ) -> dict[str, Tensor]:
         """Gives `classification` and `bbox_regression` as `loss_classifier` and `loss_box_reg`."""
         losses = super().compute_loss(self.as_channels(targets), head_outputs, anchors)
-        return {
-            "loss_classifier": losses["classification"],
-            "loss_box_reg": losses["bbox_regression"],
-        }
+        return self.named(losses)
 
 
 def _group_norm(channels: int) -> nn.GroupNorm:

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -178,15 +177,6 @@ class MultiBoxNet(nn.Module):
         return features
 
 
-class Float32SSDHead(torchvision_ssd.SSDHead):
-    """torchvision's head, whose layers, one a level, are fp32 under autocast."""
-
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        for head in (self.classification_head, self.regression_head):
-            keep_precise(*head.module_list)
-
-
 class SSD(OneStageDetector, torchvision_ssd.SSD):
     """SSD: one stage, default boxes of one size a level, no pyramid.
 
@@ -223,12 +213,16 @@ class SSD(OneStageDetector, torchvision_ssd.SSD):
         body = MultiBoxNet(backbone, multibox)
         scales = box_scales(multibox, images.min_size)
         boxes = LevelBoxes(_aspect_ratios(multibox.levels), scales, levels=body.feature_info)
+        anchors = boxes.num_anchors_per_location()
+        head = torchvision_ssd.SSDHead(body.out_channels, anchors, num_classes)
+        for part in (head.classification_head, head.regression_head):
+            keep_precise(*part.module_list)
         super().__init__(
             body,
             boxes,
             (images.min_size, images.min_size),
             num_classes,
-            head=Float32SSDHead(body.out_channels, boxes.num_anchors_per_location(), num_classes),
+            head=head,
             score_thresh=multibox.score_threshold,
             nms_thresh=multibox.nms_threshold,
             detections_per_img=multibox.max_detections,
@@ -246,10 +240,7 @@ class SSD(OneStageDetector, torchvision_ssd.SSD):
     ) -> dict[str, Tensor]:
         """Gives `loss_classifier` and `loss_box_reg`, divided by the number of matched boxes."""
         losses = super().compute_loss(targets, head_outputs, anchors, matched_idxs)
-        return {
-            "loss_classifier": losses["classification"],
-            "loss_box_reg": losses["bbox_regression"],
-        }
+        return self.named(losses)
 
 
 def box_scales(options: MultiBoxOptions, min_size: int) -> list[float]:

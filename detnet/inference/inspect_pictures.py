@@ -3,21 +3,16 @@
 Pictures are 2560 pixels wide, for slides; the type is large enough to be read at 1280.
 """
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from detnet.inference.inspect import SHARES, Inspection, StageView
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
-import warnings
-from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # matplotlib takes half a second to import and is needed for drawing only
     from matplotlib.axes import Axes

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from detnet.backbones.base import FeatureInfo
-from detnet.backbones.norm import NormKind, make_norm
+from detnet.backbones.norm import make_norm
 from detnet.backbones.spaces.detnet_stage import (
     QUESTIONS,
     StageChoices,
@@ -27,7 +27,6 @@ from detnet.backbones.stages import (
     Stage,
     StagedNet,
     StagedOptions,
-    StrideIn,
     initialise,
     scale_channels,
 )
@@ -166,26 +165,17 @@ class DetNetSupernet(Supernet):
 
     Args:
         space: the table.
-        width: scales every channel count, as in `StagedNet`.
-        stride_in: see `Bottleneck`.
-        norm: see `make_norm`.
+        options: see `StagedOptions`.
     """
 
     space: DetNetSpace
 
-    def __init__(
-        self,
-        space: DetNetSpace,
-        *,
-        width: float = 1.0,
-        stride_in: StrideIn = "1x1",
-        norm: NormKind = "batch",
-    ) -> None:
+    def __init__(self, space: DetNetSpace, **options: Unpack[StagedOptions]) -> None:
         super().__init__(space)
-        make = make_norm(norm)
-        # The stem is every network's; its options are checked there, too.
-        self.stem = StagedNet((), width=width, stride_in=stride_in, norm=norm).stem
-        self.width, self.stride_in, self.norm = width, stride_in, norm
+        stemmed = StagedNet((), **options)  # the stem is every network's
+        self.stem = stemmed.stem
+        self.width, self.stride_in, self.norm = stemmed.width, stemmed.stride_in, stemmed.norm
+        width, stride_in, make = self.width, self.stride_in, make_norm(self.norm)
         self.stages = nn.ModuleDict()
         self._widest: dict[str, int] = {}
         before: tuple[int, ...] = (_STEM_CHANNELS,)

@@ -8,7 +8,7 @@ from typing import Any, Unpack
 from torch import Tensor, nn
 
 from detnet.backbones.base import FeatureInfo, StagedBackbone
-from detnet.backbones.norm import NormKind, make_norm
+from detnet.backbones.norm import make_norm
 from detnet.backbones.shuffle_block import (
     BLOCK_KINDS,
     BlockKind,
@@ -23,7 +23,7 @@ from detnet.backbones.stages import (
     FIRST_LEVEL,
     Norm,
     StagedOptions,
-    StrideIn,
+    StagedSettings,
     initialise,
     scale_channels,
 )
@@ -181,10 +181,9 @@ class ShuffleNet(StagedBackbone):
     Args:
         space: the table.
         path: see `ShuffleSpace`.
-        width: scales every channel count, see `ShuffleSpace.scaled`.
-        stride_in: without meaning here, where depthwise convolutions carry the strides; taken so
-            that all backbones are built alike.
-        norm: see `make_norm`.
+        options: see `StagedOptions` and `ShuffleSpace.scaled`; `stride_in` is without meaning here,
+            where depthwise convolutions carry the strides; taken so that all backbones are built
+            alike.
 
     Raises:
         InputError: an option outside its range, or a path that does not fit.
@@ -194,17 +193,14 @@ class ShuffleNet(StagedBackbone):
         self,
         space: ShuffleSpace,
         path: Sequence[int],
-        *,
-        width: float = 1.0,
-        stride_in: StrideIn = "1x1",
-        norm: NormKind = "batch",
+        **options: Unpack[StagedOptions],
     ) -> None:
         super().__init__()
-        if stride_in not in ("1x1", "3x3"):
-            raise InputError(f"stride_in must be '1x1' or '3x3', got {stride_in!r}")
-        self.space, self.path = space.scaled(width), tuple(path)
-        self.width, self.stride_in, self.norm = width, stride_in, norm
-        make = make_norm(norm)
+        settings = StagedSettings(**options)
+        self.width, self.stride_in = settings.width, settings.stride_in
+        self.norm = settings.norm
+        self.space, self.path = space.scaled(self.width), tuple(path)
+        make = make_norm(self.norm)
         self.stem = conv_unit(3, self.space.stem_channels, make, kernel=3, stride=2)
         stages: dict[str, list[nn.Module]] = {row.name: [] for row in self.space.rows}
         for position, choice in self.space.chosen(self.path):
@@ -223,27 +219,20 @@ class ShuffleSupernet(Supernet):
 
     Args:
         space: the table.
-        width: scales every channel count, see `ShuffleSpace.scaled`.
-        stride_in: without meaning here, as in `ShuffleNet`.
-        norm: see `make_norm`.
+        options: as `ShuffleNet` takes them.
 
     Paper: Chen et al. 2019, arXiv:1903.10979, Section 3.
     """
 
     space: ShuffleSpace
 
-    def __init__(
-        self,
-        space: ShuffleSpace,
-        *,
-        width: float = 1.0,
-        stride_in: StrideIn = "1x1",
-        norm: NormKind = "batch",
-    ) -> None:
+    def __init__(self, space: ShuffleSpace, **options: Unpack[StagedOptions]) -> None:
         super().__init__(space)
-        self.width, self.stride_in, self.norm = width, stride_in, norm
-        self.scaled = space.scaled(width)
-        make = make_norm(norm)
+        settings = StagedSettings(**options)
+        self.width, self.stride_in = settings.width, settings.stride_in
+        self.norm = settings.norm
+        self.scaled = space.scaled(self.width)
+        make = make_norm(self.norm)
         self.stem = conv_unit(3, self.scaled.stem_channels, make, kernel=3, stride=2)
         self.stages = nn.ModuleDict({row.name: nn.ModuleList() for row in self.scaled.rows})
         for position in self.scaled.positions():
