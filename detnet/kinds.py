@@ -2,7 +2,7 @@
 
 import math
 import types
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -51,6 +51,17 @@ def of_kind(value: Any, hint: Any) -> bool:
     if hint in (int, float):
         return _number(value, whole=hint is int)
     return isinstance(hint, type) and isinstance(value, hint)
+
+
+def require_choice(name: str, value: Any, choices: Sequence[str]) -> None:
+    """Refuses an option's value that is none of the words it may be.
+
+    Raises:
+        InputError: naming them.
+    """
+    if value not in choices:
+        *others, last = map(repr, choices)
+        raise InputError(f"{name} must be {', '.join(others)} or {last}, got {value!r}")
 
 
 def say_kind(hint: Any) -> str:

@@ -10,18 +10,8 @@ RESNET50 = (
     Stage("c4", blocks=6, channels=1024, stride=2),
     Stage("c5", blocks=3, channels=2048, stride=2),
 )
-RESNET101 = (
-    Stage("c2", blocks=3, channels=256),
-    Stage("c3", blocks=4, channels=512, stride=2),
-    Stage("c4", blocks=23, channels=1024, stride=2),
-    Stage("c5", blocks=3, channels=2048, stride=2),
-)
-RESNET50_DILATED = (
-    Stage("c2", blocks=3, channels=256),
-    Stage("c3", blocks=4, channels=512, stride=2),
-    Stage("c4", blocks=6, channels=1024, stride=2),
-    Stage("c5", blocks=3, channels=2048, dilation=2),
-)
+RESNET101 = (*RESNET50[:2], Stage("c4", blocks=23, channels=1024, stride=2), RESNET50[3])
+RESNET50_DILATED = (*RESNET50[:3], Stage("c5", blocks=3, channels=2048, dilation=2))
 
 
 def resnet50(**options: Unpack[StagedOptions]) -> StagedNet:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from detnet.backbones.base import FeatureInfo, StagedBackbone
 from detnet.backbones.norm import NormKind, make_norm
 from detnet.errors import InputError
+from detnet.kinds import require_choice
 
 Norm = Callable[[int], nn.Module]
 StrideIn = Literal["1x1", "3x3"]
@@ -154,8 +155,7 @@ class StagedSettings:
     def __post_init__(self) -> None:
         if not 0 < self.width <= 8:
             raise InputError(f"width must lie in (0, 8], got {self.width}")
-        if self.stride_in not in ("1x1", "3x3"):
-            raise InputError(f"stride_in must be '1x1' or '3x3', got {self.stride_in!r}")
+        require_choice("stride_in", self.stride_in, ("1x1", "3x3"))
 
 
 class StagedNet(StagedBackbone):

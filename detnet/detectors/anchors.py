@@ -13,16 +13,7 @@ from detnet.backbones.base import FeatureInfo
 from detnet.errors import InputError
 
 AnchorStrides = Literal["fixed", "torchvision"]
-
-
-def require_strides(anchor_strides: str) -> None:
-    """Refuses a rule of anchors' strides that there is not.
-
-    Raises:
-        InputError: there is no such rule.
-    """
-    if anchor_strides not in ("fixed", "torchvision"):
-        raise InputError(f"anchor_strides must be 'fixed' or 'torchvision', got {anchor_strides!r}")
+ANCHOR_STRIDES: tuple[AnchorStrides, ...] = ("fixed", "torchvision")
 
 
 def require_sizes(anchor_sizes: Sequence[float]) -> None:

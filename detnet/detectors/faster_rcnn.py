@@ -13,11 +13,11 @@ from detnet.backbones.stages import scale_channels
 from detnet.detectors.anchors import ExactAnchors
 from detnet.detectors.faster_rcnn_fpn import RegionDetector
 from detnet.detectors.heads import (
+    HEAD_INITS,
     Float32Predictor,
     RegionHeads,
     RegionOptions,
     draw_as_detectron,
-    require_init,
 )
 from detnet.detectors.images import ImageOptions, ImageTransform
 from detnet.detectors.proposals import (
@@ -28,6 +28,7 @@ from detnet.detectors.proposals import (
 )
 from detnet.detectors.roi import level_pooler
 from detnet.errors import InputError
+from detnet.kinds import require_choice
 
 STRIDE = 16  # of the level that Faster R-CNN and R-FCN work on
 
@@ -184,11 +185,8 @@ class LevelBoxOptions(RegionOptions):
     head_init: Literal["torch", "detectron"] = "torch"
 
     def __post_init__(self) -> None:
-        require_init(self.head_init)
-        if self.box_head not in ("2fc", "4conv1fc", "stages"):
-            raise InputError(
-                f"box_head must be '2fc', '4conv1fc' or 'stages', got {self.box_head!r}"
-            )
+        require_choice("head_init", self.head_init, HEAD_INITS)
+        require_choice("box_head", self.box_head, ("2fc", "4conv1fc", "stages"))
 
 
 class StagesHead(nn.Module):

@@ -22,6 +22,7 @@ from detnet.detectors.base import Detection, OneStageDetector, keep_precise
 from detnet.detectors.images import ImageOptions, ImageTransform
 from detnet.detectors.retinanet import DenseOptions
 from detnet.errors import InputError
+from detnet.kinds import require_choice
 
 # Pixels to the farthest side of the object, where one level ends and the next begins.
 RANGES = (64.0, 128.0, 256.0, 512.0)
@@ -57,8 +58,7 @@ class PointOptions(DenseOptions):
         super().__post_init__()
         if self.center_radius <= 0:
             raise InputError(f"center_radius must be positive, got {self.center_radius}")
-        if self.threshold_on not in ("class", "score"):
-            raise InputError(f"threshold_on must be 'class' or 'score', got {self.threshold_on!r}")
+        require_choice("threshold_on", self.threshold_on, ("class", "score"))
 
 
 class Float32FCOSHead(FCOSHead):

@@ -23,7 +23,9 @@ from torchvision.models.detection.roi_heads import (
 from detnet.backbones.norm import NormKind, make_norm
 from detnet.detectors.base import Detection, PostProcessor, keep_precise
 from detnet.errors import InputError
+from detnet.kinds import require_choice
 
+HEAD_INITS = ("torch", "detectron")
 Sizes = list[tuple[int, int]]  # height and width of each image
 Targets = list[dict[str, Tensor]]  # of each image
 
@@ -66,9 +68,8 @@ class BoxOptions(RegionOptions):
     head_init: Literal["torch", "detectron"] = "torch"
 
     def __post_init__(self) -> None:
-        if self.box_head not in ("2fc", "4conv1fc"):
-            raise InputError(f"box_head must be '2fc' or '4conv1fc', got {self.box_head!r}")
-        require_init(self.head_init)
+        require_choice("box_head", self.box_head, ("2fc", "4conv1fc"))
+        require_choice("head_init", self.head_init, HEAD_INITS)
         if not 1 <= self.roi_levels <= 5:
             raise InputError(f"roi_levels must lie in 1 … 5, P2 to P6, got {self.roi_levels}")
 
@@ -83,16 +84,6 @@ def box_head(channels: int, options: BoxOptions, *, head_channels: int, size: in
         return TwoMLPHead(channels * size**2, head_channels)
     norm: Callable[[int], nn.Module] = make_norm(options.head_norm)
     return FastRCNNConvFCHead((channels, size, size), [channels] * 4, [head_channels], norm)
-
-
-def require_init(head_init: str) -> None:
-    """Refuses a way of drawing first weights that there is not.
-
-    Raises:
-        InputError: there is no such way.
-    """
-    if head_init not in ("torch", "detectron"):
-        raise InputError(f"head_init must be 'torch' or 'detectron', got {head_init!r}")
 
 
 def draw_as_detectron(head: nn.Module, predictor: nn.Module) -> None:

@@ -13,6 +13,7 @@ from torchvision.transforms.v2 import functional as TF
 from detnet.backbones import PIXEL_MEAN, PIXEL_STD
 from detnet.backbones.files import LARGEST_SIDE
 from detnet.errors import InputError
+from detnet.kinds import require_choice
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,7 @@ class ImageOptions:
                 raise InputError(f"{name} must be 3 numbers, got {getattr(self, name)}")
         if not all(0 < value < math.inf for value in self.pixel_std):
             raise InputError(f"pixel_std must be positive, got {self.pixel_std}")
-        if self.channel_order not in ("rgb", "bgr"):
-            raise InputError(f"channel_order must be 'rgb' or 'bgr', got {self.channel_order!r}")
+        require_choice("channel_order", self.channel_order, ("rgb", "bgr"))
 
 
 class ImageTransform(GeneralizedRCNNTransform):
@@ -169,6 +169,5 @@ def make_transform(images: ImageOptions, resize: Resize) -> ImageTransform:
     Raises:
         InputError: another word.
     """
-    if resize not in ("aspect", "square"):
-        raise InputError(f"resize must be 'aspect' or 'square', got {resize!r}")
+    require_choice("resize", resize, ("aspect", "square"))
     return (SquareTransform if resize == "square" else ImageTransform)(images)

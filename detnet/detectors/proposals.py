@@ -11,14 +11,15 @@ from torchvision.ops import boxes as box_ops
 
 from detnet.backbones.base import FeatureInfo
 from detnet.detectors.anchors import (
+    ANCHOR_STRIDES,
     AnchorStrides,
     ExactAnchors,
     one_size_a_level,
     require_sizes,
-    require_strides,
 )
 from detnet.detectors.base import keep_precise
 from detnet.errors import InputError
+from detnet.kinds import require_choice
 
 ANCHOR_SIZES = (32, 64, 128, 256, 512)
 ASPECT_RATIOS = (0.5, 1.0, 2.0)
@@ -62,10 +63,9 @@ class ProposalOptions:
     post_nms_images: int = 1
 
     def __post_init__(self) -> None:
-        if self.proposals not in ("pooled", "per_level"):
-            raise InputError(f"proposals must be 'pooled' or 'per_level', got {self.proposals!r}")
+        require_choice("proposals", self.proposals, ("pooled", "per_level"))
         require_sizes(self.anchor_sizes)
-        require_strides(self.anchor_strides)
+        require_choice("anchor_strides", self.anchor_strides, ANCHOR_STRIDES)
         if self.rpn_straddle is not None and not self.rpn_straddle >= 0:
             raise InputError(f"rpn_straddle must be 0 pixels or more, got {self.rpn_straddle}")
         if self.post_nms_images < 1:

@@ -10,17 +10,18 @@ from torchvision.models.detection import retinanet as torchvision_retinanet
 from detnet.backbones.base import Backbone
 from detnet.backbones.norm import NormKind
 from detnet.detectors.anchors import (
+    ANCHOR_STRIDES,
     AnchorStrides,
     ExactAnchors,
     one_size_a_level,
     require_sizes,
-    require_strides,
 )
 from detnet.detectors.base import OneStageDetector, keep_precise
 from detnet.detectors.fpn import Extra, PyramidNet
 from detnet.detectors.images import ImageOptions, ImageTransform
 from detnet.detectors.proposals import ANCHOR_SIZES
 from detnet.errors import InputError
+from detnet.kinds import require_choice
 
 _OCTAVES = (1.0, 2 ** (1 / 3), 2 ** (2 / 3))
 _ANCHORS_PER_CELL = 9
@@ -49,9 +50,8 @@ class DenseOptions:
     anchor_strides: AnchorStrides = "fixed"
 
     def __post_init__(self) -> None:
-        if self.coarse_from not in ("c", "p"):
-            raise InputError(f"coarse_from must be 'c' or 'p', got {self.coarse_from!r}")
-        require_strides(self.anchor_strides)
+        require_choice("coarse_from", self.coarse_from, ("c", "p"))
+        require_choice("anchor_strides", self.anchor_strides, ANCHOR_STRIDES)
 
     def pyramid(self, backbone: Backbone, norm: NormKind | None) -> PyramidNet:
         """Makes the pyramid P3 … P7."""

@@ -24,6 +24,7 @@ from detnet.detectors.images import ImageOptions, ImageTransform
 from detnet.detectors.proposals import ProposalOptions
 from detnet.detectors.roi import LevelPooler, as_rois
 from detnet.errors import InputError
+from detnet.kinds import require_choice
 
 Pooling = Literal["align", "pool"]
 _SAMPLING_RATIO = 2
@@ -233,10 +234,8 @@ class MapOptions(RegionOptions):
     vote: Literal["scaled", "mean"] = "scaled"
 
     def __post_init__(self) -> None:
-        if self.pooling not in ("align", "pool"):
-            raise InputError(f"pooling must be 'align' or 'pool', got {self.pooling!r}")
-        if self.vote not in ("scaled", "mean"):
-            raise InputError(f"vote must be 'scaled' or 'mean', got {self.vote!r}")
+        require_choice("pooling", self.pooling, ("align", "pool"))
+        require_choice("vote", self.vote, ("scaled", "mean"))
         if self.bins < 1 or self.roi_batch < 1:
             raise InputError(
                 f"bins and roi_batch must be 1 or more, got {self.bins} and {self.roi_batch}"
