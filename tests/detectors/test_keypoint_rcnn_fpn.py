@@ -66,10 +66,10 @@ def test_a_peak_lands_where_the_point_was() -> None:
         drawn[keypoint, row, column] = 10.0
     heads.keypoint_predictor.forward = lambda x: drawn.expand(len(x), -1, -1, -1)
     boxes = torch.tensor([[10.0, 20, 94, 76], [4, 4, 60, 88]])  # in the enlarged image
-    found = [{"boxes": boxes, "labels": torch.ones(2, dtype=torch.int64)}]
+    heads.detections = lambda *_: [{"boxes": boxes, "labels": torch.ones(2, dtype=torch.int64)}]
     with torch.no_grad():
         features = model.backbone(torch.zeros(1, 3, 96, 128))
-        heads._add_keypoints(features, found, [(96, 128)])
+        found = heads.detect(features, [boxes], [(96, 128)])
         (detection,) = model.transform.postprocess(found, [(96, 128)], [(48, 64)])
     for box, points in zip(boxes / 2, detection["keypoints"], strict=True):
         side = box[2:] - box[:2]
