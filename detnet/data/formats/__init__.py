@@ -7,7 +7,7 @@ FORMATS = NameTable(
     {
         "coco": "detnet.data.formats.coco:CocoFolder",
         "roboflow": "detnet.data.formats.coco:RoboflowFolder",
-        "voc": "detnet.data.formats.voc_folder:VocFolder",
+        "voc": "detnet.data.formats.voc:VocFolder",
         "yolo": "detnet.data.formats.yolo:YoloFolder",
     },
 )

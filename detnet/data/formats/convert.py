@@ -1,11 +1,15 @@
 """Turns data sets from COCO, Pascal VOC or YOLO format into one another."""
 
 import json
+import re
 import tempfile
+import xml.etree.ElementTree as ElementTree
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import yaml
 
 from detnet.coco.table import AnnotationTable
 from detnet.data.folders import Split, find_split, find_splits, names_start, require_inside
@@ -15,15 +19,20 @@ from detnet.data.formats.interchange import (
     Picture,
     PictureSet,
     Progress,
+    clipped,
     place_image,
+    plain,
     to_content,
     unique_names,
 )
-from detnet.data.formats.voc import read_voc, write_voc
-from detnet.data.formats.yolo import find_yaml, read_yolo, write_yolo
+from detnet.data.formats.voc import read_voc
+from detnet.data.formats.yolo import find_yaml, read_yolo
 from detnet.data.reading import read_sound
 from detnet.errors import InputError
 from detnet.tables import unknown_name
+
+# Characters that no XML 1.0 file may hold, escaped or not.
+_NOT_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 @dataclass(frozen=True)
@@ -179,6 +188,134 @@ def write_coco(pictures: PictureSet, folder: Path, *, link: bool = True) -> dict
         target.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
         written[split] = len(content["annotations"])
     return written
+
+
+def write_voc(pictures: PictureSet, folder: Path, *, link: bool = True) -> dict[str, int]:
+    """Writes Annotations/, JPEGImages/, ImageSets/Main/ and labels.txt; crowds become difficult.
+
+    Coordinates that are no whole pixels keep their fraction, as some of VOC's own do.
+
+    Returns:
+        how many objects each split got.
+
+    Raises:
+        InputError: a name or class holds a character that XML cannot hold.
+    """
+    for part in ("Annotations", "JPEGImages", "ImageSets/Main"):
+        (folder / part).mkdir(parents=True)
+    names = unique_names(Path(split, p.name) for split, ps in pictures.splits.items() for p in ps)
+    lost = masks = 0
+    written: dict[str, int] = {}
+    for split, members in pictures.splits.items():
+        stems = []
+        written[split] = 0
+        for picture in members:
+            name = names[Path(split, picture.name)]
+            stem = Path(name).stem
+            stems.append(stem)
+            root = ElementTree.Element("annotation")
+            _set(root, "folder", "JPEGImages")
+            _set(root, "filename", name)
+            size = ElementTree.SubElement(root, "size")
+            for key, value in (("width", picture.width), ("height", picture.height), ("depth", 3)):
+                _set(size, key, value)
+            _set(root, "segmented", 0)
+            for box in picture.boxes:
+                there = _write_object(root, box, picture)
+                written[split] += there
+                lost += not there
+                masks += box.polygons is not None or box.rle is not None
+            ElementTree.indent(root)
+            xml = folder / "Annotations" / f"{stem}.xml"
+            ElementTree.ElementTree(root).write(xml, encoding="utf-8")
+            place_image(picture.path, folder / "JPEGImages" / name, link=link)
+        listing = "".join(f"{stem}\n" for stem in stems)
+        (folder / "ImageSets" / "Main" / f"{split}.txt").write_text(listing, encoding="utf-8")
+    labels = "".join(f"{name}\n" for name in pictures.classes)
+    (folder / "labels.txt").write_text(labels, encoding="utf-8")
+    if lost:
+        pictures.notes.append(f"left out {lost} boxes without a pixel inside their image")
+    if masks:
+        pictures.notes.append(f"left out the masks of {masks} objects: VOC's XML has boxes only")
+    return written
+
+
+def _write_object(root: ElementTree.Element, box: LabelledBox, picture: Picture) -> bool:
+    inside = clipped(box.box, picture.width, picture.height)
+    if inside is None:
+        return False
+    x, y, width, height = inside
+    node = ElementTree.SubElement(root, "object")
+    _set(node, "name", box.name)
+    _set(node, "pose", "Unspecified")
+    _set(node, "truncated", 0)
+    _set(node, "difficult", int(box.crowd))
+    corners = ElementTree.SubElement(node, "bndbox")
+    for key, value in (("xmin", x + 1), ("ymin", y + 1), ("xmax", x + width), ("ymax", y + height)):
+        _set(corners, key, plain(value))
+    return True
+
+
+def _set(parent: ElementTree.Element, key: str, value: object) -> None:
+    text = str(value)
+    if strange := _NOT_XML.search(text):
+        raise InputError(
+            f"{key} {text[:60]!r}: XML cannot hold the character {strange[0]!r}; rename it first"
+        )
+    ElementTree.SubElement(parent, key).text = text
+
+
+def write_yolo(pictures: PictureSet, folder: Path, *, link: bool = True) -> dict[str, int]:
+    """Writes images/SPLIT/, labels/SPLIT/ and data.yaml; boxes only, without crowds.
+
+    Returns:
+        how many objects each split got.
+    """
+    crowds = lost = masks = 0
+    written: dict[str, int] = {}
+    for split, members in pictures.splits.items():
+        names = unique_names(Path(picture.name) for picture in members)
+        (folder / "labels" / split).mkdir(parents=True)
+        (folder / "images" / split).mkdir(parents=True)
+        written[split] = 0
+        for picture in members:
+            lines = []
+            for box in picture.boxes:
+                inside = clipped(box.box, picture.width, picture.height)
+                if box.crowd or inside is None:
+                    crowds += box.crowd
+                    lost += not box.crowd
+                    continue
+                masks += box.polygons is not None or box.rle is not None
+                lines.append(_line(pictures.classes.index(box.name), inside, picture))
+            written[split] += len(lines)
+            name = names[Path(picture.name)]
+            target = folder / "labels" / split / Path(name).with_suffix(".txt")
+            target.write_text("".join(lines), encoding="utf-8")
+            place_image(picture.path, folder / "images" / split / name, link=link)
+    config: dict[str, Any] = {split: f"images/{split}" for split in pictures.splits}
+    config["names"] = dict(enumerate(pictures.classes))
+    text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
+    (folder / "data.yaml").write_text(text, encoding="utf-8")
+    for count, what in (
+        (crowds, "crowd annotations: YOLO has none"),
+        (lost, "boxes without a pixel inside their image"),
+        (masks, "masks, keeping their boxes"),
+    ):
+        if count:
+            pictures.notes.append(f"left out {count} {what}")
+    return written
+
+
+def _line(label: int, box: tuple[float, float, float, float], picture: Picture) -> str:
+    x, y, width, height = box
+    fractions = (
+        (x + width / 2) / picture.width,
+        (y + height / 2) / picture.height,
+        width / picture.width,
+        height / picture.height,
+    )
+    return " ".join([str(label), *(f"{value:.7g}" for value in fractions)]) + "\n"
 
 
 def _pictures(table: AnnotationTable, split: Split) -> list[Picture]:

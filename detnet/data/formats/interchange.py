@@ -72,35 +72,43 @@ class PictureSet:
 
 
 def to_content(
-    pictures: Sequence[Picture], classes: Sequence[str], names: Mapping[Path, str]
+    pictures: Sequence[Picture],
+    classes: Sequence[str],
+    names: Mapping[Path, str],
+    *,
+    ids: Sequence[int] = (),
+    exact: bool = False,
 ) -> dict[str, Any]:
-    """Makes pictures into the content of a COCO annotation file, ids from 1.
+    """Makes pictures into the content of a COCO annotation file.
 
     Args:
         classes: in the order of their ids.
         names: of each picture's file, as the annotations are to name it.
+        ids: of the pictures; from 1 if there are none.
+        exact: coordinates as they are, not rounded to thousandths of a pixel.
     """
     numbers = {name: number for number, name in enumerate(classes, start=1)}
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
-    for number, picture in enumerate(pictures, start=1):
+    for number, picture in zip(ids or range(1, len(pictures) + 1), pictures, strict=True):
         size = {"width": picture.width, "height": picture.height}
         images.append({"id": number, "file_name": names[picture.path], **size})
         for box in picture.boxes:
-            ids = {"id": len(annotations) + 1, "image_id": number}
-            annotations.append({**ids, "category_id": numbers[box.name], **_entry(box)})
+            record = {"id": len(annotations) + 1, "image_id": number}
+            record["category_id"] = numbers[box.name]
+            annotations.append({**record, **_entry(box, float if exact else plain)})
     categories = [{"id": number, "name": name} for name, number in numbers.items()]
     return {"images": images, "annotations": annotations, "categories": categories}
 
 
-def _entry(box: LabelledBox) -> dict[str, Any]:
-    entry: dict[str, Any] = {"bbox": [plain(value) for value in box.box]}
+def _entry(box: LabelledBox, number: Callable[[float], float]) -> dict[str, Any]:
+    entry: dict[str, Any] = {"bbox": [number(value) for value in box.box]}
     area = box.box[2] * box.box[3]
     if outline := box.polygons or box.rle:
         entry["segmentation"] = outline
         covered = float(segmentation_areas([outline])[0])
         area = area if np.isnan(covered) else covered
-    return {**entry, "area": plain(max(area, 0.0)), "iscrowd": int(box.crowd)}
+    return {**entry, "area": number(max(area, 0.0)), "iscrowd": int(box.crowd)}
 
 
 def image_files(folder: Path) -> list[Path]:

@@ -13,11 +13,9 @@ from detnet.data.formats.interchange import (
     Picture,
     PictureSet,
     Progress,
-    clipped,
     finite,
     image_files,
     measure,
-    place_image,
     plain,
     read_text,
     to_content,
@@ -119,48 +117,6 @@ def read_yolo(
     if orphans and only is None:
         notes.append(f"left out {len(orphans)} label files without an image, {min(orphans)} first")
     return PictureSet(classes, splits, notes)
-
-
-def write_yolo(pictures: PictureSet, folder: Path, *, link: bool = True) -> dict[str, int]:
-    """Writes images/SPLIT/, labels/SPLIT/ and data.yaml; boxes only, without crowds.
-
-    Returns:
-        how many objects each split got.
-    """
-    crowds = lost = masks = 0
-    written: dict[str, int] = {}
-    for split, members in pictures.splits.items():
-        names = unique_names(Path(picture.name) for picture in members)
-        (folder / "labels" / split).mkdir(parents=True)
-        (folder / "images" / split).mkdir(parents=True)
-        written[split] = 0
-        for picture in members:
-            lines = []
-            for box in picture.boxes:
-                inside = clipped(box.box, picture.width, picture.height)
-                if box.crowd or inside is None:
-                    crowds += box.crowd
-                    lost += not box.crowd
-                    continue
-                masks += box.polygons is not None or box.rle is not None
-                lines.append(_line(pictures.classes.index(box.name), inside, picture))
-            written[split] += len(lines)
-            name = names[Path(picture.name)]
-            target = folder / "labels" / split / Path(name).with_suffix(".txt")
-            target.write_text("".join(lines), encoding="utf-8")
-            place_image(picture.path, folder / "images" / split / name, link=link)
-    config: dict[str, Any] = {split: f"images/{split}" for split in pictures.splits}
-    config["names"] = dict(enumerate(pictures.classes))
-    text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
-    (folder / "data.yaml").write_text(text, encoding="utf-8")
-    for count, what in (
-        (crowds, "crowd annotations: YOLO has none"),
-        (lost, "boxes without a pixel inside their image"),
-        (masks, "masks, keeping their boxes"),
-    ):
-        if count:
-            pictures.notes.append(f"left out {count} {what}")
-    return written
 
 
 def find_yaml(folder: Path) -> tuple[Path | None, dict[str, Any]]:
@@ -313,14 +269,3 @@ def _outlined(name: str, numbers: list[float], picture: Picture) -> LabelledBox:
     box = (min(xs), min(ys), plain(max(xs) - min(xs)), plain(max(ys) - min(ys)))
     polygon: list[float] = [value for point in zip(xs, ys, strict=True) for value in point]
     return LabelledBox(name, box, polygons=[polygon])
-
-
-def _line(label: int, box: tuple[float, float, float, float], picture: Picture) -> str:
-    x, y, width, height = box
-    fractions = (
-        (x + width / 2) / picture.width,
-        (y + height / 2) / picture.height,
-        width / picture.width,
-        height / picture.height,
-    )
-    return " ".join([str(label), *(f"{value:.7g}" for value in fractions)]) + "\n"

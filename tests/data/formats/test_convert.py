@@ -128,7 +128,7 @@ def test_nothing_is_left_of_a_failure(
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("detnet.data.formats.yolo.place_image", full)
+    monkeypatch.setattr("detnet.data.formats.convert.place_image", full)
     with pytest.raises(OSError, match="No space"):
         convert(coco, tmp_path / "new" / "out", target_format="yolo")
     assert list((tmp_path / "new").iterdir()) == []

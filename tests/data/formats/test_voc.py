@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from detnet.data.formats.convert import write_coco
+from detnet.data.formats.convert import _set, write_coco, write_voc
 from detnet.data.formats.interchange import LabelledBox
-from detnet.data.formats.voc import _set, annotated_size, read_voc, write_voc
+from detnet.data.formats.voc import annotated_size, read_voc
 from detnet.errors import InputError
 
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from detnet.data.folders import Split, find_split, find_splits
 from detnet.data.formats.convert import convert
-from detnet.data.formats.voc_folder import (
+from detnet.data.formats.voc import (
     find_lists,
     find_standard,
     find_years,

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from detnet.data.formats.convert import write_coco
+from detnet.data.formats.convert import write_coco, write_yolo
 from detnet.data.formats.interchange import LabelledBox, PictureSet
-from detnet.data.formats.yolo import read_yolo, write_yolo
+from detnet.data.formats.yolo import read_yolo
 from detnet.errors import InputError
 
 BOX = "0 0.5 0.5 0.5 0.25\n"  # of 60x40: 30 wide, 10 high, from 15, 15
