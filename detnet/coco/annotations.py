@@ -226,7 +226,36 @@ def repair(
     Returns:
         the annotations, and one line for each kind of repair: "clipped 12 boxes to their image".
     """
-    return _Repair(table).make(path, images_folder, masks, layout, keep_empty)
+    work = _Repair(table)
+    xyxy, clipped = work.boxes()
+    images, rows, offsets = work.select(xyxy, keep_empty)
+    boxes = xyxy[rows]
+    xywh = boxes.copy()
+    xywh[:, 2:] -= xywh[:, :2]
+    whole = ~clipped[rows]
+    xywh[whole] = table.boxes[rows[whole]]
+    by_id = np.argsort(table.category_ids[0], kind="stable")
+    labels = (np.argsort(by_id) + 1).astype(np.int16)[table.category_of[rows]]
+    names = table.file_names[0]
+    annotations = Annotations(
+        path=path,
+        images_folder=images_folder,
+        image_ids=table.image_ids[0][images],
+        file_names=FlatBytes.of(names[i].encode("utf-8", "surrogatepass") for i in images),
+        sizes=work.sizes[images],
+        offsets=offsets,
+        boxes=boxes.astype(np.float32),
+        boxes_xywh=xywh,
+        labels=labels,
+        areas=work.areas(rows, xywh, clipped[rows]),
+        crowd=table.crowd[rows],
+        annotation_ids=table.annotation_ids[0][rows],
+        masks=work.masks(rows, boxes) if masks else None,
+        categories=Categories.from_json(table.categories.rows),
+        keypoints=work.keypoints(rows, labels, layout) if layout else None,
+        keypoint_layout=layout,
+    )
+    return annotations, work.repairs
 
 
 class _Repair:
@@ -237,47 +266,7 @@ class _Repair:
         self.repairs: list[str] = []
         self.sizes = table.sizes.astype(np.int32)
 
-    def make(
-        self,
-        path: Path,
-        images_folder: Path,
-        masks: bool,
-        layout: KeypointLayout | None,
-        keep_empty: bool,
-    ) -> tuple[Annotations, list[str]]:
-        table = self.table
-        xyxy, clipped = self._boxes()
-        images, rows, offsets = self._select(xyxy, keep_empty)
-        boxes = xyxy[rows]
-        xywh = boxes.copy()
-        xywh[:, 2:] -= xywh[:, :2]
-        whole = ~clipped[rows]
-        xywh[whole] = table.boxes[rows[whole]]
-        categories = Categories.from_json(table.categories.rows)
-        by_id = np.argsort(table.category_ids[0], kind="stable")
-        labels = (np.argsort(by_id) + 1).astype(np.int16)[table.category_of[rows]]
-        names = table.file_names[0]
-        annotations = Annotations(
-            path=path,
-            images_folder=images_folder,
-            image_ids=table.image_ids[0][images],
-            file_names=FlatBytes.of(names[i].encode("utf-8", "surrogatepass") for i in images),
-            sizes=self.sizes[images],
-            offsets=offsets,
-            boxes=boxes.astype(np.float32),
-            boxes_xywh=xywh,
-            labels=labels,
-            areas=self._areas(rows, xywh, clipped[rows]),
-            crowd=table.crowd[rows],
-            annotation_ids=table.annotation_ids[0][rows],
-            masks=self._masks(rows, boxes) if masks else None,
-            categories=categories,
-            keypoints=self._keypoints(rows, labels, layout) if layout else None,
-            keypoint_layout=layout,
-        )
-        return annotations, self.repairs
-
-    def _boxes(self) -> tuple[Floats, Bools]:
+    def boxes(self) -> tuple[Floats, Bools]:
         """All boxes as xyxy within their images, and which of them that changed."""
         xywh = self.table.boxes
         raw = np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1)
@@ -293,7 +282,7 @@ class _Repair:
         self._note(gone.sum(), "dropped {} outside their image", "box", "boxes")
         return boxes, changed
 
-    def _select(self, boxes: Floats, keep_empty: bool) -> tuple[Ints, Ints, Ints]:
+    def select(self, boxes: Floats, keep_empty: bool) -> tuple[Ints, Ints, Ints]:
         """Which images and annotations stay, in which order, and the offsets that join them."""
         table, count = self.table, len(self.table.images)
         kept = ~_empty(boxes)
@@ -311,7 +300,7 @@ class _Repair:
         counts = np.bincount(place[table.image_of[rows]], minlength=len(images))
         return images, rows, np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
 
-    def _areas(self, rows: Ints, xywh: Floats, clipped: Bools) -> Floats:
+    def areas(self, rows: Ints, xywh: Floats, clipped: Bools) -> Floats:
         areas = self.table.areas[rows]
         segmentations = [self.table.segmentations[row] for row in rows.tolist()]
         masked = np.array([value is not None for value in segmentations], dtype=bool)
@@ -326,7 +315,7 @@ class _Repair:
         self._note(negative.sum(), "replaced {}", "negative area", "negative areas")
         return areas
 
-    def _masks(self, rows: Ints, boxes: Floats) -> FlatBytes:
+    def masks(self, rows: Ints, boxes: Floats) -> FlatBytes:
         sizes = self.sizes[self.table.image_of[rows]][:, ::-1]
         masks = encode_masks([self.table.segmentations[row] for row in rows.tolist()], sizes)
         absent = sum(counts is None for counts in masks)
@@ -334,7 +323,7 @@ class _Repair:
         filled = zip(masks, boxes, sizes.tolist(), strict=True)
         return FlatBytes.of(counts or encode_box(box, *size) for counts, box, size in filled)
 
-    def _keypoints(self, rows: Ints, labels: np.ndarray, layout: KeypointLayout) -> Floats:
+    def keypoints(self, rows: Ints, labels: np.ndarray, layout: KeypointLayout) -> Floats:
         given = [self.table.keypoints[row] for row in rows.tolist()]
         sizes = self.sizes[self.table.image_of[rows]]
         points, unusable, outside = place_keypoints(given, labels, sizes, layout)

@@ -4,8 +4,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from detnet.errors import InputError
 
 
@@ -45,51 +43,6 @@ class Categories:
         return [
             {"id": number, "name": name} for number, name in zip(self.ids, self.names, strict=True)
         ]
-
-    def label_of(self, category_id: int) -> int:
-        return int(self.labels_of(np.array([category_id]))[0])
-
-    def labels_of(self, category_ids: np.ndarray) -> np.ndarray:
-        """Turns many category ids into labels at once.
-
-        Returns:
-            int16, 1 … K, of the same shape.
-
-        Raises:
-            InputError: an id is not one of ours.
-        """
-        known = np.array(self.ids, dtype=np.int64)
-        wanted = np.asarray(category_ids, dtype=np.int64)
-        places = np.searchsorted(known, wanted)
-        found = places < len(known)
-        found[found] = known[places[found]] == wanted[found]
-        if not found.all():
-            raise InputError(
-                f"category id {int(wanted[~found].flat[0])} is not among the {len(known)} "
-                f"categories {_listed(self.ids)}"
-            )
-        return (places + 1).astype(np.int16)
-
-    def id_of(self, label: int) -> int:
-        """The id of the category with this label.
-
-        Raises:
-            ValueError: there is no such label.
-        """
-        return self.ids[self._place(label)]
-
-    def name_of(self, label: int) -> str:
-        """The name of the category with this label.
-
-        Raises:
-            ValueError: there is no such label.
-        """
-        return self.names[self._place(label)]
-
-    def _place(self, label: int) -> int:
-        if not 1 <= label <= len(self.ids):
-            raise ValueError(f"label {label} is outside 1 … {len(self.ids)}")
-        return label - 1
 
     def require_same(self, other: "Categories", *, mine: str, theirs: str) -> None:
         """Refuses another set of categories, saying in one line what differs.

@@ -296,11 +296,6 @@ def to_pixels(points: np.ndarray) -> np.ndarray:
     return moved
 
 
-def from_pixels(places: np.ndarray) -> np.ndarray:
-    """Back to COCO's indices of pixels: (…, 2) places less half a pixel."""
-    return places - _HALF
-
-
 def read_layout(
     table: AnnotationTable, *, known: KeypointLayout | None = None, known_of: str = "the model"
 ) -> KeypointLayout:

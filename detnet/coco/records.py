@@ -165,13 +165,7 @@ class Records:
             except OverflowError:
                 pass
         column = np.zeros(len(values), np.int64)
-        for index in np.flatnonzero(there):
-            value = plain(values[index])
-            if is_number(value) and value == int(value) and abs(value) <= _INT64_MAX:
-                column[index] = int(value)
-            else:
-                there[index] = False
-                self._bad(index, f'"{key}" must be a whole number, found {show(value)}')
+        self._fill(column, key, there, _is_whole, "a whole number")
         return column, there
 
     def numbers(self, key: str, *, missing: str = "missing-field") -> tuple[Floats, Bools]:
@@ -181,13 +175,7 @@ class Records:
         if sound is not None and np.isfinite(sound).all():
             return sound, there
         column = np.full(len(values), np.nan)
-        for index in np.flatnonzero(there):
-            value = plain(values[index])
-            if is_number(value):
-                column[index] = value
-            else:
-                there[index] = False
-                self._bad(index, f'"{key}" must be a finite number, found {show(value)}')
+        self._fill(column, key, there, is_number, "a finite number")
         return column, there
 
     def boxes(self, key: str = "bbox") -> tuple[Floats, Bools]:
@@ -198,13 +186,7 @@ class Records:
             if sound is not None and np.isfinite(sound).all():
                 return sound.reshape(-1, 4), there
         column = np.full((len(values), 4), np.nan)
-        for index in np.flatnonzero(there):
-            box = plain(values[index])
-            if isinstance(box, list) and len(box) == 4 and all(map(is_number, box)):
-                column[index] = box
-            else:
-                there[index] = False
-                self._bad(index, f'"{key}" must be 4 finite numbers, found {show(box)}')
+        self._fill(column, key, there, _is_box, "4 finite numbers")
         return column, there
 
     def strings(self, key: str) -> tuple[list[Any], Bools]:
@@ -242,6 +224,23 @@ class Records:
             message = f"id {unique[inverse[index]]} is used {counts[inverse[index]]} times"
             self.problems.add(severity, code, self.name(int(rows[index])), message)
 
+    def _fill(
+        self,
+        column: NDArray[Any],
+        key: str,
+        there: Bools,
+        fits: Callable[[Any], bool],
+        what: str,
+    ) -> None:
+        """Takes the values that fit one by one; reports the others, and takes them from `there`."""
+        for index in np.flatnonzero(there):
+            value = plain(self.rows[index][key])
+            if fits(value):
+                column[index] = value
+            else:
+                there[index] = False
+                self._bad(index, f'"{key}" must be {what}, found {show(value)}')
+
     def _bad(self, index: SupportsInt, message: str) -> None:
         self.problems.add("error", "bad-type", self.name(int(index)), message)
 
@@ -271,6 +270,14 @@ def is_number(value: object) -> bool:
         return math.isfinite(value)
     except OverflowError:
         return False
+
+
+def _is_whole(value: Any) -> bool:
+    return is_number(value) and value == int(value) and abs(value) <= _INT64_MAX
+
+
+def _is_box(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 4 and all(map(is_number, value))
 
 
 def show(value: object) -> str:

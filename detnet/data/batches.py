@@ -174,6 +174,12 @@ class KeySampler:
             iteration += len(keys)
 
 
+def keys_in_order(count: int, batch_size: int, rank: int, world_size: int) -> list[list[Key]]:
+    """Every image once, in order, in batches; of several ranks each has every world_size-th."""
+    keys = [(0, index, 0) for index in range(rank, count, world_size)]
+    return [keys[first : first + batch_size] for first in range(0, len(keys), batch_size)]
+
+
 class _Loader(DataLoader[Any]):
     """Keeps to itself that Python 3.12 and later warn of any fork where threads are running."""
 

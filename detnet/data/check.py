@@ -126,11 +126,12 @@ def check_splits(
             problems.append(Problem("error", code, str(split.annotations), "", message))
             continue
         problems += find_problems(table)
-        problems += _outside(table, split)
+        images_named, outside = _named_images(table, split)
+        named += images_named
+        problems += outside
         numbers[split.name] = statistics(table)
         rows = table.categories.rows
         categories[table.file] = {str(row.get("id")): row.get("name") for row in rows}
-        named += _named_images(table, split)
     problems += _differing_categories(categories)
     if images:
         files = inspect_images((image.path for image in named), progress=progress)
@@ -171,38 +172,21 @@ def _differing_categories(categories: dict[str, dict[str, Any]]) -> list[Problem
     return problems
 
 
-def _rows_and_start(table: AnnotationTable, split: Split) -> tuple[list[dict[str, Any]], Path]:
-    """The records of images that name a file, and the folder where the names start."""
-    _, named = table.file_names
-    rows = [row for row, good in zip(table.images.rows, named.tolist(), strict=True) if good]
-    return rows, names_start(split.images, (row["file_name"] for row in rows))
-
-
-def _outside(table: AnnotationTable, split: Split) -> list[Problem]:
-    """Names of images that lead out of the data set, which are not followed."""
-    rows, folder = _rows_and_start(table, split)
-    findings = Problems(str(split.annotations))
+def _named_images(table: AnnotationTable, split: Split) -> tuple[list[_NamedImage], list[Problem]]:
+    """The images that records name, and a problem for each name that leads out of the data set."""
+    rows = [row for row, good in zip(table.images.rows, table.file_names[1], strict=True) if good]
+    folder = names_start(split.images, (row["file_name"] for row in rows))
+    named, outside = [], Problems(str(split.annotations))
     for row in rows:
-        if leads_out(split, folder, row["file_name"]):
-            message = (
-                f"its file_name leads out of {split.root or split.images}; move the image in or "
-                "link it"
-            )
-            record = f"image {row.get('id')} ({row['file_name'][:200]})"
-            findings.add("error", "image-outside", record, message)
-    return findings.found
-
-
-def _named_images(table: AnnotationTable, split: Split) -> list[_NamedImage]:
-    rows, folder = _rows_and_start(table, split)
-    named = []
-    for row in rows:
-        if leads_out(split, folder, row["file_name"]):
+        name, record = row["file_name"], f"image {row.get('id')}"
+        if leads_out(split, folder, name):
+            place = split.root or split.images
+            message = f"its file_name leads out of {place}; move the image in or link it"
+            outside.add("error", "image-outside", f"{record} ({name[:200]})", message)
             continue
-        record = f"image {row.get('id')} ({row['file_name']})"
-        path = folder / row["file_name"]
-        named.append(_NamedImage(split.name, record, path, row.get("width"), row.get("height")))
-    return named
+        size = row.get("width"), row.get("height")
+        named.append(_NamedImage(split.name, f"{record} ({name})", folder / name, *size))
+    return named, outside.found
 
 
 def _image_problems(named: list[_NamedImage], files: dict[Path, ImageFile]) -> list[Problem]:

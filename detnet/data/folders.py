@@ -44,14 +44,10 @@ class Split:
         """Its annotation file, or its lists."""
         return tuple(path.resolve() for path in self.lists or (self.annotations,))
 
-    @property
-    def has_own_files(self) -> bool:
-        """Whether a split of another name has other files."""
-        return bool(self.lists) or self.format in ("coco", "roboflow")
-
     def same_as(self, other: "Split") -> bool:
         """Whether the same annotations are read, by whatever name."""
-        return self.files == other.files and (self.has_own_files or self.name == other.name)
+        own_files = bool(self.lists) or self.format in ("coco", "roboflow")  # no other split's
+        return self.files == other.files and (own_files or self.name == other.name)
 
     def to_json(self) -> dict[str, Any]:
         """By which another process finds it again, from anywhere."""

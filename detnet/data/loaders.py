@@ -11,12 +11,19 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 from detnet.coco.annotations import Annotations
 from detnet.coco.keypoints import to_pixels
 from detnet.coco.masks import decode_masks
-from detnet.data.batches import Key, KeySampler, TrainBatches, WorkerInputError, make_loader
+from detnet.data.batches import (
+    Key,
+    KeySampler,
+    TrainBatches,
+    WorkerInputError,
+    keys_in_order,
+    make_loader,
+)
 from detnet.data.images import read_image
 from detnet.data.transforms import Target, Transform
 from detnet.errors import InputError
 
-__all__ = ["DetectionDataset", "TrainBatches", "eval_loader", "stream", "train_loader"]
+__all__ = ["DetectionDataset", "TrainBatches", "eval_loader", "stream"]
 
 Sample = tuple[Tensor, Target]
 Batch = tuple[list[Tensor], list[Target]]
@@ -124,24 +131,6 @@ class DetectionDataset(Dataset[Sample]):
         return target
 
 
-def train_loader(
-    dataset: DetectionDataset,
-    batches: TrainBatches,
-    *,
-    epoch: int,
-    start: int = 0,
-    workers: int = 0,
-    pin_memory: bool = False,
-) -> DataLoader[Any]:
-    """Loads one epoch from its batch number `start` on; those before are not read.
-
-    Returns:
-        a loader of (list of images, list of targets).
-    """
-    sampler = KeySampler(batches, epoch * len(batches) + start, (epoch + 1) * len(batches))
-    return make_loader(dataset, sampler, workers=workers, pin_memory=pin_memory, collate=_collate)
-
-
 def stream(
     dataset: DetectionDataset,
     batches: TrainBatches,
@@ -176,11 +165,7 @@ def eval_loader(
     pin_memory: bool = False,
 ) -> DataLoader[Any]:
     """Loads every image once, in order; of several processes each gets every world_size-th."""
-    indices = range(rank, len(dataset), world_size)
-    sampler = [
-        [(0, index, 0) for index in indices[first : first + batch_size]]
-        for first in range(0, len(indices), batch_size)
-    ]
+    sampler = keys_in_order(len(dataset), batch_size, rank, world_size)
     return make_loader(dataset, sampler, workers=workers, pin_memory=pin_memory, collate=_collate)
 
 

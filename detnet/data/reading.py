@@ -70,6 +70,7 @@ def load_annotations(
     layout: KeypointLayout | None = None,
     categories_of: str = "the model",
     unlabelled: bool = False,
+    table: AnnotationTable | None = None,
 ) -> tuple[Annotations, list[str]]:
     """Reads a split, repairs what is safe and refuses what is not. Opens no image.
 
@@ -82,6 +83,7 @@ def load_annotations(
             name them.
         categories_of: who has them, for the message.
         unlabelled: as `read_sound`.
+        table: what `read_sound` gave for it already.
 
     Returns:
         the annotations, and one line for each kind of repair: "clipped 12 boxes to their image".
@@ -90,16 +92,22 @@ def load_annotations(
         InputError: the file cannot be read, holds errors, has other categories, or has no masks
             or keypoints where they are asked for.
     """
-    table = read_sound(split, unlabelled=unlabelled)
-    return _make(
-        table,
-        split,
-        masks=masks,
-        keypoints=keypoints,
-        keep_empty=keep_empty,
-        categories=categories,
-        layout=layout,
-        categories_of=categories_of,
+    if table is None:
+        table = read_sound(split, unlabelled=unlabelled)
+    if categories is not None:
+        own = Categories.from_json(table.categories.rows)
+        categories.require_same(own, mine=categories_of, theirs=table.file)
+    if masks and len(table) and not any(table.segmentations):
+        raise InputError(
+            f"{table.file}: has no masks (no annotation has a segmentation); "
+            "choose a detector that needs boxes only"
+        )
+    points = read_layout(table, known=layout, known_of=categories_of) if keypoints else None
+    names, _ = table.file_names
+    start = names_start(split.images, names)
+    require_inside(split, start, names)
+    return repair(
+        table, split.annotations, start, masks=masks, layout=points, keep_empty=keep_empty
     )
 
 
@@ -118,33 +126,5 @@ def load_scored(
         InputError: as `load_annotations`.
     """
     table = read_sound(split, unlabelled=unlabelled)
-    annotations, repairs = _make(table, split, **options)
+    annotations, repairs = load_annotations(split, table=table, **options)
     return annotations, repairs, make_ground_truths(table, annotations, repairs)
-
-
-def _make(
-    table: AnnotationTable,
-    split: Split,
-    *,
-    masks: bool = False,
-    keypoints: bool = False,
-    keep_empty: bool = True,
-    categories: Categories | None = None,
-    layout: KeypointLayout | None = None,
-    categories_of: str = "the model",
-) -> tuple[Annotations, list[str]]:
-    if categories is not None:
-        own = Categories.from_json(table.categories.rows)
-        categories.require_same(own, mine=categories_of, theirs=table.file)
-    if masks and len(table) and not any(table.segmentations):
-        raise InputError(
-            f"{table.file}: has no masks (no annotation has a segmentation); "
-            "choose a detector that needs boxes only"
-        )
-    points = read_layout(table, known=layout, known_of=categories_of) if keypoints else None
-    names, _ = table.file_names
-    start = names_start(split.images, names)
-    require_inside(split, start, names)
-    return repair(
-        table, split.annotations, start, masks=masks, layout=points, keep_empty=keep_empty
-    )

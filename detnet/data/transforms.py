@@ -116,33 +116,28 @@ def resize(image: Tensor, target: Target, *, min_size: int, max_size: int) -> tu
 
 
 def flip_horizontal(image: Tensor, target: Target) -> tuple[Tensor, Target]:
-    boxes, width = target["boxes"], image.shape[-1]
-    flipped = torch.stack(
-        [width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]], dim=1
-    )
-    return image.flip(-1), _with_flipped(target, flipped, -1, width)
+    return _flip(image, target, 0)
 
 
 def flip_vertical(image: Tensor, target: Target) -> tuple[Tensor, Target]:
-    boxes, height = target["boxes"], image.shape[-2]
-    flipped = torch.stack(
-        [boxes[:, 0], height - boxes[:, 3], boxes[:, 2], height - boxes[:, 1]], dim=1
-    )
-    return image.flip(-2), _with_flipped(target, flipped, -2, height)
+    return _flip(image, target, 1)
 
 
-def _with_flipped(target: Target, boxes: Tensor, dim: int, side: int) -> Target:
-    """The target in a mirror across image dimension `dim`, `side` pixels long."""
+def _flip(image: Tensor, target: Target, axis: int) -> tuple[Tensor, Target]:
+    """A mirror image: x is counted from the other side for axis 0, y for axis 1."""
+    dim = (-1, -2)[axis]
+    side = image.shape[dim]
+    boxes = target["boxes"].clone()
+    boxes[:, [axis, axis + 2]] = side - target["boxes"][:, [axis + 2, axis]]
     changed: Target = {"boxes": boxes}
     if "masks" in target:
         changed["masks"] = target["masks"].flip(dim)
     if "keypoints" in target:
         # Upside down is a mirror, too: a left hand becomes a right one either way.
         points = target["keypoints"][:, target["keypoint_mirror"]].clone()
-        axis = 0 if dim == -1 else 1
         points[..., axis] = side - points[..., axis]
         changed["keypoints"] = points
-    return {**target, **changed}
+    return image.flip(dim), {**target, **changed}
 
 
 def _resize_masks(masks: Tensor, shape: tuple[int, int]) -> Tensor:

@@ -13,7 +13,6 @@ from detnet.data.loaders import (
     TrainBatches,
     eval_loader,
     stream,
-    train_loader,
 )
 from detnet.data.reading import load_annotations
 from detnet.data.transforms import eval_transform, train_transform
@@ -135,14 +134,6 @@ def test_a_stream_resumed_anywhere_gives_the_same_bits(
     assert list(stream(dataset, batches, start_iteration=8, iterations=8)) == []
     seen = [[target["index"] for target in targets] for _, targets in whole]
     assert seen == [*batches.batches(0), *batches.batches(1), *batches.batches(2)[:2]]
-
-
-def test_one_epoch_from_the_middle(dataset: DetectionDataset, annotations: Annotations) -> None:
-    batches = TrainBatches(annotations, batch_size=2)
-    whole = list(stream(dataset, batches, start_iteration=0, iterations=6))
-    loader = train_loader(dataset, batches, epoch=1, start=1)
-    assert len(loader) == 2
-    assert_same(list(loader), whole[4:])
 
 
 @pytest.mark.parametrize("workers", [0, 2])

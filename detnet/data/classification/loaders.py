@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-from detnet.data.batches import Key, KeySampler, WorkerInputError, make_loader
+from detnet.data.batches import Key, KeySampler, WorkerInputError, keys_in_order, make_loader
 from detnet.errors import InputError
 
 Sample = tuple[np.ndarray, dict[str, Any]]
@@ -187,11 +187,7 @@ def eval_loader(
     Returns:
         a loader of images (N, H, W, 3) uint8 and a target for each.
     """
-    indices = range(rank, len(dataset), world_size)
-    sampler = [
-        [(0, index, 0) for index in indices[first : first + batch_size]]
-        for first in range(0, len(indices), batch_size)
-    ]
+    sampler = keys_in_order(len(dataset), batch_size, rank, world_size)
     return make_loader(dataset, sampler, workers=workers, pin_memory=pin_memory, collate=_collate)
 
 
