@@ -10,10 +10,10 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import IO, Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -104,26 +104,16 @@ def _read(place: Path, path: Path) -> Listing | None:
 _SUFFIXES = tuple(suffix.encode() for suffix in IMAGE_SUFFIXES)
 
 
-class Named(Protocol):
-    """Classes and where they come from."""
-
-    @property
-    def path(self) -> Path: ...
-
-    @property
-    def classes(self) -> tuple[str, ...]: ...
-
-
 @dataclass(frozen=True, eq=False)
-class ImageFolder:
-    """The images of a split in flat arrays, ordered by class and name.
+class ClassifiedImages:
+    """The images of a split in flat arrays.
 
     Args:
         path: of the split.
-        classes: names of the class folders, sorted; an image's label is its folder's place.
+        classes: names by label.
         labels: (N,) int32.
-        names: of the files, relative to their class folder.
-        others: files that are no images, by their suffixes; they are left alone.
+        names: (N,) of the files, as the kind of split has them.
+        others: files that are no images; they are left alone.
         cached: whether the listing was kept from an earlier start.
     """
 
@@ -139,18 +129,34 @@ class ImageFolder:
 
     def name(self, index: int) -> str:
         """An image's path below the split's folder."""
-        return f"{self.classes[self.labels[index]]}/{os.fsdecode(self.names[index])}"
+        raise NotImplementedError
 
     def image_path(self, index: int) -> Path:
         return self.path / self.name(index)
 
-    def content(self, index: int) -> None:
-        """An image is the file at its path; see `ShardedImages`."""
+    def content(self, index: int) -> IO[bytes] | None:
+        """An image's bytes; None where it is the file at its path."""
         return None
 
     def fingerprint(self) -> str:
         """Hash of classes, names and labels, by which a resumed run knows its data again."""
-        return hash_of(self.classes, self.labels, self.names.offsets, self.names.blob)
+        return self._hash_with()
+
+    def _hash_with(self, *more: np.ndarray) -> str:
+        digest = hashlib.sha256(json.dumps(self.classes).encode())
+        for array in (self.labels, self.names.offsets, self.names.blob, *more):
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()
+
+
+class ImageFolder(ClassifiedImages):
+    """The images of a folder of class folders, ordered by class and name.
+
+    Classes are the class folders, sorted; names are relative to them.
+    """
+
+    def name(self, index: int) -> str:
+        return f"{self.classes[self.labels[index]]}/{os.fsdecode(self.names[index])}"
 
 
 def index_folder(path: Path) -> ImageFolder:
@@ -175,15 +181,7 @@ def index_folder(path: Path) -> ImageFolder:
     return found
 
 
-def hash_of(classes: Sequence[str], *arrays: np.ndarray) -> str:
-    """Hash of what tells one data set from another."""
-    digest = hashlib.sha256(json.dumps(classes).encode())
-    for array in arrays:
-        digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()
-
-
-def require_same_classes(val: Named, train: Named) -> None:
+def require_same_classes(val: ClassifiedImages, train: ClassifiedImages) -> None:
     """Refuses an evaluation on other classes than those trained on.
 
     Raises:

@@ -1,8 +1,7 @@
 """Batches of classified images that depend on (seed, epoch, image) alone, wherever resumed."""
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,29 +9,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from detnet.data.batches import Key, KeySampler, WorkerInputError, keys_in_order, make_loader
+from detnet.data.classification.image_folder import ClassifiedImages
 from detnet.errors import InputError
 
 Sample = tuple[np.ndarray, dict[str, Any]]
 Batch = tuple[Tensor, list[dict[str, Any]]]
 
 _SUBSTITUTES = 20  # images tried in place of one that cannot be read
-
-
-class Images(Protocol):
-    """What a data set of classified images offers; see `ImageFolder` and
-    `ShardedImages`."""
-
-    @property
-    def classes(self) -> tuple[str, ...]: ...
-
-    @property
-    def labels(self) -> np.ndarray: ...
-
-    def __len__(self) -> int: ...
-
-    def image_path(self, index: int) -> Path: ...
-
-    def content(self, index: int) -> IO[bytes] | None: ...
 
 
 class ClassificationDataset(Dataset[Sample]):
@@ -48,7 +31,9 @@ class ClassificationDataset(Dataset[Sample]):
         substitute: put another image in the place of one that cannot be read.
     """
 
-    def __init__(self, images: Images, view: Any, *, seed: int = 0, substitute: bool) -> None:
+    def __init__(
+        self, images: ClassifiedImages, view: Any, *, seed: int = 0, substitute: bool
+    ) -> None:
         self.images, self.view, self.seed, self.substitute = images, view, seed, substitute
 
     def __len__(self) -> int:

@@ -17,9 +17,9 @@ import numpy as np
 
 from detnet.coco.annotations import FlatBytes
 from detnet.data.classification.image_folder import (
+    ClassifiedImages,
     ImageFolder,
     Listing,
-    hash_of,
     index_folder,
     listed,
 )
@@ -32,43 +32,27 @@ _CLASSES = "classes.txt"
 Entry = tuple[str, int, int, int]  # name, label, offset, size
 
 
-@dataclass(frozen=True, eq=False)
-class ShardedImages:
-    """The images of a split in flat arrays, in the order of the shards.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ShardedImages(ClassifiedImages):
+    """The images of a folder of shards, in their order; names are those in the shards.
+
+    Classes are those of classes.txt beside the shards or one folder up, else numbers.
 
     Args:
-        path: of the split.
-        classes: names by label, from classes.txt beside the shards or one folder up, else numbers.
-        labels: (N,) int32.
-        names: (N,) of the images in their shards.
         shards: file names.
         shard_of: (N,) int32.
         offsets: (N,) int64, where an image's bytes begin in its shard.
         sizes: (N,) int64, bytes.
-        cached: whether the listing was kept from an earlier start.
     """
 
-    path: Path
-    classes: tuple[str, ...]
-    labels: np.ndarray
-    names: FlatBytes
     shards: tuple[str, ...]
     shard_of: np.ndarray
     offsets: np.ndarray
     sizes: np.ndarray
-    others: int = 0
-    cached: bool = False
-
-    def __len__(self) -> int:
-        return len(self.labels)
 
     def name(self, index: int) -> str:
         """An image's shard and its name in there."""
         return f"{self.shards[self.shard_of[index]]}/{os.fsdecode(self.names[index])}"
-
-    def image_path(self, index: int) -> Path:
-        """For messages; there is no such file."""
-        return self.path / self.name(index)
 
     def content(self, index: int) -> IO[bytes]:
         """An image's bytes.
@@ -86,8 +70,7 @@ class ShardedImages:
 
     def fingerprint(self) -> str:
         """Hash of all but the images' content, by which a resumed run knows its data again."""
-        names, places = self.names, (self.shard_of, self.offsets, self.sizes)
-        return hash_of(self.classes, self.labels, names.offsets, names.blob, *places)
+        return self._hash_with(self.shard_of, self.offsets, self.sizes)
 
 
 def index_images(path: Path) -> ImageFolder | ShardedImages:
@@ -116,11 +99,11 @@ def index_shards(path: Path) -> ShardedImages:
         _class_names(path, int(labels.max()) + 1),
         labels,
         FlatBytes(arrays["blob"], arrays["name_offsets"]),
-        tuple(facts["shards"]),
-        arrays["shard_of"],
-        arrays["offsets"],
-        arrays["sizes"],
         cached=cached,
+        shards=tuple(facts["shards"]),
+        shard_of=arrays["shard_of"],
+        offsets=arrays["offsets"],
+        sizes=arrays["sizes"],
     )
 
 

@@ -308,13 +308,8 @@ def write_yolo(pictures: PictureSet, folder: Path, *, link: bool = True) -> dict
 
 
 def _line(label: int, box: tuple[float, float, float, float], picture: Picture) -> str:
-    x, y, width, height = box
-    fractions = (
-        (x + width / 2) / picture.width,
-        (y + height / 2) / picture.height,
-        width / picture.width,
-        height / picture.height,
-    )
+    (x, y, width, height), (across, down) = box, (picture.width, picture.height)
+    fractions = ((x + width / 2) / across, (y + height / 2) / down, width / across, height / down)
     return " ".join([str(label), *(f"{value:.7g}" for value in fractions)]) + "\n"
 
 

@@ -209,8 +209,9 @@ def _listed(listing: Path, xmls: dict[str, Path], images: _ImageFinder) -> dict[
         lists["train"] = lists["trainval"]
     splits: dict[str, list[Path]] = {}
     for split in (name for name in SPLITS if name in lists):
+        lines = read_text(lists[split]).splitlines()
         splits[split] = []
-        for stem in read_list(lists[split]):
+        for stem in dict.fromkeys(line.split()[0] for line in lines if line.strip()):
             place = xmls.get(stem) or images.of(listing / f"{stem}.xml")
             if place is None:
                 raise InputError(f"{lists[split]}: {stem!r} has neither an XML file nor an image")
@@ -432,7 +433,12 @@ def read_list(path: Path) -> list[str]:
     Raises:
         InputError: the list cannot be read.
     """
-    rows = [line.split() for line in read_text(path).splitlines() if line.strip()]
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "no text file"
+        raise InputError(f"{path}: cannot be read: {reason}") from None
+    rows = [line.split() for line in lines if line.strip()]
     out = next((row[0] for row in rows if leaves(row[0])), None)
     if out is not None:
         raise InputError(f"{path}: {out[:200]!r} leads out of the data set's folder")

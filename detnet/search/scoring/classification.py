@@ -10,7 +10,7 @@ from torch import nn
 from detnet.backbones.base import Classifier
 from detnet.backbones.files import ClassifierInfo
 from detnet.backbones.spaces.space import find_supernet
-from detnet.data.classification.loaders import Images
+from detnet.data.classification.image_folder import ClassifiedImages
 from detnet.data.classification.transforms import TestView
 from detnet.engine.precision import autocast_to
 from detnet.errors import InputError
@@ -58,7 +58,7 @@ class ClassificationEvaluator(Evaluator):
         self,
         model: Classifier,
         info: ClassifierInfo,
-        images: Images,
+        images: ClassifiedImages,
         *,
         train: Sequence[int],
         search: Sequence[int],

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from detnet.backbones.files import ClassifierInfo, load_classifier
-from detnet.data.classification.loaders import ClassificationDataset, Images, eval_loader
+from detnet.data.classification.image_folder import ClassifiedImages
+from detnet.data.classification.loaders import ClassificationDataset, eval_loader
 from detnet.data.classification.shards import index_images
 from detnet.data.classification.transforms import TestView, prepare
 from detnet.engine.distributed import Process, all_gather
@@ -133,7 +134,7 @@ def write_scores(scores: ClassifierScores, folder: Path) -> None:
 def measure(
     model: nn.Module,
     info: ClassifierInfo,
-    images: Images,
+    images: ClassifiedImages,
     *,
     process: Process,
     autocast: torch.dtype | None,
@@ -195,7 +196,9 @@ class _Found:
         self.loss += float(F.cross_entropy(logits, labels, reduction="sum"))
 
 
-def _together(parts: list[_Found], images: Images, info: ClassifierInfo) -> ClassifierScores:
+def _together(
+    parts: list[_Found], images: ClassifiedImages, info: ClassifierInfo
+) -> ClassifierScores:
     unreadable = sorted(entry for part in parts for entry in part.unreadable)
     require_readable(unreadable, len(images))
     found = np.array([rank for part in parts for rank in part.ranks], dtype=np.int64)
