@@ -148,7 +148,9 @@ def find_split(
     if images is not None and not Path(images).is_dir():
         raise InputError(f"{images}: the folder of images does not exist")
     if data.is_file():
-        return replace(_of_file(data, name, images), outside=outside)
+        if images is not None:
+            return Split(name, data, Path(images), outside=outside)
+        return replace(FORMATS["coco"]().of_file(data, name), outside=outside)
     _require_folder(data)
     key, present = _recognise(data)
     for each in [key] if key else FORMATS:
@@ -258,15 +260,6 @@ def _layouts() -> str:
 
 def _canonical(split: str) -> str:
     return next((name for name, known in SPELLINGS.items() if split in known), split)
-
-
-def _of_file(path: Path, name: str, images: Path | None) -> Split:
-    """A COCO file given by itself, with its images by the habits of the layouts."""
-    if images is not None:
-        return Split(name, path, Path(images))
-    in_layout = path.parent.name == "annotations"
-    root = path.parent.parent if in_layout else path.parent
-    return Split(name, path, FORMATS["coco"]().images_beside(path), root=root)
 
 
 def _require_folder(data: Path) -> None:

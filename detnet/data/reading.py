@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from detnet.coco.annotations import Annotations, repair, require_images, to_coco_dict
+from detnet.coco.annotations import Annotations, repair
 from detnet.coco.categories import Categories
 from detnet.coco.ground_truth import GroundTruths, make_ground_truths
 from detnet.coco.keypoints import KeypointLayout, read_layout
@@ -10,15 +10,6 @@ from detnet.coco.table import AnnotationTable
 from detnet.coco.validate import require_sound
 from detnet.data.folders import Split, format_of, names_start, require_inside
 from detnet.errors import InputError
-
-__all__ = [
-    "Annotations",
-    "load_annotations",
-    "load_scored",
-    "read_sound",
-    "require_images",
-    "to_coco_dict",
-]
 
 
 def read_content(

@@ -61,7 +61,7 @@ def write_scenes(
         keypoints: write the corners of squares and triangles, too, named by their place in the
             picture: "left_top", "right_foot" …; disks have none. The scenes stay the same.
     """
-    folder = Path(folder)
+    folder, named = Path(folder), _CORNERS if keypoints else {}
     (folder / "annotations").mkdir(parents=True, exist_ok=True)
     for number, (split, count) in enumerate((("train", train), ("val", val))):
         (folder / split).mkdir(exist_ok=True)
@@ -69,7 +69,7 @@ def write_scenes(
         records: list[dict[str, Any]] = []
         for index in range(count):
             generator = np.random.default_rng(np.random.SeedSequence((seed, number, index)))
-            pixels, objects = _draw(generator, size)
+            pixels, objects = draw_scene(generator, size)
             name = f"{split}_{index:05d}.jpg"
             Image.fromarray(pixels).save(folder / split / name, quality=90)
             images.append({"id": index + 1, "file_name": name, "width": size[0], "height": size[1]})
@@ -81,7 +81,8 @@ def write_scenes(
             "images": images,
             "annotations": records,
             "categories": [
-                {"id": i, "name": name} | (_named_corners(name) if keypoints else {})
+                {"id": i, "name": name}
+                | ({"keypoints": _CORNERS[name], "skeleton": _LINES[name]} if name in named else {})
                 for i, name in enumerate(NAMES, start=1)
             ],
         }
@@ -91,23 +92,16 @@ def write_scenes(
 
 def draw_scene(
     generator: np.random.Generator, size: tuple[int, int] = (320, 240)
-) -> tuple[np.ndarray, list[tuple[int, np.ndarray]]]:
+) -> tuple[np.ndarray, list["_Object"]]:
     """Paints one scene.
 
     Args:
         size: width and height, pixels.
 
     Returns:
-        (H, W, 3) uint8, and of each object its label, 1 for a disk, and its visible part as a
-        boolean (H, W) array.
+        (H, W, 3) uint8, and of each object its label, 1 for a disk, and its visible part `mask` as
+        a boolean (H, W) array.
     """
-    pixels, objects = _draw(generator, size)
-    return pixels, [(item.label, item.mask) for item in objects]
-
-
-def _draw(
-    generator: np.random.Generator, size: tuple[int, int]
-) -> tuple[np.ndarray, list["_Object"]]:
     width, height = size
     canvas = _background(generator, width, height)
     objects: list[_Object] = []
@@ -305,12 +299,6 @@ def _smooth_noise(
     return noise
 
 
-def _keypoints(item: _Object) -> dict[str, Any]:
-    shape = item.shape
-    corners = [(shape.x + shape.radius * u, shape.y + shape.radius * v) for u, v in _outline(shape)]
-    return _corner_keypoints(shape.kind, corners, shape.radius, item.mask)
-
-
 def _record(number: int, image_id: int, label: int, mask: np.ndarray) -> dict[str, Any]:
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     x, y = int(columns[0]), int(rows[0])
@@ -325,36 +313,24 @@ def _record(number: int, image_id: int, label: int, mask: np.ndarray) -> dict[st
     }
 
 
-def _named_corners(kind: str) -> dict[str, Any]:
-    """What a category says of its keypoints; nothing for shapes without corners."""
-    if kind not in _CORNERS:
+def _keypoints(item: _Object) -> dict[str, Any]:
+    """The corners of an object in COCO's form, from the angle of turn on; nothing of a disk."""
+    shape = item.shape
+    if shape.kind not in _CORNERS:
         return {}
-    return {"keypoints": list(_CORNERS[kind]), "skeleton": _LINES[kind]}
-
-
-def _corner_keypoints(
-    kind: str, corners: list[tuple[float, float]], radius: float, mask: np.ndarray
-) -> dict[str, Any]:
-    """The keypoints of one shape in COCO's form.
-
-    Args:
-        corners: x and y from the picture's edge in the order of the outline, from the angle of
-            turn on.
-        radius: of the circle through them.
-        mask: (H, W), what can be seen of the shape.
-    """
-    if kind not in _CORNERS:
-        return {}
-    height, width = mask.shape
+    corners = [(shape.x + shape.radius * u, shape.y + shape.radius * v) for u, v in _outline(shape)]
+    height, width = item.mask.shape
     middle = np.mean(corners, axis=0)
     points: list[float] = []
     for x, y in corners:
-        inward = np.array([x, y]) + _INWARD * (middle - (x, y)) * radius / math.dist(middle, (x, y))
+        inward = np.array([x, y]) + _INWARD * (middle - (x, y)) * shape.radius / math.dist(
+            middle, (x, y)
+        )
         column, row = (math.floor(side) for side in inward)
         if not (0 <= x < width and 0 <= y < height):
             points += [0, 0, 0]
             continue
-        seen = 0 <= row < height and 0 <= column < width and bool(mask[row, column])
+        seen = 0 <= row < height and 0 <= column < width and bool(item.mask[row, column])
         # COCO's keypoints are indices of pixels, whose centres lie half a pixel on.
         points += [round(x - 0.5, 2), round(y - 0.5, 2), 2 if seen else 1]
     return {"keypoints": points, "num_keypoints": sum(v > 0 for v in points[2::3])}

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 import torch
 
+from detnet.coco.annotations import to_coco_dict
 from detnet.coco.keypoints import KeypointLayout
 from detnet.coco.table import AnnotationTable, read_table
 from detnet.coco.validate import find_problems
 from detnet.data.folders import Split, find_split
 from detnet.data.loaders import DetectionDataset
-from detnet.data.reading import load_annotations, to_coco_dict
+from detnet.data.reading import load_annotations
 from detnet.data.scenes import write_scenes
 from detnet.data.transforms import eval_transform, flip_horizontal, flip_vertical, resize
 from detnet.errors import InputError

@@ -3,12 +3,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from detnet.coco.annotations import require_images
 from detnet.coco.masks import decode_masks
 from detnet.coco.table import read_table
 from detnet.coco.validate import find_problems
 from detnet.data.folders import find_splits
 from detnet.data.images import read_image
-from detnet.data.reading import load_annotations, require_images
+from detnet.data.reading import load_annotations
 from detnet.data.scenes import NAMES, draw_scene, write_scenes
 
 
@@ -78,7 +79,7 @@ def test_other_sizes() -> None:
     pixels, objects = draw_scene(np.random.default_rng(3), (200, 150))
     assert pixels.shape == (150, 200, 3)
     assert pixels.dtype == np.uint8
-    for label, mask in objects:
+    for label, mask in ((item.label, item.mask) for item in objects):
         assert 1 <= label <= len(NAMES)
         assert mask.shape == (150, 200)
         assert mask.any()

@@ -38,16 +38,18 @@ class CocoFolder(DatasetFormat):
         content: dict[str, Any] = read_json(split.annotations)
         return content
 
-    def images_beside(self, annotations: Path) -> Path:
-        """The images of an annotation file given by itself, by the habits of the layouts.
+    def of_file(self, path: Path, name: str) -> Split:
+        """An annotation file given by itself, with its images by the habits of the layouts.
 
         Raises:
             InputError: it lies in a layout that has them, but they are not there.
         """
-        if annotations.parent.name == "annotations":
-            return _images_of(annotations.parent.parent, annotations, _plain_stem(annotations))
-        beside = annotations.parent / "images"
-        return beside if beside.is_dir() else annotations.parent
+        if path.parent.name == "annotations":
+            root = path.parent.parent
+            return Split(name, path, _images_of(root, path, _plain_stem(path)), root=root)
+        beside = path.parent / "images"
+        images = beside if beside.is_dir() else path.parent
+        return Split(name, path, images, root=path.parent)
 
 
 class RoboflowFolder(CocoFolder):

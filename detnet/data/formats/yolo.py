@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from detnet.data.folders import DatasetFormat, Split
+from detnet.data.folders import SPELLINGS, SPLITS, DatasetFormat, Split
 from detnet.data.formats.interchange import (
     LabelledBox,
     Picture,
@@ -22,8 +22,6 @@ from detnet.data.formats.interchange import (
     unique_names,
 )
 from detnet.errors import InputError
-
-_SPELLINGS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
 
 
 class YoloFolder(DatasetFormat):
@@ -172,7 +170,8 @@ def _splits(
     folder: Path, path: Path | None, config: dict[str, Any], notes: list[str]
 ) -> dict[str, list[Path]]:
     splits: dict[str, list[Path]] = {}
-    for split, spellings in _SPELLINGS.items():
+    for split in SPLITS:
+        spellings = SPELLINGS.get(split, (split,))
         given = next((config[name] for name in spellings if config.get(name)), None)
         if given is not None and path is not None:
             entries = given if isinstance(given, list) else [given]

@@ -10,10 +10,11 @@ from pathlib import Path
 import torch
 
 from detnet.backbones.files import load_classifier
+from detnet.coco.annotations import require_images
 from detnet.coco.categories import Categories
 from detnet.data.classification.shards import index_images
 from detnet.data.folders import Split
-from detnet.data.reading import load_annotations, require_images
+from detnet.data.reading import load_annotations
 from detnet.detectors.base import info_of
 from detnet.detectors.files import load_model
 from detnet.engine.distributed import Process

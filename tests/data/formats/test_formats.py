@@ -12,11 +12,12 @@ import pytest
 import yaml
 
 from detnet.cli import main
+from detnet.coco.annotations import require_images
 from detnet.coco.table import read_table
 from detnet.data.folders import Split, find_split, find_splits
 from detnet.data.formats import FORMATS
 from detnet.data.formats.convert import convert
-from detnet.data.reading import fingerprint_files, load_annotations, require_images
+from detnet.data.reading import fingerprint_files, load_annotations
 from detnet.plugins import load_plugins
 from tests.conftest import TINY
 

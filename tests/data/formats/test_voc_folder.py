@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from detnet.coco.annotations import require_images, to_coco_dict
 from detnet.data.folders import Split, find_split, find_splits
 from detnet.data.formats.convert import convert
 from detnet.data.formats.voc import (
@@ -16,13 +17,7 @@ from detnet.data.formats.voc import (
     names_root,
     read_list,
 )
-from detnet.data.reading import (
-    fingerprint_files,
-    load_annotations,
-    read_content,
-    require_images,
-    to_coco_dict,
-)
+from detnet.data.reading import fingerprint_files, load_annotations, read_content
 from detnet.errors import InputError
 from tests.data.voc_devkit import CAT, DOG, HARD, annotation, write_devkit, write_year
 
