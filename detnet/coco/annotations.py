@@ -205,7 +205,7 @@ def repair(
     """Makes a sound file's table into what is trained on, repairing what is safe.
 
     Args:
-        table: without errors, see `detnet.coco.validate`.
+        table: without errors, see `detnet.coco.table`.
         path: the annotation file it came from.
         images_folder: where the file's names start.
         masks: keep the masks; an annotation without a usable one gets its box as mask.

@@ -9,7 +9,6 @@ import numpy as np
 
 from detnet.coco.categories import Categories
 from detnet.coco.records import Bools, Floats, Ints, Records, is_number, plain, show
-from detnet.coco.table import AnnotationTable
 from detnet.errors import InputError
 
 _SIDE = re.compile(r"(?<![a-zA-Z])(left|right)(?![a-zA-Z])", re.IGNORECASE)
@@ -294,41 +293,6 @@ def to_pixels(points: np.ndarray) -> np.ndarray:
     moved = points.astype(np.float32)
     moved[..., :2] += _HALF
     return moved
-
-
-def read_layout(
-    table: AnnotationTable, *, known: KeypointLayout | None = None, known_of: str = "the model"
-) -> KeypointLayout:
-    """Says which keypoints a file has, for a detector that needs them.
-
-    Args:
-        known: what they must be; a file without annotations need not name them.
-        known_of: who has those, for the message.
-
-    Raises:
-        InputError: the file has none, or others.
-    """
-    own = KeypointLayout.from_json(table.categories.rows, file=table.file)
-    if own is None and known is not None and not len(table):
-        return known
-    remedy = "choose a detector that needs boxes only"
-    categories = sorted(table.categories.rows, key=lambda record: int(record["id"]))
-    if own is None:
-        names = ", ".join(repr(str(record["name"])) for record in categories[:3])
-        more = f" and {len(categories) - 3} more" if len(categories) > 3 else ""
-        raise InputError(
-            f'{table.file}: has no keypoints (category {names}{more} names no "keypoints"); '
-            f"{remedy}"
-        )
-    if len(table) and not any(table.keypoints):
-        named = next(str(record["name"]) for record in categories if record.get("keypoints"))
-        raise InputError(
-            f"{table.file}: has no keypoints (category {named!r} names some, but no annotation "
-            f"has any); {remedy}"
-        )
-    if known is not None:
-        known.require_same(own, mine=known_of, theirs=table.file)
-    return own
 
 
 def _mirrored(name: str) -> str:

@@ -5,9 +5,8 @@ from typing import Any
 from detnet.coco.annotations import Annotations, repair
 from detnet.coco.categories import Categories
 from detnet.coco.ground_truth import GroundTruths, make_ground_truths
-from detnet.coco.keypoints import KeypointLayout, read_layout
-from detnet.coco.table import AnnotationTable
-from detnet.coco.validate import require_sound
+from detnet.coco.keypoints import KeypointLayout
+from detnet.coco.table import AnnotationTable, find_problems
 from detnet.data.folders import Split, format_of, names_start, require_inside
 from detnet.errors import InputError
 
@@ -47,7 +46,10 @@ def read_sound(split: Split, *, unlabelled: bool = False) -> AnnotationTable:
     in_layout = path.parent.name == "annotations" or path.name == "_annotations.coco.json"
     whole = path.parent.parent if in_layout else path
     place = whole if split.format in ("coco", "roboflow") else split.root
-    require_sound(table, f"run `detnet check {place}`")
+    errors = [problem for problem in find_problems(table) if problem.severity == "error"]
+    if errors:
+        more = f"+{len(errors) - 1} more: " if len(errors) > 1 else ""
+        raise InputError(f"{errors[0]} ({more}run `detnet check {place}`)")
     return table
 
 
@@ -93,7 +95,7 @@ def load_annotations(
             f"{table.file}: has no masks (no annotation has a segmentation); "
             "choose a detector that needs boxes only"
         )
-    points = read_layout(table, known=layout, known_of=categories_of) if keypoints else None
+    points = _read_layout(table, known=layout, known_of=categories_of) if keypoints else None
     names, _ = table.file_names
     start = names_start(split.images, names)
     require_inside(split, start, names)
@@ -119,3 +121,38 @@ def load_scored(
     table = read_sound(split, unlabelled=unlabelled)
     annotations, repairs = load_annotations(split, table=table, **options)
     return annotations, repairs, make_ground_truths(table, annotations, repairs)
+
+
+def _read_layout(
+    table: AnnotationTable, *, known: KeypointLayout | None = None, known_of: str = "the model"
+) -> KeypointLayout:
+    """Says which keypoints a file has, for a detector that needs them.
+
+    Args:
+        known: what they must be; a file without annotations need not name them.
+        known_of: who has those, for the message.
+
+    Raises:
+        InputError: the file has none, or others.
+    """
+    own = KeypointLayout.from_json(table.categories.rows, file=table.file)
+    if own is None and known is not None and not len(table):
+        return known
+    remedy = "choose a detector that needs boxes only"
+    categories = sorted(table.categories.rows, key=lambda record: int(record["id"]))
+    if own is None:
+        names = ", ".join(repr(str(record["name"])) for record in categories[:3])
+        more = f" and {len(categories) - 3} more" if len(categories) > 3 else ""
+        raise InputError(
+            f'{table.file}: has no keypoints (category {names}{more} names no "keypoints"); '
+            f"{remedy}"
+        )
+    if len(table) and not any(table.keypoints):
+        named = next(str(record["name"]) for record in categories if record.get("keypoints"))
+        raise InputError(
+            f"{table.file}: has no keypoints (category {named!r} names some, but no annotation "
+            f"has any); {remedy}"
+        )
+    if known is not None:
+        known.require_same(own, mine=known_of, theirs=table.file)
+    return own
