@@ -38,7 +38,7 @@ def encode_masks(segmentations: Sequence[Any], sizes: np.ndarray) -> list[bytes 
     for segmentation, (height, width) in zip(segmentations, sizes.tolist(), strict=True):
         masks.append(None)
         if isinstance(segmentation, list):
-            if segmentation and all(map(_usable, segmentation)):
+            if segmentation and not any(map(_polygon_flaw, segmentation)):
                 parts = coco_mask.fr_py_objects(segmentation, height, width)
                 masks[-1] = coco_mask.merge(parts)["counts"]
         elif isinstance(segmentation, dict) and _size_of(segmentation) == [height, width]:
@@ -130,11 +130,9 @@ def polygon_areas(segmentations: Sequence[Any]) -> Floats:
     coordinates = all_numbers(list(chain.from_iterable(polygons)))
     if coordinates is None or not (np.abs(coordinates) <= MAX_SIDE).all():
         # One bad number would spoil the common case for all: leave its annotation out, once more.
+        sound = [isinstance(v, list) and not any(map(_polygon_flaw, v)) for v in segmentations]
         return polygon_areas(
-            [
-                value if _looks_like_polygons(value) and all(map(_usable, value)) else None
-                for value in segmentations
-            ]
+            [value if good else None for value, good in zip(segmentations, sound, strict=True)]
         )
     if not good:
         return areas
@@ -185,7 +183,7 @@ def mask_flaw(segmentation: Any, height: int, width: int) -> str:
         width: of the same image.
     """
     if isinstance(segmentation, list):
-        flaws = (_polygon_flaw(polygon) for polygon in segmentation if not _usable(polygon))
+        flaws = filter(None, map(_polygon_flaw, segmentation))
         return next(flaws, "" if segmentation else "has no polygons")
     if not isinstance(segmentation, dict):
         return "is neither a list of polygons nor an RLE object"
@@ -209,20 +207,17 @@ def mask_flaw(segmentation: Any, height: int, width: int) -> str:
 
 
 def _polygon_flaw(polygon: Any) -> str:
+    """Why a polygon cannot be used; "" where it can."""
     if not isinstance(polygon, list):
         return "polygons must be lists of numbers inside a list"
     if len(polygon) < 6 or len(polygon) % 2:
         return f"a polygon has {len(polygon)} numbers; it takes pairs, and 6 at least"
+    # NaN is refused here, too.
+    if set(map(type, polygon)) <= {int, float} and all(abs(c) <= MAX_SIDE for c in polygon):
+        return ""
     if not all(map(is_number, polygon)):
         return "a polygon holds a value that is no finite number"
     return f"a polygon reaches beyond {MAX_SIDE:,} pixels"
-
-
-def _usable(polygon: Any) -> bool:
-    if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2:
-        return False
-    # NaN is refused here, too.
-    return set(map(type, polygon)) <= {int, float} and all(abs(c) <= MAX_SIDE for c in polygon)
 
 
 def _looks_like_polygons(value: Any) -> bool:
