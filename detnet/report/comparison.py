@@ -111,7 +111,10 @@ def render(comparison: Comparison, pictures: Sequence[ComparisonPicture]) -> str
         pairs=pairs,
         tables=size_tables(comparison),
         pictures=pictures,
-        selections=_selections(comparison, pictures),
+        selections=[
+            (one, sum(one.kind in picture.kinds for picture in pictures))
+            for one in found_by_one(comparison)
+        ],
         several_classes=len(comparison["scores"][0]["per_class"]) > 1,
         threshold=SCORE_OF_FOUND,
         has_masks=any(mark.mask for mark in marks),
@@ -133,21 +136,6 @@ def _models(comparison: Comparison) -> list[dict[str, Any]]:
             "cost": costs[index],
         }
         for index, name in enumerate(names)
-    ]
-
-
-def _selections(
-    comparison: Comparison, pictures: Sequence[ComparisonPicture]
-) -> list[dict[str, Any]]:
-    """The gallery's buttons, and in words what there is in all."""
-    return [
-        {
-            "value": one.kind,
-            "title": f"{one.finds} finds, {one.misses} misses",
-            "count": sum(one.kind in picture.kinds for picture in pictures),
-            "words": one.in_words,
-        }
-        for one in found_by_one(comparison)
     ]
 
 

@@ -5,7 +5,7 @@ The data that the run was evaluated on are evaluated once, and everything shown 
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,6 @@ class PageContent:
         pictures: of the gallery, in its order.
         label_errors: the surest first.
         paper_rows: the paper's models that the run's recipe is for.
-        lowest: score from which on detections were kept for the pictures.
         notes: one line each.
     """
 
@@ -50,8 +49,7 @@ class PageContent:
     pictures: Sequence[GalleryPicture] = ()
     label_errors: Sequence[LabelError] = ()
     paper_rows: Sequence[PaperRow] = ()
-    lowest: float = 0.05
-    notes: Sequence[str] = field(default=())
+    notes: Sequence[str] = ()
 
 
 def write_page(
@@ -108,7 +106,7 @@ def render(
         has_keypoints=any(mark.skeleton for mark in marks),
         several_classes=len(names) > 1,
         threshold=THRESHOLD,
-        lowest=content.lowest,
+        lowest=LOWEST,
         live=live,
         **values,
     )
@@ -244,31 +242,19 @@ def find_out(run: Path, *, count: int) -> PageContent:
     results = run / "evaluation" / "results.json"
     if "detector" not in record.config:
         return PageContent()
-    config = read_config(run / "config.yaml")
-    paper = paper_rows(config)
+    content = PageContent(paper_rows=paper_rows(read_config(run / "config.yaml")))
     if not results.is_file():
-        return PageContent(paper_rows=paper)
+        return content
     try:
         evaluated, diagnoses = _evaluate(*_load(results.parent))
     except (InputError, OSError) as error:
-        note = f"No pictures and no diagnosis: {error}"
-        return PageContent(paper_rows=paper, notes=[note])
-    notes = []
-    pictures: list[GalleryPicture] = []
-    label_errors: list[LabelError] = []
+        return replace(content, notes=[f"No pictures and no diagnosis: {error}"])
+    content = replace(content, diagnoses=diagnoses)
     try:
-        pictures = make_pictures(evaluated, count=count)
-        label_errors = make_label_errors(evaluated)
+        content = replace(content, pictures=make_pictures(evaluated, count=count))
+        return replace(content, label_errors=make_label_errors(evaluated))
     except (InputError, OSError) as error:
-        notes.append(f"No pictures: {error}")
-    return PageContent(
-        diagnoses=diagnoses,
-        pictures=pictures,
-        label_errors=label_errors,
-        paper_rows=paper,
-        lowest=LOWEST,
-        notes=notes,
-    )
+        return replace(content, notes=[f"No pictures: {error}"])
 
 
 def _load(folder: Path) -> tuple[Annotations, GroundTruths, list[dict[str, Any]]]:
