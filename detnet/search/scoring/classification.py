@@ -1,6 +1,6 @@
 """Classification as the guide of a search, the paper's comparison: top-1 on images kept apart."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,12 +19,9 @@ from detnet.inference.fuse import fuse
 from detnet.search.scoring.evaluator import (
     CachedImages,
     Evaluator,
-    NonFinite,
     Sample,
     ScoringBudget,
     extract_network,
-    finite_statistics,
-    recalibrate,
     refuse_non_finite,
     subset_generator,
 )
@@ -54,6 +51,8 @@ class ClassificationEvaluator(Evaluator):
     Paper: Chen et al. 2019, arXiv:1903.10979, Section 5.3 (ClsNAS).
     """
 
+    whole = False  # dropout and the like would only disturb
+
     def __init__(
         self,
         model: Classifier,
@@ -69,10 +68,9 @@ class ClassificationEvaluator(Evaluator):
     ) -> None:
         if not train or not search:
             raise InputError("a search needs images to recalibrate on and others to score by")
-        self.model: nn.Module = model.to(device).to(memory_format=torch.channels_last)
-        self.info, self.images, self.device, self.autocast = info, images, device, autocast
+        super().__init__(model, len(train), len(search), device, autocast)
+        self.info, self.images = info, images
         self._train, self._search = list(train), list(search)
-        self.train_images, self.search_images = len(self._train), len(self._search)
         self._view = TestView(info.input_size, info.short_side)
         self._cache = CachedImages(self._read, limit=memory, threads=threads)
 
@@ -86,29 +84,14 @@ class ClassificationEvaluator(Evaluator):
         refuse_non_finite(found)
         return found
 
-    def recalibrate(
-        self,
-        candidate: nn.Module,
-        batches: Sequence[Sequence[tuple[int, bool]]],
-        budget: ScoringBudget,
-    ) -> None:
-        """Recalibrates the batch norms of a candidate.
+    def read_training(self, rows: Sequence[Sequence[int]]) -> Iterator[list[Sample]]:
+        return self._cache.batches([[self._train[index] for index in row] for row in rows])
 
-        Raises:
-            NonFinite: its batch norms have no finite statistics.
-        """
-        mirrored = [[flip for _, flip in batch] for batch in batches]
-        rows = [[self._train[index] for index, _ in batch] for batch in batches]
-        pairs = zip(self._cache.batches(rows), mirrored, strict=True)
+    def mirrored(self, image: torch.Tensor, target: dict[str, Any]) -> Sample:
+        return image.flip(2), target
 
-        def step(pair: tuple[list[Sample], list[bool]]) -> None:
-            pixels = [i.flip(2) if flip else i for (i, _), flip in zip(*pair, strict=True)]
-            self._run(candidate, pixels)
-
-        # Dropout and the like would only disturb: the norms alone are in train mode.
-        recalibrate(candidate, pairs, step, momentum=budget.momentum, whole=False)
-        if not finite_statistics(candidate):
-            raise NonFinite("its batch norms have no finite statistics")
+    def step(self, candidate: nn.Module, batch: Sequence[Sample]) -> None:
+        self._run(candidate, [image for image, _ in batch])
 
     def score(
         self, candidate: nn.Module, parts: Sequence[Sequence[int]], check_stop: Callable[[], None]

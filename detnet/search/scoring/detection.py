@@ -1,6 +1,6 @@
 """Detection as the guide of a search: a candidate's AP on the search split."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,8 +24,6 @@ from detnet.search.scoring.evaluator import (
     Sample,
     ScoringBudget,
     extract_network,
-    finite_statistics,
-    recalibrate,
     refuse_non_finite,
     subset_generator,
 )
@@ -62,9 +60,8 @@ class DetectionEvaluator(Evaluator):
         if not len(train) or not len(search.boxes):
             empty = search if len(train) else train
             raise InputError(f"{empty.path}: has no images with objects to score candidates by")
-        self.model = model.to(device).to(memory_format=torch.channels_last)
-        self.annotations, self.device, self.autocast = search, device, autocast
-        self.train_images, self.search_images = len(train), len(search)
+        super().__init__(model, len(train), len(search), device, autocast)
+        self.annotations = search
         limit = memory // 2
         self._train = CachedImages(self._reader(train), limit=limit, threads=threads)
         self._search = CachedImages(self._reader(search), limit=limit, threads=threads)
@@ -80,32 +77,17 @@ class DetectionEvaluator(Evaluator):
             found.limit_regions(budget.proposals)
         return found
 
-    def recalibrate(
-        self,
-        candidate: nn.Module,
-        batches: Sequence[Sequence[tuple[int, bool]]],
-        budget: ScoringBudget,
-    ) -> None:
-        """Recalibrates the batch norms of a candidate.
+    def read_training(self, rows: Sequence[Sequence[int]]) -> Iterator[list[Sample]]:
+        return self._train.batches(rows)
 
-        Raises:
-            NonFinite: its batch norms have no finite statistics.
-        """
+    def mirrored(self, image: Tensor, target: dict[str, Any]) -> Sample:
+        return flip_horizontal(image, target)
 
-        def step(batch: list[Sample]) -> None:
-            images = [image.to(self.device) for image, _ in batch]
-            targets = [_to(target, self.device) for _, target in batch]
-            with autocast_to(self.device, self.autocast):
-                candidate(images, targets)
-
-        samples = self._train.batches([[index for index, _ in batch] for batch in batches])
-        mirrored = (
-            [flip_horizontal(*sample) if flip else sample for sample, (_, flip) in pairs]
-            for pairs in (zip(*both, strict=True) for both in zip(samples, batches, strict=True))
-        )
-        recalibrate(candidate, mirrored, step, momentum=budget.momentum)
-        if not finite_statistics(candidate):
-            raise NonFinite("its batch norms have no finite statistics")
+    def step(self, candidate: nn.Module, batch: Sequence[Sample]) -> None:
+        images = [image.to(self.device) for image, _ in batch]
+        targets = [_to(target, self.device) for _, target in batch]
+        with autocast_to(self.device, self.autocast):
+            candidate(images, targets)
 
     def score(
         self, candidate: nn.Module, parts: Sequence[Sequence[int]], check_stop: Callable[[], None]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
@@ -17,6 +17,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from detnet.backbones.base import Backbone
 from detnet.backbones.spaces.space import find_supernet
 from detnet.search.config import BudgetName, SearchConfig
+
+Sample = tuple[Tensor, dict[str, Any]]
 
 # Purposes of the random streams that are drawn from a search's seed.
 _ORDER, _MIRROR, _SAMPLING, _SUBSET, _PARTS = 11, 12, 13, 14, 15
@@ -66,21 +68,35 @@ class ScoringBudget:
 class Evaluator(ABC):
     """A supernet and the data by which its networks are measured, in one process.
 
-    Attributes:
-        model: the supernet's, never changed.
+    Args:
+        model: the supernet's, or a detector's; its weights are never changed.
         train_images: how many there are to recalibrate on.
         search_images: how many there are to score on.
+        device: where networks run.
+        autocast: see `choose_precision`.
+
+    Attributes:
+        whole: whether recalibration puts the whole network in train mode, not its norms alone.
     """
 
-    model: nn.Module
-    train_images: int
-    search_images: int
+    whole: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        model: nn.Module,
+        train_images: int,
+        search_images: int,
+        device: torch.device,
+        autocast: torch.dtype | None,
+    ) -> None:
+        self.model = model.to(device).to(memory_format=torch.channels_last)
+        self.train_images, self.search_images = train_images, search_images
+        self.device, self.autocast = device, autocast
 
     @abstractmethod
     def candidate(self, path: Sequence[int], budget: ScoringBudget) -> nn.Module:
         """One network with statistics of its own; see `extract_network`."""
 
-    @abstractmethod
     def recalibrate(
         self,
         candidate: nn.Module,
@@ -90,8 +106,34 @@ class Evaluator(ABC):
         """Takes the statistics anew from batches of training images, (index, mirrored) each.
 
         Raises:
-            NonFinite: on the way.
+            NonFinite: its batch norms have no finite statistics.
         """
+        read = self.read_training([[index for index, _ in batch] for batch in batches])
+        samples = (
+            [self.mirrored(*sample) if flip else sample for sample, (_, flip) in pairs]
+            for pairs in (zip(*both, strict=True) for both in zip(read, batches, strict=True))
+        )
+        recalibrate(
+            candidate,
+            samples,
+            lambda batch: self.step(candidate, batch),
+            momentum=budget.momentum,
+            whole=self.whole,
+        )
+        if not finite_statistics(candidate):
+            raise NonFinite("its batch norms have no finite statistics")
+
+    @abstractmethod
+    def read_training(self, rows: Sequence[Sequence[int]]) -> Iterator[list[Sample]]:
+        """Yields the samples of each row of images to recalibrate on."""
+
+    @abstractmethod
+    def mirrored(self, image: Tensor, target: dict[str, Any]) -> Sample:
+        """A sample, its image from right to left."""
+
+    @abstractmethod
+    def step(self, candidate: nn.Module, batch: Sequence[Sample]) -> None:
+        """Runs a network on training images."""
 
     @abstractmethod
     def score(
@@ -176,8 +218,6 @@ def _tensors(output: Any) -> Iterator[Tensor]:
         for value in output:
             yield from _tensors(value)
 
-
-Sample = tuple[Tensor, dict[str, Any]]
 
 _AHEAD = 2  # batches that are read while the network works
 
