@@ -23,7 +23,7 @@ from detnet.search.costs.counting import Costs, SpacePath
 from detnet.search.methods.method import Method, make_method
 from detnet.search.records import (
     Baselines,
-    SpaceNetwork,
+    PlannedNetwork,
     Validation,
     Winner,
     read_record,
@@ -155,10 +155,10 @@ class SearchRun:
         except InputError as error:
             raise InputError(f"{where}: a path that does not fit the space: {error}") from error
 
-    def describe(self, path: SpacePath, constraints: Constraints) -> SpaceNetwork:
-        """A path as it is written, and what its network costs."""
-        costs = constraints.costs_of(path)
-        return SpaceNetwork(path=self.space.format_path(path), **costs)
+    def plan(self, path: SpacePath, constraints: Constraints, **more: Any) -> PlannedNetwork:
+        """A network to be trained standalone: its path, its costs, and what else is said of it."""
+        values: dict[str, Any] = {**constraints.costs_of(path), **more}
+        return PlannedNetwork(path=self.space.format_path(path), **values)
 
     # How it searches
 

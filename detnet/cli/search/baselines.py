@@ -47,8 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Trains, and tells the table and the differences."""
     from detnet.cli.progress import Screen
-    from detnet.search.standalone.baselines import baselines
-    from detnet.search.standalone.text import format_baselines
+    from detnet.search.standalone.baselines import baselines, format_baselines
 
     with Screen(again=_again(args)) as screen:
         found = baselines(

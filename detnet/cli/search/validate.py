@@ -44,8 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Scores, trains, and tells how the two agree."""
     from detnet.cli.progress import Screen
-    from detnet.search.standalone.text import format_validation
-    from detnet.search.standalone.validate import validate
+    from detnet.search.standalone.validate import format_validation, validate
 
     with Screen(again=f"detnet search validate {args.run}{_options(args)}") as screen:
         found = validate(

@@ -16,7 +16,8 @@ from detnet.report.search.summary import (
     summarise_phase,
 )
 from detnet.search.run import SearchRun
-from detnet.search.standalone.text import baselines_markdown, comparison_lines, ranking_line
+from detnet.search.standalone.baselines import baselines_markdown, comparison_lines
+from detnet.search.standalone.validate import ranking_line
 from detnet.text import amount, duration, lay_out, percent
 
 _MOST_ROWS = 12

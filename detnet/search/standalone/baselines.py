@@ -2,7 +2,7 @@
 
 import statistics
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +28,13 @@ from detnet.search.run import SearchRun
 from detnet.search.standalone.samples import draw_paths, largest_within
 from detnet.search.standalone.sharing import in_turn, require_one_process
 from detnet.search.standalone.statistics import difference_interval, mean_interval
-from detnet.search.standalone.text import baselines_markdown
 from detnet.search.standalone.training import (
     StandaloneTraining,
     expectation,
     require_same_budget,
     share_trainings,
 )
+from detnet.text import amount, interval, lay_out, percent, points
 from detnet.training.run_state import OnEvent
 
 _PURPOSE = 35  # keeps these draws apart from others of the same seed
@@ -144,38 +144,23 @@ def _require_as_planned(
         )
 
 
-@dataclass(frozen=True)
-class _PickedNetwork:
-    """A network that is worth a comparison, and why."""
-
-    kind: str
-    name: str
-    path: SpacePath
-    note: str = ""
-
-
 def _choose(run: SearchRun, winner: SpacePath, asked: BaselinesPlan) -> tuple[PlannedNetwork, ...]:
     """The networks, each once; what is the same as one before is noted there."""
     first, constraints = run.config.seed, run.constraints()
     seeds = tuple(first + number for number in range(asked.seeds))
     found: dict[SpacePath, PlannedNetwork] = {}
-    for one in (
-        _PickedNetwork("winner", "the winner", winner),
-        _first_choices(run),
-        _largest(run, constraints),
+    for kind, name, path, note in (
+        ("winner", "the winner", winner, ""),
+        (*_first_choices(run), ""),
+        ("largest", "the largest", *_largest(run, constraints)),
     ):
-        if one.path in found:
-            notes = (*found[one.path].notes, f"is {one.name}, too")
-            found[one.path] = replace(found[one.path], notes=notes)
+        if path in found:
+            notes = (*found[path].notes, f"is {name}, too")
+            found[path] = replace(found[path], notes=notes)
             continue
-        over = "" if constraints.allows(one.path) else "is over the search's limits"
-        found[one.path] = PlannedNetwork(
-            **asdict(run.describe(one.path, constraints)),
-            name=one.name,
-            kind=one.kind,
-            seeds=seeds,
-            notes=tuple(note for note in (one.note, over) if note),
-        )
+        over = "" if constraints.allows(path) else "is over the search's limits"
+        notes = tuple(text for text in (note, over) if text)
+        found[path] = run.plan(path, constraints, name=name, kind=kind, seeds=seeds, notes=notes)
     macs, reach = run.costs.macs, asked.within * run.costs.macs(winner)
     drawn = draw_paths(
         run.space,
@@ -185,30 +170,29 @@ def _choose(run: SearchRun, winner: SpacePath, asked: BaselinesPlan) -> tuple[Pl
         purpose=_PURPOSE,
     )
     random = [
-        PlannedNetwork(
-            **asdict(run.describe(path, constraints)), name=f"random {number}", seeds=(first,)
-        )
+        run.plan(path, constraints, name=f"random {number}", seeds=(first,))
         for number, path in enumerate(drawn, 1)
     ]
     return (*found.values(), *random)
 
 
-def _first_choices(run: SearchRun) -> _PickedNetwork:
+def _first_choices(run: SearchRun) -> tuple[str, str, SpacePath]:
+    """Kind, name and path of the network of first choices, or of the smallest."""
     if isinstance(run.space, ShuffleSpace):
         name = f"all {run.space.genes[0].choices[0]}"
-        return _PickedNetwork("first", name, run.space.check((0,) * len(run.space.genes)))
-    return _PickedNetwork("smallest", "the smallest", run.costs.smallest())
+        return "first", name, run.space.check((0,) * len(run.space.genes))
+    return "smallest", "the smallest", run.costs.smallest()
 
 
-def _largest(run: SearchRun, constraints: Constraints) -> _PickedNetwork:
+def _largest(run: SearchRun, constraints: Constraints) -> tuple[SpacePath, str]:
+    """The largest network within the limit, and what a person should know of it."""
     limit, costs = run.config.max_macs, run.costs
     if limit is None:
         limit = costs.macs(costs.largest())
     path, exact = largest_within(
         run.space, costs.macs, limit, constraints.allows, seed=run.config.seed
     )
-    note = "" if exact else "found by enlarging random networks; there may be a larger one"
-    return _PickedNetwork("largest", "the largest", path, note)
+    return path, "" if exact else "found by enlarging random networks; there may be a larger one"
 
 
 def _trainings(
@@ -281,3 +265,52 @@ def _compared(network: PlannedNetwork, results: Sequence[StandaloneResult]) -> C
         interval=mean_interval(values, confidence=CONFIDENCE),
         trainings=tuple(results),
     )
+
+
+def format_baselines(found: Baselines) -> str:
+    """The winner beside what it must beat, for a terminal."""
+    heads, *rows = _baseline_rows(found)
+    table = lay_out([heads, *rows], left=(0, len(heads) - 1))
+    return "\n".join([table, "", *comparison_lines(found)])
+
+
+def baselines_markdown(found: Baselines) -> str:
+    """The winner beside what it must beat, as a section of RESULTS.md."""
+    heads, *rows = _baseline_rows(found)
+    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
+    for row in rows:
+        lines.append("| " + " | ".join([*row[:-1], f"`{row[-1]}`" if row[-1] else ""]) + " |")
+    said = [f"- {line}" for line in comparison_lines(found)]
+    return "\n".join([*lines, "", *said]) + "\n"
+
+
+def comparison_lines(found: Baselines) -> list[str]:
+    """What the winner has over each baseline, a sentence each."""
+    lines = []
+    for one in found.differences:
+        text = f"the winner less {one.name}: {points(one.difference)} points of AP"
+        if one.interval is not None:
+            low, high = (points(end) for end in one.interval)
+            text += f" ({low} to {high}, {100 * found.confidence:g} % interval, Welch's)"
+        lines.append(text)
+    mean, random = found.networks[0].AP, found.random_values
+    if random and mean is not None:
+        below = sum(value < mean for value in random)
+        lines.append(f"{below} of {len(random)} random networks lie below its mean")
+    return lines + [f"{one.name}: {text}" for one in found.networks for text in one.notes]
+
+
+def _baseline_rows(found: Baselines) -> list[list[str]]:
+    """The table's cells, its head first."""
+    rows = [["network", "multiply-adds", "params", "AP of each seed", "AP", "interval", "path"]]
+    for one in found.networks:
+        costs = [amount(one.macs), amount(one.params, 2)]
+        values = " ".join(map(percent, one.values)) or "–"
+        rows.append([one.name, *costs, values, percent(one.AP), interval(one.interval), one.path])
+    random = found.random_values
+    if len(random) > 1:
+        spread = interval((min(random), max(random)))
+        mean = percent(found.random_mean)
+        together = interval(found.random_interval)
+        rows.append(["the random ones together", "", "", spread, mean, together, ""])
+    return rows

@@ -4,8 +4,8 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from detnet.engine.runs import RunFolder
 from detnet.errors import InputError
@@ -16,26 +16,21 @@ class Busy(Exception):
     """Another process is at something that a piece of work needs; it can be done later."""
 
 
-class Job(Protocol):
+@dataclass(frozen=True)
+class Job:
     """One piece of work.
 
-    Attributes:
+    Args:
         name: for messages.
         folder: kept to one process while it works on this.
         result: the file whose being there means that the work is done.
+        work: does it and writes `result`; False when it was interrupted.
     """
 
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def folder(self) -> Path: ...
-
-    @property
-    def result(self) -> Path: ...
-
-    def work(self) -> bool:
-        """Does it and writes `result`; False when it was interrupted."""
+    name: str
+    folder: Path
+    result: Path
+    work: Callable[[], bool]
 
 
 def share(

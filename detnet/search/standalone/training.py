@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, fields, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,7 +24,7 @@ from detnet.search.records import (
     write_record,
 )
 from detnet.search.run import SearchRun
-from detnet.search.standalone.sharing import Busy, claimed, share
+from detnet.search.standalone.sharing import Busy, Job, claimed, share
 from detnet.search.trainings import images_of, retrain_config, retrain_pretrain_config
 from detnet.text import duration
 from detnet.training.classification import train as classification
@@ -112,38 +112,17 @@ class StandaloneTraining:
         }
 
 
-@dataclass(frozen=True)
-class TrainingJob:
-    """A standalone training as a piece of work that processes share."""
-
-    training: StandaloneTraining
-    place: str
-    stop: Callable[[], bool]
-    on_event: OnEvent
-
-    @property
-    def name(self) -> str:
-        return self.training.title
-
-    @property
-    def folder(self) -> Path:
-        return self.training.folder
-
-    @property
-    def result(self) -> Path:
-        return self.training.result
-
-    def work(self) -> bool:
-        self.on_event({"event": "note", "text": f"training {self.place}: {self.name}"})
-        return train_standalone(self.training, stop=self.stop, on_event=self.on_event)
-
-
 def share_trainings(
     trainings: Sequence[StandaloneTraining], *, stop: Callable[[], bool], on_event: OnEvent
 ) -> bool:
     """Does all trainings together with other processes; False when interrupted."""
+
+    def train(training: StandaloneTraining, place: str) -> bool:
+        on_event({"event": "note", "text": f"training {place}: {training.title}"})
+        return train_standalone(training, stop=stop, on_event=on_event)
+
     jobs = [
-        TrainingJob(one, f"{number} of {len(trainings)}", stop, on_event)
+        Job(one.title, one.folder, one.result, partial(train, one, f"{number} of {len(trainings)}"))
         for number, one in enumerate(trainings, 1)
     ]
     return share(jobs, stop=stop, on_event=on_event)

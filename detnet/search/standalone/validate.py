@@ -3,7 +3,8 @@
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from detnet.engine import distributed
@@ -27,7 +28,7 @@ from detnet.search.records import (
 from detnet.search.run import SearchRun
 from detnet.search.scoring.scorer import Scorer, make_scorer
 from detnet.search.standalone.samples import draw_paths
-from detnet.search.standalone.sharing import in_turn, require_one_process, share
+from detnet.search.standalone.sharing import Job, in_turn, require_one_process, share
 from detnet.search.standalone.statistics import kendall_tau, tau_interval
 from detnet.search.standalone.training import (
     StandaloneTraining,
@@ -35,7 +36,7 @@ from detnet.search.standalone.training import (
     require_same_budget,
     share_trainings,
 )
-from detnet.text import percent
+from detnet.text import amount, lay_out, percent
 from detnet.training.run_state import OnEvent
 
 FEWEST = 10  # networks
@@ -84,10 +85,10 @@ def validate(
     require_same_budget(plan.budget, _budget(run, trainings), _plan_file(run))
     on_event({"event": "note", "text": expectation(trainings)})
     with Interrupt() as interrupt:
-        complete = _score(run, trainings, names, lambda: interrupt.set, on_event)
-        if not complete or not share_trainings(
-            trainings, stop=lambda: interrupt.set, on_event=on_event
-        ):
+        # The supernet need not stay in memory while others train.
+        if not _Scoring(run, trainings, on_event).share(names, lambda: interrupt.set):
+            return None
+        if not share_trainings(trainings, stop=lambda: interrupt.set, on_event=on_event):
             return None
     found = _summary(plan, trainings, names)
     write_record(folder / "validate" / "validation.json", found)
@@ -95,78 +96,50 @@ def validate(
 
 
 @dataclass
-class _SharedScorer:
-    """The supernet, loaded by the first job that needs it."""
+class _Scoring:
+    """Scores networks by the supernet, which the first that is left to score loads."""
 
     run: SearchRun
+    trainings: Sequence[StandaloneTraining]
     on_event: OnEvent
-    networks: int
-    _scorer: Scorer | None = field(default=None)
+    scorer: Scorer | None = None
 
-    def get(self, name: BudgetName) -> Scorer:
-        if self._scorer is None:
-            device = self.run.config.device
-            process = distributed.single_process(None if device == "auto" else device)
-            self._scorer = make_scorer(self.run.config, self.run.folder, process)
-            text = (
-                f"{self.networks} networks to score by the supernet, each on "
-                f"{self._scorer.images(name):,} images ({name})"
+    def share(self, names: Sequence[BudgetName], stop: Callable[[], bool]) -> bool:
+        """Scores all together with other processes; False when interrupted."""
+        jobs = [
+            Job(
+                f"score of {one.name}",
+                one.folder,
+                _score_file(one, name),
+                partial(self.score, one, name, f"{number} of {len(self.trainings)}"),
             )
-            self.on_event({"event": "note", "text": text})
-        return self._scorer
+            for name in names
+            for number, one in enumerate(self.trainings, 1)
+        ]
+        return share(jobs, stop=stop, on_event=self.on_event)
 
-
-@dataclass(frozen=True)
-class _ScoringJob:
-    """A network's score by the supernet as a piece of work that processes share."""
-
-    training: StandaloneTraining
-    budget: BudgetName
-    place: str
-    scorer: _SharedScorer
-
-    @property
-    def name(self) -> str:
-        return f"score of {self.training.name}"
-
-    @property
-    def folder(self) -> Path:
-        return self.training.folder
-
-    @property
-    def result(self) -> Path:
-        return _score_file(self.training, self.budget)
-
-    def work(self) -> bool:
-        scorer, began = self.scorer.get(self.budget), time.perf_counter()
-        path = self.training.run.read_path(self.training.network.path, self.folder)
-        score = scorer.score(path, self.budget)
+    def score(self, training: StandaloneTraining, name: BudgetName, place: str) -> bool:
+        scorer, began = self._loaded(name), time.perf_counter()
+        path = self.run.read_path(training.network.path, training.folder)
+        score = scorer.score(path, name)
         found = score if math.isfinite(score) else None  # the supernet cannot score it
         seconds = time.perf_counter() - began
-        write_record(self.result, SupernetScore(score=found, seconds=seconds))
-        text = (
-            f"{self.training.title}, {self.place}: {self.budget} score "
-            f"{percent(found, 2, none='no number')}, {seconds:.1f} s"
-        )
-        self.scorer.on_event({"event": "note", "text": text})
+        write_record(_score_file(training, name), SupernetScore(score=found, seconds=seconds))
+        text = f"{name} score {percent(found, 2, none='no number')}, {seconds:.1f} s"
+        self.on_event({"event": "note", "text": f"{training.title}, {place}: {text}"})
         return True
 
-
-def _score(
-    run: SearchRun,
-    trainings: Sequence[StandaloneTraining],
-    names: Sequence[BudgetName],
-    stop: Callable[[], bool],
-    on_event: OnEvent,
-) -> bool:
-    """Scores all networks by the supernet, which need not stay in memory while others train."""
-    scorer = _SharedScorer(run, on_event, len(trainings))
-    jobs = [
-        _ScoringJob(one, name, f"{number} of {len(trainings)}", scorer)
-        for name in names
-        for number, one in enumerate(trainings, 1)
-    ]
-    return share(jobs, stop=stop, on_event=on_event)
+    def _loaded(self, name: BudgetName) -> Scorer:
+        if self.scorer is None:
+            device = self.run.config.device
+            process = distributed.single_process(None if device == "auto" else device)
+            self.scorer = make_scorer(self.run.config, self.run.folder, process)
+            text = (
+                f"{len(self.trainings)} networks to score by the supernet, each on "
+                f"{self.scorer.images(name):,} images ({name})"
+            )
+            self.on_event({"event": "note", "text": text})
+        return self.scorer
 
 
 def _score_file(training: StandaloneTraining, name: str) -> Path:
@@ -228,11 +201,7 @@ def _draw(
     )
     new = [path for path in drawn if path not in known][: count - len(known)]
     found = [
-        PlannedNetwork(
-            **asdict(run.describe(path, constraints)),
-            name=f"{number:02d}",
-            seeds=(run.config.seed,),
-        )
+        run.plan(path, constraints, name=f"{number:02d}", seeds=(run.config.seed,))
         for number, path in enumerate(new, len(known) + 1)
     ]
     return (*planned, *found)
@@ -297,3 +266,29 @@ def rank(networks: Sequence[ValidatedNetwork], name: BudgetName) -> Ranking:
     except ValueError as error:
         return Ranking(tau=None, interval=None, compared=len(pairs), undefined=str(error))
     return Ranking(tau=tau, interval=interval, compared=len(pairs))
+
+
+def format_validation(found: Validation) -> str:
+    """How well a supernet ranks, for a terminal."""
+    names = list(found.rankings)
+    rows = [["network", *(f"score, {name}" for name in names), "AP", "multiply-adds", "path"]]
+    ordered = sorted(found.networks, key=lambda one: -(one.AP or 0.0))
+    for one in ordered:
+        scores = [percent(one.scores[name], 2) for name in names]
+        rows.append([one.name, *scores, percent(one.AP), amount(one.macs), one.path])
+    lines = [ranking_line(found, name) for name in names]
+    errors = [f"{one.name}: {one.error}" for one in ordered if one.error]
+    return "\n".join([lay_out(rows, left=(0, len(names) + 3)), "", *lines, *errors])
+
+
+def ranking_line(found: Validation, name: str) -> str:
+    """Kendall's τ of one scoring budget, in a sentence."""
+    one = found.rankings[name]
+    if one.tau is None or one.interval is None:
+        return f"Kendall's tau ({name} scoring) is not defined: {one.undefined}"
+    low, high = one.interval
+    return (
+        f"Kendall's tau between the supernet's score ({name} scoring) and AP trained alone: "
+        f"{one.tau:.2f} ({low:.2f} to {high:.2f}, {100 * found.confidence:g} % interval, "
+        f"{one.compared} networks)"
+    )

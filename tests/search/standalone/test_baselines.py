@@ -12,9 +12,8 @@ import pytest
 from detnet.errors import InputError
 from detnet.search.records import StandaloneResult, Winner, write_record
 from detnet.search.run import SearchRun
-from detnet.search.standalone.baselines import baselines
+from detnet.search.standalone.baselines import baselines, baselines_markdown, format_baselines
 from detnet.search.standalone.statistics import difference_interval
-from detnet.search.standalone.text import baselines_markdown, format_baselines
 from tests.search.settings_of_search import make_run
 
 WINNER = (1, 2, 0, 1)

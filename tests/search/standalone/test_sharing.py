@@ -3,22 +3,10 @@
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from detnet.search.standalone.sharing import Busy, Job, claimed, share
-
-
-@dataclass(frozen=True)
-class Piece:
-    """A piece of work that is a function."""
-
-    name: str
-    folder: Path
-    result: Path
-    work: Callable[[], bool]
 
 
 def write_result(path: Path) -> None:
@@ -33,7 +21,7 @@ def jobs(folder: Path, log: list[str], count: int = 4) -> list[Job]:
         return True
 
     return [
-        Piece(name, folder / name, folder / name / "result.json", lambda name=name: work(name))
+        Job(name, folder / name, folder / name / "result.json", lambda name=name: work(name))
         for name in "abcdefgh"[:count]
     ]
 
@@ -93,14 +81,14 @@ def test_busy_work_is_tried_again(tmp_path: Path) -> None:
         write_result(tmp_path / "first.json")
         return True
 
-    first = Piece("first", tmp_path / "first", tmp_path / "first.json", work)
+    first = Job("first", tmp_path / "first", tmp_path / "first.json", work)
     assert share([first, *jobs(tmp_path, log, 2)], stop=never, on_event=quiet)
     assert tries == 3 and log == ["a", "b"]
 
 
 def test_an_interruption_ends_it(tmp_path: Path) -> None:
     log = list[str]()
-    stopped = Piece("x", tmp_path / "x", tmp_path / "x.json", lambda: False)
+    stopped = Job("x", tmp_path / "x", tmp_path / "x.json", lambda: False)
     assert not share([stopped, *jobs(tmp_path, log)], stop=never, on_event=quiet)
     assert not share(jobs(tmp_path, log), stop=lambda: True, on_event=quiet)
     assert log == []

@@ -10,12 +10,12 @@ from detnet.search.records import (
     Validation,
     WelchDifference,
 )
-from detnet.search.standalone.text import (
+from detnet.search.standalone.baselines import (
     baselines_markdown,
     comparison_lines,
     format_baselines,
-    format_validation,
 )
+from detnet.search.standalone.validate import format_validation
 
 COSTS: dict[str, Any] = {"macs": 288_100_000, "params": 1_850_000}
 

@@ -14,8 +14,7 @@ from detnet.search.records import StandaloneResult, SupernetScore, write_record
 from detnet.search.run import SearchRun
 from detnet.search.standalone.sharing import claimed
 from detnet.search.standalone.statistics import kendall_tau
-from detnet.search.standalone.text import format_validation, ranking_line
-from detnet.search.standalone.validate import rank, validate
+from detnet.search.standalone.validate import format_validation, rank, ranking_line, validate
 from tests.search.settings_of_search import make_run
 from tests.search.standalone.test_text import VALIDATION, validated
 
