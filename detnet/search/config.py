@@ -11,19 +11,7 @@ from typing import Any, ClassVar, Literal
 from detnet.errors import InputError
 from detnet.training import settings
 from detnet.training.detection.config import fitting_options
-from detnet.training.settings import Settings, absolute, dump_config, write_config
-
-__all__ = [
-    "OBJECTIVES",
-    "PHASES",
-    "SearchConfig",
-    "absolute",
-    "dump_config",
-    "make_config",
-    "presets",
-    "read_config",
-    "write_config",
-]
+from detnet.training.settings import Settings
 
 BudgetName = Literal["full", "cheap"]  # of scoring
 PHASES = ("pretrain", "finetune", "search", "retrain")

@@ -10,7 +10,7 @@ from detnet.engine import distributed
 from detnet.engine.loop import Interrupt
 from detnet.errors import InputError
 from detnet.search.checks import check, forecast
-from detnet.search.config import PHASES, SearchConfig, absolute
+from detnet.search.config import PHASES, SearchConfig
 from detnet.search.costs.constraints import Constraints
 from detnet.search.run import SearchRun
 from detnet.search.scoring.scorer import Scorer, make_scorer
@@ -29,7 +29,7 @@ from detnet.training.classification.config import read_config as read_pretrain_c
 from detnet.training.detection.config import read_config as read_train_config
 from detnet.training.run import run_task
 from detnet.training.run_state import OnEvent
-from detnet.training.settings import write_config
+from detnet.training.settings import absolute, write_config
 
 
 def run_phases(

@@ -17,7 +17,7 @@ from detnet.engine.runs import RunFolder
 from detnet.errors import InputError
 from detnet.files import read_json, write_json
 from detnet.plugins import load_plugins
-from detnet.search.config import SearchConfig, absolute, is_file, read_config, write_config
+from detnet.search.config import SearchConfig, is_file, read_config
 from detnet.search.costs.constraints import Constraints, Limits, path_latency
 from detnet.search.costs.counting import Costs, SpacePath
 from detnet.search.methods.method import Method, make_method
@@ -38,6 +38,7 @@ from detnet.search.study.study import (
     read_candidates,
 )
 from detnet.search.supernet import MacBins, PathSampler
+from detnet.training.settings import absolute, write_config
 
 _TABLE = "space.json"  # of the space; a folder with it is a search's
 _BINS_CLASSES = 1000  # the release counts the classifier of ImageNet, whatever the data

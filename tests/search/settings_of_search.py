@@ -9,7 +9,8 @@ from PIL import Image
 
 from detnet.backbones.spaces.space import read_space
 from detnet.files import write_json
-from detnet.search.config import make_config, write_config
+from detnet.search.config import make_config
+from detnet.training.settings import write_config
 from tests.search.conftest import SPACE
 
 SHORT: dict[str, Any] = {"lr": 0.01, "lr_batch": 0, "checkpoint_every": 2, "log_every": 1}

@@ -11,13 +11,11 @@ import pytest
 from detnet.errors import InputError
 from detnet.search.config import (
     SearchConfig,
-    dump_config,
     make_config,
     presets,
     read_config,
-    write_config,
 )
-from detnet.training.settings import option_help
+from detnet.training.settings import dump_config, option_help, write_config
 from tests.search.small_search import SPACE
 
 
