@@ -30,7 +30,8 @@ def pretrain_config(config: SearchConfig, run: Path) -> PretrainConfig:
         InputError: a setting that is unknown, wrong, or the search's own.
     """
     values = {"val_split": "none", "norm": "sync", **config.pretrain}
-    return _typed(PretrainConfig, config, "pretrain", values, _supernet(config, _classes(config)))
+    ours = _supernet(config, {"data": config.pretrain_data})
+    return _typed(PretrainConfig, config, "pretrain", values, ours)
 
 
 def finetune_config(config: SearchConfig, run: Path) -> TrainConfig:
@@ -68,7 +69,7 @@ def retrain_pretrain_config(
     Raises:
         InputError: a setting that is unknown, wrong, or the search's own.
     """
-    ours = _standalone(config, path, _classes(config))
+    ours = _standalone(config, path, {"data": config.pretrain_data})
     return _typed(PretrainConfig, config, "retrain_pretrain", config.retrain_pretrain, ours)
 
 
@@ -101,10 +102,6 @@ def images_of(training: RunConfig, epoch: float) -> float:
     if "iterations" in length:
         return length["iterations"] * training.batch_size
     return length["epochs"] * epoch
-
-
-def _classes(config: SearchConfig) -> dict[str, Any]:
-    return {"data": config.pretrain_data}
 
 
 def _supernet(config: SearchConfig, places: Mapping[str, Any]) -> dict[str, Any]:
