@@ -12,11 +12,13 @@ import ast
 import contextlib
 import importlib
 import importlib.util
+import inspect
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import detnet
 from detnet.cli.arguments import Parser, did_you_mean
@@ -113,19 +115,20 @@ def _dispatch(argv: list[str]) -> int:
     return int(module.run(args))
 
 
-def make_parser(name: str, module: ModuleType) -> Parser:
+def make_parser(name: str, module: ModuleType | type) -> Parser:
     """Gives a command's parser, with what all commands take.
 
     Args:
         name: as it is typed after `detnet`.
-        module: the command's, whose docstring is the help.
+        module: the command's, or an action's class; its docstring is the help.
     """
     parser = Parser(
         prog=f"detnet {name}",
-        description=module.__doc__,
+        description=inspect.getdoc(module),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    module.add_arguments(parser)
+    command: Any = module
+    command.add_arguments(parser)
     _add_plugin_argument(parser)
     return parser
 

@@ -119,7 +119,7 @@ def plain_line(count: int, total: int | None, elapsed_s: float, what: str) -> st
 
 
 class Screen:
-    """Shows the events of trainings on standard error: a bar on a terminal, lines elsewhere.
+    """Shows events of trainings and searches on standard error: a bar on a terminal, lines elsewhere.
 
     Enter it before the training: a loss that is not finite becomes an `InputError` that says how to
     go on.
@@ -228,6 +228,14 @@ class Screen:
             best = f"; best score {100 * event['best']:.1f} at iteration {event['best_iteration']}"
         self._say(f"done after {duration(event['seconds'])}{early}{best}")
 
+    def _generation(self, event: dict[str, Any]) -> None:
+        count = event.get("candidates")
+        told = f": {count} candidates" if count else ""
+        self._say(f"generation {event['generation']}{told}")
+
+    def _candidate(self, event: dict[str, Any]) -> None:
+        self._say(candidate_text(event))
+
     def _open_bar(self, event: dict[str, Any]) -> None:
         self._bar = new_bar(transient=False)
         self._task = self._bar.add_task(
@@ -240,3 +248,17 @@ class Screen:
             self._bar.console.print(text, highlight=False, markup=False)
         else:
             print(text, file=sys.stderr, flush=True)
+
+
+def candidate_text(event: dict[str, Any]) -> str:
+    """A scored or failed candidate in words."""
+    where = f"candidate {event['settled']} of {event['candidates']}"
+    costs = f"{event['costs']['macs'] / 1e6:.1f} M multiply-adds"
+    if event["state"] == "done":
+        best = f" (best so far {100 * event['best']:.2f})" if event["best"] is not None else ""
+        how = f"score {100 * event['values'][0]:.2f}{best}"
+    else:
+        again = "; tried again" if event["state"] == "waiting" else "; left out"
+        how = f"failed: {event['error']}{again}"
+    took = f", {event['seconds']:.1f} s" if event["seconds"] is not None else ""
+    return f"  {where}: {event['text']}, {costs}{took}: {how}"

@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import inspect
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,10 +16,10 @@ _DEFAULT = re.compile(r"\s*\(default: (?P<value>.*)\)$", re.DOTALL)
 
 @dataclass(frozen=True)
 class Command:
-    """A command as it is typed after `detnet`, and the module it is in."""
+    """A command as it is typed after `detnet`, and its module or, of an action, class."""
 
     name: str
-    module: ModuleType
+    module: ModuleType | type
 
     @property
     def page(self) -> str:
@@ -41,7 +42,7 @@ def commands() -> Iterator[Command]:
         module = importlib.import_module(place)
         yield Command(name, module)
         for action, inner in getattr(module, "ACTIONS", {}).items():
-            yield Command(f"{name} {action}", importlib.import_module(inner))
+            yield Command(f"{name} {action}", inner)
 
 
 def command_page(command: Command) -> str:
@@ -51,7 +52,7 @@ def command_page(command: Command) -> str:
     options = [each for each in actions if each.option_strings]
     arguments = [each for each in actions if not each.option_strings]
     usage = " ".join(parser.format_usage().split()).removeprefix("usage: ")
-    lines = [f"# detnet {command.name}", "", prose(command.module.__doc__ or ""), ""]
+    lines = [f"# detnet {command.name}", "", prose(inspect.getdoc(command.module) or ""), ""]
     lines += ["## Usage", "", "```text", _wrapped(usage), "```", ""]
     if arguments:
         lines += ["## Arguments", ""]

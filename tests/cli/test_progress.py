@@ -3,11 +3,12 @@
 import json
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from detnet.cli import progress
-from detnet.cli.progress import Screen, plain_line, telling, track
+from detnet.cli.progress import Screen, candidate_text, plain_line, telling, track
 from detnet.engine.loop import NonFiniteLoss
 from detnet.errors import InputError
 
@@ -131,3 +132,31 @@ def test_a_loss_that_is_not_finite_is_the_user_s_to_mend() -> None:
         InputError, match=r"iteration 7: loss_box_reg is nan.*lower lr.*`detnet train --resume a`"
     ):
         followed(training)
+
+
+CANDIDATE: dict[str, Any] = {
+    "event": "candidate",
+    "text": "21 03",
+    "state": "done",
+    "values": (0.25,),
+    "costs": {"macs": 12.5e6},
+    "seconds": 3.0,
+    "error": None,
+    "settled": 2,
+    "candidates": 6,
+    "best": 0.5,
+}
+SCORED = "  candidate 2 of 6: 21 03, 12.5 M multiply-adds, 3.0 s: "
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, "score 25.00 (best so far 50.00)"),
+        ({"best": None}, "score 25.00"),
+        ({"state": "waiting", "values": None, "error": "NaN"}, "failed: NaN; tried again"),
+        ({"state": "failed", "values": None, "error": "NaN"}, "failed: NaN; left out"),
+    ],
+)
+def test_what_is_said_of_a_candidate(changes: dict[str, Any], expected: str) -> None:
+    assert candidate_text({**CANDIDATE, **changes}) == SCORED + expected

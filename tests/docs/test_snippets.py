@@ -62,7 +62,7 @@ def test_commands_and_their_options_exist(block: Block) -> None:
         module = importlib.import_module(COMMANDS[words[0]])
         actions = getattr(module, "ACTIONS", {})
         if len(words) > 1 and words[1] in actions:
-            words, module = words[1:], importlib.import_module(actions[words[1]])
+            words, module = words[1:], actions[words[1]]
         parser = make_parser(words[0], module)
         parser.parse_args([word for word in words[1:] if word != "…"])
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from detnet.cli import main
-from tests.cli.search.test_worker import CHEAP, add_supernet
+from tests.cli.test_search_worker import CHEAP, add_supernet
 from tests.search.postgres import server, storage
 from tests.search.settings_of_search import make_run
 

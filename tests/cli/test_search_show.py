@@ -1,20 +1,12 @@
 """`detnet search show` as a person runs it."""
 
-import argparse
 import json
 from pathlib import Path
 
 import pytest
 
-from detnet.cli.search import show
-from detnet.errors import InputError
+from detnet.cli import main
 from tests.report.search.test_networks import TINY, score_all, write_search
-
-
-def parse(*words: str) -> argparse.Namespace:
-    parser = argparse.ArgumentParser()
-    show.add_arguments(parser)
-    return parser.parse_args(words)
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +17,7 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_page_and_the_main_things(searched: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert show.run(parse(str(searched))) == 0
+    assert main(["search", "show", str(searched)]) == 0
     said = capsys.readouterr().out
     assert "run: search by evolution, ended" in said and "Winner: " in said
     assert said.endswith(f"look at {searched / 'search.html'}\n")
@@ -36,12 +28,14 @@ def test_json_is_one_object(
     searched: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     page = tmp_path / "own.html"
-    assert show.run(parse(str(searched), "--json", "--output", str(page))) == 0
+    assert main(["search", "show", str(searched), "--json", "--output", str(page)]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["page"] == str(page) and page.is_file()
     assert len(found["candidates"]) == 8 and found["best"]["path"]
 
 
-def test_a_folder_without_a_search_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="gone"):
-        show.run(parse(str(tmp_path / "gone")))
+def test_a_folder_without_a_search_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["search", "show", str(tmp_path / "gone")]) == 2
+    assert "gone" in capsys.readouterr().err

@@ -1,0 +1,339 @@
+"""Searches a backbone for a data set: supernet, candidates scored by detection, winner trained.
+
+    detnet search --data DATA --pretrain-data FOLDER --config detnas_fpn_300m --output runs/s
+    detnet search --resume runs/s                    # goes on with whatever is unfinished
+    detnet search --resume runs/s --phase search     # this phase alone
+    detnet search worker runs/s                      # one more worker, here or elsewhere
+    detnet search show runs/s                        # a page: progress, front, best network
+    detnet search validate runs/s --count 12         # does the supernet rank as training does?
+    detnet search baselines runs/s                   # the winner against networks it must beat
+
+Four phases: the supernet is pre-trained as a classifier on FOLDER (train/CLASS/image.jpg), then
+fine-tuned under the detector on DATA, candidates are scored on images kept apart from training,
+and the winner is trained alone. Settings come from the defaults (DetNAS's for COCO), then from
+--config, then from single options; --pretrain, --finetune, --retrain-pretrain and --retrain take
+those of `detnet pretrain` and `detnet train`. For several devices: torchrun --nproc-per-node 2 -m
+detnet search …
+"""
+
+import argparse
+import json
+import os
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from detnet.cli import make_parser
+from detnet.cli.progress import Screen
+from detnet.cli.settings import add_run_arguments, asked_run, given_settings
+from detnet.errors import InputError
+from detnet.tables import unknown_name
+from detnet.text import amount, percent
+
+
+class _Worker:
+    """Takes part in a search as one more worker, on this machine or another.
+
+        detnet search worker runs/s
+        detnet search worker runs/s --storage postgresql://USER@HOST/NAME
+        CUDA_VISIBLE_DEVICES=1 detnet search worker runs/s
+
+    RUN must hold the fine-tuned supernet; on another machine, a copy of the folder or the same one
+    shared. SQLite in the run folder serves the workers of one machine; for several, give all of
+    them one PostgreSQL database, here or as `storage` in the settings. Workers may join, be stopped
+    with Ctrl-C, or die at any time: a worker's candidate goes to another.
+    """
+
+    @staticmethod
+    def add_arguments(parser: argparse.ArgumentParser) -> None:
+        _add_run(parser)
+        _add_storage(parser)
+
+    @staticmethod
+    def run(args: argparse.Namespace) -> int:
+        """Scores candidates until the search is over or this worker is stopped."""
+        from detnet.search.phases import join
+
+        # A URL may hold a password, so it is not shown again.
+        storage = " --storage URL" if args.storage else ""
+        with Screen(again=f"detnet search worker {args.run}{storage}") as screen:
+            over = join(args.run, storage=args.storage, on_event=screen)
+        code = screen.finish(over)
+        if code == 0:
+            print(f"the search is over; go on with: detnet search --resume {args.run}")
+        return code
+
+
+class _Show:
+    """Shows a search: its progress, its front, its best network, what each stage prefers.
+
+        detnet search show runs/s           # writes runs/s/search.html and says the main things
+        detnet search show runs/s --json    # everything as one JSON object
+
+    A search that goes on is shown as it is by now. The page is one file that needs no network.
+    """
+
+    @staticmethod
+    def add_arguments(parser: argparse.ArgumentParser) -> None:
+        _add_run(parser)
+        parser.add_argument(
+            "--output", metavar="FILE", type=Path, help="the page (default: RUN/search.html)"
+        )
+        _add_storage(parser)
+        parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+    @staticmethod
+    def run(args: argparse.Namespace) -> int:
+        """Writes the page, and prints the summary or the JSON."""
+        from detnet.report.search.page import write_search_page
+        from detnet.report.search.summary import read_search, summarise
+        from detnet.report.search.text import format_search
+
+        state = read_search(args.run, storage=args.storage)
+        page = write_search_page(args.output or args.run / "search.html", state)
+        if args.json:
+            print(json.dumps({**summarise(state), "page": str(page)}, allow_nan=False))
+            return 0
+        print(format_search(state))
+        print(f"\nlook at {page}")
+        return 0
+
+
+class _Validate:
+    """Measures how well a search's supernet ranks: random networks scored by it and trained alone.
+
+        detnet search validate runs/s --count 12
+        detnet search validate runs/s --count 12 --scoring full cheap     # both ways of scoring
+        detnet search validate runs/s --count 20                          # eight more
+
+    The networks are drawn among those that the search may take before any score is looked at, and
+    written to RUN/validate/plan.json. Tells Kendall's tau between the supernet's score and the AP
+    that each reaches alone, with its bootstrap interval. Trainings follow the settings
+    retrain_pretrain, retrain and validate of RUN/config.yaml.
+
+    It can be interrupted and started again at any point. Started several times, also on other
+    machines that share the folder, each process takes the next network that nobody is at.
+    """
+
+    @staticmethod
+    def add_arguments(parser: argparse.ArgumentParser) -> None:
+        _add_run(parser)
+        parser.add_argument(
+            "--count",
+            type=int,
+            metavar="K",
+            help="networks, 10 or more (default: as planned before, else 10)",
+        )
+        parser.add_argument(
+            "--seed", type=int, help="of the draw (default: as planned before, else the search's)"
+        )
+        parser.add_argument(
+            "--scoring",
+            nargs="+",
+            choices=("full", "cheap"),
+            default=[],
+            help="how the supernet scores; give both to compare them (default: the search's way)",
+        )
+        parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+    @staticmethod
+    def run(args: argparse.Namespace) -> int:
+        """Scores, trains, and tells how the two agree."""
+        from detnet.search.standalone.validate import format_validation, validate
+
+        scoring = f" --scoring {' '.join(args.scoring)}" if args.scoring else ""
+        again = f"detnet search validate {args.run}{scoring}"
+        with Screen(again=again + (" --json" if args.json else "")) as screen:
+            found = validate(
+                args.run, count=args.count, seed=args.seed, budgets=args.scoring, on_event=screen
+            )
+        return _finish(screen, found, args, format_validation)
+
+
+class _Baselines:
+    """Trains a search's winner and networks to hold it against, and tells the difference.
+
+        detnet search baselines runs/s
+        detnet search baselines runs/s --random 5 --seeds 3 --within 0.05
+
+    The winner, the network of first choices (all 3×3 in DetNAS's spaces; elsewhere the smallest),
+    the largest network within the limit, each by several seeds, and random networks of about the
+    winner's multiply-adds, one seed each: all with one budget, the settings retrain_pretrain and
+    retrain of RUN/config.yaml. Which networks is written to RUN/baselines/plan.json before any is
+    trained. Intervals are Student's over seeds, of differences Welch's. Writes baselines.json and
+    baselines.md into RUN/baselines.
+
+    It can be interrupted and started again at any point. Started several times, also on other
+    machines that share the folder, each process takes the next network that nobody is at.
+    """
+
+    @staticmethod
+    def add_arguments(parser: argparse.ArgumentParser) -> None:
+        _add_run(parser)
+        parser.add_argument(
+            "--random", type=int, default=5, metavar="N", help="random networks (default: 5)"
+        )
+        parser.add_argument(
+            "--seeds", type=int, default=3, metavar="N", help="of each other network (default: 3)"
+        )
+        parser.add_argument(
+            "--within",
+            type=float,
+            default=0.05,
+            metavar="SHARE",
+            help="how far from the winner's multiply-adds random networks may be (default: 0.05)",
+        )
+        parser.add_argument(
+            "--share-pretraining",
+            action="store_true",
+            help="pre-train each network once for all its seeds",
+        )
+        parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+    @staticmethod
+    def run(args: argparse.Namespace) -> int:
+        """Trains, and tells the table and the differences."""
+        from detnet.search.standalone.baselines import baselines, format_baselines
+
+        options = f"--random {args.random} --seeds {args.seeds} --within {args.within:g}"
+        options += " --share-pretraining" if args.share_pretraining else ""
+        again = f"detnet search baselines {args.run} {options}"
+        with Screen(again=again + (" --json" if args.json else "")) as screen:
+            found = baselines(
+                args.run,
+                random=args.random,
+                seeds=args.seeds,
+                within=args.within,
+                share_pretraining=args.share_pretraining,
+                on_event=screen,
+            )
+        return _finish(screen, found, args, format_baselines)
+
+
+# What stands behind `detnet search`: each has a docstring, `add_arguments` and `run`, as a command.
+ACTIONS: dict[str, Any] = {
+    "worker": _Worker,
+    "show": _Show,
+    "validate": _Validate,
+    "baselines": _Baselines,
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of a search, and the actions, which have options of their own."""
+    from detnet.search.config import PHASES, SearchConfig
+
+    add_run_arguments(parser, SearchConfig)
+    parser.add_argument(
+        "--phase", choices=PHASES, help="this phase alone; by default all that are left"
+    )
+    parser.add_argument(
+        "--no-estimate", action="store_true", help="do not measure what the phases will take"
+    )
+    parser.add_argument(
+        "action", metavar="ACTION", nargs="?", help=f"one of {', '.join(ACTIONS)}; see below"
+    )
+    parser.add_argument("rest", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    width = max(map(len, ACTIONS))
+    summaries = {name: each.__doc__.partition("\n")[0] for name, each in ACTIONS.items()}
+    lines = [f"  {name:<{width}}  {text.rstrip('.')}" for name, text in summaries.items()]
+    told = "`detnet search ACTION --help` tells an action's options."
+    parser.epilog = "\n".join(["actions:", *lines, "", told])
+
+
+def run(args: argparse.Namespace) -> int:
+    """Searches, or does what the action says."""
+    if args.action is None:
+        return _search(args)
+    if args.action not in ACTIONS:
+        raise InputError(unknown_name("action of detnet search", args.action, ACTIONS))
+    _refuse_options(args)
+    action = ACTIONS[args.action]
+    parser = make_parser(f"search {args.action}", action)
+    try:
+        own = parser.parse_args(args.rest)
+    except SystemExit as finished:  # argparse's --help
+        return finished.code if isinstance(finished.code, int) else 0
+    return int(action.run(own))
+
+
+def _search(args: argparse.Namespace) -> int:
+    """Searches, and tells how it went."""
+    from detnet.search.config import SearchConfig
+
+    asked = asked_run(args, SearchConfig)
+    if asked is None:
+        return 0
+
+    from detnet.search.phases import run_phases
+
+    phase = f" --phase {args.phase}" if args.phase else ""
+    with Screen(again=f"detnet search --resume {asked.folder}{phase}") as screen:
+        complete = run_phases(
+            None if asked.resume else asked.config,
+            asked.folder,
+            only=args.phase,
+            resume=asked.resume,
+            estimate=not args.no_estimate,
+            on_event=screen,
+        )
+    code = screen.finish(complete)
+    if code == 0 and os.environ.get("RANK", "0") == "0":  # one of several processes tells it
+        _tell(asked.folder, as_json=args.json)
+    return code
+
+
+def _refuse_options(args: argparse.Namespace) -> None:
+    """Refuses options of a search in front of an action, which has its own.
+
+    Raises:
+        InputError: naming the first.
+    """
+    from detnet.search.config import SearchConfig
+
+    given = [name for name in ("output", "resume", "config", "phase") if getattr(args, name)]
+    given += sorted(given_settings(args, SearchConfig).keys() - {"plugins"})
+    if given:
+        raise InputError(
+            f"--{given[0].replace('_', '-')} does not go with the action {args.action}; see "
+            f"`detnet search {args.action} --help`"
+        )
+
+
+def _tell(place: Path, *, as_json: bool) -> None:
+    """Says what there is now."""
+    from detnet.search.run import SearchRun
+
+    winner = SearchRun.look(place).winner
+    if as_json:
+        print(json.dumps({"run": str(place), "winner": asdict(winner) if winner else None}))
+    elif winner:
+        print(
+            f"winner {winner.path}: score {percent(winner.score)}, "
+            f"{amount(winner.macs)} multiply-adds, {amount(winner.params, 2)} parameters; "
+            f"see `detnet search show {place}`"
+        )
+
+
+def _add_run(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", metavar="RUN", type=Path, help="run folder of a search")
+
+
+def _add_storage(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--storage",
+        metavar="URL",
+        help="where the study is, as postgresql://USER@HOST/NAME (default: where the settings say, "
+        "or RUN/study.db)",
+    )
+
+
+def _finish(
+    screen: Screen, found: Any, args: argparse.Namespace, laid_out: Callable[[Any], str]
+) -> int:
+    """Tells what was found, unless the work was interrupted, and gives the exit code."""
+    code = screen.finish(found is not None)
+    if found is not None:
+        print(json.dumps(asdict(found), allow_nan=False) if args.json else laid_out(found))
+    return code
