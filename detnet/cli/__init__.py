@@ -12,10 +12,10 @@ import ast
 import contextlib
 import importlib
 import importlib.util
-import inspect
 import os
 import sys
 from collections.abc import Sequence
+from inspect import getdoc  # `inspect` is a command here
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -124,7 +124,7 @@ def make_parser(name: str, module: ModuleType | type) -> Parser:
     """
     parser = Parser(
         prog=f"detnet {name}",
-        description=inspect.getdoc(module),
+        description=getdoc(module),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command: Any = module

@@ -119,7 +119,7 @@ def plain_line(count: int, total: int | None, elapsed_s: float, what: str) -> st
 
 
 class Screen:
-    """Shows events of trainings and searches on standard error: a bar on a terminal, lines elsewhere.
+    """Shows events of trainings and searches on standard error, as a bar on a terminal.
 
     Enter it before the training: a loss that is not finite becomes an `InputError` that says how to
     go on.

@@ -13,8 +13,7 @@ from detnet.backbones.cost import count_macs, count_params
 from detnet.data.images import read_image
 from detnet.detectors.base import Detector
 from detnet.detectors.files import load_model
-from detnet.engine.memory import keep_freed_memory
-from detnet.engine.precision import autocast_to, choose_precision
+from detnet.engine.machine import autocast_to, choose_precision, keep_freed_memory
 from detnet.evaluation.comparison.sources import Compared
 from detnet.inference.fuse import fuse
 from detnet.inference.predictor import MODEL_FILES, find_model, usable_device

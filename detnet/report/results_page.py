@@ -16,8 +16,8 @@ from detnet.report.score_tables import paper_rows
 from detnet.report.search.text import search_section
 from detnet.search.run import SearchRun, is_search
 from detnet.text import NOTHING, amount, percent, points
+from detnet.training.catalogue import Published
 from detnet.training.detection.config import read_config
-from detnet.training.published import Published
 
 _HEAD = """# Results
 

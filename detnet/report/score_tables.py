@@ -19,8 +19,8 @@ from detnet.evaluation.metrics import (
     overlap_name,
 )
 from detnet.text import lay_out
+from detnet.training.catalogue import FROM_SCRATCH, PUBLISHED, Published
 from detnet.training.detection.config import TrainConfig, presets
-from detnet.training.published import FROM_SCRATCH, PUBLISHED, Published
 from detnet.training.settings import read_source
 
 KINDS = {"bbox": "Boxes", "segm": "Masks", "keypoints": "Keypoints"}
@@ -278,7 +278,7 @@ def paper_rows(config: TrainConfig) -> list[PaperRow]:
     return [PaperRow(one, recipe) for one in published]
 
 
-def _of_recipe(preset: str, place: tuple[str, str]) -> tuple[Published, ...]:
+def _of_recipe(preset: str, place: tuple[str, str]) -> Sequence[Published]:
     """What the paper reports of a detector and backbone trained as the preset does it."""
     if preset.endswith("_scratch"):
         return (FROM_SCRATCH[place],) if place in FROM_SCRATCH else ()

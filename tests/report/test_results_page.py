@@ -19,8 +19,8 @@ from detnet.report.results_page import (
     write_curves,
     write_results_page,
 )
+from detnet.training.catalogue import PUBLISHED
 from detnet.training.detection.config import TrainConfig, make_config, write_config
-from detnet.training.published import PUBLISHED
 
 SCORES = {"AP": 0.5, "AP50": 0.8, "AP75": 0.45, "APs": None, "APm": 0.25, "APl": 0.75}
 

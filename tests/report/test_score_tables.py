@@ -15,8 +15,8 @@ from detnet.report.score_tables import (
     score_view,
     sigmas_in_words,
 )
+from detnet.training.catalogue import PUBLISHED
 from detnet.training.detection.config import TrainConfig, make_config
-from detnet.training.published import PUBLISHED
 from tests.report.test_page import scores
 
 PRESET = "detnet59_faster_rcnn_fpn_2x"

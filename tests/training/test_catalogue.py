@@ -10,15 +10,24 @@ import torch
 from PIL import Image
 from torch import nn
 
+from detnet.backbones import BACKBONES
 from detnet.coco.categories import Categories
 from detnet.data.scenes import write_scenes
 from detnet.detectors import DETECTORS, option_defaults
 from detnet.detectors.base import info_of
 from detnet.detectors.files import save_model
 from detnet.engine.optim import sgd
+from detnet.evaluation.metrics import ALL_SIZES
 from detnet.search import config as searching
 from detnet.search.trainings import finetune_config, retrain_config
-from detnet.training.catalogue import RECIPES
+from detnet.training.catalogue import (
+    COLUMNS,
+    FROM_SCRATCH,
+    IOU_COLUMNS,
+    PUBLISHED,
+    RECIPES,
+    Published,
+)
 from detnet.training.classification import config as pretraining
 from detnet.training.classification import train as pretrain
 from detnet.training.detection import config as detection
@@ -270,3 +279,48 @@ def test_a_pretraining_recipe_takes_a_step(name: str, tmp_path: Path) -> None:
     assert pretrain.pretrain(config, tmp_path / "run", on_event=lambda event: None)
     (step,) = steps_of(tmp_path / "run")
     assert np.isfinite(step["loss"])
+
+
+EVERY = [*(one for several in PUBLISHED.values() for one in several), *FROM_SCRATCH.values()]
+
+
+@pytest.mark.parametrize("one", EVERY, ids=lambda one: f"{one.name} {one.where[:7]}")
+def test_every_row_is_whole(one: Published) -> None:
+    assert len(one.headline) == len(COLUMNS)
+    for _, rows in one.by_iou_and_size.values():
+        assert tuple(rows) == ALL_SIZES
+        for row in rows.values():
+            assert len(row) == len(IOU_COLUMNS)
+            assert list(row[1:]) == sorted(row[1:], reverse=True), "a stricter overlap finds less"
+
+
+@pytest.mark.parametrize("backbone", ["resnet50", "detnet59"])
+def test_table_3_and_table_1_agree(backbone: str) -> None:
+    one = PUBLISHED["faster_rcnn_fpn", backbone][0]
+    for key, size in (("AP", "all"), ("APs", "small"), ("APm", "medium"), ("APl", "large")):
+        assert one.score(key) == one.cell("AP", size, "mean")
+    assert one.score("AP50") == one.cell("AP", "all", "50")
+
+
+def test_the_papers_argument_is_in_its_numbers() -> None:
+    resnet, detnet = (PUBLISHED["faster_rcnn_fpn", b][0] for b in ("resnet50", "detnet59"))
+
+    def gain(metric: str, size: str, column: str) -> float:
+        cells = [one.cell(metric, size, column) for one in (detnet, resnet)]
+        assert None not in cells
+        return cells[0] - cells[1]  # type: ignore[operator]
+
+    assert gain("AP", "large", "85") == pytest.approx(0.055)
+    assert gain("AR", "small", "50") == pytest.approx(0.064)
+    assert gain("AR", "large", "85") == pytest.approx(0.061)
+
+
+def test_names_are_ours() -> None:
+    for detector, backbone in [*PUBLISHED, *FROM_SCRATCH]:
+        assert detector in DETECTORS and backbone in BACKBONES
+
+
+def test_what_the_paper_leaves_out() -> None:
+    one = PUBLISHED["faster_rcnn_fpn", "resnet101"][0]
+    assert one.score("AR100") is None and one.cell("AP", "all", "50") is None
+    assert PUBLISHED["faster_rcnn_fpn", "detnet59"][0].cell("AP", "tiny", "50") is None
