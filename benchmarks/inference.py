@@ -20,8 +20,7 @@ from torchvision.ops import box_iou
 from train_step import CLASSES, OURS, ours, reference
 
 from detnet.detectors.cost import detector_cost
-from detnet.engine.memory import keep_freed_memory
-from detnet.engine.precision import autocast_to
+from detnet.engine.machine import autocast_to, keep_freed_memory
 from detnet.inference.fuse import fuse
 
 

@@ -29,9 +29,8 @@ from PIL import Image
 from detnet.data.classification.transforms import TrainView
 from detnet.engine.distributed import Process
 from detnet.engine.loop import Batch, train_steps
-from detnet.engine.memory import keep_freed_memory
+from detnet.engine.machine import choose_precision, keep_freed_memory
 from detnet.engine.optim import Schedule, sgd
-from detnet.engine.precision import choose_precision
 from detnet.training.classification.config import make_config
 from detnet.training.classification.train import PretrainTask
 

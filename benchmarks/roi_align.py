@@ -15,7 +15,7 @@ from torch import Tensor
 from torchvision.ops import MultiScaleRoIAlign
 
 from detnet.detectors.roi import LevelPooler
-from detnet.engine.memory import keep_freed_memory
+from detnet.engine.machine import keep_freed_memory
 
 STRIDES = (4, 8, 16, 32)
 SIDE = 320

@@ -24,8 +24,7 @@ from torchvision.ops.misc import FrozenBatchNorm2d
 
 import detnet
 from detnet.detectors.weights import from_torchvision
-from detnet.engine.memory import keep_freed_memory
-from detnet.engine.precision import autocast_to
+from detnet.engine.machine import autocast_to, keep_freed_memory
 
 CLASSES = 91
 SIDE = 320

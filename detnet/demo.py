@@ -20,9 +20,8 @@ import torch
 from detnet.data.scenes import write_scenes
 from detnet.engine import distributed
 from detnet.engine.loop import train_steps
-from detnet.engine.memory import keep_freed_memory
+from detnet.engine.machine import choose_precision, keep_freed_memory
 from detnet.engine.optim import Schedule, sgd
-from detnet.engine.precision import choose_precision
 from detnet.errors import InputError
 from detnet.files import write_text
 from detnet.report.run import make_page

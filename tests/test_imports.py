@@ -166,7 +166,7 @@ def imported_names(tree: ast.AST, module: str, *, is_package: bool) -> Iterator[
         ("detnet.engine.loop", "from detnet import load"),
         ("detnet.data.loaders", "if TYPE_CHECKING:\n    from detnet.evaluation.coco import score"),
         ("detnet.search.study.worker", "from detnet.search.scoring import scorer"),
-        ("detnet.inference.predictor", "from detnet.training.hub import find_weights"),
+        ("detnet.inference.predictor", "from detnet.training.pretrained import find_weights"),
         ("detnet.training.detection.train", "from detnet.cli import main"),
         ("detnet.errors", "import detnet.tables, detnet.data.reading"),
     ],

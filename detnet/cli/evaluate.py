@@ -149,7 +149,7 @@ def _classifier(args: argparse.Namespace, process: "Process") -> int:
 def _how(args: argparse.Namespace, process: "Process") -> dict[str, Any]:
     """What the evaluation of a detector and of a classifier have in common."""
     from detnet.cli.progress import track
-    from detnet.engine.precision import choose_precision
+    from detnet.engine.machine import choose_precision
 
     def shown(batches: Iterable[Any], total: int) -> Iterable[Any]:
         return track(batches, what="batches", total=total) if process.main else batches

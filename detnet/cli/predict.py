@@ -92,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
     if args.output.exists() and not args.output.is_dir():
         raise InputError(f"{args.output}: is a file; --output names a folder")
 
-    from detnet.engine.memory import keep_freed_memory
+    from detnet.engine.machine import keep_freed_memory
     from detnet.inference.media import find_media, predict_files
 
     keep_freed_memory()
@@ -118,7 +118,7 @@ def run(args: argparse.Namespace) -> int:
 def _load(args: argparse.Namespace) -> "Predictor":
     import torch
 
-    from detnet.engine.precision import choose_precision
+    from detnet.engine.machine import choose_precision
     from detnet.inference.predictor import load, usable_device
 
     device = usable_device(args.device or ("cuda" if torch.cuda.is_available() else "cpu"))

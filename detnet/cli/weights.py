@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
     from detnet.backbones.weights.loading import compare_backbone
     from detnet.backbones.weights.pretrained import meta_backbone
     from detnet.detectors.weights import open_weights
-    from detnet.training.hub import find_weights, push
+    from detnet.training.pretrained import find_weights, push
 
     path = find_weights(args.weights)
     source = open_weights(path)

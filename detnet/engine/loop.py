@@ -19,8 +19,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from detnet.engine.checkpoint import restore_rng_state, rng_state
 from detnet.engine.distributed import all_gather, any_process
+from detnet.engine.machine import autocast_to
 from detnet.engine.optim import Ema, Schedule
-from detnet.engine.precision import autocast_to
 
 __all__ = ["Batch", "Interrupt", "NonFiniteLoss", "Step", "train_steps"]
 

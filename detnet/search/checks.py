@@ -12,7 +12,7 @@ import torch
 from detnet.data.classification.shards import index_images
 from detnet.detectors import DETECTORS
 from detnet.engine.distributed import Process
-from detnet.engine.memory import keep_freed_memory
+from detnet.engine.machine import keep_freed_memory
 from detnet.errors import InputError
 from detnet.search.run import SearchRun
 from detnet.search.scoring.evaluator import ScoringBudget

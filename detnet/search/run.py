@@ -12,7 +12,7 @@ import torch
 
 from detnet.backbones.spaces.shuffle_space import ShuffleSpace
 from detnet.backbones.spaces.space import Space, parse_path, read_space
-from detnet.engine.precision import choose_precision
+from detnet.engine.machine import choose_precision
 from detnet.engine.runs import RunFolder
 from detnet.errors import InputError
 from detnet.files import read_json, write_json

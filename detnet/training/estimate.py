@@ -17,9 +17,8 @@ from detnet.coco.categories import Categories
 from detnet.detectors import DETECTORS
 from detnet.engine import distributed
 from detnet.engine.loop import Batch, train_steps
-from detnet.engine.memory import keep_freed_memory
+from detnet.engine.machine import choose_precision, keep_freed_memory
 from detnet.engine.optim import Schedule, sgd
-from detnet.engine.precision import choose_precision
 from detnet.training.catalogue import RECIPES
 from detnet.training.classification import config as pretraining
 from detnet.training.classification.config import PretrainConfig

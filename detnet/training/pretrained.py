@@ -1,4 +1,9 @@
-"""The weights a run begins from, opened by name and loaded into its network."""
+"""The weights a run begins from: found by a path or on a hub, opened, loaded into its network."""
+
+import hashlib
+import re
+from pathlib import Path
+from types import ModuleType
 
 from torch import nn
 
@@ -7,8 +12,13 @@ from detnet.backbones.weights.loading import LoadReport, load_into_classifier
 from detnet.backbones.weights.pretrained import PretrainedWeights
 from detnet.detectors.base import Detector
 from detnet.detectors.weights import load_into_detector, open_weights
-from detnet.training.hub import find_weights
-from detnet.training.settings import SHA256
+from detnet.errors import InputError
+from detnet.inference.predictor import find_model
+from detnet.training.settings import HUB, SHA256
+
+MODEL_FILE = "model.safetensors"
+_HEX = re.compile(r"[0-9a-fA-F]{64}")
+_NAME = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+?)(?:@(?P<revision>[\w./-]+?))?(?::(?P<file>.+))?")
 
 
 def open_named(text: str) -> PretrainedWeights:
@@ -54,3 +64,92 @@ def report(source: PretrainedWeights, done: LoadReport) -> list[str]:
     if not (done.fresh or done.left_over or done.mismatched):
         return [f"{head}: all there are"]
     return [head, *(f"  {line}" for line in done.lines())]
+
+
+def find_weights(text: str) -> Path:
+    """The local file that a WEIGHTS argument stands for.
+
+    Args:
+        text: a file; a run folder, for its best model; or `hub:OWNER/NAME[@REVISION][:FILE]`, which
+            is fetched unless it has been before. `#sha256=HEX` at the end names what it must be.
+
+    Raises:
+        InputError: there is none, it cannot be fetched, or its sha256 is another.
+    """
+    name, mark, digest = text.partition(SHA256)
+    if mark and not _HEX.fullmatch(digest):
+        raise InputError(f"{text}: #sha256= takes 64 hexadecimal digits")
+    path = pull(name) if name.startswith(HUB) else find_model(name)
+    if mark:
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if found != digest.lower():
+            raise InputError(f"{path}: its sha256 is {found}, not {digest.lower()}")
+    return path
+
+
+def pull(name: str) -> Path:
+    """Fetches a file of a hub's repository, or finds it where it was kept before.
+
+    Args:
+        name: `hub:OWNER/NAME`, `hub:OWNER/NAME@REVISION`, `hub:OWNER/NAME:FILE`; without FILE the
+            repository's `model.safetensors`.
+
+    Raises:
+        InputError: no such name or file, or the hub cannot be reached.
+    """
+    match = _NAME.fullmatch(name.removeprefix(HUB))
+    if match is None:
+        raise InputError(f"{name}: write hub:OWNER/NAME, or hub:OWNER/NAME:FILE")
+    hub = _library(name)
+    file = match["file"] or MODEL_FILE
+    try:
+        return Path(hub.hf_hub_download(match["repo"], file, revision=match["revision"]))
+    except (OSError, ValueError, hub.errors.HfHubHTTPError) as error:
+        raise InputError(f"{name}: {_first_line(error)}; a local path needs no hub") from error
+
+
+def push(path: Path, name: str, *, private: bool = False) -> str:
+    """Uploads a model file of ours, as `model.safetensors`, to a repository, made if need be.
+
+    Args:
+        path: the model file.
+        name: `OWNER/NAME`.
+        private: whether a new repository is the owner's alone.
+
+    Returns:
+        where it is to be seen.
+
+    Raises:
+        InputError: the name is none, or the hub refuses.
+    """
+    match = _NAME.fullmatch(name.removeprefix(HUB))
+    if match is None or match["file"] or match["revision"]:
+        raise InputError(f"{name}: write OWNER/NAME")
+    hub = _library(name)
+    try:
+        hub.create_repo(match["repo"], private=private, exist_ok=True)
+        done = hub.upload_file(
+            path_or_fileobj=str(path), path_in_repo=MODEL_FILE, repo_id=match["repo"]
+        )
+    except (OSError, ValueError, hub.errors.HfHubHTTPError) as error:
+        raise InputError(f"{name}: {_first_line(error)}") from error
+    return str(getattr(done, "commit_url", done))
+
+
+def _library(name: str) -> ModuleType:
+    try:
+        import huggingface_hub
+        import huggingface_hub.errors
+        import huggingface_hub.utils
+    except ImportError as error:
+        raise InputError(
+            f"{name}: huggingface-hub is not installed: pip install 'detnet[hub]', or give a path"
+        ) from error
+    huggingface_hub.utils.logging.set_verbosity_error()  # it tells of every attempt
+    return huggingface_hub
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__

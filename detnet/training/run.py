@@ -19,12 +19,11 @@ from detnet.backbones.norm import set_momentum
 from detnet.engine import distributed
 from detnet.engine.distributed import Process
 from detnet.engine.loop import Interrupt, NonFiniteLoss, Step, train_steps
-from detnet.engine.memory import keep_freed_memory
+from detnet.engine.machine import keep_freed_memory
 from detnet.engine.optim import Ema, sgd
 from detnet.engine.runs import RunFolder
 from detnet.errors import InputError
 from detnet.plugins import load_plugins
-from detnet.training.run_config import RunConfig
 from detnet.training.run_state import (
     OnEvent,
     Run,
@@ -34,7 +33,7 @@ from detnet.training.run_state import (
     share_buffers,
     tensorboard,
 )
-from detnet.training.settings import write_config
+from detnet.training.settings import RunConfig, write_config
 from detnet.training.task import Task, learning_rate, training_schedule
 
 

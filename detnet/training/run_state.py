@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 from detnet.engine import checkpoint, distributed
 from detnet.engine.distributed import Process
+from detnet.engine.machine import choose_precision
 from detnet.engine.optim import Ema
-from detnet.engine.precision import choose_precision
 from detnet.engine.runs import RunFolder
 from detnet.errors import InputError
 from detnet.kinds import MISTAKES, of_kind, say_kind
-from detnet.training.run_config import RunConfig
+from detnet.training.settings import RunConfig
 from detnet.training.task import Task, TrainingSchedule
 
 _PARTS: dict[str, Any] = {

@@ -14,7 +14,7 @@ from detnet.engine.distributed import Process
 from detnet.engine.loop import Batch
 from detnet.engine.optim import Schedule, scaled_lr
 from detnet.errors import InputError
-from detnet.training.run_config import RunConfig
+from detnet.training.settings import RunConfig
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,6 @@ BEYOND = (
     "detnet.evaluation.voc",
     "detnet.inference.draw",
     "detnet.training.classification",
-    "detnet.training.hub",
     "detnet.training.pretrained",
 )
 BEGIN, END = "<!-- core: made by docs/_tools/house.py -->", "<!-- end of core -->"

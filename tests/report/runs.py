@@ -8,7 +8,8 @@ from detnet.data.folders import find_split
 from detnet.data.scenes import write_scenes
 from detnet.evaluation.coco import Scores, evaluate
 from detnet.evaluation.files import DetectorScores, write_scores
-from detnet.training.detection.config import make_config, write_config
+from detnet.training.detection.config import make_config
+from detnet.training.settings import write_config
 
 # What breaks a page that is not careful.
 NAMES = ("<script>alert(1)</script>", "猫 \"cat\" & 'dog'", "</style><b>x" + "_and_so_on" * 12)

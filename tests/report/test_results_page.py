@@ -20,7 +20,8 @@ from detnet.report.results_page import (
     write_results_page,
 )
 from detnet.training.catalogue import PUBLISHED
-from detnet.training.detection.config import TrainConfig, make_config, write_config
+from detnet.training.detection.config import TrainConfig, make_config
+from detnet.training.settings import write_config
 
 SCORES = {"AP": 0.5, "AP50": 0.8, "AP75": 0.45, "APs": None, "APm": 0.25, "APl": 0.75}
 

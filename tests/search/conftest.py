@@ -18,7 +18,8 @@ from detnet.data.transforms import eval_transform
 from detnet.detectors.base import info_of
 from detnet.detectors.files import save_model
 from detnet.search.config import SearchConfig
-from detnet.training.detection.config import make_config, write_config
+from detnet.training.detection.config import make_config
+from detnet.training.settings import write_config
 
 SPACE = ShuffleSpace(8, tuple(ShuffleStage(f"c{n}", 1, 16 * (n - 1)) for n in range(2, 6)), 16)
 

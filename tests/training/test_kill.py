@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from detnet.training.detection.config import TrainConfig, write_config
+from detnet.training.detection.config import TrainConfig
+from detnet.training.settings import write_config
 from tests.training.toy_task import different
 
 ROOT = Path(__file__).parents[2]

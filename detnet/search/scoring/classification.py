@@ -12,7 +12,7 @@ from detnet.backbones.files import ClassifierInfo
 from detnet.backbones.spaces.space import find_supernet
 from detnet.data.classification.image_folder import ClassifiedImages
 from detnet.data.classification.transforms import TestView
-from detnet.engine.precision import autocast_to
+from detnet.engine.machine import autocast_to
 from detnet.errors import InputError
 from detnet.evaluation.classification import ranks
 from detnet.inference.fuse import fuse

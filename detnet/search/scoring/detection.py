@@ -12,7 +12,7 @@ from detnet.coco.annotations import Annotations, to_coco_dict
 from detnet.data.loaders import DetectionDataset
 from detnet.data.transforms import eval_transform, flip_horizontal
 from detnet.detectors.base import info_of
-from detnet.engine.precision import autocast_to
+from detnet.engine.machine import autocast_to
 from detnet.errors import InputError
 from detnet.evaluation.coco import score
 from detnet.evaluation.results import to_results

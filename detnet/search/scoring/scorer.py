@@ -18,8 +18,7 @@ from detnet.data.reading import load_annotations
 from detnet.detectors.base import info_of
 from detnet.detectors.files import load_model
 from detnet.engine.distributed import Process
-from detnet.engine.memory import keep_freed_memory
-from detnet.engine.precision import choose_precision
+from detnet.engine.machine import choose_precision, keep_freed_memory
 from detnet.errors import InputError
 from detnet.search.config import BudgetName, SearchConfig
 from detnet.search.scoring.classification import ClassificationEvaluator
@@ -35,8 +34,8 @@ from detnet.search.scoring.evaluator import (
 from detnet.search.split import kept_apart
 from detnet.training.classification.config import read_config as read_pretrain_config
 from detnet.training.classification.evaluate import split_folder
+from detnet.training.detection.config import find_train
 from detnet.training.detection.config import read_config as read_train_config
-from detnet.training.detection.splits import find_train
 
 _PARTS = (4, 2)  # a score can be stopped after a quarter and a half of the images
 

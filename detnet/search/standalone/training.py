@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from detnet.engine import distributed
 from detnet.engine.loop import NonFiniteLoss
-from detnet.engine.precision import choose_precision
+from detnet.engine.machine import choose_precision
 from detnet.engine.runs import RunFolder
 from detnet.errors import InputError
 from detnet.search.records import (
@@ -30,12 +30,10 @@ from detnet.text import duration
 from detnet.training.classification import train as classification
 from detnet.training.classification.config import PretrainConfig
 from detnet.training.detection import train as detection
-from detnet.training.detection.config import TrainConfig
+from detnet.training.detection.config import TrainConfig, find_val
 from detnet.training.detection.evaluate import evaluate_file
-from detnet.training.detection.splits import find_val
-from detnet.training.run_config import RunConfig
 from detnet.training.run_state import OnEvent
-from detnet.training.settings import combine, typed
+from detnet.training.settings import RunConfig, combine, typed
 
 # What may differ between two trainings of the same budget.
 _PLACES = {"data", "weights", "backbone_options", "seed", "device", "workers", "plugins"}

@@ -17,8 +17,7 @@ from detnet.data.classification.loaders import ClassificationDataset, eval_loade
 from detnet.data.classification.shards import index_images
 from detnet.data.classification.transforms import TestView, prepare
 from detnet.engine.distributed import Process, all_gather
-from detnet.engine.memory import keep_freed_memory
-from detnet.engine.precision import autocast_to
+from detnet.engine.machine import autocast_to, keep_freed_memory
 from detnet.errors import InputError
 from detnet.evaluation.classification import ranks, summarise
 from detnet.files import write_text

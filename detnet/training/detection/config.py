@@ -1,28 +1,20 @@
-"""The settings of a detection run: one flat, typed dataclass, from defaults, a file and options.
+"""The settings of a detection run, one flat, typed dataclass, and the splits that they name.
 
 Nothing here imports torch: `detnet train --help` answers at once.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from detnet.data.folders import Split, find_split, find_splits
 from detnet.errors import InputError
 from detnet.tables import unknown_name
 from detnet.training import settings
-from detnet.training.run_config import RunConfig
-from detnet.training.settings import dump_config, write_config
+from detnet.training.settings import RunConfig
 
-__all__ = [
-    "TrainConfig",
-    "dump_config",
-    "fitting_options",
-    "make_config",
-    "presets",
-    "read_config",
-    "write_config",
-]
+_INSTANCES, _PERSONS = "instances_", "person_keypoints_"  # COCO's files of one split
 
 
 @dataclass(frozen=True)
@@ -138,3 +130,63 @@ def fitting_options(options: Mapping[str, Any], detector: str) -> dict[str, Any]
         raise InputError(unknown_name("detector", detector, DETECTORS))
     known = option_defaults(detector)
     return {name: value for name, value in options.items() if name in known}
+
+
+def find_train(config: TrainConfig) -> Split:
+    """Finds what a run is trained on.
+
+    Raises:
+        InputError: the settings name no data, or they are not there.
+    """
+    return _split(config, config.train_split, config.train_annotations, config.train_images)
+
+
+def find_val(config: TrainConfig) -> Split | None:
+    """Finds what a run is evaluated on; None where it asks for none, or by default has none.
+
+    Raises:
+        InputError: a split that was asked for by another name than "val" is not there.
+    """
+    if config.val_split == "none":
+        return None
+    if not config.val_annotations and config.val_split == "val":
+        found = _val(config) if config.data else None
+        return _fitting(config, found) if found else None
+    return _split(config, config.val_split, config.val_annotations, config.val_images)
+
+
+def with_keypoints(split: Split) -> Split:
+    """The split with the annotation file that has its keypoints, where that is another one.
+
+    COCO keeps them in files of their own: beside instances_val2017.json, which has all categories,
+    lies person_keypoints_val2017.json.
+    """
+    name = split.annotations.name
+    beside = split.annotations.with_name(name.replace(_INSTANCES, _PERSONS, 1))
+    if name.startswith(_INSTANCES) and not split.lists and beside.is_file():
+        return replace(split, annotations=beside)
+    return split
+
+
+def _fitting(config: TrainConfig, split: Split) -> Split:
+    other = with_keypoints(split)
+    if other == split:
+        return split
+    # Needs torch, which most data do without.
+    from detnet.detectors import DETECTORS
+
+    return other if "keypoints" in DETECTORS[config.detector].targets else split
+
+
+def _split(config: TrainConfig, name: str, annotations: str | None, images: str | None) -> Split:
+    if annotations:
+        place = Path(images) if images else None
+        return find_split(Path(annotations), name, images=place, outside=config.outside_images)
+    if not config.data:
+        raise InputError("no data: give --data FOLDER, or --train-annotations and --train-images")
+    found = find_split(Path(config.data), name, outside=config.outside_images)
+    return _fitting(config, found)
+
+
+def _val(config: TrainConfig) -> Split | None:
+    return find_splits(Path(config.data), outside=config.outside_images).get("val")

@@ -20,8 +20,7 @@ from detnet.data.transforms import eval_transform, train_transform
 from detnet.detectors.base import Detector, info_of
 from detnet.detectors.files import load_model
 from detnet.engine.distributed import Process, all_gather, same_on_all
-from detnet.engine.memory import keep_freed_memory
-from detnet.engine.precision import autocast_to
+from detnet.engine.machine import autocast_to, keep_freed_memory
 from detnet.errors import InputError
 from detnet.evaluation.coco import Scores, evaluate
 from detnet.evaluation.detections import GroundTruth
@@ -31,8 +30,7 @@ from detnet.evaluation.voc import score_voc
 from detnet.inference.augmentation import PredictionOptions, detect
 from detnet.inference.fuse import fuse
 from detnet.inference.predictor import find_model
-from detnet.training.detection.config import read_config
-from detnet.training.detection.splits import find_val, with_keypoints
+from detnet.training.detection.config import find_val, read_config, with_keypoints
 
 Track = Callable[[Iterable[Any], int], Iterable[Any]]
 

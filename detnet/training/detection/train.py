@@ -15,7 +15,6 @@ from detnet.engine.distributed import Process
 from detnet.engine.loop import Batch
 from detnet.engine.runs import RunFolder
 from detnet.evaluation.files import write_scores
-from detnet.training.detection.anchors import with_anchors
 from detnet.training.detection.config import TrainConfig, read_config
 from detnet.training.detection.evaluate import evaluate_model, validation_losses
 from detnet.training.detection.model_and_data import (
@@ -23,6 +22,7 @@ from detnet.training.detection.model_and_data import (
     load_data,
     make_batches,
     make_dataset,
+    with_anchors,
 )
 from detnet.training.pretrained import load_detector_weights
 from detnet.training.resolve import resolve

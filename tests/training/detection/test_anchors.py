@@ -11,9 +11,13 @@ from detnet.data.transforms import resized_shape
 from detnet.detectors.files import load_model
 from detnet.errors import InputError
 from detnet.training.detection import train as detect
-from detnet.training.detection.anchors import cluster, training_sizes, with_anchors
 from detnet.training.detection.config import TrainConfig, make_config, read_config
-from detnet.training.detection.model_and_data import load_data
+from detnet.training.detection.model_and_data import (
+    cluster,
+    load_data,
+    training_sizes,
+    with_anchors,
+)
 
 CENTRES = np.array([[10.0, 12.0], [60.0, 20.0], [25.0, 80.0], [120.0, 110.0], [300.0, 200.0]])
 

@@ -4,15 +4,8 @@ from pathlib import Path
 import pytest
 
 from detnet.errors import InputError
-from detnet.training.detection.config import (
-    TrainConfig,
-    dump_config,
-    make_config,
-    presets,
-    read_config,
-    write_config,
-)
-from detnet.training.settings import option_help
+from detnet.training.detection.config import TrainConfig, make_config, presets, read_config
+from detnet.training.settings import dump_config, option_help, write_config
 
 
 def test_defaults_are_the_papers_recipe() -> None:

@@ -12,8 +12,9 @@ from detnet.detectors import create
 from detnet.detectors.files import save_model
 from detnet.engine.distributed import Process
 from detnet.errors import InputError
-from detnet.training.detection.config import TrainConfig, write_config
+from detnet.training.detection.config import TrainConfig
 from detnet.training.detection.evaluate import evaluate_file, evaluate_model, place_of_scores
+from detnet.training.settings import write_config
 
 ALONE = Process(0, 1, 0, torch.device("cpu"))
 
@@ -87,7 +88,8 @@ def test_masks_are_scored_too(scenes: Path, tmp_path: Path) -> None:
 
 
 def test_other_data_does_not_replace_a_runs_own_scores(scenes: Path, tmp_path: Path) -> None:
-    from detnet.training.detection.config import make_config, write_config
+    from detnet.training.detection.config import make_config
+    from detnet.training.settings import write_config
 
     run = tmp_path / "run"
     run.mkdir()

@@ -8,11 +8,10 @@ import torch
 from detnet.data.batches import TrainBatches
 from detnet.data.transforms import train_transform
 from detnet.engine.distributed import Process
-from detnet.engine.precision import choose_precision
+from detnet.engine.machine import choose_precision
 from detnet.errors import InputError
-from detnet.training.detection.config import TrainConfig
+from detnet.training.detection.config import TrainConfig, find_val
 from detnet.training.detection.model_and_data import load_data, make_batches, make_dataset
-from detnet.training.detection.splits import find_val
 
 CPU = torch.device("cpu")
 

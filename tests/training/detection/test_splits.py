@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from detnet.errors import InputError
-from detnet.training.detection.config import TrainConfig
-from detnet.training.detection.splits import find_train, find_val
+from detnet.training.detection.config import TrainConfig, find_train, find_val
 
 
 def test_the_splits_of_a_folder(scenes: Path, tiny: TrainConfig) -> None:

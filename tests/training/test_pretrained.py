@@ -15,8 +15,8 @@ from detnet.backbones import BACKBONES
 from detnet.backbones.base import Classifier
 from detnet.backbones.files import ClassifierInfo, save_classifier
 from detnet.errors import InputError
-from detnet.training import hub
-from detnet.training.hub import find_weights, pull, push
+from detnet.training.pretrained import find_weights, pull, push
+from detnet.training.settings import HUB
 
 SERVER = Path(__file__).parent / "hub_server.py"
 needs_hub = pytest.mark.skipif(
@@ -62,7 +62,7 @@ def test_without_the_extra(model_file: Path, monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(InputError, match=r"pip install 'detnet\[hub\]'"):
         push(model_file, "me/detnet59")
     assert find_weights(str(model_file)) == model_file
-    assert hub.HUB == "hub:"
+    assert HUB == "hub:"
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ def python(tmp_path: Path) -> Iterator[Script]:
 
     def run(script: str, **changes: str) -> list[str]:
         """Returns the lines that the script printed."""
-        head = "import sys\nfrom pathlib import Path\nfrom detnet.training.hub import *\n"
+        head = "import sys\nfrom pathlib import Path\nfrom detnet.training.pretrained import *\n"
         done = subprocess.run(
             [sys.executable, "-c", head + script],
             capture_output=True,
