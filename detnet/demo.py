@@ -19,14 +19,13 @@ import torch
 
 from detnet.data.scenes import write_scenes
 from detnet.engine import distributed
-from detnet.engine.loop import train_steps
-from detnet.engine.machine import choose_precision, keep_freed_memory
-from detnet.engine.optim import Schedule, sgd
+from detnet.engine.machine import keep_freed_memory
 from detnet.errors import InputError
 from detnet.files import write_text
 from detnet.report.run import make_page
 from detnet.training.detection.config import TrainConfig, make_config, read_config
 from detnet.training.detection.train import DetectionTask, resume, train
+from detnet.training.estimate import trial_steps
 from detnet.training.run_state import OnEvent
 
 TRAIN_SCENES, VAL_SCENES = 320, 64
@@ -187,18 +186,8 @@ def measure_pace(config: TrainConfig) -> float:
     task.resolve(load_weights=False)
     task.read_data(process)
     model, _ = task.make_model()
-    model.to(process.device).to(memory_format=torch.channels_last)
-    steps = train_steps(
-        model,
-        task.stream(start=0, stop=_PACE_STEPS),
-        sgd(model, lr=1e-6, momentum=config.momentum, weight_decay=config.weight_decay),
-        Schedule(_PACE_STEPS, kind="constant", warmup="none"),
-        start=0,
-        iterations=_PACE_STEPS,
-        device=process.device,
-        clip_norm=config.clip_norm,
-        autocast=choose_precision(config.precision, process.device),
-    )
+    batches = task.stream(start=0, stop=_PACE_STEPS)
+    steps = trial_steps(model, batches, config, process.device, _PACE_STEPS)
     took = [step.data_s + step.step_s for step in steps]
     return statistics.median(took[_UNTIMED_STEPS:])
 

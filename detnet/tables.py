@@ -39,9 +39,17 @@ class NameTable(Mapping[str, Any]):
             raise ValueError(f"there is a {self.kind} {name!r} already: {self._homes[name]}")
         self._homes[name] = value
 
-    def __getitem__(self, name: str) -> Any:
+    def require(self, name: str) -> None:
+        """Refuses a name that stands for nothing; imports nothing.
+
+        Raises:
+            InputError: naming the nearest.
+        """
         if name not in self._homes:
             raise InputError(unknown_name(self.kind, name, self._homes))
+
+    def __getitem__(self, name: str) -> Any:
+        self.require(name)
         home = self._homes[name]
         if not isinstance(home, str):
             return home

@@ -31,13 +31,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Prints the tables of names and costs."""
     from detnet.backbones import BACKBONES
-    from detnet.errors import InputError
-    from detnet.tables import unknown_name
 
     if args.name:
         return _print_options(args.name, as_json=args.json)
-    if args.backbone not in BACKBONES:  # before torch is imported: a mistake is answered at once
-        raise InputError(unknown_name("backbone", args.backbone, BACKBONES))
+    BACKBONES.require(args.backbone)
     detectors = [_describe(name, args.backbone) for name in _names()]
     if args.json:
         listed = {"detectors": detectors, "backbones": list(BACKBONES), "backbone": args.backbone}
@@ -90,11 +87,8 @@ def _describe(name: str, backbone: str) -> dict[str, Any]:
 
 def _print_options(name: str, *, as_json: bool) -> int:
     from detnet.detectors import DETECTORS
-    from detnet.errors import InputError
-    from detnet.tables import unknown_name
 
-    if name not in DETECTORS:  # before torch is imported: a mistake is answered at once
-        raise InputError(unknown_name("detector", name, DETECTORS))
+    DETECTORS.require(name)
     from detnet.detectors import option_defaults
 
     defaults = option_defaults(name)

@@ -32,11 +32,10 @@ def run(args: argparse.Namespace) -> int:
     require_backbone(asked.config.backbone)  # before torch is imported: answered at once
 
     from detnet.cli.progress import Screen
-    from detnet.training.classification.train import pretrain, resume
+    from detnet.training.classification.train import PretrainTask
+    from detnet.training.run import run_task
 
     with Screen(again=f"detnet pretrain --resume {asked.folder}") as screen:
-        if asked.resume:
-            complete = resume(asked.folder, on_event=screen)
-        else:
-            complete = pretrain(asked.config, asked.folder, on_event=screen)
+        task = PretrainTask(asked.config)
+        complete = run_task(task, asked.folder, resume=asked.resume, on_event=screen)
     return screen.finish(complete, as_json=args.json)

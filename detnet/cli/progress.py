@@ -31,10 +31,11 @@ def track(items: Iterable[Item], *, what: str, total: int | None = None) -> Iter
         what: its name, "images".
         total: how many there will be; None if nobody knows.
     """
-    if sys.stderr.isatty():
-        yield from _bar(items, what, total)
-    else:
-        yield from _plain(items, what, total)
+    with telling(what) as tell:
+        tell(0, total)
+        for count, item in enumerate(items, 1):
+            tell(count, total)
+            yield item
 
 
 def new_bar(*, transient: bool) -> "Progress":
@@ -66,7 +67,7 @@ def new_bar(*, transient: bool) -> "Progress":
 
 
 @contextmanager
-def telling(what: str) -> Iterator[Callable[[int, int], None]]:
+def telling(what: str) -> Iterator[Callable[[int, int | None], None]]:
     """Gives what tells of work that calls back: a function of (done, in all).
 
     Args:
@@ -78,21 +79,6 @@ def telling(what: str) -> Iterator[Callable[[int, int], None]]:
     with new_bar(transient=True) as bar:
         task = bar.add_task(what, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
-
-
-def _bar(items: Iterable[Item], what: str, total: int | None) -> Iterator[Item]:
-    with new_bar(transient=True) as progress:
-        task = progress.add_task(what, total=total)
-        for item in items:
-            progress.advance(task)
-            yield item
-
-
-def _plain(items: Iterable[Item], what: str, total: int | None) -> Iterator[Item]:
-    lines = _Lines(what)
-    for count, item in enumerate(items, 1):
-        lines.tell(count, total)
-        yield item
 
 
 class _Lines:

@@ -24,23 +24,19 @@ def run(args: argparse.Namespace) -> int:
     """Trains, and tells how it went."""
     from detnet.backbones import require_backbone
     from detnet.detectors import DETECTORS
-    from detnet.errors import InputError
-    from detnet.tables import unknown_name
     from detnet.training.detection.config import TrainConfig
 
     asked = asked_run(args, TrainConfig)
     if asked is None:
         return 0
     require_backbone(asked.config.backbone)  # before torch is imported: answered at once
-    if asked.config.detector not in DETECTORS:
-        raise InputError(unknown_name(DETECTORS.kind, asked.config.detector, DETECTORS))
+    DETECTORS.require(asked.config.detector)
 
     from detnet.cli.progress import Screen
-    from detnet.training.detection.train import resume, train
+    from detnet.training.detection.train import DetectionTask
+    from detnet.training.run import run_task
 
     with Screen(again=f"detnet train --resume {asked.folder}") as screen:
-        if asked.resume:
-            complete = resume(asked.folder, on_event=screen)
-        else:
-            complete = train(asked.config, asked.folder, on_event=screen)
+        task = DetectionTask(asked.config)
+        complete = run_task(task, asked.folder, resume=asked.resume, on_event=screen)
     return screen.finish(complete, as_json=args.json)

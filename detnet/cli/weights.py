@@ -47,10 +47,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Prints what the file holds, then does what is asked."""
     from detnet.backbones import BACKBONES
-    from detnet.tables import unknown_name
 
-    if args.backbone and args.backbone not in BACKBONES:  # before torch is imported
-        raise InputError(unknown_name("backbone", args.backbone, BACKBONES))
+    if args.backbone:
+        BACKBONES.require(args.backbone)  # before torch is imported
 
     from detnet.backbones.weights.export import export, inspect_weights
     from detnet.backbones.weights.loading import compare_backbone

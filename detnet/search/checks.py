@@ -11,7 +11,6 @@ import torch
 
 from detnet.data.classification.shards import index_images
 from detnet.detectors import DETECTORS
-from detnet.engine.distributed import Process
 from detnet.engine.machine import keep_freed_memory
 from detnet.errors import InputError
 from detnet.search.run import SearchRun
@@ -25,14 +24,12 @@ from detnet.search.trainings import (
     retrain_pretrain_config,
     written_path,
 )
-from detnet.tables import unknown_name
 from detnet.text import duration
 from detnet.training.classification.config import PretrainConfig
 from detnet.training.detection.config import TrainConfig
 from detnet.training.estimate import Estimate, measure_steps
 from detnet.training.resolve import resolve
 from detnet.training.settings import combine, typed
-from detnet.training.task import batch_per_process
 
 
 def check(run: SearchRun) -> list[str]:
@@ -48,8 +45,7 @@ def check(run: SearchRun) -> list[str]:
     config = run.config
     if config.by_classes and config.from_scratch:
         raise InputError("guide classification needs the pre-training that from_scratch leaves out")
-    if config.detector not in DETECTORS:
-        raise InputError(unknown_name(DETECTORS.kind, config.detector, DETECTORS))
+    DETECTORS.require(config.detector)
     if DETECTORS[config.detector].targets != ("boxes",):
         raise InputError(f"detector {config.detector}: a search is guided by boxes; choose another")
     _require_data(run)
@@ -108,7 +104,7 @@ def _require_sound(group: str, config: PretrainConfig | TrainConfig) -> None:
     if supernet and isinstance(config, TrainConfig) and config.norm not in ("batch", "sync"):
         raise InputError(f"{group}: norm {config.norm} would hold a supernet's batch norms still")
     try:
-        batch_per_process(config, Process(0, processes, 0, torch.device("cpu")))
+        config.batch_of(processes)
         resolve(config, load_weights=False)
     except InputError as error:
         raise InputError(f"{group}: {error}") from error

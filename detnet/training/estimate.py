@@ -3,29 +3,28 @@
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
-from detnet.backbones import build_backbone
 from detnet.backbones.cost import count_macs, count_params
-from detnet.backbones.files import ClassifierInfo
 from detnet.coco.categories import Categories
 from detnet.detectors import DETECTORS
 from detnet.engine import distributed
-from detnet.engine.loop import Batch, train_steps
+from detnet.engine.loop import Batch, Step, train_steps
 from detnet.engine.machine import choose_precision, keep_freed_memory
 from detnet.engine.optim import Schedule, sgd
 from detnet.training.catalogue import RECIPES
 from detnet.training.classification import config as pretraining
 from detnet.training.classification.config import PretrainConfig
-from detnet.training.classification.network import TrainedClassifier
+from detnet.training.classification.network import TrainedClassifier, build_classifier
 from detnet.training.detection import config as detection
 from detnet.training.detection.config import TrainConfig
 from detnet.training.detection.model_and_data import build_detector
+from detnet.training.settings import RunConfig
 
 _OBJECTS = 7  # in a COCO image, on average
 _CLASSES = 80
@@ -92,10 +91,10 @@ def measure_steps(
         batch, counted = _scenes(config, size, images), "of backbone and pyramid"
     else:
         size = (config.image_size, config.image_size)
-        model = _classifier(config)
+        model = build_classifier(config, tuple(map(str, range(_IMAGENET_CLASSES))))
         batch, counted = _pictures(config, images), "with the classifier"
-    model.to(place).to(memory_format=torch.channels_last)
-    seconds = _time_steps(model, batch, config, place, steps)
+    taken = trial_steps(model, [batch] * steps, config, place, steps)
+    seconds = [_timed(lambda: next(taken), place) for _ in range(steps)][-1]
     return Estimate(
         macs=_macs(model, size, place),
         counted=counted,
@@ -109,26 +108,21 @@ def measure_steps(
     )
 
 
-def _time_steps(
-    model: nn.Module,
-    batch: Batch,
-    config: TrainConfig | PretrainConfig,
-    place: torch.device,
-    steps: int,
-) -> float:
-    """Seconds of the last step."""
-    taken = train_steps(
-        model,
-        [batch] * steps,
+def trial_steps(
+    model: nn.Module, batches: Iterable[Batch], config: RunConfig, device: torch.device, steps: int
+) -> Iterator[Step]:
+    """Takes first steps of a training on a network that is then thrown away, to time them."""
+    return train_steps(
+        model.to(device).to(memory_format=torch.channels_last),
+        batches,
         sgd(model, lr=1e-6, momentum=config.momentum, weight_decay=config.weight_decay),
         Schedule(steps, kind="constant", warmup="none"),
         start=0,
         iterations=steps,
-        device=place,
+        device=device,
         clip_norm=1.0,
-        autocast=choose_precision(config.precision, place),
+        autocast=choose_precision(config.precision, device),
     )
-    return [_timed(lambda: next(taken), place) for _ in range(steps)][-1]
 
 
 def _images_of(config: TrainConfig | PretrainConfig) -> float:
@@ -138,16 +132,6 @@ def _images_of(config: TrainConfig | PretrainConfig) -> float:
         return length["iterations"] * config.batch_size
     epoch = 118_287 if isinstance(config, TrainConfig) else _IMAGENET
     return length["epochs"] * epoch
-
-
-def _classifier(config: PretrainConfig) -> nn.Module:
-    options = {"width": config.width, "stride_in": config.stride_place, "norm": config.norm}
-    options |= config.backbone_options
-    info = ClassifierInfo(
-        config.backbone, tuple(map(str, range(_IMAGENET_CLASSES))), options, config.image_size
-    )
-    backbone = build_backbone(config.backbone, **options)
-    return TrainedClassifier(backbone, info, config.label_smoothing)
 
 
 def _image_size(config: TrainConfig) -> tuple[int, int]:

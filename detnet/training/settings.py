@@ -375,6 +375,20 @@ class RunConfig(Settings):
         """`stride_in` where no weights ask for another: the papers'."""
         return PAPERS_STRIDE if self.stride_in == "auto" else self.stride_in
 
+    def batch_of(self, processes: int) -> int:
+        """Images of one batch of one of several processes.
+
+        Raises:
+            InputError: the batch cannot be divided.
+        """
+        parts = processes * self.accumulate
+        if self.batch_size % parts:
+            raise InputError(
+                f"batch_size {self.batch_size} cannot be divided by {processes} processes × "
+                f"{self.accumulate} accumulated batches"
+            )
+        return self.batch_size // parts
+
     def default_length(self) -> dict[str, float]:
         """The recipe's length."""
         return {"epochs": 1}

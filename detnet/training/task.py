@@ -10,10 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from detnet.backbones.weights.pretrained import PretrainedWeights
 from detnet.engine.distributed import Process
 from detnet.engine.loop import Batch
 from detnet.engine.optim import Schedule, scaled_lr
-from detnet.errors import InputError
+from detnet.training.resolve import resolve
 from detnet.training.settings import RunConfig
 
 
@@ -64,7 +65,10 @@ class Task(ABC):
     batches_per_epoch: int
     partial: bool = False  # whether a step uses a part of the model only, the same on all processes
 
-    @abstractmethod
+    def __init__(self, config: RunConfig) -> None:
+        self.config = config
+        self.weights: PretrainedWeights | None = None  # that the run begins from
+
     def resolve(self, *, load_weights: bool) -> list[str]:
         """Settles `config` but for what the data decide, and says what it did.
 
@@ -75,6 +79,9 @@ class Task(ABC):
         Raises:
             InputError: a name, option or weights that cannot be used.
         """
+        resolved = resolve(self.config, load_weights=load_weights)
+        self.config, self.weights = resolved.config, resolved.weights
+        return resolved.notes
 
     @abstractmethod
     def read_data(self, process: Process) -> None:
@@ -171,18 +178,3 @@ def learning_rate(config: RunConfig) -> tuple[float, str]:
     lr = scaled_lr(config.lr, base_batch=config.lr_batch, batch=config.batch_size)
     origin = f"{config.lr:g} for {config.lr_batch} images, scaled to {config.batch_size}"
     return lr, f"learning rate {lr:g}: {origin}"
-
-
-def batch_per_process(config: RunConfig, process: Process) -> int:
-    """Images of one batch of one process.
-
-    Raises:
-        InputError: the batch cannot be divided.
-    """
-    parts = process.world_size * config.accumulate
-    if config.batch_size % parts:
-        raise InputError(
-            f"batch_size {config.batch_size} cannot be divided by {process.world_size} processes × "
-            f"{config.accumulate} accumulated batches"
-        )
-    return config.batch_size // parts

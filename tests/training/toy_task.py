@@ -17,7 +17,7 @@ from detnet.errors import InputError
 from detnet.training.run import run_task
 from detnet.training.run_state import OnEvent
 from detnet.training.settings import RunConfig
-from detnet.training.task import Measured, RunData, Task, batch_per_process
+from detnet.training.task import Measured, RunData, Task
 from tests.engine.toy import WELL, Toy, batch
 
 CONFIG = RunConfig(
@@ -76,7 +76,7 @@ class ToyTask(Task):
         notes = ["all made up"]
         self.data = RunData(Path("noise"), "batches", 16, self._val, self._fingerprint, notes)
         self.batches_per_epoch = PER_EPOCH * self.config.accumulate
-        self._images = batch_per_process(self.config, process)
+        self._images = self.config.batch_of(process.world_size)
 
     def make_model(self) -> tuple[nn.Module, list[str]]:
         self.model = Toy(dropout=0.5)

@@ -29,7 +29,6 @@ from detnet.data.formats.voc import read_voc
 from detnet.data.formats.yolo import find_yaml, read_yolo
 from detnet.data.reading import read_sound
 from detnet.errors import InputError
-from detnet.tables import unknown_name
 
 # Characters that no XML 1.0 file may hold, escaped or not.
 _NOT_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -82,8 +81,7 @@ def convert(
     if output.exists() or output.is_symlink():
         raise InputError(f"{output}: exists already; name a folder that does not")
     found = source_format or recognise(source)
-    if found not in FORMATS:
-        raise InputError(unknown_name(FORMATS.kind, found, FORMATS))
+    FORMATS.require(found)
     if found == target_format:
         raise InputError(f"{source}: is in {found} format already; nothing to convert")
     if found == "voc":

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from detnet.backbones.cost import backbone_cost
 from detnet.backbones.files import save_classifier
-from detnet.backbones.weights.pretrained import PretrainedWeights
 from detnet.data.classification.image_folder import ImageFolder, require_same_classes
 from detnet.data.classification.loaders import ClassificationDataset, ShuffledBatches, stream
 from detnet.data.classification.shards import ShardedImages, index_images
@@ -29,14 +28,12 @@ from detnet.training.classification.evaluate import (
 )
 from detnet.training.classification.network import build_classifier, describe
 from detnet.training.pretrained import load_classifier_weights
-from detnet.training.resolve import resolve
 from detnet.training.run import run_task
 from detnet.training.run_state import OnEvent
 from detnet.training.task import (
     Measured,
     RunData,
     Task,
-    batch_per_process,
     training_schedule,
 )
 
@@ -59,19 +56,10 @@ class PretrainTask(Task):
 
     config: PretrainConfig
 
-    def __init__(self, config: PretrainConfig) -> None:
-        self.config = config
-        self._weights: PretrainedWeights | None = None
-
-    def resolve(self, *, load_weights: bool) -> list[str]:
-        resolved = resolve(self.config, load_weights=load_weights)
-        self.config, self._weights = resolved.config, resolved.weights
-        return resolved.notes
-
     def read_data(self, process: Process) -> None:
         config = self.config
         self.process = process
-        batch_size = batch_per_process(config, process)
+        batch_size = config.batch_of(process.world_size)
         self.train, self.val = self.read_folders()
         if config.best_metric == "top5" and not has_top5(len(self.train.classes)):
             raise InputError(
@@ -111,7 +99,7 @@ class PretrainTask(Task):
 
     def make_model(self) -> tuple[nn.Module, list[str]]:
         model = build_classifier(self.config, self.train.classes)
-        weights, self._weights = self._weights, None  # many, and not needed again
+        weights, self.weights = self.weights, None  # many, and not needed again
         notes = [] if weights is None else load_classifier_weights(model, self.info, weights)
         return model, [self._cost(), *notes]
 

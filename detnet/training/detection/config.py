@@ -10,7 +10,6 @@ from typing import Any, Literal
 
 from detnet.data.folders import Split, find_split, find_splits
 from detnet.errors import InputError
-from detnet.tables import unknown_name
 from detnet.training import settings
 from detnet.training.settings import RunConfig
 
@@ -126,8 +125,7 @@ def fitting_options(options: Mapping[str, Any], detector: str) -> dict[str, Any]
         option_defaults,
     )
 
-    if detector not in DETECTORS:
-        raise InputError(unknown_name("detector", detector, DETECTORS))
+    DETECTORS.require(detector)
     known = option_defaults(detector)
     return {name: value for name, value in options.items() if name in known}
 

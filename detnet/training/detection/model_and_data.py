@@ -21,7 +21,6 @@ from detnet.engine.distributed import Process
 from detnet.errors import InputError
 from detnet.evaluation.detections import AS_IT_IS
 from detnet.training.detection.config import TrainConfig, find_train, find_val
-from detnet.training.task import batch_per_process
 
 # Of the k-means that finds anchors.
 _RESTARTS = 5
@@ -117,7 +116,7 @@ def make_batches(config: TrainConfig, annotations: Annotations, process: Process
     """
     return TrainBatches(
         annotations,
-        batch_size=batch_per_process(config, process),
+        batch_size=config.batch_of(process.world_size),
         seed=config.seed,
         aspect_grouping=config.aspect_grouping,
         repeat_threshold=config.repeat_threshold,

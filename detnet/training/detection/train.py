@@ -7,7 +7,6 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from detnet.backbones.weights.pretrained import PretrainedWeights
 from detnet.data.loaders import stream
 from detnet.detectors.base import Detector
 from detnet.detectors.files import save_model
@@ -25,10 +24,9 @@ from detnet.training.detection.model_and_data import (
     with_anchors,
 )
 from detnet.training.pretrained import load_detector_weights
-from detnet.training.resolve import resolve
 from detnet.training.run import run_task
 from detnet.training.run_state import OnEvent
-from detnet.training.task import Measured, RunData, Task, batch_per_process
+from detnet.training.task import Measured, RunData, Task
 
 
 def train(config: TrainConfig, output: Path, *, on_event: OnEvent) -> bool:
@@ -47,18 +45,9 @@ class DetectionTask(Task):
 
     config: TrainConfig
 
-    def __init__(self, config: TrainConfig) -> None:
-        self.config = config
-        self._weights: PretrainedWeights | None = None
-
-    def resolve(self, *, load_weights: bool) -> list[str]:
-        resolved = resolve(self.config, load_weights=load_weights)
-        self.config, self._weights = resolved.config, resolved.weights
-        return resolved.notes
-
     def read_data(self, process: Process) -> None:
         self.process = process
-        batch_per_process(self.config, process)  # refused before the reading, not after it
+        self.config.batch_of(process.world_size)  # refused before the reading, not after it
         self.annotations = data = load_data(self.config)
         self.config, notes = with_anchors(self.config, data.train)
         self.data = RunData(
@@ -76,7 +65,7 @@ class DetectionTask(Task):
     def make_model(self) -> tuple[Detector, list[str]]:
         train = self.annotations.train
         model = build_detector(self.config, train.categories, train.keypoint_layout)
-        weights, self._weights = self._weights, None  # many, and not needed again
+        weights, self.weights = self.weights, None  # many, and not needed again
         return model, load_detector_weights(model, weights) if weights is not None else []
 
     def stream(self, *, start: int, stop: int) -> Iterator[Batch]:
