@@ -85,6 +85,41 @@ def add_grid_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_iou_type(parser: argparse.ArgumentParser) -> None:
+    """Adds the option of what is compared."""
+    parser.add_argument(
+        "--iou-type",
+        choices=("bbox", "segm", "keypoints"),
+        default="bbox",
+        help="compare boxes, masks or keypoints (default: bbox)",
+    )
+
+
+def add_precision(parser: argparse.ArgumentParser) -> None:
+    """Adds the option of what a network computes in."""
+    parser.add_argument(
+        "--precision",
+        choices=("auto", "fp32", "bf16"),
+        default="auto",
+        help="of the network; auto is bf16 where the device is fast at it (default: auto)",
+    )
+
+
+def add_any_device(parser: argparse.ArgumentParser) -> None:
+    """Adds the option of a device by its own name."""
+    parser.add_argument("--device", help="cpu, cuda, cuda:1, … (default: a GPU if there is one)")
+
+
+def first_given(args: argparse.Namespace, *names: str) -> str | None:
+    """The first of these options that was given otherwise than by default, as it is typed."""
+    defaults = {"engine": "hotcoco", "metric": "coco"}
+    for name in names:
+        value = getattr(args, name)
+        if value and value != defaults.get(name):
+            return f"--{name.replace('_', '-')}"
+    return None
+
+
 def add_sigmas(parser: argparse.ArgumentParser) -> None:
     """Adds the option of how far off keypoints may be."""
     parser.add_argument(
@@ -142,7 +177,8 @@ def _named(name: str) -> str:
 
 
 def add_prediction_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds --soft-nms, --tta-scales and --tta-flip, all of them off."""
+    """Adds --precision, and --soft-nms, --tta-scales and --tta-flip, all of them off."""
+    add_precision(parser)
     parser.add_argument(
         "--soft-nms",
         choices=("linear", "gaussian"),

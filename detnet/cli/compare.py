@@ -12,7 +12,13 @@ import argparse
 import json
 from pathlib import Path
 
-from detnet.cli.arguments import add_grid_arguments, add_sigmas, grid_options
+from detnet.cli.arguments import (
+    add_grid_arguments,
+    add_iou_type,
+    add_precision,
+    add_sigmas,
+    grid_options,
+)
 from detnet.errors import InputError
 
 _PICTURES = 12
@@ -31,12 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--images", type=Path, metavar="DIR", help="image folder of --annotations, for pictures"
     )
     parser.add_argument("--split", default="val", help="split of the runs' data (default: val)")
-    parser.add_argument(
-        "--iou-type",
-        choices=("bbox", "segm", "keypoints"),
-        default="bbox",
-        help="compare boxes, masks or keypoints (default: bbox)",
-    )
+    add_iou_type(parser)
     parser.add_argument(
         "--resamples", type=int, default=2000, help="of the bootstrap (default: 2000)"
     )
@@ -61,12 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="images to measure the speed on (default: 12)",
     )
-    parser.add_argument(
-        "--precision",
-        default="auto",
-        choices=("auto", "fp32", "bf16"),
-        help="in which to measure the speed (default: auto, bf16 where it is fast)",
-    )
+    add_precision(parser)
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     parser.add_argument(
         "--output", type=Path, metavar="DIR", help="write comparison.json and comparison.html"

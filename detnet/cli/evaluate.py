@@ -25,10 +25,11 @@ from typing import TYPE_CHECKING, Any
 from detnet.cli.arguments import (
     add_grid_arguments,
     add_prediction_arguments,
+    first_given,
     grid_options,
     prediction_options,
 )
-from detnet.cli.score import add_score_arguments
+from detnet.cli.score import OF_COCO, add_score_arguments
 from detnet.errors import InputError
 
 if TYPE_CHECKING:
@@ -48,21 +49,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="let annotations name images outside of the data set's folder",
     )
     parser.add_argument("--output", metavar="DIR", help="folder for scores.json and results.json")
-    parser.add_argument(
-        "--engine",
-        default="hotcoco",
-        choices=("hotcoco", "pycocotools"),
-        help="what computes the scores (default: hotcoco)",
-    )
     add_grid_arguments(parser)
     add_score_arguments(parser)
     add_prediction_arguments(parser)
-    parser.add_argument(
-        "--precision",
-        default="auto",
-        choices=("auto", "fp32", "bf16"),
-        help="of the network (default: auto, bf16 where it is fast)",
-    )
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     parser.add_argument("--workers", type=int, default=2, help="processes that read images")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
@@ -169,25 +158,10 @@ def _refuse_detection(args: argparse.Namespace) -> None:
     Raises:
         InputError: naming the first.
     """
-    given = {
-        "--annotations": args.annotations,
-        "--images": args.images,
-        "--outside-images": args.outside_images,
-        "--iou-thresholds": args.iou_thresholds,
-        "--area": args.area,
-        "--max-dets": args.max_dets,
-        "--class-agnostic-recall": args.class_agnostic_recall,
-        "--sigmas": args.sigmas,
-        "--submission": args.submission,
-        "--engine": args.engine != "hotcoco",
-        "--metric": args.metric != "coco",
-        "--soft-nms": args.soft_nms,
-        "--tta-scales": args.tta_scales,
-        "--tta-flip": args.tta_flip,
-    }
-    for option, value in given.items():
-        if value:
-            raise InputError(
-                f"{args.model}: holds a classifier, for which {option} has no meaning; give --data "
-                "FOLDER with images in class folders"
-            )
+    option = first_given(args, "annotations", "images", "outside_images", *OF_COCO, "metric")
+    option = option or first_given(args, "soft_nms", "tta_scales", "tta_flip")
+    if option:
+        raise InputError(
+            f"{args.model}: holds a classifier, for which {option} has no meaning; give --data "
+            "FOLDER with images in class folders"
+        )

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
+from detnet.cli.arguments import add_any_device
 from detnet.errors import InputError
 from detnet.text import lay_out, percent
 
@@ -80,9 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="random directions over the channels that are averaged (default: 18)",
     )
     parser.add_argument("--seed", type=int, default=0, help="of the draws (default: 0)")
-    parser.add_argument(
-        "--device", default=None, help="cpu, cuda, cuda:1, … (default: a GPU if there is one)"
-    )
+    add_any_device(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
@@ -143,7 +142,7 @@ def _inspect(
     from detnet.inference.inspect import coarsest_stride, inspect_model
     from detnet.inference.predictor import usable_device
 
-    device = usable_device(args.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    device = usable_device(args.device)
     # Both halve the time on a CPU: the layout, and no gradients of weights.
     models: list[nn.Module] = [
         _load(path).to(memory_format=torch.channels_last).requires_grad_(False) for path in paths

@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from detnet.cli.arguments import add_prediction_arguments, prediction_options
+from detnet.cli.arguments import add_any_device, add_prediction_arguments, prediction_options
 from detnet.errors import InputError
 from detnet.text import count, duration
 
@@ -70,15 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--batch-size", metavar="N", type=int, default=1, help="images at once (default: 1)"
     )
-    parser.add_argument(
-        "--device", default=None, help="cpu, cuda, cuda:1, … (default: a GPU if there is one)"
-    )
-    parser.add_argument(
-        "--precision",
-        choices=("auto", "fp32", "bf16"),
-        default="auto",
-        help="auto is bf16 where the device is fast at it (default: auto)",
-    )
+    add_any_device(parser)
     add_prediction_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
@@ -116,12 +108,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _load(args: argparse.Namespace) -> "Predictor":
-    import torch
-
     from detnet.engine.machine import choose_precision
     from detnet.inference.predictor import load, usable_device
 
-    device = usable_device(args.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    device = usable_device(args.device)
     return load(
         args.model,
         score_threshold=args.score_threshold,

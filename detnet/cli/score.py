@@ -18,7 +18,13 @@ import argparse
 import json
 from pathlib import Path
 
-from detnet.cli.arguments import add_grid_arguments, add_sigmas, grid_options
+from detnet.cli.arguments import (
+    add_grid_arguments,
+    add_iou_type,
+    add_sigmas,
+    first_given,
+    grid_options,
+)
 from detnet.errors import InputError
 
 _METRICS = {
@@ -26,6 +32,12 @@ _METRICS = {
     "voc07": "VOC's average precision of 2007, from 11 recalls",
     "voc12": "that of 2010 and later, the area under the curve",
 }
+
+# Options of `score` and `evaluate` that go with COCO's measure alone.
+OF_COCO = (
+    *("engine", "iou_thresholds", "area", "max_dets"),
+    *("class_agnostic_recall", "sigmas", "submission"),
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,18 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--results", type=Path, required=True, metavar="DT.json", help="COCO results to score"
     )
-    parser.add_argument(
-        "--iou-type",
-        choices=("bbox", "segm", "keypoints"),
-        default="bbox",
-        help="compare boxes, masks or keypoints (default: bbox)",
-    )
-    parser.add_argument(
-        "--engine",
-        choices=("hotcoco", "pycocotools"),
-        default="hotcoco",
-        help="evaluator; the numbers are the same, pycocotools is slow (default: hotcoco)",
-    )
+    add_iou_type(parser)
     add_grid_arguments(parser)
     add_score_arguments(parser)
     parser.add_argument(
@@ -66,6 +67,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_score_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what `score` and `evaluate` have in common beside the grid."""
+    parser.add_argument(
+        "--engine",
+        choices=("hotcoco", "pycocotools"),
+        default="hotcoco",
+        help="evaluator; the numbers are the same, pycocotools is slow (default: hotcoco)",
+    )
     parser.add_argument(
         "--metric",
         choices=tuple(_METRICS),
@@ -129,20 +136,10 @@ def run(args: argparse.Namespace) -> int:
 def _voc(args: argparse.Namespace) -> int:
     from detnet.evaluation.voc import format_voc_scores, score_voc
 
-    of_coco = {
-        f"--iou-type {args.iou_type}": args.iou_type != "bbox",
-        "--engine": args.engine != "hotcoco",
-        "--iou-thresholds": args.iou_thresholds,
-        "--area": args.area,
-        "--max-dets": args.max_dets,
-        "--class-agnostic-recall": args.class_agnostic_recall,
-        "--sigmas": args.sigmas,
-        "--submission": args.submission,
-        "--diagnose": args.diagnose,
-    }
-    for option, given in of_coco.items():
-        if given:
-            raise InputError(f"{option} goes with --metric coco, not with {args.metric}")
+    iou_type = "" if args.iou_type == "bbox" else f"--iou-type {args.iou_type}"
+    option = iou_type or first_given(args, *OF_COCO, "diagnose")
+    if option:
+        raise InputError(f"{option} goes with --metric coco, not with {args.metric}")
     scores = score_voc(args.annotations, args.results, metric=args.metric, add_pixel=args.add_pixel)
     print(json.dumps(scores, allow_nan=False) if args.json else format_voc_scores(scores))
     return 0

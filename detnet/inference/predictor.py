@@ -270,14 +270,14 @@ def find_model(path: str | Path) -> Path:
     return path
 
 
-def usable_device(name: str | torch.device) -> torch.device:
-    """The device of that name.
+def usable_device(name: str | torch.device | None) -> torch.device:
+    """The device of that name; None takes a GPU where there is one.
 
     Raises:
         InputError: there is none, or it is not in this machine.
     """
     try:
-        device = torch.device(name)
+        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
         torch.empty(0, device=device)  # a device of the right name may still be absent
     except (RuntimeError, AssertionError) as error:
         reason = str(error).partition("\n")[0]

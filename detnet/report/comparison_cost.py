@@ -127,8 +127,7 @@ def measure(
         InputError: a model or an image cannot be read.
     """
     keep_freed_memory()
-    auto = "cuda" if torch.cuda.is_available() else "cpu"
-    place = usable_device(auto if device == "auto" else device)
+    place = usable_device(None if device == "auto" else device)
     dtype = choose_precision(precision, place)
     pictures = [read_image(path) for path in images]
     networks = [None if path is None else load_model(path).eval() for path in models]
