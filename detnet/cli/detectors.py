@@ -31,11 +31,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Prints the tables of names and costs."""
     from detnet.backbones import BACKBONES
+    from detnet.detectors import DETECTORS
 
     if args.name:
         return _print_options(args.name, as_json=args.json)
     BACKBONES.require(args.backbone)
-    detectors = [_describe(name, args.backbone) for name in _names()]
+    detectors = [_describe(name, args.backbone) for name in DETECTORS]
     if args.json:
         listed = {"detectors": detectors, "backbones": list(BACKBONES), "backbone": args.backbone}
         print(json.dumps({**listed, "image_size": [800, 1333]}))
@@ -63,12 +64,6 @@ def format_detectors(detectors: Sequence[dict[str, Any]], backbone: str) -> list
     lines += [f"  {each['name']}: {each['problem']}" for each in detectors if "problem" in each]
     lines.append("  (one image of 800×1333, padded to 800×1344; 80 classes)")
     return lines
-
-
-def _names() -> list[str]:
-    from detnet.detectors import DETECTORS
-
-    return list(DETECTORS)
 
 
 def _describe(name: str, backbone: str) -> dict[str, Any]:

@@ -14,8 +14,9 @@ are pixels of the network's input, which is the image as the model scales it.
 import argparse
 import json
 from collections.abc import Sequence
+from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Any
 
 from detnet.cli.arguments import add_any_device
 from detnet.errors import InputError
@@ -27,31 +28,6 @@ if TYPE_CHECKING:
     from detnet.inference.inspect import Inspection
 
 PICTURES = ("activations", "receptive-fields")
-
-
-class InspectedStage(TypedDict):
-    """One stage as `--json` prints it; `kept` is the share of the first stage's cells."""
-
-    name: str
-    channels: int
-    stride: int
-    size: list[int]
-    cells: int
-    kept: float
-    receptive_field: int | None
-    effective_68: int | None
-    effective_95: int | None
-
-
-class InspectedModel(TypedDict):
-    """One model as `--json` prints it; sizes are height and width."""
-
-    path: str
-    name: str
-    backbone: str
-    width: float
-    input_size: list[int]
-    stages: list[InspectedStage]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -106,19 +82,21 @@ def run(args: argparse.Namespace) -> int:
         picture = draw(inspections, args.image.name)
         with replacing(path) as beside:
             picture.save(beside, "PNG")
-    inspected = [
-        describe(path, view)
-        for path, view in zip([args.model, *args.beside], inspections, strict=True)
-    ]
+    if not args.json:
+        print(format_inspection(inspections, paths))
+        return 0
     facts = {
         "image": str(args.image),
         "image_size": [image.shape[1], image.shape[2]],
         "draws": args.draws,
         "seed": args.seed,
-        "models": inspected,
+        "models": [
+            {"path": str(path), **describe(view)}
+            for path, view in zip([args.model, *args.beside], inspections, strict=True)
+        ],
         "pictures": list(map(str, paths)),
     }
-    print(json.dumps(facts) if args.json else format_inspection(inspected, paths))
+    print(json.dumps(facts))
     return 0
 
 
@@ -179,11 +157,9 @@ def names_of(paths: Sequence[Path]) -> list[str]:
     return names
 
 
-def describe(path: Path, view: "Inspection") -> InspectedModel:
-    """The numbers of an inspection."""
-    cells = [stage.size[0] * stage.size[1] for stage in view.stages]
+def describe(view: "Inspection") -> dict[str, Any]:
+    """The numbers of an inspection, as `--json` prints them; sizes are height and width."""
     return {
-        "path": str(path),
         "name": view.name,
         "backbone": view.backbone,
         "width": view.width,
@@ -194,41 +170,30 @@ def describe(path: Path, view: "Inspection") -> InspectedModel:
                 "channels": stage.channels,
                 "stride": stage.stride,
                 "size": list(stage.size),
-                "cells": count,
-                "kept": count / cells[0],
+                "cells": prod(stage.size),
+                "kept": prod(stage.size) / prod(view.stages[0].size),
                 "receptive_field": stage.receptive_field or None,
                 "effective_68": stage.effective[0],
                 "effective_95": stage.effective[1],
             }
-            for stage, count in zip(view.stages, cells, strict=True)
+            for stage in view.stages
         ],
     }
 
 
-def format_inspection(models: Sequence[InspectedModel], pictures: Sequence[Path]) -> str:
+def format_inspection(views: "Sequence[Inspection]", pictures: Sequence[Path]) -> str:
     """Lays out the numbers as one aligned table a model, and says where the pictures are."""
     lines = []
-    for model in models:
-        height, width = model["input_size"]
-        kind = f"{model['backbone']}, width {model['width']:g}, " if model["backbone"] else ""
-        first = model["stages"][0]["name"]
-        rows = [("stage", "cells", "stride", f"of {first}", "in theory", "68 %", "95 %")]
-        rows += map(_row, model["stages"])
-        lines += [f"{model['name']}: {kind}input {height}×{width}", "", lay_out(rows, left={0}), ""]
+    for view in views:
+        height, width = view.picture.shape[:2]
+        kind = f"{view.backbone}, width {view.width:g}, " if view.backbone else ""
+        first = view.stages[0]
+        rows = [("stage", "cells", "stride", f"of {first.name}", "in theory", "68 %", "95 %")]
+        for stage in view.stages:
+            kept = f"{percent(prod(stage.size) / prod(first.size))}%"
+            sides = [str(side or "-") for side in (stage.receptive_field, *stage.effective)]
+            size = "{}×{}".format(*stage.size)
+            rows.append((stage.name, size, str(stage.stride), kept, sides[0], sides[1], sides[2]))
+        lines += [f"{view.name}: {kind}input {height}×{width}", "", lay_out(rows, left={0}), ""]
     lines.append("in theory, 68 %, 95 %: sides of the receptive field in input pixels")
     return "\n".join([*lines, *map(str, pictures)])
-
-
-def _row(stage: InspectedStage) -> tuple[str, str, str, str, str, str, str]:
-    def side(pixels: int | None) -> str:
-        return "-" if pixels is None else str(pixels)
-
-    return (
-        stage["name"],
-        "{}×{}".format(*stage["size"]),
-        str(stage["stride"]),
-        f"{percent(stage['kept'])}%",
-        side(stage["receptive_field"]),
-        side(stage["effective_68"]),
-        side(stage["effective_95"]),
-    )

@@ -22,7 +22,7 @@ from detnet.engine.distributed import all_gather, any_process
 from detnet.engine.machine import autocast_to
 from detnet.engine.optim import Ema, Schedule
 
-__all__ = ["Batch", "Interrupt", "NonFiniteLoss", "Step", "train_steps"]
+__all__ = ["Batch", "Interrupt", "NonFiniteLoss", "Step", "to_device", "train_steps"]
 
 # Images of one size may come as one tensor (N, C, H, W).
 Batch = tuple[list[Tensor] | Tensor, list[dict[str, Any]]]
@@ -249,7 +249,7 @@ def _backward(
     """Adds the batches' mean gradient to the parameters; the losses of each, on the device."""
     found = []
     for number, batch in enumerate(group, 1):
-        images, targets = _to_device(batch, device)
+        images, targets = to_device(batch, device)
         with _without_sync(model) if number < len(group) else nullcontext():
             with autocast_to(device, autocast):
                 losses = model(images, targets)
@@ -259,7 +259,8 @@ def _backward(
     return found
 
 
-def _to_device(batch: Batch, device: torch.device) -> Batch:
+def to_device(batch: Batch, device: torch.device) -> Batch:
+    """The batch with its images and its targets' tensors on the device."""
     images: list[Tensor] | Tensor
     if isinstance(batch[0], Tensor):
         images = batch[0].to(device, non_blocking=True)

@@ -192,9 +192,7 @@ def _resolve_stride(mine: Any, asked: Mapping[str, Any]) -> tuple[Any, list[str]
         return place, [f"weights: stride_in {place}, as these weights have it"] if changed else []
     if theirs in (None, mine):
         return mine, []
-    return mine, [
-        f"warning: stride_in {mine} was asked for; these weights are of a network with {theirs}"
-    ]
+    return mine, [_warning("stride_in", mine, f"are of a network with {theirs}")]
 
 
 def _resolve_images(
@@ -207,10 +205,8 @@ def _resolve_images(
         if name not in options:
             options[name] = _plain(asked[name])
         elif not _equal(options[name], asked[name]):
-            notes.append(
-                f"warning: {name} {options[name]} was asked for; these weights were trained with "
-                f"{_rounded(asked[name])}"
-            )
+            theirs = f"were trained with {_rounded(asked[name])}"
+            notes.append(_warning(name, options[name], theirs))
     if asked.get("channel_order", "rgb") != "rgb" and "channel_order" not in given:
         notes.append(
             f"weights: images as {asked['channel_order'].upper()}, "
@@ -230,11 +226,12 @@ def _resolve_rules(
             if rule == TORCHVISION_RULES[name]:
                 notes.append(f"weights: {name} {rule}, as these weights were trained")
         elif options[name] != rule:
-            notes.append(
-                f"warning: {name} {options[name]} was asked for; these weights were trained with "
-                f"{rule}"
-            )
+            notes.append(_warning(name, options[name], f"were trained with {rule}"))
     return options, notes
+
+
+def _warning(name: str, mine: Any, theirs: str) -> str:
+    return f"warning: {name} {mine} was asked for; these weights {theirs}"
 
 
 def _fresh_parts(config: TrainConfig, source: PretrainedWeights) -> list[str]:

@@ -20,6 +20,7 @@ from detnet.data.transforms import eval_transform, train_transform
 from detnet.detectors.base import Detector, info_of
 from detnet.detectors.files import load_model
 from detnet.engine.distributed import Process, all_gather, same_on_all
+from detnet.engine.loop import to_device
 from detnet.engine.machine import autocast_to, keep_freed_memory
 from detnet.errors import InputError
 from detnet.evaluation.coco import Scores, evaluate
@@ -255,13 +256,8 @@ def validation_losses(
     with torch.random.fork_rng(devices=cuda), _losses_without_learning(model):
         torch.manual_seed(seed)
         for images, targets in loader:
-            inputs = [image.to(process.device) for image in images]
-            aims = [
-                {k: v.to(process.device) if hasattr(v, "to") else v for k, v in target.items()}
-                for target in targets
-            ]
             with autocast_to(process.device, autocast):
-                losses = model(inputs, aims)
+                losses = model(*to_device((images, targets), process.device))
             for name, value in losses.items():
                 sums[name] = sums.get(name, 0.0) + float(value) * len(images)
             count += len(images)
