@@ -13,7 +13,7 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-from detnet.text import duration, lay_out
+from detnet.text import count, duration, lay_out
 
 if TYPE_CHECKING:
     from detnet.training.catalogue import Recipe
@@ -153,16 +153,13 @@ def _measured_facts(row: dict[str, Any]) -> list[tuple[str, str]]:
     cost = row["measured"]
     network = " on ".join(part for part in (row["detector"], row["backbone"]) if part)
     height, width = cost["image_size"]
-    plural = "" if cost["images"] == 1 else "s"
+    at_once = f"{count(cost['images'], 'image')} at once"
     where = f"{cost['images']} × {height}×{width} on {cost['device']}"
     return [
         ("network", f"{network}, {cost['params'] / 1e6:.1f} M parameters"),
         ("multiply-adds", f"{cost['macs'] / 1e9:.1f} G an image, {cost['counted']}"),
         ("a step here", f"{cost['step_s']:.2f} s for {where}"),
-        (
-            "memory",
-            f"{cost['peak_bytes'] / 2**30:.1f} GiB with {cost['images']} image{plural} at once",
-        ),
+        ("memory", f"{cost['peak_bytes'] / 2**30:.1f} GiB with {at_once}"),
         ("the whole run", f"{duration(cost['total_s'])} here, without reading and evaluation"),
     ]
 

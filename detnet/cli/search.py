@@ -26,7 +26,7 @@ from typing import Any
 
 from detnet.cli import make_parser
 from detnet.cli.progress import Screen
-from detnet.cli.settings import add_run_arguments, asked_run, given_settings
+from detnet.cli.settings import add_run_arguments, asked_run, first_of_run
 from detnet.errors import InputError
 from detnet.tables import unknown_name
 from detnet.text import amount, percent
@@ -292,11 +292,10 @@ def _refuse_options(args: argparse.Namespace) -> None:
     """
     from detnet.search.config import SearchConfig
 
-    given = [name for name in ("output", "resume", "config", "phase") if getattr(args, name)]
-    given += sorted(given_settings(args, SearchConfig).keys() - {"plugins"})
+    given = first_of_run(args, SearchConfig, "output", "resume", "config", "phase")
     if given:
         raise InputError(
-            f"--{given[0].replace('_', '-')} does not go with the action {args.action}; see "
+            f"{given} does not go with the action {args.action}; see "
             f"`detnet search {args.action} --help`"
         )
 

@@ -79,21 +79,18 @@ def asked_run(args: argparse.Namespace, kind: type[Config]) -> Asked[Config] | N
     Raises:
         InputError: no such run or none named, options beside --resume, or settings that cannot be.
     """
-    changes = given_settings(args, kind)
     if args.resume:
         from detnet.engine.runs import RunFolder
 
-        given = [name for name in ("output", "config") if getattr(args, name)]
-        given += sorted(changes.keys() - {"plugins"})
+        given = first_of_run(args, kind, "output", "config")
         if given:
             raise InputError(
-                "--resume goes on with the run's own settings; "
-                f"{_option(given[0])} cannot be changed"
+                f"--resume goes on with the run's own settings; {given} cannot be changed"
             )
         config = read_config(kind, RunFolder.open(args.resume).config)
         load_plugins(config.plugins)
     else:
-        config = make(kind, args.config, changes)
+        config = make(kind, args.config, given_settings(args, kind))
     if args.print_config:
         print(dump_config(_resolved(config)), end="")
         return None
@@ -127,6 +124,13 @@ def given_settings(args: argparse.Namespace, kind: type[Settings]) -> dict[str, 
         else:
             found[entry.name] = _value(getattr(args, entry.name), entry.type)
     return found
+
+
+def first_of_run(args: argparse.Namespace, kind: type[Settings], *places: str) -> str | None:
+    """The first option given of these about a run's place, or of its settings; None for none."""
+    given = [name for name in places if getattr(args, name)]
+    given += sorted(given_settings(args, kind).keys() - {"plugins"})
+    return _option(given[0]) if given else None
 
 
 def given_group(args: argparse.Namespace, setting: str) -> dict[str, Any]:

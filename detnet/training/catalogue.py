@@ -140,6 +140,8 @@ _DETNAS = "DetNAS (arXiv 1903.10979), its release"
 _NOT_RELEASED = "the paper's comparison, without a recipe in the release"
 _CLSNAS = f"{_NOT_RELEASED}; candidates are scored as classifiers"
 _VOC_SEARCH = "the release tells neither schedule nor limit for VOC"
+_LARGE = "the release cannot search this space; limit and bins are ours"
+_COCO_SCRATCH = f"{_NOT_RELEASED}; 2x is ours"
 _VOC_SCRATCH = f"{_NOT_RELEASED}; a quarter of 2x and the limit are ours"
 _C4 = "ResNet (arXiv 1512.03385), Table 8, Faster R-CNN on C4"
 _RFCN = "R-FCN (arXiv 1605.06409)"
@@ -199,13 +201,16 @@ def _voc(ap50: float | None) -> Recipe:
     return Recipe(_DETNAS, {} if ap50 is None else {"AP50": ap50}, _VOC, note)
 
 
-def _search(
-    ap: float | None, note: str = "", *, voc: bool = False, scratch: bool = False
-) -> Recipe:
+def _search(name: str, ap: float | None, note: str) -> Recipe:
     """A search of DetNAS's; the number is that of the network it found, trained alone."""
-    published = {} if ap is None else {"AP50" if voc else "AP": ap}
-    data = _VOC if voc else _COCO
-    return Recipe(_DETNAS, published, data if scratch else f"{data}; ImageNet", note, "search")
+    published = {} if ap is None else {"AP50" if "_voc_" in name else "AP": ap}
+    data = _VOC if "_voc_" in name else _COCO
+    from_scratch = name.endswith("_scratch")
+    return Recipe(_DETNAS, published, data if from_scratch else f"{data}; ImageNet", note, "search")
+
+
+def _ours(data: str, note: str, command: Literal["train", "pretrain", "search"]) -> Recipe:
+    return Recipe("ours", {}, data, note, command)
 
 
 def _one_stage(paper: str, where: str, published: dict[str, float], *, voc: bool) -> Recipe:
@@ -227,13 +232,10 @@ _LITERAL["detnet110_faster_rcnn_fpn_2x"] = Recipe(
 )
 
 RECIPES: dict[str, Recipe] = {
-    "demo": Recipe("ours", {}, "made-up scenes", "what `make demo` trains"),
-    "small": Recipe("ours", {}, "a few hundred images", "half width, from scratch, two cores"),
-    "small_keypoints": Recipe(
-        "ours",
-        {},
-        "made-up scenes with keypoints",
-        "a quarter of the width, from scratch, two cores",
+    "demo": _ours("made-up scenes", "what `make demo` trains", "train"),
+    "small": _ours("a few hundred images", "half width, from scratch, two cores", "train"),
+    "small_keypoints": _ours(
+        "made-up scenes with keypoints", "a quarter of the width, from scratch, two cores", "train"
     ),
     **_LITERAL,
     **{
@@ -342,44 +344,38 @@ RECIPES: dict[str, Recipe] = {
         "DetNet, Section 4.2, its settings", {}, _IMAGENET, command="pretrain"
     ),
     "resnext": Recipe("ResNeXt's recipe for any backbone", {}, _IMAGENET, command="pretrain"),
-    "small_images": Recipe(
-        "ours", {}, "a few thousand images of 64 pixels", "quarter width, two cores", "pretrain"
+    "small_images": _ours(
+        "a few thousand images of 64 pixels", "quarter width, two cores", "pretrain"
     ),
-    "modern": Recipe(
-        "ours", {}, _IMAGENET, "cosine, smoothed targets, mixup, averaged weights", "pretrain"
-    ),
+    "modern": _ours(_IMAGENET, "cosine, smoothed targets, mixup, averaged weights", "pretrain"),
     **{
-        f"{SEARCH}{name}": recipe
-        for name, recipe in {
-            "detnas_fpn_300m": _search(36.6),
-            "detnas_fpn_300m_scratch": _search(None, f"{_NOT_RELEASED}; 2x is ours", scratch=True),
-            "detnas_retinanet_300m": _search(34.1, "the release searches under FPN alone"),
-            "detnas_retinanet_300m_scratch": _search(
-                None, f"{_NOT_RELEASED}; 2x is ours", scratch=True
+        f"{SEARCH}{name}": _search(name, ap, note)
+        for name, ap, note in (
+            ("detnas_fpn_300m", 36.6, ""),
+            ("detnas_fpn_300m_scratch", None, _COCO_SCRATCH),
+            ("detnas_retinanet_300m", 34.1, "the release searches under FPN alone"),
+            ("detnas_retinanet_300m_scratch", None, _COCO_SCRATCH),
+            ("detnas_voc_fpn_300m", 81.5, _VOC_SEARCH),
+            ("detnas_voc_retinanet_300m", 80.1, _VOC_SEARCH),
+            ("detnas_voc_fpn_300m_scratch", None, _VOC_SCRATCH),
+            ("detnas_voc_retinanet_300m_scratch", None, _VOC_SCRATCH),
+            (
+                "detnas_fpn_1_3g",
+                40.3,
+                _LARGE,
             ),
-            "detnas_voc_fpn_300m": _search(81.5, _VOC_SEARCH, voc=True),
-            "detnas_voc_retinanet_300m": _search(80.1, _VOC_SEARCH, voc=True),
-            "detnas_voc_fpn_300m_scratch": _search(None, _VOC_SCRATCH, voc=True, scratch=True),
-            "detnas_voc_retinanet_300m_scratch": _search(
-                None, _VOC_SCRATCH, voc=True, scratch=True
-            ),
-            "detnas_fpn_1_3g": _search(
-                40.3, "the release cannot search this space; limit and bins are ours"
-            ),
-            "clsnas_300m": _search(None, _CLSNAS),
-            "clsnas_retinanet_300m": _search(None, _CLSNAS),
-            "clsnas_voc_fpn_300m": _search(None, _CLSNAS, voc=True),
-            "clsnas_voc_retinanet_300m": _search(None, _CLSNAS, voc=True),
-            "detnet_space": Recipe(
-                "ours", {}, f"{_COCO}; ImageNet", "DetNet's design questions as a space", "search"
-            ),
-            "small": Recipe(
-                "ours",
-                {},
-                "a few hundred images; some thousand small ones in class folders",
-                "half width, two cores",
-                "search",
-            ),
-        }.items()
+            ("clsnas_300m", None, _CLSNAS),
+            ("clsnas_retinanet_300m", None, _CLSNAS),
+            ("clsnas_voc_fpn_300m", None, _CLSNAS),
+            ("clsnas_voc_retinanet_300m", None, _CLSNAS),
+        )
     },
+    f"{SEARCH}detnet_space": _ours(
+        f"{_COCO}; ImageNet", "DetNet's design questions as a space", "search"
+    ),
+    f"{SEARCH}small": _ours(
+        "a few hundred images; some thousand small ones in class folders",
+        "half width, two cores",
+        "search",
+    ),
 }
