@@ -90,7 +90,7 @@ class _Lines:
 
     def tell(self, count: int, total: int | None) -> None:
         now = time.monotonic()
-        if now - self.said >= PLAIN_EVERY_S:
+        if count and now - self.said >= PLAIN_EVERY_S:
             self.said = now
             line = plain_line(count, total, now - self.start, self.what)
             print(line, file=sys.stderr, flush=True)
