@@ -93,8 +93,7 @@ def measure_steps(
         size = (config.image_size, config.image_size)
         model = build_classifier(config, tuple(map(str, range(_IMAGENET_CLASSES))))
         batch, counted = _pictures(config, images), "with the classifier"
-    taken = trial_steps(model, [batch] * steps, config, place, steps)
-    seconds = [_timed(lambda: next(taken), place) for _ in range(steps)][-1]
+    seconds = _time_steps(model, batch, config, place, steps)
     return Estimate(
         macs=_macs(model, size, place),
         counted=counted,
@@ -123,6 +122,14 @@ def trial_steps(
         clip_norm=1.0,
         autocast=choose_precision(config.precision, device),
     )
+
+
+def _time_steps(
+    model: nn.Module, batch: Batch, config: RunConfig, place: torch.device, steps: int
+) -> float:
+    """Seconds of the last step."""
+    taken = trial_steps(model, [batch] * steps, config, place, steps)
+    return [_timed(lambda: next(taken), place) for _ in range(steps)][-1]
 
 
 def _images_of(config: TrainConfig | PretrainConfig) -> float:
