@@ -32,7 +32,7 @@ from detnet.tables import unknown_name
 from detnet.text import amount, percent
 
 
-class _Worker:
+class _WorkerAction:
     """Takes part in a search as one more worker, on this machine or another.
 
         detnet search worker runs/s
@@ -65,7 +65,7 @@ class _Worker:
         return code
 
 
-class _Show:
+class _ShowAction:
     """Shows a search: its progress, its front, its best network, what each stage prefers.
 
         detnet search show runs/s           # writes runs/s/search.html and says the main things
@@ -100,7 +100,7 @@ class _Show:
         return 0
 
 
-class _Validate:
+class _ValidateAction:
     """Measures how well a search's supernet ranks: random networks scored by it and trained alone.
 
         detnet search validate runs/s --count 12
@@ -151,7 +151,7 @@ class _Validate:
         return _finish(screen, found, args, format_validation)
 
 
-class _Baselines:
+class _BaselinesAction:
     """Trains a search's winner and networks to hold it against, and tells the difference.
 
         detnet search baselines runs/s
@@ -213,10 +213,10 @@ class _Baselines:
 
 # What stands behind `detnet search`: each has a docstring, `add_arguments` and `run`, as a command.
 ACTIONS: dict[str, Any] = {
-    "worker": _Worker,
-    "show": _Show,
-    "validate": _Validate,
-    "baselines": _Baselines,
+    "worker": _WorkerAction,
+    "show": _ShowAction,
+    "validate": _ValidateAction,
+    "baselines": _BaselinesAction,
 }
 
 
