@@ -19,7 +19,8 @@ from detnet.engine.runs import RunFolder
 from detnet.errors import InputError
 from detnet.evaluation.results import write_results
 from detnet.files import replacing, write_bytes, write_json, write_text
-from detnet.training.settings import RunConfig, write_config
+from detnet.training.run_config import RunConfig
+from detnet.training.settings import write_config
 
 
 @contextmanager

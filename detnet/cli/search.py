@@ -87,7 +87,8 @@ class _ShowAction:
     def run(args: argparse.Namespace) -> int:
         """Writes the page, and prints the summary or the JSON."""
         from detnet.report.search.page import write_search_page
-        from detnet.report.search.summary import read_search, summarise
+        from detnet.report.search.state import read_search
+        from detnet.report.search.summary import summarise
         from detnet.report.search.text import format_search
 
         state = read_search(args.run, storage=args.storage)

@@ -7,10 +7,10 @@ from typing import Any, Generic
 
 from detnet.errors import InputError
 from detnet.plugins import load_plugins
+from detnet.training.run_config import RunConfig
 from detnet.training.settings import (
     RECORDED,
     Config,
-    RunConfig,
     Settings,
     dump_config,
     make,

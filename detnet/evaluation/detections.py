@@ -7,19 +7,16 @@ from typing import Any, TypeVar
 import numpy as np
 
 from detnet.coco.ground_truth import (
-    AS_IT_IS,
     GroundTruth,
     GroundTruths,
     GroundTruthSource,
     fingerprint,
     read_ground_truth,
-    refuse_keypoints,
-    require_field,
-    require_masks,
 )
 from detnet.coco.keypoints import keypoint_boxes, stack_keypoints
 from detnet.coco.masks import mask_boxes, rle_areas
 from detnet.coco.records import Ints, Problems, Records, show
+from detnet.coco.scorable import AS_IT_IS, refuse_keypoints, require_field, require_masks
 from detnet.errors import InputError
 from detnet.files import read_json
 

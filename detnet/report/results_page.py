@@ -2,21 +2,19 @@
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from detnet.engine.runs import read_run
-from detnet.errors import InputError
 from detnet.evaluation.metrics import Metric, metrics_of
-from detnet.files import read_json, write_text
-from detnet.report.charts import Line, chart_file
+from detnet.files import write_text
+from detnet.report.results import Result, hardware, read_comparison, read_result, write_curves
 from detnet.report.score_tables import paper_rows
 from detnet.report.search.text import search_section
 from detnet.search.run import SearchRun, is_search
 from detnet.text import NOTHING, amount, percent, points
-from detnet.training.catalogue import Published
 from detnet.training.detection.config import read_config
 
 _HEAD = """# Results
@@ -52,125 +50,6 @@ _DETECTORS = (
     "images/s",
 )
 _KINDS = {"segm": ", masks", "keypoints": ", keypoints"}
-
-
-@dataclass(frozen=True)
-class Result:
-    """What a run folder says about itself.
-
-    Args:
-        name: of the folder.
-        data: name of the data set's folder.
-        config: its settings.
-        environment: command, commit, versions, hardware.
-        scores: of its best evaluation; masks under "segm", keypoints under "keypoints".
-        curve: epoch and score of each evaluation, AP of a detector, top-1 error of a classifier.
-        iterations: trained, of which `best_iteration` gave the scores.
-        seconds: of training, evaluations included.
-        published: the paper's rows that its recipe stands for.
-    """
-
-    name: str
-    data: str
-    config: dict[str, Any]
-    environment: dict[str, Any]
-    scores: dict[str, Any]
-    curve: tuple[tuple[float, float], ...]
-    iterations: int
-    best_iteration: int
-    seconds: float
-    published: Sequence[Published] = ()
-
-    @property
-    def classifier(self) -> bool:
-        """Whether the run pre-trained a backbone."""
-        return "detector" not in self.config
-
-    @property
-    def images_seen(self) -> int:
-        """In training, those seen several times counted as often."""
-        return self.iterations * int(self.config["batch_size"])
-
-    @property
-    def model(self) -> str:
-        """Detector, backbone and width, and whose weights it began with."""
-        parts = [] if self.classifier else [str(self.config["detector"])]
-        parts.append(str(self.config["backbone"]))
-        if (width := self.config.get("width", 1.0)) != 1:
-            parts.append(f"width {width:g}")
-        if weights := self.config.get("weights"):
-            parts.append(f"from {Path(weights).name}")
-        return ", ".join(parts)
-
-
-def hardware(environment: Mapping[str, Any]) -> str:
-    """What a run's environment.json says of the machine."""
-    gpus = environment.get("gpus") or []
-    if gpus:
-        return f"{len(gpus)} × {gpus[0]}"
-    cores, name = (environment.get(key, "?") for key in ("cpu_cores", "cpu"))
-    return f"{cores} {'core' if cores == 1 else 'cores'} of {name}"
-
-
-def read_result(run: Path) -> Result:
-    """Reads a finished run's folder.
-
-    Raises:
-        InputError: it is no run folder, is damaged, or was not evaluated.
-    """
-    for name in ("config.yaml", "environment.json", "metrics.jsonl"):
-        if not (run / name).is_file():
-            raise InputError(f"{run}: holds no run (no {name} in it)")
-    scores = run / "evaluation" / "scores.json"
-    if not scores.is_file():
-        raise InputError(f"{run}: was not evaluated; run `detnet evaluate {run} --data DATA`")
-    record = read_run(run)
-    config, events = record.config, record.events
-    best = [event for event in events if event["event"] == "evaluation" and event.get("best")]
-    ends = [event for event in events if event["event"] == "end"]
-    if not ends:
-        raise InputError(f"{run}: is not complete; go on with `detnet train --resume {run}`")
-    return Result(
-        name=record.name,
-        data=Path(config["data"] or config["train_annotations"]).name,
-        config=config,
-        environment=record.environment,
-        scores=read_json(scores),
-        curve=tuple(_curve(events, "AP" if "detector" in config else "top1_error")),
-        iterations=ends[-1]["iteration"],
-        best_iteration=best[-1]["iteration"] if best else 0,
-        seconds=ends[-1]["seconds"],
-    )
-
-
-def _curve(events: list[dict[str, Any]], score: str) -> Iterator[tuple[float, float]]:
-    for event in events:
-        if event["event"] == "evaluation" and event.get(score) is not None:
-            yield float(event.get("epoch", event["iteration"])), float(event[score])
-
-
-def write_curves(results: Sequence[Result], folder: Path) -> dict[tuple[str, bool], Path]:
-    """Draws the score of each evaluation over the epochs, an SVG for each kind and data set.
-
-    Those whose runs were evaluated once only get none. The picture is named like the data set; that
-    of classifiers is DATA-classifiers.svg where the same data have detectors, too.
-
-    Returns:
-        the picture by data set and whether it shows classifiers.
-    """
-    pictures = {}
-    detected = {result.data for result in results if not result.classifier}
-    for data, classifier in dict.fromkeys((result.data, result.classifier) for result in results):
-        alike = [one for one in results if (one.data, one.classifier) == (data, classifier)]
-        curves = [one for one in alike if one.curve[1:]]
-        if curves:
-            folder.mkdir(parents=True, exist_ok=True)
-            name = f"{data}-classifiers" if classifier and data in detected else data
-            path = pictures[data, classifier] = folder / f"{name}.svg"
-            lines = [Line(one.name, [(x, 100 * y) for x, y in one.curve], "") for one in curves]
-            what = "top-1 error, percent" if classifier else "AP, percent"
-            write_text(path, chart_file(lines, x_name="epoch", y_name=what))
-    return pictures
 
 
 def write_results_page(
@@ -248,21 +127,6 @@ def results_page(
         + "\n".join(_how(name, environment) for name, environment in origins)
     )
     return "\n\n".join(part.strip() for part in parts) + "\n"
-
-
-def read_comparison(path: Path) -> dict[str, Any]:
-    """Reads what `detnet compare --output` wrote, the folder or its comparison.json.
-
-    Raises:
-        InputError: there is none, or it is damaged.
-    """
-    file = path / "comparison.json" if path.is_dir() else path
-    if not file.is_file():
-        raise InputError(f"{file}: no such file; `detnet compare --output` writes it")
-    content = read_json(file)
-    if not isinstance(content, dict) or "differences" not in content:
-        raise InputError(f"{file}: is no comparison; `detnet compare --output` writes them")
-    return content
 
 
 def _columns(kind: str) -> list[tuple[str, Metric]]:

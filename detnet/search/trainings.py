@@ -10,7 +10,8 @@ from detnet.search.config import SearchConfig, is_file
 from detnet.search.split import training_images
 from detnet.training.classification.config import PretrainConfig
 from detnet.training.detection.config import TrainConfig
-from detnet.training.settings import RunConfig, typed
+from detnet.training.run_config import RunConfig
+from detnet.training.settings import typed
 
 # What the search itself says, the same for all its trainings.
 _OURS = (

@@ -24,7 +24,7 @@ from detnet.training.classification.network import TrainedClassifier, build_clas
 from detnet.training.detection import config as detection
 from detnet.training.detection.config import TrainConfig
 from detnet.training.detection.model_and_data import build_detector
-from detnet.training.settings import RunConfig
+from detnet.training.run_config import RunConfig
 
 _OBJECTS = 7  # in a COCO image, on average
 _CLASSES = 80

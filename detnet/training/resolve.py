@@ -29,7 +29,7 @@ from detnet.training.classification.network import build_classifier
 from detnet.training.detection.config import TrainConfig
 from detnet.training.detection.model_and_data import build_detector
 from detnet.training.pretrained import open_named
-from detnet.training.settings import PAPERS_STRIDE, Run, RunConfig
+from detnet.training.run_config import PAPERS_STRIDE, Run, RunConfig
 
 _IOU_TYPES = {"boxes": "bbox", "masks": "segm", "keypoints": "keypoints"}  # by target
 _ONE_CLASS = Categories((1,), ("thing",))

@@ -24,6 +24,7 @@ from detnet.engine.optim import Ema, sgd
 from detnet.engine.runs import RunFolder
 from detnet.errors import InputError
 from detnet.plugins import load_plugins
+from detnet.training.run_config import RunConfig
 from detnet.training.run_state import (
     OnEvent,
     Run,
@@ -33,7 +34,7 @@ from detnet.training.run_state import (
     share_buffers,
     tensorboard,
 )
-from detnet.training.settings import RunConfig, write_config
+from detnet.training.settings import write_config
 from detnet.training.task import Task, learning_rate, training_schedule
 
 

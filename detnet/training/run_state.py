@@ -15,7 +15,7 @@ from detnet.engine.optim import Ema
 from detnet.engine.runs import RunFolder
 from detnet.errors import InputError
 from detnet.kinds import MISTAKES, of_kind, say_kind
-from detnet.training.settings import RunConfig
+from detnet.training.run_config import RunConfig
 from detnet.training.task import Task, TrainingSchedule
 
 _PARTS: dict[str, Any] = {

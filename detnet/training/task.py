@@ -15,7 +15,7 @@ from detnet.engine.distributed import Process
 from detnet.engine.loop import Batch
 from detnet.engine.optim import Schedule, scaled_lr
 from detnet.training.resolve import resolve
-from detnet.training.settings import RunConfig
+from detnet.training.run_config import RunConfig
 
 
 @dataclass(frozen=True)

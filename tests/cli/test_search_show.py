@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from detnet.cli import main
-from tests.report.search.test_networks import TINY, score_all, write_search
+from tests.report.search.test_state import TINY, score_all, write_search
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,8 @@
 import copy
 from typing import Any
 
-from detnet.coco.ground_truth import AS_IT_IS, GroundTruth, ground_truth_of_table
+from detnet.coco.ground_truth import GroundTruth, ground_truth_of_table
+from detnet.coco.scorable import AS_IT_IS
 from detnet.coco.table import AnnotationTable
 from detnet.evaluation.coco import score
 

@@ -10,15 +10,8 @@ import pytest
 import yaml
 
 from detnet.errors import InputError
-from detnet.report.results_page import (
-    Result,
-    detector_table,
-    read_comparison,
-    read_result,
-    results_page,
-    write_curves,
-    write_results_page,
-)
+from detnet.report.results import Result, read_comparison, read_result, write_curves
+from detnet.report.results_page import detector_table, results_page, write_results_page
 from detnet.training.catalogue import PUBLISHED
 from detnet.training.detection.config import TrainConfig, make_config
 from detnet.training.settings import write_config

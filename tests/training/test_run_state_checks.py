@@ -14,8 +14,8 @@ from detnet.engine.loop import Batch
 from detnet.engine.optim import Ema, sgd
 from detnet.engine.runs import RunFolder
 from detnet.errors import InputError
+from detnet.training.run_config import RunConfig
 from detnet.training.run_state import Progress, Run, restore, save
-from detnet.training.settings import RunConfig
 from detnet.training.task import Measured, RunData, Task, training_schedule
 
 

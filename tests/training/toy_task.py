@@ -15,8 +15,8 @@ from detnet.engine.distributed import Process, all_gather
 from detnet.engine.loop import Batch
 from detnet.errors import InputError
 from detnet.training.run import run_task
+from detnet.training.run_config import RunConfig
 from detnet.training.run_state import OnEvent
-from detnet.training.settings import RunConfig
 from detnet.training.task import Measured, RunData, Task
 from tests.engine.toy import WELL, Toy, batch
 

@@ -25,7 +25,7 @@ from detnet.data.formats.interchange import (
     to_content,
     unique_names,
 )
-from detnet.data.formats.voc import read_voc
+from detnet.data.formats.voc_xml import read_voc
 from detnet.data.formats.yolo import find_yaml, read_yolo
 from detnet.data.reading import read_sound
 from detnet.errors import InputError

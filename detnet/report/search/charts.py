@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from html import escape
 
 from detnet.report.charts import HEIGHT, WIDTH, Frame, nice_ticks, path, plot
-from detnet.report.search.summary import STATES, Generation, SearchState, front
+from detnet.report.search.state import SearchState
+from detnet.report.search.summary import STATES, Generation, front
 from detnet.search.study.study import CandidateRecord
 from detnet.text import amount
 

@@ -15,7 +15,8 @@ from detnet.backbones.detnas import (
 )
 from detnet.backbones.detnet import DETNET59, DETNET59_NOPROJ
 from detnet.backbones.resnet import RESNET50, RESNET50_DILATED
-from detnet.backbones.spaces.detnet_space import DetNetSpace, spell
+from detnet.backbones.spaces.detnet_space import DetNetSpace
+from detnet.backbones.spaces.detnet_stage import spell
 from detnet.backbones.spaces.shuffle_space import BlockKind, ShuffleSpace
 from detnet.backbones.spaces.space import SPACES, Space
 from detnet.errors import InputError

@@ -11,13 +11,12 @@ from detnet.report.rendering import flat_settings, render_template
 from detnet.report.search.charts import cost_name, cost_text, front_chart, progress_chart
 from detnet.report.search.measured import baselines_view, validation_view
 from detnet.report.search.networks import alike, network_view
+from detnet.report.search.state import Phase, SearchState
 from detnet.report.search.summary import (
     STATES,
-    Phase,
     Preference,
     Preferences,
     ScoringCost,
-    SearchState,
     count_states,
     front,
     generations,

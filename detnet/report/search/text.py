@@ -5,9 +5,9 @@ from pathlib import Path
 
 from detnet.report.search.charts import cost_name, cost_text
 from detnet.report.search.networks import alike
+from detnet.report.search.state import SearchState
 from detnet.report.search.summary import (
     Preferences,
-    SearchState,
     count_states,
     front,
     generations,

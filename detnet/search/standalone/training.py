@@ -32,8 +32,9 @@ from detnet.training.classification.config import PretrainConfig
 from detnet.training.detection import train as detection
 from detnet.training.detection.config import TrainConfig, find_val
 from detnet.training.detection.evaluate import evaluate_file
+from detnet.training.run_config import RunConfig
 from detnet.training.run_state import OnEvent
-from detnet.training.settings import RunConfig, combine, typed
+from detnet.training.settings import combine, typed
 
 # What may differ between two trainings of the same budget.
 _PLACES = {"data", "weights", "backbone_options", "seed", "device", "workers", "plugins"}

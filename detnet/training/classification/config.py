@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 
 from detnet.errors import InputError
 from detnet.training import settings
-from detnet.training.settings import RunConfig
+from detnet.training.run_config import RunConfig
 
 SMALLEST_IMAGE = 32  # pixels: the coarsest stride of the backbones
 

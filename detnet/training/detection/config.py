@@ -11,7 +11,7 @@ from typing import Any, Literal
 from detnet.data.folders import Split, find_split, find_splits
 from detnet.errors import InputError
 from detnet.training import settings
-from detnet.training.settings import RunConfig
+from detnet.training.run_config import RunConfig
 
 _INSTANCES, _PERSONS = "instances_", "person_keypoints_"  # COCO's files of one split
 

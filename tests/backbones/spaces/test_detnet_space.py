@@ -13,7 +13,8 @@ from detnet.backbones import BACKBONES
 from detnet.backbones.base import Classifier
 from detnet.backbones.detnet import DETNET59, DETNET59_NOPROJ, DETNET110
 from detnet.backbones.resnet import RESNET50, RESNET50_DILATED
-from detnet.backbones.spaces.detnet_space import DETNET, DetNetSpace, DetNetSupernet, StageChoices
+from detnet.backbones.spaces.detnet_space import DETNET, DetNetSpace, DetNetSupernet
+from detnet.backbones.spaces.detnet_stage import StageChoices
 from detnet.backbones.spaces.space import network_of_space, parse_path, read_space
 from detnet.backbones.stages import Stage, StrideIn
 from detnet.errors import InputError

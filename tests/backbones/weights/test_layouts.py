@@ -11,13 +11,8 @@ from torchvision.models.feature_extraction import create_feature_extractor
 
 from detnet.backbones import BACKBONES
 from detnet.backbones.weights.loading import load_weights
-from detnet.backbones.weights.pretrained import (
-    PretrainedWeights,
-    identify,
-    layout_named,
-    read_weights,
-    recognise,
-)
+from detnet.backbones.weights.pretrained import PretrainedWeights, identify, layout_named, recognise
+from detnet.backbones.weights.reading import read_weights
 from detnet.errors import InputError
 from tests.backbones.weights import references as theirs
 from tests.backbones.weights.references import images, with_statistics

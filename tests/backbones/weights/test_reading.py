@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from detnet.backbones.weights.pretrained import read_weights
+from detnet.backbones.weights.reading import read_weights
 from detnet.errors import InputError
 from tests.backbones.weights.references import python2_pickle
 

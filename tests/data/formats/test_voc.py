@@ -1,222 +1,276 @@
-"""VOC's XML files, by hand, and against hotcoco's reading where that is right."""
+"""VOC's folders as data sets: arrays equal to those of the converter, and what is refused."""
 
 import json
-import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
-from detnet.data.formats.convert import _set, write_coco, write_voc
-from detnet.data.formats.interchange import LabelledBox
-from detnet.data.formats.voc import annotated_size, read_voc
+from detnet.coco.annotations import require_images, to_coco_dict
+from detnet.data.folders import Split, find_split, find_splits
+from detnet.data.formats.convert import convert
+from detnet.data.formats.voc import (
+    find_lists,
+    find_standard,
+    find_years,
+    names_root,
+    read_list,
+)
+from detnet.data.reading import fingerprint_files, load_annotations, read_content
 from detnet.errors import InputError
+from tests.data.voc_devkit import CAT, DOG, HARD, annotation, write_devkit, write_year
 
 
-def xml(name: str, *objects: str, size: str = "<width>60</width><height>40</height>") -> str:
-    parts = f"<filename>{name}</filename><size>{size}<depth>3</depth></size>{''.join(objects)}"
-    return f"<annotation>{parts}</annotation>"
+@pytest.fixture
+def devkit(tmp_path: Path) -> Path:
+    return write_devkit(tmp_path / "VOCdevkit")
 
 
-def thing(name: str, corners: tuple[float, float, float, float], extra: str = "") -> str:
-    keys = ("xmin", "ymin", "xmax", "ymax")
-    inner = "".join(f"<{key}>{value}</{key}>" for key, value in zip(keys, corners, strict=True))
-    return f"<object><name>{name}</name>{extra}<bndbox>{inner}</bndbox></object>"
-
-
-def put(folder: Path, stem: str, text: str | None, *, inside: str = "VOC") -> None:
-    """Writes an image of 60x40, and its XML unless that is None."""
-    images, labels = {
-        "VOC": ("JPEGImages", "Annotations"),
-        "flat": ("", ""),
-        "kangaroo": ("images", "annots"),
-    }.get(inside, (inside, inside))
-    (folder / images).mkdir(parents=True, exist_ok=True)
-    (folder / labels).mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", (60, 40)).save(folder / images / f"{stem}.jpg")
-    if text is not None:
-        (folder / labels / f"{stem}.xml").write_text(text, encoding="utf-8")
-
-
-def list_split(folder: Path, **stems: str) -> None:
-    (folder / "ImageSets" / "Main").mkdir(parents=True, exist_ok=True)
-    for split, names in stems.items():
-        (folder / "ImageSets" / "Main" / f"{split}.txt").write_text("\n".join(names.split()))
-
-
-def test_pixels_count_from_one_and_the_last_belongs_to_the_box(tmp_path: Path) -> None:
-    put(tmp_path, "a", xml("a.jpg", thing("dog", (1, 1, 60, 40)), thing("cat", (11.5, 6, 30, 25))))
-    pictures = read_voc(tmp_path)
-    assert pictures.classes == ["cat", "dog"]
-    assert pictures.splits["train"][0].boxes == [
-        LabelledBox("dog", (0, 0, 60, 40)),
-        LabelledBox("cat", (10.5, 5, 19.5, 20)),
+def test_boxes_labels_and_difficult_objects(devkit: Path) -> None:
+    train, repairs = load_annotations(find_split(devkit, "train"))
+    assert repairs == []
+    assert [train.file_name(i) for i in range(len(train))] == [
+        "VOC2007/JPEGImages/000005.jpg",
+        "VOC2007/JPEGImages/000007.jpg",
+        "VOC2012/JPEGImages/2008_000008.jpg",
+        "VOC2012/JPEGImages/2008_000002.jpg",
     ]
-    assert pictures.notes == []
+    require_images(train)
+    assert train.image_ids.tolist() == [5, 7, 2008000008, 2008000002]
+    assert train.sizes.tolist() == [[60, 40]] * 4
+    assert train.categories.to_json() == [
+        {"id": 1, "name": "bird"}, {"id": 2, "name": "cat"}, {"id": 3, "name": "dog"},
+    ]  # fmt: skip
+    assert train.boxes_xywh.tolist() == [
+        [0, 0, 60, 40], [10.5, 5, 19.5, 20.25], [2, 3, 18, 27],
+        [0, 0, 60, 40], [10.5, 5, 19.5, 20.25], [4, 4, 36, 26],
+    ]  # fmt: skip
+    assert train.labels.tolist() == [3, 2, 3, 3, 2, 1]
+    assert train.crowd.tolist() == [False, False, True, False, False, False]
+    assert train.offsets.tolist() == [0, 1, 3, 5, 6]
 
 
-def test_zero_based(tmp_path: Path) -> None:
-    put(tmp_path, "a", xml("a.jpg", thing("dog", (0, 0, 60, 40))))
-    assert read_voc(tmp_path, zero_based=True).pictures[0].boxes[0].box == (0, 0, 60, 40)
-    assert "1 boxes start before the first pixel" in read_voc(tmp_path).notes[0]
+def test_all_splits_have_the_same_categories(devkit: Path) -> None:
+    train, _ = load_annotations(find_split(devkit, "train"))
+    val, _ = load_annotations(find_split(devkit, "val"), categories=train.categories)
+    assert val.image_ids.tolist() == [1, 2]  # no bird among their objects
+    assert len(val.categories) == 3
+    (devkit / "labels.txt").write_text("dog\nbird\ncat\nfish\n")
+    named, _ = load_annotations(find_split(devkit, "val"))
+    assert named.categories.names == ("dog", "bird", "cat", "fish")
 
 
-def test_difficult_objects_are_ignored_or_kept(tmp_path: Path) -> None:
-    hard = thing("dog", (1, 1, 9, 9), "<difficult>1</difficult>")
-    easy = thing("dog", (1, 1, 9, 9), "<difficult>0</difficult>")
-    put(tmp_path, "a", xml("a.jpg", hard, easy))
-    pictures = read_voc(tmp_path)
-    assert [box.crowd for box in pictures.pictures[0].boxes] == [True, False]
-    assert pictures.notes[0].startswith("marked 1 difficult objects as crowds")
-    kept = read_voc(tmp_path, keep_difficult=True)
-    assert [box.crowd for box in kept.pictures[0].boxes] == [False, False]
-    assert kept.notes == []
+def test_equal_to_what_the_converter_makes(tmp_path: Path) -> None:
+    folder = write_year(
+        tmp_path / "own",
+        {"a": [DOG, HARD], "b": [CAT], "c": []},
+        {"train": "b a", "val": "c"},
+    )
+    convert(folder, tmp_path / "coco")
+    for name in ("train", "val"):
+        ours, _ = load_annotations(find_split(folder, name))
+        theirs, _ = load_annotations(find_split(tmp_path / "coco", name))
+        assert ours.categories == theirs.categories
+        for field in ("image_ids", "sizes", "offsets", "boxes_xywh", "labels", "areas", "crowd"):
+            assert getattr(ours, field).tolist() == getattr(theirs, field).tolist(), field
 
 
-def test_parts_of_objects_are_no_objects(tmp_path: Path) -> None:
-    part = "<part><name>head</name><bndbox><xmin>2</xmin></bndbox></part>"
-    put(tmp_path, "a", xml("a.jpg", thing("person", (1, 1, 9, 9), part)))
-    pictures = read_voc(tmp_path)
-    assert pictures.classes == ["person"]
-    assert pictures.pictures[0].boxes[0].box == (0, 0, 9, 9)
+def test_written_in_cocos_form_and_read_again(devkit: Path, tmp_path: Path) -> None:
+    """As a search's own split is: a file with names from the folder of the years."""
+    whole, _ = load_annotations(find_split(devkit, "train"))
+    path = tmp_path / "part.json"
+    path.write_text(json.dumps(to_coco_dict(whole, [0, 1, 3])))
+    part, repairs = load_annotations(Split("search", path, whole.images_folder))
+    assert repairs == []
+    require_images(part)
+    rows = [0, 1, 2, 5]
+    for field in ("boxes", "boxes_xywh", "labels", "areas", "crowd"):
+        assert np.array_equal(getattr(part, field), getattr(whole, field)[rows]), field
+    assert part.image_ids.tolist() == whole.image_ids[[0, 1, 3]].tolist()
+    assert part.categories == whole.categories
 
 
-@pytest.mark.parametrize("size", ["", "<width>0</width><height>0</height>"])
-def test_a_size_not_given_is_the_images(tmp_path: Path, size: str) -> None:
-    put(tmp_path, "a", xml("a.jpg", thing("dog", (1, 1, 9, 9)), size=size))
-    picture = read_voc(tmp_path).pictures[0]
-    assert (picture.width, picture.height) == (60, 40)
+def test_names_that_are_no_numbers_and_other_suffixes(tmp_path: Path) -> None:
+    folder = write_year(tmp_path / "own", {"a": [DOG], "b": [CAT]}, {"train": "b a b"})
+    (folder / "JPEGImages" / "b.jpg").rename(folder / "JPEGImages" / "b.PNG")
+    (folder / "JPEGImages" / "a.jpg").rename(folder / "JPEGImages" / "photo.jpg")
+    text = annotation("a", [DOG]).replace("a.jpg", "C:\\mine\\photo.jpg")
+    (folder / "Annotations" / "a.xml").write_text(text)
+    data, _ = load_annotations(find_split(folder, "train"))
+    assert data.image_ids.tolist() == [1, 2]
+    assert [data.file_name(i) for i in (0, 1)] == ["JPEGImages/b.PNG", "JPEGImages/photo.jpg"]
+    require_images(data)
 
 
-def test_a_wrong_size_is_kept_for_check_to_find(tmp_path: Path) -> None:
-    size = "<width>61</width><height>40</height>"
-    put(tmp_path, "a", xml("a.jpg", thing("dog", (1, 1, 9, 9)), size=size))
-    assert read_voc(tmp_path).pictures[0].width == 61
+def test_a_number_shared_by_two_years_is_no_id(tmp_path: Path) -> None:
+    for year in ("A", "B"):
+        write_year(tmp_path / year, {"000001": [DOG]}, {"train": "000001"})
+    data, _ = load_annotations(find_split(tmp_path, "train"))
+    assert data.image_ids.tolist() == [1, 2]
+    assert [data.file_name(i)[0] for i in (0, 1)] == ["A", "B"]
 
 
-def test_splits_of_image_sets(tmp_path: Path) -> None:
-    for stem in "abcd":
-        put(tmp_path, stem, None if stem == "b" else xml("x.jpg", thing("dog", (1, 1, 9, 9))))
-    Image.new("P", (60, 40)).save(tmp_path / "JPEGImages" / "e.png")
-    (tmp_path / "SegmentationClass").mkdir()
-    Image.new("P", (60, 40)).save(tmp_path / "SegmentationClass" / "a.png")
-    list_split(tmp_path, train="a b", val="c", dog_train="a")
-    pictures = read_voc(tmp_path)
-    names = {split: [p.name for p in members] for split, members in pictures.splits.items()}
-    assert names == {"train": ["a.jpg", "b.jpg"], "val": ["c.jpg"]}
-    assert pictures.splits["train"][1].boxes == []  # listed, without an XML file
-    assert pictures.notes == ["left out 1 XML files that ImageSets/Main does not list"]
-
-
-def test_trainval_stands_in_for_train(tmp_path: Path) -> None:
-    put(tmp_path, "a", xml("a.jpg"))
-    list_split(tmp_path, trainval="a")
-    assert list(read_voc(tmp_path).splits) == ["train"]
-
-
-def test_splits_as_folders_may_repeat_names(tmp_path: Path) -> None:
-    put(tmp_path, "1", xml("1.jpg", thing("dog", (1, 1, 9, 9))), inside="train")
-    put(tmp_path, "1", xml("1.jpg", thing("cat", (1, 1, 9, 9))), inside="valid")
-    pictures = read_voc(tmp_path)
-    found = {s: (ps[0].path.parent.name, ps[0].boxes[0].name) for s, ps in pictures.splits.items()}
-    assert found == {"train": ("train", "dog"), "val": ("valid", "cat")}
-
-
-@pytest.mark.parametrize("inside", ["flat", "kangaroo"])
-def test_other_layouts_are_all_train(tmp_path: Path, inside: str) -> None:
-    put(tmp_path, "a", xml("a.jpg"), inside=inside)
-    put(tmp_path, "b", None, inside=inside)
-    pictures = read_voc(tmp_path)
-    assert [p.name for p in pictures.splits["train"]] == ["a.jpg"]
-    assert pictures.notes == ["left out 1 images without an XML file"]
-
-
-def test_an_image_found_by_the_name_in_the_file(tmp_path: Path) -> None:
-    put(tmp_path, "a", None)
-    (tmp_path / "Annotations" / "label7.xml").write_text(xml("C:\\photos\\a.jpg"))
-    assert read_voc(tmp_path).pictures[0].path.name == "a.jpg"
+def test_a_size_that_is_not_given_is_the_images(tmp_path: Path) -> None:
+    folder = write_year(tmp_path / "own", {"a": [DOG], "b": [CAT]}, {"train": "a b"})
+    (folder / "Annotations" / "a.xml").write_text(annotation("a", [DOG], None))
+    (folder / "Annotations" / "b.xml").write_text(annotation("b", [DOG], (10**30, 40)))
+    Image.new("RGB", (50, 30)).save(folder / "JPEGImages" / "b.jpg")
+    data, repairs = load_annotations(find_split(folder, "train"))
+    assert data.sizes.tolist() == [[60, 40], [50, 30]]
+    assert repairs == ["clipped 1 box to their image"]
+    (folder / "JPEGImages" / "a.jpg").write_bytes(b"")
+    with pytest.raises(InputError, match=r"a\.xml: has no <size>, .*a\.jpg: the file is empty"):
+        load_annotations(find_split(folder, "train"))
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("<annotation><object>", "a.xml: not a whole XML file"),
-        ("<svg/>", "a.xml: not a VOC annotation: starts with <svg>"),
-        (xml("a.jpg", "<object></object>"), "a.xml: object 1: has no <name>"),
-        (xml("a.jpg", "<object><name>dog</name></object>"), "object 1 (dog): has no <xmin>"),
+        ("<annotation><object>", r"000007\.xml: not a whole XML file"),
+        ("<svg/>", r"000007\.xml: not a VOC annotation: starts with <svg>"),
+        (annotation("x", [DOG, ("", (1, 1, 2, 2), 0)]), r"000007\.xml: object 2: has no <name>"),
         (
-            xml("a.jpg", thing("dog", (1, 1, 9, 9)), thing("cat", ("x", 1, 9, 9))),  # type: ignore[arg-type]
-            "object 2 (cat): 'x' is not a number",
+            annotation("x", [("cat", ("?", 1, 2, 2), 0)]),  # type: ignore[arg-type]
+            r"000007\.xml: object 1 \(cat\): '\?' is not a number",
         ),
+        (None, r"trainval\.txt: '000007' has no Annotations/000007\.xml"),
     ],
 )
-def test_files_that_cannot_be_read(tmp_path: Path, text: str, message: str) -> None:
-    put(tmp_path, "a", text)
-    with pytest.raises(InputError) as caught:
-        read_voc(tmp_path)
-    assert message in str(caught.value)
+def test_mistakes_name_file_and_object(devkit: Path, text: str | None, message: str) -> None:
+    path = devkit / "VOC2007" / "Annotations" / "000007.xml"
+    path.unlink()
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(InputError, match=message) as caught:
+        load_annotations(find_split(devkit, "train"))
     assert "\n" not in str(caught.value)
 
 
-def test_files_that_are_not_there(tmp_path: Path) -> None:
-    put(tmp_path, "a", xml("a.jpg"))
-    list_split(tmp_path, train="a zebra")
-    with pytest.raises(InputError, match=r"train\.txt: 'zebra' has neither"):
-        read_voc(tmp_path)
-    list_split(tmp_path, train="a")
-    (tmp_path / "JPEGImages" / "a.jpg").unlink()
-    with pytest.raises(InputError, match=r"a\.xml: .* has no image"):
-        read_voc(tmp_path)
+def test_a_missing_image_is_named(devkit: Path) -> None:
+    (devkit / "VOC2012" / "JPEGImages" / "2008_000002.jpg").unlink()
+    train, _ = load_annotations(find_split(devkit, "train"))
+    with pytest.raises(InputError, match=r"VOC2012/JPEGImages/2008_000002\.jpg does not exist"):
+        require_images(train)
 
 
-def test_several_sets_at_once_are_refused(tmp_path: Path) -> None:
-    for year in ("VOC2007", "VOC2012"):
-        put(tmp_path / year, "a", xml("a.jpg"))
-        list_split(tmp_path / year, train="a")
-    with pytest.raises(InputError, match="VOC2007, .*VOC2012"):
-        read_voc(tmp_path)
+def test_no_folder_of_images(tmp_path: Path) -> None:
+    folder = write_year(tmp_path / "own", {"a": [DOG]}, {"train": "a"})
+    (folder / "JPEGImages").rename(folder / "images")
+    with pytest.raises(InputError, match="JPEGImages: no such folder"):
+        load_annotations(find_split(folder, "train"))
 
 
-def test_written_and_read_again(tmp_path: Path) -> None:
-    boxes = thing("dog", (1, 1, 60, 40)) + thing("bird", (11.5, 6.25, 30, 25))
-    put(tmp_path / "in", "a", xml("a.jpg", boxes))
-    put(tmp_path / "in", "b", xml("b.jpg", thing("dog", (3, 4, 5, 6), "<difficult>1</difficult>")))
-    list_split(tmp_path / "in", train="a", val="b")
-    (tmp_path / "in" / "labels.txt").write_text("fish\ndog\n")
-    first = read_voc(tmp_path / "in")
-    assert first.classes == ["fish", "dog", "bird"]
-    assert write_voc(first, tmp_path / "out") == {"train": 2, "val": 1}
-    second = read_voc(tmp_path / "out")
-    assert second.classes == first.classes
-    for split in ("train", "val"):
-        assert [p.boxes for p in second.splits[split]] == [p.boxes for p in first.splits[split]]
+def test_no_masks_are_said_to_be_none(devkit: Path) -> None:
+    with pytest.raises(InputError, match="has no masks"):
+        load_annotations(find_split(devkit, "train"), masks=True)
 
 
-def test_equal_to_hotcoco_where_that_reads_all(tmp_path: Path) -> None:
-    import hotcoco
+def test_fingerprints_tell_changes_of_any_file(devkit: Path) -> None:
+    split = find_split(devkit, "train")
+    before = fingerprint_files(split)
+    assert fingerprint_files(find_split(devkit, "train")) == before
+    assert fingerprint_files(find_split(devkit, "VOC2007/trainval")) != before
+    path = devkit / "VOC2012" / "Annotations" / "2008_000002.xml"
+    path.write_text(path.read_text().replace("<xmin>5<", "<xmin>6<"))
+    assert fingerprint_files(split) != before
+    assert read_content(split).annotations.rows[-1]["bbox"] == [5, 4, 35, 26]
+    coco = devkit / "gt.json"
+    table = read_content(split)
+    lists = {
+        "images": table.images.rows,
+        "annotations": table.annotations.rows,
+        "categories": table.categories.rows,
+    }
+    coco.write_text(json.dumps(lists))
+    assert read_content(Split("train", coco, devkit)).annotations.rows == table.annotations.rows
+    assert len(fingerprint_files(Split("train", coco, devkit))) == 64
 
-    for number, stem in enumerate("abc"):
-        hard = f"<difficult>{number % 2}</difficult>"
-        put(tmp_path, stem, xml(f"{stem}.jpg", thing("dog", (1 + number, 2, 30, 40), hard)))
-    theirs = hotcoco.COCO.from_voc(str(tmp_path)).dataset
-    write_coco(read_voc(tmp_path), tmp_path / "out")
-    text = (tmp_path / "out" / "annotations" / "instances_train.json").read_text()
-    ours = hotcoco.COCO(json.loads(text)).dataset
-    for key in ("images", "annotations", "categories"):
-        assert ours[key] == theirs[key]
+
+def test_find_splits_and_what_is_not_there(devkit: Path) -> None:
+    splits = find_splits(devkit)
+    assert list(splits) == ["train", "val"]
+    assert splits["train"].images == devkit and len(splits["train"].lists) == 2
+    assert splits["val"] == find_split(devkit, "valid")
+    with pytest.raises(InputError, match="no list of the split 'mini'; it has train, val, and"):
+        find_split(devkit, "mini")
+    with pytest.raises(InputError, match="has its own images"):
+        find_split(devkit, "train", images=devkit)
 
 
-def test_a_size_of_thousands_of_digits_is_nonsense() -> None:
-    root = ElementTree.fromstring(
-        f"<annotation><size><width>{'9' * 5000}</width><height>4</height></size></annotation>"
-    )
-    assert annotated_size(root) is None
+def test_annotations_of_coco_come_first(devkit: Path) -> None:
+    (devkit / "annotations").mkdir()
+    (devkit / "annotations" / "instances_train.json").write_text("{}")
+    (devkit / "images").mkdir()
+    assert find_splits(devkit)["train"].lists == ()
+    with pytest.raises(InputError, match="it has train"):
+        find_split(devkit, "val")
 
 
-def test_a_name_that_xml_cannot_hold_is_refused() -> None:
-    parent = ElementTree.Element("object")
-    _set(parent, "name", "cat\tmère \U0001f408")
-    for name in ("a\x01b", "c\x0bd", "\ufffe"):
-        with pytest.raises(InputError, match="name .*: XML cannot hold the character"):
-            _set(parent, "name", name)
-    assert [child.text for child in parent] == ["cat\tmère \U0001f408"]
+def names(lists: tuple[Path, ...]) -> list[str]:
+    return [f"{path.parents[2].name}/{path.stem}" for path in lists]
+
+
+def test_the_papers_splits_of_two_years(tmp_path: Path) -> None:
+    years = find_years(write_devkit(tmp_path))
+    assert list(years) == ["VOC2007", "VOC2012"]
+    assert find_standard(years) == ("train", "val")
+    assert names(find_lists(years, "train")) == ["VOC2007/trainval", "VOC2012/trainval"]
+    # The test of 2012 has no annotations.
+    assert names(find_lists(years, "val")) == ["VOC2007/test"]
+    assert names(find_lists(years, "trainval")) == ["VOC2007/trainval", "VOC2012/trainval"]
+    assert names(find_lists(years, "test")) == ["VOC2007/test"]
+    assert names(find_lists(years, "VOC2012/test")) == ["VOC2012/test"]
+    assert find_lists(years, "minival") == ()
+
+
+def test_lists_by_their_years(tmp_path: Path) -> None:
+    years = find_years(write_devkit(tmp_path))
+    assert names(find_lists(years, "VOC2012/train+VOC2007/val")) == ["VOC2012/train", "VOC2007/val"]
+    assert names(find_lists(years, "VOC2007/train")) == ["VOC2007/train"]
+    with pytest.raises(InputError, match="no 'VOC2010'; the data have VOC2007, VOC2012"):
+        find_lists(years, "VOC2007/train+VOC2010/train")
+    with pytest.raises(InputError, match=r"minival\.txt: no such list; VOC2007 has train, val"):
+        find_lists(years, "VOC2007/minival")
+
+
+def test_one_year_alone(tmp_path: Path) -> None:
+    root = write_devkit(tmp_path)
+    years = find_years(root / "VOC2007")
+    assert names(find_lists(years, "train")) == ["VOC2007/trainval"]
+    assert names(find_lists(years, "val")) == ["VOC2007/test"]
+    assert names(find_lists(years, "VOC2007/val")) == ["VOC2007/val"]
+    assert names_root(years, root / "VOC2007") == root / "VOC2007"
+    years = find_years(root / "VOC2012")  # without an annotated test: train and val as they are
+    assert find_standard(years) == ("train", "val")
+    assert names(find_lists(years, "train")) == ["VOC2012/train"]
+    assert names(find_lists(years, "val")) == ["VOC2012/val"]
+
+
+def test_a_folder_that_holds_the_devkit(tmp_path: Path) -> None:
+    root = write_devkit(tmp_path / "VOCdevkit")
+    years = find_years(tmp_path)
+    assert years == find_years(root)
+    assert names_root(years, tmp_path) == names_root(years, root) == root
+
+
+def test_own_data_in_vocs_form(tmp_path: Path) -> None:
+    """As `detnet convert` writes it: train, val and test are what they say."""
+    stems = {stem: [CAT] for stem in "abc"}
+    years = find_years(write_year(tmp_path / "own", stems, {"train": "a", "val": "b", "test": "c"}))
+    assert find_standard(years) == ("train", "val", "test")
+    assert {name: names(find_lists(years, name)) for name in ("train", "val", "test")} == {
+        name: [f"own/{name}"] for name in ("train", "val", "test")
+    }
+    years = find_years(write_year(tmp_path / "bare", stems, {"trainval": "a b"}))
+    assert names(find_lists(years, "train")) == ["bare/trainval"]
+    assert find_years(tmp_path / "own" / "JPEGImages") == {}
+
+
+def test_lines_of_a_list(tmp_path: Path) -> None:
+    path = tmp_path / "dog_train.txt"
+    path.write_text("000005  1\n000007 -1\n\n000009  0\n000005  1\n")
+    assert read_list(path) == ["000005", "000009"]
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InputError, match=r"dog_train\.txt: cannot be read: no text file"):
+        read_list(path)

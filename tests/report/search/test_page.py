@@ -13,7 +13,7 @@ from detnet.backbones.base import Backbone
 from detnet.backbones.spaces.space import Gene, Space, Supernet
 from detnet.engine.runs import RunRecord
 from detnet.report.search.page import render, write_search_page
-from detnet.report.search.summary import Phase, SearchState
+from detnet.report.search.state import Phase, SearchState
 from tests.report.search.test_summary import (
     a_thousand,
     candidate,

@@ -11,14 +11,8 @@ import pytest
 from detnet.backbones.spaces.shuffle_space import BlockKind, ShuffleSpace, ShuffleStage
 from detnet.engine.runs import RunRecord
 from detnet.report.search.networks import PublishedNetwork
-from detnet.report.search.summary import (
-    Phase,
-    SearchState,
-    front,
-    generations,
-    preferences,
-    summarise,
-)
+from detnet.report.search.state import Phase, SearchState
+from detnet.report.search.summary import front, generations, preferences, summarise
 from detnet.search.config import SearchConfig
 from detnet.search.records import Winner
 from detnet.search.run import SearchRun

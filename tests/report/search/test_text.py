@@ -8,7 +8,7 @@ import yaml
 
 from detnet.errors import InputError
 from detnet.report.results_page import write_results_page
-from detnet.report.search.summary import SearchState
+from detnet.report.search.state import SearchState
 from detnet.report.search.text import format_search, search_section
 from detnet.search.records import Winner, write_record
 from detnet.search.run import SearchRun, is_search
