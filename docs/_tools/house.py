@@ -40,6 +40,7 @@ BEYOND = (
     "detnet.evaluation.submission",
     "detnet.evaluation.voc",
     "detnet.inference.draw",
+    "detnet.inference.engines",
     "detnet.training.classification",
     "detnet.training.pretrained",
 )

@@ -1,0 +1,1 @@
+"""What runs a trained detector on this machine; one interface, whatever computes."""
