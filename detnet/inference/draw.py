@@ -1,15 +1,19 @@
 """Draws boxes, names, scores, masks and skeletons onto a picture so that a person can read them."""
 
 import colorsys
+import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw, ImageFont
-from torch import Tensor
 
 from detnet.data.images import to_rgb
 from detnet.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Colour = tuple[int, int, int]
 Rectangle = tuple[float, float, float, float]
@@ -40,7 +44,7 @@ def class_colour(label: int) -> Colour:
     return round(red * 255), round(green * 255), round(blue * 255)
 
 
-def to_picture(image: Tensor | NDArray[np.uint8] | Image.Image) -> Image.Image:
+def to_picture(image: "Tensor | NDArray[np.uint8] | Image.Image") -> Image.Image:
     """Turns any form of image into an RGB picture of its own, upright by its EXIF orientation.
 
     Args:
@@ -52,12 +56,9 @@ def to_picture(image: Tensor | NDArray[np.uint8] | Image.Image) -> Image.Image:
     """
     if isinstance(image, Image.Image):
         return Image.fromarray(to_rgb(image))
-    if isinstance(image, Tensor):
-        if image.ndim != 3 or image.shape[0] != 3:
-            raise InputError(f"an image tensor must be (3, H, W), got {tuple(image.shape)}")
-        if image.is_floating_point():
-            image = (image.clamp(0, 1) * 255).round()
-        image = image.permute(1, 2, 0).cpu().numpy().astype(np.uint8)
+    torch = sys.modules.get("torch")  # who gives a tensor has imported it
+    if torch is not None and isinstance(image, torch.Tensor):
+        image = _of_tensor(image)
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
         kind = getattr(image, "dtype", type(image).__name__)
         raise InputError(f"an image must be a path, a picture, a tensor or uint8 array, got {kind}")
@@ -66,15 +67,23 @@ def to_picture(image: Tensor | NDArray[np.uint8] | Image.Image) -> Image.Image:
     return Image.fromarray(image).convert("RGB")
 
 
+def _of_tensor(image: "Tensor") -> NDArray[np.uint8]:
+    if image.ndim != 3 or image.shape[0] != 3:
+        raise InputError(f"an image tensor must be (3, H, W), got {tuple(image.shape)}")
+    if image.is_floating_point():
+        image = (image.clamp(0, 1) * 255).round()
+    return image.permute(1, 2, 0).cpu().numpy().astype(np.uint8)
+
+
 def draw(
-    image: Tensor | NDArray[np.uint8] | Image.Image,
-    boxes: ArrayLike | Tensor,
+    image: "Tensor | NDArray[np.uint8] | Image.Image",
+    boxes: "ArrayLike | Tensor",
     *,
-    labels: Sequence[int] | Tensor,
+    labels: "Sequence[int] | NDArray[np.int64] | Tensor",
     names: Sequence[str] | None = None,
-    scores: ArrayLike | Tensor | None = None,
-    masks: ArrayLike | Tensor | None = None,
-    keypoints: ArrayLike | Tensor | None = None,
+    scores: "ArrayLike | Tensor | None" = None,
+    masks: "ArrayLike | Tensor | None" = None,
+    keypoints: "ArrayLike | Tensor | None" = None,
     skeletons: Sequence[Sequence[tuple[int, int]]] | None = None,
 ) -> Image.Image:
     """Draws objects onto a copy of the picture, the surest on top, each with its name and score.

@@ -18,7 +18,8 @@ from detnet.data.images import IMAGE_SUFFIXES, TooLarge, listening, opened, read
 from detnet.errors import InputError
 from detnet.evaluation.results import write_results
 from detnet.files import replacing, write_text
-from detnet.inference.predictor import Prediction, Predictor
+from detnet.inference.prediction import Prediction
+from detnet.inference.predictor import Predictor
 
 
 @dataclass(frozen=True)

@@ -6,112 +6,24 @@ model.predict("image.jpg").draw("image.jpg").save("found.png")
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
 from detnet.coco.keypoints import KeypointLayout
-from detnet.data.images import read_image
 from detnet.detectors.base import Detector, info_of
 from detnet.detectors.files import load_model
 from detnet.errors import InputError
-from detnet.evaluation.results import to_results
 from detnet.inference.augmentation import PredictionOptions, detect
-from detnet.inference.draw import draw, to_picture
+from detnet.inference.draw import to_picture
 from detnet.inference.fuse import fuse
-
-ImageLike = str | Path | Image.Image | NDArray[np.uint8] | Tensor
+from detnet.inference.prediction import ImageLike, Prediction, pixels_of
 
 # In a run folder: the model that scored best, else the one the training ended with.
 MODEL_FILES = ("best.safetensors", "model.safetensors")
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What was found in one image, the surest first.
-
-    Args:
-        boxes: (N, 4) float32, xyxy, pixels of the image.
-        labels: (N,) int64, 1 … K.
-        scores: (N,) float32 in [0, 1].
-        names: N class names.
-        category_ids: N ids of the data set that the model was trained on.
-        size: width and height of the image, pixels.
-        masks: (N, H, W) bool, or None from a detector of boxes.
-        keypoints: (N, K, 3) float32, x and y in pixels as boxes have them and 1; all that the data
-            set knows, of which `layout` tells which are a class's own; None likewise.
-        keypoint_scores: (N, K) float32, the larger the surer; their scale is the network's own.
-        layout: what the keypoints are.
-    """
-
-    boxes: Tensor
-    labels: Tensor
-    scores: Tensor
-    names: tuple[str, ...]
-    category_ids: tuple[int, ...]
-    size: tuple[int, int]
-    masks: Tensor | None = None
-    keypoints: Tensor | None = None
-    keypoint_scores: Tensor | None = None
-    layout: KeypointLayout | None = None
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def draw(self, image: ImageLike) -> Image.Image:
-        """Draws the objects onto a copy of the image they were found in.
-
-        Raises:
-            InputError: the image has another size.
-        """
-        picture = to_picture(_pixels(image))
-        if picture.size != self.size:
-            sizes = ["×".join(map(str, size)) for size in (picture.size, self.size)]
-            raise InputError(
-                "the image is {}, but the objects were found in one of {}".format(*sizes)
-            )
-        return draw(
-            picture,
-            self.boxes,
-            names=self.names,
-            labels=self.labels,
-            scores=self.scores,
-            masks=self.masks,
-            **self._skeletons(),
-        )
-
-    def to_coco(self, image_id: int) -> list[dict[str, Any]]:
-        """Gives the objects as records of a COCO results file, as evaluation writes them."""
-        found = {
-            "boxes": self.boxes,
-            "labels": range(1, len(self) + 1),  # each object has its category id at its own place
-            "scores": self.scores,
-            "masks": self.masks,
-            "keypoints": self.keypoints,
-        }
-        own = self._own(self.layout.of_label) if self.layout else None
-        return to_results([found], [image_id], self.category_ids, own)
-
-    def _skeletons(self) -> dict[str, Any]:
-        """What `draw` takes of keypoints: those of each object's own class."""
-        if self.keypoints is None or self.layout is None:
-            return {}
-        places = self.keypoints.clone()
-        for points, own in zip(places, self._own(self.layout.of_label), strict=True):
-            others = torch.ones(len(points), dtype=torch.bool)
-            others[list(own)] = False
-            points[others, 2] = 0
-        return {"keypoints": places, "skeletons": self._own(self.layout.edges)}
-
-    def _own(self, by_label: Sequence[Any]) -> list[Any]:
-        """What each object has by its label."""
-        return [by_label[label - 1] for label in self.labels.tolist()]
 
 
 class Predictor:
@@ -290,13 +202,9 @@ def _unnamed(classes: int, keypoints: int) -> KeypointLayout:
     return KeypointLayout(names, (tuple(range(keypoints)),) * classes, ((),) * classes)
 
 
-def _pixels(image: ImageLike) -> Tensor | NDArray[np.uint8] | Image.Image:
-    return read_image(Path(image)) if isinstance(image, (str, Path)) else image
-
-
 def _tensor(image: ImageLike) -> Tensor:
     """The image as (3, H, W), uint8 or floats, upright."""
-    pixels = _pixels(image)
+    pixels = pixels_of(image)
     if isinstance(pixels, Tensor) and pixels.ndim == 3 and pixels.shape[0] == 3:
         return pixels
     return torch.from_numpy(np.array(to_picture(pixels))).permute(2, 0, 1)

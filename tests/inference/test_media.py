@@ -10,7 +10,7 @@ from PIL import Image
 from detnet.data.images import IMAGE_SUFFIXES
 from detnet.errors import InputError
 from detnet.inference.media import MediaFile, PredictionRecords, _groups, batches, find_media
-from detnet.inference.predictor import Prediction
+from detnet.inference.prediction import Prediction
 
 
 def picture(path: Path) -> Path:

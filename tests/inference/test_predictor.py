@@ -7,12 +7,10 @@ import pytest
 import torch
 from PIL import Image
 
-from detnet.coco.masks import decode_masks
 from detnet.detectors import create
 from detnet.detectors.files import save_model
 from detnet.errors import InputError
-from detnet.evaluation.results import to_results
-from detnet.inference.predictor import Prediction, Predictor, find_model, load
+from detnet.inference.predictor import Predictor, find_model, load
 
 CATEGORIES = [{"id": 7, "name": "cat"}, {"id": 123456789012, "name": "dog"}]
 
@@ -108,37 +106,6 @@ def test_the_type_is_chosen_before_the_weights_are_cast() -> None:
     predictor = Predictor(small_model("faster_rcnn_fpn"))
     with pytest.raises(AttributeError):
         predictor.dtype = torch.bfloat16  # type: ignore[misc]
-
-
-def test_coco_records_carry_the_data_sets_ids_and_masks() -> None:
-    mask = torch.zeros(1, 20, 30, dtype=torch.bool)
-    mask[0, 5:15, 4:24] = True
-    found = Prediction(
-        boxes=torch.tensor([[4.001, 5.0, 24.0, 15.0]]),
-        labels=torch.tensor([2]),
-        scores=torch.tensor([0.7654321]),
-        names=("dog",),
-        category_ids=(123456789012,),
-        size=(30, 20),
-        masks=mask,
-    )
-    (record,) = found.to_coco(41)
-    segmentation = record.pop("segmentation")
-    assert record == {
-        "image_id": 41,
-        "category_id": 123456789012,
-        "bbox": [4.0, 5.0, 20.0, 10.0],
-        "score": 0.765432,
-    }
-    assert segmentation["size"] == [20, 30] and isinstance(segmentation["counts"], str)
-    (evaluated,) = to_results([vars(found)], [41], [5, 123456789012])
-    assert found.to_coco(41) == [evaluated]
-    (painted,) = decode_masks([segmentation["counts"].encode()], 20, 30)
-    assert np.array_equal(painted, mask[0].numpy())
-    drawn = np.asarray(found.draw(np.zeros((20, 30, 3), dtype=np.uint8)))
-    assert drawn.any()
-    with pytest.raises(InputError, match="the image is 20×30"):
-        found.draw(np.zeros((30, 20, 3), dtype=np.uint8))
 
 
 def test_a_run_folder_gives_its_best_model(tmp_path: Path, pixels: np.ndarray) -> None:
