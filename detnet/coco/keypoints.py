@@ -8,14 +8,13 @@ from typing import Any
 import numpy as np
 
 from detnet.coco.categories import Categories
-from detnet.coco.records import Bools, Floats, Ints, Records, is_number, plain, show
+from detnet.coco.records import Bools, Floats, Ints, plain, show
 from detnet.errors import InputError
 
 _SIDE = re.compile(r"(?<![a-zA-Z])(left|right)(?![a-zA-Z])", re.IGNORECASE)
 _OTHER = {"left": "right", "right": "left", "Left": "Right", "Right": "Left"}
 _HALF = 0.5  # COCO's keypoints are indices of pixels, whose centres lie half a pixel on
-_LARGEST = 1e9  # of a coordinate; NaN is not within it either
-_UNUSED = "; taken as a box without keypoints"
+LARGEST_COORDINATE = 1e9  # NaN is not within it either
 
 # Standard deviation of human labelling by keypoint, relative to an object's size, in COCO's order:
 # nose, then left and right of eyes, ears, shoulders, elbows, wrists, hips, knees, ankles.
@@ -214,78 +213,12 @@ def default_sigmas(count: int) -> tuple[float, ...]:
     return COCO_SIGMAS if count == len(COCO_SIGMAS) else (OTHER_SIGMA,) * count
 
 
-def check_keypoints(categories: Records, annotations: Records, sizes: Floats) -> None:
-    """Reports keypoints that cannot be used as warnings: they stop no training on boxes.
-
-    Codes: bad-keypoint-names (of a category), keypoints-length, keypoints-visibility,
-    keypoints-unnamed, keypoints-outside, keypoints-number.
-
-    Args:
-        sizes: (rows, 2) width and height of each annotation's image, NaN where not known.
-    """
-    named: dict[Any, int] = {}
-    for index, row in enumerate(categories.rows):
-        flaw = layout_flaw(row)
-        if flaw:
-            categories.report("warning", "bad-keypoint-names", [index], flaw)
-        elif type(row.get("id")) is int:
-            named[row["id"]] = len(row.get("keypoints") or ())
-    # Whole lists of zeros are what some tools write for every class.
-    known = [
-        index
-        for index, row in enumerate(annotations.rows)
-        if row.get("keypoints") and type(row.get("category_id")) is int
-        if row["category_id"] in named  # else the category has been reported
-    ]
-    rows = [annotations.rows[index] for index in known]
-    counts = np.array([named[row["category_id"]] for row in rows], np.int64)
-    given = [row["keypoints"] for row in rows]
-    points, unusable = stack_keypoints(given, np.arange(len(rows)), counts)
-    strange = ~np.isin(points[..., 2], (0, 1, 2))
-    outside = outside_image(points, sizes[known])
-    labelled = (points[..., 2] > 0).sum(axis=1).tolist()
-    for at, (index, row) in enumerate(zip(known, rows, strict=True)):
-        values, told = row["keypoints"], row.get("num_keypoints")
-        if counts[at] == 0:
-            if not isinstance(values, list) or any(values):
-                message = "has keypoints, but its category names none; they are not used"
-                annotations.report("warning", "keypoints-unnamed", [index], message)
-        elif unusable[at]:
-            message = _keypoints_flaw(values, int(counts[at])) + _UNUSED
-            annotations.report("warning", "keypoints-length", [index], message)
-        elif strange[at].any():
-            message = (
-                "visibility of a keypoint must be 0 (not labelled), 1 (hidden) or 2, found "
-                f"{points[at, strange[at], 2][0]:g}{_UNUSED}"
-            )
-            annotations.report("warning", "keypoints-visibility", [index], message)
-        else:
-            for x, y, _ in points[at, outside[at]]:
-                edge = " x ".join(f"{side:g}" for side in sizes[index])
-                message = f"keypoint ({x:g}, {y:g}) lies outside its image of {edge}; left out"
-                annotations.report("warning", "keypoints-outside", [index], message)
-            if told is not None and told != labelled[at]:
-                message = f'"num_keypoints" is {show(told)}, but {labelled[at]} are labelled'
-                annotations.report("warning", "keypoints-number", [index], message)
-
-
-def _keypoints_flaw(values: Any, count: int) -> str:
-    """Why an annotation's keypoints cannot be used."""
-    if not isinstance(values, list) or len(values) != 3 * count:
-        seen = f"{len(values)} numbers" if isinstance(values, list) else show(values)
-        return (
-            f'"keypoints" must be {3 * count} numbers, x, y and visibility of {count}, found {seen}'
-        )
-    wrong = next(value for value in values if not is_number(value) or abs(value) > _LARGEST)
-    return f'"keypoints" must be finite numbers up to {_LARGEST:g}, found {show(wrong)}'
-
-
 def _are_numbers(values: Any, length: int) -> bool:
     if not isinstance(values, list) or len(values) != length:
         return False
     if not set(map(type, values)) <= {int, float}:
         return False
-    return all(abs(value) <= _LARGEST for value in values)
+    return all(abs(value) <= LARGEST_COORDINATE for value in values)
 
 
 def to_pixels(points: np.ndarray) -> np.ndarray:

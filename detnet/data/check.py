@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from detnet.coco.check import find_problems
 from detnet.coco.records import SEVERITIES, Problem, Problems
-from detnet.coco.table import AnnotationTable, find_problems
+from detnet.coco.table import AnnotationTable
 from detnet.data.folders import SPLITS, Split, find_split, find_splits, leads_out, names_start
 from detnet.data.images import IMAGE_SUFFIXES, ImageFile, inspect_images
 from detnet.data.reading import read_content

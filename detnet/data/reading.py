@@ -6,7 +6,7 @@ from detnet.coco.annotations import Annotations, repair
 from detnet.coco.categories import Categories
 from detnet.coco.ground_truth import GroundTruths, make_ground_truths
 from detnet.coco.keypoints import KeypointLayout
-from detnet.coco.table import AnnotationTable, find_problems
+from detnet.coco.table import AnnotationTable
 from detnet.data.folders import Split, format_of, names_start, require_inside
 from detnet.errors import InputError
 
@@ -46,8 +46,7 @@ def read_sound(split: Split, *, unlabelled: bool = False) -> AnnotationTable:
     in_layout = path.parent.name == "annotations" or path.name == "_annotations.coco.json"
     whole = path.parent.parent if in_layout else path
     place = whole if split.format in ("coco", "roboflow") else split.root
-    errors = [problem for problem in find_problems(table) if problem.severity == "error"]
-    if errors:
+    if errors := table.errors():
         more = f"+{len(errors) - 1} more: " if len(errors) > 1 else ""
         raise InputError(f"{errors[0]} ({more}run `detnet check {place}`)")
     return table

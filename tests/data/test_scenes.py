@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from detnet.coco.annotations import require_images
+from detnet.coco.check import find_problems
 from detnet.coco.masks import decode_masks
-from detnet.coco.table import find_problems, read_table
+from detnet.coco.table import read_table
 from detnet.data.folders import find_splits
 from detnet.data.images import read_image
 from detnet.data.reading import load_annotations

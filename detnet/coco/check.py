@@ -1,0 +1,226 @@
+"""What is wrong with the content of a COCO file, down to what training repairs or tolerates.
+
+No image is opened. `detnet check` tells all of it; the errors among it are found when the columns
+of `detnet.coco.table` are read, and are all that training asks for.
+"""
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+
+from detnet.coco.keypoints import (
+    LARGEST_COORDINATE,
+    layout_flaw,
+    outside_image,
+    stack_keypoints,
+)
+from detnet.coco.masks import mask_flaw, painted_area, segmentation_areas
+from detnet.coco.records import (
+    SEVERITIES,
+    Bools,
+    Floats,
+    Problem,
+    Records,
+    is_number,
+    show,
+)
+from detnet.coco.table import AnnotationTable
+
+FEW_BOXES = 10  # classes with fewer boxes are named
+_EDGE_TOLERANCE = 0.05  # pixels; files that round to one decimal exceed the edge by as much
+_UNUSED = "; taken as a box without keypoints"
+
+
+def find_problems(table: AnnotationTable) -> list[Problem]:
+    """Finds what is wrong with the content of a COCO file, the gravest first.
+
+    Codes, by severity. error: those of `AnnotationTable.errors`.
+    warning: box-degenerate, box-outside, box-subpixel, area-missing, area-wrong, id-zero,
+    duplicate-annotation-id, duplicate-file-name, bad-segmentation, bad-keypoint-names,
+    keypoints-length, keypoints-visibility, keypoints-unnamed, keypoints-outside, keypoints-number.
+    info: image-without-annotations, few-boxes, unused-category, crowd, id-zero (of an image or
+    a category, where 0 is harmless).
+
+    Args:
+        table: checked for the first time.
+    """
+    table.errors()
+    with np.errstate(all="ignore"):  # absurd numbers are reported as boxes and areas, not raised
+        _check_ids_and_names(table)
+        _check_links(table)
+        known = table.image_of >= 0
+        padded = np.append(table.sizes, [[np.nan] * 2], axis=0)
+        sizes = np.where(known[:, None], padded[table.image_of], np.nan)
+        boxes = _check_boxes(table, sizes)
+        _check_areas(table, boxes, sizes)
+        crowds = int(table.crowd.sum())
+        if crowds:
+            message = f"{crowds} of {len(table)} annotations are crowds: not trained on"
+            table.problems.add("info", "crowd", "", message)
+        _check_keypoints(table.categories, table.annotations, sizes)
+    return sorted(table.problems.found, key=lambda each: SEVERITIES.index(each.severity))
+
+
+def _check_ids_and_names(table: AnnotationTable) -> None:
+    for records, (ids, there) in (
+        (table.categories, table.category_ids),
+        (table.images, table.image_ids),
+    ):
+        zero: Bools = there & (ids == 0)
+        records.report("info", "id-zero", zero, "id is 0, which is mapped like any other")
+    names, named = table.file_names
+    counts = Counter(name for name, good in zip(names, named, strict=True) if good)
+    if len(counts) < named.sum():
+        for index, name in enumerate(names):
+            if named[index] and counts[name] > 1:
+                message = f"{counts[name]} image records name this file"
+                table.images.report("warning", "duplicate-file-name", [index], message)
+
+
+def _check_links(table: AnnotationTable) -> None:
+    """Checks what annotations point at, and what nothing points at."""
+    image_of, category_of = table.image_of, table.category_of
+    ids, numbered = table.annotation_ids
+    zero = numbered & (ids == 0)
+    message = "id is 0, which pycocotools' evaluation loses"
+    table.annotations.report("warning", "id-zero", zero, message)
+    table.annotations.report_repeated("warning", "duplicate-annotation-id", ids, numbered)
+    empty = np.bincount(image_of[image_of >= 0], minlength=len(table.images)) == 0
+    table.images.report("info", "image-without-annotations", empty, "has no annotations")
+    per_class = np.bincount(category_of[category_of >= 0], minlength=len(table.categories))
+    for row, boxes in enumerate(per_class.tolist()):
+        if boxes == 0:
+            table.categories.report("info", "unused-category", [row], "has no boxes")
+        elif boxes < FEW_BOXES:
+            message = f"has only {boxes} {'box' if boxes == 1 else 'boxes'}"
+            table.categories.report("info", "few-boxes", [row], message)
+
+
+def _check_boxes(table: AnnotationTable, sizes: Floats) -> Floats:
+    """Reports boxes without extent or beyond their image; returns them, NaN where unusable."""
+    report = table.annotations.report
+    x, y, width, height = table.boxes.T
+    degenerate = (width <= 0) | (height <= 0)
+    subpixel = ~degenerate & ((width < 1) | (height < 1))
+    right, bottom = x + width, y + height
+    edges = np.stack([-x, -y, right - sizes[:, 0], bottom - sizes[:, 1]])
+    outside = ~degenerate & (edges > _EDGE_TOLERANCE).any(axis=0)
+    wholly = (right <= 0) | (bottom <= 0) | (x >= sizes[:, 0]) | (y >= sizes[:, 1])
+    for code, rows in (("box-degenerate", degenerate), ("box-subpixel", subpixel)):
+        for index in np.flatnonzero(rows):
+            message = f"box is {_plain(width[index])} wide and {_plain(height[index])} high"
+            report("warning", code, [int(index)], message)
+    for index in np.flatnonzero(outside):
+        how = "lies wholly outside" if wholly[index] else "reaches outside"
+        edge = " x ".join(_plain(side) for side in sizes[index])
+        corners = ", ".join(_plain(v) for v in (x[index], y[index], right[index], bottom[index]))
+        report("warning", "box-outside", [int(index)], f"box ({corners}) {how} its image of {edge}")
+    return np.where(degenerate[:, None], np.nan, table.boxes)
+
+
+def _check_areas(table: AnnotationTable, boxes: Floats, sizes: Floats) -> None:
+    """Reports unreadable segmentations, then areas that are absent or say something else."""
+    report, segmentations, areas = table.annotations.report, table.segmentations, table.areas
+    covered = segmentation_areas(segmentations)
+    segmented = np.array([value is not None for value in segmentations], bool)
+    runs = np.array([isinstance(value, dict) for value in segmentations], bool)
+    for index in np.flatnonzero(segmented & (np.isnan(covered) | runs)):
+        width, height = np.nan_to_num(sizes[index]).astype(int).tolist()
+        if not np.isnan(covered[index]) and segmentations[index]["size"] == [height, width]:
+            continue
+        if why := mask_flaw(segmentations[index], height, width):
+            covered[index] = np.nan
+            report("warning", "bad-segmentation", [int(index)], why)
+    missing = np.array([row.get("area") is None for row in table.annotations.rows], bool)
+    report("warning", "area-missing", missing, "has no area")
+    expected = np.where(segmented, covered, boxes[:, 2] * boxes[:, 3])
+    given = ~np.isnan(areas)
+    for index in np.flatnonzero(given & ~_close(areas, expected) & ~np.isnan(expected)):
+        if isinstance(segmentations[index], list) and not np.isnan(sizes[index]).any():
+            # Polygons that overlap, or tools that count pixels: both areas are right.
+            width, height = sizes[index].astype(int).tolist()
+            if _close(areas[index], painted_area(segmentations[index], height, width)):
+                continue
+        what = "mask covers" if segmented[index] else "box has"
+        message = f"area is {_plain(areas[index])}, its {what} {_plain(expected[index])}"
+        report("warning", "area-wrong", [int(index)], message)
+
+
+def _close(areas: Any, expected: Any) -> Any:
+    """Within 1 pixel or 1 %, whichever is more."""
+    return np.abs(areas - expected) <= np.maximum(1, 0.01 * np.abs(expected))
+
+
+def _plain(number: float) -> str:
+    if abs(number) >= 1e9:
+        return f"{number:.3g}"
+    return f"{number:.2f}".rstrip("0").rstrip(".")
+
+
+def _check_keypoints(categories: Records, annotations: Records, sizes: Floats) -> None:
+    """Reports keypoints that cannot be used as warnings: they stop no training on boxes.
+
+    Codes: bad-keypoint-names (of a category), keypoints-length, keypoints-visibility,
+    keypoints-unnamed, keypoints-outside, keypoints-number.
+
+    Args:
+        sizes: (rows, 2) width and height of each annotation's image, NaN where not known.
+    """
+    named: dict[Any, int] = {}
+    for index, row in enumerate(categories.rows):
+        flaw = layout_flaw(row)
+        if flaw:
+            categories.report("warning", "bad-keypoint-names", [index], flaw)
+        elif type(row.get("id")) is int:
+            named[row["id"]] = len(row.get("keypoints") or ())
+    # Whole lists of zeros are what some tools write for every class.
+    known = [
+        index
+        for index, row in enumerate(annotations.rows)
+        if row.get("keypoints") and type(row.get("category_id")) is int
+        if row["category_id"] in named  # else the category has been reported
+    ]
+    rows = [annotations.rows[index] for index in known]
+    counts = np.array([named[row["category_id"]] for row in rows], np.int64)
+    given = [row["keypoints"] for row in rows]
+    points, unusable = stack_keypoints(given, np.arange(len(rows)), counts)
+    strange = ~np.isin(points[..., 2], (0, 1, 2))
+    outside = outside_image(points, sizes[known])
+    labelled = (points[..., 2] > 0).sum(axis=1).tolist()
+    for at, (index, row) in enumerate(zip(known, rows, strict=True)):
+        values, told = row["keypoints"], row.get("num_keypoints")
+        if counts[at] == 0:
+            if not isinstance(values, list) or any(values):
+                message = "has keypoints, but its category names none; they are not used"
+                annotations.report("warning", "keypoints-unnamed", [index], message)
+        elif unusable[at]:
+            message = _keypoints_flaw(values, int(counts[at])) + _UNUSED
+            annotations.report("warning", "keypoints-length", [index], message)
+        elif strange[at].any():
+            message = (
+                "visibility of a keypoint must be 0 (not labelled), 1 (hidden) or 2, found "
+                f"{points[at, strange[at], 2][0]:g}{_UNUSED}"
+            )
+            annotations.report("warning", "keypoints-visibility", [index], message)
+        else:
+            for x, y, _ in points[at, outside[at]]:
+                edge = " x ".join(f"{side:g}" for side in sizes[index])
+                message = f"keypoint ({x:g}, {y:g}) lies outside its image of {edge}; left out"
+                annotations.report("warning", "keypoints-outside", [index], message)
+            if told is not None and told != labelled[at]:
+                message = f'"num_keypoints" is {show(told)}, but {labelled[at]} are labelled'
+                annotations.report("warning", "keypoints-number", [index], message)
+
+
+def _keypoints_flaw(values: Any, count: int) -> str:
+    """Why an annotation's keypoints cannot be used."""
+    if not isinstance(values, list) or len(values) != 3 * count:
+        seen = f"{len(values)} numbers" if isinstance(values, list) else show(values)
+        return (
+            f'"keypoints" must be {3 * count} numbers, x, y and visibility of {count}, found {seen}'
+        )
+    wrong = next(
+        value for value in values if not is_number(value) or abs(value) > LARGEST_COORDINATE
+    )
+    return f'"keypoints" must be finite numbers up to {LARGEST_COORDINATE:g}, found {show(wrong)}'
