@@ -105,13 +105,18 @@ def accumulate(matches: Matches) -> Tables:
         for (a, t, m), ranking in of_class.rankings.items():
             objects = len(of_class.objects[a])
             if objects:
-                precision[t, :, k, a, m] = _precisions(ranking.hits, objects)
+                precision[t, :, k, a, m] = precision_curve(ranking.hits, objects)
                 recall[t, k, a, m] = len(ranking.hits) / objects
     return Tables(precision, recall)
 
 
-def _precisions(hits: np.ndarray, objects: int) -> np.ndarray:
-    """(101,) precision at each of COCO's recalls, 0 where it is not reached."""
+def precision_curve(hits: np.ndarray, objects: int) -> np.ndarray:
+    """(101,) precision at each of COCO's recalls, 0 where it is not reached; its mean is the AP.
+
+    Args:
+        hits: ranks from 0 of the detections that find an object, ascending.
+        objects: to be found, at least as many as that and 1.
+    """
     found = np.arange(1.0, len(hits) + 1)
     precision = np.maximum.accumulate((found / (hits + 1))[::-1])[::-1]
     reached = _reached(found, np.array(float(objects))).astype(int)

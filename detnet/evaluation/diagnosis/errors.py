@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from detnet.evaluation.accumulation import precision_curve
 from detnet.evaluation.coco import Evaluation
 from detnet.evaluation.diagnosis.outcomes import Outcomes, Pairs
 from detnet.evaluation.diagnosis.records import Confusion, ErrorKind, SuspectLabel
@@ -11,7 +12,6 @@ from detnet.evaluation.overlaps import box_ious
 
 FALSE_KINDS = ("classification", "localisation", "both", "duplicate", "background")
 BACKGROUND_IOU = 0.1
-_RECALLS = np.linspace(0.0, 1.0, 101)
 
 _MOST_LABEL_ERRORS = 200
 _SAME_OBJECT = 0.5  # IoU from which two detections are taken to show one unlabelled object
@@ -146,11 +146,7 @@ def _mean_ap(
 def _ap(right: np.ndarray, objects: int) -> float:
     if not objects:
         return float(not len(right))
-    hits = np.flatnonzero(right)
-    so_far = np.arange(1, len(hits) + 1)
-    precision = np.maximum.accumulate((so_far / (hits + 1))[::-1])[::-1]
-    reached = np.searchsorted(_RECALLS, so_far / objects, side="right")
-    return float((precision * np.diff(reached, prepend=0)).sum() / len(_RECALLS))
+    return float(precision_curve(np.flatnonzero(right), objects).mean())
 
 
 def confusion(
