@@ -3,7 +3,7 @@
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from detnet.search.run import SearchRun
 from detnet.search.scoring.evaluator import ScoringBudget
 from detnet.search.split import class_folder, counts_of
 from detnet.search.trainings import (
+    changed,
     finetune_config,
     images_of,
     pretrain_config,
@@ -29,7 +30,6 @@ from detnet.training.classification.config import PretrainConfig
 from detnet.training.detection.config import TrainConfig
 from detnet.training.estimate import Estimate, measure_steps
 from detnet.training.resolve import resolve
-from detnet.training.settings import combine, typed
 
 
 def check(run: SearchRun) -> list[str]:
@@ -71,11 +71,8 @@ def _trainings(run: SearchRun, path: tuple[int, ...]) -> dict[str, Any]:
     weights = None if config.from_scratch else folder / "winner" / "pretrain"
     found["retrain"] = retrain_config(config, folder, path, weights)
     for part, group in (("pretrain", "retrain_pretrain"), ("train", "retrain")):
-        changes = config.validate.get(part) or {}
-        if changes and group in found:
-            values = combine(asdict(found[group]), changes)
-            kind = type(found[group])
-            found[f"validate: {part}"] = typed(kind, values, where=f"validate: {part}")
+        if config.validate.get(part) and group in found:
+            found[f"validate: {part}"] = changed(found[group], config.validate, part)
     return found
 
 

@@ -71,24 +71,32 @@ class PlannedNetwork(SpaceNetwork):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ValidationPlan:
-    """The networks whose ranking tells how well the supernet ranks, drawn before any score."""
+class StandalonePlan:
+    """Networks to be trained standalone, chosen before any is trained.
 
-    seed: int
-    networks: tuple[PlannedNetwork, ...]
+    Args:
+        budget: the settings that all trainings have in common.
+    """
+
+    networks: tuple[PlannedNetwork, ...] = ()
     budget: TrainingBudget = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
-class BaselinesPlan:
-    """The winner first, then what it must beat; chosen before anything is trained."""
+class ValidationPlan(StandalonePlan):
+    """The networks whose ranking tells how well the supernet ranks, drawn before any score."""
+
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaselinesPlan(StandalonePlan):
+    """The winner first, then what it must beat."""
 
     random: int
     seeds: int
     within: float
     share_pretraining: bool
-    networks: tuple[PlannedNetwork, ...]
-    budget: TrainingBudget = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,7 @@
 """The trainings that a search is made of: settings of ordinary runs, put together from its own."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from detnet.search.split import training_images
 from detnet.training.classification.config import PretrainConfig
 from detnet.training.detection.config import TrainConfig
 from detnet.training.run_config import RunConfig
-from detnet.training.settings import typed
+from detnet.training.settings import combine, typed
 
 # What the search itself says, the same for all its trainings.
 _OURS = (
@@ -94,6 +95,18 @@ def retrain_config(
     if weights is not None:
         places["weights"] = str(weights.resolve())
     return _typed(TrainConfig, config, "retrain", values, _standalone(config, path, places))
+
+
+def changed(training: Any, changes: Mapping[str, Any], part: str) -> Any:
+    """The settings of a run with those changes that `validate` makes to one part, if any.
+
+    Raises:
+        InputError: a change that is unknown or wrong.
+    """
+    if not changes.get(part):
+        return training
+    values = combine(asdict(training), changes[part])
+    return typed(type(training), values, where=f"validate: {part}")
 
 
 def images_of(training: RunConfig, epoch: float) -> float:

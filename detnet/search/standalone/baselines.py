@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from detnet.backbones.spaces.shuffle_space import ShuffleSpace
-from detnet.engine.loop import Interrupt
 from detnet.errors import InputError
 from detnet.files import write_text
 from detnet.search.costs.constraints import Constraints
@@ -25,15 +24,11 @@ from detnet.search.records import (
     write_record,
 )
 from detnet.search.run import SearchRun
+from detnet.search.standalone.plan import carry_out_plan, resolve_plan
 from detnet.search.standalone.samples import draw_paths, largest_within
-from detnet.search.standalone.sharing import in_turn, require_one_process
+from detnet.search.standalone.sharing import require_one_process
 from detnet.search.standalone.statistics import difference_interval, mean_interval
-from detnet.search.standalone.training import (
-    StandaloneTraining,
-    expectation,
-    require_same_budget,
-    share_trainings,
-)
+from detnet.search.standalone.training import StandaloneTraining
 from detnet.text import amount, interval, lay_out, percent, points
 from detnet.training.run_state import OnEvent
 
@@ -82,16 +77,17 @@ def baselines(
         )
     run = SearchRun.open(folder)
     asked = BaselinesPlan(
-        random=random, seeds=seeds, within=within, share_pretraining=share_pretraining, networks=()
+        random=random, seeds=seeds, within=within, share_pretraining=share_pretraining
     )
-    plan = _resolve_plan(run, asked)
+    plan = resolve_plan(
+        _plan_file(run),
+        BaselinesPlan,
+        lambda before: _plan(run, before, asked),
+        lambda plan: _trainings(run, plan, plan.networks[0])[0].budget,
+    )
     trainings = [_trainings(run, plan, network) for network in plan.networks]
-    everything = [one for several in trainings for one in several]
-    require_same_budget(plan.budget, everything[0].budget, _plan_file(run))
-    on_event({"event": "note", "text": expectation(everything)})
-    with Interrupt() as interrupt:
-        if not share_trainings(everything, stop=lambda: interrupt.set, on_event=on_event):
-            return None
+    if not carry_out_plan([one for several in trainings for one in several], on_event):
+        return None
     found = _summary(plan, trainings)
     write_record(folder / "baselines" / "baselines.json", found)
     write_text(folder / "baselines" / "baselines.md", baselines_markdown(found))
@@ -102,19 +98,13 @@ def _plan_file(run: SearchRun) -> Path:
     return run.folder / "baselines" / "plan.json"
 
 
-def _resolve_plan(run: SearchRun, asked: BaselinesPlan) -> BaselinesPlan:
-    """Chooses the networks, once."""
-    place = _plan_file(run)
+def _plan(run: SearchRun, plan: BaselinesPlan | None, asked: BaselinesPlan) -> BaselinesPlan:
+    """Chooses the networks, or refuses another choice than that of before."""
     winner = _winner(run)
-    with in_turn(place.parent):
-        if place.exists():
-            plan = read_record(BaselinesPlan, place)
-            _require_as_planned(plan, asked, run.space.format_path(winner), place)
-            return plan
-        plan = replace(asked, networks=_choose(run, winner, asked))
-        plan = replace(plan, budget=_trainings(run, plan, plan.networks[0])[0].budget)
-        write_record(place, plan)
-        return plan
+    if plan is None:
+        return replace(asked, networks=_choose(run, winner, asked))
+    _require_as_planned(plan, asked, run.space.format_path(winner), _plan_file(run))
+    return plan
 
 
 def _winner(run: SearchRun) -> SpacePath:

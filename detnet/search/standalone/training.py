@@ -1,13 +1,11 @@
 """Trains one network of a space standalone, as any detector, and measures what it reaches."""
 
-import json
 import os
-import statistics
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field, fields, replace
-from functools import cached_property, partial
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,17 +22,14 @@ from detnet.search.records import (
     write_record,
 )
 from detnet.search.run import SearchRun
-from detnet.search.standalone.sharing import Busy, Job, claimed, share
-from detnet.search.trainings import images_of, retrain_config, retrain_pretrain_config
-from detnet.text import duration
+from detnet.search.standalone.sharing import Busy, claimed
+from detnet.search.trainings import changed, retrain_config, retrain_pretrain_config
 from detnet.training.classification import train as classification
 from detnet.training.classification.config import PretrainConfig
 from detnet.training.detection import train as detection
 from detnet.training.detection.config import TrainConfig, find_val
 from detnet.training.detection.evaluate import evaluate_file
-from detnet.training.run_config import RunConfig
 from detnet.training.run_state import OnEvent
-from detnet.training.settings import combine, typed
 
 # What may differ between two trainings of the same budget.
 _PLACES = {"data", "weights", "backbone_options", "seed", "device", "workers", "plugins"}
@@ -88,14 +83,13 @@ class StandaloneTraining:
         config, path = self.run.config, self.network.path
         before: PretrainConfig | None = None
         if not config.from_scratch:
-            before = _changed(
-                retrain_pretrain_config(config, self.run.folder, path), self.changes.get("pretrain")
-            )
+            before = retrain_pretrain_config(config, self.run.folder, path)
+            before = changed(before, self.changes, "pretrain")
             before = replace(before, seed=self.pretrain_seed)
         train = retrain_config(
             config, self.run.folder, path, self.pretrain_folder if before else None
         )
-        return before, replace(_changed(train, self.changes.get("train")), seed=self.seed)
+        return before, replace(changed(train, self.changes, "train"), seed=self.seed)
 
     @property
     def budget(self) -> TrainingBudget:
@@ -109,22 +103,6 @@ class StandaloneTraining:
             for kind, config in zip(("pretrain", "train"), self.settings, strict=True)
             if config is not None
         }
-
-
-def share_trainings(
-    trainings: Sequence[StandaloneTraining], *, stop: Callable[[], bool], on_event: OnEvent
-) -> bool:
-    """Does all trainings together with other processes; False when interrupted."""
-
-    def train(training: StandaloneTraining, place: str) -> bool:
-        on_event({"event": "note", "text": f"training {place}: {training.title}"})
-        return train_standalone(training, stop=stop, on_event=on_event)
-
-    jobs = [
-        Job(one.title, one.folder, one.result, partial(train, one, f"{number} of {len(trainings)}"))
-        for number, one in enumerate(trainings, 1)
-    ]
-    return share(jobs, stop=stop, on_event=on_event)
 
 
 def train_standalone(
@@ -170,27 +148,6 @@ def train_standalone(
     }
     _write(training, **scores, seconds=took)
     return True
-
-
-def require_same_budget(before: TrainingBudget, now: TrainingBudget, where: Path) -> None:
-    """Refuses to go on with other settings than the trainings before had.
-
-    Args:
-        before: of the plan.
-        where: the plan's file.
-
-    Raises:
-        InputError: naming the first that differs.
-    """
-    now = json.loads(json.dumps(now))
-    for kind in sorted({*before, *now}):
-        old, new = before.get(kind) or {}, now.get(kind) or {}
-        for name in sorted({*old, *new}):
-            if old.get(name) != new.get(name):
-                raise InputError(
-                    f"{where}: planned with {kind} {name} {old.get(name)}, the settings now say "
-                    f"{new.get(name)}; restore them, or delete {where.parent} to begin anew"
-                )
 
 
 def is_complete(folder: Path) -> bool:
@@ -289,67 +246,3 @@ def _write(training: StandaloneTraining, **found: Any) -> None:
     network = {name: getattr(training.network, name) for name in SpaceNetwork.__dataclass_fields__}
     result = StandaloneResult(**network, name=training.name, seed=training.seed, **found)
     write_record(training.result, result)
-
-
-def _changed(config: Any, changes: Mapping[str, Any] | None) -> Any:
-    """Settings of a run with some of them changed."""
-    if not changes:
-        return config
-    values = {entry.name: getattr(config, entry.name) for entry in fields(config)}
-    return typed(type(config), combine(values, changes), where="validate")
-
-
-def expectation(trainings: Sequence[StandaloneTraining]) -> str:
-    """Says in one line what is left to train, and about how long that will take one process.
-
-    A training takes as long as the mean of those that are complete; as long as none is, its images
-    are reckoned at the pace that the search's supernet was trained with, one network a step too.
-    """
-    done = sum(one.result.exists() for one in trainings)
-    text = f"{len(trainings)} trainings of networks alone"
-    text += f", {done} of them done" if done else ""
-    if done == len(trainings):
-        return text
-    before, train = trainings[0].settings  # the others' are as long
-    run = trainings[0].run.folder
-    # One that diverged is done, too, though its training is not complete.
-    open_ = [one for one in trainings if not one.result.exists()]
-    trained, needed = {one.train_folder for one in trainings}, {one.train_folder for one in open_}
-    seconds = [_left(trained, needed, train, run / "finetune")]
-    if before is not None:
-        trained = {one.pretrain_folder for one in trainings}
-        needed = {one.pretrain_folder for one in open_}
-        seconds.append(_left(trained, needed, before, run / "pretrain"))
-    known = [value for value in seconds if value is not None]
-    if len(known) < len(seconds):
-        return f"{text}; how long they take is known after the first"
-    return f"{text}; about {duration(sum(known))} left for one process, evaluation not counted"
-
-
-def _left(folders: set[Path], needed: set[Path], config: RunConfig, supernet: Path) -> float | None:
-    """Seconds of the needed trainings that are not complete; None if there is nothing to go by."""
-    complete = {folder for folder in folders if is_complete(folder)}
-    left = len(needed - complete)
-    if not left:
-        return 0.0
-    if complete:
-        return left * statistics.fmean(map(seconds_of, complete))
-    pace = _pace(supernet)
-    if pace is None:
-        return None
-    images_per_s, images_per_epoch = pace
-    return left * images_of(config, images_per_epoch) / images_per_s
-
-
-def _pace(supernet: Path) -> tuple[float, float] | None:
-    """Images a second of a training, and images of its epoch."""
-    events = RunFolder(supernet).read_metrics() if supernet.is_dir() else []
-    steps: list[dict[str, Any]] = [
-        event for event in events if event["event"] == "step" and event.get("images_per_s")
-    ]
-    if not steps:
-        return None
-    last = steps[-1]
-    images = last["images_per_s"] * (last["data_s"] + last["step_s"])
-    pace = statistics.median(float(event["images_per_s"]) for event in steps)
-    return pace, images * last["iteration"] / last["epoch"]

@@ -2,13 +2,12 @@
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from detnet.engine import distributed
-from detnet.engine.loop import Interrupt
 from detnet.errors import InputError
 from detnet.search.config import BudgetName
 from detnet.search.costs.constraints import Constraints
@@ -27,15 +26,11 @@ from detnet.search.records import (
 )
 from detnet.search.run import SearchRun
 from detnet.search.scoring.scorer import Scorer, make_scorer
+from detnet.search.standalone.plan import carry_out_plan, resolve_plan
 from detnet.search.standalone.samples import draw_paths
-from detnet.search.standalone.sharing import Job, in_turn, require_one_process, share
+from detnet.search.standalone.sharing import Job, require_one_process
 from detnet.search.standalone.statistics import kendall_tau, tau_interval
-from detnet.search.standalone.training import (
-    StandaloneTraining,
-    expectation,
-    require_same_budget,
-    share_trainings,
-)
+from detnet.search.standalone.training import StandaloneTraining
 from detnet.text import amount, lay_out, percent
 from detnet.training.run_state import OnEvent
 
@@ -80,16 +75,17 @@ def validate(
     require_one_process("validate")
     run = SearchRun.open(folder)
     names = tuple(dict.fromkeys(budgets or (run.config.scoring,)))
-    plan = _resolve_plan(run, count, seed)
+    plan = resolve_plan(
+        _plan_file(run),
+        ValidationPlan,
+        lambda before: _plan(run, before, count, seed),
+        lambda plan: _budget(run, plan),
+    )
     trainings = _trainings(run, plan)
-    require_same_budget(plan.budget, _budget(run, trainings), _plan_file(run))
-    on_event({"event": "note", "text": expectation(trainings)})
-    with Interrupt() as interrupt:
-        # The supernet need not stay in memory while others train.
-        if not _Scoring(run, trainings, on_event).share(names, lambda: interrupt.set):
-            return None
-        if not share_trainings(trainings, stop=lambda: interrupt.set, on_event=on_event):
-            return None
+    scoring = _Scoring(run, trainings, on_event)
+    # All are scored first: the supernet need not stay in memory while others train.
+    if not carry_out_plan(trainings, on_event, before=scoring.jobs(names)):
+        return None
     found = _summary(plan, trainings, names)
     write_record(folder / "validate" / "validation.json", found)
     return found
@@ -104,9 +100,9 @@ class _Scoring:
     on_event: OnEvent
     scorer: Scorer | None = None
 
-    def share(self, names: Sequence[BudgetName], stop: Callable[[], bool]) -> bool:
-        """Scores all together with other processes; False when interrupted."""
-        jobs = [
+    def jobs(self, names: Sequence[BudgetName]) -> list[Job]:
+        """One for each network and budget."""
+        return [
             Job(
                 f"score of {one.name}",
                 one.folder,
@@ -116,7 +112,6 @@ class _Scoring:
             for name in names
             for number, one in enumerate(self.trainings, 1)
         ]
-        return share(jobs, stop=stop, on_event=self.on_event)
 
     def score(self, training: StandaloneTraining, name: BudgetName, place: str) -> bool:
         scorer, began = self._loaded(name), time.perf_counter()
@@ -150,32 +145,28 @@ def _plan_file(run: SearchRun) -> Path:
     return run.folder / "validate" / "plan.json"
 
 
-def _resolve_plan(run: SearchRun, count: int | None, seed: int | None) -> ValidationPlan:
-    """Draws the networks, or those that a larger count adds, and writes them down."""
-    place = _plan_file(run)
-    with in_turn(place.parent):
-        plan = read_record(ValidationPlan, place) if place.exists() else None
-        if plan and seed not in (None, plan.seed):
-            raise InputError(
-                f"{place}: drawn with seed {plan.seed}, not {seed}; leave --seed out, or delete "
-                f"{place.parent} to begin anew"
-            )
-        count = _resolve_count(count, len(plan.networks) if plan else 0)
-        if plan and count == len(plan.networks):
-            return plan
-        seed = plan.seed if plan else run.config.seed if seed is None else seed
-        networks = _draw(run, plan.networks if plan else (), count, seed)
-        plan = ValidationPlan(seed=seed, networks=networks, budget=plan.budget if plan else {})
-        if not plan.budget:
-            plan = replace(plan, budget=_budget(run, _trainings(run, plan)))
-        write_record(place, plan)
+def _plan(
+    run: SearchRun, plan: ValidationPlan | None, count: int | None, seed: int | None
+) -> ValidationPlan:
+    """Draws the networks, or those that a larger count adds."""
+    if plan and seed not in (None, plan.seed):
+        place = _plan_file(run)
+        raise InputError(
+            f"{place}: drawn with seed {plan.seed}, not {seed}; leave --seed out, or delete "
+            f"{place.parent} to begin anew"
+        )
+    count = _resolve_count(count, len(plan.networks) if plan else 0)
+    if plan is None:
+        plan = ValidationPlan(seed=run.config.seed if seed is None else seed)
+    if count == len(plan.networks):
         return plan
+    return replace(plan, networks=_draw(run, plan.networks, count, plan.seed))
 
 
-def _budget(run: SearchRun, trainings: Sequence[StandaloneTraining]) -> TrainingBudget:
+def _budget(run: SearchRun, plan: ValidationPlan) -> TrainingBudget:
     """What all networks must have in common: how they are scored, and trained."""
     scoring = {name: getattr(run.config, name) for name in _SCORING}
-    return {"scoring": scoring, **trainings[0].budget}
+    return {"scoring": scoring, **_trainings(run, plan)[0].budget}
 
 
 def _resolve_count(count: int | None, planned: int) -> int:
