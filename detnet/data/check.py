@@ -12,7 +12,8 @@ from detnet.coco.check import find_problems
 from detnet.coco.records import SEVERITIES, Problem, Problems
 from detnet.coco.table import AnnotationTable
 from detnet.data.folders import SPLITS, Split, find_split, find_splits, leads_out, names_start
-from detnet.data.images import IMAGE_SUFFIXES, ImageFile, inspect_images
+from detnet.data.image_check import NamedImage, duplicate_images, image_problems, inspect_images
+from detnet.data.images import IMAGE_SUFFIXES
 from detnet.data.reading import read_content
 from detnet.errors import InputError
 
@@ -40,17 +41,6 @@ class Report:
             "problems": [asdict(problem) for problem in self.problems],
             "statistics": self.statistics,
         }
-
-
-@dataclass(frozen=True)
-class _NamedImage:
-    """An image record that names a file."""
-
-    split: str
-    record: str
-    path: Path
-    width: Any
-    height: Any
 
 
 def check(
@@ -115,7 +105,7 @@ def check_splits(
     problems: list[Problem] = []
     numbers: dict[str, Any] = {}
     categories: dict[str, dict[str, Any]] = {}
-    named: list[_NamedImage] = []
+    named: list[NamedImage] = []
     for split in splits:
         try:
             table = read_content(split)
@@ -135,8 +125,8 @@ def check_splits(
     problems += _differing_categories(categories)
     if images:
         files = inspect_images((image.path for image in named), progress=progress)
-        problems += _image_problems(named, files)
-        problems += _duplicates(named, files)
+        problems += image_problems(named, files)
+        problems += duplicate_images(named, files)
         if len(numbers) == len(splits):
             problems += _unlisted(
                 {s.images for s in splits if s.format in ("coco", "roboflow")},
@@ -172,7 +162,7 @@ def _differing_categories(categories: dict[str, dict[str, Any]]) -> list[Problem
     return problems
 
 
-def _named_images(table: AnnotationTable, split: Split) -> tuple[list[_NamedImage], list[Problem]]:
+def _named_images(table: AnnotationTable, split: Split) -> tuple[list[NamedImage], list[Problem]]:
     """The images that records name, and a problem for each name that leads out of the data set."""
     rows = [row for row, good in zip(table.images.rows, table.file_names[1], strict=True) if good]
     folder = names_start(split.images, (row["file_name"] for row in rows))
@@ -185,92 +175,8 @@ def _named_images(table: AnnotationTable, split: Split) -> tuple[list[_NamedImag
             outside.add("error", "image-outside", f"{record} ({name[:200]})", message)
             continue
         size = row.get("width"), row.get("height")
-        named.append(_NamedImage(split.name, f"{record} ({name})", folder / name, *size))
+        named.append(NamedImage(split.name, f"{record} ({name})", folder / name, *size))
     return named, outside.found
-
-
-def _image_problems(named: list[_NamedImage], files: dict[Path, ImageFile]) -> list[Problem]:
-    problems = []
-    for image in named:
-        facts, findings = files[image.path], Problems(str(image.path))
-        if facts.error:
-            message = facts.message
-            if facts.error == "image-missing":
-                message += _similar(image.path)
-            findings.add("error", facts.error, image.record, message)
-        for text in facts.warned:
-            findings.add("warning", "image-damaged", image.record, f"the decoder says: {text}")
-        if facts.width:
-            _check_size(image, facts, findings)
-        problems += findings.found
-    return problems
-
-
-def _check_size(image: _NamedImage, facts: ImageFile, findings: Problems) -> None:
-    """Compares the size annotated with the upright image's, and judges the EXIF orientation."""
-    annotated, stored = (image.width, image.height), (facts.width, facts.height)
-    upright, tag = facts.upright_size, facts.orientation
-    usable = all(isinstance(side, (int, float)) for side in annotated)
-    if usable and annotated != upright:
-        if annotated == stored:
-            message = (
-                f"annotated as stored, {_size(stored)}, but EXIF orientation {tag} makes the "
-                f"upright image {_size(upright)}; annotate that, or remove the tag"
-            )
-            findings.add("error", "exif-rotation", image.record, message)
-            return
-        message = f"annotated as {_size(annotated)}, but the image is {_size(upright)}"
-        if annotated == upright[::-1]:
-            message += ": width and height are swapped"
-        findings.add("error", "size-differs", image.record, message)
-    if tag in range(2, 9):
-        turned = upright != stored and usable and annotated == upright
-        severity, hint = ("info", "as its annotation says") if turned else ("warning", _ASK)
-        message = f"EXIF orientation {tag}: it is read upright, {hint}"
-        findings.add(severity, "exif-rotation", image.record, message)  # type: ignore[arg-type]
-    elif tag != 1:
-        message = f"EXIF orientation {tag} is not one of 1 to 8 and is ignored"
-        findings.add("warning", "exif-invalid", image.record, message)
-
-
-_ASK = "and its boxes must be those of the upright image: look at it"
-
-
-def _size(size: tuple[Any, Any]) -> str:
-    return f"{size[0]} x {size[1]}"
-
-
-def _similar(path: Path) -> str:
-    """A hint at a file that differs in its suffix or in upper and lower case only."""
-    try:
-        near = [p.name for p in path.parent.iterdir() if p.stem.lower() == path.stem.lower()]
-    except (OSError, ValueError):
-        return ""
-    return f"; {near[0]} does" if near else ""
-
-
-def _duplicates(named: list[_NamedImage], files: dict[Path, ImageFile]) -> list[Problem]:
-    """Finds files of equal content within a split, and between splits, where they leak."""
-    problems: list[Problem] = []
-    first: dict[tuple[str, bytes], _NamedImage] = {}
-    for image in named:
-        digest = files[image.path].digest
-        if not digest:
-            continue
-        earlier = first.setdefault((image.split, digest), image)
-        if earlier.path != image.path:
-            message = f"the same picture as {earlier.record}"
-            file = str(image.path)
-            problems.append(Problem("warning", "duplicate-image", file, image.record, message))
-    seen: dict[bytes, _NamedImage] = {}
-    for (_, digest), image in first.items():
-        earlier = seen.setdefault(digest, image)
-        if earlier.split != image.split:
-            message = f"in {image.split}, the same picture as {earlier.split}'s {earlier.record}"
-            file = str(image.path)
-            code = "duplicate-across-splits"
-            problems.append(Problem("warning", code, file, image.record, message))
-    return problems
 
 
 def _unlisted(folders: set[Path], listed: set[Path]) -> list[Problem]:

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from detnet.coco.masks import segmentation_areas
-from detnet.data.images import IMAGE_SUFFIXES, ImageFile, inspect_images
+from detnet.data.image_check import ImageFile, inspect_images
+from detnet.data.images import IMAGE_SUFFIXES
 from detnet.errors import InputError
 
 Progress = Callable[[int, int], None]

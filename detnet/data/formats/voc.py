@@ -21,7 +21,7 @@ from detnet.data.formats.interchange import (
     to_content,
 )
 from detnet.data.formats.voc_xml import annotated_size, class_names, parse_annotation, read_objects
-from detnet.data.images import inspect_image
+from detnet.data.image_check import inspect_image
 from detnet.errors import InputError
 
 LISTS = Path("ImageSets", "Main")
