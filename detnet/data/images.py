@@ -70,13 +70,16 @@ def most_pixels() -> int:
     return int(most)
 
 
-def require_size(width: int, height: int) -> None:
+def require_size(width: int, height: int, *, most: int | None = None) -> None:
     """Refuses more pixels than are read, before they are decoded.
+
+    Args:
+        most: how many are, `most_pixels()` by default.
 
     Raises:
         TooLarge: beginning with the size, for the caller to say of which file.
     """
-    most = most_pixels()
+    most = most_pixels() if most is None else most
     if width * height > most:
         raise TooLarge(
             f"{_too_many(f'{width:,} x {height:,}', most)}={math.ceil(width * height / 1e6)}e6"
@@ -91,30 +94,36 @@ def _too_many(pixels: str, most: int) -> str:
 
 
 @contextmanager
-def opened(source: Path | IO[bytes]) -> Iterator[Image.Image]:
+def opened(
+    source: Path | IO[bytes], *, formats: tuple[str, ...] | None = None, most: int | None = None
+) -> Iterator[Image.Image]:
     """Opens an image, still to be decoded; errors are pillow's own.
+
+    Args:
+        formats: pillow's names of those that are looked for; no other decoder sees a byte.
+        most: pixels that it may have, `most_pixels()` by default.
 
     Raises:
         TooLarge: it has more pixels than are read.
         UnidentifiedImageError: no image, or one that is a program.
     """
-    most = most_pixels()
+    most = most_pixels() if most is None else most
     if Image.MAX_IMAGE_PIXELS is not None and most > Image.MAX_IMAGE_PIXELS * 2:
         Image.MAX_IMAGE_PIXELS = most  # the user allows more than pillow would
-    with _open(source) as image:
+    with _open(source, formats, most) as image:
         if image.format in _PROGRAMS:
             raise Image.UnidentifiedImageError(f"{image.format} files are programs, and not run")
-        require_size(*image.size)
+        require_size(*image.size, most=most)
         yield image
 
 
-def _open(source: Path | IO[bytes]) -> Image.Image:
+def _open(source: Path | IO[bytes], formats: tuple[str, ...] | None, most: int) -> Image.Image:
     """Pillow's own opening, which reads the header; a header that it stumbles over is no image."""
     try:
-        return Image.open(source)
+        return Image.open(source, formats=formats)
     except Image.DecompressionBombError as error:  # pillow's bound, before ours can be asked
         found = re.search(r"\d+", str(error))
-        raise TooLarge(_too_many(f"{int(found[0]):,}" if found else "its", most_pixels())) from None
+        raise TooLarge(_too_many(f"{int(found[0]):,}" if found else "its", most)) from None
     except OSError:
         raise
     except Exception as error:  # text of many megabytes, fields that contradict each other, …

@@ -100,11 +100,15 @@ class ImageTransform(GeneralizedRCNNTransform):
         """Height and width at which the network gets an image that comes resized, unpadded."""
         return image.shape[-2], image.shape[-1]
 
+    def scaled_size(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width that evaluation gives an image of that size, padding left out."""
+        scale = min(self.min_size[-1] / min(height, width), self.max_size / max(height, width))
+        return max(1, int(height * scale)), max(1, int(width * scale))
+
     def _fit(self, image: Tensor) -> Tensor:
         height, width = image.shape[-2:]
-        scale = min(self.min_size[-1] / min(height, width), self.max_size / max(height, width))
-        size = [max(1, int(height * scale)), max(1, int(width * scale))]
-        return image if size == [height, width] else TF.resize(image, size, antialias=True)
+        size = self.scaled_size(height, width)
+        return image if size == (height, width) else TF.resize(image, [*size], antialias=True)
 
 
 def full_precision(values: Tensor) -> Tensor:
@@ -141,8 +145,8 @@ class SquareTransform(ImageTransform):
         side = min(image.shape[-2:])
         return side, side
 
-    def _fit(self, image: Tensor) -> Tensor:
-        return self._squeezed(image, self.min_size[-1])
+    def scaled_size(self, height: int, width: int) -> tuple[int, int]:
+        return self.options.min_size, self.options.min_size
 
     @staticmethod
     def _squeezed(image: Tensor, side: int) -> Tensor:
