@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from detnet.errors import InputError
-from detnet.evaluation.accumulation import Tables, class_rankings, weighted_scores
 from detnet.evaluation.detections import (
     Detections,
     GroundTruth,
@@ -18,9 +17,9 @@ from detnet.evaluation.detections import (
     read_detections,
     read_ground_truth,
 )
-from detnet.evaluation.engines import engine_version, run_engine
+from detnet.evaluation.engines import Tables, engine_version, run_engine
 from detnet.evaluation.grid import Grid, Measure, make_grid
-from detnet.evaluation.matching import Matches, match
+from detnet.evaluation.matching import ClassRankings, Matches, class_rankings, match
 from detnet.evaluation.overlaps import sigmas_of
 from detnet.files import no_collection
 
@@ -211,12 +210,12 @@ class Evaluation:
         matches = self.matches or match(self.truth, self.detections, self.grid)
         limits = sorted({(each.size, each.limit) for each in chosen})
         rankings = [class_rankings(matches, k, limits) for k in range(len(self.truth.names))]
-        weights = np.ones((len(self.truth.image_ids), 1))
-        means, classes = weighted_scores(rankings, weights, chosen, chosen)
-        return {
-            each: _OfCurve(_defined(means[q])[0], _defined(classes[:, q, 0]))
-            for q, each in enumerate(chosen)
-        }
+        found = {}
+        for each in chosen:
+            classes = [_of_curve(of_class, each) for of_class in rankings]
+            there = [value for value in classes if value is not None]
+            found[each] = _OfCurve(sum(there) / len(there) if there else None, classes)
+        return found
 
     def _as_one_class(self) -> dict[str, dict[str, Row]]:
         pooled = _as_one_category(self.truth, self.detections)
@@ -233,8 +232,16 @@ class _OfCurve(NamedTuple):
     classes: list[Value]
 
 
-def _defined(values: np.ndarray) -> list[Value]:
-    return [None if np.isnan(value) else float(value) for value in values.tolist()]
+def _of_curve(rankings: ClassRankings, measure: Measure) -> Value:
+    """What a registered metric makes of one class; None where there is nothing to be found."""
+    assert callable(measure.of)
+    objects = np.array([float(len(rankings.objects[measure.size]))])
+    values = []
+    for threshold in measure.thresholds if objects[0] else ():
+        hits = rankings.rankings[measure.size, threshold, measure.limit].hits[:, None]
+        found = np.arange(1.0, len(hits) + 1)[:, None]
+        values.append(float(measure.of(found, hits + 1.0, objects)[0]) if len(hits) else 0.0)
+    return float(np.mean(values)) if values and not np.isnan(values).any() else None
 
 
 def evaluate(

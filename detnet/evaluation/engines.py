@@ -5,17 +5,29 @@ import importlib.metadata
 import io
 import warnings
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from detnet.errors import InputError
-from detnet.evaluation.accumulation import RECALLS, Tables
 from detnet.evaluation.detections import Detections, GroundTruth
-from detnet.evaluation.grid import Grid
+from detnet.evaluation.grid import RECALLS, Grid
 from detnet.evaluation.overlaps import sigmas_of
 from detnet.tables import unknown_name
+
+
+@dataclass(frozen=True)
+class Tables:
+    """What an evaluator found; -1 where there is nothing to average, as in pycocotools.
+
+    Args:
+        precision: (T, 101, K, A, M), at recalls 0, 0.01 … 1.
+        recall: (T, K, A, M).
+    """
+
+    precision: np.ndarray
+    recall: np.ndarray
 
 
 def run_engine(engine: str, truth: GroundTruth, detections: Detections, grid: Grid) -> Tables:

@@ -13,6 +13,7 @@ from detnet.tables import unknown_name
 
 IOU_TYPES = ("bbox", "segm", "keypoints")
 IOU_THRESHOLDS = tuple(np.linspace(0.5, 0.95, 10).tolist())
+RECALLS = np.linspace(0.0, 1.0, 101)  # at which precision is read off
 AREAS = {
     "all": (0.0, 1e10),
     "small": (0.0, 32.0**2),

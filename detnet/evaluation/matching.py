@@ -191,3 +191,57 @@ def _match_in_steps(
         matched[sizes, levels, members[firsts[which]]] = chosen
         taken[sizes, levels, chosen] = ~crowd[chosen]
     return matched
+
+
+@dataclass(frozen=True)
+class RankedDetections:
+    """The detections of one category that count at one size, threshold and number of results.
+
+    Args:
+        images: image of each, by score downwards; those after the last hit are left out.
+        hits: positions of those that find an object.
+    """
+
+    images: np.ndarray
+    hits: np.ndarray
+
+    @property
+    def hit_images(self) -> np.ndarray:
+        return self.images[self.hits]
+
+
+@dataclass(frozen=True)
+class ClassRankings:
+    """One category: its rankings by size, threshold and number of results.
+
+    Args:
+        objects: per size the image of each object to be found.
+        rankings: (size, threshold, number of results), as positions in the grid.
+    """
+
+    objects: list[np.ndarray]
+    rankings: dict[tuple[int, int, int], RankedDetections]
+
+
+def class_rankings(matches: Matches, category: int, limits: list[tuple[int, int]]) -> ClassRankings:
+    """Takes one category out of the matches.
+
+    Args:
+        limits: (size, number of results), positions in the grid, whose rankings are wanted.
+    """
+    begin, end = np.searchsorted(matches.categories, [category, category + 1]).tolist()
+    # Half as wide: each image stands here once for every size and threshold.
+    images = matches.images[begin:end].astype(np.int32)
+    ranks = matches.ranks[begin:end]
+    own = matches.truth.categories == category
+    rankings = {}
+    for size, limit in limits:
+        within = ranks < matches.grid.max_dets[limit]
+        for threshold in range(len(matches.grid.iou_thresholds)):
+            counted = np.flatnonzero(within & ~matches.ignored[size, threshold, begin:end])
+            found = matches.matched[size, threshold, begin:end][counted] >= 0
+            hits = np.flatnonzero(found)
+            seen = images[counted[: hits[-1] + 1 if len(hits) else 0]]
+            rankings[size, threshold, limit] = RankedDetections(seen, hits)
+    objects = [matches.truth.images[own & ~ignored] for ignored in matches.truth_ignored]
+    return ClassRankings(objects, rankings)

@@ -10,13 +10,8 @@ from typing import Any, NotRequired, TypedDict
 import numpy as np
 
 from detnet.errors import InputError
-from detnet.evaluation.accumulation import (
-    ClassRankings,
-    accumulate,
-    class_rankings,
-    weighted_scores,
-)
 from detnet.evaluation.coco import Evaluation
+from detnet.evaluation.comparison.accumulation import accumulate, weighted_scores
 from detnet.evaluation.detections import (
     GroundTruth,
     GroundTruthSource,
@@ -24,7 +19,7 @@ from detnet.evaluation.detections import (
     read_ground_truth,
 )
 from detnet.evaluation.grid import Measure, make_grid
-from detnet.evaluation.matching import Matches, match
+from detnet.evaluation.matching import ClassRankings, Matches, class_rankings, match
 
 RESAMPLES = (100, 20_000)  # fewest and most
 NOISE = "cannot be told from noise"

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from detnet.evaluation.accumulation import precision_curve
 from detnet.evaluation.coco import Evaluation
+from detnet.evaluation.comparison.accumulation import precision_curve
 from detnet.evaluation.diagnosis.outcomes import Outcomes, Pairs
 from detnet.evaluation.diagnosis.records import Confusion, ErrorKind, SuspectLabel
 from detnet.evaluation.overlaps import box_ious

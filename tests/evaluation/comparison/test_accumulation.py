@@ -5,17 +5,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from detnet.evaluation import accumulation
-from detnet.evaluation.accumulation import (
+from detnet.evaluation.comparison import accumulation
+from detnet.evaluation.comparison.accumulation import (
     accumulate,
     average_precision,
-    class_rankings,
     hits_within,
 )
 from detnet.evaluation.detections import Detections, GroundTruth
 from detnet.evaluation.engines import run_engine
 from detnet.evaluation.grid import make_grid
-from detnet.evaluation.matching import Matches, match
+from detnet.evaluation.matching import Matches, class_rankings, match
 from tests.evaluation.columns import keypoint_case, random_case
 
 

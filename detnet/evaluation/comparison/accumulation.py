@@ -8,89 +8,21 @@ change for the better, so of all other detections only their number between two 
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
-from detnet.evaluation.grid import Measure
-from detnet.evaluation.matching import Matches
+from detnet.evaluation.engines import Tables
+from detnet.evaluation.grid import RECALLS, Measure
+from detnet.evaluation.matching import ClassRankings, Matches, RankedDetections, class_rankings
 from detnet.evaluation.metrics import Curve
 
 _NUMBERS_IN_CACHE = 250_000
 _EXACT_IN_FLOAT32 = 2**23
-RECALLS = np.linspace(0.0, 1.0, 101)
 # How many of COCO's recalls are reached by a recall of q percent at 2q, and by one between q and
 # q + 1 percent at 2q + 1. Some of the recalls lie a bit above the fraction they stand for.
 _REACHED = np.stack(
     [np.searchsorted(RECALLS, np.arange(101) / 100, "right"), np.arange(1, 102)], 1
 ).ravel()
-
-
-@dataclass(frozen=True)
-class Tables:
-    """What an evaluator found; -1 where there is nothing to average, as in pycocotools.
-
-    Args:
-        precision: (T, 101, K, A, M), at recalls 0, 0.01 … 1.
-        recall: (T, K, A, M).
-    """
-
-    precision: np.ndarray
-    recall: np.ndarray
-
-
-@dataclass(frozen=True)
-class RankedDetections:
-    """The detections of one category that count at one size, threshold and number of results.
-
-    Args:
-        images: image of each, by score downwards; those after the last hit are left out.
-        hits: positions of those that find an object.
-    """
-
-    images: np.ndarray
-    hits: np.ndarray
-
-    @property
-    def hit_images(self) -> np.ndarray:
-        return self.images[self.hits]
-
-
-@dataclass(frozen=True)
-class ClassRankings:
-    """One category: its rankings by size, threshold and number of results.
-
-    Args:
-        objects: per size the image of each object to be found.
-        rankings: (size, threshold, number of results), as positions in the grid.
-    """
-
-    objects: list[np.ndarray]
-    rankings: dict[tuple[int, int, int], RankedDetections]
-
-
-def class_rankings(matches: Matches, category: int, limits: list[tuple[int, int]]) -> ClassRankings:
-    """Takes one category out of the matches.
-
-    Args:
-        limits: (size, number of results), positions in the grid, whose rankings are wanted.
-    """
-    begin, end = np.searchsorted(matches.categories, [category, category + 1]).tolist()
-    # Half as wide: each image stands here once for every size and threshold.
-    images = matches.images[begin:end].astype(np.int32)
-    ranks = matches.ranks[begin:end]
-    own = matches.truth.categories == category
-    rankings = {}
-    for size, limit in limits:
-        within = ranks < matches.grid.max_dets[limit]
-        for threshold in range(len(matches.grid.iou_thresholds)):
-            counted = np.flatnonzero(within & ~matches.ignored[size, threshold, begin:end])
-            found = matches.matched[size, threshold, begin:end][counted] >= 0
-            hits = np.flatnonzero(found)
-            seen = images[counted[: hits[-1] + 1 if len(hits) else 0]]
-            rankings[size, threshold, limit] = RankedDetections(seen, hits)
-    objects = [matches.truth.images[own & ~ignored] for ignored in matches.truth_ignored]
-    return ClassRankings(objects, rankings)
 
 
 def accumulate(matches: Matches) -> Tables:
