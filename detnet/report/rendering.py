@@ -27,9 +27,14 @@ def render_template(template: str, /, **values: Any) -> str:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    templates.filters["percent"] = text.percent
-    templates.filters["points"] = points
-    templates.filters["minus"] = minus
+    templates.filters.update(
+        percent=text.percent,
+        interval=text.interval,
+        duration=text.duration,
+        points=points,
+        minus=minus,
+        sortable=lambda number: "" if number is None else f"{number:.6g}",
+    )
     return templates.get_template(template).render(version=detnet.__version__, **values)
 
 

@@ -7,9 +7,11 @@ stretched; `data-c` is the candidate's number in the table, by which the page's 
 from collections.abc import Sequence
 from html import escape
 
+from detnet import text
 from detnet.report.charts import HEIGHT, WIDTH, Frame, nice_ticks, path, plot
 from detnet.report.search.state import SearchState
 from detnet.report.search.summary import STATES, Generation, front
+from detnet.search.records import ValidatedNetwork, Validation
 from detnet.search.study.study import CandidateRecord
 from detnet.text import amount
 
@@ -126,8 +128,19 @@ def front_chart(state: SearchState, cost: str, *, costs: Sequence[str] = ()) -> 
     )
 
 
-def pairs_chart(pairs: Sequence[tuple[float, float, str]], *, x_name: str, label: str) -> str:
-    """Real scores against those of the supernet; each pair with what to say of it."""
+def ranking_chart(found: Validation, name: str, score_name: str) -> str:
+    """Networks' AP trained alone against their scores with shared weights.
+
+    Args:
+        found: the networks.
+        name: of the scoring budget.
+        score_name: what the supernet's score is.
+    """
+    pairs = [
+        (score, one.AP, _told(one, score, score_name))
+        for one in found.networks
+        if (score := one.scores[name]) is not None and one.AP is not None
+    ]
     if not pairs:
         return ""
     x_ticks, y_ticks = score_ticks([x for x, _, _ in pairs]), score_ticks([y for _, y, _ in pairs])
@@ -141,10 +154,20 @@ def pairs_chart(pairs: Sequence[tuple[float, float, str]], *, x_name: str, label
         frame,
         [(tick, percent(tick, x_ticks)) for tick in x_ticks],
         [(tick, percent(tick, y_ticks)) for tick in y_ticks],
-        x_name=x_name,
-        label=label,
+        x_name=f"{score_name} with shared weights",
+        label=f"trained alone against {name}",
         style="chart dots",
     )
+
+
+def _told(one: ValidatedNetwork, score: float, score_name: str) -> str:
+    lines = [
+        one.path,
+        f"{score_name} with shared weights {text.percent(score, 2)}",
+        f"AP trained alone {text.percent(one.AP)}",
+    ]
+    lines += [f"{cost_name(name)} {cost_text(name, value)}" for name, value in one.costs.items()]
+    return "\n".join(lines)
 
 
 def score_ticks(scores: Sequence[float]) -> list[float]:

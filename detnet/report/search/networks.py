@@ -4,7 +4,6 @@ import contextlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from detnet.backbones.detnas import (
     DETNASNET_1_3G,
@@ -70,6 +69,41 @@ class DrawnGene:
 
 
 @dataclass(frozen=True)
+class DrawnChoice:
+    """What a network has in the place of a gene.
+
+    Args:
+        gene, choice: their numbers.
+        title: gene, choice and note in words.
+        differs: from the network that it is drawn beside.
+    """
+
+    gene: int
+    choice: int
+    name: str
+    label: str
+    note: str
+    title: str
+    differs: bool
+
+
+@dataclass(frozen=True)
+class DrawnStage:
+    """One row of a network.
+
+    Args:
+        cells: of its genes or, where the network is a table, of all columns, a text where the
+            space leaves nothing open.
+        absent: whether the network does without the stage.
+    """
+
+    name: str
+    note: str
+    cells: Sequence[DrawnChoice | str]
+    absent: bool = False
+
+
+@dataclass(frozen=True)
 class DrawnSpace:
     """A space as its networks are drawn.
 
@@ -105,6 +139,36 @@ class DrawnSpace:
         longest = max(whole.values(), key=len, default=[])
         fixed = [name for answers in self.fixed.values() for name in answers]
         return list(dict.fromkeys([*longest, *(gene.name for gene in self.genes), *fixed]))
+
+    def network(self, path: Sequence[int], beside: Sequence[int] = ()) -> list[DrawnStage]:
+        """One network drawn gene by gene, a row per stage.
+
+        Args:
+            path: the network.
+            beside: another one; where the two differ is marked.
+        """
+        rows: dict[str, list[DrawnChoice]] = {
+            stage: [] for stage in [*self.fixed, *(gene.stage for gene in self.genes)]
+        }
+        for index, (gene, choice) in enumerate(zip(self.genes, path, strict=True)):
+            title = ", ".join(filter(None, (gene.name, gene.choices[choice], gene.note)))
+            differs = bool(beside) and beside[index] != choice
+            label = gene.labels[choice]
+            cell = DrawnChoice(index, choice, gene.name, label, gene.note, title, differs)
+            rows[gene.stage].append(cell)
+        if self.alike:
+            return [
+                DrawnStage(stage, self.stage_notes.get(stage, ""), cells)
+                for stage, cells in rows.items()
+            ]
+        return [self._table_row(stage, {cell.name: cell for cell in rows[stage]}) for stage in rows]
+
+    def _table_row(self, stage: str, there: Mapping[str, DrawnChoice]) -> DrawnStage:
+        """The same question of all stages under one head."""
+        fixed = self.fixed.get(stage, {})
+        cells = [there.get(name) or fixed.get(name, "") for name in self.columns]
+        depth = there.get("depth")
+        return DrawnStage(stage, "", cells, absent=depth is not None and depth.label == "0")
 
 
 def drawn_space(space: Space, width: float) -> DrawnSpace:
@@ -142,43 +206,6 @@ def published_networks(run: SearchRun) -> list[PublishedNetwork]:
     ]
     retinanet = run.config.detector == "retinanet"
     return sorted(found, key=lambda one: one.name.endswith("_retinanet") != retinanet)
-
-
-def network_view(
-    space: DrawnSpace, path: Sequence[int], *, beside: Sequence[int] = ()
-) -> dict[str, Any]:
-    """One network drawn gene by gene, a row per stage, for the template.
-
-    Args:
-        space: whose genes it is made of.
-        path: the network.
-        beside: another one; where the two differ is marked.
-    """
-    stages = dict.fromkeys([*space.fixed, *(gene.stage for gene in space.genes)])
-    rows: dict[str, dict[str, Any]] = {
-        stage: {"stage": stage, "note": space.stage_notes.get(stage, ""), "cells": []}
-        for stage in stages
-    }
-    for index, (gene, choice) in enumerate(zip(space.genes, path, strict=True)):
-        rows[gene.stage]["cells"].append(
-            {
-                "gene": index,
-                "name": gene.name,
-                "choice": choice,
-                "label": gene.labels[choice],
-                "note": gene.note,
-                "title": ", ".join(filter(None, (gene.name, gene.choices[choice], gene.note))),
-                "differs": bool(beside) and beside[index] != choice,
-            }
-        )
-    columns = space.columns
-    if not space.alike:
-        for stage, row in rows.items():  # a table: the same question of all stages under one head
-            there = {cell["name"]: cell for cell in row["cells"]}
-            fixed = space.fixed.get(stage, {})
-            row["cells"] = [there.get(name) or {"fixed": fixed.get(name, "")} for name in columns]
-            row["absent"] = there.get("depth", {}).get("label") == "0"
-    return {"alike": space.alike, "columns": columns, "rows": list(rows.values())}
 
 
 def alike(path: Sequence[int], other: Sequence[int]) -> int:

@@ -9,9 +9,7 @@ from typing import Any
 import numpy as np
 
 from detnet.engine.runs import RunRecord
-from detnet.report.search.networks import (
-    alike,
-)
+from detnet.report.search.networks import alike
 from detnet.report.search.state import Phase, SearchState
 from detnet.search.methods.nsga2 import front as undominated
 from detnet.search.study.study import CandidateRecord
@@ -48,6 +46,11 @@ class Preference:
     choices: tuple[str, ...]
     best: list[float]
     all: list[float]
+
+    @property
+    def shares(self) -> list[tuple[str, float, float]]:
+        """Each choice, its share among the best and that among all."""
+        return list(zip(self.choices, self.best, self.all, strict=True))
 
 
 @dataclass(frozen=True)

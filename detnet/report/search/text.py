@@ -136,7 +136,7 @@ def _preferences(found: Preferences | None) -> str:
     for row in found.stages or found.genes:
         cells = [
             f"{choice} {percent(best, 0)} ({percent(everyone, 0)})"
-            for choice, best, everyone in zip(row.choices, row.best, row.all, strict=True)
+            for choice, best, everyone in row.shares
         ]
         rows.append([f"{row.stage} {row.name}".strip(), *cells])
     count = max(map(len, rows), default=0)

@@ -7,7 +7,6 @@ import pytest
 from detnet.report.search.charts import (
     cost_text,
     front_chart,
-    pairs_chart,
     percent,
     progress_chart,
     score_ticks,
@@ -74,9 +73,3 @@ def test_the_front_is_a_staircase_up_to_the_right() -> None:
     assert limit and float(limit[1]) > max(x[:-1]), "all candidates are within the limit"
     assert "multiply-adds, M" in drawing
     assert front_chart(state, "latency_ms") == ""
-
-
-def test_pairs_say_what_they_are() -> None:
-    drawing = pairs_chart([(0.2, 0.3, "a <b>"), (0.25, 0.4, "c")], x_name="supernet", label="x")
-    assert 'data-tip="a &lt;b&gt;"' in drawing and drawing.count("data-tip") == 2
-    assert pairs_chart([], x_name="", label="") == ""

@@ -1,9 +1,10 @@
 """Networks that were trained alone, on a search's page."""
 
+import re
 from dataclasses import replace
 from typing import Any
 
-from detnet.report.search.measured import baselines_view, validation_view
+from detnet.report.search.charts import ranking_chart
 from detnet.search.records import Baselines, Ranking, Validation, WelchDifference
 from tests.report.search.test_page import full_search, made_page
 from tests.search.standalone.test_text import BASELINES, VALIDATION, compared, validated
@@ -42,28 +43,42 @@ def baselines() -> Baselines:
     )
 
 
+def section(content: str, begin: str, end: str) -> list[list[str]]:
+    """The cells of a part's tables, their tags left out."""
+    part = content[content.index(f'id="{begin}"') : content.index(f'id="{end}"')]
+    rows = re.findall(r"<tr>(.*?)</tr>", part)
+    return [
+        [re.sub("<[^>]*>", "", cell) for cell in re.findall(r"<t[hd][^>]*>.*?</t[hd]>", row)]
+        for row in rows
+    ]
+
+
 def test_tau_comes_with_its_interval_and_pairs() -> None:
-    view = validation_view(validation(), "AP")
-    assert view is not None and (view["trained"], view["count"]) == (2, 3)
-    full, cheap = view["budgets"]
-    assert (full["tau"], full["interval"], view["sure"]) == ("0.50", "−0.25 to 0.90", "90 %")
-    assert full["drawing"].count("data-tip") == 2, "what was not trained has no point"
-    assert (cheap["tau"], cheap["undefined"]) == ("–", "all are equal")
-    assert [row["real"] for row in view["rows"]] == ["34.0", "30.0", "–"]
-    assert view["rows"][0]["scores"] == ["25.00", "12.50"]
+    content, page = made_page(full_search(validation=validation()))
+    assert "2 of 3 networks, drawn at random" in page.text
+    assert "full scoring: τ 0.50 (−0.25 to 0.90, 90 % interval)" in page.text
+    assert "cheap scoring: τ –" in page.text and "2 networks: all are equal" in page.text
+    head, *rows = section(content, "validation", "phases")[:4]
+    assert head[:4] == ["path", "AP alone", "AP shared, full", "AP shared, cheap"]
+    assert [row[1] for row in rows] == ["34.0", "30.0", "–"]
+    assert rows[0][2:4] == ["25.00", "12.50"]
+
+
+def test_what_was_not_trained_has_no_point() -> None:
+    drawing = ranking_chart(validation(), "full", "AP")
+    assert drawing.count("data-tip") == 2
+    assert "AP with shared weights 20.00\nAP trained alone 30.0" in drawing
+    nothing = replace(validation(), networks=validation().networks[2:])
+    assert ranking_chart(nothing, "full", "AP") == ""
 
 
 def test_baselines_have_means_seeds_and_differences() -> None:
-    view = baselines_view(baselines())
-    assert view is not None
-    winner, lone, _, together = view["rows"]
-    assert (winner["real"], winner["interval"]) == ("35.0", "20.0 to 50.0")
-    assert winner["values"] == "34.0, 36.0"
-    assert (lone["interval"], lone["notes"]) == ("", "a note")
-    assert together["together"] and together["real"] == "31.0"
-    assert view["differences"] == [
-        {"name": "random 1", "points": "+5.0", "interval": "−1.0 to 11.0"}
-    ]
+    content, _ = made_page(full_search(baselines=baselines()))
+    _, winner, lone, _, together, _, difference = section(content, "baselines", "phases")[:7]
+    assert winner[2:5] == ["35.0", "20.0 to 50.0", "34.0, 36.0"]
+    assert lone[0] == "random 1 a note" and lone[3] == "–"
+    assert together[0] == "the random ones" and together[2] == "31.0"
+    assert difference == ["random 1", "+5.0", "−1.0 to 11.0"]
 
 
 def test_they_are_on_the_page() -> None:
@@ -71,7 +86,3 @@ def test_they_are_on_the_page() -> None:
     for words in ("Ranking", "full scoring: τ 0.50", "all are equal", "Baselines", "winner less …"):
         assert words in page.text
     assert "<i>was" not in content
-
-
-def test_nothing_is_made_of_nothing() -> None:
-    assert validation_view(None, "AP") is None and baselines_view(None) is None

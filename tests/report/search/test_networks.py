@@ -8,7 +8,7 @@ from detnet.backbones.detnas import DETNASNET_300M, SMALL
 from detnet.backbones.shuffle_block import BlockKind
 from detnet.backbones.spaces.shuffle_space import ShuffleSpace, ShuffleStage
 from detnet.backbones.spaces.space import SPACES
-from detnet.report.search.networks import drawn_space, network_view
+from detnet.report.search.networks import DrawnChoice, drawn_space
 from detnet.report.search.state import read_search
 from tests.report.search.test_state import TINY, write_search
 
@@ -23,10 +23,8 @@ def test_detnets_space_is_drawn_with_what_it_does_not_leave_open(tmp_path: Path)
     ]
     assert set(record.published[0].indices) == {0}
     assert record.space.fixed["c2"]["width"] == "256" and "depth" not in record.space.fixed["c2"]
-    drawn = network_view(
-        record.space, record.published[2].indices, beside=record.published[0].indices
-    )
-    assert set(drawn["columns"]) == {
+    drawn = record.space.network(record.published[2].indices, beside=record.published[0].indices)
+    assert set(record.space.columns) == {
         "depth",
         "width",
         "inner width",
@@ -34,12 +32,13 @@ def test_detnets_space_is_drawn_with_what_it_does_not_leave_open(tmp_path: Path)
         "dilation",
         "shortcut",
     }
-    c2, *_, c5, c6 = drawn["rows"]
-    assert [cell.get("label") or cell["fixed"] for cell in c2["cells"]] == [
+    c2, *_, c5, c6 = drawn
+    assert [cell if isinstance(cell, str) else cell.label for cell in c2.cells] == [
         *("3", "256", "hold", "1", "projection", "a quarter")
     ]
-    assert [cell["label"] for cell in c5["cells"]][:4] == ["3", "2048", "halve", "1"]
-    assert c6["absent"] and not c5["absent"]
+    labels = [cell.label for cell in c5.cells if isinstance(cell, DrawnChoice)]
+    assert labels[:4] == ["3", "2048", "halve", "1"]
+    assert c6.absent and not c5.absent
 
 
 def test_genes_are_labelled_with_channels_and_stride() -> None:
