@@ -85,7 +85,7 @@ def single_process(device: str | None = None) -> Process:
 
 def cleanup() -> None:
     """Leaves the other processes."""
-    if _several():
+    if several():
         dist.destroy_process_group()
 
 
@@ -103,7 +103,7 @@ def leave(code: int) -> NoReturn:
 
 def all_gather(value: T) -> list[T]:
     """What every process gave, by rank; anything that pickles."""
-    if not _several():
+    if not several():
         return [value]
     values: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(values, value)
@@ -112,7 +112,7 @@ def all_gather(value: T) -> list[T]:
 
 def same_on_all(value: T) -> T:
     """The main process's value, on every process."""
-    if not _several():
+    if not several():
         return value
     values = [value]
     dist.broadcast_object_list(values, src=0)
@@ -121,7 +121,7 @@ def same_on_all(value: T) -> T:
 
 def any_process(flag: bool) -> bool:
     """Whether the flag is set on at least one process; all must ask at the same point."""
-    if not _several():
+    if not several():
         return flag
     raised = torch.tensor(float(flag))
     dist.all_reduce(raised, op=dist.ReduceOp.MAX)
@@ -165,7 +165,8 @@ class Word:
         return self._store is not None and self._store.check([self._name])
 
 
-def _several() -> bool:
+def several() -> bool:
+    """Whether this process is one of a group."""
     return dist.is_available() and dist.is_initialized()
 
 

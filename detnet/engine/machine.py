@@ -45,6 +45,11 @@ def bf16_instructions() -> list[str]:
     return sorted(_CPU_FLAGS & _cpu_flags(Path("/proc/cpuinfo")))
 
 
+def is_accelerator(device: torch.device) -> bool:
+    """Tells whether the device works behind the host, which waits for it when it asks a result."""
+    return device.type not in ("cpu", "meta")
+
+
 def choose_precision(name: str, device: torch.device) -> torch.dtype | None:
     """What a forward pass computes in: bf16, or None for fp32.
 

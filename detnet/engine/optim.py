@@ -43,6 +43,7 @@ def sgd(
     bias_weight_decay: float | None = None,
     bias_lr_factor: float = 1.0,
     norm_shift: NormShift = "norm",
+    fused: bool = False,
 ) -> torch.optim.SGD:
     """Stochastic gradient descent on what the model has to train.
 
@@ -52,6 +53,8 @@ def sgd(
         bias_lr_factor: the other biases' learning rate over `lr`; Detectron's recipes use 2.
         norm_shift: "norm" gives a normalisation layer's shift the rate and decay of its scale,
             "bias" those of the other biases, as recipes have it that go by a parameter's name.
+        fused: takes the step in one launch and heeds `found_inf`, for accelerators; rounds
+            otherwise than the plain one.
 
     Raises:
         ValueError: everything is frozen, or `norm_shift` is none of these.
@@ -77,6 +80,7 @@ def sgd(
         ],
         lr=lr,
         momentum=momentum,
+        fused=fused or None,  # None leaves the choice among the plain ones to torch
     )
 
 
@@ -179,8 +183,12 @@ class Ema:
         self._average = {name: value.clone() for name, value in model.state_dict().items()}
 
     @torch.no_grad()
-    def update(self) -> None:
-        """Takes the model's present weights in."""
+    def update(self, bad: Tensor | None = None) -> None:
+        """Takes the model's present weights in.
+
+        Args:
+            bad: 1.0 on the device where the average is to stay as it is, else 0.0.
+        """
         self.updates += 1
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         averages: list[Tensor] = []
@@ -191,7 +199,16 @@ class Ema:
                 values.append(value)
             else:
                 self._average[name].copy_(value)
-        torch._foreach_lerp_(averages, values, 1 - decay)
+        if bad is None:
+            torch._foreach_lerp_(averages, values, 1 - decay)
+            return
+        changes = torch._foreach_sub(values, averages)
+        torch._foreach_mul_(changes, (1 - decay) * (1 - bad))
+        torch._foreach_add_(averages, changes)
+
+    def buffers(self) -> list[Tensor]:
+        """The averages of the model's buffers, not copied."""
+        return [self._average[name] for name, _ in self._model.named_buffers()]
 
     @contextmanager
     def applied(self) -> Iterator[nn.Module]:

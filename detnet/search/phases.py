@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from detnet.engine import distributed
-from detnet.engine.loop import Interrupt
+from detnet.engine.interrupt import Interrupt
 from detnet.errors import InputError
 from detnet.search.checks import check, forecast
 from detnet.search.config import PHASES, SearchConfig

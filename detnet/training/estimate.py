@@ -14,9 +14,10 @@ from detnet.backbones.cost import count_macs, count_params
 from detnet.coco.categories import Categories
 from detnet.detectors import DETECTORS
 from detnet.engine import distributed
-from detnet.engine.loop import Batch, Step, train_steps
+from detnet.engine.loop import Batch, train_steps
 from detnet.engine.machine import choose_precision, keep_freed_memory
 from detnet.engine.optim import Schedule, sgd
+from detnet.engine.watch import Step
 from detnet.training.catalogue import RECIPES
 from detnet.training.classification import config as pretraining
 from detnet.training.classification.config import PretrainConfig

@@ -18,10 +18,12 @@ from torch.nn.parallel import DistributedDataParallel
 from detnet.backbones.norm import set_momentum
 from detnet.engine import distributed
 from detnet.engine.distributed import Process
-from detnet.engine.loop import Interrupt, NonFiniteLoss, Step, train_steps
-from detnet.engine.machine import keep_freed_memory
+from detnet.engine.interrupt import Interrupt
+from detnet.engine.loop import train_steps
+from detnet.engine.machine import is_accelerator, keep_freed_memory
 from detnet.engine.optim import Ema, sgd
 from detnet.engine.runs import RunFolder
+from detnet.engine.watch import NonFiniteLoss, Step
 from detnet.errors import InputError
 from detnet.plugins import load_plugins
 from detnet.training.run_config import RunConfig
@@ -95,6 +97,7 @@ def _prepare(task: Task, output: Path, process: Process, *, resume: bool, on_eve
         bias_weight_decay=config.bias_weight_decay,
         bias_lr_factor=config.bias_lr_factor,
         norm_shift=config.norm_shift,
+        fused=is_accelerator(process.device),
     )
     ema = Ema(model, config.ema) if config.ema else None
     folder = RunFolder.open(output) if resume else _new_folder(config, output, process)
@@ -137,11 +140,11 @@ def _train(run: Run, interrupt: Interrupt) -> bool:
         clock = time.perf_counter()
         with tensorboard(run) as board:
             for step in _guarded(run, steps):
-                evaluated = _after_step(run, step, board)
+                _after_step(run, step, board)
                 now = time.perf_counter()
                 run.progress.seconds += now - clock
                 clock = now
-                if evaluated or step.iteration % run.config.checkpoint_every == 0:
+                if _is_due(run, step.iteration):
                     save(run)
                 if run.progress.stopped_early:
                     break
@@ -173,11 +176,17 @@ def _steps(run: Run, interrupt: Interrupt) -> Iterator[Step]:
         ema=run.ema,
         interrupt=interrupt,
         prepare=partial(run.task.before_step, run.model),
+        rests=lambda iteration: _is_due(run, iteration),
     )
 
 
-def _after_step(run: Run, step: Step, board: Any) -> bool:
-    """Tells of a step and, where it is due, evaluates; says whether it did."""
+def _is_due(run: Run, iteration: int) -> bool:
+    """Whether the run is evaluated or saved after a step."""
+    return iteration in run.schedule.evaluations or not iteration % run.config.checkpoint_every
+
+
+def _after_step(run: Run, step: Step, board: Any) -> None:
+    """Tells of a step and, where it is due, evaluates."""
     run.progress.iteration = step.iteration
     event = _step_event(step, run.schedule.per_epoch)
     if step.iteration % run.config.log_every == 0 or step.iteration == run.schedule.total:
@@ -186,10 +195,8 @@ def _after_step(run: Run, step: Step, board: Any) -> bool:
             log(run, None, {"event": "note", "iteration": step.iteration, "text": text})
             run.on_event({"event": "note", "text": text})
     run.on_event({**event, "event": "progress"})
-    due = step.iteration in run.schedule.evaluations
-    if due and run.task.data.val_images:
+    if step.iteration in run.schedule.evaluations and run.task.data.val_images:
         evaluate_and_keep(run, board)
-    return due
 
 
 def evaluate_and_keep(run: Run, board: Any) -> None:

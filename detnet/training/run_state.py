@@ -148,6 +148,8 @@ def restore(run: Run) -> None:
         _require_average(state["ema"], run.model, run.ema)
         run.model.load_state_dict(state["model"])
         run.optimizer.load_state_dict(state["optimizer"])
+        for group in run.optimizer.param_groups:  # the device's, which may be another now
+            group["fused"] = run.optimizer.defaults["fused"]
         if run.ema:
             run.ema.load_state_dict(state["ema"])
     except MISTAKES as error:
@@ -228,7 +230,7 @@ def _require_optimizer(state: Mapping[str, Any], optimizer: torch.optim.Optimize
     for group, known in zip(state["param_groups"], own, strict=True):
         for name, value in known.items():
             kind = float if type(value) is int else type(value)
-            if name != "params" and not of_kind(group.get(name), kind):
+            if name not in ("params", "fused") and not of_kind(group.get(name), kind):
                 raise InputError(f"its optimizer's {name} is {repr(group.get(name))[:40]}")
         if group.get("params") != known["params"]:
             raise InputError("its optimizer is of other parameters")

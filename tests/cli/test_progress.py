@@ -9,7 +9,7 @@ import pytest
 
 from detnet.cli import progress
 from detnet.cli.progress import Screen, candidate_text, plain_line, telling, track
-from detnet.engine.loop import NonFiniteLoss
+from detnet.engine.watch import NonFiniteLoss
 from detnet.errors import InputError
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from torch.utils.data import DataLoader, IterableDataset
 
-from detnet.engine.loop import Batch, Interrupt
+from detnet.engine.interrupt import Interrupt
+from detnet.engine.loop import Batch
 from tests.engine.toy import Run, batch
 
 

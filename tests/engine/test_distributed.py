@@ -72,7 +72,7 @@ def test_a_bad_batch_of_one_process_stops_both(ranks: list[dict[str, Any]]) -> N
 def test_a_signal_to_one_process_stops_both_after_the_same_step(
     ranks: list[dict[str, Any]],
 ) -> None:
-    assert [rank["stop"] for rank in ranks] == [{"stopped": 2, "set": True}] * 2
+    assert [rank["stop"] for rank in ranks] == [{"stopped": 3, "set": True}] * 2
 
 
 def test_two_processes_resume_bit_for_bit(ranks: list[dict[str, Any]]) -> None:

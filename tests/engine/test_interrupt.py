@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from detnet.engine.loop import Interrupt
+from detnet.engine.interrupt import Interrupt
 from tests.engine.toy import Run
 
 ROOT = Path(__file__).parents[2]

@@ -10,8 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from detnet.engine.loop import Batch, NonFiniteLoss, train_steps
+from detnet.engine.loop import Batch, train_steps
 from detnet.engine.optim import Schedule, sgd
+from detnet.engine.watch import NonFiniteLoss
 from tests.engine.toy import BLACK, CPU, FLAT, Run, Toy, batch, batches
 
 

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from detnet.engine.checkpoint import load, restore_rng_state, rng_state, save
-from detnet.engine.loop import Batch, Step, train_steps
+from detnet.engine.loop import Batch, train_steps
 from detnet.engine.optim import Ema, Schedule, sgd
+from detnet.engine.watch import Step
 
 BLACK, FLAT, WELL = "black", "flat", "well"
 CPU = torch.device("cpu")
@@ -64,9 +65,9 @@ def batches(start: int = 0, size: int = 2) -> Iterator[Batch]:
 class Run:
     """All that a run's state consists of, put together as a recipe does."""
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, *, fused: bool = False, **options: Any) -> None:
         self.model = Toy(**options)
-        self.optimizer = sgd(self.model, lr=0.05)
+        self.optimizer = sgd(self.model, lr=0.05, fused=fused)
         self.schedule = Schedule(8, "cosine", warmup="linear", warmup_iterations=3)
         self.ema = Ema(self.model, 0.9)
         self.start = 0

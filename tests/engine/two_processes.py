@@ -23,7 +23,9 @@ from detnet.engine.distributed import (
     setup,
     single_process,
 )
-from detnet.engine.loop import Batch, Interrupt, NonFiniteLoss
+from detnet.engine.interrupt import Interrupt
+from detnet.engine.loop import Batch
+from detnet.engine.watch import NonFiniteLoss
 from tests.engine.toy import BLACK, WELL, Run, batch, batches
 
 

@@ -15,8 +15,8 @@ import torch
 from safetensors.torch import load_file
 
 from detnet.engine.checkpoint import load
-from detnet.engine.loop import NonFiniteLoss
 from detnet.engine.runs import RunFolder
+from detnet.engine.watch import NonFiniteLoss
 from detnet.errors import InputError
 from detnet.training.run import run_task
 from detnet.training.run_state import OnEvent

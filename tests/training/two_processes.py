@@ -18,7 +18,7 @@ from detnet.data.folders import find_split
 from detnet.data.reading import load_annotations
 from detnet.detectors import create
 from detnet.engine.distributed import Process, cleanup, leave, setup
-from detnet.engine.loop import NonFiniteLoss
+from detnet.engine.watch import NonFiniteLoss
 from detnet.training.classification.config import make_config as make_pretrain_config
 from detnet.training.classification.evaluate import measure
 from detnet.training.classification.train import PretrainTask
@@ -87,7 +87,7 @@ def summary(task: ToyTask) -> dict[str, Any]:
 
 
 def interrupted(run: Path, process: Process) -> dict[str, Any]:
-    """Stopped by a signal to the main process after five steps, and gone on with."""
+    """Stopped by a signal to the main process after five steps, of which the sixth tells all."""
 
     def stop(event: dict[str, Any]) -> None:
         if event["event"] == "progress" and event["iteration"] == 5:

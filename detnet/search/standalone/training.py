@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from detnet.engine import distributed
-from detnet.engine.loop import NonFiniteLoss
 from detnet.engine.machine import choose_precision
 from detnet.engine.runs import RunFolder
+from detnet.engine.watch import NonFiniteLoss
 from detnet.errors import InputError
 from detnet.search.records import (
     SCORES,

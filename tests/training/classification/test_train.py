@@ -17,8 +17,8 @@ from detnet.backbones import BACKBONES
 from detnet.backbones.files import ClassifierInfo, load_classifier
 from detnet.engine import checkpoint
 from detnet.engine.distributed import Process
-from detnet.engine.loop import NonFiniteLoss
 from detnet.engine.runs import RunFolder
+from detnet.engine.watch import NonFiniteLoss
 from detnet.errors import InputError
 from detnet.inference.fuse import fuse
 from detnet.training.classification.config import PretrainConfig, make_config

@@ -11,8 +11,8 @@ import torch
 
 from detnet.detectors.files import load_model, read_info
 from detnet.engine import checkpoint
-from detnet.engine.loop import NonFiniteLoss
 from detnet.engine.runs import RunFolder
+from detnet.engine.watch import NonFiniteLoss
 from detnet.errors import InputError
 from detnet.inference.predictor import find_model
 from detnet.training.detection.config import TrainConfig, read_config

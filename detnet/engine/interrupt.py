@@ -1,0 +1,59 @@
+"""Signals become a flag, so that a run ends between two steps."""
+
+import os
+import signal
+import threading
+import time
+from types import FrameType, TracebackType
+from typing import Any
+
+
+class Interrupt:
+    """Turns SIGTERM and Ctrl-C into the flag `set`, so that a run ends between two steps.
+
+    Enter it before the data loader starts its workers: they inherit its calm, and a signal to the
+    whole process group does not end them first. A second Ctrl-C, two seconds later or more, is
+    Python's own KeyboardInterrupt (torchrun repeats the first one at once). Outside the main
+    thread, where Python allows no handlers, the flag can only be set by hand.
+    """
+
+    patience_s = 2.0
+
+    def __init__(self) -> None:
+        self.set = False
+        self.signal: str | None = None
+        self._process = os.getpid()
+        self._since = 0.0
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> "Interrupt":
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGINT):
+                self._install(number, self._handle)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        self._before.clear()
+
+    def _install(self, number: int, handler: Any) -> None:
+        self._before[number] = signal.signal(number, handler)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._process:
+            return  # a worker of the data loader: the main process tells it when to end
+        now = time.monotonic()
+        if not self.set:
+            self.set, self.signal, self._since = True, signal.Signals(number).name, now
+            # A SIGTERM to the group ends the workers too. torch would raise at their death
+            # wherever this process is, in the middle of a step; the next batch tells soon enough.
+            if hasattr(signal, "SIGCHLD"):
+                self._install(signal.SIGCHLD, signal.SIG_DFL)
+        elif number == signal.SIGINT and now - self._since >= self.patience_s:
+            raise KeyboardInterrupt
