@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from detnet.engine.loop import Interrupt
+from detnet.engine.interrupt import Interrupt
 from detnet.engine.runs import RunFolder
 from detnet.errors import InputError
 from detnet.search.records import StandalonePlan, TrainingBudget, read_record, write_record
