@@ -26,8 +26,8 @@ from detnet.errors import InputError
 from detnet.text import count, duration
 
 if TYPE_CHECKING:
-    from detnet.inference.media import PredictedImage
     from detnet.inference.predictor import Predictor
+    from detnet.inference.stream import PredictedImage
 
 SHOWN = 5  # skipped files named in the summary
 
@@ -85,7 +85,8 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"{args.output}: is a file; --output names a folder")
 
     from detnet.engine.machine import keep_freed_memory
-    from detnet.inference.media import find_media, predict_files
+    from detnet.inference.media import find_media
+    from detnet.inference.stream import predict_files
 
     keep_freed_memory()
     files, others = find_media(args.paths, args.output)

@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -43,6 +43,27 @@ _PROGRAMS = ("EPS", "WMF")  # formats that pillow hands to other programs to be 
 _BROKEN = re.compile(r"corrupt|truncated|malformed|invalid", re.IGNORECASE)
 
 _heard = threading.local()
+
+
+class _Listening:
+    """How many listen, and what was done with warnings before."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.count = 0
+
+    def begin(self) -> None:
+        self._before = warnings.catch_warnings()
+        self._before.__enter__()
+        self.show: Any = warnings.showwarning
+        warnings.simplefilter("always")
+        warnings.showwarning = _hear  # type: ignore[assignment]
+
+    def end(self) -> None:
+        self._before.__exit__(None, None, None)
+
+
+_listening = _Listening()
 
 # Some decoders log what they raise afterwards; without a handler it goes to standard error.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
@@ -132,11 +153,22 @@ def _open(source: Path | IO[bytes], formats: tuple[str, ...] | None, most: int) 
 
 @contextmanager
 def listening() -> Iterator[None]:
-    """Lets `heard` collect what decoders warn of, on this thread and those it waits for."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("always")
-        warnings.showwarning = _hear  # type: ignore[assignment]
+    """Lets `heard` collect what decoders warn of, on this thread and those it waits for.
+
+    What is done with warnings is the process's affair: the first thread here takes it, and the
+    last one gives it back.
+    """
+    with _listening.lock:
+        _listening.count += 1
+        if _listening.count == 1:
+            _listening.begin()
+    try:
         yield
+    finally:
+        with _listening.lock:
+            _listening.count -= 1
+            if _listening.count == 0:
+                _listening.end()
 
 
 @contextmanager
@@ -150,9 +182,11 @@ def heard() -> Iterator[list[str]]:
         _heard.found = before
 
 
-def _hear(message: Warning | str, *_: object) -> None:
+def _hear(message: Warning | str, *details: Any) -> None:
     found, text = getattr(_heard, "found", None), " ".join(str(message).split())
     bomb = isinstance(message, Image.DecompressionBombWarning)  # `require_size` decides
+    if found is None and type(message) is UserWarning:  # of a thread that is not in `heard`
+        _listening.show(message, *details)
     if found is not None and not bomb and _BROKEN.search(text) and text not in found:
         found.append(text)
 

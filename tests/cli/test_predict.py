@@ -16,7 +16,7 @@ from detnet.cli.predict import _load, add_arguments
 from detnet.detectors import create
 from detnet.detectors.base import PreciseLayer
 from detnet.detectors.files import save_model
-from detnet.inference.media import VideoWriter
+from detnet.inference.video import VideoWriter
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ import io
 import logging
 import os
 import struct
+import warnings
 import zlib
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from detnet.data.images import (
     MAX_PIXELS,
     SETTING,
     TooLarge,
+    listening,
     most_pixels,
     read_image,
     read_pixels,
@@ -124,6 +126,20 @@ def test_a_broken_files_warning_is_heard(tmp_path: Path) -> None:
         assert read_image(path).shape == (3, 20, 30)
     facts = inspect_images([path])[path]
     assert facts.error == "" and "orrupt EXIF" in facts.warned[0]
+
+
+def test_threads_that_listen_at_once_give_warnings_back(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    path.write_bytes(cut_exif())
+    with pytest.warns(UserWarning, match=r"a.jpg: .*[Cc]orrupt EXIF"):
+        before = warnings.showwarning, list(warnings.filters)
+        first, second = listening(), listening()
+        first.__enter__()
+        second.__enter__()
+        first.__exit__(None, None, None)  # before the one that came after it
+        read_image(path)
+        second.__exit__(None, None, None)
+        assert (warnings.showwarning, warnings.filters) == before
 
 
 def test_headers_that_pillow_itself_stumbles_over(tmp_path: Path) -> None:

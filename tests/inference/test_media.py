@@ -1,16 +1,13 @@
 """What is predicted on, and where its drawn copy goes."""
 
-import json
 from pathlib import Path
 
 import pytest
-import torch
 from PIL import Image
 
 from detnet.data.images import IMAGE_SUFFIXES
 from detnet.errors import InputError
-from detnet.inference.media import MediaFile, PredictionRecords, _groups, batches, find_media
-from detnet.inference.prediction import Prediction
+from detnet.inference.media import find_media
 
 
 def picture(path: Path) -> Path:
@@ -103,48 +100,3 @@ def test_a_link_in_the_output_folder_leads_nowhere(tmp_path: Path) -> None:
     linked = tmp_path / "linked"
     linked.symlink_to(output)
     assert len(find_media([tmp_path / "in"], linked)[0]) == 1
-
-
-def source(name: str, *, video: bool = False) -> MediaFile:
-    return MediaFile(Path("in") / name, Path("out") / name, video=video, asked_for=True)
-
-
-def test_neighbouring_images_go_together_and_videos_alone() -> None:
-    names = ["a", "b", "c", "film", "d", "other"]
-    sources = [source(name, video=name in ("film", "other")) for name in names]
-    groups = [[entry.path.name for entry in group] for group in _groups(sources, 2)]
-    assert groups == [["a", "b"], ["c"], ["film"], ["d"], ["other"]]
-    assert list(_groups([], 2)) == []
-
-
-def test_records_number_images_from_one(tmp_path: Path) -> None:
-    found = Prediction(
-        boxes=torch.tensor([[1.0, 2.0, 4.0, 6.0]]),
-        labels=torch.tensor([1]),
-        scores=torch.tensor([0.5]),
-        names=("cat",),
-        category_ids=(9,),
-        size=(30, 20),
-    )
-    files = PredictionRecords()
-    files.add(found, source("a.jpg"), Path("out"))
-    files.add(found, source("film.mp4", video=True), Path("out"), frame=0, time_s=0.0)
-    files.write(tmp_path)
-    results = json.loads((tmp_path / "predictions.json").read_text())
-    assert [record["image_id"] for record in results] == [1, 2]
-    assert results[0]["bbox"] == [1.0, 2.0, 3.0, 4.0] and results[0]["category_id"] == 9
-    images = json.loads((tmp_path / "images.json").read_text())
-    assert images[0] == {
-        "id": 1,
-        "file_name": "a.jpg",
-        "path": str(Path("in") / "a.jpg"),
-        "drawn": "a.jpg",
-        "width": 30,
-        "height": 20,
-    }
-    assert images[1]["frame"] == 0 and images[1]["id"] == 2
-    assert [path.name for path in tmp_path.glob(".*")] == []
-
-
-def test_batches_cover_everything_in_order() -> None:
-    assert list(batches(range(5), 2)) == [[0, 1], [2, 3], [4]]

@@ -8,7 +8,7 @@ import pytest
 
 from detnet.data.images import SETTING
 from detnet.errors import InputError
-from detnet.inference.media import VideoWriter, read_frames, read_info
+from detnet.inference.video import VideoWriter, read_frames, read_info
 
 av = pytest.importorskip("av", reason="needs the video extra")
 
