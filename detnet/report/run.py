@@ -17,11 +17,11 @@ from detnet.errors import InputError
 from detnet.evaluation.coco import evaluate
 from detnet.evaluation.diagnosis.diagnose import diagnose
 from detnet.evaluation.diagnosis.outcomes import find_outcomes
-from detnet.evaluation.diagnosis.records import Diagnosis
+from detnet.evaluation.diagnosis.records import Diagnosis, confused_pairs
 from detnet.evaluation.files import read_scores
 from detnet.files import read_json, write_text
 from detnet.report.charts import training_charts
-from detnet.report.diagnosis import diagnosis_view
+from detnet.report.diagnosis import draw_curves
 from detnet.report.gallery import EvaluatedSplit, make_label_errors, make_pictures
 from detnet.report.pictures import LOWEST, GalleryPicture, LabelError
 from detnet.report.rendering import flat_settings, render_template
@@ -81,13 +81,12 @@ def render(
     """Makes the page's HTML; see `write_page`."""
     results = [score_view(one, content.paper_rows) for one in record.scores]
     charts = training_charts(record.events)
-    views = [(kind, diagnosis_view(diagnosis)) for kind, diagnosis in content.diagnoses]
     marks = [mark for picture in content.pictures for mark in (*picture.truths, *picture.found)]
     names = {mark.name for mark in marks}
     values = {
         "results": results,
         "pictures": content.pictures,
-        "diagnoses": views,
+        "diagnoses": content.diagnoses,
         "label_errors": content.label_errors,
         "charts": charts,
         "config": flat_settings(record.config),
@@ -101,7 +100,8 @@ def render(
         offer="" if results else f"detnet evaluate {place} --data DATA",
         sections=_sections(values),
         kinds=_kinds(content.pictures),
-        curves=[view["curves"]["lines"] for _, view in views],
+        curves=[draw_curves(one["curves"]) for _, one in content.diagnoses],
+        confused_pairs=confused_pairs,
         has_masks=any(mark.mask for mark in marks),
         has_keypoints=any(mark.skeleton for mark in marks),
         several_classes=len(names) > 1,
@@ -147,9 +147,9 @@ def _sections(values: dict[str, Any]) -> list[tuple[str, str]]:
         (
             "tables",
             "Overlap and size",
-            results and any(table["rows"] for table in results[0]["tables"]),
+            results and results[0].tables,
         ),
-        ("classes", "Classes", results and results[0]["per_class"]),
+        ("classes", "Classes", results and results[0].classes.rows),
         ("training", "Training", values["charts"]),
         ("settings", "Settings", values["config"] or values["environment"]),
     ]

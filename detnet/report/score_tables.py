@@ -59,63 +59,128 @@ class PaperRow:
     recipe: str
 
 
-def score_view(scores: dict[str, Any], paper_rows: Sequence[PaperRow]) -> dict[str, Any]:
-    """One set of scores for the template: headline, tables by overlap and size, rows by class."""
+@dataclass(frozen=True)
+class HeadlineNumber:
+    """One of the numbers above everything, the paper's beside it; None where there is none."""
+
+    name: str
+    in_words: str
+    value: float | None
+    paper: float | None = None
+
+
+@dataclass(frozen=True)
+class SizeRow:
+    """Scores of one size of objects by overlap, and the paper's, if it tells any."""
+
+    size: str
+    values: Sequence[float | None]
+    paper: Sequence[float | None]
+
+
+@dataclass(frozen=True)
+class SizeTable:
+    """A table in the form of the paper's Table 3 or 4: sizes down, overlaps across.
+
+    Args:
+        metric: AP or AR.
+        columns: heads of the overlaps.
+        source: the paper's table; None where it has none.
+    """
+
+    metric: str
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[SizeRow]
+    source: str | None
+
+
+@dataclass(frozen=True)
+class ClassTable:
+    """Scores by class: name and scores, in the order of the names.
+
+    Args:
+        columns: the scores' names.
+        counted: name of the number in the last column, and `unit` what it counts.
+    """
+
+    rows: Sequence[tuple[str, Mapping[str, Any]]]
+    columns: Sequence[str]
+    counted: str
+    unit: str
+
+
+@dataclass(frozen=True)
+class ScoreView:
+    """One set of scores as a page shows it.
+
+    Args:
+        overlap: what stands for it, IoU or OKS; None of a classifier.
+        note: what the headline's numbers are.
+        paper: the paper's model that they are held against.
+    """
+
+    kind: str
+    note: str
+    headline: Sequence[HeadlineNumber]
+    classes: ClassTable
+    overlap: str | None = None
+    paper: PaperRow | None = None
+    tables: Sequence[SizeTable] = ()
+
+
+def score_view(scores: Mapping[str, Any], paper_rows: Sequence[PaperRow]) -> ScoreView:
+    """Lays one set of scores out for a page.
+
+    Args:
+        scores: as scores.json has them.
+        paper_rows: the first of the same kind stands beside them.
+    """
     if "top1" in scores:
         return _classifier_view(scores)
     iou_type = scores.get("iou_type", "bbox")
-    fitting = [one for one in paper_rows if one.published.iou_type == iou_type]
-    paper = fitting[0] if fitting else None
-    return {
-        "kind": KINDS.get(iou_type, "Boxes"),
-        "overlap": overlap_name(iou_type),
-        "note": _note(scores, iou_type),
-        "headline": [
-            (key, _long(key, iou_type), scores[key], paper.published.score(key) if paper else None)
-            for key in _headline(scores, iou_type)
-        ],
-        "paper": paper,
-        "tables": [
-            _table(scores, metric, paper.published if paper else None) for metric in ("AP", "AR")
-        ],
-        **_by_class(scores, counted="annotations", unit="objects"),
-    }
+    paper = next((one for one in paper_rows if one.published.iou_type == iou_type), None)
+    published = paper.published if paper else None
+    headline = [
+        HeadlineNumber(
+            key, _long(key, iou_type), scores[key], published.score(key) if published else None
+        )
+        for key in _headline(scores, iou_type)
+    ]
+    return ScoreView(
+        KINDS.get(iou_type, "Boxes"),
+        _note(scores, iou_type),
+        headline,
+        _by_class(scores, "annotations", "objects"),
+        overlap_name(iou_type),
+        paper,
+        [table for metric in ("AP", "AR") if (table := _table(scores, metric, published)).rows],
+    )
 
 
-def _classifier_view(scores: dict[str, Any]) -> dict[str, Any]:
+def _classifier_view(scores: Mapping[str, Any]) -> ScoreView:
     """The same of a classifier, which has no overlaps and no sizes."""
     absent = ("top5", "top5_error") if scores.get("top5") is None else ()
-    return {
-        "kind": "Classification",
-        "overlap": None,
-        "note": "Percent, of the validation images.",
-        "headline": [
-            (metric.title, metric.title, scores.get(key), None)
-            for key, metric in metrics_of("classification")
-            if key not in absent
-        ],
-        "paper": None,
-        "tables": [],
-        **_by_class(scores, counted="images", unit="images", absent=absent),
-    }
+    headline = [
+        HeadlineNumber(metric.title, metric.title, scores.get(key))
+        for key, metric in metrics_of("classification")
+        if key not in absent
+    ]
+    classes = _by_class(scores, "images", "images", absent=absent)
+    return ScoreView("Classification", "Percent, of the validation images.", headline, classes)
 
 
 def _by_class(
-    scores: dict[str, Any], *, counted: str, unit: str, absent: Sequence[str] = ()
-) -> dict[str, Any]:
-    """The table by class: its columns, whatever was asked for, and its rows, by name."""
+    scores: Mapping[str, Any], counted: str, unit: str, *, absent: Sequence[str] = ()
+) -> ClassTable:
+    """The table by class, whatever was asked for."""
     rows = sorted((scores.get("per_class") or {}).items())
     keys = dict.fromkeys(key for _, row in rows for key in row if key not in absent)
-    return {
-        "per_class": rows,
-        "class_columns": [key for key in keys if key != counted and not key.endswith("_error")],
-        "counted": counted,
-        "unit": unit,
-    }
+    columns = [key for key in keys if key != counted and not key.endswith("_error")]
+    return ClassTable(rows, columns, counted, unit)
 
 
-def _table(scores: dict[str, Any], metric: str, published: Published | None) -> dict[str, Any]:
-    """A table in the form of the paper's Table 3 or 4: sizes down, overlaps across."""
+def _table(scores: Mapping[str, Any], metric: str, published: Published | None) -> SizeTable:
     by_size = scores.get("by_iou_and_size") or {}
     sizes = [size for size in ALL_SIZES if size in by_size] + [
         s for s in by_size if s not in ALL_SIZES
@@ -124,22 +189,18 @@ def _table(scores: dict[str, Any], metric: str, published: Published | None) -> 
     columns = list(by_size[sizes[0]][metric]) if sizes else []
     there = published.by_iou_and_size.get(metric) if published else None
     rows = [
-        {
-            "size": size,
-            "values": [by_size[size][metric].get(column) for column in columns],
-            "paper": [published.cell(metric, size, column) for column in columns]
+        SizeRow(
+            size,
+            [by_size[size][metric].get(column) for column in columns],
+            [published.cell(metric, size, column) for column in columns]
             if published and there and size in ALL_SIZES
-            else [],
-        }
+            else (),
+        )
         for size in sizes
     ]
-    return {
-        "metric": metric,
-        "title": "Average precision" if metric == "AP" else "Average recall",
-        "columns": [(column, column_title(column)) for column in columns],
-        "rows": rows,
-        "source": there[0] if there else None,
-    }
+    title = "Average precision" if metric == "AP" else "Average recall"
+    heads = [column_title(column) for column in columns]
+    return SizeTable(metric, title, heads, rows, there[0] if there else None)
 
 
 def column_title(column: str) -> str:
@@ -162,7 +223,7 @@ def sigmas_in_words(sigmas: Sequence[float]) -> str:
     return "sigmas " + ", ".join(f"{sigma:g}" for sigma in sigmas)
 
 
-def _note(scores: dict[str, Any], iou_type: str) -> str:
+def _note(scores: Mapping[str, Any], iou_type: str) -> str:
     """What the headline's numbers are, in a line."""
     percent = f"Percent, by {scores['engine']}." if scores.get("engine") else "Percent."
     if scores.get("ground_truth_taken"):
@@ -180,7 +241,7 @@ def _note(scores: dict[str, Any], iou_type: str) -> str:
     )
 
 
-def _headline(scores: dict[str, Any], iou_type: str) -> list[str]:
+def _headline(scores: Mapping[str, Any], iou_type: str) -> list[str]:
     """COCO's and registered numbers that there are, then AR at others' numbers of results."""
     own = [name for name in names_of(iou_type) if name in scores]
     sign = "AR@" if iou_type == "keypoints" else "AR"

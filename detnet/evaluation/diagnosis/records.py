@@ -95,6 +95,18 @@ class Diagnosis(TypedDict):
     images: dict[str, ImageTally]
 
 
+def confused_pairs(confusion: Confusion) -> list[tuple[int, str, str]]:
+    """Counts of objects taken for another class: label and detection, the most frequent first."""
+    names = confusion["names"]
+    pairs = [
+        (count, names[row], names[column])
+        for row, counts in enumerate(confusion["matrix"][:-1])
+        for column, count in enumerate(counts[:-1])
+        if count and row != column
+    ]
+    return sorted(pairs, key=lambda pair: -pair[0])
+
+
 def format_diagnosis(diagnosis: Diagnosis, *, image_names: Mapping[int, str] | None = None) -> str:
     """Lays out what `diagnose` tells as tables; "-" where there is nothing to average.
 
@@ -131,7 +143,7 @@ def _confusion(diagnosis: Diagnosis) -> str:
             [name, *map(str, counts)] for name, counts in zip(short, matrix, strict=True)
         ]
         return f"Confusion {where}Rows are labels, columns detections\n{lay_out(rows, left=(0,))}"
-    pairs = _confused(names, matrix)
+    pairs = confused_pairs(diagnosis["confusion"])
     if not pairs:
         return f"Confusion {where}No class is taken for another"
     rows = [["labelled", "detected", "count"]] + [
@@ -150,17 +162,6 @@ def _totals(matrix: list[list[int]]) -> str:
         f"of {total} objects {found} found, {total - found - missed} taken for another class, "
         f"{missed} missed; {nothing} detections of nothing"
     )
-
-
-def _confused(names: list[str], matrix: list[list[int]]) -> list[tuple[int, str, str]]:
-    """Pairs of different classes, background left out, the most frequent first."""
-    pairs = [
-        (count, names[row], names[column])
-        for row, counts in enumerate(matrix[:-1])
-        for column, count in enumerate(counts[:-1])
-        if count and row != column
-    ]
-    return sorted(pairs, key=lambda pair: -pair[0])
 
 
 def _calibration(calibration: Calibration) -> str:
