@@ -1,6 +1,7 @@
 """What every backbone, space and detector must do; each new entry is tested on arrival."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from detnet.backbones.cost import on_meta
 from detnet.backbones.spaces.space import Space, Supernet, read_space
 from detnet.detectors import create
 from detnet.detectors.base import Detector
+from detnet.detectors.export.form import export_form
 
 
 def check_backbone(build: Callable[[], Backbone]) -> None:
@@ -210,3 +212,90 @@ def check_same_levels(supernet: Supernet, alone: Backbone) -> None:
     for info in alone.feature_info:
         assert torch.equal(found[info.name][:, : info.channels], expected[info.name])
         assert not found[info.name][:, info.channels :].any()
+
+
+def sure_detector(detector: str, *, backbone: str, **options: Any) -> Detector:
+    """A narrow detector of drawn weights whose scores are spread, so that it finds things."""
+    torch.manual_seed(0)
+    model = create(
+        detector,
+        backbone=backbone,
+        num_classes=4,
+        width=0.125,
+        min_size=64,
+        max_size=512,
+        **options,
+    ).eval()
+    logits: dict[nn.Module, list[Tensor]] = {}
+    for name, layer in model.named_modules():
+        of_classes = "cls_" in name or "classification_head" in name
+        if of_classes and isinstance(layer, nn.Conv2d | nn.Linear):
+            layer.register_forward_hook(
+                lambda layer, _, output: logits.setdefault(layer, []).append(output.flatten())
+            )
+    with torch.no_grad():
+        model([torch.rand(3, 96, 128)])
+        for layer, outputs in logits.items():
+            layer._forward_hooks.clear()
+            values = torch.cat(outputs)
+            if model.is_class_layer(_weight_name(model, layer)):
+                _spread(layer, values.mean(), 3 / (values - values.mean()).abs().max())
+    return model
+
+
+def _weight_name(model: nn.Module, layer: nn.Module) -> str:
+    return next(f"{name}.weight" for name, each in model.named_modules() if each is layer)
+
+
+def _spread(layer: Any, mean: Tensor, scale: Tensor) -> None:
+    """Has a layer put out -1 in the mean, and values that are `scale` times as far apart."""
+    layer.weight.mul_(scale)
+    layer.bias.mul_(scale).sub_(1 + mean * scale)
+
+
+FORM_SIZES = ((96, 160), (130, 100), (64, 64))
+
+
+@torch.no_grad()
+def check_form(
+    model: Detector,
+    run: Callable[[Tensor], Sequence[Tensor]] | None = None,
+    *,
+    batch: int = 1,
+    sizes: Sequence[tuple[int, int]] = FORM_SIZES,
+) -> None:
+    """The form for export finds what the detector finds, in images of several sizes.
+
+    Args:
+        run: maps (N, 3, H, W) uint8 to what `ExportForm` gives; the form itself by default.
+    """
+    form = export_form(model)
+    found_some = False
+    for seed, (height, width) in enumerate(sizes):
+        generator = torch.Generator().manual_seed(seed)
+        images = torch.randint(
+            0, 256, (batch, 3, height, width), dtype=torch.uint8, generator=generator
+        )
+        model.transform.min_size, model.transform.max_size = (
+            (min(height, width),),
+            max(height, width),
+        )
+        outputs = dict(zip(form.output_names, (run or form)(images), strict=True))
+        for index, expected in enumerate(model(list(images))):
+            found = {name: values[index] for name, values in outputs.items()}
+            check_same_detections(found, expected)
+            found_some |= len(expected["scores"]) > 0
+    assert found_some
+
+
+def check_same_detections(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    """Padded detections of one image are those of the detector; ties may be in another order."""
+    count = int(found["count"])
+    assert count == len(expected["scores"])
+    assert (found["scores"][count:] < 0).all() and not found["boxes"][count:].any()
+    assert not found["labels"][count:].any()
+    torch.testing.assert_close(found["scores"][:count], expected["scores"], atol=1e-4, rtol=0)
+    near = (found["boxes"][:count, None] - expected["boxes"]).abs().amax(2) < 1e-2
+    near &= (found["scores"][:count, None] - expected["scores"]).abs() < 1e-4
+    near &= found["labels"][:count, None] == expected["labels"]
+    assert near.any(0).all() and near.any(1).all()

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,8 @@ from torchvision.ops import batched_nms
 
 from detnet.backbones.base import FeatureInfo
 from detnet.detectors.images import ImageTransform, full_precision
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 def keep_precise(*layers: nn.Module) -> None:
@@ -63,6 +65,15 @@ _KINDS: dict[type[nn.Module], Any] = {
     nn.ConvTranspose2d: _PreciseConvTranspose2d,
     nn.Linear: _PreciseLinear,
 }
+
+
+def plain_layers(model: Network) -> Network:
+    """Takes back what `keep_precise` did, in place: these layers compute as all others do."""
+    for layer in model.modules():
+        if isinstance(layer, PreciseLayer):
+            kind: Any = next(kind for kind, own in _KINDS.items() if own is type(layer))
+            layer.__class__ = kind
+    return model
 
 
 def _names() -> list[str]:
@@ -144,12 +155,15 @@ class Detector(PostProcessor, nn.Module):
         weight_options: options that weights have been trained with and must be kept with them.
         anchors_of_data: how many anchors are found among the training boxes, as the option
             `anchor_sizes`; 0 for a detector that needs none found.
+        export_class: "module:class" of its form for export, a subclass of `ExportForm`; none where
+            it cannot be exported.
     """
 
     targets: ClassVar[tuple[Target, ...]] = ("boxes",)
     class_layers: ClassVar[tuple[str, ...]]
     weight_options: ClassVar[tuple[str, ...]] = ()
     anchors_of_data: ClassVar[int] = 0
+    export_class: ClassVar[str] = ""
 
     info: ModelInfo
     backbone: Any

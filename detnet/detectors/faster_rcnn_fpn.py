@@ -27,6 +27,7 @@ class RegionDetector(Detector, GeneralizedRCNN):
 
     class_layers: ClassVar[tuple[str, ...]] = ("roi_heads.box_predictor.",)
     weight_options: ClassVar[tuple[str, ...]] = ("anchor_strides",)
+    export_class: ClassVar[str] = "detnet.detectors.export.regions:RegionForm"
 
     rpn: Any
     roi_heads: Any

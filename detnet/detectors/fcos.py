@@ -105,6 +105,7 @@ class FCOS(OneStageDetector, torchvision_fcos.FCOS):
     """
 
     weight_options = ("anchor_strides", "threshold_on")
+    export_class = "detnet.detectors.export.dense:FCOSForm"
 
     class_thresh: float
     center_sampling_radius: float

@@ -90,6 +90,7 @@ class RetinaNet(OneStageDetector, torchvision_retinanet.RetinaNet):
     """
 
     weight_options = ("anchor_strides",)
+    export_class = "detnet.detectors.export.dense:RetinaNetForm"
 
     def __init__(
         self,

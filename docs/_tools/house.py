@@ -36,6 +36,7 @@ BEYOND = (
     "detnet.backbones.spaces",
     "detnet.backbones.weights",
     "detnet.data.formats",
+    "detnet.detectors.export",
     "detnet.detectors.weights",
     "detnet.evaluation.submission",
     "detnet.evaluation.voc",

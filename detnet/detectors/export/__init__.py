@@ -1,0 +1,1 @@
+"""Detectors as networks of fixed form, which other runtimes can take, and the ONNX file of one."""

@@ -1,0 +1,194 @@
+"""Exported forms of the two-stage detectors: proposals, regions, masks and keypoints."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from detnet.detectors.base import Detector
+from detnet.detectors.export.form import (
+    Candidates,
+    ExportForm,
+    Level,
+    Size,
+    clip,
+    decode,
+    levels_of,
+    rows_at,
+    top,
+    wide_enough,
+)
+from detnet.detectors.export.ops import (
+    NOTHING,
+    heatmap_peaks,
+    pool_regions,
+    restore_rows,
+    suppress,
+)
+
+
+class Regions:
+    """Regions of a batch of images, some of whose places are empty.
+
+    Args:
+        boxes: (N, R, 4) xyxy.
+        real: (N, R), whether there is a region.
+    """
+
+    def __init__(self, boxes: Tensor, real: Tensor) -> None:
+        images, count = real.shape
+        self.boxes, self.real = boxes, real
+        self.shape = (images, count)
+        image = torch.arange(images).repeat_interleave(count)[:, None]
+        self.rois = torch.cat([image.to(boxes.dtype), boxes.flatten(0, 1)], dim=1)
+
+    def pool(self, pooler: Any, features: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Pools the real regions, and the first, so that there is one; see `pool_regions`."""
+        mapper = pooler.map_levels
+        areas = (self.rois[:, 3:] - self.rois[:, 1:3]).prod(1)
+        levels = torch.zeros_like(areas, dtype=torch.int64)
+        for level in range(mapper.k_min, mapper.k_max):
+            # What `LevelMapper` finds by a logarithm, and rounds up at the border.
+            least = mapper.s0 * 2.0 ** (level + 1 - mapper.lvl0 - mapper.eps)
+            levels = levels + (areas.sqrt() >= least)
+        pooled_too = self.real.flatten() | (torch.arange(len(areas)) == 0)
+        return pool_regions(
+            [features[name] for name in pooler.featmap_names],
+            self.rois,
+            torch.where(pooled_too, levels, -1),
+            pooler.scales,
+            pooler.output_size[0],
+            pooler.sampling_ratio,
+            False,
+        )
+
+    def restore(self, rows: Tensor, order: Tensor) -> Tensor:
+        """Gives (N, R, …) of the rows of pooled regions."""
+        return restore_rows(rows, order, self.shape[0] * self.shape[1]).unflatten(0, self.shape)
+
+
+class RegionForm(ExportForm):
+    """A two-stage detector's form for export; Faster R-CNN's as it is."""
+
+    def __init__(self, model: Detector) -> None:
+        super().__init__(model)
+        names = list(self.output_names)
+        heads: Any = self.model.roi_heads
+        if heads.has_mask():
+            names.append("masks")
+        if heads.has_keypoint():
+            names += ["keypoints", "keypoint_scores"]
+        self.output_names = tuple(names)
+
+    def detect(self, batch: Tensor, size: Size) -> tuple[Tensor, ...]:
+        features = self.model.backbone(batch)
+        regions = self.propose(features, batch, size)
+        found = self.best(self.judge(features, regions, size))
+        heads: Any = self.model.roi_heads
+        more: list[Tensor] = []
+        if heads.has_mask() or heads.has_keypoint():
+            boxes, scores, labels, _ = found
+            regions = Regions(boxes, scores >= 0)
+            if heads.has_mask():
+                more.append(self.masks(features, regions, labels))
+            if heads.has_keypoint():
+                more += self.keypoints(features, regions)
+        return (*found, *more)
+
+    def propose(self, features: dict[str, Tensor], batch: Tensor, size: Size) -> Regions:
+        """Gives the proposals of each image."""
+        rpn: Any = self.model.rpn
+        level = getattr(rpn, "level", None)
+        maps = [features[level]] if level is not None else list(features.values())
+        generator = rpn.anchor_generator
+        levels = levels_of(generator, maps, batch, generator.levels)
+        before, count = rpn._pre_nms_top_n["testing"], rpn.regions
+        chosen = [self.propose_at(each, at, before) for each, at in zip(maps, levels, strict=True)]
+        boxes = torch.cat([boxes for boxes, _ in chosen], 1)
+        logits = torch.cat([logits for _, logits in chosen], 1)
+        kinds = [torch.zeros_like(own) + index for index, (_, own) in enumerate(chosen)]
+        kind = torch.cat(kinds, 1)[:, None]
+        if rpn.pooled and len(chosen) > 1:
+            logits, index = top(logits, before)
+            boxes = rows_at(boxes, index)
+        boxes = clip(boxes, size)
+        scores = torch.where(wide_enough(boxes, rpn.min_size), logits.sigmoid(), NOTHING)[:, None]
+        if not rpn.pooled:
+            scores = torch.where(kind == torch.arange(len(chosen))[:, None], scores, NOTHING)
+        left = suppress(boxes, scores, rpn.nms_thresh, count)
+        best, index = top(left.amax(1), count, fill=True)
+        return Regions(rows_at(boxes, index), best >= 0)
+
+    def propose_at(self, feature: Tensor, level: Level, count: int) -> tuple[Tensor, Tensor]:
+        """Gives the best boxes (N, k, 4) of a level, not clipped, and their logits (N, k)."""
+        rpn: Any = self.model.rpn
+        ((logits,), (offsets,)) = rpn.head([feature])
+        best, index = top(logits.flatten(1), count)
+        coder = rpn.box_coder
+        boxes = decode(
+            level.values_at(offsets, index),
+            level.anchors_at(index),
+            coder.weights,
+            coder.bbox_xform_clip,
+        )
+        return boxes, best
+
+    def judge(self, features: dict[str, Tensor], regions: Regions, size: Size) -> Candidates:
+        """Gives what the regions may be, suppressed within each class."""
+        heads: Any = self.model.roi_heads
+        pooled, order = regions.pool(heads.box_roi_pool, features)
+        logits, deltas = heads.box_predictor(heads.box_head(pooled))
+        return self.choose(
+            regions.restore(logits.softmax(-1), order),
+            regions.restore(deltas, order),
+            regions,
+            size,
+        )
+
+    def choose(self, scores: Tensor, deltas: Tensor, regions: Regions, size: Size) -> Candidates:
+        """Decodes, and suppresses within each class.
+
+        Args:
+            scores: (N, R, K) of all regions, background first.
+            deltas: (N, R, 4 K), or (N, R, 4) where the classes share them.
+        """
+        heads: Any = self.model.roi_heads
+        coder = heads.box_coder
+        images, count = regions.shape
+        classes = scores.shape[2] - 1
+        shared = deltas.shape[2] == 4
+        # By class, then region.
+        scores = scores[..., 1:].transpose(1, 2)
+        deltas = deltas.unflatten(2, (-1, 4)).transpose(1, 2)
+        deltas = deltas if shared else deltas[:, 1:]
+        boxes = decode(deltas, regions.boxes[:, None], coder.weights, coder.bbox_xform_clip)
+        boxes = clip(boxes, size)
+        sure = (scores > self.score_thresh) & wide_enough(boxes) & regions.real[:, None]
+        scores = torch.where(sure, scores, NOTHING)
+        if shared:
+            left = suppress(boxes[:, 0], scores, self.nms_thresh, self.detections)
+        else:  # each class has its own boxes, as a batch
+            own = scores.flatten(0, 1)[:, None]
+            left = suppress(boxes.flatten(0, 1), own, self.nms_thresh, self.detections)
+            left = left.view(images, classes, count)
+        labels = torch.arange(1, classes + 1)[:, None].expand(images, -1, count)
+        boxes = boxes.expand(-1, classes, -1, -1)
+        return Candidates(boxes.flatten(1, 2), left.flatten(1), labels.flatten(1))
+
+    def masks(self, features: dict[str, Tensor], regions: Regions, labels: Tensor) -> Tensor:
+        """Gives the probabilities (N, D, M, M) of each detection's own mask, in its box."""
+        heads: Any = self.model.roi_heads
+        pooled, order = regions.pool(heads.mask_roi_pool, features)
+        logits = heads.mask_predictor(heads.mask_head(pooled))
+        own = labels.flatten()[order][:, None, None, None]
+        own = logits.gather(1, own.expand(-1, -1, *logits.shape[2:]))[:, 0].sigmoid()
+        return regions.restore(own, order) * regions.real[..., None, None]
+
+    def keypoints(self, features: dict[str, Tensor], regions: Regions) -> list[Tensor]:
+        """Gives places (N, D, K, 2), x and y in pixels of the input, and their logits (N, D, K)."""
+        heads: Any = self.model.roi_heads
+        pooled, order = regions.pool(heads.keypoint_roi_pool, features)
+        heatmaps = heads.keypoint_predictor(heads.keypoint_head(pooled))
+        peaks = heatmap_peaks(heatmaps, regions.boxes.flatten(0, 1)[order])
+        peaks = regions.restore(peaks, order) * regions.real[..., None, None]
+        return [peaks[..., :2], peaks[..., 2]]

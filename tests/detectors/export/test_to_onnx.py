@@ -1,0 +1,53 @@
+"""The ONNX file gives the detections of the detector, in both runtimes."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from detnet.detectors.base import Detector
+from detnet.detectors.export.to_onnx import write_onnx
+from detnet.errors import InputError
+from detnet.inference.fuse import fuse
+from tests.contracts import check_form, sure_detector
+
+
+def run_onnxruntime(path: Path) -> Callable[[Tensor], Sequence[Tensor]]:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return lambda images: [
+        torch.from_numpy(values) for values in session.run(None, {"images": images.numpy()})
+    ]
+
+
+def run_openvino(path: Path) -> Callable[[Tensor], Sequence[Tensor]]:
+    openvino = pytest.importorskip("openvino")
+    model = openvino.compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    return lambda images: [torch.from_numpy(v) for v in model([images.numpy()]).values()]
+
+
+def check_file(model: Detector, path: Path, *, batch: int = 1) -> None:
+    write_onnx(fuse(model), path, batch=batch)
+    for runtime in (run_onnxruntime, run_openvino):
+        check_form(model, runtime(path), batch=batch)
+
+
+def test_file_equals_detector(tmp_path: Path) -> None:
+    pytest.importorskip("onnxscript")
+    check_file(sure_detector("retinanet", backbone="resnet50"), tmp_path / "model.onnx")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backbone", ["resnet50", "detnet59", "detnasnet_300m"])
+@pytest.mark.parametrize("detector", ["retinanet", "fcos", "faster_rcnn_fpn"])
+def test_every_file_equals_its_detector(detector: str, backbone: str, tmp_path: Path) -> None:
+    model = sure_detector(detector, backbone=backbone)
+    check_file(model, tmp_path / "model.onnx", batch=2)
+
+
+def test_sizes_that_are_none_are_refused(tmp_path: Path) -> None:
+    model = sure_detector("retinanet", backbone="resnet50")
+    with pytest.raises(InputError, match="must be 1 or more, got 0"):
+        write_onnx(model, tmp_path / "model.onnx", batch=0)
