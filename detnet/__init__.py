@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from detnet.detectors import DETECTORS, create
     from detnet.evaluation.coco import score
     from detnet.inference.augmentation import PredictionOptions
-    from detnet.inference.predictor import load
+    from detnet.inference.models import load
 
 __all__ = ["BACKBONES", "DETECTORS", "PredictionOptions", "__version__", "create", "load", "score"]
 
@@ -19,7 +19,7 @@ _HOMES = {
     "DETECTORS": "detnet.detectors",
     "PredictionOptions": "detnet.inference.augmentation",
     "create": "detnet.detectors",
-    "load": "detnet.inference.predictor",
+    "load": "detnet.inference.models",
     "score": "detnet.evaluation.coco",
 }
 

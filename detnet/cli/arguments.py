@@ -11,6 +11,7 @@ from detnet.tables import nearest
 if TYPE_CHECKING:
     from detnet.inference.augmentation import PredictionOptions
 
+A_MODEL = "run folder, .safetensors file or exported folder"
 _CHOICE = re.compile(
     r"^(?P<what>.+): invalid choice: '(?P<seen>[^']*)' \(choose from (?P<all>.*)\)$"
 )
@@ -112,7 +113,7 @@ def add_any_device(parser: argparse.ArgumentParser) -> None:
 
 def first_given(args: argparse.Namespace, *names: str) -> str | None:
     """The first of these options that was given otherwise than by default, as it is typed."""
-    defaults = {"engine": "hotcoco", "metric": "coco"}
+    defaults = {"engine": "hotcoco", "metric": "coco", "precision": "auto"}
     for name in names:
         value = getattr(args, name)
         if value and value != defaults.get(name):
@@ -195,6 +196,20 @@ def add_prediction_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--tta-flip", action="store_true", help="look at each image's mirror image, too"
     )
+
+
+def refuse_for_export(args: argparse.Namespace) -> None:
+    """Refuses, for an exported folder, what only a network in torch can do.
+
+    Raises:
+        InputError: naming the first option.
+    """
+    option = first_given(args, "soft_nms", "tta_scales", "tta_flip", "precision")
+    if option:
+        raise InputError(
+            f"{args.model}: is an export, which cannot do {option}; leave it out, or give the run "
+            "folder or .safetensors file"
+        )
 
 
 def prediction_options(args: argparse.Namespace) -> "PredictionOptions":

@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     from detnet.backbones.model_file import kind_of
     from detnet.engine import distributed
     from detnet.evaluation.submission import check_submission
-    from detnet.inference.predictor import find_model
+    from detnet.inference.models import find_model
 
     classifier = kind_of(find_model(args.model)) == "classifier"
     if classifier:

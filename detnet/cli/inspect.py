@@ -105,7 +105,7 @@ def _load(path: Path) -> "nn.Module":
     from detnet.backbones.files import load_classifier
     from detnet.backbones.model_file import kind_of
     from detnet.detectors.files import load_model
-    from detnet.inference.predictor import find_model
+    from detnet.inference.models import find_model
 
     file = find_model(path)
     return load_classifier(file)[0] if kind_of(file) == "classifier" else load_model(file)

@@ -5,10 +5,10 @@
     detnet predict runs/a image.jpg --output found --soft-nms gaussian \\
         --tta-scales 640 800 960 --tta-flip
 
-MODEL is a run folder or a .safetensors file. Folders are searched with all that is below them.
-Below the output folder there are then the drawn copies, predictions.json (COCO results format)
-and images.json, which says for each image_id which file, or which frame of a video, it is. Videos
-need the video extra: pip install 'detnet[video]'.
+MODEL is a run folder, a .safetensors file, or a folder that `detnet export` made. Folders are
+searched with all that is below them. Below the output folder there are then the drawn copies,
+predictions.json (COCO results format) and images.json, which says for each image_id which file, or
+which frame of a video, it is. Videos need the video extra: pip install 'detnet[video]'.
 """
 
 import argparse
@@ -21,12 +21,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from detnet.cli.arguments import add_any_device, add_prediction_arguments, prediction_options
+from detnet.cli.arguments import (
+    A_MODEL,
+    add_any_device,
+    add_prediction_arguments,
+    prediction_options,
+    refuse_for_export,
+)
 from detnet.errors import InputError
 from detnet.text import count, duration
 
 if TYPE_CHECKING:
-    from detnet.inference.predictor import Predictor
+    from detnet.inference.models import AnyPredictor
     from detnet.inference.stream import PredictedImage
 
 SHOWN = 5  # skipped files named in the summary
@@ -53,7 +59,7 @@ class PredictionSummary:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's options."""
-    parser.add_argument("model", metavar="MODEL", type=Path, help="run folder or .safetensors file")
+    parser.add_argument("model", metavar="MODEL", type=Path, help=A_MODEL)
     parser.add_argument(
         "paths", metavar="PATH", type=Path, nargs="+", help="image, video, or folder of them"
     )
@@ -84,11 +90,9 @@ def run(args: argparse.Namespace) -> int:
     if args.output.exists() and not args.output.is_dir():
         raise InputError(f"{args.output}: is a file; --output names a folder")
 
-    from detnet.engine.machine import keep_freed_memory
     from detnet.inference.media import find_media
     from detnet.inference.stream import predict_files
 
-    keep_freed_memory()
     files, others = find_media(args.paths, args.output)
     predictor = _load(args)
     start = time.monotonic()
@@ -108,10 +112,17 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _load(args: argparse.Namespace) -> "Predictor":
-    from detnet.engine.machine import choose_precision
-    from detnet.inference.predictor import load, usable_device
+def _load(args: argparse.Namespace) -> "AnyPredictor":
+    from detnet.inference.engines.record import is_export
+    from detnet.inference.models import load
 
+    if is_export(args.model):  # imports no torch
+        refuse_for_export(args)
+        return load(args.model, score_threshold=args.score_threshold, device=args.device)
+    from detnet.engine.machine import choose_precision, keep_freed_memory
+    from detnet.inference.predictor import usable_device
+
+    keep_freed_memory()
     device = usable_device(args.device)
     return load(
         args.model,

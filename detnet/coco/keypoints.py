@@ -109,6 +109,12 @@ class KeypointLayout:
         return [[self.names[position] for position in own] for own in self.of_label]
 
 
+def unnamed_layout(classes: int, keypoints: int) -> KeypointLayout:
+    """Gives numbered keypoints, which all classes share, for a model that knows no names."""
+    names = tuple(f"keypoint {number}" for number in range(1, keypoints + 1))
+    return KeypointLayout(names, (tuple(range(keypoints)),) * classes, ((),) * classes)
+
+
 def layout_flaw(record: Mapping[str, Any]) -> str:
     """What is wrong with a category's names of keypoints or its skeleton; "" if nothing is."""
     names: Any = record.get("keypoints") or []

@@ -1,9 +1,4 @@
-"""Runs a trained detector on pictures: load a model, give it images, get objects back.
-
-import detnet
-model = detnet.load("runs/a")
-model.predict("image.jpg").draw("image.jpg").save("found.png")
-"""
+"""Runs a trained detector in torch: give it images, get objects back."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from detnet.coco.keypoints import KeypointLayout
+from detnet.coco.keypoints import KeypointLayout, unnamed_layout
 from detnet.detectors.base import Detector, info_of
 from detnet.detectors.files import load_model
 from detnet.errors import InputError
@@ -21,9 +16,6 @@ from detnet.inference.augmentation import PredictionOptions, detect
 from detnet.inference.draw import to_picture
 from detnet.inference.fuse import fuse
 from detnet.inference.prediction import ImageLike, Prediction, pixels_of
-
-# In a run folder: the model that scored best, else the one the training ended with.
-MODEL_FILES = ("best.safetensors", "model.safetensors")
 
 
 class Predictor:
@@ -116,7 +108,7 @@ class Predictor:
         more: dict[str, Any] = {}
         if keypoints is not None:
             # A model that was not trained on named keypoints shows them as points without lines.
-            layout = self.layout or _unnamed(len(self.class_names), keypoints.shape[1])
+            layout = self.layout or unnamed_layout(len(self.class_names), keypoints.shape[1])
             more = {
                 "keypoints": keypoints[order].float().cpu(),
                 "keypoint_scores": output["keypoints_scores"][order].float().cpu(),
@@ -134,52 +126,28 @@ class Predictor:
         )
 
 
-def load(
-    path: str | Path,
+def load_predictor(
+    file: Path,
     *,
     score_threshold: float = 0.5,
     device: str | torch.device | None = None,
     dtype: torch.dtype | None = None,
     options: PredictionOptions | None = None,
 ) -> Predictor:
-    """Loads a trained detector, running no code of the file's.
+    """Loads a detector from its model file; `detnet.load` takes run folders and exports, too.
 
     Args:
-        path: a run folder (its best model, else its last) or a `.safetensors` file.
-        score_threshold: see `Predictor`.
-        device: see `Predictor`.
-        dtype: see `Predictor`.
-        options: see `Predictor`.
+        file: ends in `.safetensors`.
+        score_threshold: see `Predictor`, as the rest.
 
     Raises:
         InputError: no model there, or a file that is cut or a pickle.
     """
-    file = find_model(path)
     model = load_model(file)
     KeypointLayout.from_json(info_of(model).categories, file=str(file))  # names it where it fails
     return Predictor(
         model, score_threshold=score_threshold, device=device, dtype=dtype, options=options
     )
-
-
-def find_model(path: str | Path) -> Path:
-    """The model file that a MODEL argument stands for: itself, or the best one of a run folder.
-
-    Raises:
-        InputError: there is none.
-    """
-    path = Path(path)
-    if path.is_dir():
-        for name in MODEL_FILES:
-            if (path / name).is_file():
-                return path / name
-        hint = ""
-        if (path / "last.ckpt").is_file():
-            hint = f": not evaluated yet; go on with `--resume {path}`"
-        raise InputError(f"{path}: holds no model ({' or '.join(MODEL_FILES)}){hint}")
-    if not path.is_file():
-        raise InputError(f"{path}: no such run folder or model file")
-    return path
 
 
 def usable_device(name: str | torch.device | None) -> torch.device:
@@ -195,11 +163,6 @@ def usable_device(name: str | torch.device | None) -> torch.device:
         reason = str(error).partition("\n")[0]
         raise InputError(f"device {str(name)!r} cannot be used: {reason}") from error
     return device
-
-
-def _unnamed(classes: int, keypoints: int) -> KeypointLayout:
-    names = tuple(f"keypoint {number}" for number in range(1, keypoints + 1))
-    return KeypointLayout(names, (tuple(range(keypoints)),) * classes, ((),) * classes)
 
 
 def _tensor(image: ImageLike) -> Tensor:

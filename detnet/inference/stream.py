@@ -14,7 +14,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import groupby, islice, repeat, takewhile
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,8 +26,10 @@ from detnet.evaluation.results import write_results
 from detnet.files import replacing, write_text
 from detnet.inference.media import MediaFile
 from detnet.inference.prediction import Prediction
-from detnet.inference.predictor import Predictor
 from detnet.inference.video import VideoWriter, read_frames, read_info
+
+if TYPE_CHECKING:
+    from detnet.inference.models import AnyPredictor
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -116,7 +118,7 @@ class PredictionRecords:
 
 
 def predict_files(
-    predictor: Predictor, files: Sequence[MediaFile], output: Path, *, batch_size: int = 1
+    predictor: "AnyPredictor", files: Sequence[MediaFile], output: Path, *, batch_size: int = 1
 ) -> Generator[PredictedImage, None, None]:
     """Predicts on every file, writes drawn copies, and yields what became of each image or frame.
 
@@ -147,7 +149,7 @@ class _Stream:
         batch_size: images that it gets at once.
     """
 
-    def __init__(self, predictor: Predictor, records: PredictionRecords, batch_size: int) -> None:
+    def __init__(self, predictor: "AnyPredictor", records: PredictionRecords, batch_size: int) -> None:
         self.records = records
         self._predictor = predictor
         self._batch_size = batch_size

@@ -16,7 +16,8 @@ from detnet.detectors.files import load_model
 from detnet.engine.machine import autocast_to, choose_precision, keep_freed_memory
 from detnet.evaluation.comparison.sources import Compared
 from detnet.inference.fuse import fuse
-from detnet.inference.predictor import MODEL_FILES, find_model, usable_device
+from detnet.inference.models import MODEL_FILES, find_model
+from detnet.inference.predictor import usable_device
 
 _PATIENCE_S = 6.0  # of one model
 

@@ -13,7 +13,7 @@ from detnet.backbones.weights.pretrained import PretrainedWeights
 from detnet.detectors.base import Detector
 from detnet.detectors.weights import load_into_detector, open_weights
 from detnet.errors import InputError
-from detnet.inference.predictor import find_model
+from detnet.inference.models import find_model
 from detnet.training.settings import HUB, SHA256
 
 MODEL_FILE = "model.safetensors"

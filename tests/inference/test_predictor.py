@@ -10,7 +10,8 @@ from PIL import Image
 from detnet.detectors import create
 from detnet.detectors.files import save_model
 from detnet.errors import InputError
-from detnet.inference.predictor import Predictor, find_model, load
+from detnet.inference.models import find_model, load
+from detnet.inference.predictor import Predictor
 
 CATEGORIES = [{"id": 7, "name": "cat"}, {"id": 123456789012, "name": "dog"}]
 

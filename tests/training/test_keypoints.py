@@ -19,7 +19,7 @@ from detnet.engine.distributed import Process
 from detnet.errors import InputError
 from detnet.evaluation.coco import score
 from detnet.evaluation.metrics import names_of
-from detnet.inference.predictor import load
+from detnet.inference.models import load
 from detnet.training.detection.config import TrainConfig, find_train, find_val, make_config
 from detnet.training.detection.evaluate import evaluate_file
 from detnet.training.detection.train import train

@@ -22,7 +22,7 @@ from detnet.errors import InputError
 from detnet.evaluation.classification import ranks, summarise
 from detnet.files import write_text
 from detnet.inference.fuse import fuse
-from detnet.inference.predictor import find_model
+from detnet.inference.models import find_model
 from detnet.training.classification.config import read_config
 
 Track = Callable[[Iterable[Any], int], Iterable[Any]]
@@ -156,7 +156,7 @@ def measure(
         world_size=process.world_size,
         pin_memory=process.device.type == "cuda",
     )
-    found = _Found()
+    found = _Ranked()
     batches: Iterable[Any] = track(loader, len(loader)) if track else loader
     for pixels, targets in batches:
         inputs = network_input(pixels.to(process.device).permute(0, 3, 1, 2), info)
@@ -175,7 +175,7 @@ def network_input(pixels: Tensor, info: ClassifierInfo, draws: Any = ()) -> Tens
     return prepare(pixels, draws, mean=mean, std=std).flip(1)
 
 
-class _Found:
+class _Ranked:
     """What one process saw."""
 
     def __init__(self) -> None:
@@ -196,7 +196,7 @@ class _Found:
 
 
 def _together(
-    parts: list[_Found], images: ClassifiedImages, info: ClassifierInfo
+    parts: list[_Ranked], images: ClassifiedImages, info: ClassifierInfo
 ) -> ClassifierScores:
     unreadable = sorted(entry for part in parts for entry in part.unreadable)
     require_readable(unreadable, len(images))

@@ -30,7 +30,7 @@ from detnet.evaluation.results import to_results
 from detnet.evaluation.voc import score_voc
 from detnet.inference.augmentation import PredictionOptions, detect
 from detnet.inference.fuse import fuse
-from detnet.inference.predictor import find_model
+from detnet.inference.models import find_model
 from detnet.training.detection.config import find_val, read_config, with_keypoints
 
 Track = Callable[[Iterable[Any], int], Iterable[Any]]

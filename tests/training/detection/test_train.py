@@ -14,7 +14,7 @@ from detnet.engine import checkpoint
 from detnet.engine.runs import RunFolder
 from detnet.engine.watch import NonFiniteLoss
 from detnet.errors import InputError
-from detnet.inference.predictor import find_model
+from detnet.inference.models import find_model
 from detnet.training.detection.config import TrainConfig, read_config
 from detnet.training.detection.train import resume, train
 
