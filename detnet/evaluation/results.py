@@ -50,8 +50,11 @@ def encode_masks(masks: Any) -> list[dict[str, Any]]:
     """Compresses masks to COCO's run lengths, `counts` as text so that JSON takes them.
 
     Args:
-        masks: (N, H, W) or (N, 1, H, W), tensor or array, true or above 0.5 inside.
+        masks: (N, H, W) or (N, 1, H, W), tensor or array, true or above 0.5 inside; a list of
+            run lengths stays as it is.
     """
+    if isinstance(masks, list):
+        return masks
     stack = _array(masks)
     if stack.ndim == 4:
         stack = stack[:, 0]

@@ -1,7 +1,7 @@
 """Measures a detector on a split: COCO scores, the files they come from, and validation losses."""
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,7 @@ from detnet.engine.distributed import Process, all_gather, same_on_all
 from detnet.engine.loop import to_device
 from detnet.engine.machine import autocast_to, keep_freed_memory
 from detnet.errors import InputError
-from detnet.evaluation.coco import Scores, evaluate
-from detnet.evaluation.detections import GroundTruth
+from detnet.evaluation.detector import score_results
 from detnet.evaluation.files import DetectorScores, write_scores, write_submissions
 from detnet.evaluation.results import to_results
 from detnet.evaluation.voc import score_voc
@@ -74,17 +73,8 @@ def evaluate_file(
     keep_freed_memory()
     path = find_model(model_path)
     model = load_model(path).to(process.device).to(memory_format=torch.channels_last)
-    categories = Categories.from_json(info_of(model).categories)
-    layout = KeypointLayout.from_json(info_of(model).categories, file=str(path))
-    used = with_keypoints(split) if layout else split
-    annotations, _, truths = load_scored(
-        used,
-        masks="masks" in model.targets,
-        keypoints=layout is not None,
-        categories=categories,
-        layout=layout,
-        categories_of=str(path),
-        unlabelled=True,
+    used, annotations, truths = load_for(
+        split, info_of(model).categories, masks="masks" in model.targets, categories_of=str(path)
     )
     scores = evaluate_model(
         model,
@@ -108,6 +98,36 @@ def evaluate_file(
     if submission is not None and process.main:
         write_submissions(scores, truths, submission)
     return scores
+
+
+def load_for(
+    split: Split, categories: Sequence[dict[str, Any]], *, masks: bool, categories_of: str
+) -> tuple[Split, Annotations, GroundTruths]:
+    """Reads a split for a model with these categories, which must be the data's.
+
+    Args:
+        categories: as a model file has them; a model with named keypoints is scored on them.
+        masks: whether it finds masks.
+        categories_of: whose they are, for messages.
+
+    Returns:
+        the split that was read, its annotations, and what is to be found.
+
+    Raises:
+        InputError: the categories or the keypoints are not the data's.
+    """
+    layout = KeypointLayout.from_json(categories, file=categories_of)
+    used = with_keypoints(split) if layout else split
+    annotations, _, truths = load_scored(
+        used,
+        masks=masks,
+        keypoints=layout is not None,
+        categories=Categories.from_json(categories),
+        layout=layout,
+        categories_of=categories_of,
+        unlabelled=True,
+    )
+    return used, annotations, truths
 
 
 @torch.no_grad()
@@ -164,39 +184,10 @@ def evaluate_model(
         records += to_results(found, ids, annotations.categories.ids, of_label)
     everything = all_gather(records)
     truths = truths or trained_on(annotations)
-    scores = same_on_all(_score(everything, truths, measures or {}) if process.main else None)
+    results = [record for part in everything for record in part]
+    scores = same_on_all(score_results(results, truths, measures or {}) if process.main else None)
     assert scores is not None  # the main process has made them
     return replace(scores, split=split)
-
-
-def _score(
-    parts: list[list[dict[str, Any]]], truths: GroundTruths, measures: Mapping[str, Any]
-) -> DetectorScores:
-    results = [record for part in parts for record in part]
-    results.sort(key=lambda record: record["image_id"])
-    own = dict(measures)
-    pooled = own.pop("class_agnostic_recall", False)
-    sigmas = own.pop("sigmas", ())
-
-    def of(truth: GroundTruth, found: list[dict[str, Any]], iou_type: str, **more: Any) -> Scores:
-        evaluation = evaluate(truth, found, iou_type=iou_type, **own, **more)
-        return evaluation.scores(class_agnostic_recall=pooled)
-
-    bbox = of(truths.bbox, results, "bbox")
-    segm = keypoints = None
-    if truths.segm is not None:
-        segm = of(truths.segm, _without_boxes(results), "segm")
-    if truths.keypoints is not None:
-        found = [record for record in _without_boxes(results) if "keypoints" in record]
-        keypoints = of(truths.keypoints, found, "keypoints", sigmas=sigmas)
-    return DetectorScores(bbox, results, segm, keypoints)
-
-
-def _without_boxes(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Leaves the boxes out, so that a detection's size is that of its mask, as in the truth, or of
-    its keypoints, as in COCO's own results.
-    """
-    return [{k: v for k, v in record.items() if k != "bbox"} for record in results]
 
 
 def place_of_scores(run: Path, split: Split) -> Path:

@@ -1,0 +1,95 @@
+"""Runs an engine over a data set and gives what it finds as COCO results."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+
+from detnet.coco.annotations import Annotations
+from detnet.data.images import read_pixels
+from detnet.errors import InputError
+from detnet.evaluation.results import to_results
+from detnet.inference.engines.base import Engine, Found, Pixels
+
+_AHEAD = 8  # images decoded before they are needed
+Track = Callable[[Iterable[Any], int], Iterable[Any]]
+
+
+def engine_results(
+    engine: Engine,
+    annotations: Annotations,
+    *,
+    score_threshold: float,
+    track: Track | None = None,
+) -> list[dict[str, Any]]:
+    """Detects on every image of a split; the next ones are decoded on another thread meanwhile.
+
+    Args:
+        annotations: of the images.
+        score_threshold: objects below it are left out.
+        track: wraps the images to show progress.
+
+    Raises:
+        InputError: an image cannot be read, or has not the size that the annotations say.
+    """
+    at_once = engine.batch or 1
+    images = read_ahead(annotations, range(len(annotations)))
+    shown: Iterable[Pixels] = track(images, len(annotations)) if track else images
+    records: list[dict[str, Any]] = []
+    of_label = annotations.keypoint_layout.of_label if annotations.keypoint_layout else None
+    waiting: list[Pixels] = []
+    done = 0
+
+    def detect() -> None:
+        nonlocal done
+        found = engine.detect(waiting, score_threshold=score_threshold)
+        ids = annotations.image_ids[done : done + len(found)]
+        records.extend(
+            to_results(map(as_mapping, found), ids.tolist(), annotations.categories.ids, of_label)
+        )
+        done += len(waiting)
+        waiting.clear()
+
+    for image in shown:
+        waiting.append(image)
+        if len(waiting) == at_once:
+            detect()
+    if waiting:
+        detect()
+    return records
+
+
+def as_mapping(found: Found) -> dict[str, Any]:
+    """What an engine found, as `to_results` takes it."""
+    return {name: value for name, value in vars(found).items() if value is not None}
+
+
+def read_ahead(annotations: Annotations, chosen: Sequence[int]) -> Iterator[Pixels]:
+    """Reads images in their order, a few ahead of their use.
+
+    Args:
+        chosen: positions among the annotations.
+
+    Raises:
+        InputError: an image cannot be read, or has not the size that the annotations say.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        waiting = [pool.submit(_read, annotations, index) for index in chosen[:_AHEAD]]
+        for place in range(len(chosen)):
+            image = waiting.pop(0).result()
+            if place + _AHEAD < len(chosen):
+                waiting.append(pool.submit(_read, annotations, chosen[place + _AHEAD]))
+            yield image
+
+
+def _read(annotations: Annotations, index: int) -> Pixels:
+    path = annotations.image_path(index)
+    image: Pixels = np.asarray(read_pixels(path))
+    width, height = annotations.sizes[index]
+    if image.shape[:2] != (height, width):
+        raise InputError(
+            f"{path}: the image is {image.shape[1]}x{image.shape[0]} (upright), but "
+            f"{annotations.path} says {width}x{height}; run `detnet check` on the data set"
+        )
+    return image

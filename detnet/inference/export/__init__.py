@@ -1,0 +1,1 @@
+"""Writes a trained detector as a folder that other runtimes take, and checks what they find."""
