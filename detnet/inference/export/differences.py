@@ -186,7 +186,7 @@ def _need_partner(own: Found, other: Found, least: float, margin: float, limit: 
 def _mask_overlap(first: Found, other: Found, pair: tuple[int, int]) -> float:
     if first.masks is None or other.masks is None:
         return 1.0
-    one, two = (_painted(found.masks[at]) for found, at in zip((first, other), pair, strict=True))
+    one, two = _painted(first.masks[pair[0]]), _painted(other.masks[pair[1]])
     either = int((one | two).sum())
     return float((one & two).sum()) / either if either >= 64 else 1.0  # of less, a pixel is much
 
