@@ -149,7 +149,9 @@ class _Stream:
         batch_size: images that it gets at once.
     """
 
-    def __init__(self, predictor: "AnyPredictor", records: PredictionRecords, batch_size: int) -> None:
+    def __init__(
+        self, predictor: "AnyPredictor", records: PredictionRecords, batch_size: int
+    ) -> None:
         self.records = records
         self._predictor = predictor
         self._batch_size = batch_size

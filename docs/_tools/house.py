@@ -42,6 +42,7 @@ BEYOND = (
     "detnet.evaluation.voc",
     "detnet.inference.draw",
     "detnet.inference.engines",
+    "detnet.inference.export",
     "detnet.training.classification",
     "detnet.training.pretrained",
 )
