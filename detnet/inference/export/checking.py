@@ -1,0 +1,234 @@
+"""Runs an export beside torch, on pictures and on a data set, and says how far they lie apart."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from detnet.coco.annotations import Annotations
+from detnet.coco.ground_truth import GroundTruths
+from detnet.data.scenes import draw_scene
+from detnet.errors import InputError
+from detnet.evaluation.comparison.compare import compare
+from detnet.evaluation.detector import without_boxes
+from detnet.files import replacing, write_json
+from detnet.inference.engines.base import Engine, Found, Pixels
+from detnet.inference.engines.predictor import EnginePredictor
+from detnet.inference.engines.results import Track, engine_results, read_ahead
+from detnet.inference.export.differences import (
+    BOUNDS,
+    Bounds,
+    Differences,
+    ImageDifference,
+    difference,
+    sum_up,
+)
+
+CHECK_FILE, PICTURE_FILE = "check.json", "check.png"
+MOST_IMAGES = 24  # of a data set that are compared object by object
+# Width and height of the drawn ones: wide, tall, far from the network's own, and nearly square.
+DRAWN_SIZES = ((320, 240), (240, 320), (500, 210), (333, 347), (640, 480), (211, 500))
+_SHOWN = 0.3  # what the picture shows is this sure, where there is any such
+_HEIGHT = 480  # of the picture, pixels
+
+
+@dataclass(frozen=True)
+class CheckData:
+    """A split to be scored on.
+
+    Args:
+        annotations: of its images.
+        truths: what is to be found on them.
+    """
+
+    annotations: Annotations
+    truths: GroundTruths
+
+
+@dataclass(frozen=True)
+class Precisions:
+    """AP of the model in torch and of its export, and the interval of their difference."""
+
+    iou_type: str
+    torch: float
+    export: float
+    difference: float
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """What checking found; `check.json` holds it.
+
+    Args:
+        runs_as: what the machine computed the export in.
+        torch_runs_as: what it computed torch's in.
+        pictures: "drawn", or "data".
+        bounds: that were asked for.
+        differences: of the images compared object by object.
+        ap: for each kind of object, where there was a data set to measure it on.
+        failures: what lay beyond its bound; none of an export that is kept.
+    """
+
+    runs_as: str
+    torch_runs_as: str
+    pictures: str
+    bounds: Bounds
+    differences: Differences
+    ap: tuple[Precisions, ...]
+    failures: tuple[str, ...]
+
+    def write(self, folder: Path) -> None:
+        """Writes `check.json`."""
+        write_json(folder / CHECK_FILE, asdict(self))
+
+
+def check_export(
+    export: Engine,
+    torch: Engine,
+    *,
+    precision: str,
+    threshold: float,
+    limit: int,
+    picture: Path,
+    data: CheckData | None = None,
+    track: Track | None = None,
+) -> CheckReport:
+    """Compares an export with the model in torch, and draws the image where they differ most.
+
+    Args:
+        export: what is checked.
+        torch: what it must equal.
+        precision: whose bounds hold, of `BOUNDS`.
+        threshold: below it the export gives nothing out.
+        limit: how many objects it gives out at most.
+        picture: file for the worst image, both sides beside each other.
+        data: images to compare on instead of drawn ones, and to measure AP on.
+        track: wraps the images of the data set to show progress.
+
+    Raises:
+        InputError: neither finds anything on the images, so that nothing can be compared.
+    """
+    bounds = BOUNDS[precision]
+    images = _of_data(data.annotations) if data else drawn_images()
+    each: list[ImageDifference] = []
+    worst: tuple[float, Pixels, Found, Found] | None = None
+    for image in images:
+        (own,) = torch.detect([image], score_threshold=threshold)
+        (other,) = export.detect([image], score_threshold=threshold)
+        each.append(difference(own, other, bounds, threshold=threshold, limit=limit))
+        badness = each[-1].badness(bounds)
+        if worst is None or badness > worst[0]:
+            worst = badness, image, own, other
+    total = sum_up(each)
+    if not total.objects:
+        raise InputError(
+            f"nothing to check the export by: on {total.images} images the model finds no object "
+            f"surer than {threshold:g}; give --data DATA with images of what it knows"
+        )
+    assert worst is not None  # there were objects
+    draw_beside(picture, worst[1], [(torch, worst[2]), (export, worst[3])])
+    ap = _precisions(export, torch, data, threshold, track) if data else ()
+    failures = total.failures(bounds) + [
+        f"AP of {one.iou_type} is {-100 * one.difference:.2f} lower, and {100 * bounds.ap:g} may be"
+        for one in ap
+        if one.difference < -bounds.ap
+    ]
+    return CheckReport(
+        export.runs_as,
+        torch.runs_as,
+        "data" if data else "drawn",
+        bounds,
+        total,
+        ap,
+        tuple(failures),
+    )
+
+
+def drawn_images() -> list[Pixels]:
+    """Scenes of several sizes, and two pictures with nothing on them."""
+    scenes = [
+        draw_scene(np.random.default_rng(number), size)[0]
+        for number, size in enumerate(DRAWN_SIZES * 2)
+    ]
+    return [*scenes, np.full((230, 310, 3), 120, np.uint8), np.zeros((64, 200, 3), np.uint8)]
+
+
+def _of_data(annotations: Annotations) -> list[Pixels]:
+    """Images from all over a split, and one with nothing on it."""
+    places = np.linspace(0, len(annotations) - 1, min(MOST_IMAGES, len(annotations)))
+    images = list(read_ahead(annotations, sorted({*places.astype(int).tolist()})))
+    return [*images, np.full((230, 310, 3), 120, np.uint8)]
+
+
+def _precisions(
+    export: Engine, torch: Engine, data: CheckData, threshold: float, track: Track | None
+) -> tuple[Precisions, ...]:
+    results = [
+        engine_results(engine, data.annotations, score_threshold=threshold, track=track)
+        for engine in (torch, export)
+    ]
+    return paired_precisions(data.truths, results)
+
+
+def paired_precisions(
+    truths: GroundTruths, results: Sequence[list[dict[str, Any]]]
+) -> tuple[Precisions, ...]:
+    """AP of two detectors' COCO results and the interval of its difference, for each kind."""
+    found = []
+    for iou_type in ("bbox", "segm", "keypoints"):
+        truth = getattr(truths, iou_type)
+        if truth is None:
+            continue
+        own = results if iou_type == "bbox" else [without_boxes(one) for one in results]
+        if iou_type == "keypoints":
+            own = [[record for record in one if "keypoints" in record] for one in own]
+        compared = compare(truth, list(own), names=["torch", "export"], iou_type=iou_type)
+        cell = compared["differences"][0]["headline"]["AP"]
+        if cell is not None:
+            ends = cell["low"], cell["high"]
+            found.append(
+                Precisions(iou_type, cell["first"], cell["other"], cell["difference"], *ends)
+            )
+    return tuple(found)
+
+
+def draw_beside(path: Path, image: Pixels, found: Sequence[tuple[Engine, Found]]) -> None:
+    """Draws what several engines found in one image, each under its name."""
+    panels = []
+    for engine, own in found:
+        sure = own.scores >= min(_SHOWN, float(own.scores.max(initial=0.0)))
+        prediction = EnginePredictor(engine).to_prediction(_chosen(own, sure), image.shape[:2])
+        panel = prediction.draw(image)
+        width = max(1, round(panel.width * _HEIGHT / panel.height))
+        panel = panel.resize((width, _HEIGHT))
+        titled = Image.new("RGB", (width, _HEIGHT + 24), "white")
+        titled.paste(panel, (0, 24))
+        text = f"{engine.name} {engine.precision}: {len(own)} objects"
+        ImageDraw.Draw(titled).text((6, 6), text, fill="black")
+        panels.append(titled)
+    whole = Image.new("RGB", (sum(panel.width for panel in panels), _HEIGHT + 24), "white")
+    left = 0
+    for panel in panels:
+        whole.paste(panel, (left, 0))
+        left += panel.width
+    with replacing(path) as beside:
+        whole.save(beside, "PNG")
+
+
+def _chosen(found: Found, rows: np.ndarray) -> Found:
+    index = np.flatnonzero(rows)
+
+    def pick(values: Any) -> Any:
+        if values is None:
+            return None
+        return [values[row] for row in index] if isinstance(values, list) else values[index]
+
+    return Found(**{name: pick(value) for name, value in vars(found).items()})
+
+
+Tell = Callable[[str], None]

@@ -1,0 +1,390 @@
+"""Exports a detector: the network, what is to be known of it, and what checking found, or nothing.
+
+All is made in a hidden folder beside the output, which gets its name when everything is there and
+checked; an error or Ctrl-C leaves nothing.
+"""
+
+import importlib.metadata
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from detnet.coco.annotations import Annotations
+from detnet.detectors.base import Detector, info_of
+from detnet.detectors.files import load_model
+from detnet.errors import InputError
+from detnet.inference.engines.images import prepare
+from detnet.inference.engines.predictor import open_engine
+from detnet.inference.engines.record import (
+    LEAST,
+    NETWORKS,
+    RUNTIMES,
+    VERSION,
+    ExportRecord,
+    ExportSource,
+    ImageInput,
+    Thresholds,
+    check_precision,
+    require_runtime,
+    sha256_of,
+)
+from detnet.inference.engines.results import Track, engine_results, read_ahead
+from detnet.inference.engines.torch import TorchEngine
+from detnet.inference.export.checking import (
+    PICTURE_FILE,
+    CheckData,
+    CheckReport,
+    Tell,
+    check_export,
+    paired_precisions,
+)
+from detnet.inference.export.differences import BOUNDS
+from detnet.inference.export.quantising import (
+    CALIBRATION_IMAGES,
+    QuantisedLayers,
+    choose_layers,
+    find_layers,
+    halve_weights,
+    quantise,
+)
+from detnet.inference.fuse import fuse
+from detnet.inference.predictor import Predictor
+from detnet.text import count, duration
+
+_SHARE_IMAGES = 100  # on which the layers' shares of AP are measured
+
+
+@dataclass(frozen=True)
+class ExportPlan:
+    """What is to be exported, and how.
+
+    Args:
+        model: the `.safetensors` file.
+        output: folder to be made.
+        format: "onnx" or "openvino".
+        precision: of `PRECISIONS`.
+        batch: images at once.
+        image_size: height and width of the network's input; None for any.
+
+    Raises:
+        InputError: an unknown format or precision, a size or batch that is none, or an output that
+            holds something already.
+    """
+
+    model: Path
+    output: Path
+    format: str = "openvino"
+    precision: str = "fp32"
+    batch: int = 1
+    image_size: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        check_precision(self.format, self.precision)
+        if self.batch < 1:
+            raise InputError(f"batch must be 1 or more, got {self.batch}")
+        if self.image_size is not None and min(self.image_size) < 32:
+            raise InputError(f"image_size must be 32 pixels or more, got {self.image_size}")
+        if self.output.is_dir() and any(self.output.iterdir()):
+            raise InputError(f"{self.output}: holds something already; name a new folder")
+        if self.output.exists() and not self.output.is_dir():
+            raise InputError(f"{self.output}: is a file; name a new folder")
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was exported.
+
+    Args:
+        folder: it.
+        record: what its model.json says.
+        check: what checking found.
+        bytes: size of the network's files.
+        seconds: that it took.
+    """
+
+    folder: Path
+    record: ExportRecord
+    check: CheckReport
+    bytes: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class ExportData:
+    """A data set for an export.
+
+    Args:
+        train: images that layers are calibrated on.
+        val: what AP is measured on.
+        train_check: the training images with what is to be found, for the layers' shares of AP.
+    """
+
+    train: Annotations
+    val: CheckData
+    train_check: CheckData
+
+
+def export_model(
+    plan: ExportPlan, *, data: ExportData | None, tell: Tell, track: Track | None = None
+) -> Exported:
+    """Writes the folder and checks it against torch.
+
+    Args:
+        data: needed for int8, and to measure AP.
+        tell: is called with a line at each step.
+        track: wraps images to show progress.
+
+    Raises:
+        InputError: the model cannot be read or exported, something needed is not installed, int8
+            without data, or the export differs from the model by more than its bounds.
+    """
+    if plan.precision == "int8" and data is None:
+        raise InputError(
+            "int8 needs images to find each layer's range by: give --data DATA, the data set that "
+            "the model was trained on"
+        )
+    _require_packages(plan)
+    start = time.monotonic()
+    model = load_model(plan.model)
+    torch = TorchEngine(_reference(model, plan))
+    with _folder_beside(plan.output) as folder:
+        tell(f"writing {info_of(model).detector} as a graph; a minute or two, by its layers")
+        layers = _write_network(plan, model, folder)
+        record = _record(plan, model, folder, layers=None)
+        if layers is not None:
+            assert data is not None  # asked for above
+            record = _quantise(plan, folder, record, layers, torch, data, tell, track)
+        network = folder / "network.onnx"
+        network.unlink(missing_ok=True)
+        record = replace(record, files=_hashes(folder))
+        record.write(folder)
+        tell("checking it against torch" + (" and measuring AP of both" if data else ""))
+        check = check_export(
+            open_engine(folder),
+            torch,
+            precision=plan.precision,
+            threshold=record.thresholds.score,
+            limit=record.thresholds.detections,
+            picture=folder / PICTURE_FILE,
+            data=data.val if data else None,
+            track=track,
+        )
+        if check.failures:
+            picture = plan.output.with_name(f"{plan.output.name}-{PICTURE_FILE}")
+            shutil.copyfile(folder / PICTURE_FILE, picture)
+            raise InputError(
+                f"{plan.output}: not made: the export differs from the model: "
+                f"{'; '.join(check.failures)}; the worst image: {picture}"
+            )
+        check.write(folder)
+        if plan.output.is_dir():
+            plan.output.rmdir()  # empty, as the plan has seen
+        folder.rename(plan.output)
+    size = sum((plan.output / name).stat().st_size for name in record.files)
+    return Exported(plan.output, record, check, size, round(time.monotonic() - start, 1))
+
+
+def _reference(model: Detector, plan: ExportPlan) -> Predictor:
+    """The model in torch, in fp32, which sees its images at the size that the export does."""
+    return Predictor(model, score_threshold=float(model.post_processor.score_thresh), device="cpu")
+
+
+def _require_packages(plan: ExportPlan) -> None:
+    """Before anything is computed."""
+    what = f"exporting to {plan.format}"
+    for name in ("onnx", "onnxscript"):
+        require_runtime(name, "0", what)
+    require_runtime(RUNTIMES[plan.format], LEAST[RUNTIMES[plan.format]], what)
+    if plan.precision == "int8":
+        require_runtime("nncf", "2.14", "int8")
+
+
+@contextmanager
+def _folder_beside(output: Path) -> Iterator[Path]:
+    """A hidden folder that is gone afterwards, whatever happens, unless it got another name."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f".{output.name}.", suffix=".part", dir=output.parent))
+    folder.chmod(0o755)  # made for the user alone, but what is kept is like any other folder
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _write_network(plan: ExportPlan, model: Detector, folder: Path) -> QuantisedLayers | None:
+    """Writes the network, but for int8 the one in fp32 alone, and gives its layers."""
+    from detnet.detectors.export.to_onnx import write_onnx
+
+    source, target = folder / "network.onnx", folder / NETWORKS[plan.format]
+    write_onnx(fuse(model), source, batch=plan.batch, image_size=plan.image_size)
+    if plan.precision == "int8":
+        return find_layers(source)
+    if plan.format == "openvino":
+        import openvino
+
+        network = openvino.Core().read_model(str(source))
+        openvino.save_model(network, target, compress_to_fp16=plan.precision == "fp16")
+    elif plan.precision == "fp16":
+        halve_weights(source, target)
+    else:
+        source.rename(target)
+    return None
+
+
+def _quantise(
+    plan: ExportPlan,
+    folder: Path,
+    record: ExportRecord,
+    layers: QuantisedLayers,
+    torch: TorchEngine,
+    data: ExportData,
+    tell: Tell,
+    track: Track | None,
+) -> ExportRecord:
+    """Writes the network in int8, the layers that cost too much left out, and says which."""
+    source, target = folder / "network.onnx", folder / NETWORKS[plan.format]
+    images = _spread(data.train, CALIBRATION_IMAGES)
+    pictures = read_ahead(data.train, images)
+    samples = [_sample([picture] * plan.batch, record.images) for picture in pictures]
+    threshold = record.thresholds.score
+    shares = data.train_check
+    reference = engine_results(torch, shares.annotations, score_threshold=threshold, track=track)
+    tried: dict[tuple[str, ...], float] = {}
+    start = time.monotonic()
+
+    def measure(kept: Sequence[str]) -> float:
+        names = [*layers.ignored, *(name for group in kept for name in layers.groups[group])]
+        quantise(source, target, samples, ignored=names)
+        replace(record, files=_hashes(folder)).write(folder)
+        found = engine_results(
+            open_engine(folder), shares.annotations, score_threshold=threshold, track=track
+        )
+        (boxes, *others) = paired_precisions(shares.truths, [reference, found])
+        worst = min([boxes, *others], key=lambda one: one.difference)
+        if not tried:
+            most = 2 * len(layers.groups) * (time.monotonic() - start)
+            tell(f"should layers have to stay in fp32, finding them takes {duration(most)} at most")
+        tried[tuple(kept)] = worst.difference
+        return worst.difference
+
+    tell(
+        f"int8: calibrating {count(sum(map(len, layers.groups.values())), 'layer')} on "
+        f"{count(len(samples), 'training image')}"
+    )
+    # Differences from torch, so that torch's own is 0.
+    kept = choose_layers(layers, measure, reference=0.0, bound=BOUNDS["int8"].ap / 2, tell=tell)
+    if list(tried)[-1] != kept:
+        measure(kept)  # the file is of what was tried last
+    return replace(record, kept_precise=kept)
+
+
+def _sample(pictures: Sequence[Any], images: ImageInput) -> np.ndarray:
+    return prepare(pictures, images)
+
+
+def _spread(annotations: Annotations, most: int) -> list[int]:
+    places = np.linspace(0, len(annotations) - 1, min(most, len(annotations)))
+    return sorted({*places.astype(int).tolist()})
+
+
+def _hashes(folder: Path) -> dict[str, str]:
+    names = [*NETWORKS.values(), "model.bin"]
+    return {name: sha256_of(folder / name) for name in names if (folder / name).is_file()}
+
+
+def _record(
+    plan: ExportPlan, model: Detector, folder: Path, *, layers: QuantisedLayers | None
+) -> ExportRecord:
+    info, post, transform = info_of(model), model.post_processor, model.transform
+    options = transform.options
+    known = info.categories or [
+        {"id": label, "name": f"class {label}"} for label in range(1, info.num_classes)
+    ]
+    images = ImageInput(
+        resize="square" if transform.square else "aspect",
+        min_size=int(transform.min_size[-1]),
+        max_size=int(transform.max_size),
+        size=plan.image_size,
+        size_divisible=int(transform.size_divisible),
+        pixel_mean=options.pixel_mean,
+        pixel_std=options.pixel_std,
+        channel_order=options.channel_order,
+    )
+    runtime = RUNTIMES[plan.format]
+    made_by = ("detnet", "torch", "onnx", runtime, *(["nncf"] if plan.precision == "int8" else []))
+    format_: Any = plan.format
+    precision: Any = plan.precision
+    return ExportRecord(
+        version=VERSION,
+        format=format_,
+        precision=precision,
+        detector=info.detector,
+        backbone=info.backbone,
+        finds=model.targets,
+        categories=tuple(known),
+        images=images,
+        thresholds=Thresholds(
+            float(post.score_thresh), float(post.nms_thresh), int(post.detections_per_img)
+        ),
+        batch=plan.batch,
+        network=NETWORKS[plan.format],
+        files={},
+        source=ExportSource(plan.model.name, sha256_of(plan.model)),
+        runtime={runtime: LEAST[runtime]},
+        versions={name: importlib.metadata.version(name) for name in made_by},
+        preprocessing=_before(images, plan.batch),
+        postprocessing=_after(images, model.targets),
+    )
+
+
+def _before(images: ImageInput, batch: int) -> tuple[str, ...]:
+    """What a reader does before the network, in words."""
+    if images.size and images.resize == "aspect":
+        height, width = images.size
+        scaling = (
+            f"Scale it by min({height} / height, {width} / width), fractions of a pixel cut off, "
+            f"lay it into the upper left of {height} by {width} pixels and fill the rest with the "
+            "mean colour, 255 * pixel_mean."
+        )
+    elif images.resize == "square":
+        height, width = images.size or (images.min_size, images.min_size)
+        scaling = f"Scale it to {height} by {width} pixels, whatever its aspect."
+    else:
+        scaling = (
+            f"Scale it by min({images.min_size} / short side, {images.max_size} / long side), "
+            "fractions of a pixel cut off."
+        )
+    return (
+        "Decode the picture as RGB and turn it upright as its EXIF says.",
+        scaling + " Bilinear with antialiasing, as pillow's BILINEAR.",
+        f"Give it as images, uint8 of shape ({batch}, 3, height, width); the network normalises, "
+        "orders the channels and pads.",
+    )
+
+
+def _after(images: ImageInput, targets: Sequence[str]) -> tuple[str, ...]:
+    """What a reader does after the network, in words."""
+    found = [
+        "Of each image the first count objects are real, the surest first: boxes (D, 4) as x1, y1, "
+        "x2, y2, scores (D), labels (D) of which label k is categories[k - 1].",
+        "Boxes are in pixels of the scaled picture: multiply x by its width before over its width "
+        "after scaling, y by its heights likewise" + (", and cut them at its border."
+        if images.size else "."),
+    ]  # fmt: skip
+    if "masks" in targets:
+        found.append(
+            "masks (D, M, M) are in 0 … 1: stretch each over its box (bilinear) and take what is "
+            "above 0.5; examples/ has a reader that does it."
+        )
+    if "keypoints" in targets:
+        found.append(
+            "keypoints (D, K, 3) are x and y in pixels of the scaled picture, and a score."
+        )
+    return tuple(found)
