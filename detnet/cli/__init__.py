@@ -38,6 +38,7 @@ COMMANDS = {
     "score": "detnet.cli.score",
     "compare": "detnet.cli.compare",
     "report": "detnet.cli.report",
+    "export": "detnet.cli.export",
     "inspect": "detnet.cli.inspect",
     "weights": "detnet.cli.weights",
     "recipes": "detnet.cli.recipes",

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ def engine_results(
     annotations: Annotations,
     *,
     score_threshold: float,
+    chosen: Sequence[int] | None = None,
     track: Track | None = None,
 ) -> list[dict[str, Any]]:
     """Detects on every image of a split; the next ones are decoded on another thread meanwhile.
@@ -28,27 +30,27 @@ def engine_results(
     Args:
         annotations: of the images.
         score_threshold: objects below it are left out.
+        chosen: positions of images to look at; None for all.
         track: wraps the images to show progress.
 
     Raises:
         InputError: an image cannot be read, or has not the size that the annotations say.
     """
     at_once = engine.batch or 1
-    images = read_ahead(annotations, range(len(annotations)))
-    shown: Iterable[Pixels] = track(images, len(annotations)) if track else images
+    chosen = range(len(annotations)) if chosen is None else chosen
+    images = read_ahead(annotations, chosen)
+    shown: Iterable[Pixels] = track(images, len(chosen)) if track else images
+    ids = iter([int(annotations.image_ids[index]) for index in chosen])
     records: list[dict[str, Any]] = []
     of_label = annotations.keypoint_layout.of_label if annotations.keypoint_layout else None
     waiting: list[Pixels] = []
-    done = 0
 
     def detect() -> None:
-        nonlocal done
-        found = engine.detect(waiting, score_threshold=score_threshold)
-        ids = annotations.image_ids[done : done + len(found)]
-        records.extend(
-            to_results(map(as_mapping, found), ids.tolist(), annotations.categories.ids, of_label)
-        )
-        done += len(waiting)
+        found = [
+            _as_mapping(each) for each in engine.detect(waiting, score_threshold=score_threshold)
+        ]
+        own = islice(ids, len(found))
+        records.extend(to_results(found, own, annotations.categories.ids, of_label))
         waiting.clear()
 
     for image in shown:
@@ -60,7 +62,7 @@ def engine_results(
     return records
 
 
-def as_mapping(found: Found) -> dict[str, Any]:
+def _as_mapping(found: Found) -> dict[str, Any]:
     """What an engine found, as `to_results` takes it."""
     return {name: value for name, value in vars(found).items() if value is not None}
 

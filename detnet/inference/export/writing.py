@@ -17,9 +17,12 @@ from typing import Any
 import numpy as np
 
 from detnet.coco.annotations import Annotations
+from detnet.coco.ground_truth import GroundTruths
 from detnet.detectors.base import Detector, info_of
 from detnet.detectors.files import load_model
 from detnet.errors import InputError
+from detnet.evaluation.detections import pick_rows
+from detnet.inference.engines.base import Engine
 from detnet.inference.engines.images import prepare
 from detnet.inference.engines.predictor import open_engine
 from detnet.inference.engines.record import (
@@ -54,8 +57,8 @@ from detnet.inference.export.quantising import (
     halve_weights,
     quantise,
 )
+from detnet.inference.export.reference import reference_engine
 from detnet.inference.fuse import fuse
-from detnet.inference.predictor import Predictor
 from detnet.text import count, duration
 
 _SHARE_IMAGES = 100  # on which the layers' shares of AP are measured
@@ -121,14 +124,12 @@ class ExportData:
     """A data set for an export.
 
     Args:
-        train: images that layers are calibrated on.
+        train: images that layers are calibrated on, and on which their shares of AP are measured.
         val: what AP is measured on.
-        train_check: the training images with what is to be found, for the layers' shares of AP.
     """
 
-    train: Annotations
+    train: CheckData
     val: CheckData
-    train_check: CheckData
 
 
 def export_model(
@@ -153,11 +154,12 @@ def export_model(
     _require_packages(plan)
     start = time.monotonic()
     model = load_model(plan.model)
-    torch = TorchEngine(_reference(model, plan))
+    images = _image_input(plan, model)
+    torch = reference_engine(model, images)
     with _folder_beside(plan.output) as folder:
         tell(f"writing {info_of(model).detector} as a graph; a minute or two, by its layers")
         layers = _write_network(plan, model, folder)
-        record = _record(plan, model, folder, layers=None)
+        record = _record(plan, model, images)
         if layers is not None:
             assert data is not None  # asked for above
             record = _quantise(plan, folder, record, layers, torch, data, tell, track)
@@ -189,11 +191,6 @@ def export_model(
         folder.rename(plan.output)
     size = sum((plan.output / name).stat().st_size for name in record.files)
     return Exported(plan.output, record, check, size, round(time.monotonic() - start, 1))
-
-
-def _reference(model: Detector, plan: ExportPlan) -> Predictor:
-    """The model in torch, in fp32, which sees its images at the size that the export does."""
-    return Predictor(model, score_threshold=float(model.post_processor.score_thresh), device="cpu")
 
 
 def _require_packages(plan: ExportPlan) -> None:
@@ -250,12 +247,22 @@ def _quantise(
 ) -> ExportRecord:
     """Writes the network in int8, the layers that cost too much left out, and says which."""
     source, target = folder / "network.onnx", folder / NETWORKS[plan.format]
-    images = _spread(data.train, CALIBRATION_IMAGES)
-    pictures = read_ahead(data.train, images)
-    samples = [_sample([picture] * plan.batch, record.images) for picture in pictures]
+    annotations = data.train.annotations
+    chosen = _spread(annotations, CALIBRATION_IMAGES)
+    samples = [
+        prepare([picture] * plan.batch, record.images)
+        for picture in read_ahead(annotations, chosen)
+    ]
     threshold = record.thresholds.score
-    shares = data.train_check
-    reference = engine_results(torch, shares.annotations, score_threshold=threshold, track=track)
+    looked_at = _spread(annotations, _SHARE_IMAGES)
+    truths = _on_images(data.train.truths, looked_at)
+
+    def results(engine: Engine) -> list[dict[str, Any]]:
+        return engine_results(
+            engine, annotations, score_threshold=threshold, chosen=looked_at, track=track
+        )
+
+    reference = results(torch)
     tried: dict[tuple[str, ...], float] = {}
     start = time.monotonic()
 
@@ -263,11 +270,8 @@ def _quantise(
         names = [*layers.ignored, *(name for group in kept for name in layers.groups[group])]
         quantise(source, target, samples, ignored=names)
         replace(record, files=_hashes(folder)).write(folder)
-        found = engine_results(
-            open_engine(folder), shares.annotations, score_threshold=threshold, track=track
-        )
-        (boxes, *others) = paired_precisions(shares.truths, [reference, found])
-        worst = min([boxes, *others], key=lambda one: one.difference)
+        precisions = paired_precisions(truths, [reference, results(open_engine(folder))])
+        worst = min(precisions, key=lambda one: one.difference)
         if not tried:
             most = 2 * len(layers.groups) * (time.monotonic() - start)
             tell(f"should layers have to stay in fp32, finding them takes {duration(most)} at most")
@@ -285,8 +289,14 @@ def _quantise(
     return replace(record, kept_precise=kept)
 
 
-def _sample(pictures: Sequence[Any], images: ImageInput) -> np.ndarray:
-    return prepare(pictures, images)
+def _on_images(truths: GroundTruths, chosen: Sequence[int]) -> GroundTruths:
+    """What is to be found on some of the images; the others count for nothing then."""
+    parts: dict[str, Any] = {}
+    for kind in ("bbox", "segm", "keypoints"):
+        truth = getattr(truths, kind)
+        if truth is not None:
+            parts[kind] = pick_rows(truth, np.flatnonzero(np.isin(truth.images, chosen)))
+    return replace(truths, **parts)
 
 
 def _spread(annotations: Annotations, most: int) -> list[int]:
@@ -299,24 +309,30 @@ def _hashes(folder: Path) -> dict[str, str]:
     return {name: sha256_of(folder / name) for name in names if (folder / name).is_file()}
 
 
-def _record(
-    plan: ExportPlan, model: Detector, folder: Path, *, layers: QuantisedLayers | None
-) -> ExportRecord:
-    info, post, transform = info_of(model), model.post_processor, model.transform
-    options = transform.options
-    known = info.categories or [
-        {"id": label, "name": f"class {label}"} for label in range(1, info.num_classes)
-    ]
-    images = ImageInput(
+def _image_input(plan: ExportPlan, model: Detector) -> ImageInput:
+    transform = model.transform
+    if transform.square and plan.image_size and len({*plan.image_size}) > 1:
+        raise InputError(
+            f"{info_of(model).detector} squeezes images to squares here; give one number twice as "
+            f"image_size, got {plan.image_size}"
+        )
+    return ImageInput(
         resize="square" if transform.square else "aspect",
         min_size=int(transform.min_size[-1]),
         max_size=int(transform.max_size),
         size=plan.image_size,
         size_divisible=int(transform.size_divisible),
-        pixel_mean=options.pixel_mean,
-        pixel_std=options.pixel_std,
-        channel_order=options.channel_order,
+        pixel_mean=transform.options.pixel_mean,
+        pixel_std=transform.options.pixel_std,
+        channel_order=transform.options.channel_order,
     )
+
+
+def _record(plan: ExportPlan, model: Detector, images: ImageInput) -> ExportRecord:
+    info, post = info_of(model), model.post_processor
+    known = info.categories or [
+        {"id": label, "name": f"class {label}"} for label in range(1, info.num_classes)
+    ]
     runtime = RUNTIMES[plan.format]
     made_by = ("detnet", "torch", "onnx", runtime, *(["nncf"] if plan.precision == "int8" else []))
     format_: Any = plan.format
