@@ -190,7 +190,6 @@ def choose_layers(
     layers: QuantisedLayers,
     measure: Callable[[Sequence[str]], float],
     *,
-    reference: float,
     bound: float,
     tell: Callable[[str], None],
 ) -> tuple[str, ...]:
@@ -201,27 +200,26 @@ def choose_layers(
     measurements as there are groups.
 
     Args:
-        measure: gives AP with these groups left out.
-        reference: AP without quantisation.
+        measure: gives how much AP changes with these groups left out, a fraction.
         bound: how much lower it may be.
 
     Returns:
         the groups to be left out; none where all may be quantised.
     """
     whole = measure(())
-    tell(f"all layers in int8: AP {100 * whole:.2f}, {100 * (whole - reference):+.2f}")
-    if whole >= reference - bound or len(layers.groups) < 2:
+    tell(f"all layers in int8: AP {100 * whole:+.2f}")
+    if whole >= -bound or len(layers.groups) < 2:
         return ()
-    gains = {}
+    alone = {}
     for name in layers.groups:
-        gains[name] = measure((name,)) - whole
-        tell(f"without {name}: AP {100 * (whole + gains[name]):.2f}")
-    order = sorted(gains, key=lambda name: -gains[name])
+        alone[name] = measure((name,))
+        tell(f"without {name}: AP {100 * alone[name]:+.2f}")
+    order = sorted(alone, key=lambda name: -alone[name])
     for number in range(1, len(order)):
         chosen = tuple(order[:number])
-        found = whole + gains[order[0]] if number == 1 else measure(chosen)
-        tell(f"without {', '.join(chosen)}: AP {100 * found:.2f}")
-        if found >= reference - bound:
+        found = alone[order[0]] if number == 1 else measure(chosen)
+        tell(f"without {', '.join(chosen)}: AP {100 * found:+.2f}")
+        if found >= -bound:
             return chosen
     return tuple(order[:-1])
 

@@ -282,8 +282,7 @@ def _quantise(
         f"int8: calibrating {count(sum(map(len, layers.groups.values())), 'layer')} on "
         f"{count(len(samples), 'training image')}"
     )
-    # Differences from torch, so that torch's own is 0.
-    kept = choose_layers(layers, measure, reference=0.0, bound=BOUNDS["int8"].ap / 2, tell=tell)
+    kept = choose_layers(layers, measure, bound=BOUNDS["int8"].ap / 2, tell=tell)
     if list(tried)[-1] != kept:
         measure(kept)  # the file is of what was tried last
     return replace(record, kept_precise=kept)
