@@ -2,6 +2,7 @@
 
 import argparse
 import re
+import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -113,7 +114,7 @@ def add_any_device(parser: argparse.ArgumentParser) -> None:
 
 def first_given(args: argparse.Namespace, *names: str) -> str | None:
     """The first of these options that was given otherwise than by default, as it is typed."""
-    defaults = {"engine": "hotcoco", "metric": "coco", "precision": "auto"}
+    defaults = {"engine": "auto", "evaluator": "hotcoco", "metric": "coco", "precision": "auto"}
     for name in names:
         value = getattr(args, name)
         if value and value != defaults.get(name):
@@ -196,6 +197,44 @@ def add_prediction_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--tta-flip", action="store_true", help="look at each image's mirror image, too"
     )
+
+
+def tell(line: str) -> None:
+    """Says a line on standard error, where results do not go."""
+    print(f"detnet: {line}", file=sys.stderr, flush=True)
+
+
+def add_engine(parser: argparse.ArgumentParser) -> None:
+    """Adds the option of what runs the network."""
+    parser.add_argument(
+        "--engine",
+        choices=("auto", "torch", "openvino", "onnxruntime"),
+        default="auto",
+        help="what runs the network; auto is an export's own runtime, else torch or a faster fp32 "
+        "export of exactly this model beside it; openvino and onnxruntime export once if they must "
+        "(default: auto)",
+    )
+
+
+def only_torch_can(args: argparse.Namespace) -> str | None:
+    """What is asked for that no export does; None for nothing.
+
+    Imports torch only where neither an option nor the lack of an export has answered already.
+    """
+    option = first_given(args, "soft_nms", "tta_scales", "tta_flip")
+    if option or args.precision == "bf16":
+        return option or "--precision bf16"
+    if args.device not in (None, "auto", "cpu"):
+        return f"--device {args.device}"
+    import torch
+
+    from detnet.engine.machine import fast_bf16
+
+    if args.device != "cpu" and torch.cuda.is_available():
+        return "a GPU"
+    if args.precision == "auto" and fast_bf16("cpu"):
+        return "bf16, which this machine is fast at,"
+    return None
 
 
 def refuse_for_export(args: argparse.Namespace) -> None:

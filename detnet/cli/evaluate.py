@@ -23,22 +23,29 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from detnet.cli.arguments import (
+    A_MODEL,
+    add_engine,
     add_grid_arguments,
     add_prediction_arguments,
     first_given,
     grid_options,
+    only_torch_can,
     prediction_options,
+    refuse_for_export,
+    tell,
 )
 from detnet.cli.score import OF_COCO, add_score_arguments
 from detnet.errors import InputError
 
 if TYPE_CHECKING:
     from detnet.engine.distributed import Process
+    from detnet.inference.export.road import Road
+    from detnet.training.detection.evaluate import Track
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's options."""
-    parser.add_argument("model", metavar="MODEL", help="run folder or .safetensors file")
+    parser.add_argument("model", metavar="MODEL", help=A_MODEL)
     parser.add_argument("--data", metavar="DATA", help="data set folder")
     parser.add_argument("--split", default="val", help="split to score on (default: val)")
     parser.add_argument("--annotations", metavar="FILE", help="annotation file instead of --data")
@@ -52,6 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_grid_arguments(parser)
     add_score_arguments(parser)
     add_prediction_arguments(parser)
+    add_engine(parser)
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     parser.add_argument("--workers", type=int, default=2, help="processes that read images")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
@@ -64,16 +72,17 @@ def run(args: argparse.Namespace) -> int:
     if args.workers < 0:
         raise InputError(f"--workers must not be negative, got {args.workers}")
     measures = grid_options(args) | {
-        "engine": args.engine,
+        "engine": args.evaluator,
         "class_agnostic_recall": args.class_agnostic_recall,
         "sigmas": tuple(args.sigmas),
     }
     from detnet.backbones.model_file import kind_of
     from detnet.engine import distributed
     from detnet.evaluation.submission import check_submission
+    from detnet.inference.engines.record import is_export
     from detnet.inference.models import find_model
 
-    classifier = kind_of(find_model(args.model)) == "classifier"
+    classifier = not is_export(args.model) and kind_of(find_model(args.model)) == "classifier"
     if classifier:
         _refuse_detection(args)
     if args.submission:
@@ -91,7 +100,7 @@ def _detector(args: argparse.Namespace, process: "Process", measures: dict[str, 
     from detnet.data.folders import find_split
     from detnet.evaluation.voc import format_voc_scores
     from detnet.report.score_tables import format_scores
-    from detnet.training.detection.evaluate import evaluate_file
+    from detnet.training.detection.evaluate import evaluate_export, evaluate_file
 
     place = Path(args.data or args.annotations)
     split = find_split(
@@ -100,15 +109,24 @@ def _detector(args: argparse.Namespace, process: "Process", measures: dict[str, 
         images=Path(args.images) if args.images else None,
         outside=args.outside_images,
     )
-    scores = evaluate_file(
-        Path(args.model),
-        split,
-        measures=measures,
-        submission=args.submission,
-        metric=args.metric,
-        options=prediction_options(args),
-        **_how(args, process),
-    )
+    road = _road(args, process)
+    asked = {"measures": measures, "submission": args.submission, "metric": args.metric}
+    if road.engine != "torch":
+        scores = evaluate_export(
+            road.model,
+            split,
+            output=Path(args.output) if args.output else None,
+            track=_shown(process, "images"),
+            **asked,
+        )
+    else:
+        scores = evaluate_file(
+            Path(args.model),
+            split,
+            options=prediction_options(args),
+            **asked,
+            **_how(args, process),
+        )
     if not process.main:
         return 0
     if scores.voc is not None:
@@ -121,6 +139,30 @@ def _detector(args: argparse.Namespace, process: "Process", measures: dict[str, 
     if args.submission:
         print(f"\nwrote {args.submission}")
     return 0
+
+
+def _road(args: argparse.Namespace, process: "Process") -> "Road":
+    """What runs the detector; several processes share torch's work only."""
+    from detnet.inference.engines.record import is_export
+    from detnet.inference.export.road import choose_road
+
+    exported = is_export(args.model)
+    if exported:
+        refuse_for_export(args)
+        if args.device == "cuda":
+            raise InputError(f"{args.model}: is an export, which runs on the CPU")
+    several = "a run of several processes" if process.world_size > 1 else None
+    if exported and several:
+        raise InputError(f"{args.model}: is an export, which one process evaluates")
+    road = choose_road(
+        args.model,
+        args.engine,
+        torch_only=None if exported else several or only_torch_can(args),
+        tell=tell,
+    )
+    if process.main:
+        tell(str(road))
+    return road
 
 
 def _classifier(args: argparse.Namespace, process: "Process") -> int:
@@ -137,19 +179,24 @@ def _classifier(args: argparse.Namespace, process: "Process") -> int:
 
 def _how(args: argparse.Namespace, process: "Process") -> dict[str, Any]:
     """What the evaluation of a detector and of a classifier have in common."""
-    from detnet.cli.progress import track
     from detnet.engine.machine import choose_precision
-
-    def shown(batches: Iterable[Any], total: int) -> Iterable[Any]:
-        return track(batches, what="batches", total=total) if process.main else batches
 
     return {
         "process": process,
         "autocast": choose_precision(args.precision, process.device),
         "output": Path(args.output) if args.output else None,
         "workers": args.workers,
-        "track": shown,
+        "track": _shown(process, "batches"),
     }
+
+
+def _shown(process: "Process", what: str) -> "Track":
+    from detnet.cli.progress import track
+
+    def shown(items: Iterable[Any], total: int) -> Iterable[Any]:
+        return track(items, what=what, total=total) if process.main else items
+
+    return shown
 
 
 def _refuse_detection(args: argparse.Namespace) -> None:
@@ -159,7 +206,7 @@ def _refuse_detection(args: argparse.Namespace) -> None:
         InputError: naming the first.
     """
     option = first_given(args, "annotations", "images", "outside_images", *OF_COCO, "metric")
-    option = option or first_given(args, "soft_nms", "tta_scales", "tta_flip")
+    option = option or first_given(args, "soft_nms", "tta_scales", "tta_flip", "engine")
     if option:
         raise InputError(
             f"{args.model}: holds a classifier, for which {option} has no meaning; give --data "

@@ -14,12 +14,12 @@ a program of your own. The folder is a MODEL to predict, evaluate and serve.
 
 import argparse
 import json
-import sys
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from detnet.cli.arguments import tell
 from detnet.errors import InputError
 from detnet.text import percent, points
 
@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
         find_model(args.model), args.output, args.format, args.precision, args.batch, size
     )
     data = _read_data(plan.model, Path(args.data)) if args.data else None
-    done = export_model(plan, data=data, tell=_tell, track=_track)
+    done = export_model(plan, data=data, tell=tell, track=_track)
     print(json.dumps(_to_json(done)) if args.json else format_export(done))
     return 0
 
@@ -110,11 +110,8 @@ def _read_data(model: Path, data: Path) -> "ExportData":
             split, info.categories, masks=masks, categories_of=str(model)
         )
         splits.append(CheckData(annotations, truths))
-    return ExportData(*splits)
-
-
-def _tell(line: str) -> None:
-    print(f"detnet: {line}", file=sys.stderr, flush=True)
+    train, val = splits
+    return ExportData(train.annotations, val)
 
 
 def _track(images: Iterable[Any], total: int) -> Iterable[Any]:

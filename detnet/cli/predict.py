@@ -24,9 +24,12 @@ from typing import TYPE_CHECKING
 from detnet.cli.arguments import (
     A_MODEL,
     add_any_device,
+    add_engine,
     add_prediction_arguments,
+    only_torch_can,
     prediction_options,
     refuse_for_export,
+    tell,
 )
 from detnet.errors import InputError
 from detnet.text import count, duration
@@ -48,6 +51,7 @@ class PredictionSummary:
         skipped: files that were passed over.
         seconds: from the first image to the last.
         output: the folder.
+        engine: what ran the network, and why.
     """
 
     images: int
@@ -55,6 +59,7 @@ class PredictionSummary:
     skipped: list[str]
     seconds: float
     output: str
+    engine: str
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -77,6 +82,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--batch-size", metavar="N", type=int, default=1, help="images at once (default: 1)"
     )
     add_any_device(parser)
+    add_engine(parser)
     add_prediction_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
@@ -94,7 +100,8 @@ def run(args: argparse.Namespace) -> int:
     from detnet.inference.stream import predict_files
 
     files, others = find_media(args.paths, args.output)
-    predictor = _load(args)
+    predictor, road = _load(args)
+    tell(road)
     start = time.monotonic()
     with closing(
         predict_files(predictor, files, args.output, batch_size=args.batch_size)
@@ -107,30 +114,45 @@ def run(args: argparse.Namespace) -> int:
         skipped=[*map(str, others), *skipped],
         seconds=round(time.monotonic() - start, 2),
         output=str(args.output),
+        engine=road,
     )
     print(json.dumps(asdict(summary)) if args.json else format_summary(summary))
     return 0
 
 
-def _load(args: argparse.Namespace) -> "AnyPredictor":
+def _load(args: argparse.Namespace) -> tuple["AnyPredictor", str]:
+    """Loads what predicts, and says what it runs in."""
     from detnet.inference.engines.record import is_export
+    from detnet.inference.export.road import choose_road
     from detnet.inference.models import load
 
-    if is_export(args.model):  # imports no torch
+    exported = is_export(args.model)  # runs without torch
+    if exported:
         refuse_for_export(args)
-        return load(args.model, score_threshold=args.score_threshold, device=args.device)
+    road = choose_road(
+        args.model,
+        args.engine,
+        torch_only=None if exported else only_torch_can(args),
+        least_score=args.score_threshold,
+        tell=tell,
+    )
+    if road.engine != "torch":
+        device = args.device if exported else None
+        found = load(road.model, score_threshold=args.score_threshold, device=device)
+        return found, str(road)
     from detnet.engine.machine import choose_precision, keep_freed_memory
     from detnet.inference.predictor import usable_device
 
     keep_freed_memory()
     device = usable_device(args.device)
-    return load(
-        args.model,
+    found = load(
+        road.model,
         score_threshold=args.score_threshold,
         device=device,
         dtype=choose_precision(args.precision, device),
         options=prediction_options(args),
     )
+    return found, str(road)
 
 
 def _follow(predicted: "Iterable[PredictedImage]", total: int | None) -> tuple[int, int, list[str]]:

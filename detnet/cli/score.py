@@ -35,7 +35,7 @@ _METRICS = {
 
 # Options of `score` and `evaluate` that go with COCO's measure alone.
 OF_COCO = (
-    *("engine", "iou_thresholds", "area", "max_dets"),
+    *("evaluator", "iou_thresholds", "area", "max_dets"),
     *("class_agnostic_recall", "sigmas", "submission"),
 )
 
@@ -68,10 +68,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def add_score_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what `score` and `evaluate` have in common beside the grid."""
     parser.add_argument(
-        "--engine",
+        "--evaluator",
         choices=("hotcoco", "pycocotools"),
         default="hotcoco",
-        help="evaluator; the numbers are the same, pycocotools is slow (default: hotcoco)",
+        help="what scores; the numbers are the same, pycocotools is slow (default: hotcoco)",
     )
     parser.add_argument(
         "--metric",
@@ -112,7 +112,7 @@ def run(args: argparse.Namespace) -> int:
         args.annotations,
         args.results,
         iou_type=args.iou_type,
-        engine=args.engine,
+        engine=args.evaluator,
         sigmas=args.sigmas,
         **options,
     )

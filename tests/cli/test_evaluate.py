@@ -157,7 +157,7 @@ def test_what_a_classifier_has_no_use_for_is_refused(
         "--max-dets": [*data, "--max-dets", "300"],
         "--class-agnostic-recall": [*data, "--class-agnostic-recall"],
         "--submission": [*data, "--submission", "mine.zip"],
-        "--engine": [*data, "--engine", "pycocotools"],
+        "--evaluator": [*data, "--evaluator", "pycocotools"],
     }
     for option, words in wrong.items():
         assert main(["evaluate", model, *words]) == 2

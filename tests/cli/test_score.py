@@ -28,7 +28,7 @@ def files(tmp_path: Path) -> list[str]:
 def test_json_is_all_there_is(
     engine: str, iou_type: str, files: list[str], capfd: pytest.CaptureFixture[str]
 ) -> None:
-    options = ["--engine", engine, "--iou-type", iou_type, "--json"]
+    options = ["--evaluator", engine, "--iou-type", iou_type, "--json"]
     assert main(["score", *files, *options]) == 0
     output, errors = capfd.readouterr()
     scores = json.loads(output)
@@ -92,5 +92,5 @@ def test_diagnosis_is_told_as_text_and_as_json(
     assert main(["score", *files, "--diagnose", "--json"]) == 0
     diagnosis = json.loads(capfd.readouterr().out)["diagnosis"]
     assert diagnosis["confusion"]["matrix"] == [[1, 0], [0, 0]]
-    assert main(["score", *files, "--diagnose", "--engine", "pycocotools", "--json"]) == 0
+    assert main(["score", *files, "--diagnose", "--evaluator", "pycocotools", "--json"]) == 0
     assert json.loads(capfd.readouterr().out)["diagnosis"] == diagnosis

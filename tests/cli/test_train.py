@@ -102,7 +102,7 @@ def test_evaluate(capsys: pytest.CaptureFixture[str], scenes: Path, trained: Pat
     assert scores == before  # the evaluation during training is the same measurement
     results = json.loads((trained / "evaluation" / "results.json").read_text())
     assert set(results[0]) == {"image_id", "category_id", "bbox", "score"}
-    assert main([*arguments, "--precision", "fp32", "--engine", "pycocotools", "--json"]) == 0
+    assert main([*arguments, "--precision", "fp32", "--evaluator", "pycocotools", "--json"]) == 0
     oracle = json.loads(capsys.readouterr().out)
     assert oracle["engine"].startswith("pycocotools")
     assert oracle["AP"] == pytest.approx(scores["AP"], abs=1e-9)

@@ -89,7 +89,7 @@ def yolo(random: Random, base: Path, scratch: Path) -> Found:
 def same_scores(truth: Path, results: Path, iou_type: str) -> Found:
     """Scores by both engines, which must say the same, in numbers that are some."""
     words = ("--annotations", truth, "--results", results, "--iou-type", iou_type, "--json")
-    said = [call("score", *words, "--engine", name) for name in ("hotcoco", "pycocotools")]
+    said = [call("score", *words, "--evaluator", name) for name in ("hotcoco", "pycocotools")]
     judged = [judge(one) for one in said]
     for one in judged:
         if one.verdict in FINDINGS:

@@ -1,5 +1,6 @@
 """Runs an export beside torch, on pictures and on a data set, and says how far they lie apart."""
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -71,6 +72,8 @@ class CheckReport:
         bounds: that were asked for.
         differences: of the images compared object by object.
         ap: for each kind of object, where there was a data set to measure it on.
+        torch_s: median of the seconds that an image took torch; of images of several sizes.
+        export_s: likewise.
         failures: what lay beyond its bound; none of an export that is kept.
     """
 
@@ -80,6 +83,8 @@ class CheckReport:
     bounds: Bounds
     differences: Differences
     ap: tuple[Precisions, ...]
+    torch_s: float
+    export_s: float
     failures: tuple[str, ...]
 
     def write(self, folder: Path) -> None:
@@ -117,9 +122,13 @@ def check_export(
     images = _of_data(data.annotations) if data else drawn_images()
     each: list[ImageDifference] = []
     worst: tuple[float, Pixels, Found, Found] | None = None
+    times: list[tuple[float, float]] = []
     for image in images:
+        begun = time.perf_counter()
         (own,) = torch.detect([image], score_threshold=threshold)
+        between = time.perf_counter()
         (other,) = export.detect([image], score_threshold=threshold)
+        times.append((between - begun, time.perf_counter() - between))
         each.append(difference(own, other, bounds, threshold=threshold, limit=limit))
         badness = each[-1].badness(bounds)
         if worst is None or badness > worst[0]:
@@ -138,14 +147,17 @@ def check_export(
         for one in ap
         if one.difference < -bounds.ap
     ]
+    torch_s, export_s = np.median(times, axis=0)
     return CheckReport(
-        export.runs_as,
-        torch.runs_as,
-        "data" if data else "drawn",
-        bounds,
-        total,
-        ap,
-        tuple(failures),
+        runs_as=export.runs_as,
+        torch_runs_as=torch.runs_as,
+        pictures="data" if data else "drawn",
+        bounds=bounds,
+        differences=total,
+        ap=ap,
+        torch_s=round(float(torch_s), 5),
+        export_s=round(float(export_s), 5),
+        failures=tuple(failures),
     )
 
 

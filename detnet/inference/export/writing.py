@@ -61,7 +61,7 @@ from detnet.inference.export.reference import reference_engine
 from detnet.inference.fuse import fuse
 from detnet.text import count, duration
 
-_SHARE_IMAGES = 100  # on which the layers' shares of AP are measured
+_SHARE_IMAGES = 200  # on which the layers' shares of AP are measured
 
 
 @dataclass(frozen=True)
@@ -124,11 +124,11 @@ class ExportData:
     """A data set for an export.
 
     Args:
-        train: images that layers are calibrated on, and on which their shares of AP are measured.
-        val: what AP is measured on.
+        train: images that layers are calibrated on.
+        val: what AP is measured on, and the layers' shares of it.
     """
 
-    train: CheckData
+    train: Annotations
     val: CheckData
 
 
@@ -247,19 +247,23 @@ def _quantise(
 ) -> ExportRecord:
     """Writes the network in int8, the layers that cost too much left out, and says which."""
     source, target = folder / "network.onnx", folder / NETWORKS[plan.format]
-    annotations = data.train.annotations
+    annotations = data.train
     chosen = _spread(annotations, CALIBRATION_IMAGES)
     samples = [
         prepare([picture] * plan.batch, record.images)
         for picture in read_ahead(annotations, chosen)
     ]
     threshold = record.thresholds.score
-    looked_at = _spread(annotations, _SHARE_IMAGES)
-    truths = _on_images(data.train.truths, looked_at)
+    looked_at = _spread(data.val.annotations, _SHARE_IMAGES)
+    truths = _on_images(data.val.truths, looked_at)
 
     def results(engine: Engine) -> list[dict[str, Any]]:
         return engine_results(
-            engine, annotations, score_threshold=threshold, chosen=looked_at, track=track
+            engine,
+            data.val.annotations,
+            score_threshold=threshold,
+            chosen=looked_at,
+            track=track,
         )
 
     reference = results(torch)

@@ -28,6 +28,9 @@ from detnet.evaluation.files import DetectorScores, write_scores, write_submissi
 from detnet.evaluation.results import to_results
 from detnet.evaluation.voc import score_voc
 from detnet.inference.augmentation import PredictionOptions, detect
+from detnet.inference.engines.predictor import open_engine
+from detnet.inference.engines.record import read_export
+from detnet.inference.engines.results import engine_results
 from detnet.inference.fuse import fuse
 from detnet.inference.models import find_model
 from detnet.training.detection.config import find_val, read_config, with_keypoints
@@ -88,16 +91,63 @@ def evaluate_file(
         options=options,
         track=track,
     )
-    if metric != "coco":
-        scores = replace(scores, voc=score_voc(truths.bbox, scores.results, metric=metric))
     folder = output or (place_of_scores(model_path, split) if model_path.is_dir() else None)
     if options and not output and folder:
         folder /= options.name  # those of the run as it is stay where reports look for them
-    if folder is not None and process.main:
-        write_scores(scores, folder)
-    if submission is not None and process.main:
-        write_submissions(scores, truths, submission)
+    scores = _with_voc(scores, truths, metric)
+    if process.main:
+        _write(scores, truths, folder, submission)
     return scores
+
+
+def evaluate_export(
+    folder: Path,
+    split: Split,
+    *,
+    output: Path | None = None,
+    measures: Mapping[str, Any] | None = None,
+    submission: Path | None = None,
+    metric: str = "coco",
+    track: Track | None = None,
+) -> DetectorScores:
+    """Evaluates an exported folder in its own runtime, as `evaluate_file` does a model of torch's.
+
+    Args:
+        folder: as `detnet export` writes it.
+        split: see `evaluate_file`, as the rest.
+        output: None for the folder's own `evaluation`, and for each data set a folder in that.
+
+    Raises:
+        InputError: the folder cannot be used, or its categories are not the data's.
+    """
+    record = read_export(folder)
+    used, annotations, truths = load_for(
+        split, record.categories, masks="masks" in record.finds, categories_of=str(folder)
+    )
+    if annotations.keypoints is None and (measures or {}).get("sigmas"):
+        raise InputError("sigmas are for keypoints, which this detector does not find")
+    results = engine_results(
+        open_engine(folder), annotations, score_threshold=record.thresholds.score, track=track
+    )
+    scores = replace(score_results(results, truths, measures or {}), split=used)
+    scores = _with_voc(scores, truths, metric)
+    _write(scores, truths, output or place_of_scores(folder, split), submission)
+    return scores
+
+
+def _with_voc(scores: DetectorScores, truths: GroundTruths, metric: str) -> DetectorScores:
+    if metric == "coco":
+        return scores
+    return replace(scores, voc=score_voc(truths.bbox, scores.results, metric=metric))
+
+
+def _write(
+    scores: DetectorScores, truths: GroundTruths, folder: Path | None, submission: Path | None
+) -> None:
+    if folder is not None:
+        write_scores(scores, folder)
+    if submission is not None:
+        write_submissions(scores, truths, submission)
 
 
 def load_for(

@@ -1,0 +1,128 @@
+"""Chooses what runs a model here: torch, or an export of exactly that model that lies beside it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from detnet.errors import InputError
+from detnet.files import read_json
+from detnet.inference.engines.predictor import require_engine
+from detnet.inference.engines.record import (
+    RECORD_FILE,
+    RUNTIMES,
+    ExportRecord,
+    is_export,
+    read_export,
+    sha256_of,
+)
+from detnet.inference.models import find_model
+
+EXPORTS = "exports"  # beside a model file
+_FORMATS = {runtime: format for format, runtime in RUNTIMES.items()}
+
+
+@dataclass(frozen=True)
+class Road:
+    """What runs a model.
+
+    Args:
+        model: its file, or the exported folder.
+        engine: of `ENGINES`.
+        why: in words.
+    """
+
+    model: Path
+    engine: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"runs in {self.engine}: {self.why}"
+
+
+def choose_road(
+    model: str | Path,
+    engine: str = "auto",
+    *,
+    torch_only: str | None = None,
+    least_score: float = 1.0,
+    tell: Callable[[str], None],
+) -> Road:
+    """Says what runs a model; with an engine other than torch it is exported once, if it must be.
+
+    By itself it leaves torch only for an export in fp32 of exactly this model (by its SHA-256) that
+    was faster than torch when it was checked.
+
+    Args:
+        model: a run folder, a `.safetensors` file, or an exported folder.
+        engine: of `ENGINES`, or "auto".
+        torch_only: what is asked for that only torch can do, None for nothing.
+        least_score: that objects are wanted from; an export has a least one built in.
+        tell: is called with a line when a model is exported.
+
+    Raises:
+        InputError: there is no such engine or model, the engine cannot do what is asked for, or
+            the export fails.
+    """
+    require_engine(engine)
+    if is_export(model):
+        own = RUNTIMES[read_export(Path(model)).format]
+        if engine not in ("auto", own):
+            raise InputError(f"{model}: is an export for {own}; leave --engine {engine} out")
+        return Road(Path(model), own, "the export's own runtime")
+    file = find_model(model)
+    if engine == "torch":
+        return Road(file, "torch", "as asked for")
+    if engine != "auto":
+        if torch_only:
+            raise InputError(f"--engine {engine} cannot do {torch_only}; leave one of them out")
+        return Road(_exported(file, _FORMATS[engine], tell), engine, "as asked for")
+    if torch_only:
+        return Road(file, "torch", f"{torch_only} is torch's alone")
+    faster = [
+        (times[1] / times[0], folder, RUNTIMES[record.format])
+        for folder, record in exports_of(file)
+        if record.thresholds.score <= least_score
+        and (times := _times(folder))
+        and times[1] < times[0]
+    ]
+    if not faster:
+        return Road(file, "torch", "no faster export of this model lies beside it")
+    share, folder, runtime = min(faster)
+    return Road(folder, runtime, f"{folder}, checked to be {1 / share:.1f} times as fast as torch")
+
+
+def exports_of(file: Path) -> list[tuple[Path, ExportRecord]]:
+    """The sound fp32 exports of exactly this model file, of any image size, that lie beside it."""
+    places = sorted((file.parent / EXPORTS).glob(f"*/{RECORD_FILE}"))
+    own = sha256_of(file) if places else ""
+    found = []
+    for place in places:
+        try:
+            record = read_export(place.parent)
+        except InputError:
+            continue  # damaged, or its runtime is not installed
+        fits = record.precision == "fp32" and record.images.size is None and record.batch == 1
+        if fits and record.source.sha256 == own:
+            found.append((place.parent, record))
+    return found
+
+
+def _exported(file: Path, format: str, tell: Callable[[str], None]) -> Path:
+    """The export of a model in fp32, made if it is not there."""
+    for folder, record in exports_of(file):
+        if record.format == format:
+            return folder
+    from detnet.inference.export.writing import ExportPlan, export_model  # torch
+
+    place = file.parent / EXPORTS / f"{file.stem}-{format}-fp32"
+    tell(f"exporting {file} to {place}, once; it takes a minute or two")
+    return export_model(ExportPlan(file, place, format), data=None, tell=tell).folder
+
+
+def _times(folder: Path) -> tuple[float, float] | None:
+    """Seconds an image took torch and the export when it was checked."""
+    try:
+        content = read_json(folder / "check.json")
+        return float(content["torch_s"]), float(content["export_s"])
+    except (InputError, KeyError, TypeError, ValueError):
+        return None
