@@ -382,7 +382,7 @@ def _before(images: ImageInput, batch: int) -> tuple[str, ...]:
         )
     return (
         "Decode the picture as RGB and turn it upright as its EXIF says.",
-        scaling + " Bilinear with antialiasing, as pillow's BILINEAR.",
+        scaling + " Bilinear with antialiasing, as pillow's BILINEAR, across before down.",
         f"Give it as images, uint8 of shape ({batch}, 3, height, width); the network normalises, "
         "orders the channels and pads.",
     )
