@@ -32,7 +32,7 @@ def prepare(pictures: Sequence[Pixels], images: ImageInput) -> np.ndarray:
     """Scales pictures of one `input_size` and puts them into one batch.
 
     Pillow's bilinear filter widens when it shrinks, as torchvision's antialiased one does: of
-    their results fewer than 5 in 1000 numbers differ, and these by 1.
+    their results fewer than 1 in 100 numbers differ, and these by 1.
 
     Returns:
         (N, 3, H, W) uint8.

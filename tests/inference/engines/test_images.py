@@ -30,7 +30,7 @@ def test_scaled_as_torch_does_it(size: tuple[int, int]) -> None:
     assert found.shape[2:] == transform.scaled_size(*pixels.shape[:2])
     difference = np.abs(found[0].astype(int) - expected)
     assert difference.max() <= 1
-    assert (difference > 0).mean() < 0.005
+    assert (difference > 0).mean() < 0.01
 
 
 def test_squeezed_as_torch_does_it() -> None:
