@@ -106,13 +106,16 @@ class Browser:
                 raise DevToolsError(f"{method}: {answer['error']}")
             return answer["result"]
 
-    def open(self, page: Path, *, width: int = 1280, height: int = 900, dark: bool = False) -> None:
-        """Loads a page, forgetting the events of the one before."""
+    def open(
+        self, page: Path | str, *, width: int = 1280, height: int = 900, dark: bool = False
+    ) -> None:
+        """Loads a page, a file or an address, forgetting the events of the one before."""
         scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
         self.send("Emulation.setEmulatedMedia", features=scheme)
         self.resize(width, height)
         self.events.clear()
-        self.send("Page.navigate", url=page.resolve().as_uri())
+        url = page if isinstance(page, str) else page.resolve().as_uri()
+        self.send("Page.navigate", url=url)
         self.wait_for("Page.loadEventFired")
 
     def resize(self, width: int, height: int) -> None:

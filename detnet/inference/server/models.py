@@ -1,0 +1,54 @@
+"""Opens the MODEL that a server was told to serve, on the road that prediction takes."""
+
+import sys
+from pathlib import Path
+
+from detnet.inference.engines.base import Engine
+from detnet.inference.engines.exported import ExportedEngine
+from detnet.inference.engines.predictor import open_engine
+from detnet.inference.engines.record import is_export
+from detnet.inference.export.road import choose_road
+
+LEAST_SCORE = 0.05  # what the page asks for, and its slider then leaves out
+
+
+def open_served(model: str, engine: str) -> Engine:
+    """Opens a model with the engine that was chosen, or the fastest; of an export without torch.
+
+    Raises:
+        InputError: no model, or an engine that cannot run it.
+    """
+    exported = is_export(model)
+    road = choose_road(
+        model,
+        engine,
+        torch_only=None if exported or engine != "auto" else _only_torch(),
+        least_score=LEAST_SCORE,
+        tell=lambda line: print(f"detnet: {line}", file=sys.stderr, flush=True),
+    )
+    if road.engine != "torch":
+        return open_engine(Path(road.model), name=road.engine)
+    from detnet.engine.machine import choose_precision, keep_freed_memory
+    from detnet.inference.engines.torch import TorchEngine
+    from detnet.inference.predictor import load_predictor, usable_device
+
+    keep_freed_memory()
+    device = usable_device(None)
+    dtype = choose_precision("auto", device)
+    return TorchEngine(load_predictor(road.model, device=device, dtype=dtype))
+
+
+def least_score(engine: Engine) -> float:
+    """The lowest score threshold that an engine can be asked for."""
+    return engine.record.thresholds.score if isinstance(engine, ExportedEngine) else 0.0
+
+
+def _only_torch() -> str | None:
+    """What this machine has that makes torch the fastest by itself; None for nothing."""
+    import torch
+
+    from detnet.engine.machine import fast_bf16
+
+    if torch.cuda.is_available():
+        return "a GPU"
+    return "bf16, which this machine is fast at," if fast_bf16("cpu") else None
