@@ -214,6 +214,9 @@ def check_same_levels(supernet: Supernet, alone: Backbone) -> None:
         assert not found[info.name][:, info.channels :].any()
 
 
+FORM_SIZES = ((96, 160), (130, 100), (64, 64))
+
+
 def sure_detector(detector: str, *, backbone: str, **options: Any) -> Detector:
     """A narrow detector of drawn weights whose scores are spread, so that it finds things."""
     torch.manual_seed(0)
@@ -226,34 +229,39 @@ def sure_detector(detector: str, *, backbone: str, **options: Any) -> Detector:
         max_size=512,
         **options,
     ).eval()
-    logits: dict[nn.Module, list[Tensor]] = {}
-    for name, layer in model.named_modules():
-        of_classes = "cls_" in name or "classification_head" in name
-        if of_classes and isinstance(layer, nn.Conv2d | nn.Linear):
-            layer.register_forward_hook(
-                lambda layer, _, output: logits.setdefault(layer, []).append(output.flatten())
-            )
+    outputs: dict[str, list[Tensor]] = {}
+    layers = {
+        name: layer
+        for name, layer in model.named_modules()
+        if isinstance(layer, nn.Conv2d | nn.Linear)
+        and (
+            "bbox_" in name or "regression_head.module" in name or model.is_class_layer(f"{name}.")
+        )
+    }
+    for name, layer in layers.items():
+        layer.register_forward_hook(
+            lambda _, __, output, name=name: outputs.setdefault(name, []).append(output.flatten())
+        )
     with torch.no_grad():
-        model([torch.rand(3, 96, 128)])
-        for layer, outputs in logits.items():
+        for height, width in FORM_SIZES:
+            model.transform.min_size, model.transform.max_size = (min(height, width),), 512
+            model([torch.rand(3, height, width)])
+        for name, layer in layers.items():
             layer._forward_hooks.clear()
-            values = torch.cat(outputs)
-            if model.is_class_layer(_weight_name(model, layer)):
-                _spread(layer, values.mean(), 3 / (values - values.mean()).abs().max())
+            values = torch.cat(outputs[name])
+            largest = (values - values.mean()).abs().max()
+            boxes = "bbox_" in name or "regression" in name
+            _spread(
+                layer,
+                *(values.mean(), 1 / largest, 0) if boxes else (values.mean(), 3 / largest, -1),
+            )
     return model
 
 
-def _weight_name(model: nn.Module, layer: nn.Module) -> str:
-    return next(f"{name}.weight" for name, each in model.named_modules() if each is layer)
-
-
-def _spread(layer: Any, mean: Tensor, scale: Tensor) -> None:
-    """Has a layer put out -1 in the mean, and values that are `scale` times as far apart."""
+def _spread(layer: Any, mean: Tensor, scale: Tensor, new_mean: float) -> None:
+    """Has a layer put out values of another mean that are `scale` times as far apart."""
     layer.weight.mul_(scale)
-    layer.bias.mul_(scale).sub_(1 + mean * scale)
-
-
-FORM_SIZES = ((96, 160), (130, 100), (64, 64))
+    layer.bias.mul_(scale).add_(new_mean - mean * scale)
 
 
 @torch.no_grad()

@@ -212,6 +212,8 @@ class CascadeRCNNFPN(RegionDetector):
     Paper: Cai & Vasconcelos 2017, arXiv:1712.00726; Li et al. 2018, arXiv:1804.06215, Section 4.1.
     """
 
+    export_class = "detnet.detectors.export.regions:CascadeForm"
+
     def __init__(
         self,
         backbone: Backbone,

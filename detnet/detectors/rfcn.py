@@ -270,6 +270,8 @@ class RFCN(RegionDetector):
     by default.
     """
 
+    export_class = "detnet.detectors.export.regions:PositionSensitiveForm"
+
     def __init__(
         self,
         backbone: Backbone,

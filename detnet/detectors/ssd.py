@@ -201,6 +201,7 @@ class SSD(OneStageDetector, torchvision_ssd.SSD):
 
     class_layers = ("head.classification_head.module_list.",)  # one a level
     background_channel = True
+    export_class = "detnet.detectors.export.boxes:SSDForm"
 
     def __init__(
         self,

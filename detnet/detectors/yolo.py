@@ -117,6 +117,7 @@ class YOLO(SimpleDetector):
 
     class_layers = ("head.classification_head.cls_logits.",)
     anchors_of_data = 5
+    export_class = "detnet.detectors.export.boxes:YOLOForm"
 
     anchors: Tensor
 

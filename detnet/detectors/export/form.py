@@ -106,6 +106,24 @@ class ExportForm(nn.Module):
         labels = candidates.labels.gather(1, index) * real
         return boxes, scores, labels, real.sum(1)
 
+    def suppress_by_class(self, boxes: Tensor, scores: Tensor) -> Candidates:
+        """Suppresses within each class.
+
+        Args:
+            boxes: (N, K, P, 4) xyxy of each class 1 … K, or (N, 1, P, 4) where they share them.
+            scores: (N, K, P), `NOTHING` where there is no candidate.
+        """
+        images, classes, count = scores.shape
+        if boxes.shape[1] == 1:
+            left = suppress(boxes[:, 0], scores, self.nms_thresh, self.detections)
+        else:  # each class as an image of a batch
+            own = scores.flatten(0, 1)[:, None]
+            left = suppress(boxes.flatten(0, 1), own, self.nms_thresh, self.detections)
+            left = left.unflatten(0, (images, classes))
+        labels = torch.arange(1, classes + 1)[:, None].expand(images, -1, count)
+        boxes = boxes.expand(-1, classes, -1, -1)
+        return Candidates(boxes.flatten(1, 2), left.flatten(1), labels.flatten(1))
+
     def suppress_by_label(self, candidates: Candidates, classes: int) -> Candidates:
         """Suppresses within each of the classes 1 … `classes`."""
         kinds = torch.arange(1, classes + 1)[:, None]

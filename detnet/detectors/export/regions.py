@@ -154,26 +154,14 @@ class RegionForm(ExportForm):
         """
         heads: Any = self.model.roi_heads
         coder = heads.box_coder
-        images, count = regions.shape
-        classes = scores.shape[2] - 1
-        shared = deltas.shape[2] == 4
         # By class, then region.
         scores = scores[..., 1:].transpose(1, 2)
         deltas = deltas.unflatten(2, (-1, 4)).transpose(1, 2)
-        deltas = deltas if shared else deltas[:, 1:]
+        deltas = deltas if deltas.shape[1] == 1 else deltas[:, 1:]
         boxes = decode(deltas, regions.boxes[:, None], coder.weights, coder.bbox_xform_clip)
         boxes = clip(boxes, size)
         sure = (scores > self.score_thresh) & wide_enough(boxes) & regions.real[:, None]
-        scores = torch.where(sure, scores, NOTHING)
-        if shared:
-            left = suppress(boxes[:, 0], scores, self.nms_thresh, self.detections)
-        else:  # each class has its own boxes, as a batch
-            own = scores.flatten(0, 1)[:, None]
-            left = suppress(boxes.flatten(0, 1), own, self.nms_thresh, self.detections)
-            left = left.view(images, classes, count)
-        labels = torch.arange(1, classes + 1)[:, None].expand(images, -1, count)
-        boxes = boxes.expand(-1, classes, -1, -1)
-        return Candidates(boxes.flatten(1, 2), left.flatten(1), labels.flatten(1))
+        return self.suppress_by_class(boxes, torch.where(sure, scores, NOTHING))
 
     def masks(self, features: dict[str, Tensor], regions: Regions, labels: Tensor) -> Tensor:
         """Gives the probabilities (N, D, M, M) of each detection's own mask, in its box."""
@@ -192,3 +180,90 @@ class RegionForm(ExportForm):
         peaks = heatmap_peaks(heatmaps, regions.boxes.flatten(0, 1)[order])
         peaks = regions.restore(peaks, order) * regions.real[..., None, None]
         return [peaks[..., :2], peaks[..., 2]]
+
+
+class CascadeForm(RegionForm):
+    """Cascade R-CNN's form for export: every stage pools the boxes that the one before moved."""
+
+    def judge(self, features: dict[str, Tensor], regions: Regions, size: Size) -> Candidates:
+        heads: Any = self.model.roi_heads
+        last = len(heads.coders) - 1
+        for stage, coder in enumerate(heads.coders[:last]):
+            pooled, order = regions.pool(heads.box_roi_pool, features)
+            deltas = regions.restore(heads.predict(stage, pooled)[1], order)
+            boxes = decode(deltas, regions.boxes, coder.weights, coder.bbox_xform_clip)
+            regions = Regions(clip(boxes, size), regions.real)
+        pooled, order = regions.pool(heads.box_roi_pool, features)
+        by_stage = [heads.predict(stage, pooled) for stage in range(last + 1)]
+        average = torch.stack([logits.softmax(-1) for logits, _ in by_stage]).mean(0)
+        deltas = regions.restore(by_stage[last][1], order)
+        return self.choose(regions.restore(average, order), deltas, regions, size)
+
+
+class PositionSensitiveForm(RegionForm):
+    """R-FCN's form for export: every bin of a region is pooled as a region of its own map."""
+
+    def judge(self, features: dict[str, Tensor], regions: Regions, size: Size) -> Candidates:
+        heads: Any = self.model.roi_heads
+        maps = heads.box_predictor(heads.box_head(features[heads.level]))
+        scores, deltas = (self.vote(each, regions) * heads.vote_scale for each in maps)
+        return self.choose(scores.softmax(-1), deltas, regions, size)
+
+    def vote(self, maps: Tensor, regions: Regions) -> Tensor:
+        """Maps (N, V · bins², H, W) to the bins' averages (N, R, V)."""
+        heads: Any = self.model.roi_heads
+        pooler = heads.box_roi_pool
+        bins, (scale,) = pooler.bins, pooler.scales
+        # A map of its own for each bin, as if it were another image.
+        own = maps.unflatten(1, (-1, bins**2)).transpose(1, 2).flatten(0, 1)
+        if pooler.pooling == "align":
+            votes = self._aligned(own, regions, bins, scale)
+        else:
+            votes = self._averaged(own, regions, bins, scale)
+        return votes.unflatten(0, (*regions.shape, bins**2)).mean(2)
+
+    def _aligned(self, maps: Tensor, regions: Regions, bins: int, scale: float) -> Tensor:
+        """Gives (N · R · bins², V), four samples a bin."""
+        index, places = _bin_index(regions, bins)
+        sides = (regions.boxes[..., 2:] - regions.boxes[..., :2])[..., None, :] / bins
+        corner = regions.boxes[..., None, :2] + places * sides
+        boxes = torch.cat([corner, corner + sides], dim=-1).flatten(0, 2)
+        rois = torch.cat([index[:, None].to(boxes.dtype), boxes], dim=1)
+        ratio = self.model.roi_heads.box_roi_pool.sampling_ratio  # type: ignore[union-attr]
+        levels = torch.zeros_like(index)
+        pooled, _ = pool_regions([maps], rois, levels, [scale], 1, ratio, True)
+        return restore_rows(pooled.flatten(1), torch.arange(len(index)), len(index))
+
+    def _averaged(self, maps: Tensor, regions: Regions, bins: int, scale: float) -> Tensor:
+        """Gives (N · R · bins², V), the average of the whole pixels of a bin, by sums of them."""
+        height, width = maps.shape[-2:]
+        index, places = _bin_index(regions, bins)
+        corners = torch.floor(regions.boxes * scale + 0.5)
+        start = corners[..., None, :2]
+        sides = (corners[..., None, 2:] - start).clamp(min=1) / bins
+        limits = torch.stack([torch.scalar_tensor(side - 1) for side in (width, height)])
+        low = torch.minimum((torch.floor(places * sides) + start).clamp(min=0), limits)
+        high = torch.minimum((torch.ceil((places + 1) * sides) + start).clamp(min=0), limits)
+        area = (high - low).clamp(min=0).prod(-1).flatten()
+        # Sums of all pixels above and to the left, a row for each place.
+        sums = torch.nn.functional.pad(maps.cumsum(2).cumsum(3), (1, 0, 1, 0))
+        rows = sums.permute(0, 2, 3, 1).flatten(0, 2)
+        first = index * (height + 1) * (width + 1)
+        x1, y1, x2, y2 = (
+            side.flatten().long() for corner in (low, high) for side in corner.unbind(-1)
+        )
+
+        def at(y: Tensor, x: Tensor) -> Tensor:
+            return rows[first + y * (width + 1) + x]
+
+        total = at(y2, x2) - at(y1, x2) - at(y2, x1) + at(y1, x1)
+        return torch.where(area > 0, 1 / area.clamp(min=1), 0.0)[:, None] * total
+
+
+def _bin_index(regions: Regions, bins: int) -> tuple[Tensor, Tensor]:
+    """The map of each region's bins, (N · R · bins²,), and their places (bins², 2), x and y."""
+    images, count = regions.shape
+    bin_index = torch.arange(bins**2)
+    first = torch.arange(images).repeat_interleave(count) * bins**2
+    places = torch.stack([bin_index % bins, bin_index // bins], dim=1)
+    return (first[:, None] + bin_index).flatten(), places.to(regions.boxes.dtype)

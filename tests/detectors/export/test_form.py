@@ -3,16 +3,17 @@
 import pytest
 import torch
 
-from detnet.detectors import create
+from detnet.detectors import DETECTORS, create
 from detnet.detectors.base import Detector, SimpleDetector
 from detnet.detectors.export.form import export_form
 from detnet.errors import InputError
 from tests.contracts import check_form, sure_detector
 
 
-@pytest.mark.parametrize("detector", ["retinanet", "fcos", "faster_rcnn_fpn"])
-def test_form_equals_detector(detector: str) -> None:
-    check_form(sure_detector(detector, backbone="resnet50"))
+@pytest.mark.parametrize("backbone", ["resnet50", "detnet59"])
+@pytest.mark.parametrize("detector", list(DETECTORS))
+def test_form_equals_detector(detector: str, backbone: str) -> None:
+    check_form(sure_detector(detector, backbone=backbone))
 
 
 def test_what_cannot_be_exported_is_refused() -> None:
