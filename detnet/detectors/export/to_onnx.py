@@ -12,6 +12,7 @@ import torch
 from detnet.detectors.base import Detector
 from detnet.detectors.export.form import export_form
 from detnet.detectors.export.ops import NOTHING
+from detnet.detectors.export.peaks import one_box
 from detnet.errors import InputError
 
 OPSET = 18
@@ -149,6 +150,10 @@ def _translations() -> dict[Callable[..., Any], Callable[..., Any]]:
         zeros = op.Expand(op.CastLike(op.Constant(value_floats=[0.0]), rows), shape)
         return op.ScatterND(zeros, op.Unsqueeze(order, ints(1)), rows)
 
+    def onnx_peaks(heatmaps: Any, boxes: Any) -> Any:
+        wider = op.Pad(heatmaps, ints(0, 0, 2, 2, 0, 0, 2, 2), mode="edge")
+        return op.Scan(wider, boxes, body=one_box(), num_scan_inputs=2)
+
     def onnx_floor_divide(numbers: Any, divisor: Any) -> Any:
         return op.Div(numbers, divisor)  # ours are not negative
 
@@ -158,4 +163,5 @@ def _translations() -> dict[Callable[..., Any], Callable[..., Any]]:
         torch.ops.detnet.suppress.default: onnx_suppress,
         torch.ops.detnet.pool_regions.default: onnx_pool,
         torch.ops.detnet.restore_rows.default: onnx_restore,
+        torch.ops.detnet.heatmap_peaks.default: onnx_peaks,
     }

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from detnet.detectors import DETECTORS
 from detnet.detectors.base import Detector
 from detnet.detectors.export.to_onnx import write_onnx
 from detnet.errors import InputError
@@ -41,7 +42,7 @@ def test_file_equals_detector(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backbone", ["resnet50", "detnet59", "detnasnet_300m"])
-@pytest.mark.parametrize("detector", ["retinanet", "fcos", "faster_rcnn_fpn"])
+@pytest.mark.parametrize("detector", list(DETECTORS))
 def test_every_file_equals_its_detector(detector: str, backbone: str, tmp_path: Path) -> None:
     model = sure_detector(detector, backbone=backbone)
     check_file(model, tmp_path / "model.onnx", batch=2)
