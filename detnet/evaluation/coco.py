@@ -7,16 +7,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from detnet.coco.ground_truth import GroundTruth, GroundTruthSource, fingerprint, read_ground_truth
 from detnet.errors import InputError
-from detnet.evaluation.detections import (
-    Detections,
-    GroundTruth,
-    GroundTruthSource,
-    fingerprint,
-    pick_rows,
-    read_detections,
-    read_ground_truth,
-)
+from detnet.evaluation.detections import Detections, pick_rows, read_detections
 from detnet.evaluation.engines import Tables, engine_version, run_engine
 from detnet.evaluation.grid import Grid, Measure, make_grid
 from detnet.evaluation.matching import ClassRankings, Matches, class_rankings, match

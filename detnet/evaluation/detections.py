@@ -6,31 +6,13 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from detnet.coco.ground_truth import (
-    GroundTruth,
-    GroundTruths,
-    GroundTruthSource,
-    fingerprint,
-    read_ground_truth,
-)
+from detnet.coco.ground_truth import GroundTruth
 from detnet.coco.keypoints import keypoint_boxes, stack_keypoints
 from detnet.coco.masks import mask_boxes, rle_areas
 from detnet.coco.records import Ints, Problems, Records, show
-from detnet.coco.scorable import AS_IT_IS, refuse_keypoints, require_field, require_masks
+from detnet.coco.scorable import refuse_keypoints, require_field, require_masks
 from detnet.errors import InputError
 from detnet.files import read_json
-
-__all__ = [
-    "AS_IT_IS",
-    "Detections",
-    "GroundTruth",
-    "GroundTruthSource",
-    "GroundTruths",
-    "fingerprint",
-    "pick_rows",
-    "read_detections",
-    "read_ground_truth",
-]
 
 _BY_ROW = (
     *("images", "categories", "boxes", "areas", "scores", "masks", "keypoints"),

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from detnet.coco.ground_truth import GroundTruth
 from detnet.errors import InputError
-from detnet.evaluation.detections import Detections, GroundTruth
+from detnet.evaluation.detections import Detections
 from detnet.evaluation.grid import RECALLS, Grid
 from detnet.evaluation.overlaps import sigmas_of
 from detnet.tables import unknown_name

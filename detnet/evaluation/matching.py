@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from detnet.evaluation.detections import Detections, GroundTruth
+from detnet.coco.ground_truth import GroundTruth
+from detnet.evaluation.detections import Detections
 from detnet.evaluation.grid import Grid
 from detnet.evaluation.overlaps import OverlapFunction, overlaps_of
 

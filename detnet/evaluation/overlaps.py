@@ -9,9 +9,10 @@ from collections.abc import Callable
 import numpy as np
 import pycocotools.mask
 
+from detnet.coco.ground_truth import GroundTruth
 from detnet.coco.keypoints import default_sigmas
 from detnet.errors import InputError
-from detnet.evaluation.detections import Detections, GroundTruth
+from detnet.evaluation.detections import Detections
 from detnet.evaluation.grid import Grid
 
 # (truth, detections, rows of P detections, rows of P objects) -> (P,)

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from detnet.coco.ground_truth import GroundTruth
 from detnet.errors import InputError
-from detnet.evaluation.detections import Detections, GroundTruth
+from detnet.evaluation.detections import Detections
 from detnet.files import replacing
 
 TEST_SET = "test-dev2017"

@@ -17,15 +17,9 @@ from typing import Any
 
 import numpy as np
 
+from detnet.coco.ground_truth import GroundTruth, GroundTruthSource, fingerprint, read_ground_truth
 from detnet.errors import InputError
-from detnet.evaluation.detections import (
-    Detections,
-    GroundTruth,
-    GroundTruthSource,
-    fingerprint,
-    read_detections,
-    read_ground_truth,
-)
+from detnet.evaluation.detections import Detections, read_detections
 from detnet.evaluation.matching import candidates
 from detnet.evaluation.overlaps import box_ious
 from detnet.files import no_collection

@@ -9,11 +9,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
+from detnet.coco.ground_truth import GroundTruth
 from detnet.data.images import read_pixels
 from detnet.errors import InputError
 from detnet.evaluation.comparison.compare import SCORE_OF_FOUND, Comparison
 from detnet.evaluation.comparison.sources import Compared, ComparedSplit
-from detnet.evaluation.detections import Detections, GroundTruth, pick_rows
+from detnet.evaluation.detections import Detections, pick_rows
 from detnet.evaluation.grid import make_grid
 from detnet.evaluation.matching import match
 from detnet.evaluation.metrics import metrics_of, overlap_name

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import pycocotools.mask
 
-from detnet.evaluation.detections import Detections, GroundTruth
+from detnet.coco.ground_truth import GroundTruth
+from detnet.evaluation.detections import Detections
 from detnet.evaluation.grid import Grid, make_grid
 
 HEIGHT, WIDTH = 48, 64

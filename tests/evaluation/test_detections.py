@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from detnet.coco.ground_truth import fingerprint, read_ground_truth
 from detnet.errors import InputError
-from detnet.evaluation.detections import fingerprint, read_detections, read_ground_truth
+from detnet.evaluation.detections import read_detections
 
 RLE = {"size": [40, 60], "counts": [100, 50, 2250]}
 

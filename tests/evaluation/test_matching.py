@@ -9,8 +9,9 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from detnet.coco.ground_truth import GroundTruth
 from detnet.evaluation import matching
-from detnet.evaluation.detections import Detections, GroundTruth
+from detnet.evaluation.detections import Detections
 from detnet.evaluation.grid import Grid
 from detnet.evaluation.matching import Matches, match
 from detnet.evaluation.overlaps import sigmas_of

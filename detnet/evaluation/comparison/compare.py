@@ -9,15 +9,11 @@ from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 
+from detnet.coco.ground_truth import GroundTruth, GroundTruthSource, read_ground_truth
 from detnet.errors import InputError
 from detnet.evaluation.coco import Evaluation
 from detnet.evaluation.comparison.accumulation import accumulate, weighted_scores
-from detnet.evaluation.detections import (
-    GroundTruth,
-    GroundTruthSource,
-    read_detections,
-    read_ground_truth,
-)
+from detnet.evaluation.detections import read_detections
 from detnet.evaluation.grid import Measure, make_grid
 from detnet.evaluation.matching import ClassRankings, Matches, class_rankings, match
 

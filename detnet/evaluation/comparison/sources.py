@@ -5,14 +5,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from detnet.coco.ground_truth import ground_truth_of_table
+from detnet.coco.ground_truth import GroundTruth, fingerprint, ground_truth_of_table
 from detnet.coco.keypoints import KeypointLayout
 from detnet.coco.table import AnnotationTable
 from detnet.data.folders import Split, find_split, leads_out, names_start
 from detnet.data.reading import load_scored, read_content
 from detnet.errors import InputError
 from detnet.evaluation.comparison.compare import Comparison, ImageObjects, compare
-from detnet.evaluation.detections import Detections, GroundTruth, fingerprint, read_detections
+from detnet.evaluation.detections import Detections, read_detections
 from detnet.evaluation.files import DetectorScores, read_scores
 from detnet.files import read_json
 

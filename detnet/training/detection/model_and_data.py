@@ -10,6 +10,7 @@ from detnet.coco.annotations import Annotations, require_images
 from detnet.coco.categories import Categories
 from detnet.coco.ground_truth import GroundTruths
 from detnet.coco.keypoints import KeypointLayout
+from detnet.coco.scorable import AS_IT_IS
 from detnet.data.batches import TrainBatches
 from detnet.data.folders import Split
 from detnet.data.loaders import DetectionDataset
@@ -19,7 +20,6 @@ from detnet.detectors import DETECTORS, create
 from detnet.detectors.base import Detector, info_of
 from detnet.engine.distributed import Process
 from detnet.errors import InputError
-from detnet.evaluation.detections import AS_IT_IS
 from detnet.training.detection.config import TrainConfig, find_train, find_val
 
 # Of the k-means that finds anchors.

@@ -5,13 +5,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from detnet.coco.ground_truth import GroundTruth
 from detnet.evaluation.comparison import accumulation
 from detnet.evaluation.comparison.accumulation import (
     accumulate,
     average_precision,
     hits_within,
 )
-from detnet.evaluation.detections import Detections, GroundTruth
+from detnet.evaluation.detections import Detections
 from detnet.evaluation.engines import run_engine
 from detnet.evaluation.grid import make_grid
 from detnet.evaluation.matching import Matches, class_rankings, match

@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from detnet.coco.ground_truth import GroundTruth
 from detnet.errors import InputError
 from detnet.evaluation.coco import score
 from detnet.evaluation.comparison import accumulation
 from detnet.evaluation.comparison import compare as compare_module
 from detnet.evaluation.comparison.accumulation import accumulate, weighted_scores
 from detnet.evaluation.comparison.compare import NOISE, _difference, bootstrap, compare
-from detnet.evaluation.detections import Detections, GroundTruth
+from detnet.evaluation.detections import Detections
 from detnet.evaluation.grid import Measure, make_grid
 from detnet.evaluation.matching import Matches, class_rankings, match
 from detnet.evaluation.metrics import names_of

@@ -16,7 +16,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from pycocotools.mask import frPyObjects, merge
 
-from detnet.coco.ground_truth import make_ground_truths, trained_on
+from detnet.coco.ground_truth import fingerprint, make_ground_truths, trained_on
 from detnet.coco.table import AnnotationTable
 from detnet.data.folders import Split, find_split
 from detnet.data.reading import load_scored
@@ -25,7 +25,6 @@ from detnet.detectors import create
 from detnet.detectors.files import save_model
 from detnet.engine.distributed import Process
 from detnet.evaluation.coco import score
-from detnet.evaluation.detections import fingerprint
 from detnet.evaluation.metrics import names_of
 from detnet.report.run import _load
 from detnet.training.detection.config import TrainConfig
