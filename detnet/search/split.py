@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from detnet.coco.annotations import Annotations, require_images, to_coco_dict
+from detnet.coco.annotations import Annotations, require_images
+from detnet.coco.writing import to_coco_dict
 from detnet.data.classification.shards import ShardedImages, index_images
 from detnet.data.folders import Split, find_split, find_splits
 from detnet.data.reading import fingerprint_files, load_annotations

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from detnet.cli import main
-from detnet.coco.annotations import to_coco_dict
+from detnet.coco.writing import to_coco_dict
 from detnet.data.folders import find_split
 from detnet.data.reading import load_annotations
 from tests.data.voc_devkit import write_devkit

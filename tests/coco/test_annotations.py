@@ -7,8 +7,9 @@ import pytest
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
-from detnet.coco.annotations import Annotations, FlatBytes, require_images, to_coco_dict
+from detnet.coco.annotations import Annotations, FlatBytes, require_images
 from detnet.coco.categories import Categories
+from detnet.coco.writing import to_coco_dict
 from detnet.data.folders import Split
 from detnet.data.reading import load_annotations
 from detnet.errors import InputError

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from detnet.coco.annotations import to_coco_dict
 from detnet.coco.check import find_problems
 from detnet.coco.keypoints import KeypointLayout
 from detnet.coco.table import AnnotationTable, read_table
+from detnet.coco.writing import to_coco_dict
 from detnet.data.folders import Split, find_split
 from detnet.data.loaders import DetectionDataset
 from detnet.data.reading import load_annotations

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from detnet.backbones.spaces.space import take_path
-from detnet.coco.annotations import Annotations, to_coco_dict
+from detnet.coco.annotations import Annotations
+from detnet.coco.writing import to_coco_dict
 from detnet.data.loaders import DetectionDataset
 from detnet.data.transforms import eval_transform, flip_horizontal
 from detnet.detectors.base import info_of

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detnet.coco.annotations import require_images, to_coco_dict
+from detnet.coco.annotations import require_images
+from detnet.coco.writing import to_coco_dict
 from detnet.data.folders import Split, find_split, find_splits
 from detnet.data.formats.convert import convert
 from detnet.data.formats.voc import (
