@@ -122,7 +122,7 @@ def option_kinds(detector: str) -> dict[str, Any]:
 
     kind = DETECTORS[detector]
     groups, single = _keywords(kind)
-    hints = get_type_hints(kind.__init__)
+    hints, _ = _constructor(kind)
     general = {"backbone_options": dict[str, Any], "frozen": tuple[str, ...]}
     kinds = {**get_type_hints(StagedOptions), **general, **{name: hints[name] for name in single}}
     for group in groups.values():
@@ -132,14 +132,25 @@ def option_kinds(detector: str) -> dict[str, Any]:
 
 def _keywords(detector: type["Detector"]) -> tuple[dict[str, type], dict[str, Any]]:
     """Splits what a detector is built with into groups of options (dataclasses) and single ones."""
-    hints = get_type_hints(detector.__init__)
-    keywords = {
-        name: parameter.default
-        for name, parameter in inspect.signature(detector).parameters.items()
-        if parameter.kind is parameter.KEYWORD_ONLY
-    }
-    groups = {name: hints[name] for name in keywords if is_dataclass(hints[name])}
-    return groups, {name: value for name, value in keywords.items() if name not in groups}
+    hints, defaults = _constructor(detector)
+    groups = {name: hints[name] for name in defaults if is_dataclass(hints[name])}
+    return groups, {name: value for name, value in defaults.items() if name not in groups}
+
+
+def _constructor(detector: type["Detector"]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The annotations of a detector's keywords, and their defaults.
+
+    A constructor that takes `**others` hands them to its base's, whose keywords come first.
+    """
+    hints, defaults = dict[str, Any](), dict[str, Any]()
+    for build in (vars(kind)["__init__"] for kind in detector.__mro__ if "__init__" in vars(kind)):
+        given = inspect.signature(build).parameters.values()
+        hints = get_type_hints(build) | hints
+        own = {each.name: each.default for each in given if each.kind is each.KEYWORD_ONLY}
+        defaults = own | defaults
+        if not any(each.kind is each.VAR_KEYWORD for each in given):
+            break
+    return hints, defaults
 
 
 __all__ = ["DETECTORS", "create", "option_defaults", "option_kinds"]

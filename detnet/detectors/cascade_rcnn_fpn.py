@@ -10,11 +10,8 @@ from torchvision.models.detection._utils import BoxCoder, Matcher
 from torchvision.ops import box_iou, clip_boxes_to_image
 
 from detnet.backbones.base import Backbone
-from detnet.backbones.norm import NormKind
-from detnet.backbones.stages import scale_channels
 from detnet.detectors.base import Detection, keep_precise
-from detnet.detectors.faster_rcnn_fpn import RegionDetector
-from detnet.detectors.fpn import PyramidNet
+from detnet.detectors.faster_rcnn_fpn import FasterRCNNFPN
 from detnet.detectors.heads import (
     BoxOptions,
     RegionHeads,
@@ -25,9 +22,7 @@ from detnet.detectors.heads import (
     box_losses,
     draw_as_detectron,
 )
-from detnet.detectors.images import ImageOptions, ImageTransform
-from detnet.detectors.proposals import ProposalNetwork, ProposalOptions
-from detnet.detectors.roi import level_pooler
+from detnet.detectors.roi import LevelPooler
 from detnet.errors import InputError
 
 # What offsets are multiplied with in the first stage; a later one, whose boxes are nearer, takes
@@ -192,7 +187,7 @@ class CascadeOptions:
             )
 
 
-class CascadeRCNNFPN(RegionDetector):
+class CascadeRCNNFPN(FasterRCNNFPN):
     """Cascade R-CNN on a feature pyramid: three box stages, each with a higher overlap than before.
 
     It is `faster_rcnn_fpn` with a cascade of box stages instead of one.
@@ -203,11 +198,8 @@ class CascadeRCNNFPN(RegionDetector):
     Args:
         backbone: with levels from `c2` on.
         num_classes: background counted.
-        images: what the network expects of its input.
-        proposals: of the first stage.
-        boxes: of every box stage.
-        cascade: what differs between them.
-        pyramid_norm: of the pyramid's convolutions.
+        cascade: what differs between the box stages.
+        others: what `FasterRCNNFPN` takes; `boxes` is of every box stage.
 
     Paper: Cai & Vasconcelos 2017, arXiv:1712.00726; Li et al. 2018, arXiv:1804.06215, Section 4.1.
     """
@@ -215,30 +207,30 @@ class CascadeRCNNFPN(RegionDetector):
     export_class = "detnet.detectors.export.regions:CascadeForm"
 
     def __init__(
+        self, backbone: Backbone, num_classes: int, *, cascade: CascadeOptions, **others: Any
+    ) -> None:
+        self.cascade = cascade
+        super().__init__(backbone, num_classes, **others)
+
+    def box_heads(
         self,
-        backbone: Backbone,
+        boxes: BoxOptions,
         num_classes: int,
         *,
-        images: ImageOptions,
-        proposals: ProposalOptions,
-        boxes: BoxOptions,
-        cascade: CascadeOptions,
-        pyramid_norm: NormKind | None = None,
-    ) -> None:
-        body = PyramidNet(backbone, finest=2, coarsest=6, norm=pyramid_norm)
-        info, channels = body.feature_info, body.out_channels
-        head_channels = scale_channels(1024, backbone.width)
-        stages = range(len(cascade.stage_ious))
+        pooler: LevelPooler,
+        channels: tuple[int, int],
+    ) -> CascadeHeads:
+        """Makes the stages that judge regions."""
+        stages = range(len(self.cascade.stage_ious))
         heads = CascadeHeads(
-            [box_head(channels, boxes, head_channels=head_channels) for _ in stages],
-            [AgnosticPredictor(head_channels, num_classes) for _ in stages],
-            ious=cascade.stage_ious,
-            loss_weights=cascade.stage_loss_weights,
+            [box_head(channels[0], boxes, head_channels=channels[1]) for _ in stages],
+            [AgnosticPredictor(channels[1], num_classes) for _ in stages],
+            ious=self.cascade.stage_ious,
+            loss_weights=self.cascade.stage_loss_weights,
             options=boxes,
-            box_roi_pool=level_pooler(info[: boxes.roi_levels], output_size=7),
+            box_roi_pool=pooler,
         )
         if boxes.head_init == "detectron":
             for head, predictor in zip(heads.box_head, heads.box_predictor, strict=True):
                 draw_as_detectron(head, predictor)
-        rpn = ProposalNetwork(channels, info, proposals)
-        super().__init__(body, rpn, heads, ImageTransform(images))
+        return heads

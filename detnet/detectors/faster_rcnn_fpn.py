@@ -19,7 +19,7 @@ from detnet.detectors.heads import (
 )
 from detnet.detectors.images import ImageOptions, ImageTransform
 from detnet.detectors.proposals import ProposalNetwork, ProposalOptions
-from detnet.detectors.roi import level_pooler
+from detnet.detectors.roi import LevelPooler, level_pooler
 
 
 class RegionDetector(Detector, GeneralizedRCNN):
@@ -81,19 +81,39 @@ class FasterRCNNFPN(RegionDetector):
         pyramid_norm: NormKind | None = None,
     ) -> None:
         body = PyramidNet(backbone, finest=2, coarsest=6, norm=pyramid_norm)
-        info, channels = body.feature_info, body.out_channels
-        head_channels = scale_channels(1024, backbone.width)
+        heads = self.box_heads(
+            boxes,
+            num_classes,
+            pooler=level_pooler(body.feature_info[: boxes.roi_levels], output_size=7),
+            channels=(body.out_channels, scale_channels(1024, backbone.width)),
+        )
+        rpn = ProposalNetwork(body.out_channels, body.feature_info, proposals)
+        super().__init__(body, rpn, heads, ImageTransform(images))
+        self.add_branches(num_classes, boxes)
+
+    def box_heads(
+        self,
+        boxes: BoxOptions,
+        num_classes: int,
+        *,
+        pooler: LevelPooler,
+        channels: tuple[int, int],
+    ) -> RegionHeads:
+        """Makes what judges regions.
+
+        Args:
+            pooler: of regions from the pyramid.
+            channels: of the pyramid, and of what a box head puts out.
+        """
         heads = RegionHeads(
             boxes,
-            box_roi_pool=level_pooler(info[: boxes.roi_levels], output_size=7),
-            box_head=box_head(channels, boxes, head_channels=head_channels),
-            box_predictor=Float32Predictor(head_channels, num_classes),
+            box_roi_pool=pooler,
+            box_head=box_head(channels[0], boxes, head_channels=channels[1]),
+            box_predictor=Float32Predictor(channels[1], num_classes),
         )
         if boxes.head_init == "detectron":
             draw_as_detectron(heads.box_head, heads.box_predictor)
-        rpn = ProposalNetwork(channels, info, proposals)
-        super().__init__(body, rpn, heads, ImageTransform(images))
-        self.add_branches(num_classes, boxes)
+        return heads
 
     def add_branches(self, num_classes: int, boxes: BoxOptions) -> None:
         """Adds what the region heads find besides boxes; here nothing."""

@@ -11,6 +11,7 @@ from torchvision.ops import box_iou
 from detnet.backbones.norm import NormKind
 from detnet.detectors.images import Resize
 from detnet.errors import InputError
+from detnet.kinds import of_kind
 
 # Of the authors' release for VOC, in pixels of a 416×416 image: 32 times its numbers.
 _VOC_ANCHORS = (
@@ -60,7 +61,9 @@ class GridOptions:
     max_candidates: int = 1000
 
     def __post_init__(self) -> None:
-        if not _are_sizes(self.anchor_sizes):
+        pairs = self.anchor_sizes
+        sizes = bool(pairs) and of_kind(pairs, list[tuple[float, float]])
+        if not sizes or not all(side > 0 for pair in pairs for side in pair):
             raise InputError(
                 "anchor_sizes must be pairs of a width and a height in pixels, as [[30, 60], "
                 f"[120, 90]], got {self.anchor_sizes!r}"
@@ -234,13 +237,3 @@ def paired_iou(boxes: Tensor, others: Tensor) -> Tensor:
     common = (high - low).clamp(min=0).prod(dim=1)
     areas = [(item[:, 2:] - item[:, :2]).prod(dim=1) for item in (boxes, others)]
     return common / (areas[0] + areas[1] - common)
-
-
-def _are_sizes(anchors: object) -> bool:
-    if not isinstance(anchors, list | tuple) or not anchors:
-        return False
-    pairs = [pair for pair in anchors if isinstance(pair, list | tuple) and len(pair) == 2]
-    sides = [side for pair in pairs for side in pair]
-    return len(pairs) == len(anchors) and all(
-        isinstance(side, int | float) and 0 < side < float("inf") for side in sides
-    )

@@ -1,15 +1,14 @@
 """Keypoint R-CNN on a feature pyramid: boxes, and where each object has its named points."""
 
+from typing import Any
+
 from torchvision.models.detection.keypoint_rcnn import KeypointRCNNHeads, KeypointRCNNPredictor
 
 from detnet.backbones.base import Backbone
-from detnet.backbones.norm import NormKind
 from detnet.backbones.stages import scale_channels
 from detnet.detectors.base import keep_precise
 from detnet.detectors.faster_rcnn_fpn import FasterRCNNFPN
 from detnet.detectors.heads import BoxOptions
-from detnet.detectors.images import ImageOptions
-from detnet.detectors.proposals import ProposalOptions
 from detnet.detectors.roi import level_pooler
 from detnet.errors import InputError
 
@@ -32,11 +31,8 @@ class KeypointRCNNFPN(FasterRCNNFPN):
     Args:
         backbone: with levels from `c2` on.
         num_classes: background counted; all classes share the heatmaps.
-        images: what the network expects of its input.
-        proposals: of the first stage.
-        boxes: of the second stage.
-        pyramid_norm: of the pyramid's convolutions.
         num_keypoints: how many heatmaps; training takes what the data set names.
+        others: what `FasterRCNNFPN` takes.
 
     Raises:
         InputError: no keypoints.
@@ -54,25 +50,20 @@ class KeypointRCNNFPN(FasterRCNNFPN):
         backbone: Backbone,
         num_classes: int,
         *,
-        images: ImageOptions,
-        proposals: ProposalOptions,
-        boxes: BoxOptions,
-        pyramid_norm: NormKind | None = None,
         num_keypoints: int = 17,
+        **others: Any,
     ) -> None:
         if num_keypoints < 1:
             raise InputError(f"num_keypoints must be 1 or more, got {num_keypoints}")
-        super().__init__(
-            backbone,
-            num_classes,
-            images=images,
-            proposals=proposals,
-            boxes=boxes,
-            pyramid_norm=pyramid_norm,
-        )
-        heads, levels = self.roi_heads, self.head_levels[: boxes.roi_levels]
-        channels = scale_channels(512, backbone.width)
+        self.num_keypoints = num_keypoints
+        super().__init__(backbone, num_classes, **others)
+
+    def add_branches(self, num_classes: int, boxes: BoxOptions) -> None:
+        """Adds the keypoint branch."""
+        body, heads = self.backbone, self.roi_heads
+        channels = scale_channels(512, body.backbone.width)
+        levels = body.feature_info[: boxes.roi_levels]
         heads.keypoint_roi_pool = level_pooler(levels, output_size=14)
-        heads.keypoint_head = KeypointRCNNHeads(self.backbone.out_channels, [channels] * _CONVS)
-        heads.keypoint_predictor = KeypointRCNNPredictor(channels, num_keypoints)
+        heads.keypoint_head = KeypointRCNNHeads(body.out_channels, [channels] * _CONVS)
+        heads.keypoint_predictor = KeypointRCNNPredictor(channels, self.num_keypoints)
         keep_precise(heads.keypoint_predictor.kps_score_lowres)

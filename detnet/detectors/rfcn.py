@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import ps_roi_align, ps_roi_pool
+from torchvision.ops._utils import convert_boxes_to_roi_format
 
 from detnet.backbones.base import Backbone, FeatureInfo
 from detnet.backbones.stages import scale_channels
@@ -22,7 +23,7 @@ from detnet.detectors.faster_rcnn_fpn import RegionDetector
 from detnet.detectors.heads import RegionHeads, RegionOptions, Sizes, Targets
 from detnet.detectors.images import ImageOptions, ImageTransform
 from detnet.detectors.proposals import ProposalOptions
-from detnet.detectors.roi import LevelPooler, as_rois
+from detnet.detectors.roi import LevelPooler
 from detnet.errors import InputError
 from detnet.kinds import require_choice
 
@@ -75,7 +76,7 @@ class PositionSensitivePooler(LevelPooler):
 
     def vote(self, maps: Tensor, boxes: list[Tensor]) -> Tensor:
         """Maps (N, bins² K, H, W) and (L, 4) xyxy boxes of each image to (R, K) averages."""
-        rois = as_rois(boxes).to(maps.dtype)
+        rois = convert_boxes_to_roi_format(boxes).to(maps.dtype)
         (scale,) = self.scales
         if self.pooling == "align":
             pooled = ps_roi_align(maps, rois, self.bins, scale, _SAMPLING_RATIO)

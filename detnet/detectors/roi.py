@@ -6,19 +6,10 @@ import torch
 import torchvision
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
+from torchvision.ops._utils import convert_boxes_to_roi_format
 from torchvision.ops.poolers import LevelMapper
 
 from detnet.backbones.base import FeatureInfo
-
-
-def as_rois(boxes: list[Tensor]) -> Tensor:
-    """(R, 5) rows of image index and xyxy, from one (L, 4) tensor for each image."""
-    index = torch.repeat_interleave(
-        torch.arange(len(boxes), device=boxes[0].device),
-        torch.tensor([len(b) for b in boxes], device=boxes[0].device),
-    )
-    joined = torch.cat(boxes)
-    return torch.cat([index[:, None].to(joined.dtype), joined], dim=1)
 
 
 def sparse_product_fits(features: Tensor, sampling_ratio: int) -> bool:
@@ -223,7 +214,7 @@ class LevelPooler(torchvision.ops.MultiScaleRoIAlign):
         if not sparse_product_fits(features[0], self.sampling_ratio):
             levels = dict(zip(self.featmap_names, features, strict=True))
             return super().forward(levels, boxes, image_shapes)
-        rois = as_rois(boxes)
+        rois = convert_boxes_to_roi_format(boxes)
         # A box that is NaN has no level; torchvision pools zeros from it, and so does level 0.
         levels = self.map_levels(boxes).clamp(0, len(features) - 1)
         return pool_levels(

@@ -2,8 +2,9 @@ import pytest
 import torch
 import torchvision
 from torch import Tensor
+from torchvision.ops._utils import convert_boxes_to_roi_format
 
-from detnet.detectors.roi import LevelPooler, as_rois, pool_levels, sparse_product_fits
+from detnet.detectors.roi import LevelPooler, pool_levels, sparse_product_fits
 
 HEIGHT, WIDTH = 256, 320
 DETNET = (4, 8, 16, 16, 16)
@@ -18,7 +19,7 @@ def roi_align(
     aligned: bool = False,
 ) -> Tensor:
     """The sparse product behind the arguments of `torchvision.ops.roi_align`."""
-    rois = boxes if isinstance(boxes, Tensor) else as_rois(boxes)
+    rois = boxes if isinstance(boxes, Tensor) else convert_boxes_to_roi_format(boxes)
     if not sparse_product_fits(features, sampling_ratio):
         return torchvision.ops.roi_align(
             features, rois, output_size, spatial_scale, sampling_ratio, aligned
