@@ -16,11 +16,11 @@ from harness import arguments, keep
 from machine import seconds
 from PIL import Image
 
-from detnet.data.batches import TrainBatches
+from detnet.data.batches import TrainBatches, stream
 from detnet.data.folders import Split
-from detnet.data.loaders import DetectionDataset, stream
+from detnet.data.loaders import DetectionDataset
 from detnet.data.reading import load_annotations
-from detnet.data.transforms import train_transform
+from detnet.data.transforms import Augmentation
 
 
 def write_data(folder: Path, images: int, boxes: int) -> Split:
@@ -63,12 +63,10 @@ def own_memory_mb(process: int) -> float:
 def worker_memory_mb(split: Split, batches: int) -> tuple[float, float, float]:
     """Annotation arrays, and a worker's own memory early and late in a run."""
     annotations, _ = load_annotations(split)
-    dataset = DetectionDataset(annotations, train_transform(min_sizes=(240,)), seed=0)
+    dataset = DetectionDataset(annotations, Augmentation(min_sizes=(240,)), seed=0)
     dealt = TrainBatches(annotations, batch_size=4, aspect_grouping=False)
     readings = []
-    for index, _ in enumerate(
-        stream(dataset, dealt, start_iteration=0, iterations=batches, workers=1)
-    ):
+    for index, _ in enumerate(stream(dataset, dealt, start=0, stop=batches, workers=1)):
         if index in (batches // 8, batches - 8):
             (worker,) = [p.pid for p in torch.multiprocessing.active_children()]
             readings.append(own_memory_mb(worker))

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from detnet.data.batches import TrainBatches
+from detnet.data.batches import TrainBatches, stream
 from detnet.data.folders import find_split
-from detnet.data.loaders import DetectionDataset, stream
+from detnet.data.loaders import DetectionDataset
 from detnet.data.reading import load_annotations
 from detnet.data.scenes import write_scenes
-from detnet.data.transforms import train_transform
+from detnet.data.transforms import Augmentation
 from detnet.detectors import DETECTORS, create, option_defaults
 from detnet.engine.loop import Batch, train_steps
 from detnet.engine.optim import Schedule, sgd
@@ -47,7 +47,7 @@ def losses_of(detector: str, folder: Path) -> list[float]:
     torch.manual_seed(0)
     kinds = {"masks": masks, "keypoints": keypoints}
     annotations, _ = load_annotations(find_split(folder, "train"), **kinds)
-    dataset = DetectionDataset(annotations, train_transform(min_sizes=(96,)), seed=0, **kinds)
+    dataset = DetectionDataset(annotations, Augmentation(min_sizes=(96,)), seed=0, **kinds)
     batches = TrainBatches(annotations, batch_size=2)
     few = {"pre_nms_train": 200, "post_nms_train": 50, "roi_batch": 16, "rpn_batch": 32}
     known = option_defaults(detector)
@@ -57,7 +57,7 @@ def losses_of(detector: str, folder: Path) -> list[float]:
     model = create(detector, num_classes=4, width=0.125, **options).double()
     steps = train_steps(
         model,
-        in_double(stream(dataset, batches, start_iteration=0, iterations=STEPS)),
+        in_double(stream(dataset, batches, start=0, stop=STEPS)),
         sgd(model, lr=0.001),
         Schedule(STEPS, kind="cosine", warmup_iterations=2),
         start=0,

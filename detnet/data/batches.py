@@ -6,7 +6,7 @@ The order is a pure function of seed and epoch, the same on every rank.
 import math
 import multiprocessing
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any, Protocol
 
@@ -156,7 +156,57 @@ class KeyedBatches(Protocol):
     def keys(self, epoch: int) -> Sequence[list[Key]]: ...
 
 
-class KeySampler:
+class KeyedDataset(Dataset[Any]):
+    """Samples by their keys, each of which depends on its key alone."""
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+    @staticmethod
+    def collate(samples: list[Any]) -> Any:
+        """Makes a batch of samples."""
+        raise NotImplementedError
+
+
+def stream(
+    dataset: KeyedDataset,
+    batches: KeyedBatches,
+    *,
+    start: int,
+    stop: int,
+    workers: int = 0,
+    pin_memory: bool = False,
+) -> Iterator[Any]:
+    """Yields the batches number `start` … `stop` - 1 over all epochs.
+
+    One pool of workers serves them all, so no epoch waits for workers to start. Batch i is the
+    same bits whether the stream began at 0 or at i.
+
+    Args:
+        start: the first, counted from 0 at the beginning of training.
+        stop: how many the whole training has, not how many are left.
+    """
+    yield from _Loader(
+        dataset, _KeySampler(batches, start, stop), workers=workers, pin_memory=pin_memory
+    )
+
+
+def eval_loader(
+    dataset: KeyedDataset,
+    *,
+    batch_size: int = 1,
+    workers: int = 0,
+    rank: int = 0,
+    world_size: int = 1,
+    pin_memory: bool = False,
+) -> DataLoader[Any]:
+    """Loads every image once, in order; of several processes each gets every world_size-th."""
+    keys = [(0, index, 0) for index in range(rank, len(dataset), world_size)]
+    dealt = [keys[first : first + batch_size] for first in range(0, len(keys), batch_size)]
+    return _Loader(dataset, dealt, workers=workers, pin_memory=pin_memory)
+
+
+class _KeySampler:
     """The keys of iterations `start` … `stop` - 1, worked out epoch by epoch."""
 
     def __init__(self, batches: KeyedBatches, start: int, stop: int) -> None:
@@ -174,45 +224,32 @@ class KeySampler:
             iteration += len(keys)
 
 
-def keys_in_order(count: int, batch_size: int, rank: int, world_size: int) -> list[list[Key]]:
-    """Every image once, in order, in batches; of several ranks each has every world_size-th."""
-    keys = [(0, index, 0) for index in range(rank, count, world_size)]
-    return [keys[first : first + batch_size] for first in range(0, len(keys), batch_size)]
-
-
 class _Loader(DataLoader[Any]):
-    """Keeps to itself that Python 3.12 and later warn of any fork where threads are running."""
+    """Loads the batches whose keys the sampler gives, in its order, whatever the workers."""
+
+    def __init__(
+        self, dataset: KeyedDataset, sampler: Any, *, workers: int, pin_memory: bool
+    ) -> None:
+        # Forked workers share the annotations' memory, others would each get a copy.
+        can_fork = "fork" in multiprocessing.get_all_start_methods()
+        super().__init__(
+            dataset,
+            batch_sampler=sampler,
+            num_workers=workers,
+            collate_fn=dataset.collate,
+            pin_memory=pin_memory,
+            # Without a generator of its own the loader would draw from the global one, which
+            # the detectors' samplers use: a resumed run would then differ.
+            generator=torch.Generator(),
+            multiprocessing_context="fork" if workers and can_fork else None,
+            worker_init_fn=partial(_start_worker, plugins=loaded_plugins()),
+        )
 
     def __iter__(self) -> Any:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings():  # Python 3.12 and later warn of any fork beside threads
             message = "(?s).*multi-threaded, use of fork"
             warnings.filterwarnings("ignore", message, DeprecationWarning)
             return super().__iter__()
-
-
-def make_loader(
-    dataset: Dataset[Any],
-    sampler: Any,
-    *,
-    workers: int,
-    pin_memory: bool,
-    collate: Callable[[list[Any]], Any],
-) -> DataLoader[Any]:
-    """Loads the batches whose keys the sampler gives, in its order, whatever the workers."""
-    # Forked workers share the annotations' memory, others would each get a copy.
-    can_fork = "fork" in multiprocessing.get_all_start_methods()
-    return _Loader(
-        dataset,
-        batch_sampler=sampler,
-        num_workers=workers,
-        collate_fn=collate,
-        pin_memory=pin_memory,
-        # Without a generator of its own the loader would draw from the global one, which
-        # the detectors' samplers use: a resumed run would then differ.
-        generator=torch.Generator(),
-        multiprocessing_context="fork" if workers and can_fork else None,
-        worker_init_fn=partial(_start_worker, plugins=loaded_plugins()),
-    )
 
 
 def _start_worker(worker: int, *, plugins: Sequence[str]) -> None:

@@ -1,29 +1,17 @@
-"""Batches that depend on (seed, epoch, image) alone, whatever the workers and wherever resumed."""
-
-from collections.abc import Iterator
-from typing import Any
+"""Images with their boxes, each a sample that depends on (seed, epoch, image) alone."""
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, get_worker_info
+from torch.utils.data import get_worker_info
 
 from detnet.coco.annotations import Annotations
 from detnet.coco.keypoints import to_pixels
 from detnet.coco.masks import decode_masks
-from detnet.data.batches import (
-    Key,
-    KeySampler,
-    TrainBatches,
-    WorkerInputError,
-    keys_in_order,
-    make_loader,
-)
+from detnet.data.batches import Key, KeyedDataset, WorkerInputError
 from detnet.data.images import read_image
 from detnet.data.transforms import Target, Transform
 from detnet.errors import InputError
-
-__all__ = ["DetectionDataset", "TrainBatches", "eval_loader", "stream"]
 
 Sample = tuple[Tensor, Target]
 Batch = tuple[list[Tensor], list[Target]]
@@ -32,7 +20,7 @@ Batch = tuple[list[Tensor], list[Target]]
 _THINNEST = 0.1
 
 
-class DetectionDataset(Dataset[Sample]):
+class DetectionDataset(KeyedDataset):
     """Images with their boxes, read, augmented and turned into tensors one at a time.
 
     A sample's key is (epoch, index) or (epoch, index, occurrence), where `occurrence` counts how
@@ -40,7 +28,7 @@ class DetectionDataset(Dataset[Sample]):
 
     Args:
         annotations: from `load_annotations`, with masks if `masks`, with keypoints if `keypoints`.
-        transform: from `train_transform` or `eval_transform`.
+        transform: from `Augmentation` or `eval_transform`.
         seed: of the augmentation; its stream is keyed by (seed, epoch, index, occurrence).
         masks: give masks, too.
         keypoints: give keypoints, too.
@@ -95,6 +83,11 @@ class DetectionDataset(Dataset[Sample]):
         image, target = self.transform(image, self._target(index), generator)
         return image, _without_slivers(target)
 
+    @staticmethod
+    def collate(samples: list[Sample]) -> Batch:
+        """Gives the images and their targets, a list each: images differ in size."""
+        return [image for image, _ in samples], [target for _, target in samples]
+
     def _read(self, index: int) -> Tensor:
         path = self.annotations.image_path(index)
         image = read_image(path)
@@ -129,48 +122,6 @@ class DetectionDataset(Dataset[Sample]):
             target["keypoints"] = torch.from_numpy(to_pixels(notes.keypoints[rows]))
             target["keypoint_mirror"] = torch.from_numpy(notes.keypoint_layout.mirrored)
         return target
-
-
-def stream(
-    dataset: DetectionDataset,
-    batches: TrainBatches,
-    *,
-    start_iteration: int,
-    iterations: int,
-    workers: int = 0,
-    pin_memory: bool = False,
-) -> Iterator[Batch]:
-    """Yields the batches of iterations start_iteration … iterations - 1 over all epochs.
-
-    One pool of workers serves them all, so no epoch waits for workers to start. Batch i is the
-    same bits whether the stream began at 0 or at i.
-
-    Args:
-        start_iteration: the first iteration, counted from 0 at the beginning of training.
-        iterations: how many the whole training has, not how many are left.
-    """
-    sampler = KeySampler(batches, start_iteration, iterations)
-    yield from make_loader(
-        dataset, sampler, workers=workers, pin_memory=pin_memory, collate=_collate
-    )
-
-
-def eval_loader(
-    dataset: DetectionDataset,
-    *,
-    batch_size: int = 1,
-    workers: int = 0,
-    rank: int = 0,
-    world_size: int = 1,
-    pin_memory: bool = False,
-) -> DataLoader[Any]:
-    """Loads every image once, in order; of several processes each gets every world_size-th."""
-    sampler = keys_in_order(len(dataset), batch_size, rank, world_size)
-    return make_loader(dataset, sampler, workers=workers, pin_memory=pin_memory, collate=_collate)
-
-
-def _collate(samples: list[Sample]) -> Batch:
-    return [image for image, _ in samples], [target for _, target in samples]
 
 
 def _full_key(key: int | tuple[int, ...]) -> Key:

@@ -17,18 +17,13 @@ Target = dict[str, Any]
 Transform = Callable[[Tensor, Target, np.random.Generator], tuple[Tensor, Target]]
 
 
-def train_transform(
-    *,
-    min_sizes: tuple[int, ...] = (800,),
-    max_size: int = 1333,
-    flip_h: float = 0.5,
-    flip_v: float = 0.0,
-    color_jitter: float = 0.0,
-) -> Transform:
-    """Builds the training augmentation; the defaults are the paper's.
+@dataclass(frozen=True)
+class Augmentation:
+    """What training does to an image; the defaults are the paper's.
 
     Args:
-        min_sizes: lengths of the short side, pixels; one of several is drawn for each image.
+        min_sizes: lengths of the short side, pixels; one of several is drawn for each image, and
+            without any its size is left alone.
         max_size: the long side's limit, which wins over the short side.
         flip_h: probability of a mirror image.
         flip_v: probability of turning it upside down.
@@ -40,31 +35,20 @@ def train_transform(
 
     Paper: Li et al. 2018, arXiv:1804.06215, Section 4.1.
     """
-    if not min_sizes or min(min_sizes) < 1 or max_size < 1:
-        raise ValueError(f"sizes must be positive, got min_sizes={min_sizes}, max_size={max_size}")
-    for name, value in (("flip_h", flip_h), ("flip_v", flip_v), ("color_jitter", color_jitter)):
-        if not 0 <= value <= 1:
-            raise ValueError(f"{name} must be within 0 … 1, got {value}")
-    return _Augmentation(tuple(min_sizes), max_size, flip_h, flip_v, color_jitter)
 
+    min_sizes: tuple[int, ...] = (800,)
+    max_size: int = 1333
+    flip_h: float = 0.5
+    flip_v: float = 0.0
+    color_jitter: float = 0.0
 
-def eval_transform(*, min_size: int | None = None, max_size: int = 1333) -> Transform:
-    """Builds what evaluation does: nothing, or only the resizing.
-
-    Args:
-        min_size: length of the short side, pixels; None leaves the image as it is, for
-            detectors that resize by themselves.
-    """
-    return _Augmentation((min_size,) if min_size else (), max_size, 0.0, 0.0, 0.0)
-
-
-@dataclass(frozen=True)
-class _Augmentation:
-    min_sizes: tuple[int, ...]
-    max_size: int
-    flip_h: float
-    flip_v: float
-    color_jitter: float
+    def __post_init__(self) -> None:
+        if min((*self.min_sizes, self.max_size)) < 1:
+            sizes = f"min_sizes={self.min_sizes}, max_size={self.max_size}"
+            raise ValueError(f"sizes must be positive, got {sizes}")
+        for name in ("flip_h", "flip_v", "color_jitter"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must be within 0 … 1, got {getattr(self, name)}")
 
     def __call__(
         self, image: Tensor, target: Target, generator: np.random.Generator
@@ -84,6 +68,16 @@ class _Augmentation:
             image = F.adjust_contrast(image, factors[1])
             image = F.adjust_saturation(image, factors[2])
         return image, target
+
+
+def eval_transform(*, min_size: int | None = None, max_size: int = 1333) -> Transform:
+    """Builds what evaluation does: nothing, or only the resizing.
+
+    Args:
+        min_size: length of the short side, pixels; None leaves the image as it is, for
+            detectors that resize by themselves.
+    """
+    return Augmentation((min_size,) if min_size else (), max_size, flip_h=0.0)
 
 
 def resized_shape(height: int, width: int, *, min_size: int, max_size: int) -> tuple[int, int]:

@@ -7,15 +7,11 @@ import pytest
 import torch
 
 from detnet.coco.annotations import Annotations
+from detnet.data.batches import TrainBatches, eval_loader, stream
 from detnet.data.folders import Split
-from detnet.data.loaders import (
-    DetectionDataset,
-    TrainBatches,
-    eval_loader,
-    stream,
-)
+from detnet.data.loaders import DetectionDataset
 from detnet.data.reading import load_annotations
-from detnet.data.transforms import eval_transform, train_transform
+from detnet.data.transforms import Augmentation, eval_transform
 from detnet.errors import InputError
 
 WriteData = Callable[..., Split]
@@ -44,7 +40,7 @@ def annotations(write_data: WriteData, record: Record) -> Annotations:
 
 @pytest.fixture
 def dataset(annotations: Annotations) -> DetectionDataset:
-    transform = train_transform(min_sizes=(20, 30), flip_v=0.5, color_jitter=0.4)
+    transform = Augmentation(min_sizes=(20, 30), flip_v=0.5, color_jitter=0.4)
     return DetectionDataset(annotations, transform, seed=5, masks=True)
 
 
@@ -103,7 +99,7 @@ def test_masks_must_have_been_loaded(write_data: WriteData) -> None:
 
 def test_boxes_too_thin_after_resizing_are_dropped(write_data: WriteData, record: Record) -> None:
     split = write_data([(60, 40)], [record(1, 0, [5, 5, 0.15, 9]), record(2, 0, [5, 5, 9, 9])])
-    transform = train_transform(min_sizes=(20,), flip_h=0)
+    transform = Augmentation(min_sizes=(20,), flip_h=0)
     _, target = DetectionDataset(load_annotations(split)[0], transform, seed=0)[0]
     assert target["boxes"].tolist() == [[2.5, 2.5, 7, 7]]
     assert target["labels"].shape == target["area"].shape == (1,)
@@ -126,12 +122,12 @@ def test_a_stream_resumed_anywhere_gives_the_same_bits(
 ) -> None:
     batches = TrainBatches(annotations, batch_size=2, seed=1)
     assert len(batches) == 3
-    whole = list(stream(dataset, batches, start_iteration=0, iterations=8))
+    whole = list(stream(dataset, batches, start=0, stop=8))
     assert len(whole) == 8
     for start in (0, 2, 3, 7):
-        rest = stream(dataset, batches, start_iteration=start, iterations=8, workers=workers)
+        rest = stream(dataset, batches, start=start, stop=8, workers=workers)
         assert_same(list(rest), whole[start:])
-    assert list(stream(dataset, batches, start_iteration=8, iterations=8)) == []
+    assert list(stream(dataset, batches, start=8, stop=8)) == []
     seen = [[target["index"] for target in targets] for _, targets in whole]
     assert seen == [*batches.batches(0), *batches.batches(1), *batches.batches(2)[:2]]
 
@@ -142,7 +138,7 @@ def test_loading_leaves_the_global_generators_alone(
 ) -> None:
     before = torch.get_rng_state(), np.random.get_state()[1].copy()
     batches = TrainBatches(annotations, batch_size=2)
-    list(stream(dataset, batches, start_iteration=0, iterations=2, workers=workers))
+    list(stream(dataset, batches, start=0, stop=2, workers=workers))
     assert torch.equal(before[0], torch.get_rng_state())
     assert np.array_equal(before[1], np.random.get_state()[1])
 

@@ -7,12 +7,12 @@ from torch import Tensor
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from detnet.data.transforms import (
+    Augmentation,
     eval_transform,
     flip_horizontal,
     flip_vertical,
     resize,
     resized_shape,
-    train_transform,
 )
 
 
@@ -89,7 +89,7 @@ def test_flips(flip: Any, expected: list[float]) -> None:
 def test_images_without_objects_pass() -> None:
     image, target = sample()
     empty = {name: value[:0] for name, value in target.items()}
-    transform = train_transform(min_sizes=(30,), flip_h=1, flip_v=1, color_jitter=0.3)
+    transform = Augmentation(min_sizes=(30,), flip_h=1, flip_v=1, color_jitter=0.3)
     image, changed = transform(image, empty, np.random.default_rng(0))
     assert image.shape == (3, 30, 45)
     assert changed["boxes"].shape == (0, 4)
@@ -97,7 +97,7 @@ def test_images_without_objects_pass() -> None:
 
 
 def test_probabilities_and_sizes_are_kept() -> None:
-    transform = train_transform(min_sizes=(20, 30, 40), flip_h=0.25, flip_v=0.75)
+    transform = Augmentation(min_sizes=(20, 30, 40), flip_h=0.25, flip_v=0.75)
     shapes, mirrored, overturned = [], 0, 0
     for number in range(400):
         image, target = transform(*sample(), np.random.default_rng(number))
@@ -112,7 +112,7 @@ def test_probabilities_and_sizes_are_kept() -> None:
 
 
 def test_the_same_generator_gives_the_same_and_the_global_ones_stay_untouched() -> None:
-    transform = train_transform(min_sizes=(30, 50), flip_v=0.5, color_jitter=0.5)
+    transform = Augmentation(min_sizes=(30, 50), flip_v=0.5, color_jitter=0.5)
     before = torch.get_rng_state(), np.random.get_state()[1].copy()
     first = [transform(*sample(), np.random.default_rng(7)) for _ in range(2)]
     assert torch.equal(first[0][0], first[1][0])
@@ -127,7 +127,7 @@ def test_brightness_contrast_and_saturation_have_factors_of_their_own() -> None:
     generator = torch.Generator().manual_seed(0)
     image = torch.randint(60, 190, (3, 12, 18), dtype=torch.uint8, generator=generator)
     _, target = sample()
-    transform = train_transform(min_sizes=(12,), flip_h=0, color_jitter=0.4)
+    transform = Augmentation(min_sizes=(12,), flip_h=0, color_jitter=0.4)
     for number in range(3):
         found, _ = transform(image, target, np.random.default_rng(number))
         drawn = np.random.default_rng(number).random(6)[3:]
@@ -143,8 +143,8 @@ def test_brightness_contrast_and_saturation_have_factors_of_their_own() -> None:
 
 
 def test_one_option_leaves_the_draws_of_the_others_alone() -> None:
-    plain = train_transform(min_sizes=(30, 50), flip_h=0.5)
-    colored = train_transform(min_sizes=(30, 50), flip_h=0.5, color_jitter=0.5)
+    plain = Augmentation(min_sizes=(30, 50), flip_h=0.5)
+    colored = Augmentation(min_sizes=(30, 50), flip_h=0.5, color_jitter=0.5)
     for number in range(10):
         image, target = plain(*sample(), np.random.default_rng(number))
         other, same = colored(*sample(), np.random.default_rng(number))
@@ -168,4 +168,4 @@ def test_evaluation_changes_nothing_or_only_the_size() -> None:
 )
 def test_impossible_options_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="must be"):
-        train_transform(**options)
+        Augmentation(**options)

@@ -1,14 +1,14 @@
 """Batches of classified images that depend on (seed, epoch, image) alone, wherever resumed."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, get_worker_info
+from torch.utils.data import get_worker_info
 
-from detnet.data.batches import Key, KeySampler, WorkerInputError, keys_in_order, make_loader
+from detnet.data.batches import Key, KeyedDataset, WorkerInputError
 from detnet.data.classification.image_folder import ClassifiedImages
 from detnet.errors import InputError
 
@@ -18,7 +18,7 @@ Batch = tuple[Tensor, list[dict[str, Any]]]
 _SUBSTITUTES = 20  # images tried in place of one that cannot be read
 
 
-class ClassificationDataset(Dataset[Sample]):
+class ClassificationDataset(KeyedDataset):
     """Images with their labels, read and cropped one at a time.
 
     An image that cannot be read is left out; in training another one takes its place, which one
@@ -67,6 +67,12 @@ class ClassificationDataset(Dataset[Sample]):
             return pixels, target | ({"unreadable": unreadable} if unreadable else {})
         message = f"{_SUBSTITUTES} images in a row cannot be read, as {unreadable[0][1]}"
         raise InputError(message) if get_worker_info() is None else WorkerInputError(message)
+
+    @staticmethod
+    def collate(samples: list[Sample]) -> Batch:
+        """Gives images (N, 3, H, W) uint8, channels_last, and a target for each."""
+        pixels = torch.from_numpy(np.stack([pixels for pixels, _ in samples]))
+        return pixels.permute(0, 3, 1, 2), [target for _, target in samples]
 
     def _generator(self, *key: int) -> np.random.Generator:
         return np.random.default_rng(np.random.SeedSequence((self.seed, *key)))
@@ -134,54 +140,3 @@ class _Epoch(Sequence[list[Key]]):
         times, where = np.divmod(self.places[which], len(self.order))
         pairs = zip(self.order[where].tolist(), times.tolist(), strict=True)
         return [(self.epoch, index, time) for index, time in pairs]
-
-
-def stream(
-    dataset: ClassificationDataset,
-    batches: ShuffledBatches,
-    *,
-    start: int,
-    stop: int,
-    workers: int = 0,
-    pin_memory: bool = False,
-) -> Iterator[Batch]:
-    """Yields the batches number `start` … `stop` - 1 over all epochs.
-
-    One pool of workers serves them all. Batch i is the same bits whether the stream began at 0 or
-    at i.
-
-    Returns:
-        images (N, 3, H, W) uint8, channels_last, and a target for each.
-    """
-    sampler = KeySampler(batches, start, stop)
-    loader = make_loader(dataset, sampler, workers=workers, pin_memory=pin_memory, collate=_collate)
-    return map(_channels_first, loader)
-
-
-def eval_loader(
-    dataset: ClassificationDataset,
-    *,
-    batch_size: int,
-    workers: int = 0,
-    rank: int = 0,
-    world_size: int = 1,
-    pin_memory: bool = False,
-) -> DataLoader[Any]:
-    """Loads every image once, in order; of several processes each gets every world_size-th.
-
-    Returns:
-        a loader of images (N, H, W, 3) uint8 and a target for each.
-    """
-    sampler = keys_in_order(len(dataset), batch_size, rank, world_size)
-    return make_loader(dataset, sampler, workers=workers, pin_memory=pin_memory, collate=_collate)
-
-
-def _collate(samples: list[Sample]) -> Batch:
-    return torch.from_numpy(np.stack([pixels for pixels, _ in samples])), [
-        target for _, target in samples
-    ]
-
-
-def _channels_first(batch: Batch) -> Batch:
-    images, targets = batch
-    return images.permute(0, 3, 1, 2), targets

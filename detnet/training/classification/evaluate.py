@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from detnet.backbones.files import ClassifierInfo, load_classifier
+from detnet.data.batches import eval_loader
 from detnet.data.classification.image_folder import ClassifiedImages
-from detnet.data.classification.loaders import ClassificationDataset, eval_loader
+from detnet.data.classification.loaders import ClassificationDataset
 from detnet.data.classification.shards import index_images
 from detnet.data.classification.transforms import TestView, prepare
 from detnet.engine.distributed import Process, all_gather
@@ -159,7 +160,7 @@ def measure(
     found = _Ranked()
     batches: Iterable[Any] = track(loader, len(loader)) if track else loader
     for pixels, targets in batches:
-        inputs = network_input(pixels.to(process.device).permute(0, 3, 1, 2), info)
+        inputs = network_input(pixels.to(process.device), info)
         with autocast_to(process.device, autocast):
             logits = fused(inputs)
         found.add(logits.float().cpu(), targets)

@@ -13,10 +13,11 @@ from detnet.coco.annotations import Annotations
 from detnet.coco.categories import Categories
 from detnet.coco.ground_truth import GroundTruth, GroundTruths, trained_on
 from detnet.coco.keypoints import KeypointLayout
+from detnet.data.batches import eval_loader
 from detnet.data.folders import Split
-from detnet.data.loaders import DetectionDataset, eval_loader
+from detnet.data.loaders import DetectionDataset
 from detnet.data.reading import load_scored
-from detnet.data.transforms import eval_transform, train_transform
+from detnet.data.transforms import Augmentation, eval_transform
 from detnet.detectors.base import Detector, info_of
 from detnet.detectors.files import load_model
 from detnet.engine.distributed import Process, all_gather, same_on_all
@@ -276,7 +277,7 @@ def validation_losses(
     """
     detector: Any = model
     images = detector.transform.options
-    transform = train_transform(min_sizes=(images.min_size,), max_size=images.max_size, flip_h=0.0)
+    transform = Augmentation(min_sizes=(images.min_size,), max_size=images.max_size, flip_h=0.0)
     dataset = DetectionDataset(
         annotations,
         transform,

@@ -15,7 +15,7 @@ from detnet.data.batches import TrainBatches
 from detnet.data.folders import Split
 from detnet.data.loaders import DetectionDataset
 from detnet.data.reading import fingerprint_files, load_annotations, load_scored
-from detnet.data.transforms import train_transform
+from detnet.data.transforms import Augmentation
 from detnet.detectors import DETECTORS, create
 from detnet.detectors.base import Detector, info_of
 from detnet.engine.distributed import Process
@@ -92,7 +92,7 @@ def load_data(config: TrainConfig) -> DetectionData:
 
 def make_dataset(config: TrainConfig, annotations: Annotations) -> DetectionDataset:
     """The training split with the run's augmentation."""
-    transform = train_transform(
+    transform = Augmentation(
         min_sizes=tuple(config.min_sizes),
         max_size=config.max_size,
         flip_h=config.flip,

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from detnet.data.loaders import stream
+from detnet.data.batches import stream
 from detnet.detectors.base import Detector
 from detnet.detectors.files import save_model
 from detnet.engine.distributed import Process
@@ -72,8 +72,8 @@ class DetectionTask(Task):
         return stream(
             self._dataset,
             self._batches,
-            start_iteration=start,
-            iterations=stop,
+            start=start,
+            stop=stop,
             workers=self.config.workers,
             pin_memory=self.process.device.type == "cuda",
         )

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from detnet.data.batches import TrainBatches
-from detnet.data.transforms import train_transform
+from detnet.data.transforms import Augmentation
 from detnet.engine.distributed import Process
 from detnet.engine.machine import choose_precision
 from detnet.errors import InputError
@@ -83,7 +83,7 @@ def test_the_settings_reach_images_and_batches(tiny: TrainConfig) -> None:
     )
     train = load_data(config).train
     dataset = make_dataset(config, train)
-    assert dataset.transform == train_transform(
+    assert dataset.transform == Augmentation(
         min_sizes=(64, 80, 96), max_size=150, flip_h=0.25, flip_v=0.75, color_jitter=0.375
     )
     assert dataset.seed == 7
