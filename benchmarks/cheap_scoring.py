@@ -23,7 +23,7 @@ from harness import keep, parse
 
 from detnet.backbones.spaces.space import Space, read_space
 from detnet.engine import distributed
-from detnet.search.config import SearchConfig, read_config
+from detnet.search.config import SearchConfig
 from detnet.search.costs.constraints import Constraints, Costs, Limits
 from detnet.search.methods.method import CandidateSampler
 from detnet.search.scoring.evaluator import generator
@@ -41,7 +41,7 @@ _PURPOSE = 91  # of the draws of candidates
 def main() -> None:
     arguments = _arguments()
     torch.set_num_threads(arguments.threads)
-    config = read_config(arguments.run / "config.yaml")
+    config = SearchConfig.read(arguments.run / "config.yaml")
     changes = {name: value for name, value in vars(arguments).items() if value and name in SIZES}
     config = replace(config, **changes)
     paths = draw(config, arguments.count, arguments.seed)

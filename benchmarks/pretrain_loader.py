@@ -31,7 +31,7 @@ from detnet.engine.distributed import Process
 from detnet.engine.loop import Batch, train_steps
 from detnet.engine.machine import choose_precision, keep_freed_memory
 from detnet.engine.optim import Schedule, sgd
-from detnet.training.classification.config import make_config
+from detnet.training.classification.config import PretrainConfig
 from detnet.training.classification.train import PretrainTask
 
 FILES, WIDTH, HEIGHT = 200, 500, 375
@@ -117,7 +117,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         mean_bytes = write_pictures(Path(place))
         changes = {"data": place, "batch_size": options.batch, "workers": options.workers}
-        config = make_config(None, {**changes, "backbone": "resnet50", "val_split": "none"})
+        config = PretrainConfig.make(None, {**changes, "backbone": "resnet50", "val_split": "none"})
         task = PretrainTask(config)
         task.resolve(load_weights=True)
         task.read_data(Process(0, 1, 0, device))

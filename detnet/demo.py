@@ -23,7 +23,7 @@ from detnet.engine.machine import keep_freed_memory
 from detnet.errors import InputError
 from detnet.files import write_text
 from detnet.report.run import make_page
-from detnet.training.detection.config import TrainConfig, make_config, read_config
+from detnet.training.detection.config import TrainConfig
 from detnet.training.detection.train import DetectionTask, resume, train
 from detnet.training.estimate import trial_steps
 from detnet.training.run_state import OnEvent
@@ -124,7 +124,7 @@ def demo(
         write_scenes(scenes, train=TRAIN_SCENES, val=VAL_SCENES)
     place = (data or scenes).resolve()
     run = output / (f"run-{data.resolve().name}" if data else "run")
-    if (run / "config.yaml").exists() and Path(read_config(run / "config.yaml").data) == place:
+    if (run / "config.yaml").exists() and Path(TrainConfig.read(run / "config.yaml").data) == place:
         if minutes is not None:
             on_event({"event": "note", "text": f"{run}: goes on by the choice it began with"})
         complete = resume(run, on_event=on_event)
@@ -215,4 +215,4 @@ def _sized(preset: TrainConfig, side: int) -> dict[str, Any]:
 
 
 def _config(place: Path, changes: Mapping[str, Any]) -> TrainConfig:
-    return make_config("demo", {"data": str(place), **changes})
+    return TrainConfig.make("demo", {"data": str(place), **changes})

@@ -12,7 +12,7 @@ from PIL import Image
 
 from detnet.data.folders import Split
 from detnet.data.scenes import write_scenes
-from detnet.training.detection.config import TrainConfig, make_config
+from detnet.training.detection.config import TrainConfig
 
 if (
     signal.getsignal(signal.SIGINT) is signal.SIG_IGN
@@ -106,4 +106,4 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def tiny(scenes: Path) -> TrainConfig:
-    return make_config(None, {"data": str(scenes), **TINY})
+    return TrainConfig.make(None, {"data": str(scenes), **TINY})

@@ -9,7 +9,7 @@ import pytest
 
 from detnet import demo as module
 from detnet.errors import InputError
-from detnet.training.detection.config import TrainConfig, make_config, read_config
+from detnet.training.detection.config import TrainConfig
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def tiny(place: Path, changes: Mapping[str, Any]) -> TrainConfig:
         options = {"post_nms_train": 40, **changes.get("detector_options", {})}
-        return make_config(
+        return TrainConfig.make(
             None, {**TINY, **changes, "data": str(place), "detector_options": options}
         )
 
@@ -41,7 +41,7 @@ def test_the_choice_is_told_and_stored_and_a_second_call_only_writes_the_page(
     told = [event["text"] for event in events if event["event"] == "note"]
     choice = module.Choice(**json.loads((output / "run-choice.json").read_text()))
     assert any(f"{choice.iterations} steps on images of {choice.side} pixels" in t for t in told)
-    config = read_config(outcome.run / "config.yaml")
+    config = TrainConfig.read(outcome.run / "config.yaml")
     assert config.iterations == choice.iterations
     assert config.min_sizes == [choice.side]
     assert config.detector_options["post_nms_test"] == choice.proposals
@@ -53,7 +53,7 @@ def test_the_choice_is_told_and_stored_and_a_second_call_only_writes_the_page(
     trained = (outcome.run / "best.safetensors").stat().st_mtime_ns
     assert module.demo(output, None, minutes=99, on_event=events.append).page == outcome.page
     assert (outcome.run / "best.safetensors").stat().st_mtime_ns == trained
-    assert read_config(outcome.run / "config.yaml") == config
+    assert TrainConfig.read(outcome.run / "config.yaml") == config
 
 
 def test_own_data(quick: None, scenes: Path, tmp_path: Path) -> None:
@@ -66,15 +66,15 @@ def test_own_data(quick: None, scenes: Path, tmp_path: Path) -> None:
 def _choose(small_s: float, large_s: float, *, minutes: float, gone_s: float = 0) -> module.Choice:
     """A machine whose steps take `small_s` at 160 pixels and `large_s` at 240."""
     pace = {160: small_s, 240: large_s}
-    preset = make_config("demo", {"data": "scenes"})
+    preset = TrainConfig.make("demo", {"data": "scenes"})
     return module.choose(preset, pace.__getitem__, minutes=minutes, clock=lambda: gone_s)
 
 
 def test_a_fast_machine_does_the_whole_preset() -> None:
-    preset = make_config("demo", {"data": "scenes"})
+    preset = TrainConfig.make("demo", {"data": "scenes"})
     choice = _choose(0.05, 0.1, minutes=6)
     assert (choice.side, choice.iterations, choice.proposals) == (240, 1800, 300)
-    changed = make_config("demo", {"data": "scenes", **choice.settings(preset)})
+    changed = TrainConfig.make("demo", {"data": "scenes", **choice.settings(preset)})
     assert changed == preset
 
 

@@ -13,10 +13,8 @@ from detnet.training.settings import (
     Config,
     Settings,
     dump_config,
-    make,
     option_help,
     presets,
-    read_config,
 )
 
 _MANY = "may be given several times, dots go deeper"
@@ -87,10 +85,10 @@ def asked_run(args: argparse.Namespace, kind: type[Config]) -> Asked[Config] | N
             raise InputError(
                 f"--resume goes on with the run's own settings; {given} cannot be changed"
             )
-        config = read_config(kind, RunFolder.open(args.resume).config)
+        config = kind.read(RunFolder.open(args.resume).config)
         load_plugins(config.plugins)
     else:
-        config = make(kind, args.config, given_settings(args, kind))
+        config = kind.make(args.config, given_settings(args, kind))
     if args.print_config:
         print(dump_config(_resolved(config)), end="")
         return None

@@ -15,7 +15,7 @@ from detnet.report.score_tables import paper_rows
 from detnet.report.search.text import search_section
 from detnet.search.run import SearchRun, is_search
 from detnet.text import NOTHING, amount, percent, points
-from detnet.training.detection.config import read_config
+from detnet.training.detection.config import TrainConfig
 
 _HEAD = """# Results
 
@@ -86,7 +86,7 @@ def write_results_page(
 def _with_paper(result: Result, run: Path) -> Result:
     if result.classifier:
         return result
-    rows = paper_rows(read_config(run / "config.yaml"))
+    rows = paper_rows(TrainConfig.read(run / "config.yaml"))
     return replace(result, published=[row.published for row in rows])
 
 

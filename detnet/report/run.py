@@ -26,7 +26,7 @@ from detnet.report.gallery import EvaluatedSplit, make_label_errors, make_pictur
 from detnet.report.pictures import LOWEST, GalleryPicture, LabelError
 from detnet.report.rendering import flat_settings, render_template
 from detnet.report.score_tables import PaperRow, paper_rows, score_view
-from detnet.training.detection.config import read_config
+from detnet.training.detection.config import TrainConfig
 
 THRESHOLD = 0.5  # score from which on a detection is shown at first
 _KINDS = (("best", "Best"), ("worst", "Worst"), ("missed", "Missed"), ("false", "False alarms"))
@@ -242,7 +242,7 @@ def find_out(run: Path, *, count: int) -> PageContent:
     results = run / "evaluation" / "results.json"
     if "detector" not in record.config:
         return PageContent()
-    content = PageContent(paper_rows=paper_rows(read_config(run / "config.yaml")))
+    content = PageContent(paper_rows=paper_rows(TrainConfig.read(run / "config.yaml")))
     if not results.is_file():
         return content
     try:

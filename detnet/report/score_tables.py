@@ -20,8 +20,8 @@ from detnet.evaluation.metrics import (
 )
 from detnet.text import lay_out
 from detnet.training.catalogue import FROM_SCRATCH, PUBLISHED, Published
-from detnet.training.detection.config import TrainConfig, presets
-from detnet.training.settings import read_source
+from detnet.training.detection.config import TrainConfig
+from detnet.training.settings import presets, read_source
 
 KINDS = {"bbox": "Boxes", "segm": "Masks", "keypoints": "Keypoints"}
 

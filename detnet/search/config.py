@@ -5,11 +5,9 @@ Nothing here imports torch: `detnet search --help` answers at once.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from detnet.errors import InputError
-from detnet.training import settings
 from detnet.training.detection.config import fitting_options
 from detnet.training.settings import Settings
 
@@ -182,29 +180,6 @@ class SearchConfig(Settings):
     def by_classes(self) -> bool:
         """Whether candidates are scored as classifiers."""
         return self.guide == "classification"
-
-
-def presets() -> dict[str, Path]:
-    """The searches that come with the package, by name."""
-    return settings.presets(SearchConfig.preset_folder)
-
-
-def make_config(source: str | None, changes: Mapping[str, Any]) -> SearchConfig:
-    """Puts a search's settings together, see `settings.make`.
-
-    Raises:
-        InputError: an unknown preset or field (with the nearest), a value of the wrong kind.
-    """
-    return settings.make(SearchConfig, source, changes)
-
-
-def read_config(path: Path) -> SearchConfig:
-    """Reads the settings that a search wrote into its folder.
-
-    Raises:
-        InputError: not the settings of a search.
-    """
-    return settings.read_config(SearchConfig, path)
 
 
 def is_file(space: str | dict[str, Any]) -> bool:

@@ -25,8 +25,8 @@ from detnet.search.trainings import (
     retrain_config,
     retrain_pretrain_config,
 )
-from detnet.training.classification.config import read_config as read_pretrain_config
-from detnet.training.detection.config import read_config as read_train_config
+from detnet.training.classification.config import PretrainConfig
+from detnet.training.detection.config import TrainConfig
 from detnet.training.run import run_task
 from detnet.training.run_state import OnEvent
 from detnet.training.settings import absolute, write_config
@@ -171,7 +171,7 @@ def _unheard(event: dict[str, Any]) -> None:
 def _pretrain(run: SearchRun, on_event: OnEvent) -> bool:
     folder = run.folder / "pretrain"
     config = (
-        read_pretrain_config(folder / "config.yaml")
+        PretrainConfig.read(folder / "config.yaml")
         if (resume := begun(folder))
         else pretrain_config(run.config, run.folder)
     )
@@ -184,7 +184,7 @@ def _pretrain(run: SearchRun, on_event: OnEvent) -> bool:
 def _finetune(run: SearchRun, on_event: OnEvent) -> bool:
     folder = run.folder / "finetune"
     config = (
-        read_train_config(folder / "config.yaml")
+        TrainConfig.read(folder / "config.yaml")
         if (resume := begun(folder))
         else finetune_config(run.config, run.folder)
     )

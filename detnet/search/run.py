@@ -17,7 +17,7 @@ from detnet.engine.runs import RunFolder
 from detnet.errors import InputError
 from detnet.files import read_json, write_json
 from detnet.plugins import load_plugins
-from detnet.search.config import SearchConfig, is_file, read_config
+from detnet.search.config import SearchConfig, is_file
 from detnet.search.costs.constraints import Constraints, Limits, path_latency
 from detnet.search.costs.counting import Costs, SpacePath
 from detnet.search.methods.method import Method, make_method
@@ -330,7 +330,7 @@ def _read_settings(folder: Path) -> SearchConfig:
     config = RunFolder.open(folder).config
     if not is_search(folder):
         raise InputError(f"{folder}: holds no search (no {_TABLE} in it)")
-    return absolute(read_config(config))
+    return absolute(SearchConfig.read(config))
 
 
 def _hash(path: Path) -> str:

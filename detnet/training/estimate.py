@@ -19,10 +19,8 @@ from detnet.engine.machine import choose_precision, keep_freed_memory
 from detnet.engine.optim import Schedule, sgd
 from detnet.engine.watch import Step
 from detnet.training.catalogue import RECIPES
-from detnet.training.classification import config as pretraining
 from detnet.training.classification.config import PretrainConfig
 from detnet.training.classification.network import TrainedClassifier, build_classifier
-from detnet.training.detection import config as detection
 from detnet.training.detection.config import TrainConfig
 from detnet.training.detection.model_and_data import build_detector
 from detnet.training.run_config import RunConfig
@@ -77,7 +75,8 @@ def estimate(name: str, *, images: int = 1, device: str | None = None, steps: in
     keep_freed_memory()
     place = distributed.single_process(device).device
     detect = RECIPES[name].command == "train"
-    config = detection.make_config(name, {}) if detect else pretraining.make_config(name, {})
+    kind: type[TrainConfig | PretrainConfig] = TrainConfig if detect else PretrainConfig
+    config = kind.make(name, {})
     return measure_steps(config, place, images=images, steps=steps)
 
 

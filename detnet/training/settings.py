@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 import yaml
 
@@ -38,6 +38,50 @@ class Settings:
     preset: str = ""
     departures: dict[str, Any] = field(default_factory=dict)
     plugins: list[str] = field(default_factory=list)
+
+    @classmethod
+    def make(cls, source: str | None, changes: Mapping[str, Any]) -> Self:
+        """Puts settings together: the defaults, then a preset or file, then single changes.
+
+        Args:
+            source: a preset's name or a YAML file; None for the defaults alone.
+            changes: field -> value; settings in groups are merged one by one, all else is replaced.
+
+        Raises:
+            InputError: an unknown preset or field (with the nearest), a value of the wrong kind.
+        """
+        known, where = presets(cls.preset_folder), source or "options"
+        values = read_source(source, known) if source else {}
+        if of_kind(plugins := values.get("plugins", []), list[str]):
+            load_plugins(plugins)
+        values = {**cls.fitting(values, changes)}
+        config = typed(cls, combine(values, changes), where=where)
+        preset = source if source in known else config.preset
+        own = [name for name in changes if name not in (*RECORDED, *config.places())]
+        if not preset or not own:
+            return replace(config, preset=preset)
+        before = typed(cls, values, where=where)
+        changed = {name: (getattr(before, name), getattr(config, name)) for name in own}
+        departures = combine(config.departures, _different(changed))
+        return replace(config, preset=preset, departures=departures)
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Reads the settings that a run wrote into its folder.
+
+        Raises:
+            InputError: not settings, or those of another kind of run.
+        """
+        values = read_yaml(path)
+        known = [entry.name for entry in fields(cls)]
+        strange = [name for name in values if name not in known]
+        if strange:
+            raise InputError(
+                f"{path}: the settings of another kind of run ({strange[0]!r}); detectors are "
+                "trained by `detnet train`, classifiers by `detnet pretrain`, searches run by "
+                "`detnet search`"
+            )
+        return typed(cls, values, where=str(path))
 
     @classmethod
     def fitting(cls, values: Mapping[str, Any], changes: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -89,32 +133,6 @@ def read_source(source: str, known: Mapping[str, Path]) -> dict[str, Any]:
     return read_yaml(Path(source))
 
 
-def make(kind: type[Config], source: str | None, changes: Mapping[str, Any]) -> Config:
-    """Puts settings together: the defaults, then a preset or file, then single changes.
-
-    Args:
-        source: a preset's name or a YAML file; None for the defaults alone.
-        changes: field -> value; settings in groups are merged one by one, all else is replaced.
-
-    Raises:
-        InputError: an unknown preset or field (with the nearest), a value of the wrong kind.
-    """
-    known, where = presets(kind.preset_folder), source or "options"
-    values = read_source(source, known) if source else {}
-    if of_kind(plugins := values.get("plugins", []), list[str]):
-        load_plugins(plugins)
-    values = {**kind.fitting(values, changes)}
-    config = typed(kind, combine(values, changes), where=where)
-    preset = source if source in known else config.preset
-    own = [name for name in changes if name not in (*RECORDED, *config.places())]
-    if not preset or not own:
-        return replace(config, preset=preset)
-    before = typed(kind, values, where=where)
-    changed = {name: (getattr(before, name), getattr(config, name)) for name in own}
-    departures = combine(config.departures, _different(changed))
-    return replace(config, preset=preset, departures=departures)
-
-
 def combine(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """A file's settings with single changes, those of its groups one by one.
 
@@ -157,23 +175,6 @@ def typed(kind: type[Config], values: Mapping[str, Any], *, where: str) -> Confi
     except (ArgumentError, TypeError, ValueError) as error:
         raise InputError(f"{where}: {_mistake(str(error))}") from error
     return kind(**checked.run.as_dict())
-
-
-def read_config(kind: type[Config], path: Path) -> Config:
-    """Reads the settings that a run wrote into its folder.
-
-    Raises:
-        InputError: not settings, or those of another kind of run.
-    """
-    values = read_yaml(path)
-    known = [entry.name for entry in fields(kind)]
-    strange = [name for name in values if name not in known]
-    if strange:
-        raise InputError(
-            f"{path}: the settings of another kind of run ({strange[0]!r}); detectors are trained "
-            "by `detnet train`, classifiers by `detnet pretrain`, searches run by `detnet search`"
-        )
-    return typed(kind, values, where=str(path))
 
 
 def dump_config(config: Settings) -> str:

@@ -17,7 +17,7 @@ from detnet.data.scenes import write_scenes
 from detnet.detectors import create
 from detnet.detectors.files import load_model, read_info, save_model
 from detnet.errors import InputError
-from detnet.training.detection.config import make_config
+from detnet.training.detection.config import TrainConfig
 from detnet.training.detection.model_and_data import build_detector
 from detnet.training.pretrained import load_detector_weights, open_named
 from detnet.training.resolve import resolve
@@ -86,7 +86,7 @@ def test_weights_of_a_lying_header(
     code = main(["weights", str(path), "--export", "detnet", str(tmp_path / "b.safetensors")])
     assert code in (0, 2) and len(capsys.readouterr().err.splitlines()) == (code == 2)
     changes = {"data": "-", "weights": str(path), "width": 0.125, "norm": "sync"}
-    config = make_config(None, changes)
+    config = TrainConfig.make(None, changes)
     try:
         resolved = resolve(config)
         assert resolved.weights is not None

@@ -10,7 +10,7 @@ import yaml
 from PIL import Image
 
 from detnet.cli import main
-from detnet.training.classification.config import make_config
+from detnet.training.classification.config import PretrainConfig
 from detnet.training.classification.network import describe
 from detnet.training.resolve import resolve
 
@@ -75,7 +75,10 @@ def test_print_config_shows_what_would_be_run(
     assert (values["epochs"], values["test_short_side"], values["stride_in"]) == (100, 128, "1x1")
     path = tmp_path / "mine.yaml"
     path.write_text(text)
-    printed, meant = make_config(str(path), {}), make_config(None, {"image_size": 112})
+    printed, meant = (
+        PretrainConfig.make(str(path), {}),
+        PretrainConfig.make(None, {"image_size": 112}),
+    )
     assert printed.length == meant.length
     assert describe(printed, ["a"]) == describe(resolve(meant).config, ["a"])
     assert main(["pretrain", "--weights", "w.safetensors", "--print-config"]) == 2

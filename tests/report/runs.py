@@ -8,7 +8,7 @@ from detnet.data.folders import find_split
 from detnet.data.scenes import write_scenes
 from detnet.evaluation.coco import Scores, evaluate
 from detnet.evaluation.files import DetectorScores, write_scores
-from detnet.training.detection.config import make_config
+from detnet.training.detection.config import TrainConfig
 from detnet.training.settings import write_config
 
 # What breaks a page that is not careful.
@@ -68,7 +68,7 @@ def write_run(
     kind = "mask_rcnn_fpn" if masks else "keypoint_rcnn_fpn" if keypoints else "faster_rcnn_fpn"
     (run / "evaluation").mkdir(parents=True)
     settings = {"data": str(data), "detector": kind, "epochs": 1.0}
-    write_config(make_config(None, {**settings, **changes}), run / "config.yaml")
+    write_config(TrainConfig.make(None, {**settings, **changes}), run / "config.yaml")
     (run / "environment.json").write_text(json.dumps({"command": ["detnet", "train"]}))
     log(run, [{"event": "step", "iteration": n, "loss": 9 / n, "lr": 0.1} for n in range(1, 60)])
     found = {"AP": 0.5, "AP50": 0.7, "AP75": 0.4}

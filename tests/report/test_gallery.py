@@ -9,7 +9,7 @@ from detnet.errors import InputError
 from detnet.report.gallery import EvaluatedSplit, choose_images, make_label_errors, make_pictures
 from detnet.report.pictures import GalleryPicture
 from detnet.report.run import _evaluate, _load
-from detnet.training.detection.config import read_config
+from detnet.training.detection.config import TrainConfig
 from tests.report.runs import LONG_NAME, NAMES, ODD_NAME, write_data, write_run
 
 
@@ -51,7 +51,7 @@ def test_a_higher_threshold_finds_less(pictures: list[GalleryPicture]) -> None:
 
 
 def test_marks_are_where_the_file_has_them(run: Path, pictures: list[GalleryPicture]) -> None:
-    data = Path(read_config(run / "config.yaml").data)
+    data = Path(TrainConfig.read(run / "config.yaml").data)
     truth = json.loads((data / "annotations" / "instances_val.json").read_text())
     by_name = {image["file_name"]: image for image in truth["images"]}
     for picture in pictures:

@@ -13,7 +13,7 @@ from detnet.errors import InputError
 from detnet.report.results import Result, read_comparison, read_result, write_curves
 from detnet.report.results_page import detector_table, results_page, write_results_page
 from detnet.training.catalogue import PUBLISHED
-from detnet.training.detection.config import TrainConfig, make_config
+from detnet.training.detection.config import TrainConfig
 from detnet.training.settings import write_config
 
 SCORES = {"AP": 0.5, "AP50": 0.8, "AP75": 0.45, "APs": None, "APm": 0.25, "APl": 0.75}
@@ -77,7 +77,7 @@ def test_of_two_runs_alike_the_last_is_told() -> None:
 
 def config(detector: str, backbone: str, **options: Any) -> TrainConfig:
     changes = {"detector": detector, "backbone": backbone, "detector_options": options}
-    return make_config(None, {"data": "/data/cells", "width": 0.125, **changes})
+    return TrainConfig.make(None, {"data": "/data/cells", "width": 0.125, **changes})
 
 
 def write_run(folder: Path, settings: TrainConfig) -> Path:

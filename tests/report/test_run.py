@@ -9,8 +9,7 @@ import pytest
 
 from detnet.errors import InputError
 from detnet.report.run import follow_page, make_page
-from detnet.training.detection.config import presets
-from detnet.training.settings import read_source
+from detnet.training.settings import presets, read_source
 from tests.report.runs import LONG_NAME, NAMES, log, write_data, write_run
 from tests.report.test_page import Checker
 

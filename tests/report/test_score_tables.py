@@ -16,7 +16,7 @@ from detnet.report.score_tables import (
     sigmas_in_words,
 )
 from detnet.training.catalogue import PUBLISHED
-from detnet.training.detection.config import TrainConfig, make_config
+from detnet.training.detection.config import TrainConfig
 from tests.report.test_page import scores
 
 PRESET = "detnet59_faster_rcnn_fpn_2x"
@@ -157,7 +157,7 @@ def test_nothing_to_score_is_said_in_one_line() -> None:
 
 
 def config(source: str | None = PRESET, **changes: Any) -> TrainConfig:
-    return make_config(source, {"data": "/data/coco", **changes})
+    return TrainConfig.make(source, {"data": "/data/coco", **changes})
 
 
 def test_a_run_of_a_preset_has_its_row() -> None:

@@ -18,7 +18,7 @@ from detnet.data.transforms import eval_transform
 from detnet.detectors.base import info_of
 from detnet.detectors.files import save_model
 from detnet.search.config import SearchConfig
-from detnet.training.detection.config import make_config
+from detnet.training.detection.config import TrainConfig
 from detnet.training.settings import write_config
 
 SPACE = ShuffleSpace(8, tuple(ShuffleStage(f"c{n}", 1, 16 * (n - 1)) for n in range(2, 6)), 16)
@@ -51,7 +51,7 @@ def scored_run(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = run / "images"
     for split in ("train", "val"):
         shutil.copytree(scenes / split, folder, dirs_exist_ok=True)
-    config = make_config(
+    config = TrainConfig.make(
         None, {"train_annotations": str(run / "data/train.json"), "train_images": str(folder)}
     )
     write_config(config, run / "finetune" / "config.yaml")

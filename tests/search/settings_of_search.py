@@ -9,7 +9,7 @@ from PIL import Image
 
 from detnet.backbones.spaces.space import read_space
 from detnet.files import write_json
-from detnet.search.config import make_config
+from detnet.search.config import SearchConfig
 from detnet.training.settings import write_config
 from tests.search.conftest import SPACE
 
@@ -61,7 +61,7 @@ def make_run(folder: Path, scored: Path | None, scenes: Path, **changes: Any) ->
         "retrain": RETRAIN,
         "validate": {"train": {"iterations": 2}},
     }
-    config = make_config(None, settings | changes)
+    config = SearchConfig.make(None, settings | changes)
     write_config(config, folder / "config.yaml")
     write_json(folder / "space.json", read_space(config.space).to_json())
     return folder

@@ -44,7 +44,7 @@ UNDER_DETECTOR: dict[str, Any] = {
 
 
 def settings(data: Path, classes: Path) -> dict[str, Any]:
-    """What `detnet.search.config.make_config` takes."""
+    """What `SearchConfig.make` takes."""
     return {
         "data": str(data),
         "pretrain_data": str(classes),

@@ -9,13 +9,8 @@ from typing import Any
 import pytest
 
 from detnet.errors import InputError
-from detnet.search.config import (
-    SearchConfig,
-    make_config,
-    presets,
-    read_config,
-)
-from detnet.training.settings import dump_config, option_help, write_config
+from detnet.search.config import SearchConfig
+from detnet.training.settings import dump_config, option_help, presets, write_config
 from tests.search.small_search import SPACE
 
 
@@ -29,13 +24,13 @@ def test_the_issues_searches_are_there() -> None:
     asked |= {f"detnas_{name}_300m_scratch" for name in ("fpn", "retinanet")}
     asked |= {f"detnas_voc_{name}_300m_scratch" for name in ("fpn", "retinanet")}
     asked |= {f"clsnas_{name}_300m" for name in ("retinanet", "voc_fpn", "voc_retinanet")}
-    assert asked | {"detnas_fpn_1_3g"} == set(presets())
+    assert asked | {"detnas_fpn_1_3g"} == set(presets("search"))
 
 
-@pytest.mark.parametrize("name", presets())
+@pytest.mark.parametrize("name", presets("search"))
 def test_a_preset_says_what_it_is_and_reads(name: str) -> None:
-    assert presets()[name].read_text().startswith("# ")
-    config = make_config(name, {"data": "somewhere"})
+    assert presets("search")[name].read_text().startswith("# ")
+    config = SearchConfig.make(name, {"data": "somewhere"})
     assert config.mutations + config.crossovers < config.population
     assert config.retrain
 
@@ -46,17 +41,17 @@ def test_groups_are_merged_one_setting_at_a_time() -> None:
         "retrain": {"lr": 0.5},
         "population": 60,
     }
-    config = make_config("detnas_fpn_300m", changes)
+    config = SearchConfig.make("detnas_fpn_300m", changes)
     assert "iterations" not in config.finetune and config.finetune["epochs"] == 3
     assert config.finetune["detector_options"]["roi_batch"] == 7
     assert config.finetune["detector_options"]["box_head"] == "4conv1fc"
     assert config.retrain["iterations"] == 90_000 and config.retrain["lr"] == 0.5
     assert config.population == 60
-    assert make_config("detnas_fpn_300m", {}).finetune["iterations"] == 90_000
+    assert SearchConfig.make("detnas_fpn_300m", {}).finetune["iterations"] == 90_000
 
 
 def test_another_detector_keeps_the_options_it_has() -> None:
-    config = make_config("detnas_fpn_300m", {"detector": "retinanet"})
+    config = SearchConfig.make("detnas_fpn_300m", {"detector": "retinanet"})
     assert "box_head" not in config.finetune["detector_options"]
     assert config.finetune["lr"] == 0.02
 
@@ -65,13 +60,13 @@ def test_written_settings_are_read_back_with_absolute_places(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    config = make_config("small", {"data": "here", "space": SPACE, "max_macs": None})
+    config = SearchConfig.make("small", {"data": "here", "space": SPACE, "max_macs": None})
     path = tmp_path / "config.yaml"
     write_config(config, path)
-    read = read_config(path)
+    read = SearchConfig.read(path)
     assert read.data == str(tmp_path / "here") and read.space == SPACE
     assert read.max_macs is None and read.pretrain_data == ""
-    assert make_config(str(path), {}) == read
+    assert SearchConfig.make(str(path), {}) == read
     assert dump_config(read) == path.read_text()
 
 
@@ -91,19 +86,19 @@ def test_written_settings_are_read_back_with_absolute_places(
 )
 def test_mistakes_are_named(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        make_config(None, changes)
+        SearchConfig.make(None, changes)
 
 
 def test_unknown_presets_and_other_runs_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="did you mean 'detnas_fpn_300m'"):
-        make_config("detnas_fpn_300", {})
+        SearchConfig.make("detnas_fpn_300", {})
     path = tmp_path / "config.yaml"
     path.write_text("backbone: detnet59\n")
     with pytest.raises(InputError, match="another kind of run"):
-        read_config(path)
+        SearchConfig.read(path)
 
 
 def test_settings_are_made_without_torch() -> None:
-    code = "import sys; from detnet.search.config import make_config; "
-    code += "make_config('small', {}); sys.exit('torch' in sys.modules)"
+    code = "import sys; from detnet.search.config import SearchConfig; "
+    code += "SearchConfig.make('small', {}); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0

@@ -17,13 +17,13 @@ import torch
 import yaml
 
 from detnet.errors import InputError
-from detnet.search.config import SearchConfig, make_config
+from detnet.search.config import SearchConfig
 from detnet.search.phases import join, phases_of, run_phases
 from detnet.search.records import Winner
 from detnet.search.run import SearchRun
 from detnet.search.study.study import CandidateRecord
-from detnet.training.classification.config import read_config as read_pretrain_config
-from detnet.training.detection.config import read_config as read_train_config
+from detnet.training.classification.config import PretrainConfig
+from detnet.training.detection.config import TrainConfig
 from tests.search.small_search import SPACE, settings, write_classes, write_data
 
 Event = dict[str, Any]
@@ -41,7 +41,7 @@ def values(places: tuple[Path, Path]) -> dict[str, Any]:
 
 
 def configured(values: dict[str, Any], **changes: Any) -> SearchConfig:
-    return make_config(None, {**values, **changes})
+    return SearchConfig.make(None, {**values, **changes})
 
 
 def go(config: SearchConfig | None, run: Path, **options: Any) -> tuple[bool, list[Event]]:
@@ -198,8 +198,8 @@ def test_the_whole_road_killed_everywhere(values: dict[str, Any], tmp_path: Path
     assert go(None, parts)[0]
     assert outcome(whole) == outcome(parts)
     assert (parts / "winner" / "train" / "evaluation" / "scores.json").is_file()
-    first = read_pretrain_config(parts / "winner" / "pretrain.yaml")
-    second = read_train_config(parts / "winner" / "train.yaml")
+    first = PretrainConfig.read(parts / "winner" / "pretrain.yaml")
+    second = TrainConfig.read(parts / "winner" / "train.yaml")
     path = json.loads((parts / "winner.json").read_text())["path"]
     assert first.backbone_options["path"] == second.backbone_options["path"] == path
     assert second.weights == str(parts / "winner" / "pretrain")
@@ -228,7 +228,7 @@ def test_without_pretraining(values: dict[str, Any], tmp_path: Path) -> None:
     changes = {"from_scratch": True, "pretrain_data": "", "single_steps": 2, "method": "nsga2"}
     assert go(configured(values, **changes), tmp_path / "run")[0]
     assert not (tmp_path / "run" / "pretrain").exists()
-    assert read_train_config(tmp_path / "run" / "winner" / "train.yaml").weights is None
+    assert TrainConfig.read(tmp_path / "run" / "winner" / "train.yaml").weights is None
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from detnet.errors import InputError
-from detnet.search.config import make_config
+from detnet.search.config import SearchConfig
 from detnet.search.split import choose, counts_of, kept_apart, write_split
 from detnet.search.trainings import finetune_config
 from detnet.training.detection.model_and_data import load_data
@@ -33,7 +33,7 @@ def files_of(run: Path, name: str) -> list[str]:
 
 def carved(run: Path, data: Path, **changes: Any) -> list[str]:
     run.mkdir(exist_ok=True)
-    config = make_config(None, {"data": str(data), "search_images": 4, **changes})
+    config = SearchConfig.make(None, {"data": str(data), "search_images": 4, **changes})
     return write_split(config, run)
 
 
@@ -162,7 +162,7 @@ def test_a_voc_devkit(tmp_path: Path) -> None:
     assert search and not set(train) & set(search)
     counts = counts_of(tmp_path / "run")
     assert len(train) + len(search) == counts["detection"] and notes
-    config = make_config(None, {"data": str(tmp_path / "kit"), "from_scratch": True})
+    config = SearchConfig.make(None, {"data": str(tmp_path / "kit"), "from_scratch": True})
     finetuning = finetune_config(config, tmp_path / "run")
     material = load_data(finetuning)  # finds every image
     assert len(material.train) == len(train) and material.val is None

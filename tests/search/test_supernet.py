@@ -15,7 +15,7 @@ from detnet.detectors.files import load_model
 from detnet.engine import checkpoint
 from detnet.errors import InputError
 from detnet.search.supernet import MacBins, PathSampler, SupernetFinetuning
-from detnet.training.detection.config import TrainConfig, make_config
+from detnet.training.detection.config import TrainConfig
 from detnet.training.run import run_task
 from tests.conftest import TINY
 
@@ -41,7 +41,7 @@ def quiet(event: dict[str, Any]) -> None:
 
 @pytest.fixture
 def settings(scenes: Path) -> TrainConfig:
-    tiny = make_config(None, {"data": str(scenes), **TINY})
+    tiny = TrainConfig.make(None, {"data": str(scenes), **TINY})
     return replace(
         tiny,
         backbone="supernet",

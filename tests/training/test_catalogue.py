@@ -18,7 +18,7 @@ from detnet.detectors.base import info_of
 from detnet.detectors.files import save_model
 from detnet.engine.optim import sgd
 from detnet.evaluation.metrics import ALL_SIZES
-from detnet.search import config as searching
+from detnet.search.config import SearchConfig
 from detnet.search.trainings import finetune_config, retrain_config
 from detnet.training.catalogue import (
     COLUMNS,
@@ -28,11 +28,12 @@ from detnet.training.catalogue import (
     RECIPES,
     Published,
 )
-from detnet.training.classification import config as pretraining
 from detnet.training.classification import train as pretrain
-from detnet.training.detection import config as detection
+from detnet.training.classification.config import PretrainConfig
 from detnet.training.detection import train as detect
+from detnet.training.detection.config import TrainConfig
 from detnet.training.detection.model_and_data import build_detector, load_data
+from detnet.training.settings import presets
 
 OURS = ("demo", "small", "small_keypoints")
 TRAINED = [name for name, row in RECIPES.items() if row.command == "train" and name not in OURS]
@@ -51,10 +52,10 @@ ONE_STEP: dict[str, Any] = {
 
 
 def test_every_preset_is_in_the_list_and_the_other_way_round() -> None:
-    assert set(detection.presets()) == {*TRAINED, *OURS}
-    assert set(pretraining.presets()) == set(PRETRAINED)
+    assert set(presets()) == {*TRAINED, *OURS}
+    assert set(presets("pretrain")) == set(PRETRAINED)
     searches = {name for name, row in RECIPES.items() if row.command == "search"}
-    assert {f"search/{name}" for name in searching.presets()} == searches
+    assert {f"search/{name}" for name in presets("search")} == searches
 
 
 def test_the_paper_s_rows_are_there() -> None:
@@ -68,8 +69,8 @@ def test_the_paper_s_rows_are_there() -> None:
 
 @pytest.mark.parametrize("name", [name for name in TRAINED if name.endswith("_detectron")])
 def test_detectron_s_settings_differ_where_they_are_said_to(name: str) -> None:
-    literal = detection.make_config(name.removesuffix("_detectron"), {})
-    other = detection.make_config(name, {})
+    literal = TrainConfig.make(name.removesuffix("_detectron"), {})
+    other = TrainConfig.make(name, {})
     assert (literal.frozen, other.frozen) == (["stem"], ["stem", "c2"])
     assert (literal.warmup, other.warmup) == ("constant", "linear")
     assert (other.bias_lr_factor, other.bias_weight_decay) == (2.0, 0.0)
@@ -89,13 +90,13 @@ def test_detectron_s_settings_differ_where_they_are_said_to(name: str) -> None:
 
 def test_cascades_and_trainings_from_scratch_follow_detectron_too() -> None:
     for backbone in ("resnet50", "resnet101", "detnet59"):
-        config = detection.make_config(f"{backbone}_cascade_rcnn_fpn", {})
+        config = TrainConfig.make(f"{backbone}_cascade_rcnn_fpn", {})
         assert (config.bias_lr_factor, config.bias_weight_decay) == (2.0, 0.0)
         assert config.skip_empty
         assert HEAD_AND_BORDER.items() <= config.detector_options.items()
         assert "post_nms_images" not in config.detector_options  # one image a device
     for backbone in ("resnet50", "detnet59"):
-        config = detection.make_config(f"{backbone}_faster_rcnn_fpn_scratch", {})
+        config = TrainConfig.make(f"{backbone}_faster_rcnn_fpn_scratch", {})
         assert (config.norm, config.detector_options["pyramid_norm"]) == ("sync", "sync")
         assert HEAD_AND_BORDER.items() <= config.detector_options.items()
 
@@ -106,7 +107,7 @@ DETNAS = [name for name in TRAINED if RECIPES[name].source.startswith("DetNAS")]
 @pytest.mark.parametrize("name", DETNAS)
 def test_detnas_s_optimizer(name: str) -> None:
     """Every "bias" at twice the rate without decay; running statistics that move by 0.01."""
-    config = detection.make_config(name, {})
+    config = TrainConfig.make(name, {})
     assert (config.norm, config.norm_shift, config.norm_momentum) == ("sync", "bias", 0.01)
     model = on_meta(config)
     optimizer = sgd(
@@ -133,7 +134,7 @@ SEARCHES = [name.removeprefix("search/") for name in RECIPES if name.startswith(
 def test_detnas_s_optimizer_in_its_searches(name: str) -> None:
     """The release has momentum 0.1 in the search, 0.01 in the winner's own training."""
     places = {"search_annotations": "split.json", "search_images_folder": "images"}
-    config = searching.make_config(name, places)
+    config = SearchConfig.make(name, places)
     phases = [retrain_config(config, Path("run"), "0000", None)]
     if not config.by_classes:
         phases.append(finetune_config(config, Path("run")))
@@ -146,7 +147,7 @@ def test_detnas_s_optimizer_in_its_searches(name: str) -> None:
             assert HEAD_AND_BORDER.items() <= phase.detector_options.items()
 
 
-def on_meta(config: detection.TrainConfig) -> nn.Module:
+def on_meta(config: TrainConfig) -> nn.Module:
     """The detector of a recipe without memory for its weights."""
     with torch.device("meta"):
         return build_detector(config, Categories((1, 2), ("one", "other")))
@@ -154,7 +155,7 @@ def on_meta(config: detection.TrainConfig) -> nn.Module:
 
 @pytest.mark.parametrize("name", [*TRAINED, *OURS])
 def test_a_detection_recipe_s_network_can_be_built(name: str) -> None:
-    config = detection.make_config(name, {})
+    config = TrainConfig.make(name, {})
     assert option_defaults(config.detector).keys() >= config.detector_options.keys()
     model = on_meta(config)
     for option, value in config.detector_options.items():
@@ -238,7 +239,7 @@ def calm(model: nn.Module) -> nn.Module:
 def test_a_detection_recipe_takes_a_step(name: str, scenes: Path, tmp_path: Path) -> None:
     fewer = {"pre_nms_train": 200, "post_nms_train": 50, "pre_nms_test": 50, "post_nms_test": 10}
     fewer |= {"roi_batch": 16}
-    known = option_defaults(detection.make_config(name, {}).detector)
+    known = option_defaults(TrainConfig.make(name, {}).detector)
     changes = {
         **ONE_STEP,
         "data": str(scenes),
@@ -247,16 +248,16 @@ def test_a_detection_recipe_takes_a_step(name: str, scenes: Path, tmp_path: Path
         "max_size": 128,
         "detector_options": {key: value for key, value in fewer.items() if key in known},
     }
-    if "keypoints" in DETECTORS[detection.make_config(name, {}).detector].targets:
+    if "keypoints" in DETECTORS[TrainConfig.make(name, {}).detector].targets:
         write_scenes(tmp_path / "scenes", train=4, val=2, size=(160, 120), keypoints=True)
         changes["data"] = str(tmp_path / "scenes")
-    config = detection.make_config(name, changes)
+    config = TrainConfig.make(name, changes)
     if config.norm == "frozen":
         train = load_data(config).train
         model = build_detector(config, train.categories, train.keypoint_layout)
         save_model(tmp_path / "begin.safetensors", calm(model))
         changes["weights"] = str(tmp_path / "begin.safetensors")
-        config = detection.make_config(name, changes)
+        config = TrainConfig.make(name, changes)
     assert detect.train(config, tmp_path / "run", on_event=lambda event: None)
     (step,) = steps_of(tmp_path / "run")
     assert np.isfinite(step["loss"])
@@ -275,7 +276,7 @@ def test_a_pretraining_recipe_takes_a_step(name: str, tmp_path: Path) -> None:
                 pixels = random.integers(0, 256, (40, 56, 3), dtype=np.uint8)
                 Image.fromarray(pixels).save(folder / f"{index}.jpg")
     changes = {**ONE_STEP, "data": str(tmp_path / "data"), "image_size": 32}
-    config = pretraining.make_config(name, changes)
+    config = PretrainConfig.make(name, changes)
     assert pretrain.pretrain(config, tmp_path / "run", on_event=lambda event: None)
     (step,) = steps_of(tmp_path / "run")
     assert np.isfinite(step["loss"])

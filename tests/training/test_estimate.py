@@ -12,7 +12,7 @@ from torch import nn
 from detnet.backbones.cost import backbone_cost, count_macs
 from detnet.detectors import create
 from detnet.training.classification.config import PretrainConfig
-from detnet.training.detection.config import TrainConfig, make_config
+from detnet.training.detection.config import TrainConfig
 from detnet.training.estimate import (
     Estimate,
     _image_size,
@@ -56,9 +56,9 @@ def test_a_classifier_is_measured_with_its_classes() -> None:
 
 
 def test_an_epoch_is_cocos_or_imagenets() -> None:
-    paper = make_config("detnet59_faster_rcnn_fpn_2x", {})
+    paper = TrainConfig.make("detnet59_faster_rcnn_fpn_2x", {})
     assert _images_of(paper) == 180_000 * 16
-    assert _images_of(make_config(None, {"epochs": 12})) == 12 * 118_287
+    assert _images_of(TrainConfig.make(None, {"epochs": 12})) == 12 * 118_287
     assert _images_of(PretrainConfig(iterations=300_000, batch_size=1024)) == 300_000 * 1024
 
 
@@ -73,7 +73,7 @@ def test_an_epoch_is_cocos_or_imagenets() -> None:
 def test_an_image_is_a_landscape_of_the_middle_size(
     min_sizes: list[int], max_size: int, expected: tuple[int, int]
 ) -> None:
-    config = make_config(None, {"min_sizes": min_sizes, "max_size": max_size})
+    config = TrainConfig.make(None, {"min_sizes": min_sizes, "max_size": max_size})
     assert _image_size(config) == expected
 
 
@@ -88,7 +88,7 @@ def test_an_image_is_a_landscape_of_the_middle_size(
 def test_made_up_objects_are_as_many_as_cocos_and_within_their_image(
     detector: str, keys: set[str]
 ) -> None:
-    images, targets = _scenes(make_config(None, {"detector": detector}), (96, 128), 3)
+    images, targets = _scenes(TrainConfig.make(None, {"detector": detector}), (96, 128), 3)
     assert len(images) == len(targets) == 3
     for image, target in zip(images, targets, strict=True):
         assert image.shape == (3, 96, 128) and image.dtype == torch.uint8

@@ -20,7 +20,7 @@ from detnet.errors import InputError
 from detnet.evaluation.coco import score
 from detnet.evaluation.metrics import names_of
 from detnet.inference.models import load
-from detnet.training.detection.config import TrainConfig, find_train, find_val, make_config
+from detnet.training.detection.config import TrainConfig, find_train, find_val
 from detnet.training.detection.evaluate import evaluate_file
 from detnet.training.detection.train import train
 from tests.conftest import TINY
@@ -41,7 +41,9 @@ def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Eve
     options = {**TINY["detector_options"], "score_threshold": 0.0, "max_detections": 20}
     changes = {**TINY, **KEYPOINTS, "iterations": 2, "detector_options": options}
     folder, events = tmp_path_factory.mktemp("runs") / "run", Events()
-    assert train(make_config(None, {"data": str(data), **changes}), folder, on_event=events.append)
+    assert train(
+        TrainConfig.make(None, {"data": str(data), **changes}), folder, on_event=events.append
+    )
     return folder, events
 
 
@@ -123,7 +125,7 @@ def test_prediction_holds_and_draws_the_skeleton(run: tuple[Path, Events], data:
 
 
 def test_keypoints_asked_of_data_without(scenes: Path, tiny: TrainConfig, tmp_path: Path) -> None:
-    config = make_config(None, {"data": str(scenes), **TINY, **KEYPOINTS})
+    config = TrainConfig.make(None, {"data": str(scenes), **TINY, **KEYPOINTS})
     with pytest.raises(
         InputError, match=r"instances_train.json: has no keypoints.*'disk'"
     ) as error:
@@ -141,8 +143,8 @@ def test_cocos_own_file_of_keypoints_is_found(data: Path, tmp_path: Path) -> Non
         (tmp_path / "annotations").mkdir(exist_ok=True)
         for kind in ("instances", "person_keypoints"):
             (tmp_path / "annotations" / f"{kind}_{split}2017.json").write_text("{}")
-    boxes = make_config(None, {"data": str(tmp_path), **TINY})
-    points = make_config(None, {"data": str(tmp_path), **TINY, **KEYPOINTS})
+    boxes = TrainConfig.make(None, {"data": str(tmp_path), **TINY})
+    points = TrainConfig.make(None, {"data": str(tmp_path), **TINY, **KEYPOINTS})
     assert find_train(boxes).annotations.name == "instances_train2017.json"
     assert find_train(points).annotations.name == "person_keypoints_train2017.json"
     assert find_train(points).images == tmp_path / "train2017"
@@ -167,7 +169,7 @@ def test_a_short_training_learns_keypoints(tmp_path: Path) -> None:
     write_scenes(tmp_path / "data", train=240, val=40, keypoints=True)
     changes = {"data": str(tmp_path / "data"), "workers": 0, "device": "cpu", **SHORTER}
     events = Events()
-    config = make_config("small_keypoints", changes)
+    config = TrainConfig.make("small_keypoints", changes)
     assert train(config, tmp_path / "run", on_event=events.append)
     (found,) = (event for event in events if event["event"] == "evaluation")
     assert found["AP50"] > 0.2 and found["keypoints_AP50"] > 0.02

@@ -18,7 +18,7 @@ from detnet.detectors.files import save_model
 from detnet.errors import InputError
 from detnet.training.classification import config as classification
 from detnet.training.classification.network import describe
-from detnet.training.detection.config import TrainConfig, make_config
+from detnet.training.detection.config import TrainConfig
 from detnet.training.detection.model_and_data import build_detector
 from detnet.training.pretrained import (
     load_classifier_weights,
@@ -59,7 +59,7 @@ def own(tiny: TrainConfig, tmp_path: Path) -> tuple[str, nn.Module]:
 
 
 def built(**changes: Any) -> tuple[nn.Module, list[str]]:
-    return make_model(make_config(None, changes), CATEGORIES)
+    return make_model(TrainConfig.make(None, changes), CATEGORIES)
 
 
 def same(a: nn.Module, b: nn.Module, part: str) -> bool:
@@ -160,7 +160,7 @@ def test_from_scratch_the_stride_is_where_the_papers_have_it(tiny: TrainConfig) 
 
 
 def test_a_run_keeps_what_the_weights_decided(resnet50: str) -> None:
-    config = make_config(None, {"weights": resnet50, "backbone": "detnet59"})
+    config = TrainConfig.make(None, {"weights": resnet50, "backbone": "detnet59"})
     kept = replace(resolve(config).config, weights=resnet50 + ".gone")
     again = resolve(kept, load_weights=False)
     assert again.config == kept and again.weights is None and again.notes == []
@@ -202,7 +202,7 @@ def test_another_architecture_is_refused(tmp_path: Path) -> None:
 
 def test_a_classifier_begins_from_weights(resnet50: str, tmp_path: Path) -> None:
     source = open_named(resnet50)
-    resolved = resolve(classification.make_config(None, {"weights": resnet50}))
+    resolved = resolve(classification.PretrainConfig.make(None, {"weights": resnet50}))
     settled = describe(resolved.config, ("a", "b"))
     assert settled.options["stride_in"] == "3x3" and "stride_in 3x3" in resolved.notes[0]
     model = Classifier(BACKBONES["detnet59"](**settled.options), 2)
@@ -239,7 +239,7 @@ def test_detectrons_weights_get_detectrons_images(tmp_path: Path) -> None:
 def rule_of(source: str | Path, detector: str, **changes: Any) -> tuple[Any, list[str]]:
     """The rule of anchors that a run from these weights has, and what is said of it."""
     changes = {"detector": detector, "backbone": "resnet50", "weights": str(source), **changes}
-    resolved = resolve(make_config(None, changes))
+    resolved = resolve(TrainConfig.make(None, changes))
     said = [note for note in resolved.notes if "anchor_strides" in note or "threshold_on" in note]
     return resolved.config.detector_options, said
 

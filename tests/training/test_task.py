@@ -1,11 +1,11 @@
 import pytest
 
-from detnet.training.detection.config import make_config
+from detnet.training.detection.config import TrainConfig
 from detnet.training.task import learning_rate, training_schedule
 
 
 def test_epochs_and_fractions_become_steps() -> None:
-    config = make_config(None, {"epochs": 2.5, "steps": [0.5, 0.9], "evaluate_every": 0.5})
+    config = TrainConfig.make(None, {"epochs": 2.5, "steps": [0.5, 0.9], "evaluate_every": 0.5})
     schedule = training_schedule(config, batches_per_epoch=20)
     assert (schedule.per_epoch, schedule.total) == (20, 50)
     assert schedule.evaluations == {10, 20, 30, 40, 50}
@@ -13,14 +13,14 @@ def test_epochs_and_fractions_become_steps() -> None:
 
 
 def test_steps_can_be_iterations_and_the_last_step_is_evaluated() -> None:
-    config = make_config(None, {"iterations": 50, "steps": [30, 48], "evaluate_every": 2})
+    config = TrainConfig.make(None, {"iterations": 50, "steps": [30, 48], "evaluate_every": 2})
     schedule = training_schedule(config, batches_per_epoch=20)
     assert schedule.evaluations == {40, 50}
     assert schedule.lr.steps == (30, 48)
 
 
 def test_the_papers_course() -> None:
-    schedule = training_schedule(make_config(None, {}), batches_per_epoch=7330)
+    schedule = training_schedule(TrainConfig.make(None, {}), batches_per_epoch=7330)
     factors = [schedule.lr.factor(i) for i in (0, 499, 500, 119_999, 120_000, 160_000)]
     assert factors == pytest.approx([0.3, 0.3, 1, 1, 0.1, 0.01])
     assert schedule.total == 180_000
@@ -28,15 +28,15 @@ def test_the_papers_course() -> None:
 
 def test_accumulated_batches_make_one_step() -> None:
     schedule = training_schedule(
-        make_config(None, {"epochs": 3, "accumulate": 4}), batches_per_epoch=21
+        TrainConfig.make(None, {"epochs": 3, "accumulate": 4}), batches_per_epoch=21
     )
     assert (schedule.per_epoch, schedule.total) == (5, 15)
 
 
 def test_learning_rate_is_scaled_and_says_so() -> None:
-    assert learning_rate(make_config(None, {"batch_size": 8})) == (
+    assert learning_rate(TrainConfig.make(None, {"batch_size": 8})) == (
         0.01,
         "learning rate 0.01: 0.02 for 16 images, scaled to 8",
     )
-    taken = learning_rate(make_config(None, {"batch_size": 8, "lr_batch": 0}))
+    taken = learning_rate(TrainConfig.make(None, {"batch_size": 8, "lr_batch": 0}))
     assert taken == (0.02, "learning rate 0.02")

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from detnet.engine.checkpoint import load
 from detnet.engine.distributed import Process
 from detnet.errors import InputError
-from detnet.training.classification.config import make_config as make_pretrain_config
+from detnet.training.classification.config import PretrainConfig
 from detnet.training.classification.train import PretrainTask
 from detnet.training.detection.config import TrainConfig
 from detnet.training.detection.train import DetectionTask
@@ -174,5 +174,5 @@ def test_detection_deals_its_images_out(tiny: TrainConfig) -> None:
 
 def test_classification_deals_its_images_out(pictures: Path) -> None:
     values = {"data": str(pictures), "image_size": 32, "batch_size": 2, "workers": 0}
-    config = make_pretrain_config(None, {**values, "train_split": "val", "val_split": "none"})
+    config = PretrainConfig.make(None, {**values, "train_split": "val", "val_split": "none"})
     shares(lambda: PretrainTask(config))

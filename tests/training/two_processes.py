@@ -19,10 +19,10 @@ from detnet.data.reading import load_annotations
 from detnet.detectors import create
 from detnet.engine.distributed import Process, cleanup, leave, setup
 from detnet.engine.watch import NonFiniteLoss
-from detnet.training.classification.config import make_config as make_pretrain_config
+from detnet.training.classification.config import PretrainConfig
 from detnet.training.classification.evaluate import measure
 from detnet.training.classification.train import PretrainTask
-from detnet.training.detection.config import make_config
+from detnet.training.detection.config import TrainConfig
 from detnet.training.detection.evaluate import evaluate_model, validation_losses
 from detnet.training.detection.train import train
 from tests.conftest import TINY
@@ -70,7 +70,7 @@ def classify_all(process: Process, pictures: Path) -> dict[str, Any]:
 
 def look_around(process: Process, pictures: Path) -> list[str]:
     """An epoch of images, one of which cannot be read: what a process says of it."""
-    config = make_pretrain_config(
+    config = PretrainConfig.make(
         None, {"data": str(pictures), "image_size": 32, "batch_size": 2, "workers": 0, "epochs": 1}
     )
     task = PretrainTask(config)
@@ -116,7 +116,7 @@ def train_on_few_objects(run: Path, scenes: Path) -> bool:
     truth["annotations"] = [a for a in truth["annotations"] if a["image_id"] == full]
     sparse = run.parent / f"sparse{os.getpid()}.json"
     sparse.write_text(json.dumps(truth))
-    config = make_config(None, {"data": str(scenes), **TINY, "iterations": 4})
+    config = TrainConfig.make(None, {"data": str(scenes), **TINY, "iterations": 4})
     config = replace(config, train_annotations=str(sparse), train_images=str(scenes / "train"))
     return train(config, run, on_event=lambda event: None)
 

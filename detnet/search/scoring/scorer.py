@@ -32,10 +32,9 @@ from detnet.search.scoring.evaluator import (
     recalibration_batches,
 )
 from detnet.search.split import kept_apart
-from detnet.training.classification.config import read_config as read_pretrain_config
+from detnet.training.classification.config import PretrainConfig
 from detnet.training.classification.evaluate import split_folder
-from detnet.training.detection.config import find_train
-from detnet.training.detection.config import read_config as read_train_config
+from detnet.training.detection.config import TrainConfig, find_train
 
 _PARTS = (4, 2)  # a score can be stopped after a quarter and a half of the images
 
@@ -130,7 +129,7 @@ def make_scorer(config: SearchConfig, run: Path, process: Process) -> Scorer:
 
 def _detection(config: SearchConfig, run: Path, device: torch.device) -> tuple[Evaluator, float]:
     model = load_model(_model_of(run / "finetune"))
-    settings = read_train_config(run / "finetune" / "config.yaml")
+    settings = TrainConfig.read(run / "finetune" / "config.yaml")
     categories = Categories.from_json(info_of(model).categories)
     folder = find_train(settings).images
     apart = config.search_images_folder if config.search_annotations else None
@@ -159,7 +158,7 @@ def _classification(
     config: SearchConfig, run: Path, device: torch.device
 ) -> tuple[Evaluator, float]:
     model, info = load_classifier(_model_of(run / "pretrain"))
-    settings = read_pretrain_config(run / "pretrain" / "config.yaml")
+    settings = PretrainConfig.read(run / "pretrain" / "config.yaml")
     images = index_images(split_folder(Path(settings.data), settings.train_split))
     search = kept_apart(run, len(images))
     train = sorted({*range(len(images))} - {*search})

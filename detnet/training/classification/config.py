@@ -3,13 +3,10 @@
 The defaults are the ResNeXt recipe, by which DetNet's paper pre-trains.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from detnet.errors import InputError
-from detnet.training import settings
 from detnet.training.run_config import RunConfig
 
 SMALLEST_IMAGE = 32  # pixels: the coarsest stride of the backbones
@@ -84,26 +81,3 @@ class PretrainConfig(RunConfig):
     def short_side(self) -> int:
         """The whole image's short side in evaluation."""
         return self.test_short_side or round(self.image_size / 0.875)
-
-
-def presets() -> dict[str, Path]:
-    """The recipes of pre-training that come with the package, by name."""
-    return settings.presets(PretrainConfig.preset_folder)
-
-
-def make_config(source: str | None, changes: Mapping[str, Any]) -> PretrainConfig:
-    """Puts a run's settings together, see `settings.make`.
-
-    Raises:
-        InputError: an unknown preset or field (with the nearest), a value of the wrong kind.
-    """
-    return settings.make(PretrainConfig, source, changes)
-
-
-def read_config(path: Path) -> PretrainConfig:
-    """Reads the settings that a classification run wrote into its folder.
-
-    Raises:
-        InputError: not settings, or those of another kind of run.
-    """
-    return settings.read_config(PretrainConfig, path)

@@ -24,7 +24,7 @@ from detnet.evaluation.classification import ranks, summarise
 from detnet.files import write_text
 from detnet.inference.fuse import fuse
 from detnet.inference.models import find_model
-from detnet.training.classification.config import read_config
+from detnet.training.classification.config import PretrainConfig
 
 Track = Callable[[Iterable[Any], int], Iterable[Any]]
 
@@ -97,7 +97,7 @@ def evaluate_classifier(
 def _place(run: Path, split: Path) -> Path:
     """Where a run keeps scores: its own validation split's at the top, others' in a folder."""
     path = run / "config.yaml"
-    config = read_config(path) if path.exists() else None
+    config = PretrainConfig.read(path) if path.exists() else None
     if config is not None and split == (Path(config.data) / config.val_split).resolve():
         return run / "evaluation"
     return run / "evaluation" / f"{split.parent.name}-{split.name}"

@@ -20,7 +20,7 @@ from detnet.engine.loop import Batch
 from detnet.engine.runs import RunFolder
 from detnet.errors import InputError
 from detnet.evaluation.classification import FIVE, has_top5
-from detnet.training.classification.config import PretrainConfig, read_config
+from detnet.training.classification.config import PretrainConfig
 from detnet.training.classification.evaluate import (
     measure,
     require_readable,
@@ -48,7 +48,7 @@ def pretrain(config: PretrainConfig, output: Path, *, on_event: OnEvent) -> bool
 
 def resume(output: Path, *, on_event: OnEvent) -> bool:
     """Goes on with the run in a folder, to the same bits as if it had never stopped."""
-    config = read_config(RunFolder.open(output).config)
+    config = PretrainConfig.read(RunFolder.open(output).config)
     return run_task(PretrainTask(config), output, resume=True, on_event=on_event)
 
 

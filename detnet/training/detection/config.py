@@ -10,7 +10,6 @@ from typing import Any, Literal
 
 from detnet.data.folders import Split, find_split, find_splits
 from detnet.errors import InputError
-from detnet.training import settings
 from detnet.training.run_config import RunConfig
 
 _INSTANCES, _PERSONS = "instances_", "person_keypoints_"  # COCO's files of one split
@@ -89,29 +88,6 @@ class TrainConfig(RunConfig):
     def places(self) -> tuple[str, ...]:
         annotated = ("train_annotations", "train_images", "val_annotations", "val_images")
         return ("data", *annotated, "weights")
-
-
-def presets() -> dict[str, Path]:
-    """The recipes of detectors that come with the package, by name."""
-    return settings.presets(TrainConfig.preset_folder)
-
-
-def make_config(source: str | None, changes: Mapping[str, Any]) -> TrainConfig:
-    """Puts a run's settings together, see `settings.make`.
-
-    Raises:
-        InputError: an unknown preset or field (with the nearest), a value of the wrong kind.
-    """
-    return settings.make(TrainConfig, source, changes)
-
-
-def read_config(path: Path) -> TrainConfig:
-    """Reads the settings that a detection run wrote into its folder.
-
-    Raises:
-        InputError: not settings, or those of another kind of run.
-    """
-    return settings.read_config(TrainConfig, path)
 
 
 def fitting_options(options: Mapping[str, Any], detector: str) -> dict[str, Any]:

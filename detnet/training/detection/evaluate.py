@@ -34,7 +34,7 @@ from detnet.inference.engines.record import read_export
 from detnet.inference.engines.results import engine_results
 from detnet.inference.fuse import fuse
 from detnet.inference.models import find_model
-from detnet.training.detection.config import find_val, read_config, with_keypoints
+from detnet.training.detection.config import TrainConfig, find_val, with_keypoints
 
 Track = Callable[[Iterable[Any], int], Iterable[Any]]
 
@@ -243,7 +243,7 @@ def evaluate_model(
 
 def place_of_scores(run: Path, split: Split) -> Path:
     """Where a run keeps scores: its own validation split's at the top, others' in a folder."""
-    config = read_config(run / "config.yaml") if (run / "config.yaml").exists() else None
+    config = TrainConfig.read(run / "config.yaml") if (run / "config.yaml").exists() else None
     own = find_val(config) if config else None
     if own is not None and own.same_as(split):
         return run / "evaluation"

@@ -14,7 +14,7 @@ from detnet.engine.distributed import Process
 from detnet.engine.loop import Batch
 from detnet.engine.runs import RunFolder
 from detnet.evaluation.files import write_scores
-from detnet.training.detection.config import TrainConfig, read_config
+from detnet.training.detection.config import TrainConfig
 from detnet.training.detection.evaluate import evaluate_model, validation_losses
 from detnet.training.detection.model_and_data import (
     build_detector,
@@ -36,7 +36,7 @@ def train(config: TrainConfig, output: Path, *, on_event: OnEvent) -> bool:
 
 def resume(output: Path, *, on_event: OnEvent) -> bool:
     """Goes on with the run in a folder, to the same bits as if it had never stopped."""
-    config = read_config(RunFolder.open(output).config)
+    config = TrainConfig.read(RunFolder.open(output).config)
     return run_task(DetectionTask(config), output, resume=True, on_event=on_event)
 
 

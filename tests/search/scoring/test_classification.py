@@ -12,7 +12,7 @@ from detnet.backbones.files import ClassifierInfo, save_classifier
 from detnet.backbones.spaces.space import supernet_of_space
 from detnet.engine.distributed import Process
 from detnet.search.scoring.scorer import Scorer, make_scorer
-from detnet.training.classification.config import make_config
+from detnet.training.classification.config import PretrainConfig
 from detnet.training.settings import write_config
 from tests.search.conftest import SPACE, scoring_settings
 
@@ -32,7 +32,7 @@ def scorer(tmp_path: Path) -> Scorer:
     (run / "pretrain").mkdir(parents=True)
     (run / "data").mkdir()
     (run / "data" / "classes.json").write_text(json.dumps({"search": list(range(0, 20, 2))}))
-    config = make_config(None, {"data": str(tmp_path / "images"), "image_size": 32})
+    config = PretrainConfig.make(None, {"data": str(tmp_path / "images"), "image_size": 32})
     write_config(config, run / "pretrain/config.yaml")
     torch.manual_seed(0)
     options = {"space": SPACE.to_json(), "width": 0.5, "stride_in": "1x1", "norm": "batch"}

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from detnet.engine.runs import RunFolder
-from detnet.search.config import make_config as make_search_config
+from detnet.search.config import SearchConfig
 from detnet.search.run import SearchRun
 from detnet.search.standalone.plan import expectation
 from detnet.search.standalone.training import StandaloneTraining
@@ -27,7 +27,7 @@ def networks(tmp_path: Path) -> list[StandaloneTraining]:
     return [
         replace(training_of(settings, tmp_path / name), run=SearchRun(tmp_path / "run", config))
         for name in "abc"
-        for config in [make_search_config(None, {"space": SPACE, **settings})]
+        for config in [SearchConfig.make(None, {"space": SPACE, **settings})]
     ]
 
 

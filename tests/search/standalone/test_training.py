@@ -11,7 +11,7 @@ from PIL import Image
 
 from detnet.data.scenes import write_scenes
 from detnet.engine.runs import RunFolder
-from detnet.search.config import make_config as make_search_config
+from detnet.search.config import SearchConfig
 from detnet.search.records import SpaceNetwork
 from detnet.search.run import SearchRun
 from detnet.search.standalone.sharing import Busy, claimed
@@ -57,7 +57,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def training_of(
     settings: dict[str, Any], folder: Path, *, pretrain_folder: Path | None = None, **more: Any
 ) -> StandaloneTraining:
-    config = make_search_config(None, {"space": SPACE, "width": 0.125, **settings})
+    config = SearchConfig.make(None, {"space": SPACE, "width": 0.125, **settings})
     return StandaloneTraining(
         SearchRun(folder.parent / "search", config),
         SpaceNetwork(path="0 1 2 3", macs=1e6, params=1e5),

@@ -5,13 +5,8 @@ import pytest
 
 from detnet.backbones import BACKBONES
 from detnet.errors import InputError
-from detnet.training.classification.config import (
-    PretrainConfig,
-    make_config,
-    presets,
-    read_config,
-)
-from detnet.training.settings import dump_config, option_help, write_config
+from detnet.training.classification.config import PretrainConfig
+from detnet.training.settings import dump_config, option_help, presets, write_config
 from detnet.training.task import learning_rate, training_schedule
 
 
@@ -27,8 +22,8 @@ def test_defaults_are_the_resnext_recipe() -> None:
     assert schedule.lr.steps == (30 * 5004, 60 * 5004, 90 * 5004)
     factors = [schedule.lr.factor(epoch * 5004) for epoch in (0, 29, 30, 60, 90)]
     assert factors == pytest.approx([1, 1, 0.1, 0.01, 0.001])
-    resnext = make_config("resnext", {"workers": 2, "checkpoint_every": 250, "epochs": 100})
-    plain = make_config(None, {"epochs": 100})
+    resnext = PretrainConfig.make("resnext", {"workers": 2, "checkpoint_every": 250, "epochs": 100})
+    plain = PretrainConfig.make(None, {"epochs": 100})
     assert replace(resnext, preset="", departures={}) == plain
 
 
@@ -37,11 +32,11 @@ def test_defaults_are_the_resnext_recipe() -> None:
 )
 def test_images_have_three_channels(changes: dict) -> None:
     with pytest.raises(InputError, match="takes three"):
-        make_config(None, changes)
+        PretrainConfig.make(None, changes)
 
 
 def test_the_rate_follows_the_batch() -> None:
-    lr, text = learning_rate(make_config(None, {"batch_size": 64}))
+    lr, text = learning_rate(PretrainConfig.make(None, {"batch_size": 64}))
     assert lr == pytest.approx(0.025) and text.endswith("0.1 for 256 images, scaled to 64")
 
 
@@ -50,15 +45,15 @@ def test_every_field_is_explained() -> None:
     assert option_help(PretrainConfig)["data"].startswith("folder with train/CLASS")
 
 
-@pytest.mark.parametrize("name", presets())
+@pytest.mark.parametrize("name", presets("pretrain"))
 def test_presets_are_settings_that_say_what_they_are(name: str) -> None:
-    config = make_config(name, {})
+    config = PretrainConfig.make(name, {})
     assert config.backbone in BACKBONES
-    assert presets()[name].read_text().startswith("# ")
+    assert presets("pretrain")[name].read_text().startswith("# ")
 
 
 def test_the_modern_preset_says_every_change() -> None:
-    modern, plain = make_config("modern", {}), make_config("resnext", {})
+    modern, plain = PretrainConfig.make("modern", {}), PretrainConfig.make("resnext", {})
     changed = {name for name in asdict(plain) if getattr(modern, name) != getattr(plain, name)}
     assert changed - {"steps", "preset"} == {
         "schedule", "warmup", "warmup_iterations", "warmup_factor", "norm_weight_decay",
@@ -67,15 +62,15 @@ def test_the_modern_preset_says_every_change() -> None:
 
 
 def test_small_images_keep_the_proportion() -> None:
-    assert make_config("small_images", {}).short_side == 73
-    assert make_config("small_images", {"test_short_side": 64}).short_side == 64
+    assert PretrainConfig.make("small_images", {}).short_side == 73
+    assert PretrainConfig.make("small_images", {"test_short_side": 64}).short_side == 64
 
 
 def test_settings_survive_the_run_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    config = make_config("modern", {"data": "pictures", "epochs": 3})
+    config = PretrainConfig.make("modern", {"data": "pictures", "epochs": 3})
     write_config(config, tmp_path / "config.yaml")
-    read = read_config(tmp_path / "config.yaml")
+    read = PretrainConfig.read(tmp_path / "config.yaml")
     assert read.data == str(tmp_path / "pictures")
     assert (read.mixup, read.epochs, read.iterations) == (0.2, 3, None)
     names = [line.split(":")[0] for line in dump_config(config).splitlines() if line[0] not in "- "]
@@ -99,5 +94,5 @@ def test_settings_survive_the_run_folder(tmp_path: Path, monkeypatch: pytest.Mon
 )
 def test_mistakes_are_one_line(changes: dict, message: str) -> None:
     with pytest.raises(InputError, match=message) as caught:
-        make_config(None, changes)
+        PretrainConfig.make(None, changes)
     assert "\n" not in str(caught.value)

@@ -14,7 +14,7 @@ from detnet.backbones.base import Classifier
 from detnet.backbones.files import ClassifierInfo, load_classifier, save_classifier
 from detnet.engine import checkpoint
 from detnet.errors import InputError
-from detnet.training.classification.config import PretrainConfig, make_config, read_config
+from detnet.training.classification.config import PretrainConfig
 from detnet.training.classification.network import TrainedClassifier, build_classifier
 from detnet.training.classification.train import pretrain, resume
 from detnet.training.pretrained import load_classifier_weights
@@ -52,7 +52,7 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def config(pictures: Path, start: Path) -> PretrainConfig:
-    return make_config(None, {"data": str(pictures), "weights": str(start), **TINY})
+    return PretrainConfig.make(None, {"data": str(pictures), "weights": str(start), **TINY})
 
 
 def make(config: PretrainConfig) -> tuple[TrainedClassifier, list[str]]:
@@ -130,7 +130,7 @@ def test_resume_equals_uninterrupted(
     run = tmp_path / "run"
     with pytest.raises(Kill):
         pretrain(config, run, on_event=killed_after(after))
-    kept = read_config(run / "config.yaml")
+    kept = PretrainConfig.read(run / "config.yaml")
     assert kept.weights == config.weights
     assert (kept.stride_in, kept.pixel_mean, kept.channel_order) == ("3x3", list(MEAN), "bgr")
     if not left:

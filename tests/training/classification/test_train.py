@@ -21,7 +21,7 @@ from detnet.engine.runs import RunFolder
 from detnet.engine.watch import NonFiniteLoss
 from detnet.errors import InputError
 from detnet.inference.fuse import fuse
-from detnet.training.classification.config import PretrainConfig, make_config
+from detnet.training.classification.config import PretrainConfig
 from detnet.training.classification.network import TrainedClassifier
 from detnet.training.classification.train import PretrainTask, pretrain, resume
 
@@ -88,7 +88,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def tiny(pictures: Path) -> PretrainConfig:
-    return make_config(None, {"data": str(pictures), **TINY})
+    return PretrainConfig.make(None, {"data": str(pictures), **TINY})
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +96,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory, pictures: Path) -> Path:
     """A run of nine steps, two epochs and one step, that was never interrupted."""
     torch.set_num_threads(1)
     run = tmp_path_factory.mktemp("whole") / "run"
-    assert pretrain(make_config(None, {"data": str(pictures), **TINY}), run, on_event=quiet)
+    assert pretrain(PretrainConfig.make(None, {"data": str(pictures), **TINY}), run, on_event=quiet)
     return run
 
 

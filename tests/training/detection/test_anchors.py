@@ -11,7 +11,7 @@ from detnet.data.transforms import resized_shape
 from detnet.detectors.files import load_model
 from detnet.errors import InputError
 from detnet.training.detection import train as detect
-from detnet.training.detection.config import TrainConfig, make_config, read_config
+from detnet.training.detection.config import TrainConfig
 from detnet.training.detection.model_and_data import (
     cluster,
     load_data,
@@ -97,7 +97,7 @@ def test_a_run_prints_and_keeps_its_anchors(yolo: TrainConfig, tmp_path: Path) -
     assert detect.train(config, tmp_path / "run", on_event=events.append)
     notes = [event["text"] for event in events if event["event"] == "note"]
     (note,) = [text for text in notes if text.startswith("anchors by k-means on")]
-    kept = read_config(tmp_path / "run" / "config.yaml").detector_options["anchor_sizes"]
+    kept = TrainConfig.read(tmp_path / "run" / "config.yaml").detector_options["anchor_sizes"]
     assert len(kept) == 5 and kept == sorted(kept, key=lambda pair: pair[0] * pair[1])
     assert all(f"{width:.0f}×{height:.0f}" in note for width, height in kept)
     model = load_model(tmp_path / "run" / "model.safetensors")
@@ -110,5 +110,5 @@ def test_a_run_prints_and_keeps_its_anchors(yolo: TrainConfig, tmp_path: Path) -
 
 def test_the_command_line_takes_anchors(yolo: TrainConfig) -> None:
     options = {"anchor_sizes": [[30, 60], [90, 45.5]]}
-    config = make_config(None, {"detector": "yolo", "detector_options": options})
+    config = TrainConfig.make(None, {"detector": "yolo", "detector_options": options})
     assert config.detector_options["anchor_sizes"] == options["anchor_sizes"]

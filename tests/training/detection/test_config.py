@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 
 from detnet.errors import InputError
-from detnet.training.detection.config import TrainConfig, make_config, presets, read_config
-from detnet.training.settings import dump_config, option_help, write_config
+from detnet.training.detection.config import TrainConfig
+from detnet.training.settings import dump_config, option_help, presets, write_config
 
 
 def test_defaults_are_the_papers_recipe() -> None:
@@ -27,48 +27,50 @@ def test_every_field_is_explained() -> None:
 
 @pytest.mark.parametrize("name", presets())
 def test_presets_are_complete_settings(name: str) -> None:
-    assert make_config(name, {}) != TrainConfig() or name.startswith("detnet59")
+    assert TrainConfig.make(name, {}) != TrainConfig() or name.startswith("detnet59")
 
 
 def test_file_and_changes(tmp_path: Path) -> None:
     path = tmp_path / "my.yaml"
     path.write_text("epochs: 12\nlr: 0.1\ndetector_options: {box_head: 4conv1fc, roi_batch: 64}\n")
-    config = make_config(
+    config = TrainConfig.make(
         str(path), {"lr": 0.2, "iterations": 7, "detector_options": {"roi_batch": 9}}
     )
     assert (config.lr, config.epochs, config.iterations) == (0.2, None, 7)
     assert config.detector_options == {"box_head": "4conv1fc", "roi_batch": 9}
-    assert make_config(None, {"min_sizes": 320}).min_sizes == [320]
+    assert TrainConfig.make(None, {"min_sizes": 320}).min_sizes == [320]
     write_config(config, tmp_path / "copy.yaml")
-    assert read_config(tmp_path / "copy.yaml") == config
+    assert TrainConfig.read(tmp_path / "copy.yaml") == config
 
 
 def test_a_files_options_follow_the_detector() -> None:
     """The presets' proposal counts mean nothing to RetinaNet; one's own options stay."""
-    assert make_config("small", {}).detector_options["roi_batch"] == 128
-    changed = make_config("small", {"detector": "retinanet", "detector_options": {"nonsense": 1}})
+    assert TrainConfig.make("small", {}).detector_options["roi_batch"] == 128
+    changed = TrainConfig.make(
+        "small", {"detector": "retinanet", "detector_options": {"nonsense": 1}}
+    )
     assert changed.detector_options == {"nonsense": 1}
-    masks = make_config("small", {"detector": "mask_rcnn_fpn"})
+    masks = TrainConfig.make("small", {"detector": "mask_rcnn_fpn"})
     assert masks.detector_options["roi_batch"] == 128
 
 
 def test_the_preset_and_the_departures_from_it_are_recorded(tmp_path: Path) -> None:
-    assert make_config(None, {"lr": 0.5}).preset == ""
-    assert make_config("small", {"data": "here"}).departures == {}
-    same = make_config("small", {}).batch_size
+    assert TrainConfig.make(None, {"lr": 0.5}).preset == ""
+    assert TrainConfig.make("small", {"data": "here"}).departures == {}
+    same = TrainConfig.make("small", {}).batch_size
     options = {"roi_batch": 128, "box_head": "4conv1fc"}
-    config = make_config("small", {"lr": 0.5, "batch_size": same, "detector_options": options})
+    config = TrainConfig.make("small", {"lr": 0.5, "batch_size": same, "detector_options": options})
     assert config.preset == "small"
     assert config.departures == {"lr": 0.5, "detector_options": {"box_head": "4conv1fc"}}
     write_config(config, tmp_path / "mine.yaml")
-    again = make_config(str(tmp_path / "mine.yaml"), {"seed": 3})
+    again = TrainConfig.make(str(tmp_path / "mine.yaml"), {"seed": 3})
     assert again.preset == "small" and again.departures == config.departures | {"seed": 3}
 
 
 def test_places_are_written_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     write_config(TrainConfig(data="scenes"), tmp_path / "run.yaml")
-    assert read_config(tmp_path / "run.yaml").data == str(tmp_path / "scenes")
+    assert TrainConfig.read(tmp_path / "run.yaml").data == str(tmp_path / "scenes")
 
 
 @pytest.mark.parametrize(
@@ -85,7 +87,7 @@ def test_weights_are_written_so_that_they_are_found_again(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     write_config(TrainConfig(weights=given), tmp_path / "run.yaml")
-    found = read_config(tmp_path / "run.yaml").weights
+    found = TrainConfig.read(tmp_path / "run.yaml").weights
     assert found == kept.replace("HERE", str(tmp_path))
 
 
@@ -111,7 +113,7 @@ def test_weights_are_written_so_that_they_are_found_again(
 )
 def test_mistakes_are_one_line(changes: dict, message: str) -> None:
     with pytest.raises(InputError, match=message) as caught:
-        make_config(None, changes)
+        TrainConfig.make(None, changes)
     assert "\n" not in str(caught.value)
 
 
@@ -127,14 +129,14 @@ def test_bad_files_are_named(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "my.yaml"
     path.write_text(text)
     with pytest.raises(InputError, match=f"my.yaml.*{message}"):
-        make_config(str(path), {})
+        TrainConfig.make(str(path), {})
 
 
 def test_unknown_preset_and_missing_file() -> None:
     with pytest.raises(InputError, match="unknown preset 'smal'; did you mean 'small'"):
-        make_config("smal", {})
+        TrainConfig.make("smal", {})
     with pytest.raises(InputError, match="nowhere.yaml: no such settings file"):
-        make_config("nowhere.yaml", {})
+        TrainConfig.make("nowhere.yaml", {})
 
 
 def test_dump_is_flat_and_in_order() -> None:

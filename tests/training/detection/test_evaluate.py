@@ -88,7 +88,7 @@ def test_masks_are_scored_too(scenes: Path, tmp_path: Path) -> None:
 
 
 def test_other_data_does_not_replace_a_runs_own_scores(scenes: Path, tmp_path: Path) -> None:
-    from detnet.training.detection.config import make_config
+    from detnet.training.detection.config import TrainConfig
     from detnet.training.settings import write_config
 
     run = tmp_path / "run"
@@ -96,7 +96,7 @@ def test_other_data_does_not_replace_a_runs_own_scores(scenes: Path, tmp_path: P
     model = detector()
     model.info.categories = [{"id": i + 1, "name": n} for i, n in enumerate(_names(scenes))]
     save_model(run / "best.safetensors", model)
-    write_config(make_config(None, {"data": str(scenes)}), run / "config.yaml")
+    write_config(TrainConfig.make(None, {"data": str(scenes)}), run / "config.yaml")
     for split in ("val", "train"):
         evaluate_file(run, find_split(scenes, split), process=ALONE, autocast=None, workers=0)
     assert (run / "evaluation" / "scores.json").exists()

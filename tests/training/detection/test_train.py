@@ -15,7 +15,7 @@ from detnet.engine.runs import RunFolder
 from detnet.engine.watch import NonFiniteLoss
 from detnet.errors import InputError
 from detnet.inference.models import find_model
-from detnet.training.detection.config import TrainConfig, read_config
+from detnet.training.detection.config import TrainConfig
 from detnet.training.detection.train import resume, train
 
 CLOCKS = ("images_per_s", "data_s", "step_s", "seconds")
@@ -71,12 +71,12 @@ def assert_equal_trees(a: Any, b: Any) -> None:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory, scenes: Path) -> Path:
     """A run of six steps that was never interrupted."""
-    from detnet.training.detection.config import make_config
+    from detnet.training.detection.config import TrainConfig
     from tests.conftest import TINY
 
     folder = tmp_path_factory.mktemp("whole") / "run"
     torch.set_num_threads(1)
-    assert train(make_config(None, {"data": str(scenes), **TINY}), folder, on_event=quiet)
+    assert train(TrainConfig.make(None, {"data": str(scenes), **TINY}), folder, on_event=quiet)
     return folder
 
 
@@ -125,7 +125,7 @@ def test_the_number_of_threads_is_kept_on_resume(tiny: TrainConfig, tmp_path: Pa
         torch.set_num_threads(1)
         with pytest.raises(Kill):
             train(replace(tiny, iterations=2), run, on_event=killed_after(1))
-        assert read_config(run / "config.yaml").threads == 1
+        assert TrainConfig.read(run / "config.yaml").threads == 1
         torch.set_num_threads(2)
         assert resume(run, on_event=quiet)
         assert torch.get_num_threads() == 1
@@ -161,7 +161,7 @@ def test_batch_norm_momentum_and_shifts_are_settings(tiny: TrainConfig, tmp_path
     assert resume(tmp_path / "killed", on_event=quiet)
     assert_same_run(tmp_path / "whole", tmp_path / "killed", best=False)
 
-    kept = read_config(tmp_path / "whole" / "config.yaml")
+    kept = TrainConfig.read(tmp_path / "whole" / "config.yaml")
     assert (kept.norm_momentum, kept.norm_shift) == (0.02, "bias")
     model = load_model(tmp_path / "whole" / "model.safetensors")
     biases = [name for name, _ in model.named_parameters() if name.endswith("bias")]
@@ -244,7 +244,7 @@ def test_resume_needs_no_weights_file(whole: Path, tiny: TrainConfig, tmp_path: 
     run = tmp_path / "run"
     with pytest.raises(Kill):
         train(config, run, on_event=killed_after(5))
-    kept = read_config(run / "config.yaml")
+    kept = TrainConfig.read(run / "config.yaml")
     assert (kept.norm, kept.detector_options["channel_order"]) == ("frozen", "rgb")
     start.unlink()
     assert resume(run, on_event=quiet)
