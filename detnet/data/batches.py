@@ -25,8 +25,8 @@ class TrainBatches:
     """Deals the images out in batches, newly shuffled each epoch, the same number to each rank.
 
     All batches are full. What does not fill the last batch of every rank is left out of the
-    epoch, other images each time; with `drop_last` False, or when the data set is smaller than
-    one batch for every rank, images are repeated instead.
+    epoch, other images each time; images are repeated where the data set is smaller than one batch
+    for every rank.
 
     Args:
         annotations: the training split.
@@ -36,7 +36,6 @@ class TrainBatches:
             at most one batch per rank and epoch is mixed.
         repeat_threshold: classes on a smaller fraction of the images than this are shown more
             often, those on fraction f by sqrt(repeat_threshold / f); 0 shows every image once.
-        drop_last: leave out rather than repeat, see above.
         rank: which process this is, of `world_size`.
 
     Raises:
@@ -55,7 +54,6 @@ class TrainBatches:
         seed: int = 0,
         aspect_grouping: bool = True,
         repeat_threshold: float = 0.0,
-        drop_last: bool = True,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
@@ -69,8 +67,7 @@ class TrainBatches:
         self._factors = repeat_factors(annotations, threshold=repeat_threshold)
         self._group = batch_size * world_size
         self._shown = math.ceil(float(self._factors.sum()) - 1e-6)
-        fill = 0 if drop_last else self._group - 1
-        self._groups = max(1, (self._shown + fill) // self._group)
+        self._groups = max(1, self._shown // self._group)
 
     def __len__(self) -> int:
         """Batches per epoch on this rank, the same for every epoch and rank."""

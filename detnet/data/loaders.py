@@ -32,7 +32,6 @@ class DetectionDataset(KeyedDataset):
         seed: of the augmentation; its stream is keyed by (seed, epoch, index, occurrence).
         masks: give masks, too.
         keypoints: give keypoints, too.
-        crowds: give crowd boxes, too; training must not take them for objects.
 
     Raises:
         ValueError: masks or keypoints are asked for that were not loaded.
@@ -46,13 +45,12 @@ class DetectionDataset(KeyedDataset):
         seed: int,
         masks: bool = False,
         keypoints: bool = False,
-        crowds: bool = False,
     ) -> None:
         for what, wanted in (("masks", masks), ("keypoints", keypoints)):
             if wanted and getattr(annotations, what) is None:
                 raise ValueError(f"{what} were asked for, but the annotations were loaded without")
         self.annotations, self.transform, self.seed = annotations, transform, seed
-        self.masks, self.keypoints, self.crowds = masks, keypoints, crowds
+        self.masks, self.keypoints = masks, keypoints
 
     def __len__(self) -> int:
         return len(self.annotations)
@@ -103,8 +101,7 @@ class DetectionDataset(KeyedDataset):
     def _target(self, index: int) -> Target:
         notes = self.annotations
         rows = np.arange(*notes.rows(index).indices(len(notes.boxes)))
-        if not self.crowds:
-            rows = rows[~notes.crowd[rows]]
+        rows = rows[~notes.crowd[rows]]  # training must not take crowds for objects
         width, height = (int(side) for side in notes.sizes[index])
         target: Target = {
             "boxes": torch.from_numpy(notes.boxes[rows]),

@@ -25,7 +25,6 @@ def pool_levels(
     scales: Sequence[float],
     output_size: int | tuple[int, int],
     sampling_ratio: int,
-    aligned: bool = False,
 ) -> Tensor:
     """Pools every RoI from its own level of a pyramid, all in one product.
 
@@ -36,7 +35,6 @@ def pool_levels(
         scales: for each level, what turns the input's pixels into its own.
         output_size: bins down and across.
         sampling_ratio: sampling points of a bin, down and across; at least 1.
-        aligned: shifts boxes by half a pixel and lets them be smaller than one.
 
     Returns:
         (R, C, *output_size), channels_last.
@@ -51,7 +49,7 @@ def pool_levels(
     precision = torch.float64 if dense.dtype == torch.float64 else torch.float32
     rois = rois.detach().to(precision)
     columns, weights = _sampled_pixels(
-        [f.shape for f in features], rois, levels, scales, (height, width), sampling_ratio, aligned
+        [f.shape for f in features], rois, levels, scales, (height, width), sampling_ratio
     )
     pooled = _SparseProduct.apply(dense, columns, weights.to(dense.dtype), sampling_ratio**2 * 4)
     return pooled.view(len(rois), height, width, dense.shape[1]).permute(0, 3, 1, 2)
@@ -68,7 +66,6 @@ def _sampled_pixels(
     scales: Sequence[float],
     bins: tuple[int, int],
     sampling_ratio: int,
-    aligned: bool,
 ) -> tuple[Tensor, Tensor]:
     """The sparse matrix, bin by bin: the pixels of each (int32) and their weights, both flat."""
     heights = torch.tensor([shape[2] for shape in shapes])
@@ -77,9 +74,7 @@ def _sampled_pixels(
     first = (pixels.cumsum(0) - pixels)[levels] + rois[:, 0].long() * (heights * widths)[levels]
 
     corners = rois[:, 1:] * torch.tensor(scales, dtype=rois.dtype)[levels, None]
-    corners = corners - 0.5 if aligned else corners
-    sides = corners[:, 2:] - corners[:, :2]
-    sides = sides if aligned else sides.clamp(min=1.0)
+    sides = (corners[:, 2:] - corners[:, :2]).clamp(min=1.0)
     x, x_weights = _sampled_line(
         corners[:, 0], sides[:, 0], widths[levels], bins[1], sampling_ratio
     )

@@ -88,12 +88,8 @@ for _name, _metric in {
     "ARl": Metric("AR", size="large", in_results=False),
     "top1": Metric("top1", CLASSES, title="top-1 accuracy", in_results=False),
     "top5": Metric("top5", CLASSES, title="top-5 accuracy", in_results=False),
-    "top1_error": Metric(
-        "top1_error", CLASSES, title="top-1 error", brief=True, larger_is_better=False
-    ),
-    "top5_error": Metric(
-        "top5_error", CLASSES, title="top-5 error", brief=True, larger_is_better=False
-    ),
+    "top1_error": _error("top1_error", title="top-1 error"),
+    "top5_error": _error("top5_error", title="top-5 error"),
 }.items():
     METRICS.register(_name, _metric)
 

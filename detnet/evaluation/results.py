@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pycocotools.mask
 
+from detnet.coco.masks import encode_pixels
 from detnet.errors import InputError
 from detnet.files import write_text
 
@@ -59,11 +59,7 @@ def encode_masks(masks: Any) -> list[dict[str, Any]]:
     if stack.ndim == 4:
         stack = stack[:, 0]
     inside = stack > _MASK_THRESHOLD if stack.dtype.kind == "f" else stack != 0
-    encoded = [pycocotools.mask.encode(np.asfortranarray(mask, np.uint8)) for mask in inside]
-    return [
-        {"size": [int(side) for side in rle["size"]], "counts": rle["counts"].decode("ascii")}
-        for rle in encoded
-    ]
+    return [encode_pixels(mask) for mask in inside]
 
 
 def write_results(path: Path | str, records: list[dict[str, Any]]) -> None:

@@ -9,19 +9,14 @@ from detnet.training.settings import Settings
 
 Run = TypeVar("Run", bound="RunConfig")
 PAPERS_STRIDE: Literal["1x1"] = "1x1"
+_POSITIVE = (
+    *("batch_size", "accumulate", "log_every", "checkpoint_every", "evaluate_every"),
+    *("iterations", "epochs", "threads"),
+)
 _NOT_NEGATIVE = (
-    "lr",
-    "lr_batch",
-    "weight_decay",
-    "norm_weight_decay",
-    "bias_weight_decay",
-    "bias_lr_factor",
-    "clip_norm",
-    "warmup_iterations",
-    "warmup_factor",
-    "patience",
-    "workers",
-    "seed",
+    *("lr", "lr_batch", "weight_decay", "norm_weight_decay", "bias_weight_decay"),
+    *("bias_lr_factor", "clip_norm", "warmup_iterations", "warmup_factor"),
+    *("patience", "workers", "seed"),
 )
 
 
@@ -129,18 +124,9 @@ class RunConfig(Settings):
     def __post_init__(self) -> None:
         if self.iterations is not None and self.epochs is not None:
             raise InputError("give iterations or epochs, not both")
-        lengths = {"iterations": self.iterations, "epochs": self.epochs}
-        counts = {
-            "batch_size": self.batch_size,
-            "accumulate": self.accumulate,
-            "log_every": self.log_every,
-            "checkpoint_every": self.checkpoint_every,
-            "evaluate_every": self.evaluate_every,
-            **{name: value for name, value in lengths.items() if value is not None},
-            **({} if self.threads is None else {"threads": self.threads}),
-        }
-        for name, count in counts.items():
-            if count <= 0:
+        for name in _POSITIVE:
+            count = getattr(self, name)
+            if count is not None and count <= 0:
                 raise InputError(f"{name} must be positive, got {count}")
         for name in ("ema", "momentum"):
             if not 0 <= getattr(self, name) < 1:

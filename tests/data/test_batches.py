@@ -43,14 +43,6 @@ def test_no_image_twice_and_the_remainder_changes(annotations: Annotations) -> N
     assert set.union(*shown) == set(range(50))
 
 
-def test_the_last_batch_can_be_filled_up(annotations: Annotations) -> None:
-    batches = TrainBatches(annotations, batch_size=4, drop_last=False)
-    assert len(batches) == len(batches.batches(0)) == 13
-    counts = Counter(index for batch in batches.batches(0) for index in batch)
-    assert set(counts) == set(range(50))
-    assert sum(counts.values()) == 52
-
-
 def test_fewer_images_than_a_batch(annotations: Annotations) -> None:
     batches = TrainBatches(annotations, batch_size=64, rank=1, world_size=2)
     (batch,) = batches.batches(0)

@@ -87,8 +87,6 @@ def test_crowds_are_no_objects_to_train_on(annotations: Annotations) -> None:
     plain = DetectionDataset(annotations, eval_transform(), seed=0)
     assert plain[(0, 4)][1]["iscrowd"].tolist() == [0]
     assert "masks" not in plain[(0, 4)][1]
-    crowded = DetectionDataset(annotations, eval_transform(), seed=0, crowds=True)
-    assert crowded[(0, 4)][1]["iscrowd"].tolist() == [0, 1]
 
 
 def test_masks_must_have_been_loaded(write_data: WriteData) -> None:

@@ -16,18 +16,13 @@ def roi_align(
     output_size: int | tuple[int, int],
     spatial_scale: float = 1.0,
     sampling_ratio: int = -1,
-    aligned: bool = False,
 ) -> Tensor:
     """The sparse product behind the arguments of `torchvision.ops.roi_align`."""
     rois = boxes if isinstance(boxes, Tensor) else convert_boxes_to_roi_format(boxes)
     if not sparse_product_fits(features, sampling_ratio):
-        return torchvision.ops.roi_align(
-            features, rois, output_size, spatial_scale, sampling_ratio, aligned
-        )
+        return torchvision.ops.roi_align(features, rois, output_size, spatial_scale, sampling_ratio)
     levels = torch.zeros(len(rois), dtype=torch.int64)
-    return pool_levels(
-        [features], rois, levels, [spatial_scale], output_size, sampling_ratio, aligned
-    )
+    return pool_levels([features], rois, levels, [spatial_scale], output_size, sampling_ratio)
 
 
 def _pyramid(strides: tuple[int, ...], images: int = 2) -> dict[str, Tensor]:
@@ -147,13 +142,12 @@ def random_boxes(count: int = 40) -> list[Tensor]:
     return [boxes, boxes.new_zeros(0, 4), torch.stack([whole, point, outside])]
 
 
-@pytest.mark.parametrize("aligned", [False, True])
 @pytest.mark.parametrize(("output_size", "ratio"), [(7, 2), ((3, 5), 1), (2, 3)])
 def test_values_and_gradients_are_torchvisions(
-    output_size: int | tuple[int, int], ratio: int, aligned: bool
+    output_size: int | tuple[int, int], ratio: int
 ) -> None:
     ours, theirs = _features(), _features()
-    arguments = (random_boxes(), output_size, 1 / STRIDE, ratio, aligned)
+    arguments = (random_boxes(), output_size, 1 / STRIDE, ratio)
     pooled = roi_align(ours, *arguments)
     expected = torchvision.ops.roi_align(theirs, *arguments)
     torch.testing.assert_close(pooled, expected, atol=1e-4, rtol=1e-4)

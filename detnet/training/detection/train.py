@@ -90,21 +90,19 @@ class DetectionTask(Task):
             autocast=autocast,
             workers=self.config.workers,
         )
-        losses = self._losses(model, autocast) if self.config.val_loss else {}
-        numbers = {**scores.headline, **{f"val_{name}": value for name, value in losses.items()}}
+        numbers = dict(scores.headline)
+        if self.config.val_loss:
+            losses = validation_losses(
+                model,
+                self.annotations.val,
+                self._batches.batch_size,
+                process=self.process,
+                autocast=autocast,
+                workers=self.config.workers,
+                seed=self.config.seed,
+            )
+            numbers |= {f"val_{name}": value for name, value in losses.items()}
         return Measured(numbers, partial(write_scores, scores))
-
-    def _losses(self, model: nn.Module, autocast: torch.dtype | None) -> dict[str, float]:
-        assert self.annotations.val is not None
-        return validation_losses(
-            model,
-            self.annotations.val,
-            self._batches.batch_size,
-            process=self.process,
-            autocast=autocast,
-            workers=self.config.workers,
-            seed=self.config.seed,
-        )
 
     def save_model(self, path: Path, model: nn.Module, state: dict[str, Tensor] | None) -> None:
         save_model(path, model, state)
