@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from detnet.backbones import model_file
-from detnet.backbones.files import build_as_said
+from detnet.backbones.building import build_as_said
 from detnet.backbones.model_file import TensorFile, require_kind
 from detnet.detectors import DETECTORS, create, option_kinds
 from detnet.detectors.base import Detector, ModelInfo, info_of

@@ -10,8 +10,7 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.transforms.v2 import functional as TF
 
-from detnet.backbones import PIXEL_MEAN, PIXEL_STD
-from detnet.backbones.files import LARGEST_SIDE
+from detnet.backbones import LARGEST_SIDE, PIXEL_MEAN, PIXEL_STD
 from detnet.errors import InputError
 from detnet.kinds import require_choice
 

@@ -9,6 +9,8 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from detnet.kinds import require_choice
+
 ScheduleKind = Literal["step", "cosine", "linear", "constant"]
 WarmupKind = Literal["constant", "linear", "none"]
 NormShift = Literal["norm", "bias"]
@@ -59,8 +61,7 @@ def sgd(
     Raises:
         ValueError: everything is frozen, or `norm_shift` is none of these.
     """
-    if norm_shift not in get_args(NormShift):
-        raise ValueError(f"norm_shift must be one of norm, bias, got {norm_shift!r}")
+    require_choice("norm_shift", norm_shift, get_args(NormShift))
     norm_decay = weight_decay if norm_weight_decay is None else norm_weight_decay
     bias_decay = weight_decay if bias_weight_decay is None else bias_weight_decay
     settings = {
@@ -126,12 +127,8 @@ class Schedule:
     warmup_factor: float = 0.3
 
     def __post_init__(self) -> None:
-        for name, value, allowed in (
-            ("kind", self.kind, get_args(ScheduleKind)),
-            ("warmup", self.warmup, get_args(WarmupKind)),
-        ):
-            if value not in allowed:
-                raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
+        require_choice("kind", self.kind, get_args(ScheduleKind))
+        require_choice("warmup", self.warmup, get_args(WarmupKind))
         if self.iterations < 1:
             raise ValueError(f"iterations must be at least 1, got {self.iterations}")
         if list(self.steps) != sorted(set(self.steps)):

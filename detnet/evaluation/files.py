@@ -4,14 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from detnet.coco.ground_truth import GroundTruths
 from detnet.data.folders import Split
 from detnet.errors import InputError
 from detnet.evaluation.coco import Scores
-from detnet.evaluation.detections import read_detections
 from detnet.evaluation.metrics import names_of, prefix
 from detnet.evaluation.results import write_results
-from detnet.evaluation.submission import write_submission
 from detnet.files import read_json, write_json
 
 
@@ -95,19 +92,3 @@ def read_scores(folder: Path) -> DetectorScores:
         return DetectorScores(bbox, [], segm, keypoints, split=Split.from_json(content["data"]))
     except (InputError, KeyError, TypeError) as error:
         raise InputError(f"{file}: {error}") from error
-
-
-def write_submissions(scores: DetectorScores, truths: GroundTruths, path: Path) -> list[Path]:
-    """Writes the zip for boxes and, where there are masks or keypoints, NAME-segm.zip or
-    NAME-keypoints.zip; returns their paths.
-    """
-    kinds = [one.iou_type for one in scores.kinds]
-    further = {kind: path.with_name(f"{path.stem}-{kind}{path.suffix}") for kind in kinds[1:]}
-    places = {"bbox": path, **further}
-    for iou_type, place in places.items():
-        truth = truths.of(iou_type)
-        results = scores.results
-        if iou_type == "keypoints":  # objects of a category without any are none of the server's
-            results = [record for record in results if "keypoints" in record]
-        write_submission(place, truth, read_detections(results, truth, iou_type=iou_type))
-    return list(places.values())

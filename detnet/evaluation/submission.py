@@ -8,13 +8,30 @@ from typing import Any
 
 import numpy as np
 
-from detnet.coco.ground_truth import GroundTruth
+from detnet.coco.ground_truth import GroundTruth, GroundTruths
 from detnet.errors import InputError
-from detnet.evaluation.detections import Detections
+from detnet.evaluation.detections import Detections, read_detections
+from detnet.evaluation.files import DetectorScores
 from detnet.files import replacing
 
 TEST_SET = "test-dev2017"
 _SERVER_NAME = re.compile(r"(detections|person_keypoints)_[^_]+_.+_results")
+
+
+def write_submissions(scores: DetectorScores, truths: GroundTruths, path: Path) -> list[Path]:
+    """Writes the zip for boxes and, where there are masks or keypoints, NAME-segm.zip or
+    NAME-keypoints.zip; returns their paths.
+    """
+    kinds = [one.iou_type for one in scores.kinds]
+    further = {kind: path.with_name(f"{path.stem}-{kind}{path.suffix}") for kind in kinds[1:]}
+    places = {"bbox": path, **further}
+    for iou_type, place in places.items():
+        truth = truths.of(iou_type)
+        results = scores.results
+        if iou_type == "keypoints":  # objects of a category without any are none of the server's
+            results = [record for record in results if "keypoints" in record]
+        write_submission(place, truth, read_detections(results, truth, iou_type=iou_type))
+    return list(places.values())
 
 
 def write_submission(path: Path | str, truth: GroundTruth, detections: Detections) -> str:

@@ -15,9 +15,9 @@ from detnet.evaluation.coco import Scores
 from detnet.evaluation.files import (
     DetectorScores,
     write_scores,
-    write_submissions,
 )
 from detnet.evaluation.metrics import names_of
+from detnet.evaluation.submission import write_submissions
 
 
 def numbers(kind: str, first: float) -> Scores:

@@ -25,8 +25,9 @@ from detnet.engine.loop import to_device
 from detnet.engine.machine import autocast_to, keep_freed_memory
 from detnet.errors import InputError
 from detnet.evaluation.detector import score_results
-from detnet.evaluation.files import DetectorScores, write_scores, write_submissions
+from detnet.evaluation.files import DetectorScores, write_scores
 from detnet.evaluation.results import to_results
+from detnet.evaluation.submission import write_submissions
 from detnet.evaluation.voc import score_voc
 from detnet.inference.augmentation import PredictionOptions, detect
 from detnet.inference.engines.predictor import open_engine

@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 
-from detnet.backbones.cost import on_meta
 from detnet.coco.annotations import Annotations, require_images
 from detnet.coco.categories import Categories
 from detnet.coco.ground_truth import GroundTruths
@@ -208,7 +208,7 @@ def training_sizes(config: TrainConfig, annotations: Annotations) -> np.ndarray:
     sides = annotations.sizes[image[rows]].astype(np.float64)
     boxes = annotations.boxes[rows].astype(np.float64)
     own = boxes[:, 2:] - boxes[:, :2]
-    with on_meta():
+    with torch.device("meta"):
         square = build_detector(config, Categories((1,), ("thing",))).transform.square
     found = [
         own * _resized(sides, min_size, config.max_size, square=square) / sides
