@@ -130,7 +130,7 @@ def _detector(args: argparse.Namespace, process: "Process", measures: dict[str, 
     if not process.main:
         return 0
     if scores.voc is not None:
-        print(json.dumps(scores.voc) if args.json else format_voc_scores(scores.voc))
+        print(json.dumps(scores.voc.to_json()) if args.json else format_voc_scores(scores.voc))
         return 0
     if args.json:
         print(json.dumps(scores.to_json()))
@@ -171,9 +171,9 @@ def _classifier(args: argparse.Namespace, process: "Process") -> int:
 
     scores = evaluate_classifier(
         Path(args.model), Path(args.data), split=args.split, **_how(args, process)
-    ).to_json()
+    )
     if process.main:
-        print(json.dumps(scores) if args.json else format_errors(scores))
+        print(json.dumps(scores.to_json()) if args.json else format_errors(scores))
     return 0
 
 

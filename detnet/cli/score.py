@@ -141,5 +141,5 @@ def _voc(args: argparse.Namespace) -> int:
     if option:
         raise InputError(f"{option} goes with --metric coco, not with {args.metric}")
     scores = score_voc(args.annotations, args.results, metric=args.metric, add_pixel=args.add_pixel)
-    print(json.dumps(scores, allow_nan=False) if args.json else format_voc_scores(scores))
+    print(json.dumps(scores.to_json(), allow_nan=False) if args.json else format_voc_scores(scores))
     return 0

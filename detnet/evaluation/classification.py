@@ -4,6 +4,7 @@ Paper: the single-crop evaluation of Li et al. 2018, arXiv:1804.06215, Section 4
 """
 
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,37 +33,85 @@ def ranks(logits: "Tensor", labels: "Tensor") -> "Tensor":
     return before.sum(1) - 1
 
 
-def summarise(found: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> dict[str, Any]:
-    """Turns places into the scores JSON.
+@dataclass(frozen=True)
+class Accuracy:
+    """Shares of images whose class came first, or among the first five, and 1 minus these.
+
+    Fractions in 0 … 1; None where there are no images, and of the first five where there are no
+    more than five classes.
+    """
+
+    top1_error: float | None
+    top5_error: float | None
+    top1: float | None
+    top5: float | None
+    images: int
+
+    @staticmethod
+    def of(first: int, among_five: int | None, images: int) -> "Accuracy":
+        """From counts of images; `among_five` is None where that says nothing."""
+        top1 = first / images if images else None
+        top5 = among_five / images if images and among_five is not None else None
+        top1_error, top5_error = (None if share is None else 1 - share for share in (top1, top5))
+        return Accuracy(top1_error, top5_error, top1, top5, images)
+
+
+@dataclass(frozen=True)
+class ClassifierScores(Accuracy):
+    """What one evaluation found, of all images and of each class.
+
+    Args:
+        val_loss: mean cross-entropy; None without images, or where it is not finite.
+        unreadable: reasons, naming the images that were left out.
+        per_class: by name, in the order of the labels.
+    """
+
+    val_loss: float | None
+    unreadable: list[str]
+    per_class: dict[str, Accuracy]
+
+    @property
+    def headline(self) -> dict[str, float | None]:
+        names = ("top1_error", "top5_error", "top1", "top5", "val_loss")
+        return {name: getattr(self, name) for name in names}
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def summarise(
+    found: np.ndarray,
+    labels: np.ndarray,
+    classes: Sequence[str],
+    *,
+    loss: float | None = None,
+    unreadable: Sequence[str] = (),
+) -> ClassifierScores:
+    """Turns places into scores.
 
     Args:
         found: (N,) places from `ranks`.
         labels: (N,) of the same images.
         classes: names, in the order of the labels.
-
-    Returns:
-        `top1`, `top5`, the shares of images whose class came first and among the first five,
-        `top1_error` and `top5_error`, which are 1 minus these, `images`, and the same of each
-        class in `per_class`; None where there are no images, and of the first five where there are
-        no more than five classes. Fractions in 0 … 1.
+        loss, unreadable: see `ClassifierScores`.
 
     Raises:
         ValueError: a label is none of the classes.
     """
     if len(found) and not (labels.min() >= 0 and labels.max() < len(classes)):
         raise ValueError(f"labels must lie in 0 … {len(classes) - 1}")
-    counts = np.bincount(labels, minlength=len(classes))
-    first = np.bincount(labels[found < 1], minlength=len(classes))
-    five = np.bincount(labels[found < FIVE], minlength=len(classes))
-    per_class = {
-        name: _shares(int(first[at]), int(five[at]), int(counts[at]))
-        for at, name in enumerate(classes)
-    }
-    scores = _shares(int(first.sum()), int(five.sum()), int(counts.sum()))
-    if not has_top5(len(classes)):
-        for each in (scores, *per_class.values()):
-            each |= {"top5": None, "top5_error": None}
-    return {**scores, "per_class": per_class}
+    five: list[int] | list[None] = [None] * len(classes)
+    counts = np.bincount(labels, minlength=len(classes)).tolist()
+    first = np.bincount(labels[found < 1], minlength=len(classes)).tolist()
+    if several := has_top5(len(classes)):
+        five = np.bincount(labels[found < FIVE], minlength=len(classes)).tolist()
+    rows = zip(classes, first, five, counts, strict=True)
+    per_class = {name: Accuracy.of(*numbers) for name, *numbers in rows}
+    among_five = int((found < FIVE).sum()) if several else None
+    whole = Accuracy.of(int((found < 1).sum()), among_five, len(found))
+    return ClassifierScores(
+        **vars(whole), val_loss=loss, unreadable=list(unreadable), per_class=per_class
+    )
 
 
 def has_top5(classes: int) -> bool:
@@ -70,39 +119,27 @@ def has_top5(classes: int) -> bool:
     return classes > FIVE
 
 
-def _shares(first: int, among_five: int, count: int) -> dict[str, Any]:
-    shares = [hit / count if count else None for hit in (first, among_five)]
-    errors = [None if share is None else 1 - share for share in shares]
-    return {
-        "top1_error": errors[0],
-        "top5_error": errors[1],
-        "top1": shares[0],
-        "top5": shares[1],
-        "images": count,
-    }
-
-
 def _top5(error: float | None) -> list[str]:
     return [] if error is None else [f"top-5 error {100 * error:.2f} %"]
 
 
-def format_errors(scores: dict[str, Any], *, worst: int = 5) -> str:
-    """Shows the scores JSON for a terminal: the errors in percent and the hardest classes.
+def format_errors(scores: ClassifierScores, *, worst: int = 5) -> str:
+    """Shows the scores for a terminal: the errors in percent and the hardest classes.
 
     Args:
         worst: how many of the classes with the highest top-1 error.
     """
-    if not scores["images"]:
+    if scores.top1_error is None:
         return "no images to evaluate on"
     lines = [
-        f"top-1 error {100 * scores['top1_error']:.2f} %",
-        *_top5(scores["top5_error"]),
-        f"{scores['images']} images of {len(scores['per_class'])} classes",
+        f"top-1 error {100 * scores.top1_error:.2f} %",
+        *_top5(scores.top5_error),
+        f"{scores.images} images of {len(scores.per_class)} classes",
     ]
     errors = [
-        (entry["top1_error"], name)
-        for name, entry in scores["per_class"].items()
-        if entry["top1_error"] is not None
+        (entry.top1_error, name)
+        for name, entry in scores.per_class.items()
+        if entry.top1_error is not None
     ]
     hardest = sorted(errors, key=lambda entry: (-entry[0], entry[1]))[:worst]
     width = max(len(name) for _, name in hardest)

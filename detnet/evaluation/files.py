@@ -9,6 +9,7 @@ from detnet.errors import InputError
 from detnet.evaluation.coco import Scores
 from detnet.evaluation.metrics import names_of, prefix
 from detnet.evaluation.results import write_results
+from detnet.evaluation.voc import VocScores
 from detnet.files import read_json, write_json
 
 
@@ -30,7 +31,7 @@ class DetectorScores:
     results: list[dict[str, Any]]
     segm: Scores | None = None
     keypoints: Scores | None = None
-    voc: dict[str, Any] | None = None
+    voc: VocScores | None = None
     split: Split | None = None
 
     @property
@@ -68,7 +69,7 @@ def write_scores(scores: DetectorScores, folder: Path) -> None:
     write_results(folder / "results.json", scores.results)
     write_json(folder / "scores.json", scores.to_json())
     if scores.voc is not None:
-        write_json(folder / f"scores_{scores.voc['metric']}.json", scores.voc)
+        write_json(folder / f"scores_{scores.voc.metric}.json", scores.voc.to_json())
 
 
 def read_scores(folder: Path) -> DetectorScores:

@@ -11,7 +11,7 @@ box [x, y, width, height] is VOC's from x + 1 to x + width, so what the kit comp
 plain IoU of COCO's box: of boxes as `detnet convert` and the loader make them nothing is added.
 """
 
-from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +30,52 @@ VOC_METRICS = ("voc07", "voc12")
 _IOU = 0.5
 
 
+@dataclass(frozen=True)
+class VocClass:
+    """One class.
+
+    Args:
+        AP: average precision, a fraction; None where there is nothing to find.
+        annotations: objects that are to be found.
+        difficult: objects that are left out.
+    """
+
+    AP: float | None
+    annotations: int
+    difficult: int
+
+
+@dataclass(frozen=True)
+class VocScores:
+    """Pascal VOC's scores.
+
+    Args:
+        metric: "voc07" or "voc12".
+        iou_threshold: from which on a detection is right.
+        mAP: mean over the classes that have objects, a fraction; None where none has.
+        per_class: by name.
+        ground_truth: its fingerprint.
+        ground_truth_taken: in words, as it is or repaired.
+    """
+
+    metric: str
+    iou_threshold: float
+    mAP: float | None
+    per_class: dict[str, VocClass]
+    ground_truth: str
+    ground_truth_taken: str
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
 def score_voc(
     annotations: GroundTruthSource,
     results: Path | str | list[dict[str, Any]],
     *,
     metric: str = "voc07",
     add_pixel: bool = False,
-) -> dict[str, Any]:
+) -> VocScores:
     """Scores boxes as Pascal VOC does.
 
     Objects marked "iscrowd", "difficult" or "ignore" are difficult.
@@ -49,11 +88,6 @@ def score_voc(
         add_pixel: count one more pixel of every width and height, for files that hold
             xmax - xmin of VOC's boxes, which leaves the last pixel out.
 
-    Returns:
-        {"metric", "iou_threshold", "mAP", "per_class": {name: {"AP", "annotations", "difficult"}},
-        "ground_truth", "ground_truth_taken"}; AP is None where a class has nothing to find,
-        "annotations" counts what is to be found.
-
     Raises:
         InputError: a file, a record or an argument cannot be used.
     """
@@ -65,25 +99,16 @@ def score_voc(
         found = read_detections(results, truth)
     right, false = _right_and_false(truth, found, difficult, extra=float(add_pixel))
     order = np.argsort(-found.scores, kind="stable")
-    per_class: dict[str, dict[str, Any]] = {}
+    per_class = {}
     for number, name in enumerate(truth.names):
         own = truth.categories == number
         wanted = int((own & ~difficult).sum())
         mine = order[(found.categories[order] == number) & (right | false)[order]]
-        per_class[name] = {
-            "AP": average_precision(right[mine], wanted, metric) if wanted else None,
-            "annotations": wanted,
-            "difficult": int((own & difficult).sum()),
-        }
-    values = [row["AP"] for row in per_class.values() if row["AP"] is not None]
-    return {
-        "metric": metric,
-        "iou_threshold": _IOU,
-        "mAP": float(np.mean(values)) if values else None,
-        "per_class": per_class,
-        "ground_truth": fingerprint(truth),
-        "ground_truth_taken": truth.taken,
-    }
+        ap = average_precision(right[mine], wanted, metric) if wanted else None
+        per_class[name] = VocClass(ap, wanted, int((own & difficult).sum()))
+    values = [row.AP for row in per_class.values() if row.AP is not None]
+    mean = float(np.mean(values)) if values else None
+    return VocScores(metric, _IOU, mean, per_class, fingerprint(truth), truth.taken)
 
 
 def average_precision(right: np.ndarray, wanted: int, metric: str) -> float:
@@ -105,18 +130,18 @@ def average_precision(right: np.ndarray, wanted: int, metric: str) -> float:
     return float(np.append(best, 0.0)[places].sum() / 11)
 
 
-def format_voc_scores(scores: Mapping[str, Any]) -> str:
+def format_voc_scores(scores: VocScores) -> str:
     """Lays out the scores of `score_voc` as a table, in percent."""
-    year = scores["metric"].removeprefix("voc")
-    title = f"Average precision of boxes as in VOC 20{year}, IoU {scores['iou_threshold']}, percent"
+    year = scores.metric.removeprefix("voc")
+    title = f"Average precision of boxes as in VOC 20{year}, IoU {scores.iou_threshold}, percent"
     rows = [("class", "AP", "annotations", "difficult")]
     rows += [
-        (name, percent(row["AP"], none="-"), str(row["annotations"]), str(row["difficult"]))
-        for name, row in scores["per_class"].items()
+        (name, percent(row.AP, none="-"), str(row.annotations), str(row.difficult))
+        for name, row in scores.per_class.items()
     ]
-    rows.append(("mean", percent(scores["mAP"], none="-"), "", ""))
+    rows.append(("mean", percent(scores.mAP, none="-"), "", ""))
     table = lay_out(rows, left=(0,))
-    return f"{title}\n\n{table}\n\nground truth: {scores['ground_truth_taken']}"
+    return f"{title}\n\n{table}\n\nground truth: {scores.ground_truth_taken}"
 
 
 def _right_and_false(

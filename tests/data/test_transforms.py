@@ -164,7 +164,7 @@ def test_evaluation_changes_nothing_or_only_the_size() -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"min_sizes": ()}, {"min_sizes": (0,)}, {"flip_h": 1.5}, {"color_jitter": -0.1}]
+    "options", [{"max_size": 0}, {"min_sizes": (0,)}, {"flip_h": 1.5}, {"color_jitter": -0.1}]
 )
 def test_impossible_options_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="must be"):

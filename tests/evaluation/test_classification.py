@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from detnet.evaluation.classification import format_errors, ranks, summarise
+from detnet.evaluation.classification import Accuracy, format_errors, ranks, summarise
 
 
 def test_places_agree_with_sorting() -> None:
@@ -26,30 +26,28 @@ def test_a_network_that_tells_nothing_gets_nothing_right() -> None:
 def test_errors_are_shares_of_images() -> None:
     found, labels = np.array([0, 4, 5, 0, 9]), np.array([0, 0, 1, 1, 1])
     scores = summarise(found, labels, ["cat", "dog", "emu", "fox", "gnu", "hen"])
-    assert scores["top1_error"] == pytest.approx(3 / 5) and scores["top1"] == pytest.approx(2 / 5)
-    assert scores["top5_error"] == pytest.approx(2 / 5) and scores["images"] == 5
-    assert scores["per_class"]["dog"]["top5_error"] == pytest.approx(2 / 3)
-    assert scores["per_class"]["emu"] == {
-        "top1_error": None, "top5_error": None, "top1": None, "top5": None, "images": 0,
-    }  # fmt: skip
+    assert scores.top1_error == pytest.approx(3 / 5) and scores.top1 == pytest.approx(2 / 5)
+    assert scores.top5_error == pytest.approx(2 / 5) and scores.images == 5
+    assert scores.per_class["dog"].top5_error == pytest.approx(2 / 3)
+    assert scores.per_class["emu"] == Accuracy(None, None, None, None, 0)
 
 
 def test_among_five_classes_everything_is_among_the_first_five() -> None:
     """So that says nothing: it is absent, not an error of 0."""
     found, labels = np.array([0, 4, 2]), np.array([0, 1, 4])
     five = summarise(found, labels, list("abcde"))
-    assert five["top1_error"] == pytest.approx(2 / 3) and five["per_class"]["b"]["top1"] == 0
-    for row in (five, *five["per_class"].values()):
-        assert row["top5"] is None and row["top5_error"] is None
+    assert five.top1_error == pytest.approx(2 / 3) and five.per_class["b"].top1 == 0
+    for row in (five, *five.per_class.values()):
+        assert row.top5 is None and row.top5_error is None
     assert "top-5" not in format_errors(five) and "top-1 error 66.67 %" in format_errors(five)
     six = summarise(found, labels, list("abcdef"))
-    assert (six["top5"], six["top5_error"]) == (1, 0)
+    assert (six.top5, six.top5_error) == (1, 0)
     assert "top-5 error 0.00 %" in format_errors(six)
 
 
 def test_no_images_and_wrong_labels() -> None:
     nothing = np.array([], dtype=np.int64)
-    assert summarise(nothing, nothing, ["cat"])["top1_error"] is None
+    assert summarise(nothing, nothing, ["cat"]).top1_error is None
     with pytest.raises(ValueError, match="labels must lie in 0 … 0"):
         summarise(np.array([0]), np.array([1]), ["cat"])
 

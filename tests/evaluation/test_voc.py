@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from detnet.errors import InputError
-from detnet.evaluation.voc import average_precision, format_voc_scores, score_voc
+from detnet.evaluation.voc import VocClass, average_precision, format_voc_scores, score_voc
 
 Data = tuple[dict[str, Any], list[dict[str, Any]]]
 
@@ -34,7 +34,7 @@ def found(*detections: tuple[int, list[float], float]) -> list[dict[str, Any]]:
 
 def both(truth: dict[str, Any], results: list[dict[str, Any]], **options: Any) -> list[Any]:
     return [
-        score_voc(truth, results, metric=metric, **options)["per_class"]["c1"]["AP"]
+        score_voc(truth, results, metric=metric, **options).per_class["c1"].AP
         for metric in ("voc07", "voc12")
     ]
 
@@ -81,13 +81,13 @@ def test_difficult_objects_are_neither_right_nor_wrong() -> None:
     truth = truth_of((1, BOX, 0), (1, FAR, 1))
     results = found((1, FAR, 0.99), (1, FAR, 0.98), (1, BOX, 0.5))
     scores = score_voc(truth, results)
-    assert scores["per_class"]["c1"] == {"AP": 1.0, "annotations": 1, "difficult": 1}
+    assert scores.per_class["c1"] == VocClass(1.0, 1, 1)
     truth["annotations"][1]["iscrowd"] = 0
-    assert score_voc(truth, results)["mAP"] < 1
+    assert score_voc(truth, results).mAP < 1
     truth["annotations"][1]["ignore"] = 1
-    assert score_voc(truth, results)["mAP"] == 1
+    assert score_voc(truth, results).mAP == 1
     truth["annotations"][1].update(ignore=0, difficult=1)
-    assert score_voc(truth, results)["mAP"] == 1
+    assert score_voc(truth, results).mAP == 1
 
 
 def test_a_difficult_object_of_largest_overlap_shields() -> None:
@@ -125,9 +125,9 @@ def test_recalls_are_exact_fractions() -> None:
 def test_nothing_found_and_nothing_to_find() -> None:
     truth = truth_of((1, BOX, 0), classes=2)
     scores = score_voc(truth, [])
-    assert scores["mAP"] == 0 and scores["per_class"]["c2"]["AP"] is None
-    assert score_voc(truth_of((1, BOX, 1)), found((1, BOX, 0.5)))["mAP"] is None
-    assert score_voc(truth_of(), [])["mAP"] is None
+    assert scores.mAP == 0 and scores.per_class["c2"].AP is None
+    assert score_voc(truth_of((1, BOX, 1)), found((1, BOX, 0.5))).mAP is None
+    assert score_voc(truth_of(), []).mAP is None
 
 
 def random_case(seed: int) -> Data:
@@ -229,7 +229,7 @@ def test_equal_to_the_kits_description(block: int) -> None:
             scores = score_voc(truth, results, metric=metric)
             for category in truth["categories"]:
                 expected = kit(truth, results, category["id"], metric)
-                own = scores["per_class"][category["name"]]["AP"]
+                own = scores.per_class[category["name"]].AP
                 assert own == (expected if expected is None else pytest.approx(expected)), seed
                 seen.append(own)
     given = [value for value in seen if value is not None]
@@ -240,7 +240,7 @@ def test_in_parts_it_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     truth, results = random_case(1)
     whole = score_voc(truth, results)
     monkeypatch.setattr("detnet.evaluation.matching._PAIRS_AT_ONCE", 3)
-    assert score_voc(truth, results) == whole and whole["mAP"] > 0
+    assert score_voc(truth, results) == whole and whole.mAP > 0
 
 
 def test_files_and_mistakes(tmp_path: Path) -> None:

@@ -1,8 +1,7 @@
 """Measures a classifier on a split: top-1 and top-5 error."""
 
-import json
+import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +19,8 @@ from detnet.data.classification.transforms import TestView, prepare
 from detnet.engine.distributed import Process, all_gather
 from detnet.engine.machine import autocast_to, keep_freed_memory
 from detnet.errors import InputError
-from detnet.evaluation.classification import ranks, summarise
-from detnet.files import write_text
+from detnet.evaluation.classification import ClassifierScores, ranks, summarise
+from detnet.files import write_json
 from detnet.inference.fuse import fuse
 from detnet.inference.models import find_model
 from detnet.training.classification.config import PretrainConfig
@@ -29,26 +28,6 @@ from detnet.training.classification.config import PretrainConfig
 Track = Callable[[Iterable[Any], int], Iterable[Any]]
 
 MOST_UNREADABLE = 0.01  # of the images; one bad file alone never ends a run
-
-
-@dataclass(frozen=True)
-class ClassifierScores:
-    """What one evaluation found.
-
-    Args:
-        scores: the scores JSON: `top1_error`, `top5_error`, `top1`, `top5`, `val_loss`, `images`,
-            `unreadable` (names of images left out) and `per_class`. Fractions in 0 … 1.
-    """
-
-    scores: dict[str, Any]
-
-    @property
-    def headline(self) -> dict[str, float | None]:
-        names = ("top1_error", "top5_error", "top1", "top5", "val_loss")
-        return {name: self.scores[name] for name in names}
-
-    def to_json(self) -> dict[str, Any]:
-        return self.scores
 
 
 def evaluate_classifier(
@@ -127,7 +106,7 @@ def split_folder(data: Path, split: str) -> Path:
 def write_scores(scores: ClassifierScores, folder: Path) -> None:
     """Writes scores.json."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / "scores.json", json.dumps(scores.to_json(), indent=1) + "\n")
+    write_json(folder / "scores.json", scores.to_json())
 
 
 @torch.no_grad()
@@ -203,12 +182,10 @@ def _together(
     require_readable(unreadable, len(images))
     found = np.array([rank for part in parts for rank in part.ranks], dtype=np.int64)
     labels = np.array([label for part in parts for label in part.labels], dtype=np.int64)
-    scores = summarise(found, labels, info.classes)
-    loss = sum(part.loss for part in parts) / len(found) if len(found) else None
+    loss = sum(part.loss for part in parts) / len(found) if len(found) else math.nan
     names = [reason for _, reason in unreadable]
-    per_class = scores.pop("per_class")
-    return ClassifierScores(
-        {**scores, "val_loss": loss, "unreadable": names, "per_class": per_class}
+    return summarise(
+        found, labels, info.classes, loss=loss if math.isfinite(loss) else None, unreadable=names
     )
 
 

@@ -134,7 +134,7 @@ def test_evaluate_takes_the_file_as_it_is(odd: Path, tmp_path: Path) -> None:
     assert written.pop("data")["annotations"] == str(truth_of(odd).resolve())
     assert written == score(truth_of(odd), tmp_path / "out" / "results.json")
     assert written["ground_truth_taken"] == AS_IT_IS and scores.results
-    assert scores.voc is not None and scores.voc["ground_truth"] == written["ground_truth"]
+    assert scores.voc is not None and scores.voc.ground_truth == written["ground_truth"]
 
 
 def test_a_training_and_its_page_take_it_too(odd: Path, tiny: TrainConfig, tmp_path: Path) -> None:
