@@ -17,8 +17,8 @@ from machine import seconds
 from PIL import Image
 
 from detnet.data.batches import TrainBatches, stream
+from detnet.data.dataset import DetectionDataset
 from detnet.data.folders import Split
-from detnet.data.loaders import DetectionDataset
 from detnet.data.reading import load_annotations
 from detnet.data.transforms import Augmentation
 

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from detnet.data.batches import TrainBatches, stream
+from detnet.data.dataset import DetectionDataset
 from detnet.data.folders import find_split
-from detnet.data.loaders import DetectionDataset
 from detnet.data.reading import load_annotations
 from detnet.data.scenes import write_scenes
 from detnet.data.transforms import Augmentation

@@ -164,7 +164,7 @@ def imported_names(tree: ast.AST, module: str, *, is_package: bool) -> Iterator[
         ("detnet.engine.loop", "from detnet import data"),
         ("detnet.engine.loop", "from ..data import coco"),
         ("detnet.engine.loop", "from detnet import load"),
-        ("detnet.data.loaders", "if TYPE_CHECKING:\n    from detnet.evaluation.coco import score"),
+        ("detnet.data.dataset", "if TYPE_CHECKING:\n    from detnet.evaluation.coco import score"),
         ("detnet.search.study.worker", "from detnet.search.scoring import scorer"),
         ("detnet.inference.predictor", "from detnet.training.pretrained import find_weights"),
         ("detnet.training.detection.train", "from detnet.cli import main"),

@@ -1,1 +1,1 @@
-"""Images and their targets in batches: folders, formats, transforms, loaders, checks."""
+"""Images and their targets in batches: folders, formats, transforms, data sets, checks."""

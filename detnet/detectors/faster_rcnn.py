@@ -167,7 +167,7 @@ _POOLED = 7  # bins that the box head's last layers see
 
 
 @dataclass(frozen=True)
-class LevelBoxOptions(RegionOptions):
+class SingleLevelBoxOptions(RegionOptions):
     """How regions of the one level are judged.
 
     Args:
@@ -240,7 +240,7 @@ class FasterRCNN(RegionDetector):
         *,
         images: ImageOptions,
         proposals: ProposalOptions,
-        boxes: LevelBoxOptions,
+        boxes: SingleLevelBoxOptions,
         level: str = "auto",
         dilate: bool = False,
     ) -> None:
@@ -260,7 +260,7 @@ class FasterRCNN(RegionDetector):
 
 
 def _box_head(
-    backbone: Backbone, info: FeatureInfo, boxes: LevelBoxOptions
+    backbone: Backbone, info: FeatureInfo, boxes: SingleLevelBoxOptions
 ) -> tuple[nn.Module, int, int]:
     """The head, the width of what it puts out, and how many bins across it asks for."""
     if boxes.box_head == "stages":

@@ -31,7 +31,7 @@ _CHUNK = 256  # objects compared with all cells at once, which bounds the memory
 
 
 @dataclass(frozen=True)
-class PointOptions(DenseOptions):
+class FCOSOptions(DenseOptions):
     """As `DenseOptions`, with torchvision's numbers and what else FCOS knows.
 
     Scores are the square root of class score times centre-ness.
@@ -96,7 +96,7 @@ class FCOS(OneStageDetector, torchvision_fcos.FCOS):
         backbone: with levels from `c3` on.
         num_classes: background counted.
         images: what the network expects of its input.
-        points: see `PointOptions`.
+        points: see `FCOSOptions`.
         pyramid_norm: of the pyramid's convolutions.
 
     Paper: Tian et al. 2019, arXiv:1904.01355. Departs from it as torchvision does: with the paper's
@@ -116,7 +116,7 @@ class FCOS(OneStageDetector, torchvision_fcos.FCOS):
         num_classes: int,
         *,
         images: ImageOptions,
-        points: PointOptions,
+        points: FCOSOptions,
         pyramid_norm: NormKind | None = None,
     ) -> None:
         body = points.pyramid(backbone, pyramid_norm)

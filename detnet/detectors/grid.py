@@ -26,7 +26,7 @@ _OBJECTS_AT_ONCE = 256  # overlaps of a whole grid with more objects would fill 
 
 
 @dataclass(frozen=True)
-class GridOptions:
+class YOLOOptions:
     """What YOLO looks for, and how it learns; weights are those of the authors' release.
 
     Args:
@@ -86,7 +86,7 @@ class GridOutput:
 
 
 @dataclass(frozen=True)
-class Places:
+class Assignment:
     """Where objects are learned: M of them, one a place.
 
     Args:
@@ -123,9 +123,9 @@ def decode(offsets: Tensor, anchors: Tensor, step: tuple[float, float]) -> Tenso
     return torch.cat([centre - half, centre + half], dim=-1)
 
 
-def place(
+def assign(
     boxes: Tensor, anchors: Tensor, step: tuple[float, float], grid: tuple[int, int]
-) -> Places:
+) -> Assignment:
     """Gives each object to the cell of its centre and the anchor nearest to its shape.
 
     Of several objects at one place the last is kept, as in the authors' release.
@@ -143,7 +143,7 @@ def place(
     key = (row * grid[1] + column) * len(anchors) + anchor
     later = torch.ones(len(key), len(key), dtype=torch.bool, device=key.device).triu(1)
     kept = (~((key[:, None] == key) & later).any(dim=1)).nonzero().squeeze(1)
-    return Places(row[kept], column[kept], anchor[kept], kept)
+    return Assignment(row[kept], column[kept], anchor[kept], kept)
 
 
 def shape_iou(sides: Tensor, others: Tensor) -> Tensor:
@@ -159,7 +159,7 @@ def grid_losses(
     *,
     step: tuple[float, float],
     image_sizes: Sequence[tuple[int, int]],
-    options: GridOptions,
+    options: YOLOOptions,
 ) -> dict[str, Tensor]:
     """Sums squared errors and cross-entropies over each image's grid, and averages over images.
 
@@ -191,11 +191,11 @@ def _image_losses(
     anchors: Tensor,
     step: tuple[float, float],
     size: tuple[int, int],
-    options: GridOptions,
+    options: YOLOOptions,
 ) -> Tensor:
     """Gives (3,): the losses of objectness, boxes and classes of one image."""
     truth = target["boxes"].to(offsets)
-    at = place(truth, anchors, step, (offsets.shape[0], offsets.shape[1]))
+    at = assign(truth, anchors, step, (offsets.shape[0], offsets.shape[1]))
     where, truth = (at.row, at.column, at.anchor), truth[at.index]
     with torch.no_grad():
         found = decode(offsets, anchors, step)

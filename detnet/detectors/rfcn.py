@@ -196,7 +196,7 @@ def ohem(losses: Tensor, counts: Sequence[int], number: int) -> Tensor:
 
 
 @dataclass(frozen=True)
-class FewProposals(ProposalOptions):
+class RFCNProposalOptions(ProposalOptions):
     """As `ProposalOptions`, with R-FCN's numbers: 300 proposals in training and in testing.
 
     What there is before suppression is the authors' release's, since the paper does not tell.
@@ -209,7 +209,7 @@ class FewProposals(ProposalOptions):
 
 
 @dataclass(frozen=True)
-class MapOptions(RegionOptions):
+class RFCNOptions(RegionOptions):
     """How regions are looked up in score maps; the paper's numbers.
 
     With the plain average every map has a k²-th of a region's gradient, and from scratch the maps
@@ -279,8 +279,8 @@ class RFCN(RegionDetector):
         num_classes: int,
         *,
         images: ImageOptions,
-        proposals: FewProposals,
-        maps: MapOptions,
+        proposals: RFCNProposalOptions,
+        maps: RFCNOptions,
         level: str = "auto",
         proposal_level: str = "auto",
         dilate: bool = True,

@@ -73,7 +73,7 @@ _EXTRA_CHANNELS = (512, 256)  # of the first level added, and of all later ones
 
 
 @dataclass(frozen=True)
-class MultiBoxOptions:
+class SSDOptions:
     """Which levels SSD looks at, and for what; the defaults are SSD300's.
 
     Args:
@@ -134,14 +134,14 @@ class MultiBoxNet(nn.Module):
 
     Args:
         backbone: used from level `finest` on.
-        options: see `MultiBoxOptions`.
+        options: see `SSDOptions`.
 
     Raises:
         InputError: the backbone lacks level `finest` or one after it, or has more levels than
             asked for.
     """
 
-    def __init__(self, backbone: Backbone, options: MultiBoxOptions) -> None:
+    def __init__(self, backbone: Backbone, options: SSDOptions) -> None:
         super().__init__()
         self.backbone = backbone
         levels = [info for info in backbone.feature_info if info.level >= options.finest]
@@ -192,7 +192,7 @@ class SSD(OneStageDetector, torchvision_ssd.SSD):
         backbone: with levels from `c3` on, or what `finest` says.
         num_classes: background counted.
         images: what the network expects of its input.
-        multibox: see `MultiBoxOptions`.
+        multibox: see `SSDOptions`.
 
     Paper: Liu et al. 2016, arXiv:1512.02325. Departs from it: extra levels halve the resolution
     with padding to the end, so that images of any size can be used, and the first level is not
@@ -209,7 +209,7 @@ class SSD(OneStageDetector, torchvision_ssd.SSD):
         num_classes: int,
         *,
         images: ImageOptions,
-        multibox: MultiBoxOptions,
+        multibox: SSDOptions,
     ) -> None:
         body = MultiBoxNet(backbone, multibox)
         scales = box_scales(multibox, images.min_size)
@@ -244,7 +244,7 @@ class SSD(OneStageDetector, torchvision_ssd.SSD):
         return self.named(losses)
 
 
-def box_scales(options: MultiBoxOptions, min_size: int) -> list[float]:
+def box_scales(options: SSDOptions, min_size: int) -> list[float]:
     """Gives each level's share of the image, fine to coarse, and 1 for after the last.
 
     Args:

@@ -10,7 +10,7 @@ from detnet.backbones.base import Backbone, FeatureInfo
 from detnet.backbones.norm import NormKind, make_norm
 from detnet.backbones.stages import scale_channels
 from detnet.detectors.base import Detection, SimpleDetector, keep_precise
-from detnet.detectors.grid import GridOptions, GridOutput, decode, grid_losses
+from detnet.detectors.grid import GridOutput, YOLOOptions, decode, grid_losses
 from detnet.detectors.images import ImageOptions, make_transform
 from detnet.errors import InputError
 
@@ -25,13 +25,13 @@ class GridNet(nn.Module):
 
     Args:
         backbone: any; of its levels the last is used, and the last that is finer.
-        options: see `GridOptions`.
+        options: see `YOLOOptions`.
 
     Raises:
         InputError: a finer level is asked for and the backbone has none.
     """
 
-    def __init__(self, backbone: Backbone, options: GridOptions) -> None:
+    def __init__(self, backbone: Backbone, options: YOLOOptions) -> None:
         super().__init__()
         self.backbone = backbone
         last = backbone.feature_info[-1]
@@ -109,7 +109,7 @@ class YOLO(SimpleDetector):
         backbone: any.
         num_classes: background counted.
         images: what the network expects of its input.
-        grid: see `GridOptions`.
+        grid: see `YOLOOptions`.
 
     Paper: Redmon & Farhadi 2017, arXiv:1612.08242, Section 2. The paper tells no loss; this one is
     the authors' release's, without what it does for the first 12,800 images.
@@ -122,7 +122,7 @@ class YOLO(SimpleDetector):
     anchors: Tensor
 
     def __init__(
-        self, backbone: Backbone, num_classes: int, *, images: ImageOptions, grid: GridOptions
+        self, backbone: Backbone, num_classes: int, *, images: ImageOptions, grid: YOLOOptions
     ) -> None:
         super().__init__()
         self.backbone = body = GridNet(backbone, grid)

@@ -13,8 +13,8 @@ from detnet.coco.check import find_problems
 from detnet.coco.keypoints import KeypointLayout
 from detnet.coco.table import AnnotationTable, read_table
 from detnet.coco.writing import to_coco_dict
+from detnet.data.dataset import DetectionDataset
 from detnet.data.folders import Split, find_split
-from detnet.data.loaders import DetectionDataset
 from detnet.data.reading import load_annotations
 from detnet.data.scenes import write_scenes
 from detnet.data.transforms import eval_transform, flip_horizontal, flip_vertical, resize

@@ -7,13 +7,13 @@ import torch
 from torch import Tensor
 
 from detnet.detectors.grid import (
-    GridOptions,
     GridOutput,
+    YOLOOptions,
+    assign,
     best_overlap,
     decode,
     grid_losses,
     paired_iou,
-    place,
     shape_iou,
 )
 
@@ -23,7 +23,7 @@ ANCHORS = torch.tensor([[20.0, 40.0], [40.0, 20.0]])
 STEP = (32.0, 32.0)
 
 
-RELEASE = GridOptions()
+RELEASE = YOLOOptions()
 
 
 # Centre (40, 44): column 1, row 1; a quarter and three eighths of a cell in; wider than high.
@@ -59,7 +59,7 @@ def test_offsets_move_and_scale() -> None:
 
 
 def test_an_object_goes_to_its_centre_and_its_shape() -> None:
-    at = place(BOX, ANCHORS, STEP, (2, 3))
+    at = assign(BOX, ANCHORS, STEP, (2, 3))
     assert (at.row.tolist(), at.column.tolist(), at.anchor.tolist()) == ([1], [1], [1])
     overlaps = shape_iou(torch.tensor([[50.0, 20.0]]), ANCHORS)
     assert overlaps[0].tolist() == pytest.approx([400 / 1400, 800 / 1000])
@@ -67,16 +67,16 @@ def test_an_object_goes_to_its_centre_and_its_shape() -> None:
 
 def test_a_centre_on_the_border_is_in_the_last_cell() -> None:
     boxes = torch.tensor([[86.0, 54.0, 106.0, 74.0]])  # around (96, 64)
-    at = place(boxes, ANCHORS, STEP, (2, 3))
+    at = assign(boxes, ANCHORS, STEP, (2, 3))
     assert (at.row.item(), at.column.item()) == (1, 2)
 
 
 def test_of_two_objects_at_one_place_the_last_is_kept() -> None:
     near = BOX + 1
     other = torch.tensor([[30.0, 24.0, 50.0, 64.0]])  # the same cell, but higher than wide
-    at = place(torch.cat([BOX, near, other]), ANCHORS, STEP, (2, 3))
+    at = assign(torch.cat([BOX, near, other]), ANCHORS, STEP, (2, 3))
     assert at.index.tolist() == [1, 2] and at.anchor.tolist() == [1, 0]
-    assert place(torch.zeros(0, 4), ANCHORS, STEP, (2, 3)).index.shape == (0,)
+    assert assign(torch.zeros(0, 4), ANCHORS, STEP, (2, 3)).index.shape == (0,)
 
 
 def test_losses_of_one_box_by_hand() -> None:

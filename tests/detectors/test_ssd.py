@@ -9,7 +9,7 @@ from torchvision.models.detection.ssd import SSD, SSDHead
 
 from detnet.detectors import create
 from detnet.detectors.files import load_model, save_model
-from detnet.detectors.ssd import MultiBoxOptions, box_scales
+from detnet.detectors.ssd import SSDOptions, box_scales
 from detnet.errors import InputError
 from detnet.inference.fuse import fuse
 from tests.contracts import scene
@@ -40,11 +40,11 @@ def test_levels(backbone: str, strides: list[int]) -> None:
 
 def test_scales_are_the_paper_s() -> None:
     paper = [0.1, 0.2, 0.375, 0.55, 0.725, 0.9, 1.0]
-    assert box_scales(MultiBoxOptions(), 300) == pytest.approx(paper)
+    assert box_scales(SSDOptions(), 300) == pytest.approx(paper)
     even = [0.2, 0.34, 0.48, 0.62, 0.76, 0.9, 1.0]  # Equation 4 over all six
-    assert box_scales(MultiBoxOptions(first_scale=None), 300) == pytest.approx(even)
+    assert box_scales(SSDOptions(first_scale=None), 300) == pytest.approx(even)
     sizes = (30, 60, 111, 162, 213, 264)  # of the release for VOC at 300 pixels
-    given = box_scales(MultiBoxOptions(anchor_sizes=sizes), 300)
+    given = box_scales(SSDOptions(anchor_sizes=sizes), 300)
     assert given == pytest.approx([0.1, 0.2, 0.37, 0.54, 0.71, 0.88, 1.0])
 
 
@@ -118,7 +118,7 @@ def test_torchvision_s_ssd_gives_the_same(backbone: str) -> None:
     body = ours.backbone
     steps = [level.stride for level in body.feature_info]
     ratios = [[2], [2, 3], [2, 3], [2, 3], [2], [2]]
-    boxes = DefaultBoxGenerator(ratios, scales=box_scales(MultiBoxOptions(), 300), steps=steps)
+    boxes = DefaultBoxGenerator(ratios, scales=box_scales(SSDOptions(), 300), steps=steps)
     head = SSDHead(body.out_channels, boxes.num_anchors_per_location(), 4)
     head.load_state_dict(ours.head.state_dict())
     size = (128, 96)  # theirs is width and height

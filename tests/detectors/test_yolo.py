@@ -11,7 +11,7 @@ from detnet.backbones.spaces.space import parse_path, take_path
 from detnet.detectors import create
 from detnet.detectors.files import load_model, save_model
 from detnet.detectors.grid import (
-    GridOptions,
+    YOLOOptions,
 )
 from detnet.detectors.yolo import GridNet
 from detnet.errors import InputError
@@ -157,8 +157,8 @@ def test_a_backbone_of_one_level_has_no_finer_one() -> None:
     backbone = build_backbone("resnet50", width=0.125)
     backbone.feature_info = backbone.feature_info[-1:]
     with pytest.raises(InputError, match="finer than c5, and the backbone has none"):
-        GridNet(backbone, GridOptions())
-    assert GridNet(backbone, GridOptions(passthrough=False)).fine_name == ""
+        GridNet(backbone, YOLOOptions())
+    assert GridNet(backbone, YOLOOptions(passthrough=False)).fine_name == ""
 
 
 @pytest.mark.parametrize("detector", ["yolo", "ssd"])

@@ -11,8 +11,8 @@ import torch
 from detnet import create
 from detnet.backbones.spaces.shuffle_space import ShuffleSpace, ShuffleStage
 from detnet.backbones.spaces.space import take_path
+from detnet.data.dataset import DetectionDataset
 from detnet.data.folders import Split
-from detnet.data.loaders import DetectionDataset
 from detnet.data.reading import load_annotations
 from detnet.data.transforms import eval_transform
 from detnet.detectors.base import info_of

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from detnet.backbones.spaces.space import take_path
 from detnet.coco.annotations import Annotations
 from detnet.coco.writing import to_coco_dict
-from detnet.data.loaders import DetectionDataset
+from detnet.data.dataset import DetectionDataset
 from detnet.data.transforms import eval_transform, flip_horizontal
 from detnet.detectors.base import info_of
 from detnet.engine.machine import autocast_to

@@ -12,8 +12,8 @@ from torch.nn import functional as F
 
 from detnet.backbones.files import ClassifierInfo, load_classifier
 from detnet.data.batches import eval_loader
+from detnet.data.classification.dataset import ClassificationDataset
 from detnet.data.classification.image_folder import ClassifiedImages
-from detnet.data.classification.loaders import ClassificationDataset
 from detnet.data.classification.shards import index_images
 from detnet.data.classification.transforms import TestView, prepare
 from detnet.engine.distributed import Process, all_gather

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from detnet.backbones.cost import backbone_cost
 from detnet.backbones.files import save_classifier
 from detnet.data.batches import stream
+from detnet.data.classification.dataset import ClassificationDataset, ShuffledBatches
 from detnet.data.classification.image_folder import ImageFolder, require_same_classes
-from detnet.data.classification.loaders import ClassificationDataset, ShuffledBatches
 from detnet.data.classification.shards import ShardedImages, index_images
 from detnet.data.classification.transforms import TrainView
 from detnet.engine.distributed import Process, all_gather

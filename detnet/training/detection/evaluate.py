@@ -14,8 +14,8 @@ from detnet.coco.categories import Categories
 from detnet.coco.ground_truth import GroundTruth, GroundTruths, trained_on
 from detnet.coco.keypoints import KeypointLayout
 from detnet.data.batches import eval_loader
+from detnet.data.dataset import DetectionDataset
 from detnet.data.folders import Split
-from detnet.data.loaders import DetectionDataset
 from detnet.data.reading import load_scored
 from detnet.data.transforms import Augmentation, eval_transform
 from detnet.detectors.base import Detector, info_of

@@ -12,8 +12,8 @@ from detnet.coco.ground_truth import GroundTruths
 from detnet.coco.keypoints import KeypointLayout
 from detnet.coco.scorable import AS_IT_IS
 from detnet.data.batches import TrainBatches
+from detnet.data.dataset import DetectionDataset
 from detnet.data.folders import Split
-from detnet.data.loaders import DetectionDataset
 from detnet.data.reading import fingerprint_files, load_annotations, load_scored
 from detnet.data.transforms import Augmentation
 from detnet.detectors import DETECTORS, create

@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 
 from detnet.data.batches import stream
+from detnet.data.classification.dataset import ClassificationDataset, ShuffledBatches
 from detnet.data.classification.image_folder import ImageFolder
-from detnet.data.classification.loaders import ClassificationDataset, ShuffledBatches
 from detnet.data.classification.shards import ShardedImages, index_images, index_shards
 from detnet.data.classification.transforms import TrainView
 from detnet.errors import InputError

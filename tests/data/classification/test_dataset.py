@@ -7,8 +7,8 @@ import torch
 from PIL import Image
 
 from detnet.data.batches import eval_loader, stream
+from detnet.data.classification.dataset import ClassificationDataset, ShuffledBatches
 from detnet.data.classification.image_folder import ImageFolder, index_folder
-from detnet.data.classification.loaders import ClassificationDataset, ShuffledBatches
 from detnet.data.classification.transforms import TestView, TrainView
 from detnet.errors import InputError
 

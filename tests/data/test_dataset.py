@@ -8,8 +8,8 @@ import torch
 
 from detnet.coco.annotations import Annotations
 from detnet.data.batches import TrainBatches, eval_loader, stream
+from detnet.data.dataset import DetectionDataset
 from detnet.data.folders import Split
-from detnet.data.loaders import DetectionDataset
 from detnet.data.reading import load_annotations
 from detnet.data.transforms import Augmentation, eval_transform
 from detnet.errors import InputError
