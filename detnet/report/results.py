@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from detnet.engine.runs import read_run
+from detnet.engine.run_records import read_run
 from detnet.errors import InputError
 from detnet.files import read_json, write_text
 from detnet.report.charts import Line, chart_file

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from detnet.engine.runs import read_run
+from detnet.engine.run_records import read_run
 from detnet.evaluation.metrics import Metric, metrics_of
 from detnet.files import write_text
 from detnet.report.results import Result, hardware, read_comparison, read_result, write_curves

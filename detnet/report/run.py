@@ -12,7 +12,8 @@ from typing import Any
 from detnet.coco.annotations import Annotations
 from detnet.coco.ground_truth import GroundTruths
 from detnet.data.reading import load_scored
-from detnet.engine.runs import RunFolder, RunRecord, read_run
+from detnet.engine.run_records import RunRecord, read_run
+from detnet.engine.runs import RunFolder
 from detnet.errors import InputError
 from detnet.evaluation.coco import evaluate
 from detnet.evaluation.diagnosis.diagnose import diagnose

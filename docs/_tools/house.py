@@ -31,7 +31,7 @@ BEGINNINGS = (
     "detnet.inference.predictor",
 )
 # What the core reaches and can be read without: other projects' weights, other formats and
-# measures, drawing, spaces for searches.
+# measures, drawing, kernels for some processors, spaces for searches.
 BEYOND = (
     "detnet.backbones.spaces",
     "detnet.backbones.weights",
@@ -43,6 +43,7 @@ BEYOND = (
     "detnet.inference.draw",
     "detnet.inference.engines",
     "detnet.inference.export",
+    "detnet.inference.winograd",
     "detnet.training.classification",
     "detnet.training.pretrained",
 )

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from detnet.engine.runs import RunRecord
+from detnet.engine.run_records import RunRecord
 from detnet.report.charts import HEIGHT, WIDTH
 from detnet.report.diagnosis import draw_curves
 from detnet.report.run import PageContent, render

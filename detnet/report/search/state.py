@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from detnet.engine.runs import RunRecord, read_run
+from detnet.engine.run_records import RunRecord, read_run
 from detnet.report.search.networks import (
     DrawnSpace,
     PublishedNetwork,

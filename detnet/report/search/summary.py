@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from detnet.engine.runs import RunRecord
+from detnet.engine.run_records import RunRecord
 from detnet.report.search.networks import alike
 from detnet.report.search.state import Phase, SearchState
 from detnet.search.methods.nsga2 import front as undominated

@@ -11,7 +11,7 @@ from torch import nn
 
 from detnet.coco.annotations import Annotations
 from detnet.coco.categories import Categories
-from detnet.coco.ground_truth import GroundTruth, GroundTruths, trained_on
+from detnet.coco.ground_truth import GroundTruths, trained_on
 from detnet.coco.keypoints import KeypointLayout
 from detnet.data.batches import eval_loader
 from detnet.data.dataset import DetectionDataset

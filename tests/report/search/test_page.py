@@ -11,7 +11,7 @@ import pytest
 
 from detnet.backbones.base import Backbone
 from detnet.backbones.spaces.space import Gene, Space, Supernet
-from detnet.engine.runs import RunRecord
+from detnet.engine.run_records import RunRecord
 from detnet.report.search.page import render, write_search_page
 from detnet.report.search.state import Phase, SearchState
 from tests.report.search.test_summary import (

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from detnet.backbones.spaces.shuffle_space import BlockKind, ShuffleSpace, ShuffleStage
-from detnet.engine.runs import RunRecord
+from detnet.engine.run_records import RunRecord
 from detnet.report.search.networks import PublishedNetwork
 from detnet.report.search.state import Phase, SearchState
 from detnet.report.search.summary import front, generations, preferences, summarise

@@ -1,0 +1,71 @@
+"""What a run has left in its folder, as pages and tables read it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from detnet.engine.runs import RunFolder
+from detnet.errors import InputError
+from detnet.files import read_json, read_yaml
+
+_IOU_TYPES = ("bbox", "segm", "keypoints")  # in the order in which they are told
+_SCORED = {"AP", "top1"}  # a name in every file of scores: a detector's or a classifier's
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """The small files of one run folder; what is missing is empty.
+
+    Args:
+        name: of the folder.
+        config: config.yaml.
+        environment: environment.json.
+        events: the lines of metrics.jsonl.
+        scores: of the boxes and, where there are any, of the masks and keypoints behind them.
+    """
+
+    name: str
+    config: dict[str, Any]
+    environment: dict[str, Any]
+    events: list[dict[str, Any]]
+    scores: list[dict[str, Any]]
+
+    @property
+    def ended(self) -> bool:
+        """Whether training is complete; a run that was resumed has not ended by its first end."""
+        return bool(self.events) and self.events[-1].get("event") == "end"
+
+
+def read_run(path: str | Path) -> RunRecord:
+    """Reads what a run's folder holds.
+
+    Raises:
+        InputError: no such folder, or one of its files is damaged.
+    """
+    folder = RunFolder(path)
+    if not folder.path.is_dir():
+        raise InputError(f"{folder.path}: no such run folder")
+    return RunRecord(
+        name=folder.path.resolve().name,
+        config=read_yaml(folder.config) if folder.config.is_file() else {},
+        environment=_read_object(folder.environment) if folder.environment.is_file() else {},
+        events=folder.read_metrics(),
+        scores=_read_scores(folder.evaluation),
+    )
+
+
+def _read_scores(folder: Path) -> list[dict[str, Any]]:
+    """Every kind of scores, whether in a file of its own or in that of the boxes."""
+    found: list[Any] = []
+    for path in sorted(folder.glob("scores*.json")):
+        content = _read_object(path)
+        found += [content, *(content.get(kind) for kind in _IOU_TYPES)]
+    found = [scores for scores in found if isinstance(scores, dict) and _SCORED & scores.keys()]
+    return sorted(found, key=lambda scores: _IOU_TYPES.index(scores.get("iou_type", "bbox")))
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: holds no JSON object, but a {type(content).__name__}")
+    return content
