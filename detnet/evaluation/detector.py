@@ -3,9 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from detnet.coco.ground_truth import GroundTruths
+from detnet.coco.ground_truth import GroundTruth, GroundTruths
 from detnet.evaluation.coco import Scores, evaluate
-from detnet.evaluation.detections import GroundTruth
 from detnet.evaluation.files import DetectorScores
 
 
