@@ -60,7 +60,7 @@ def test_a_shift_counts_as_a_bias_where_it_is_asked_for() -> None:
         (0.02, 1e-4, ["0.weight", "1.weight", "3.weight"]),
         (0.04, 0.0, ["0.bias", "1.bias", "3.bias"]),
     ]
-    with pytest.raises(ValueError, match="norm, bias, got 'shift'"):
+    with pytest.raises(ValueError, match="'norm' or 'bias', got 'shift'"):
         sgd(model, lr=0.02, norm_shift="shift")  # type: ignore[arg-type]
 
 
@@ -123,8 +123,8 @@ def test_linear_warmup_ends_where_the_course_goes_on() -> None:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"kind": "stairs"}, "step, cosine, linear, constant, got 'stairs'"),
-        ({"warmup": "slow"}, "constant, linear, none, got 'slow'"),
+        ({"kind": "stairs"}, "'linear' or 'constant', got 'stairs'"),
+        ({"warmup": "slow"}, "'linear' or 'none', got 'slow'"),
         ({"iterations": 0}, "at least 1, got 0"),
         ({"steps": (20, 10)}, r"ascend, got \(20, 10\)"),
         ({"warmup_iterations": -1}, "negative: -1"),

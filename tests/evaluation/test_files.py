@@ -18,6 +18,7 @@ from detnet.evaluation.files import (
 )
 from detnet.evaluation.metrics import names_of
 from detnet.evaluation.submission import write_submissions
+from detnet.evaluation.voc import VocClass, VocScores
 
 
 def numbers(kind: str, first: float) -> Scores:
@@ -52,9 +53,9 @@ def test_files_hold_what_was_measured(tmp_path: Path) -> None:
     assert sorted(path.name for path in folder.iterdir()) == ["results.json", "scores.json"]
     assert json.loads((folder / "results.json").read_text()) == results
     assert json.loads((folder / "scores.json").read_text()) == scores.to_json()
-    voc = {"metric": "voc12", "AP50": 0.5}
+    voc = VocScores("voc12", 0.5, 0.25, {"a": VocClass(None, 0, 2)}, "f00", "as it is")
     write_scores(replace(scores, voc=voc), folder)
-    assert json.loads((folder / "scores_voc12.json").read_text()) == voc
+    assert json.loads((folder / "scores_voc12.json").read_text()) == voc.to_json()
     assert json.loads((folder / "scores.json").read_text()) == scores.to_json()
 
 
