@@ -100,7 +100,8 @@ def _detector(args: argparse.Namespace, process: "Process", measures: dict[str, 
     from detnet.data.folders import find_split
     from detnet.evaluation.voc import format_voc_scores
     from detnet.report.score_tables import format_scores
-    from detnet.training.detection.evaluate import evaluate_export, evaluate_file
+    from detnet.training.detection.evaluate import evaluate_file
+    from detnet.training.detection.evaluate_export import evaluate_export
 
     place = Path(args.data or args.annotations)
     split = find_split(

@@ -30,9 +30,6 @@ from detnet.evaluation.results import to_results
 from detnet.evaluation.submission import write_submissions
 from detnet.evaluation.voc import score_voc
 from detnet.inference.augmentation import PredictionOptions, detect
-from detnet.inference.engines.predictor import open_engine
-from detnet.inference.engines.record import read_export
-from detnet.inference.engines.results import engine_results
 from detnet.inference.fuse import fuse
 from detnet.inference.models import find_model
 from detnet.training.detection.config import TrainConfig, find_val, with_keypoints
@@ -96,56 +93,23 @@ def evaluate_file(
     folder = output or (place_of_scores(model_path, split) if model_path.is_dir() else None)
     if options and not output and folder:
         folder /= options.name  # those of the run as it is stay where reports look for them
-    scores = _with_voc(scores, truths, metric)
+    scores = with_voc(scores, truths, metric)
     if process.main:
-        _write(scores, truths, folder, submission)
+        write_files(scores, truths, folder, submission)
     return scores
 
 
-def evaluate_export(
-    folder: Path,
-    split: Split,
-    *,
-    output: Path | None = None,
-    measures: Mapping[str, Any] | None = None,
-    submission: Path | None = None,
-    metric: str = "coco",
-    track: Track | None = None,
-) -> DetectorScores:
-    """Evaluates an exported folder in its own runtime, as `evaluate_file` does a model of torch's.
-
-    Args:
-        folder: as `detnet export` writes it.
-        split: see `evaluate_file`, as the rest.
-        output: None for the folder's own `evaluation`, and for each data set a folder in that.
-
-    Raises:
-        InputError: the folder cannot be used, or its categories are not the data's.
-    """
-    record = read_export(folder)
-    used, annotations, truths = load_for(
-        split, record.categories, masks="masks" in record.finds, categories_of=str(folder)
-    )
-    if annotations.keypoints is None and (measures or {}).get("sigmas"):
-        raise InputError("sigmas are for keypoints, which this detector does not find")
-    results = engine_results(
-        open_engine(folder), annotations, score_threshold=record.thresholds.score, track=track
-    )
-    scores = replace(score_results(results, truths, measures or {}), split=used)
-    scores = _with_voc(scores, truths, metric)
-    _write(scores, truths, output or place_of_scores(folder, split), submission)
-    return scores
-
-
-def _with_voc(scores: DetectorScores, truths: GroundTruths, metric: str) -> DetectorScores:
+def with_voc(scores: DetectorScores, truths: GroundTruths, metric: str) -> DetectorScores:
+    """Adds VOC's average precision where `metric` is one of VOC's."""
     if metric == "coco":
         return scores
     return replace(scores, voc=score_voc(truths.bbox, scores.results, metric=metric))
 
 
-def _write(
+def write_files(
     scores: DetectorScores, truths: GroundTruths, folder: Path | None, submission: Path | None
 ) -> None:
+    """Writes what is asked for: the files of an evaluation's folder, and a zip for the server."""
     if folder is not None:
         write_scores(scores, folder)
     if submission is not None:
