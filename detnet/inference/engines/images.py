@@ -1,6 +1,5 @@
 """Pictures made ready for an exported network, in numpy and pillow alone, as torch does it."""
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -41,9 +40,8 @@ def prepare(pictures: Sequence[Pixels], images: ImageInput) -> np.ndarray:
     batch = np.empty((len(pictures), 3, height, width), np.uint8)
     for place, picture in zip(batch, pictures, strict=True):
         size = scaled_size(picture.shape[0], picture.shape[1], images)
-        if size != (height, width):  # what is normalised to 0, as the padding within the network
-            mean = images.pixel_mean if images.channel_order == "rgb" else images.pixel_mean[::-1]
-            place[:] = np.array([round(255 * value) for value in mean])[:, None, None]
+        if size != (height, width):
+            place[:] = np.array(images.fill, np.uint8)[:, None, None]
         place[:, : size[0], : size[1]] = _scaled(picture, *size).transpose(2, 0, 1)
     return batch
 
@@ -101,8 +99,3 @@ def _between(places: np.ndarray, length: int, side: int) -> tuple[np.ndarray, ..
     at = np.maximum(at - np.float32(0.5), 0)
     low = np.minimum(np.floor(at).astype(np.int64), side - 1)
     return low, np.minimum(low + 1, side - 1), at - low.astype(np.float32)
-
-
-def longest_side(images: ImageInput) -> int:
-    """The longest side that the network's input can have, pixels."""
-    return math.ceil(max(images.size or (images.max_size,)))

@@ -35,6 +35,7 @@ class ImageInput:
         max_size: … unless the long side would exceed this.
         size: height and width, where the network takes one size only: a picture is scaled to fit
             and filled up at right and bottom; None for any.
+        fill: what it is filled up with, RGB: the mean colour, of which the network makes 0.
         size_divisible: the network itself pads to multiples of this.
         pixel_mean: per channel in `channel_order`, of values in 0 … 1; the network normalises.
         pixel_std: likewise.
@@ -45,6 +46,7 @@ class ImageInput:
     min_size: int
     max_size: int
     size: tuple[int, int] | None
+    fill: tuple[int, int, int]
     size_divisible: int
     pixel_mean: tuple[float, float, float]
     pixel_std: tuple[float, float, float]

@@ -286,7 +286,7 @@ def _quantise(
         f"int8: calibrating {count(sum(map(len, layers.groups.values())), 'layer')} on "
         f"{count(len(samples), 'training image')}"
     )
-    kept = choose_layers(layers, measure, bound=BOUNDS["int8"].ap / 2, tell=tell)
+    kept = choose_layers(layers, measure, bound=BOUNDS["int8"].ap, tell=tell)
     if list(tried)[-1] != kept:
         measure(kept)  # the file is of what was tried last
     return replace(record, kept_precise=kept)
@@ -319,11 +319,14 @@ def _image_input(plan: ExportPlan, model: Detector) -> ImageInput:
             f"{info_of(model).detector} squeezes images to squares here; give one number twice as "
             f"image_size, got {plan.image_size}"
         )
+    colours = transform.options.pixel_mean[:: 1 if transform.options.channel_order == "rgb" else -1]
+    red, green, blue = (round(255 * min(max(value, 0), 1)) for value in colours)
     return ImageInput(
         resize="square" if transform.square else "aspect",
         min_size=int(transform.min_size[-1]),
         max_size=int(transform.max_size),
         size=plan.image_size,
+        fill=(red, green, blue),
         size_divisible=int(transform.size_divisible),
         pixel_mean=transform.options.pixel_mean,
         pixel_std=transform.options.pixel_std,
@@ -369,8 +372,8 @@ def _before(images: ImageInput, batch: int) -> tuple[str, ...]:
         height, width = images.size
         scaling = (
             f"Scale it by min({height} / height, {width} / width), fractions of a pixel cut off, "
-            f"lay it into the upper left of {height} by {width} pixels and fill the rest with the "
-            "mean colour, 255 * pixel_mean."
+            f"lay it into the upper left of {height} by {width} pixels and fill the rest with "
+            "the colour fill."
         )
     elif images.resize == "square":
         height, width = images.size or (images.min_size, images.min_size)

@@ -24,7 +24,9 @@ from detnet.inference.engines.record import (
 )
 
 CATEGORIES = ({"id": 7, "name": "cat"}, {"id": 9, "name": "dog"})
-IMAGES = ImageInput("aspect", 48, 80, None, 32, (0.5, 0.4, 0.3), (0.2, 0.2, 0.2), "rgb")
+IMAGES = ImageInput(
+    "aspect", 48, 80, None, (128, 102, 76), 32, (0.5, 0.4, 0.3), (0.2, 0.2, 0.2), "rgb"
+)
 
 
 def tiny_network(path: Path, *, batch: int = 1, masks: bool = False) -> None:

@@ -1,0 +1,73 @@
+"""What runs a model: torch, an export's runtime, or an export of this very model beside it."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from detnet.errors import InputError
+from detnet.inference.engines.record import ExportSource, read_export, sha256_of
+from detnet.inference.export.road import choose_road, exports_of
+from tests.inference.engines.tiny import tiny_export
+
+
+def run_with_export(tmp_path: Path, *, torch_s: float, export_s: float) -> Path:
+    """A run whose model file nobody reads, and an export that says it is of it."""
+    run = tmp_path / "run"
+    run.mkdir()
+    model = run / "best.safetensors"
+    model.write_bytes(b"weights")
+    folder = tiny_export(run / "exports" / "best-onnx-fp32")
+    record = read_export(folder)
+    replace(record, source=ExportSource(model.name, sha256_of(model))).write(folder)
+    times = {"torch_s": torch_s, "export_s": export_s}
+    (folder / "check.json").write_text(json.dumps(times))
+    return run
+
+
+def silent(line: str) -> None:
+    raise AssertionError(line)
+
+
+def test_a_faster_export_of_this_model_is_taken(tmp_path: Path) -> None:
+    run = run_with_export(tmp_path, torch_s=0.3, export_s=0.2)
+    road = choose_road(run, tell=silent)
+    assert road.engine == "onnxruntime" and road.model.name == "best-onnx-fp32"
+    assert "checked to be 1.5 times as fast as torch" in str(road)
+    assert choose_road(run, "torch", tell=silent).model == run / "best.safetensors"
+    assert choose_road(run, "onnxruntime", tell=silent).model == road.model  # nothing is exported
+
+
+def test_torch_is_taken_where_it_must_be(tmp_path: Path) -> None:
+    run = run_with_export(tmp_path, torch_s=0.3, export_s=0.2)
+    road = choose_road(run, torch_only="--soft-nms", tell=silent)
+    assert road.engine == "torch" and "--soft-nms is torch's alone" in road.why
+    assert choose_road(run, least_score=0.01, tell=silent).engine == "torch"
+    with pytest.raises(InputError, match="--engine onnxruntime cannot do --soft-nms"):
+        choose_road(run, "onnxruntime", torch_only="--soft-nms", tell=silent)
+
+
+def test_slower_other_and_damaged_exports_are_left_alone(tmp_path: Path) -> None:
+    run = run_with_export(tmp_path, torch_s=0.2, export_s=0.3)
+    assert choose_road(run, tell=silent).engine == "torch"
+    model = run / "best.safetensors"
+    assert len(exports_of(model)) == 1
+    network = run / "exports" / "best-onnx-fp32" / "model.onnx"
+    content = network.read_bytes()
+    network.write_bytes(content + b"x")
+    assert exports_of(model) == []
+    network.write_bytes(content)
+    model.write_bytes(b"trained further")
+    assert exports_of(model) == []
+
+
+def test_an_export_runs_in_its_own_runtime(tmp_path: Path) -> None:
+    folder = tiny_export(tmp_path / "a")
+    assert choose_road(folder, tell=silent).engine == "onnxruntime"
+    with pytest.raises(InputError, match="is an export for onnxruntime"):
+        choose_road(folder, "torch", tell=silent)
+    with pytest.raises(InputError, match="did you mean 'torch'"):
+        choose_road(folder, "torhc", tell=silent)
+    with pytest.raises(InputError, match="no such run folder"):
+        choose_road(tmp_path / "b", tell=silent)
