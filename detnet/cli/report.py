@@ -11,6 +11,7 @@ import argparse
 from pathlib import Path
 
 from detnet.errors import InputError
+from detnet.inference.engines.record import is_export
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,6 +53,12 @@ def run(args: argparse.Namespace) -> int:
     """Writes the pages and says where they are."""
     runs = [Path(run) for run in args.runs]
     _check(args)
+    for run in runs:
+        if is_export(run):
+            raise InputError(
+                f"{run}: is an export, which keeps nothing of a training; report its run, or "
+                f"`detnet compare` the two with --output"
+            )
     if args.results_table:
         from detnet.report.results_page import write_results_page
 

@@ -22,6 +22,7 @@ GUIDES = {
         "docs/comparison",
         "docs/report",
         "docs/inspect",
+        "docs/export",
     ),
     "Search": ("docs/search",),
     "Reference": ("reference/commands/index", "reference/python/index", "examples/index"),

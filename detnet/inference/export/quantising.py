@@ -111,7 +111,8 @@ def _group(node: Any) -> str:
     text = next((each.value for each in node.metadata_props if each.key == _SCOPES), "")
     modules = [part.strip(" '\"[]") for part in text.split(",")]
     path = (modules[-2] if len(modules) > 1 else "").split(".")
-    path = [part for part in path if part not in ("", "model", "body")]
+    path = [part for part in path if part not in ("", "model")]
+    path = [part for part, before in zip(path, ["", *path], strict=False) if part != before]
     if "stages" in path:
         return ".".join(["backbone", *path[path.index("stages") + 1 :][:1]])
     return ".".join(path[:2]) or "other"
