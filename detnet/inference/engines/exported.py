@@ -14,9 +14,9 @@ from detnet.inference.engines.images import input_size, paste_mask, prepare, sca
 from detnet.inference.engines.record import ExportRecord, read_export
 
 # The network's outputs by name, each of N images and D places: (N, D, 4), (N, D), (N, D), (N,),
-# (N, D, M, M) and (N, D, K, 3).
+# (N, D, M, M), (N, D, K, 2) and (N, D, K).
 BOXES, SCORES, LABELS, COUNT = "boxes", "scores", "labels", "count"
-MASKS, KEYPOINTS = "masks", "keypoints"
+MASKS, KEYPOINTS, KEYPOINT_SCORES = "masks", "keypoints", "keypoint_scores"
 INPUT = "images"  # (N, 3, H, W) uint8
 _SMALLEST = 1e-6  # by which a threshold may miss the one that is built in
 Outputs = dict[str, np.ndarray]
@@ -120,9 +120,8 @@ class ExportedEngine(Engine):
             pairs = zip(output[MASKS][order], boxes, strict=True)
             masks = [encode_pixels(paste_mask(mask, box, height, width)) for mask, box in pairs]
         if KEYPOINTS in output:
-            points = output[KEYPOINTS][order].astype(np.float32)
-            sureness = points[..., 2].copy()
-            keypoints = points * np.array([*ratios, 0], np.float32)
-            keypoints[..., 2] = 1
+            places = output[KEYPOINTS][order].astype(np.float32) * np.array(ratios, np.float32)
+            keypoints = np.concatenate([places, np.ones_like(places[..., :1])], axis=-1)
+            sureness = output[KEYPOINT_SCORES][order].astype(np.float32)
         labels = output[LABELS][order].astype(np.int64)
         return Found(boxes, labels, scores[order], masks, keypoints, sureness)

@@ -112,7 +112,8 @@ def _exported(file: Path, format: str, tell: Callable[[str], None]) -> Path:
     for folder, record in exports_of(file):
         if record.format == format:
             return folder
-    from detnet.inference.export.writing import ExportPlan, export_model  # torch
+    from detnet.inference.export.plan import ExportPlan  # torch, as the next
+    from detnet.inference.export.writing import export_model
 
     place = file.parent / EXPORTS / f"{file.stem}-{format}-fp32"
     tell(f"exporting {file} to {place}, once; it takes a minute or two")

@@ -70,6 +70,16 @@ def test_load_gives_what_a_predictor_gives(tmp_path: Path) -> None:
         detnet.load(folder, score_threshold=0.01).predict(BRIGHT)
 
 
+def test_keypoints_are_in_the_images_own_pixels(tmp_path: Path) -> None:
+    model = detnet.load(tiny_export(tmp_path / "a", keypoints=True), score_threshold=0.1)
+    found = model.predict(BRIGHT)  # 100 by 60 pixels, 80 by 48 for the network
+    assert found.keypoints.shape == (2, 2, 3)
+    np.testing.assert_allclose(found.keypoints[1], [[37.5, 25, 1], [50, 30, 1]], rtol=1e-6)
+    assert (found.keypoint_scores == 7).all()
+    assert found.layout.names == ("keypoint 1", "keypoint 2")
+    assert found.to_coco(1)[1]["keypoints"][:2] == [37, 24.5]
+
+
 def test_what_an_export_cannot_do_is_refused_by_name(tmp_path: Path) -> None:
     folder = tiny_export(tmp_path / "a")
     for options, name in [

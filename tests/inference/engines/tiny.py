@@ -29,7 +29,9 @@ IMAGES = ImageInput(
 )
 
 
-def tiny_network(path: Path, *, batch: int = 1, masks: bool = False) -> None:
+def tiny_network(
+    path: Path, *, batch: int = 1, masks: bool = False, keypoints: bool = False
+) -> None:
     """Writes the network as ONNX."""
     quarters = np.array([[0, 0, 0.5, 0.5], [0.5, 0, 1, 1]], np.float32)
     values = {
@@ -44,6 +46,10 @@ def tiny_network(path: Path, *, batch: int = 1, masks: bool = False) -> None:
     if masks:
         ramp = np.linspace(0, 1, 28, dtype=np.float32)[None, None, None, :]
         values["masks"] = np.broadcast_to(ramp, (batch, 2, 28, 28)).copy()
+    if keypoints:  # in the network's pixels
+        points = np.array([[[1, 2], [3, 4]], [[30, 20], [40, 24]]], np.float32)
+        values["keypoints"] = np.repeat(points[None], batch, 0)
+        values["keypoint_scores"] = np.full((batch, 2, 2), 7, np.float32)
     nodes = [
         helper.make_node("Shape", ["images"], ["shape"]),
         helper.make_node("Gather", ["shape", "order"], ["whole"]),
@@ -62,7 +68,10 @@ def tiny_network(path: Path, *, batch: int = 1, masks: bool = False) -> None:
     }
     if masks:
         shapes["masks"] = (TensorProto.FLOAT, [batch, 2, 28, 28])
-    for name in ("labels", "count", "masks"):
+    if keypoints:
+        shapes["keypoints"] = (TensorProto.FLOAT, [batch, 2, 2, 2])
+        shapes["keypoint_scores"] = (TensorProto.FLOAT, [batch, 2, 2])
+    for name in ("labels", "count", "masks", "keypoints", "keypoint_scores"):
         if name in values:  # an output may not be a constant itself
             values[f"{name}_given"] = values.pop(name)
             nodes.append(helper.make_node("Identity", [f"{name}_given"], [name]))
@@ -85,12 +94,13 @@ def tiny_export(
     precision: Any = "fp32",
     batch: int = 1,
     masks: bool = False,
+    keypoints: bool = False,
     images: ImageInput = IMAGES,
 ) -> Path:
     """Writes an exported folder with that network."""
     folder.mkdir(parents=True)
     network = folder / NETWORKS[format]
-    tiny_network(network.with_suffix(".onnx"), batch=batch, masks=masks)
+    tiny_network(network.with_suffix(".onnx"), batch=batch, masks=masks, keypoints=keypoints)
     if format == "openvino":
         import openvino
 
@@ -103,7 +113,7 @@ def tiny_export(
         precision=precision,
         detector="faster_rcnn_fpn",
         backbone="resnet50",
-        finds=("boxes", "masks") if masks else ("boxes",),
+        finds=("boxes", *["masks"] * masks, *["keypoints"] * keypoints),
         categories=CATEGORIES,
         images=images,
         thresholds=Thresholds(score=0.05, nms=0.5, detections=2),
