@@ -15,6 +15,7 @@ from detnet.engine.distributed import several
 from detnet.engine.interrupt import Interrupt
 from detnet.engine.machine import autocast_to
 from detnet.engine.optim import Ema, Schedule
+from detnet.engine.scale import LossScale
 from detnet.engine.watch import Step, StepWatch
 
 # Images of one size may come as one tensor (N, C, H, W).
@@ -38,6 +39,7 @@ def train_steps(
     prepare: Callable[[int], None] | None = None,
     rests: Callable[[int], bool] = lambda iteration: True,
     ahead: int | None = None,
+    scale: LossScale | None = None,
 ) -> Iterator[Step]:
     """Trains from step `start` to step `iterations`, yielding each.
 
@@ -61,13 +63,14 @@ def train_steps(
         rests: whether the host waits for the device after the step of that number. Steps in
             between are yielded later than they are taken, and only these keep an accelerator busy.
         ahead: how many steps later at most; None is for the device to say, see `StepWatch`.
+        scale: of the losses, for fp16; needs a fused optimizer.
 
     Raises:
         NonFiniteLoss: on all processes, before the optimizer takes the bad step.
         ValueError: `batches` ended too soon.
     """
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    watch = StepWatch(model, optimizer, ema, device, ahead)
+    watch = StepWatch(model, optimizer, ema, device, ahead=ahead, scale=scale)
     # Of several processes none may end before the others know, which takes as many steps.
     source = _Source(batches, accumulate, interrupt, ahead=watch.ahead + 1 if several() else 0)
     for iteration in range(start + 1, iterations + 1):
@@ -88,15 +91,18 @@ def train_steps(
         model.train()
         if prepare is not None:
             prepare(iteration - 1)
-        losses = _backward(model, group, device, autocast)
-        norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        losses = _backward(model, group, device, autocast, scale)
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        if scale is not None:
+            scale.remove(gradients)
+        norm = nn.utils.get_total_norm(gradients)
         images, targets = sum(len(batch[0]) for batch in group), [batch[1] for batch in group]
         watch.note(iteration, losses, norm, targets, images, source.interrupted)
         if clip_norm:
             nn.utils.clip_grads_with_norm_(parameters, clip_norm, norm)
         optimizer.step()
         if ema is not None:
-            ema.update(watch.bad)
+            ema.update(watch.held)
         watch.time(fetched - began, time.perf_counter() - fetched)
         yield from watch.tell(rest=rests(iteration) or iteration == iterations)
     yield from watch.tell(rest=True)
@@ -147,7 +153,11 @@ def _set_lr(optimizer: torch.optim.Optimizer, factor: float) -> None:
 
 
 def _backward(
-    model: nn.Module, group: list[Batch], device: torch.device, autocast: torch.dtype | None
+    model: nn.Module,
+    group: list[Batch],
+    device: torch.device,
+    autocast: torch.dtype | None,
+    scale: LossScale | None,
 ) -> list[dict[str, Tensor]]:
     """Adds the batches' mean gradient to the parameters; the losses of each, on the device."""
     found = []
@@ -157,7 +167,8 @@ def _backward(
             with autocast_to(device, autocast):
                 losses = model(images, targets)
             total = torch.stack(list(losses.values())).sum()
-            (total / len(group) if len(group) > 1 else total).backward()
+            total = total / len(group) if len(group) > 1 else total
+            (total if scale is None else total * scale.factor).backward()
         found.append({name: loss.detach() for name, loss in losses.items()})
     return found
 

@@ -3,18 +3,23 @@
 import ctypes
 import os
 import platform
-from contextlib import AbstractContextManager, nullcontext
+import shutil
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from detnet.errors import InputError
 
 _CPU_FLAGS = {"amx_bf16", "avx512_bf16", "bf16"}  # the last is ARM's name
 _SETTING = "DETNET_BF16"
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
+_COMPILERS = ("c++", "g++", "clang++")
 _WISHES = ("auto", "always", "never")
+PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def fast_bf16(device: torch.device | str) -> bool:
@@ -50,15 +55,68 @@ def is_accelerator(device: torch.device) -> bool:
     return device.type not in ("cpu", "meta")
 
 
+def wait_for(device: torch.device) -> None:
+    """Waits until the device has done all that it was given, for clocks to be read."""
+    if is_accelerator(device):
+        torch.accelerator.synchronize(device)
+
+
+@contextmanager
+def drawing_from(seed: int, device: torch.device) -> Iterator[None]:
+    """Lets torch draw from a stream of its own, and leaves that of before where it was."""
+    several = is_accelerator(device)
+    kind = device.type if several else "cuda"
+    with torch.random.fork_rng(devices=[device] if several else [], device_type=kind):
+        torch.manual_seed(seed)
+        yield
+
+
 def choose_precision(name: str, device: torch.device) -> torch.dtype | None:
-    """What a forward pass computes in: bf16, or None for fp32.
+    """What a forward pass computes in: bf16, fp16, or None for fp32.
 
     Args:
-        name: fp32, bf16, or auto for bf16 where the device is fast at it.
+        name: fp32, bf16, fp16, or auto for bf16 where the device is fast at it, else fp32.
+
+    Raises:
+        InputError: the device has no instructions for it, and would only be slower.
     """
     if name == "auto":
         return torch.bfloat16 if fast_bf16(device) else None
-    return torch.bfloat16 if name == "bf16" else None
+    if name == "fp16" and not is_accelerator(device):
+        raise InputError("precision fp16 is for GPUs; on a processor choose fp32, bf16 or auto")
+    if name == "bf16" and device.type == "cuda" and not fast_bf16(device):
+        raise InputError("precision bf16: this GPU has no instructions for it; choose fp16 or fp32")
+    return PRECISIONS[name]
+
+
+def settle_products(device: torch.device, *, tf32: bool, fixed_size: bool) -> None:
+    """Settles how a CUDA device multiplies in fp32 and looks for its convolutions.
+
+    Args:
+        tf32: round factors to 10 bits. Torch does so in convolutions unless it is told.
+        fixed_size: all batches have one size, for which trying every algorithm pays.
+    """
+    if device.type == "cuda":
+        products = "tf32" if tf32 else "ieee"
+        torch.backends.cuda.matmul.fp32_precision = products
+        torch.backends.cudnn.conv.fp32_precision = products  # type: ignore[attr-defined]
+        torch.backends.cudnn.benchmark = fixed_size
+
+
+def compile_network(network: nn.Module) -> None:
+    """Has a network compiled when it is first called; its weights keep their names.
+
+    Raises:
+        InputError: there is no C++ compiler.
+    """
+    if not any(map(shutil.which, filter(None, (os.environ.get("CXX"), *_COMPILERS)))):
+        raise InputError(f"compile needs a C++ compiler: none of {', '.join(_COMPILERS)} is here")
+    network.compile()
+
+
+def precision_name(dtype: torch.dtype | None) -> str:
+    """The name of what `choose_precision` gives."""
+    return next(name for name, known in PRECISIONS.items() if known is dtype)
 
 
 def autocast_to(device: torch.device, dtype: torch.dtype | None) -> AbstractContextManager[object]:

@@ -14,8 +14,11 @@ from detnet.engine.checkpoint import restore_rng_state, rng_state
 from detnet.engine.distributed import all_gather, several
 from detnet.engine.machine import is_accelerator
 from detnet.engine.optim import Ema
+from detnet.engine.scale import LossScale
 
 AHEAD = 2  # steps that an accelerator is given before the host asks what came of the first
+# A scaled loss finds its factor within a few; 2 to the power of these is beyond any gradient.
+_MOST_SKIPPED = 60
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,8 @@ class Step:
         data_s: seconds this process waited for its images.
         step_s: seconds this process spent on the rest; on an accelerator, which works behind it,
             they add up to the true time over several steps.
-        grad_norm: L2 norm of the whole gradient before clipping.
+        grad_norm: L2 norm of the whole gradient before clipping; not finite where a scaled loss
+            was too large for fp16, and the step was skipped.
     """
 
     iteration: int
@@ -75,7 +79,6 @@ class _Taken:
     report: Tensor
     copied: Any  # an event, or None where the report is at hand
     rng: dict[str, Any]
-    fresh: bool  # the optimizer had no momentum before it
     averaged: int  # steps in the moving average before it
     lr: float
     seconds: tuple[float, float] = (0.0, 0.0)
@@ -94,9 +97,11 @@ class StepWatch:
         optimizer: fused where `ahead` is not 0, so that it heeds `found_inf`.
         ema: of the bare model.
         ahead: None for `AHEAD` on an accelerator with a fused optimizer, else 0.
+        scale: of the losses, in fp16; its skipped steps are no failure unless nothing else follows.
 
     Attributes:
-        bad: 1.0 on the device from the first bad step on, or None where `ahead` is 0.
+        held: 1.0 on the device where the weights are to stay as they are, which is so from the
+            first bad step on; or None where the host looks at each step first.
         ending: whether some process was interrupted, as all know of the same step.
     """
 
@@ -106,27 +111,35 @@ class StepWatch:
         optimizer: torch.optim.Optimizer,
         ema: Ema | None,
         device: torch.device,
-        ahead: int | None,
+        *,
+        ahead: int | None = None,
+        scale: LossScale | None = None,
     ) -> None:
         fused = bool(optimizer.defaults.get("fused"))
         self.ahead = (AHEAD if fused and is_accelerator(device) else 0) if ahead is None else ahead
         self.ending = False
-        self.bad: Tensor | None = None
-        if self.ahead:
-            self.bad = torch.zeros((), device=device)
-        optimizer.found_inf = self.bad  # type: ignore[attr-defined]
+        self.held = torch.zeros((), device=device) if self.ahead or scale else None
+        optimizer.found_inf = self.held  # type: ignore[attr-defined]
+        self._bad = torch.zeros((), device=device)  # from the first bad step on
+        self._scale, self._skipped = scale, 0  # steps in a row
         self._optimizer = optimizer
         self._taken: deque[_Taken] = deque()
         self._checked = 0  # of those taken, from the oldest on
-        self._kept = _Buffers([*model.buffers(), *(ema.buffers() if ema else ())], self.ahead + 1)
+        buffers = [
+            *model.buffers(),
+            *(ema.buffers() if ema else ()),
+            *(scale.state().values() if scale else ()),
+        ]
+        self._kept = _Buffers(buffers, self.ahead + 1)
         self._ema = ema
-        self._before: tuple[dict[str, Any], bool, int] = ({}, True, 0)
+        self._before: tuple[dict[str, Any], int] = ({}, 0)
+        if self.held is not None:
+            _make_momentum(optimizer)
 
     def keep(self) -> None:
         """Copies before a step what its forward pass changes besides its result."""
         self._kept.keep()
-        averaged = self._ema.updates if self._ema else 0
-        self._before = rng_state(), not self._optimizer.state, averaged
+        self._before = rng_state(), self._ema.updates if self._ema else 0
 
     def note(
         self,
@@ -150,13 +163,23 @@ class StepWatch:
             NonFiniteLoss: on all processes, of the step of `ahead` steps ago.
         """
         report = _report(losses, norm, images, interrupted)
-        if self.bad is not None:
-            torch.maximum(self.bad, (~torch.isfinite(report).all()).float(), out=self.bad)
+        if self.held is not None:
+            self._hold(report)
         report, copied = _to_host(report)
         ids = [[int(each["image_id"]) for each in batch if "image_id" in each] for batch in targets]
         lr = self._optimizer.param_groups[0]["lr"]
         self._taken.append(_Taken(iteration, losses, ids, report, copied, *self._before, lr))
         self._check(leave=self.ahead)
+
+    def _hold(self, report: Tensor) -> None:
+        """Decides on the device whether the weights stay as they are."""
+        assert self.held is not None
+        odd = (~torch.isfinite(report)).float()
+        *_, norm, _, _ = odd.unbind()
+        torch.maximum(self._bad, odd[:-3].max() if self._scale else odd.max(), out=self._bad)
+        torch.maximum(self._bad, norm, out=self.held)
+        if self._scale:
+            self._scale.update(norm)
 
     def time(self, waited: float, worked: float) -> None:
         """Notes what the last step took, in seconds."""
@@ -181,8 +204,10 @@ class StepWatch:
             taken = self._taken[self._checked]
             if taken.copied is not None:
                 taken.copied.synchronize()
-            *numbers, interrupted = taken.report.tolist()
-            if not all(map(math.isfinite, numbers)):
+            *means, norm, _, interrupted = taken.report.tolist()
+            self._skipped = 0 if math.isfinite(norm) else self._skipped + 1
+            most = _MOST_SKIPPED if self._scale else 0
+            if self._skipped > most or not all(map(math.isfinite, means)):
                 self._put_back(taken)
                 raise _failure(taken)
             self.ending = self.ending or bool(interrupted)
@@ -192,10 +217,20 @@ class StepWatch:
         self._kept.put_back(len(self._taken) - 1 - self._checked)
         restore_rng_state(taken.rng)
         self._optimizer.zero_grad(set_to_none=True)
-        if taken.fresh:  # a fused optimizer makes room for momentum though it takes no step
-            self._optimizer.state.clear()
         if self._ema:
             self._ema.updates = taken.averaged
+
+
+def _make_momentum(optimizer: torch.optim.Optimizer) -> None:
+    """Begins with a momentum of zero.
+
+    A fused optimizer that is held at its first step leaves what was in the memory (torch 2.15).
+    """
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            state = optimizer.state[parameter]
+            if group.get("momentum") and state.get("momentum_buffer") is None:
+                state["momentum_buffer"] = torch.zeros_like(parameter)
 
 
 class _Buffers:

@@ -13,7 +13,7 @@ from detnet.backbones.cost import count_macs, count_params
 from detnet.data.images import read_image
 from detnet.detectors.base import Detector
 from detnet.detectors.files import load_model
-from detnet.engine.machine import autocast_to, choose_precision, keep_freed_memory
+from detnet.engine.machine import autocast_to, choose_precision, keep_freed_memory, wait_for
 from detnet.evaluation.comparison.sources import Compared
 from detnet.inference.fuse import fuse
 from detnet.inference.models import MODEL_FILES, find_model
@@ -178,12 +178,10 @@ def _take_turns(
     """Seconds of each network for each picture, until its time is over."""
 
     def run(network: nn.Module, picture: Tensor) -> float:
-        cuda = picture.device.type == "cuda"
         began = clock()
         with autocast_to(picture.device, dtype):
             network([picture])
-        if cuda:
-            torch.cuda.synchronize(picture.device)
+        wait_for(picture.device)
         return clock() - began
 
     taken: list[list[float]] = [[] for _ in networks]

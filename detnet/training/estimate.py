@@ -15,7 +15,7 @@ from detnet.coco.categories import Categories
 from detnet.detectors import DETECTORS
 from detnet.engine import distributed
 from detnet.engine.loop import Batch, train_steps
-from detnet.engine.machine import choose_precision, keep_freed_memory
+from detnet.engine.machine import choose_precision, keep_freed_memory, wait_for
 from detnet.engine.optim import Schedule, sgd
 from detnet.engine.watch import Step
 from detnet.training.catalogue import RECIPES
@@ -185,8 +185,7 @@ def _pictures(config: PretrainConfig, images: int) -> Batch:
 def _timed(step: Callable[[], Any], place: torch.device) -> float:
     began = time.perf_counter()
     step()
-    if place.type == "cuda":
-        torch.cuda.synchronize(place)
+    wait_for(place)
     return time.perf_counter() - began
 
 

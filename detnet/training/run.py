@@ -20,9 +20,17 @@ from detnet.engine import distributed
 from detnet.engine.distributed import Process
 from detnet.engine.interrupt import Interrupt
 from detnet.engine.loop import train_steps
-from detnet.engine.machine import is_accelerator, keep_freed_memory
+from detnet.engine.machine import (
+    choose_precision,
+    compile_network,
+    is_accelerator,
+    keep_freed_memory,
+    precision_name,
+    settle_products,
+)
 from detnet.engine.optim import Ema, sgd
 from detnet.engine.runs import RunFolder
+from detnet.engine.scale import LossScale
 from detnet.engine.watch import NonFiniteLoss, Step
 from detnet.errors import InputError
 from detnet.plugins import load_plugins
@@ -85,6 +93,11 @@ def _prepare(task: Task, output: Path, process: Process, *, resume: bool, on_eve
     if config.norm_momentum is not None:
         set_momentum(model, config.norm_momentum)
     model.to(process.device).to(memory_format=torch.channels_last)
+    settle_products(process.device, tf32=config.tf32, fixed_size=task.fixed_size)
+    if config.compile:
+        if task.partial:
+            raise InputError("compile: a supernet computes another path in each step")
+        compile_network(getattr(model, "backbone", model))
     lr, origin = learning_rate(config)
     for note in [*task.data.notes, *notes, *more, origin]:
         on_event({"event": "note", "text": note})
@@ -100,8 +113,10 @@ def _prepare(task: Task, output: Path, process: Process, *, resume: bool, on_eve
         fused=is_accelerator(process.device),
     )
     ema = Ema(model, config.ema) if config.ema else None
+    precision = choose_precision(config.precision, process.device)
+    scale = LossScale(process.device) if precision is torch.float16 else None
     folder = RunFolder.open(output) if resume else _new_folder(config, output, process)
-    run = Run(config, folder, process, task, schedule, model, optimizer, ema, on_event)
+    run = Run(config, folder, process, task, schedule, model, optimizer, ema, scale, on_event)
     # Models draw from the global generators in training: each process its own streams.
     own = int(np.random.SeedSequence((config.seed, process.rank)).generate_state(1)[0])
     for seed in (torch.manual_seed, np.random.seed, random.seed):
@@ -177,6 +192,7 @@ def _steps(run: Run, interrupt: Interrupt) -> Iterator[Step]:
         interrupt=interrupt,
         prepare=partial(run.task.before_step, run.model),
         rests=lambda iteration: _is_due(run, iteration),
+        scale=run.scale,
     )
 
 
@@ -287,7 +303,7 @@ def _announce(run: Run) -> None:
             "val_images": run.task.data.val_images,
             "device": str(run.process.device),
             "processes": run.process.world_size,
-            "precision": "bf16" if run.autocast else "fp32",
+            "precision": precision_name(run.autocast),
             "params": sum(p.numel() for p in run.model.parameters()),
             "folder": str(run.folder.path),
         }

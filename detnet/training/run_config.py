@@ -61,8 +61,12 @@ class RunConfig(Settings):
         clip_norm: largest norm of the whole gradient; 0 leaves it alone.
         ema: share of the old average that a step keeps of the averaged weights, as 0.999; 0 for
             none.
-        precision: fp32, bf16, or auto for bf16 where the device is fast at it; losses are always
-            fp32.
+        precision: fp32, bf16, fp16 (for GPUs without bf16; the loss is scaled), or auto for bf16
+            where the device is fast at it; losses are always fp32.
+        tf32: let a GPU round the factors of fp32 products to 10 bits, which is faster; what must be
+            precise in bf16, such as the scores of anchors, is then rounded, too.
+        compile: compile backbone and pyramid by torch.compile, which takes minutes at first and
+            needs a C++ compiler; sums are rounded otherwise.
         workers: processes that read images, per training process.
         threads: of the processor in each training process; found when the run begins, and kept when
             it is resumed, since other numbers add up in another order.
@@ -109,7 +113,9 @@ class RunConfig(Settings):
     norm_momentum: float | None = None
     clip_norm: float = 0.0
     ema: float = 0.0
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    tf32: bool = False
+    compile: bool = False
     workers: int = 2
     threads: int | None = None
     device: Literal["auto", "cpu", "cuda"] = "auto"

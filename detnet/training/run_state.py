@@ -13,6 +13,7 @@ from detnet.engine.distributed import Process
 from detnet.engine.machine import choose_precision
 from detnet.engine.optim import Ema
 from detnet.engine.runs import RunFolder
+from detnet.engine.scale import LossScale
 from detnet.errors import InputError
 from detnet.kinds import MISTAKES, of_kind, say_kind
 from detnet.training.run_config import RunConfig
@@ -22,6 +23,7 @@ _PARTS: dict[str, Any] = {
     "model": dict[str, Any],
     "optimizer": dict[str, Any],
     "ema": dict[str, Any] | None,
+    "scale": dict[str, Any] | None,
     "progress": dict[str, Any],
     "rng": list[dict[str, Any]],
     "data": str,
@@ -70,6 +72,7 @@ class Run:
     model: nn.Module
     optimizer: torch.optim.Optimizer
     ema: Ema | None
+    scale: LossScale | None
     on_event: OnEvent
     progress: Progress = field(default_factory=Progress)
 
@@ -110,6 +113,7 @@ def save(run: Run) -> None:
             "model": run.model.state_dict(),
             "optimizer": run.optimizer.state_dict(),
             "ema": run.ema.state_dict() if run.ema else None,
+            "scale": run.scale.state() if run.scale else None,
             "progress": vars(run.progress),
             "rng": states,
             "data": run.task.data.fingerprint,
@@ -152,6 +156,8 @@ def restore(run: Run) -> None:
             group["fused"] = run.optimizer.defaults["fused"]
         if run.ema:
             run.ema.load_state_dict(state["ema"])
+        if run.scale:
+            run.scale.load_state(state["scale"])
     except MISTAKES as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(

@@ -64,6 +64,7 @@ class Task(ABC):
     data: RunData
     batches_per_epoch: int
     partial: bool = False  # whether a step uses a part of the model only, the same on all processes
+    fixed_size: bool = False  # whether all images come to the network in one size
 
     def __init__(self, config: RunConfig) -> None:
         self.config = config

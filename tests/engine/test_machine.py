@@ -12,8 +12,10 @@ from detnet.engine.machine import (
     autocast_to,
     bf16_instructions,
     choose_precision,
+    drawing_from,
     fast_bf16,
     keep_freed_memory,
+    precision_name,
 )
 from detnet.errors import InputError
 
@@ -92,6 +94,23 @@ def test_computes_in_what_was_chosen() -> None:
         assert (a @ a.T).dtype is torch.bfloat16
     with autocast_to(CPU, None):
         assert (a @ a.T).dtype is torch.float32
+
+
+def test_precisions_have_names() -> None:
+    for name, dtype in (("fp32", None), ("bf16", torch.bfloat16)):
+        assert choose_precision(name, CPU) is dtype and precision_name(dtype) == name
+    assert precision_name(torch.float16) == "fp16"
+    with pytest.raises(InputError, match="fp16 is for GPUs"):
+        choose_precision("fp16", CPU)
+
+
+def test_drawing_elsewhere_leaves_the_stream() -> None:
+    torch.manual_seed(1)
+    expected = torch.rand(3)
+    torch.manual_seed(1)
+    with drawing_from(2, CPU):
+        first = torch.rand(3)
+    assert torch.equal(torch.rand(3), expected) and not torch.equal(first, expected)
 
 
 FAULTS = """

@@ -1,5 +1,6 @@
 """Steps taken ahead of the host: on a processor, by the code that an accelerator runs."""
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,8 +9,9 @@ import pytest
 import torch
 
 from detnet.engine.loop import Batch
+from detnet.engine.scale import LossScale
 from detnet.engine.watch import NonFiniteLoss, Step
-from tests.engine.toy import BLACK, FLAT, Run, batch, batches
+from tests.engine.toy import BLACK, CPU, FLAT, Run, batch, batches
 
 AHEAD = 2
 
@@ -109,3 +111,45 @@ def test_a_loaders_error_comes_after_the_steps_before_it() -> None:
     with pytest.raises(RuntimeError, match="worker died"):
         told.extend(step.iteration for step in ahead(run, 6, broken()))
     assert told == [1, 2, 3]
+
+
+def test_a_loss_that_is_too_large_for_fp16_is_scaled_down_and_no_failure() -> None:
+    run = Run(fused=True)
+    scale = LossScale(CPU, start=2.0**14)
+    steps = list(ahead(run, 8, scale=scale, autocast=torch.float16))
+    skipped = [step.iteration for step in steps if not math.isfinite(step.grad_norm)]
+    assert skipped == list(range(1, len(skipped) + 1)) and 0 < len(skipped) < 5
+    assert [step.iteration for step in steps] == list(range(1, 9))
+    assert scale.factor == 2.0 ** (14 - len(skipped))
+    assert steps[-1].total < steps[0].total
+    assert all(value.isfinite().all() for value in run.bits().values())
+
+
+@pytest.mark.parametrize("steps", [0, AHEAD])
+def test_a_scaled_loss_gives_the_same_steps(steps: int) -> None:
+    plain, scaled = Run(fused=True), Run(fused=True)
+    expected = [step.grad_norm for step in plain.steps(5, ahead=steps)]
+    scale = LossScale(CPU, start=2.0**8, patience=2)
+    assert [s.grad_norm for s in scaled.steps(5, ahead=steps, scale=scale)] == expected
+    assert scale.factor == 2.0**10
+    bits = scaled.bits()
+    for name, value in plain.bits().items():
+        torch.testing.assert_close(bits[name], value, rtol=1e-6, atol=1e-6)
+
+
+def test_a_gradient_that_is_never_finite_is_a_failure() -> None:
+    run, good = Run(fused=True), Run(fused=True)
+    source = [batch(0), *(batch(number, kind=FLAT) for number in range(1, 90))]
+    with pytest.raises(NonFiniteLoss, match="the gradient is not finite") as caught:
+        list(ahead(run, 90, source, scale=LossScale(CPU)))
+    assert caught.value.iteration == 62  # the first step, sixty that are skipped, and this
+    list(ahead(good, 1, scale=LossScale(CPU)))
+    assert torch.equal(run.model.conv.weight, good.model.conv.weight)
+
+
+def test_a_scale_is_put_back() -> None:
+    scale, again = LossScale(CPU, start=8.0), LossScale(CPU)
+    scale.update(torch.tensor(0.0))
+    scale.update(torch.tensor(1.0))
+    again.load_state({name: value.clone() for name, value in scale.state().items()})
+    assert again.factor == 4.0 and again.state().keys() == scale.state().keys()

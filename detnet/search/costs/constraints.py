@@ -203,8 +203,8 @@ def latency_ms(
         for number in range(_WARM_UP + repeats):
             started = time.perf_counter()
             network(images)
-            if place.type == "cuda":
-                torch.cuda.synchronize(place)
+            if place.type != "cpu":
+                torch.accelerator.synchronize(place)
             if number >= _WARM_UP:
                 times.append(time.perf_counter() - started)
     network.train(training)

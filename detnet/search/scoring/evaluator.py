@@ -16,6 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from detnet.backbones.base import Backbone
 from detnet.backbones.spaces.space import find_supernet
+from detnet.engine.machine import drawing_from
 from detnet.search.config import BudgetName, SearchConfig
 
 Sample = tuple[Tensor, dict[str, Any]]
@@ -192,9 +193,7 @@ def part_order(count: int, seed: int) -> list[int]:
 def own_randomness(seed: int, device: torch.device) -> Iterator[None]:
     """Lets torch's samplers draw the same numbers for every candidate, and leaves others theirs."""
     state = int(np.random.SeedSequence((seed, _SAMPLING)).generate_state(1)[0])
-    devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(state)
+    with drawing_from(state, device):
         yield
 
 

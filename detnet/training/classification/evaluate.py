@@ -17,7 +17,7 @@ from detnet.data.classification.image_folder import ClassifiedImages
 from detnet.data.classification.shards import index_images
 from detnet.data.classification.transforms import TestView, prepare
 from detnet.engine.distributed import Process, all_gather
-from detnet.engine.machine import autocast_to, keep_freed_memory
+from detnet.engine.machine import autocast_to, is_accelerator, keep_freed_memory
 from detnet.errors import InputError
 from detnet.evaluation.classification import ClassifierScores, ranks, summarise
 from detnet.files import write_json
@@ -134,7 +134,7 @@ def measure(
         workers=workers,
         rank=process.rank,
         world_size=process.world_size,
-        pin_memory=process.device.type == "cuda",
+        pin_memory=is_accelerator(process.device),
     )
     found = _Ranked()
     batches: Iterable[Any] = track(loader, len(loader)) if track else loader

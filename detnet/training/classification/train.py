@@ -17,6 +17,7 @@ from detnet.data.classification.shards import ShardedImages, index_images
 from detnet.data.classification.transforms import TrainView
 from detnet.engine.distributed import Process, all_gather
 from detnet.engine.loop import Batch
+from detnet.engine.machine import is_accelerator
 from detnet.engine.runs import RunFolder
 from detnet.errors import InputError
 from detnet.evaluation.classification import FIVE, has_top5
@@ -56,6 +57,7 @@ class PretrainTask(Task):
     """A classifier on images in class folders."""
 
     config: PretrainConfig
+    fixed_size = True
 
     def read_data(self, process: Process) -> None:
         config = self.config
@@ -130,7 +132,7 @@ class PretrainTask(Task):
             start=start,
             stop=stop,
             workers=self.config.workers,
-            pin_memory=self.process.device.type == "cuda",
+            pin_memory=is_accelerator(self.process.device),
         )
         for images, targets in batches:
             for target in targets:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from detnet.coco.annotations import Annotations
 from detnet.coco.categories import Categories
@@ -22,7 +22,7 @@ from detnet.detectors.base import Detector, info_of
 from detnet.detectors.files import load_model
 from detnet.engine.distributed import Process, all_gather, same_on_all
 from detnet.engine.loop import to_device
-from detnet.engine.machine import autocast_to, keep_freed_memory
+from detnet.engine.machine import autocast_to, drawing_from, is_accelerator, keep_freed_memory
 from detnet.errors import InputError
 from detnet.evaluation.detector import score_results
 from detnet.evaluation.files import DetectorScores, write_scores
@@ -186,7 +186,7 @@ def evaluate_model(
         workers=workers,
         rank=process.rank,
         world_size=process.world_size,
-        pin_memory=process.device.type == "cuda",
+        pin_memory=is_accelerator(process.device),
     )
     batches: Iterable[Any] = track(loader, len(loader)) if track else loader
     layout = annotations.keypoint_layout
@@ -257,18 +257,17 @@ def validation_losses(
         rank=process.rank,
         world_size=process.world_size,
     )
-    sums: dict[str, float] = {}
+    sums: dict[str, Tensor] = {}
     count = 0
-    cuda = [process.device] if process.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=cuda), _losses_without_learning(model):
-        torch.manual_seed(seed)
+    with drawing_from(seed, process.device), _losses_without_learning(model):
         for images, targets in loader:
             with autocast_to(process.device, autocast):
                 losses = model(*to_device((images, targets), process.device))
             for name, value in losses.items():
-                sums[name] = sums.get(name, 0.0) + float(value) * len(images)
+                part = value.detach().double() * len(images)  # read at the end, not in each batch
+                sums[name] = sums[name] + part if name in sums else part
             count += len(images)
-    parts = all_gather((sums, count))
+    parts = all_gather(({name: float(value) for name, value in sums.items()}, count))
     images_seen = max(1, sum(part[1] for part in parts))
     names = {name for part in parts for name in part[0]}
     means = {

@@ -12,6 +12,7 @@ from detnet.detectors.base import Detector
 from detnet.detectors.files import save_model
 from detnet.engine.distributed import Process
 from detnet.engine.loop import Batch
+from detnet.engine.machine import is_accelerator
 from detnet.engine.runs import RunFolder
 from detnet.evaluation.files import write_scores
 from detnet.training.detection.config import TrainConfig
@@ -65,6 +66,7 @@ class DetectionTask(Task):
     def make_model(self) -> tuple[Detector, list[str]]:
         train = self.annotations.train
         model = build_detector(self.config, train.categories, train.keypoint_layout)
+        self.fixed_size = model.transform.square and len(self.config.min_sizes) == 1
         weights, self.weights = self.weights, None  # many, and not needed again
         return model, load_detector_weights(model, weights) if weights is not None else []
 
@@ -75,7 +77,7 @@ class DetectionTask(Task):
             start=start,
             stop=stop,
             workers=self.config.workers,
-            pin_memory=self.process.device.type == "cuda",
+            pin_memory=is_accelerator(self.process.device),
         )
 
     def evaluate(self, model: nn.Module, autocast: torch.dtype | None) -> Measured:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -376,3 +377,37 @@ def test_tensorboard_is_written_too(tiny: TrainConfig, tmp_path: Path) -> None:
     events.Reload()
     assert [e.step for e in events.Scalars("step/loss")] == [1, 2]
     assert [e.step for e in events.Scalars("evaluation/AP")] == [2]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not any(map(shutil.which, ("c++", "g++"))), reason="needs a C++ compiler")
+def test_a_compiled_network_has_the_same_losses(
+    whole: Path, tiny: TrainConfig, tmp_path: Path
+) -> None:
+    """Backbone and pyramid; to other roundings."""
+    config = replace(tiny, compile=True, val_split="none", iterations=2, epochs=None)
+    assert train(config, tmp_path / "run", on_event=quiet)
+    found = [event for event in metrics(tmp_path / "run") if event["event"] == "step"]
+    expected = [event for event in metrics(whole) if event["event"] == "step"]
+    for one, other in zip(found, expected[:2], strict=True):
+        assert one["loss"] == pytest.approx(other["loss"], rel=1e-3)
+        assert one["loss"] != 0
+    names = checkpoint.load(tmp_path / "run" / "last.ckpt")["model"].keys()
+    assert names == checkpoint.load(whole / "last.ckpt")["model"].keys()
+    assert (tmp_path / "run" / "model.safetensors").is_file()
+
+
+def test_without_a_compiler_it_is_said_at_once(
+    tiny: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    with pytest.raises(InputError, match="compile needs a C\\+\\+ compiler"):
+        train(replace(tiny, compile=True), tmp_path / "run", on_event=quiet)
+    assert not (tmp_path / "run").exists()
+
+
+def test_fp16_is_for_gpus(tiny: TrainConfig, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="fp16 is for GPUs"):
+        train(replace(tiny, precision="fp16"), tmp_path / "run", on_event=quiet)
+    assert not (tmp_path / "run").exists()
