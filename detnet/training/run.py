@@ -116,7 +116,7 @@ def _prepare(task: Task, output: Path, process: Process, *, resume: bool, on_eve
     precision = choose_precision(config.precision, process.device)
     scale = LossScale(process.device) if precision is torch.float16 else None
     folder = RunFolder.open(output) if resume else _new_folder(config, output, process)
-    run = Run(config, folder, process, task, schedule, model, optimizer, ema, scale, on_event)
+    run = Run(config, folder, process, task, schedule, model, optimizer, ema, on_event, scale)
     # Models draw from the global generators in training: each process its own streams.
     own = int(np.random.SeedSequence((config.seed, process.rank)).generate_state(1)[0])
     for seed in (torch.manual_seed, np.random.seed, random.seed):

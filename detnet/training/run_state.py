@@ -72,8 +72,8 @@ class Run:
     model: nn.Module
     optimizer: torch.optim.Optimizer
     ema: Ema | None
-    scale: LossScale | None
     on_event: OnEvent
+    scale: LossScale | None = None
     progress: Progress = field(default_factory=Progress)
 
     @property
