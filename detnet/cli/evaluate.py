@@ -116,6 +116,7 @@ def _detector(args: argparse.Namespace, process: "Process", measures: dict[str, 
         scores = evaluate_export(
             road.model,
             split,
+            model=Path(args.model),
             output=Path(args.output) if args.output else None,
             track=_shown(process, "images"),
             **asked,

@@ -18,7 +18,7 @@ RECORD_FILE = "model.json"
 VERSION = 1  # of the record; a later one is refused
 NETWORKS = {"onnx": "model.onnx", "openvino": "model.xml"}
 RUNTIMES = {"onnx": "onnxruntime", "openvino": "openvino"}
-# The oldest that the project's own tests have run an export with.
+# Exports were run with these; older ones were not tried.
 LEAST = {"onnxruntime": "1.22", "openvino": "2025.2"}
 PRECISIONS = {"onnx": ("fp32", "fp16", "int8"), "openvino": ("fp32", "fp16", "bf16", "int8")}
 _ALL_PRECISIONS = ("fp32", "fp16", "bf16", "int8")

@@ -25,6 +25,7 @@ def evaluate_export(
     folder: Path,
     split: Split,
     *,
+    model: Path | None = None,
     output: Path | None = None,
     measures: Mapping[str, Any] | None = None,
     submission: Path | None = None,
@@ -36,7 +37,8 @@ def evaluate_export(
     Args:
         folder: as `detnet export` writes it.
         split: see `evaluate_file`, as the rest.
-        output: None for the folder's own `evaluation`, and for each data set a folder in that.
+        model: the run or model file that the export stands in for: scores are written where its
+            own would be; None for the export itself.
 
     Raises:
         InputError: the folder cannot be used, or its categories are not the data's.
@@ -52,5 +54,7 @@ def evaluate_export(
     )
     scores = replace(score_results(results, truths, measures or {}), split=used)
     scores = with_voc(scores, truths, metric)
-    write_files(scores, truths, output or place_of_scores(folder, split), submission)
+    owner = model or folder
+    place = output or (place_of_scores(owner, split) if owner.is_dir() else None)
+    write_files(scores, truths, place, submission)
     return scores

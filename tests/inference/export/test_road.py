@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from detnet.cli import main
+from detnet.data.scenes import write_scenes
 from detnet.errors import InputError
 from detnet.inference.engines.record import ExportSource, read_export, sha256_of
 from detnet.inference.export.road import choose_road, exports_of
@@ -37,6 +39,18 @@ def test_a_faster_export_of_this_model_is_taken(tmp_path: Path) -> None:
     assert "checked to be 1.5 times as fast as torch" in str(road)
     assert choose_road(run, "torch", tell=silent).model == run / "best.safetensors"
     assert choose_road(run, "onnxruntime", tell=silent).model == road.model  # nothing is exported
+
+
+def test_scores_of_a_run_are_written_where_its_own_would_be(tmp_path: Path) -> None:
+    run = run_with_export(tmp_path, torch_s=0.3, export_s=0.2)
+    folder = run / "exports" / "best-onnx-fp32"
+    names = ({"id": 1, "name": "disk"}, {"id": 2, "name": "square"}, {"id": 3, "name": "triangle"})
+    replace(read_export(folder), categories=names).write(folder)
+    write_scenes(tmp_path / "data", train=0, val=2, size=(120, 90))
+    words = ["evaluate", str(run), "--data", str(tmp_path / "data"), "--device", "cpu", "--json"]
+    assert main([*words, "--precision", "fp32"]) == 0
+    assert (run / "evaluation" / "data-val" / "results.json").is_file()
+    assert not (folder / "evaluation").exists()
 
 
 def test_torch_is_taken_where_it_must_be(tmp_path: Path) -> None:
