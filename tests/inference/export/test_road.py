@@ -8,6 +8,8 @@ import pytest
 
 from detnet.cli import main
 from detnet.data.scenes import write_scenes
+from detnet.detectors import create
+from detnet.detectors.files import save_model
 from detnet.errors import InputError
 from detnet.inference.engines.record import ExportSource, read_export, sha256_of
 from detnet.inference.export.road import choose_road, exports_of
@@ -44,8 +46,11 @@ def test_a_faster_export_of_this_model_is_taken(tmp_path: Path) -> None:
 def test_scores_of_a_run_are_written_where_its_own_would_be(tmp_path: Path) -> None:
     run = run_with_export(tmp_path, torch_s=0.3, export_s=0.2)
     folder = run / "exports" / "best-onnx-fp32"
+    network = create("retinanet", backbone="resnet50", num_classes=4, width=0.125)
+    save_model(run / "best.safetensors", network)
+    source = ExportSource("best.safetensors", sha256_of(run / "best.safetensors"))
     names = ({"id": 1, "name": "disk"}, {"id": 2, "name": "square"}, {"id": 3, "name": "triangle"})
-    replace(read_export(folder), categories=names).write(folder)
+    replace(read_export(folder), categories=names, source=source).write(folder)
     write_scenes(tmp_path / "data", train=0, val=2, size=(120, 90))
     words = ["evaluate", str(run), "--data", str(tmp_path / "data"), "--device", "cpu", "--json"]
     assert main([*words, "--precision", "fp32"]) == 0
