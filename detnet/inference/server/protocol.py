@@ -1,6 +1,7 @@
 """HTTP with a clock: slow, silent and too many connections end; broken ones get a reason."""
 
 import asyncio
+from http import HTTPStatus
 from typing import Any
 
 import h11
@@ -95,7 +96,11 @@ class TimedProtocol(H11Protocol):
             headers = {**HEADERS, **error.headers, "connection": "close"}
             headers["content-length"] = str(len(error.body))
             for event in (
-                h11.Response(status_code=error.status, headers=list(headers.items())),
+                h11.Response(
+                    status_code=error.status,
+                    headers=list(headers.items()),
+                    reason=HTTPStatus(error.status).phrase,
+                ),
                 h11.Data(data=error.body),
                 h11.EndOfMessage(),
             ):

@@ -30,6 +30,9 @@ class ServerLimits:
         write_s: time for a client to take its answer.
         linger_s: time for the rest of a body that is refused, so that the answer is read.
         stop_s: time for what was accepted, once the server is told to end.
+
+    Raises:
+        InputError: an option is below what makes sense.
     """
 
     max_batch: int = 1

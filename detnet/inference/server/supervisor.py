@@ -60,7 +60,7 @@ def _why_not(host: str, port: int, error: OSError) -> str:
 
 
 @dataclass
-class _Worker:
+class _WorkerProcess:
     """A running worker: its process, the pipe that it reports by, and what came through it."""
 
     process: subprocess.Popen[bytes]
@@ -115,7 +115,7 @@ class Supervisor:
                     return
                 pause_s = self._pause(worker)
 
-    def _start(self) -> _Worker:
+    def _start(self) -> _WorkerProcess:
         read, write = os.pipe()
         descriptors = (self._listener.fileno(), write)
         process = subprocess.Popen(
@@ -130,9 +130,9 @@ class Supervisor:
         with contextlib.suppress(BrokenPipeError):  # it ended already, and `_follow` says why
             process.stdin.write(self._settings.to_json().encode() + b"\n")
             process.stdin.flush()
-        return _Worker(process, read, time.monotonic())
+        return _WorkerProcess(process, read, time.monotonic())
 
-    def _follow(self, worker: _Worker, told: "_Told") -> bool:
+    def _follow(self, worker: _WorkerProcess, told: "_Told") -> bool:
         """Listens to a worker until it ends; tells whether that was wanted."""
         deadline: float | None = None
         while True:
@@ -154,7 +154,7 @@ class Supervisor:
                 self._say("the worker did not end in time, and is killed")
                 return True
 
-    def _read(self, worker: _Worker) -> bool:
+    def _read(self, worker: _WorkerProcess) -> bool:
         """Takes what a worker tells; False once it is gone."""
         data = os.read(worker.status, 65536)
         *lines, worker.read = (worker.read + data).split(b"\n")
@@ -170,7 +170,7 @@ class Supervisor:
                 self._on_ready({**facts, "first": first})
         return bool(data)
 
-    def _pause(self, worker: _Worker) -> float:
+    def _pause(self, worker: _WorkerProcess) -> float:
         """Says that a worker is gone, and how long to wait before the next."""
         code = worker.process.wait()
         how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
@@ -218,7 +218,7 @@ def _signals() -> Iterator[_Told]:
         os.close(write)
 
 
-def _end(worker: _Worker) -> None:
+def _end(worker: _WorkerProcess) -> None:
     if worker.process.poll() is None:
         worker.process.kill()
     worker.process.wait()
