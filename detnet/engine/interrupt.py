@@ -4,6 +4,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -15,11 +16,16 @@ class Interrupt:
     whole process group does not end them first. A second Ctrl-C, two seconds later or more, is
     Python's own KeyboardInterrupt (torchrun repeats the first one at once). Outside the main
     thread, where Python allows no handlers, the flag can only be set by hand.
+
+    Args:
+        heard: called at once with the name of the first signal, on a thread of its own: the main
+            one may be anywhere, in the middle of a line that it prints, too.
     """
 
     patience_s = 2.0
 
-    def __init__(self) -> None:
+    def __init__(self, heard: Callable[[str], None] | None = None) -> None:
+        self._heard = heard
         self.set = False
         self.signal: str | None = None
         self._process = os.getpid()
@@ -51,6 +57,8 @@ class Interrupt:
         now = time.monotonic()
         if not self.set:
             self.set, self.signal, self._since = True, signal.Signals(number).name, now
+            if self._heard is not None:
+                threading.Thread(target=self._heard, args=(self.signal,), daemon=True).start()
             # A SIGTERM to the group ends the workers too. torch would raise at their death
             # wherever this process is, in the middle of a step; the next batch tells soon enough.
             if hasattr(signal, "SIGCHLD"):

@@ -256,7 +256,12 @@ def search(
     config = run.config
     process = distributed.single_process(None if config.device == "auto" else config.device)
     stopped = distributed.Word("search stopped")
-    with Interrupt() as interrupt, run.open_study(storage) as study:
+
+    def heard(name: str) -> None:
+        what = "the candidate under way goes back to the study, and then it ends"
+        on_event({"event": "note", "text": f"{name} heard: {what}"})
+
+    with Interrupt(heard) as interrupt, run.open_study(storage) as study:
         known = {one.path: one.costs for one in read_candidates(study)}
         constraints = run.constraints(str(process.device), known)
         scorer = make_scorer(config, run.folder, process)

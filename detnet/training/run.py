@@ -66,8 +66,13 @@ def run_task(task: Task, output: Path, *, resume: bool, on_event: OnEvent) -> bo
     load_plugins(task.config.plugins)
     keep_freed_memory()
     process = distributed.setup(None if task.config.device == "auto" else task.config.device)
+
+    def heard(name: str) -> None:
+        what = "what is under way, a step or an evaluation, is finished and saved; then it ends"
+        on_event({"event": "note", "text": f"{name} heard: {what}"})
+
     try:
-        with Interrupt() as interrupt:
+        with Interrupt(heard if process.main else None) as interrupt:
             run = _prepare(task, output, process, resume=resume, on_event=on_event)
             try:
                 if resume:

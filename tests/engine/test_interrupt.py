@@ -31,6 +31,18 @@ def test_a_signal_ends_the_run_between_two_steps(number: signal.Signals) -> None
     assert all(torch.equal(bits[name], value) for name, value in whole.bits().items())
 
 
+def test_a_signal_is_told_of_at_once_and_once() -> None:
+    heard: list[str] = []
+    with Interrupt(heard.append):
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGINT)
+        for _ in range(100):
+            if heard:
+                break
+            time.sleep(0.01)
+    assert heard == ["SIGINT"]
+
+
 def test_without_a_signal_the_run_goes_to_its_end() -> None:
     with Interrupt() as interrupt:
         assert len(list(Run().steps(3, interrupt=interrupt))) == 3
