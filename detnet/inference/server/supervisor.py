@@ -18,7 +18,7 @@ from detnet.errors import InputError
 from detnet.inference.server.settings import ServerSettings
 
 _BACKLOG = 256  # connections that wait to be accepted, also while a worker is replaced
-_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _GRACE_S = 0.7  # beyond the worker's own time to end
 _STEADY_S = 10.0  # of a worker that was ready so long the next one follows at once
 _LONGEST_PAUSE_S = 30.0
@@ -138,8 +138,7 @@ class Supervisor:
         while True:
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
             ready, _, _ = select.select([worker.status, told.descriptor], [], [], left)
-            if told.descriptor in ready:
-                told.take()
+            if told.descriptor in ready and told.to_end():
                 if deadline is not None:  # told twice
                     return True
                 self._listener.close()
@@ -147,15 +146,19 @@ class Supervisor:
                 self._say(f"stopping: what was accepted is finished, within {limit + 1:g} s")
                 worker.process.terminate()
                 deadline = time.monotonic() + limit + _GRACE_S
-            elif worker.status in ready:
-                if not self._read(worker):
-                    return deadline is not None
-            elif deadline is not None:
+            elif worker.status in ready and self._read(worker):
+                continue
+            # Not the end of the pipe tells it, which what the worker started may hold open.
+            elif worker.process.poll() is not None:
+                while select.select([worker.status], [], [], 0)[0] and self._read(worker):
+                    pass
+                return deadline is not None
+            elif not ready and deadline is not None:
                 self._say("the worker did not end in time, and is killed")
                 return True
 
     def _read(self, worker: _WorkerProcess) -> bool:
-        """Takes what a worker tells; False once it is gone."""
+        """Takes what a worker tells; False once it tells no more."""
         data = os.read(worker.status, 65536)
         *lines, worker.read = (worker.read + data).split(b"\n")
         for line in lines:
@@ -187,27 +190,32 @@ class Supervisor:
 
 
 class _Told:
-    """Whether the process was told to end."""
+    """The signals that this process got."""
 
     def __init__(self, descriptor: int) -> None:
-        self.descriptor = descriptor
+        self.descriptor = descriptor  # where each is a byte, its number
+
+    def to_end(self) -> bool:
+        """Takes the signals that came; whether one of them ends the server."""
+        return any(number in _ENDING for number in os.read(self.descriptor, 4096))
 
     def wait(self, seconds: float) -> bool:
         """Waits so long, or until it is told to end."""
-        return bool(select.select([self.descriptor], [], [], seconds)[0])
-
-    def take(self) -> None:
-        """Forgets what came until now."""
-        os.read(self.descriptor, 4096)
+        end = time.monotonic() + seconds
+        while select.select([self.descriptor], [], [], max(0.0, end - time.monotonic()))[0]:
+            if self.to_end():
+                return True
+        return False
 
 
 @contextlib.contextmanager
 def _signals() -> Iterator[_Told]:
-    """Catches the signals that end a server, and lets `select` see them."""
+    """Catches the signals that end a server, and that a worker's end sends; `select` sees them."""
     read, write = os.pipe()
     os.set_blocking(write, False)
-    before = [(number, signal.signal(number, lambda *_: None)) for number in _SIGNALS]
-    wakeup = signal.set_wakeup_fd(write)
+    caught = (*_ENDING, signal.SIGCHLD)
+    before = [(number, signal.signal(number, lambda *_: None)) for number in caught]
+    wakeup = signal.set_wakeup_fd(write, warn_on_full_buffer=False)
     try:
         yield _Told(read)
     finally:

@@ -118,6 +118,8 @@ def main() -> None:
     logging.getLogger("uvicorn").setLevel(logging.ERROR)
     warnings.simplefilter("ignore")  # what decoders say of strangers' images is for no one
     listener, status = (int(text) for text in sys.argv[1:3])
+    for descriptor in (listener, status):
+        os.set_inheritable(descriptor, False)  # what a runtime starts shall not hold them
     settings = ServerSettings.from_json(sys.stdin.readline())
     load_plugins(settings.plugins)
     server = WorkerServer(settings, Reporter(os.fdopen(status, "w", encoding="utf-8")))
