@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from detnet.cli import main
+from tests.inference.engines.tiny import tiny_export
 from tests.inference.server.bright import colours
 from tests.inference.server.conftest import TOKEN, file_of
 from tests.inference.server.serving import Command, serving
@@ -131,3 +132,32 @@ def test_a_worker_does_not_outlive_its_parent(tmp_path: Path, model: Path) -> No
                 break
             time.sleep(0.05)
         assert not Path(f"/proc/{worker}").exists()
+
+
+def test_an_export_is_served_without_torch_and_without_telemetry(tmp_path: Path) -> None:
+    folder = tiny_export(tmp_path / "exported", "openvino")
+    with serving(folder, tmp_path, seconds=None) as server:
+        assert predict(server) == 200
+        answer = httpx.post(
+            f"{server.address}/predict",
+            params={"score_threshold": 0.01},
+            files={"image": PICTURE},
+            trust_env=False,
+        )
+        assert answer.status_code == 422 and "below 0.05" in answer.json()["reason"]
+        worker = server.worker()
+        mapped = Path(f"/proc/{worker}/maps").read_text()
+        assert "openvino" in mapped and "libtorch" not in mapped
+        assert not Path(f"/proc/{worker}/task/{worker}/children").read_text().split()
+        os.kill(worker, signal.SIGKILL)
+        assert server.wait_until_ready() < 15  # 5 s on a machine of its own
+
+
+def test_openvino_reports_to_nobody() -> None:
+    code = (
+        "import sys\nfrom detnet.inference.engines.openvino import keep_silent\nkeep_silent()\n"
+        "import openvino, openvino.tools.ovc.telemetry_utils as told\n"
+        "print(told.tm.__name__, 'multiprocessing' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split()[0] == "openvino.tools.ovc.telemetry_stub"

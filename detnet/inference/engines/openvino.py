@@ -1,5 +1,6 @@
 """Runs an exported folder with OpenVINO, and says in what the machine really computes."""
 
+import sys
 import threading
 from collections import Counter
 from pathlib import Path
@@ -14,6 +15,15 @@ from detnet.inference.engines.record import chosen_threads
 _HINTS = {"fp32": "f32", "fp16": "f16", "bf16": "bf16", "int8": "f32"}
 _OURS = {"f32": "fp32", "f16": "fp16", "bf16": "bf16", "i8": "int8", "u8": "int8"}
 _HEAVY = ("Convolution", "FullyConnected", "Deconvolution", "MatMul")
+
+
+def keep_silent() -> None:
+    """Keeps OpenVINO and NNCF from reporting to their makers; before they are imported.
+
+    OpenVINO sends an event to Google Analytics whenever it is imported, from a process that it
+    forks and waits for. Without the package that does so both go on and send nothing.
+    """
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 
 class OpenVinoEngine(ExportedEngine):
@@ -32,6 +42,7 @@ class OpenVinoEngine(ExportedEngine):
 
     def __init__(self, folder: Path, *, threads: int | None = None, streams: int = 1) -> None:
         super().__init__(folder, threads=threads)
+        keep_silent()
         import openvino
 
         threads = threads or chosen_threads()

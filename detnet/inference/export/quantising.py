@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from detnet.errors import InputError
+from detnet.inference.engines.openvino import keep_silent
 
 _HEAVY = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 # What lies beyond these is another stage: proposals are chosen here, regions pooled.
@@ -139,6 +140,7 @@ def quantise(
         InputError: NNCF cannot quantise it, with its reason.
     """
     with _silent():
+        keep_silent()
         import nncf
         from nncf.quantization.advanced_parameters import (
             AdvancedQuantizationParameters,
@@ -161,6 +163,7 @@ def quantise(
             reason = " ".join(str(error).split())[:300]
             raise InputError(f"NNCF cannot quantise this network: {reason}") from error
         if openvino:
+            keep_silent()
             import openvino as runtime
 
             runtime.save_model(quantised, target, compress_to_fp16=False)
@@ -172,6 +175,7 @@ def quantise(
 
 def _read(source: Path, *, openvino: bool) -> Any:
     if openvino:
+        keep_silent()
         import openvino as runtime
 
         return runtime.Core().read_model(str(source))

@@ -23,6 +23,7 @@ from detnet.errors import InputError
 from detnet.evaluation.detections import pick_rows
 from detnet.inference.engines.base import Engine
 from detnet.inference.engines.images import prepare
+from detnet.inference.engines.openvino import keep_silent
 from detnet.inference.engines.predictor import open_engine
 from detnet.inference.engines.record import (
     LEAST,
@@ -183,6 +184,7 @@ def _write_network(plan: ExportPlan, model: Detector, folder: Path) -> Quantised
     if plan.precision == "int8":
         return find_layers(source)
     if plan.format == "openvino":
+        keep_silent()
         import openvino
 
         network = openvino.Core().read_model(str(source))
