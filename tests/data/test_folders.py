@@ -110,3 +110,22 @@ def test_cocos_keypoints_alone_are_a_split(tmp_path: Path) -> None:
         assert split.images == tmp_path / "val2017"
     touch(tmp_path / "annotations" / "instances_val2017.json")
     assert find_split(tmp_path, "val").annotations.name == "instances_val2017.json"
+
+
+def test_a_file_that_is_nearly_in_a_layout_is_named_with_what_takes_it(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "notes.json").write_text('{"by": "me"}')
+    path = tmp_path / "instances_trainval.json"
+    path.write_text('{"images": [], "annotations": [], "categories": []}')
+    told = (
+        f"instances_trainval.json is an annotation file.* give {path} itself instead of the "
+        f"folder, or train with --train-annotations {path} --train-images {tmp_path / 'images'}; "
+        "looked for "
+    )
+    with pytest.raises(InputError, match=told):
+        find_splits(tmp_path)
+    with pytest.raises(InputError, match=told):
+        find_split(tmp_path, "train")
+    path.unlink()
+    with pytest.raises(InputError, match="no data set found; looked for "):
+        find_splits(tmp_path)
