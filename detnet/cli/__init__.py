@@ -35,6 +35,7 @@ COMMANDS = {
     "search": "detnet.cli.search",
     "evaluate": "detnet.cli.evaluate",
     "predict": "detnet.cli.predict",
+    "bench": "detnet.cli.bench",
     "serve": "detnet.cli.serve",
     "score": "detnet.cli.score",
     "compare": "detnet.cli.compare",

@@ -64,6 +64,11 @@ class Predictor:
         self.layout = KeypointLayout.from_json(known, file="the model")
 
     @property
+    def network(self) -> Detector:
+        """The copy that runs."""
+        return self._network
+
+    @property
     def dtype(self) -> torch.dtype | None:
         """What it computes in; given when it is made, since its weights are cast once."""
         return self._dtype

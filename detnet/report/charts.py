@@ -12,7 +12,7 @@ WIDTH, HEIGHT = 1000, 500  # of the drawing, stretched to whatever the page give
 MAX_POINTS = 400
 _DOTTED_UP_TO = 40
 # Okabe and Ito's colours, which the colour-blind can tell apart; the next seven are dashed.
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 _DASHES = ("none", "6 3", "1.5 3", "6 3 1.5 3")
 
 STYLES = ("one", "two", "three", "four", "five", "six")
@@ -155,8 +155,8 @@ def chart_file(lines: Sequence[Line], *, x_name: str, y_name: str) -> str:
         f"{escape(y_name)}</text>",
     ]
     for index, line in enumerate(lines):
-        colour = _COLOURS[index % len(_COLOURS)]
-        dashes = _DASHES[index // len(_COLOURS) % len(_DASHES)]
+        colour = COLOURS[index % len(COLOURS)]
+        dashes = _DASHES[index // len(COLOURS) % len(_DASHES)]
         style = f'fill="none" stroke="{colour}" stroke-width="1.5" stroke-dasharray="{dashes}"'
         placed = [place(x, y) for x, y in line.points]
         parts.append(f'<polyline {style} points="{path(placed)}"/>')

@@ -40,6 +40,7 @@ BEYOND = (
     "detnet.detectors.weights",
     "detnet.evaluation.submission",
     "detnet.evaluation.voc",
+    "detnet.inference.bench",
     "detnet.inference.draw",
     "detnet.inference.engines",
     "detnet.inference.export",

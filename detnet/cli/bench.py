@@ -1,0 +1,188 @@
+"""Times detectors on this machine: latency by stage, percentiles, memory, side by side.
+
+    detnet bench runs/a
+    detnet bench runs/a runs/b --data photos --repeats 50
+    detnet bench runs/a --precision fp32 bf16 --output timed
+
+MODEL is a run folder or a .safetensors file. Several, or several precisions, run in turns in one
+run, each in a process of its own, and the ratio is to the first. Images come from --data, any
+folder with images below it, or one is drawn. The first three of each are not counted. With
+--output the numbers go into bench.json and a picture into bench.svg.
+"""
+
+import argparse
+import json
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from detnet.errors import InputError
+from detnet.text import lay_out
+
+if TYPE_CHECKING:
+    from detnet.inference.bench import BenchReport, Candidate
+
+MOST_IMAGES = 20
+MEGABYTE = 1e6
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's options."""
+    parser.add_argument(
+        "models", metavar="MODEL", type=Path, nargs="+", help="run folder or .safetensors file"
+    )
+    parser.add_argument("--data", type=Path, metavar="FOLDER", help="with images below it")
+    parser.add_argument(
+        "--image-size",
+        type=int,
+        nargs=2,
+        metavar=("H", "W"),
+        help="of the image that is drawn where there is no --data (default: 800 1216)",
+    )
+    parser.add_argument(
+        "--precision",
+        nargs="+",
+        choices=("auto", "fp32", "bf16"),
+        default=["auto"],
+        help="of the network, each is timed; auto is bf16 where the device is fast at it "
+        "(default: auto)",
+    )
+    parser.add_argument("--device", help="cpu, cuda, cuda:1, … (default: a GPU if there is one)")
+    parser.add_argument(
+        "--repeats", metavar="N", type=int, default=20, help="images of each (default: 20)"
+    )
+    parser.add_argument(
+        "--score-threshold",
+        metavar="S",
+        type=float,
+        default=0.5,
+        help="leave out objects less sure than this, 0 … 1 (default: 0.5)",
+    )
+    parser.add_argument(
+        "--output", metavar="DIR", type=Path, help="where bench.json and bench.svg go"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Times the detectors and prints the tables."""
+    _check(args)
+    from detnet.files import write_json, write_text
+    from detnet.report.bench_chart import draw_bench
+
+    with tempfile.TemporaryDirectory() as folder:
+        report = _measure(_candidates(args), _images(args, Path(folder)), args)
+    facts = to_json(report)
+    if args.output:
+        args.output.mkdir(parents=True, exist_ok=True)
+        write_json(args.output / "bench.json", facts)
+        write_text(args.output / "bench.svg", draw_bench(report))
+    print(json.dumps(facts) if args.json else format_bench(report))
+    return 0
+
+
+def _check(args: argparse.Namespace) -> None:
+    if args.repeats < 1:
+        raise InputError(f"--repeats must be 1 or more, got {args.repeats}")
+    if not 0 <= args.score_threshold <= 1:
+        raise InputError(f"--score-threshold must be in 0 … 1, got {args.score_threshold}")
+    if args.image_size and args.data:
+        raise InputError("give --data, whose images have their sizes, or --image-size, not both")
+    if args.image_size and min(args.image_size) < 1:
+        raise InputError(f"--image-size must be 1 pixel or more, got {min(args.image_size)}")
+    if args.output and args.output.exists() and not args.output.is_dir():
+        raise InputError(f"{args.output}: is a file; --output names a folder")
+
+
+def _candidates(args: argparse.Namespace) -> "list[Candidate]":
+    from detnet.cli.inspect import names_of
+    from detnet.inference.bench import Candidate
+    from detnet.inference.predictor import find_model
+
+    for model in args.models:
+        find_model(model)  # a mistake shows before processes are started
+    several = len(args.precision) > 1
+    return [
+        Candidate(f"{name} {precision}" if several else name, model, precision, args.device)
+        for name, model in zip(names_of(args.models), args.models, strict=True)
+        for precision in args.precision
+    ]
+
+
+def _images(args: argparse.Namespace, folder: Path) -> list[Path]:
+    """At most `MOST_IMAGES`, spread evenly over what there is."""
+    from detnet.inference.bench import draw_image
+    from detnet.inference.media import find_media
+
+    if not args.data:
+        drawn = folder / "drawn.jpg"
+        draw_image(drawn, *(args.image_size or (800, 1216)))
+        return [drawn]
+    files, _ = find_media([args.data], folder)
+    found = [file.path for file in files if not file.video]
+    if not found:
+        raise InputError(f"{args.data}: no image found")
+    step = max(1, len(found) // MOST_IMAGES)
+    return found[::step][:MOST_IMAGES]
+
+
+def _measure(
+    candidates: "list[Candidate]", images: list[Path], args: argparse.Namespace
+) -> "BenchReport":
+    from detnet.cli.progress import telling
+    from detnet.inference.bench import time_detectors
+
+    with telling("turns") as tell:
+        return time_detectors(
+            candidates,
+            images,
+            turns=args.repeats,
+            score_threshold=args.score_threshold,
+            progress=tell,
+        )
+
+
+def to_json(report: "BenchReport") -> dict[str, Any]:
+    """Gives the report as `--json` prints it."""
+    facts = asdict(report) | {"images": [path.name for path in report.images]}
+    for timing, ratio in zip(facts["timings"], report.ratios, strict=True):
+        candidate = timing.pop("candidate")
+        timing |= candidate | {"model": str(candidate["model"]), "times_as_fast": ratio}
+    del facts["ratios"]
+    return facts
+
+
+def format_bench(report: "BenchReport") -> str:
+    """Lays out percentiles, stages and ratios, and says what they were measured on."""
+    timings = report.timings
+    rows: list[Sequence[str]] = [
+        ("model", "p50 ms", "p90 ms", "p99 ms", "images/s", "objects", "memory MB", "ratio")
+    ]
+    for timing, ratio in zip(timings, report.ratios, strict=True):
+        total, memory = timing.total, timing.memory_bytes
+        rows.append(
+            (
+                timing.candidate.name,
+                *(f"{value:.1f}" for value in (total.p50_ms, total.p90_ms, total.p99_ms)),
+                f"{timing.images_per_s:.2f}",
+                f"{timing.objects:g}",
+                "–" if memory is None else f"{memory / MEGABYTE:,.0f}",
+                f"{ratio:.2f}",
+            )
+        )
+    names = dict.fromkeys(name for timing in timings for name in timing.stages)
+    stages: list[Sequence[str]] = [("stage, p50 ms", *(t.candidate.name for t in timings))]
+    for name in names:
+        times = [timing.stages.get(name) for timing in timings]
+        stages.append((name, *("–" if each is None else f"{each.p50_ms:.1f}" for each in times)))
+    lines = [lay_out(rows, left={0}), "", lay_out(stages, left={0}), ""]
+    lines += [f"{timing.candidate.name}: {timing.runs_as}" for timing in timings]
+    busy = report.load_average
+    lines.append(
+        f"{report.turns} turns on {report.processors} processors"
+        + ("" if busy is None else f", load average {busy:g}")
+        + ("; others worked, too" if (busy or 0) > report.processors + 0.5 else "")
+    )
+    return "\n".join(lines)

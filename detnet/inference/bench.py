@@ -1,0 +1,357 @@
+"""Times detectors on this machine: latency by stage, percentiles, memory; several in turns.
+
+Each runs in a process of its own, as people run them: what one sets or holds must neither help nor
+hurt another, and the most memory that a process held is its own detector's.
+"""
+
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from detnet.data.images import read_pixels
+from detnet.errors import InputError
+from detnet.plugins import load_plugins, loaded_plugins
+
+if TYPE_CHECKING:
+    from detnet.inference.predictor import Predictor
+
+DECODE, REST = "decode", "post-processing"
+# In the order in which they are gone through; each detector has those that it has.
+STAGES = (DECODE, "resize", "backbone", "pyramid", "proposals", "heads", "network", REST)
+PERCENTILES = (50, 90, 99)
+WARM_UP = 3  # images that are not counted: libraries choose their kernels on the first of a size
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A detector to be timed.
+
+    Args:
+        name: short, for tables.
+        model: what it is loaded from.
+        precision: as `choose_precision` takes it.
+        device: where it runs; None as `predict` chooses.
+    """
+
+    name: str
+    model: Path
+    precision: str = "auto"
+    device: str | None = None
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Percentiles of how long it took, milliseconds."""
+
+    p50_ms: float
+    p90_ms: float
+    p99_ms: float
+
+    @staticmethod
+    def of(seconds: Sequence[float]) -> "Latency":
+        return Latency(*(round(float(1000 * np.percentile(seconds, p)), 3) for p in PERCENTILES))
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What was measured of one detector.
+
+    Args:
+        candidate: which.
+        engine: what runs it.
+        runs_as: in what precision, and with what, in words.
+        total: of an image, from file to objects.
+        stages: likewise, each without those within it; by names of `STAGES`.
+        images_per_s: one after the other, over all that were counted.
+        objects: on average of an image.
+        memory_bytes: the most that its process held, libraries included; of a GPU, that torch
+            held there; None where the system does not tell.
+    """
+
+    candidate: Candidate
+    engine: str
+    runs_as: str
+    total: Latency
+    stages: dict[str, Latency]
+    images_per_s: float
+    objects: float
+    memory_bytes: int | None
+
+
+@dataclass(frozen=True)
+class BenchReport:
+    """What was measured, and where.
+
+    Args:
+        timings: in the order asked for.
+        ratios: of each, how many times as fast as the first it is: the median over the turns.
+        turns: counted images of each.
+        images: files that were gone through in turn.
+        load_average: of the system's last minute; above its processors, others worked, too.
+        processors: that this process may use.
+    """
+
+    timings: tuple[Timing, ...]
+    ratios: tuple[float, ...]
+    turns: int
+    images: tuple[Path, ...]
+    load_average: float | None
+    processors: int
+
+
+class StageClock:
+    """Adds up how long each stage takes; what runs within a stage is not counted to it.
+
+    Args:
+        settle: waits for a device that computes on while Python goes on.
+    """
+
+    def __init__(self, settle: Callable[[], object] = lambda: None) -> None:
+        self.seconds: defaultdict[str, float] = defaultdict(float)
+        self._settle = settle
+        self._open: list[str] = []
+        self._since = 0.0
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        self._turn()
+        self._open.append(name)
+        try:
+            yield
+        finally:
+            self._turn()
+            self._open.pop()
+
+    def watch(self, owner: Any, method: str, name: str) -> None:
+        """Counts an object's method as a stage from now on."""
+        function = getattr(owner, method)
+
+        def timed(*args: Any, **options: Any) -> Any:
+            with self.stage(name):
+                return function(*args, **options)
+
+        setattr(owner, method, timed)
+
+    def _turn(self) -> None:
+        self._settle()
+        now = time.perf_counter()
+        if self._open:
+            self.seconds[self._open[-1]] += now - self._since
+        self._since = now
+
+
+def watch_detector(network: Any, clock: StageClock) -> None:
+    """Tells the stages of a detector in torch apart, whichever of these parts it has.
+
+    What belongs to none, as choosing among candidates in one stage, is counted to what calls it.
+    """
+    body, regions = network.backbone, getattr(network, "roi_heads", None)
+    inner = getattr(body, "backbone", None)
+    parts = [
+        (network.transform, "forward", "resize"),
+        (body, "forward", "backbone" if inner is None else "pyramid"),
+        (inner, "forward", "backbone"),
+        (getattr(network, "rpn", None), "forward", "proposals"),
+        (getattr(network, "head", None), "forward", "heads"),
+        (regions, "forward", "heads"),
+        (regions, "postprocess_detections", REST),
+    ]
+    for owner, method, name in parts:
+        if hasattr(owner, method):
+            clock.watch(owner, method, name)
+
+
+class _Facts(NamedTuple):
+    """What a process says of the detector that it has loaded."""
+
+    engine: str
+    runs_as: str
+
+
+class _Turn(NamedTuple):
+    """What a process says of one image."""
+
+    seconds: dict[str, float]
+    objects: int
+    memory_bytes: int | None
+
+
+def time_detectors(
+    candidates: Sequence[Candidate],
+    images: Sequence[Path],
+    *,
+    turns: int = 20,
+    score_threshold: float = 0.5,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> BenchReport:
+    """Runs detectors in turns, an image each, from file to objects.
+
+    In turns, so that whatever else the machine does falls on all alike.
+
+    Args:
+        images: gone through again and again.
+        turns: counted runs of each, after `WARM_UP` that are not.
+        score_threshold: objects below it are left out.
+        progress: called with (turns done, turns in all).
+
+    Raises:
+        InputError: a detector cannot be loaded, or an image not be read.
+    """
+    with _processes(candidates, score_threshold) as ends:
+        facts: list[_Facts] = [_answer(end) for end in ends]
+        told: list[list[_Turn]] = [[] for _ in candidates]
+        for number in range(WARM_UP + turns):
+            for end, of_one in zip(ends, told, strict=True):
+                end.send(images[number % len(images)])
+                of_one.append(_answer(end))
+            progress(max(0, number + 1 - WARM_UP), turns)
+    counted = [of_one[WARM_UP:] for of_one in told]
+    totals = [[sum(turn.seconds.values()) for turn in of_one] for of_one in counted]
+    return BenchReport(
+        timings=tuple(map(_timing, candidates, facts, counted)),
+        ratios=tuple(
+            round(float(np.median(np.array(totals[0]) / np.array(of_one))), 3) for of_one in totals
+        ),
+        turns=turns,
+        images=tuple(images),
+        load_average=round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None,
+        processors=usable_processors(),
+    )
+
+
+def usable_processors() -> int:
+    """Counts those that this process may use."""
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _timing(candidate: Candidate, facts: _Facts, turns: list[_Turn]) -> Timing:
+    names = [name for name in STAGES if any(name in turn.seconds for turn in turns)]
+    totals = [sum(turn.seconds.values()) for turn in turns]
+    return Timing(
+        candidate=candidate,
+        engine=facts.engine,
+        runs_as=facts.runs_as,
+        total=Latency.of(totals),
+        stages={
+            name: Latency.of([turn.seconds.get(name, 0.0) for turn in turns]) for name in names
+        },
+        images_per_s=round(len(totals) / sum(totals), 3),
+        objects=round(sum(turn.objects for turn in turns) / len(turns), 1),
+        memory_bytes=turns[-1].memory_bytes,
+    )
+
+
+@contextmanager
+def _processes(candidates: Sequence[Candidate], threshold: float) -> Iterator[list[Connection]]:
+    context = multiprocessing.get_context("spawn")
+    ends, processes = [], []
+    try:
+        for candidate in candidates:
+            end, other = context.Pipe()
+            asked = (other, candidate, threshold, loaded_plugins())
+            processes.append(context.Process(target=_serve, args=asked, daemon=True))
+            processes[-1].start()
+            other.close()  # or a process that dies would be waited for
+            ends.append(end)
+        yield ends
+        for end in ends:
+            end.send(None)
+        for process in processes:
+            process.join()
+    finally:
+        for process in processes:
+            process.terminate()
+
+
+def _answer(end: Connection) -> Any:
+    try:
+        answer = end.recv()
+    except EOFError:
+        raise InputError(
+            "a detector's process ended by itself; was there too little memory?"
+        ) from None
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
+
+
+def _serve(end: Connection, candidate: Candidate, threshold: float, plugins: Sequence[str]) -> None:
+    """Answers each path with a turn, until None comes; a process's whole work."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that asks ends this one
+    try:
+        load_plugins(plugins)
+        predictor, clock, facts = _open(candidate, threshold)
+        end.send(facts)
+        while (path := end.recv()) is not None:
+            clock.seconds.clear()
+            with clock.stage(DECODE):
+                pixels = read_pixels(path)
+            with clock.stage(REST):
+                found = predictor.predict_batch([pixels])[0]
+            memory = _most_memory(str(getattr(predictor, "device", "cpu")))
+            end.send(_Turn(dict(clock.seconds), len(found), memory))
+    except (EOFError, BrokenPipeError):
+        return  # nobody asks any more
+    except Exception as error:
+        end.send(
+            error if isinstance(error, InputError) else InputError(f"{candidate.name}: {error}")
+        )
+
+
+def _open(candidate: Candidate, threshold: float) -> tuple[Any, StageClock, _Facts]:
+    import torch
+
+    from detnet.engine.machine import choose_precision, keep_freed_memory
+    from detnet.inference.engines.torch import TorchEngine
+    from detnet.inference.predictor import load, usable_device
+
+    keep_freed_memory()
+    device = usable_device(candidate.device)
+    dtype = choose_precision(candidate.precision, device)
+    predictor: Predictor = load(
+        candidate.model, score_threshold=threshold, device=device, dtype=dtype
+    )
+    on_gpu = device.type == "cuda"
+    clock = StageClock(torch.cuda.synchronize) if on_gpu else StageClock()
+    watch_detector(predictor.network, clock)
+    engine = TorchEngine(predictor)
+    return predictor, clock, _Facts(engine.name, engine.runs_as)
+
+
+def _most_memory(device: str) -> int | None:
+    if device.startswith("cuda"):
+        import torch
+
+        return torch.cuda.max_memory_allocated()
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        return None
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def draw_image(path: Path, height: int, width: int) -> None:
+    """Writes a JPEG of blobs of colour at several scales, which decodes as a photograph does."""
+    generator = np.random.default_rng(0)
+    layers = []
+    for scale in (4, 16, 80):
+        size = max(1, height // scale), max(1, width // scale), 3
+        noise = Image.fromarray(generator.integers(0, 256, size, dtype=np.uint8))
+        enlarged = noise.resize((width, height), Image.Resampling.BILINEAR)
+        layers.append(np.asarray(enlarged, np.float32))
+    Image.fromarray(np.mean(layers, axis=0).astype(np.uint8)).save(path, "JPEG", quality=92)

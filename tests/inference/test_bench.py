@@ -1,0 +1,146 @@
+"""Times by stage, in turns, in processes of their own."""
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from detnet.detectors import create
+from detnet.detectors.files import save_model
+from detnet.errors import InputError
+from detnet.inference.bench import (
+    REST,
+    STAGES,
+    Candidate,
+    Latency,
+    StageClock,
+    draw_image,
+    time_detectors,
+    watch_detector,
+)
+from detnet.inference.predictor import Predictor
+
+
+def small(detector: str, backbone: str = "resnet50") -> Predictor:
+    torch.manual_seed(0)
+    model = create(
+        detector, backbone=backbone, num_classes=3, width=0.125, min_size=64, max_size=96
+    )
+    return Predictor(model, score_threshold=0.05)
+
+
+def test_a_stage_is_counted_without_those_within_it() -> None:
+    clock = StageClock()
+    start = time.perf_counter()
+    with clock.stage("heads"):
+        time.sleep(0.02)
+        with clock.stage("resize"):
+            time.sleep(0.04)
+        time.sleep(0.02)
+    whole = time.perf_counter() - start
+    assert 0.035 < clock.seconds["heads"] < whole - 0.035
+    assert clock.seconds["resize"] >= 0.04
+    assert sum(clock.seconds.values()) == pytest.approx(whole, abs=0.002)
+
+
+def test_a_stage_that_fails_is_closed() -> None:
+    clock = StageClock()
+    with pytest.raises(KeyError), clock.stage("heads"):
+        raise KeyError
+    with clock.stage("resize"):
+        pass
+    assert set(clock.seconds) == {"heads", "resize"}
+
+
+def test_the_device_is_waited_for_at_each_edge() -> None:
+    waited = []
+    clock = StageClock(lambda: waited.append(len(waited)))
+    with clock.stage("heads"), clock.stage("resize"):
+        pass
+    assert len(waited) == 4
+
+
+@pytest.mark.parametrize(
+    ("detector", "stages"),
+    [
+        ("mask_rcnn_fpn", ["resize", "backbone", "pyramid", "proposals", "heads"]),
+        ("retinanet", ["resize", "backbone", "pyramid", "heads"]),
+        ("ssd", ["resize", "backbone", "heads"]),
+        ("faster_rcnn", ["resize", "backbone", "proposals", "heads"]),
+    ],
+)
+def test_each_detector_has_its_stages_and_finds_the_same(detector: str, stages: list[str]) -> None:
+    predictor = small(detector)
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8)
+    before = predictor.predict(pixels)
+    clock = StageClock()
+    watch_detector(predictor.network, clock)
+    with clock.stage(REST):
+        after = predictor.predict(pixels)
+    assert torch.equal(torch.as_tensor(before.boxes), torch.as_tensor(after.boxes))
+    found = [name for name in STAGES if clock.seconds.get(name, 0.0) > 0]
+    assert [name for name in found if name != "pyramid"] == [
+        *(name for name in stages if name != "pyramid"),
+        REST,
+    ]
+    assert ("pyramid" in found) >= ("pyramid" in stages)
+    assert clock.seconds["backbone"] > clock.seconds["resize"]
+
+
+def test_percentiles_are_of_milliseconds() -> None:
+    latency = Latency.of([0.001 * number for number in range(1, 102)])
+    assert (latency.p50_ms, latency.p90_ms, latency.p99_ms) == (51, 91, 100)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("run") / "best.safetensors"
+    save_model(path, small("faster_rcnn_fpn").model)
+    return path
+
+
+def test_detectors_run_in_turns_in_processes_of_their_own(model: Path, tmp_path: Path) -> None:
+    draw_image(tmp_path / "a.jpg", 60, 90)
+    told: list[tuple[int, int]] = []
+    report = time_detectors(
+        [Candidate("a", model, "fp32", "cpu"), Candidate("b", model, "bf16", "cpu")],
+        [tmp_path / "a.jpg"],
+        turns=4,
+        score_threshold=0.2,
+        progress=lambda done, total: told.append((done, total)),
+    )
+    assert told[-1] == (4, 4) and report.turns == 4
+    first, second = report.timings
+    assert (first.engine, second.engine) == ("torch", "torch")
+    assert first.runs_as.startswith("fp32") and second.runs_as.startswith("bf16")
+    assert report.ratios[0] == 1 and report.ratios[1] > 0
+    for timing in report.timings:
+        names = ["decode", "resize", "backbone", "pyramid", "proposals", "heads", REST]
+        assert list(timing.stages) == names
+        total = timing.total
+        assert 0 < total.p50_ms <= total.p90_ms <= total.p99_ms
+        assert sum(stage.p50_ms for stage in timing.stages.values()) < 1.5 * total.p99_ms
+        assert 1000 / total.p99_ms <= timing.images_per_s * 1.001
+        assert timing.objects > 0
+        # The libraries alone take more than this; another process's memory is not in it.
+        assert timing.memory_bytes is not None and 1e8 < timing.memory_bytes < 4e9
+
+
+def test_what_cannot_be_run_is_told_by_the_process_that_asks(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_text("no image")
+    with pytest.raises(InputError, match=r"a.jpg: is not an image"):
+        time_detectors([Candidate("a", model, device="cpu")], [tmp_path / "a.jpg"], turns=1)
+    model = tmp_path / "cut.safetensors"
+    model.write_bytes(b"cut")
+    with pytest.raises(InputError, match=r"cut.safetensors"):
+        time_detectors([Candidate("a", model, device="cpu")], [tmp_path / "a.jpg"], turns=1)
+
+
+def test_a_drawn_image_is_of_that_size(tmp_path: Path) -> None:
+    draw_image(tmp_path / "a.jpg", 61, 90)
+    with Image.open(tmp_path / "a.jpg") as image:
+        assert image.size == (90, 61)
+        assert np.asarray(image).std() > 10
