@@ -12,6 +12,7 @@ from detnet.tables import nearest
 if TYPE_CHECKING:
     from detnet.inference.augmentation import PredictionOptions
 
+ENGINE_CHOICES = ("auto", "torch", "openvino", "onnxruntime")
 A_MODEL = "run folder, .safetensors file or exported folder"
 _CHOICE = re.compile(
     r"^(?P<what>.+): invalid choice: '(?P<seen>[^']*)' \(choose from (?P<all>.*)\)$"
@@ -208,7 +209,7 @@ def add_engine(parser: argparse.ArgumentParser) -> None:
     """Adds the option of what runs the network."""
     parser.add_argument(
         "--engine",
-        choices=("auto", "torch", "openvino", "onnxruntime"),
+        choices=ENGINE_CHOICES,
         default="auto",
         help="what runs the network; auto is an export's own runtime, else torch or a faster fp32 "
         "export of exactly this model beside it; openvino and onnxruntime export once if they must "

@@ -3,11 +3,13 @@
     detnet bench runs/a
     detnet bench runs/a runs/b --data photos --repeats 50
     detnet bench runs/a --precision fp32 bf16 --output timed
+    detnet bench runs/a runs/a-int8
+    detnet bench runs/a --engine torch openvino
 
-MODEL is a run folder or a .safetensors file. Several, or several precisions, run in turns in one
-run, each in a process of its own, and the ratio is to the first. Images come from --data, any
-folder with images below it, or one is drawn. The first three of each are not counted. With
---output the numbers go into bench.json and a picture into bench.svg.
+MODEL is a run folder, a .safetensors file or an exported folder. Several of them, or of precisions
+or engines, run in turns, an image each, every one in a process of its own, and the ratio is to the
+first. Images come from --data, any folder with images below it, or one is drawn. The first three
+of each are not counted. With --output the numbers go into bench.json and a picture into bench.svg.
 """
 
 import argparse
@@ -18,11 +20,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from detnet.cli.arguments import A_MODEL, ENGINE_CHOICES, tell
 from detnet.errors import InputError
 from detnet.text import lay_out
 
 if TYPE_CHECKING:
-    from detnet.inference.bench import BenchReport, Candidate
+    from detnet.inference.bench import BenchReport, TimedModel
 
 MOST_IMAGES = 20
 MEGABYTE = 1e6
@@ -30,9 +33,7 @@ MEGABYTE = 1e6
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's options."""
-    parser.add_argument(
-        "models", metavar="MODEL", type=Path, nargs="+", help="run folder or .safetensors file"
-    )
+    parser.add_argument("models", metavar="MODEL", type=Path, nargs="+", help=A_MODEL)
     parser.add_argument("--data", type=Path, metavar="FOLDER", help="with images below it")
     parser.add_argument(
         "--image-size",
@@ -46,8 +47,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         choices=("auto", "fp32", "bf16"),
         default=["auto"],
-        help="of the network, each is timed; auto is bf16 where the device is fast at it "
+        help="of a network in torch, each is timed; auto is bf16 where the device is fast at it "
         "(default: auto)",
+    )
+    parser.add_argument(
+        "--engine",
+        nargs="+",
+        choices=ENGINE_CHOICES,
+        default=["auto"],
+        help="what runs the network, each is timed; as `detnet predict` takes it (default: auto)",
     )
     parser.add_argument("--device", help="cpu, cuda, cuda:1, … (default: a GPU if there is one)")
     parser.add_argument(
@@ -96,19 +104,22 @@ def _check(args: argparse.Namespace) -> None:
         raise InputError(f"{args.output}: is a file; --output names a folder")
 
 
-def _candidates(args: argparse.Namespace) -> "list[Candidate]":
+def _candidates(args: argparse.Namespace) -> "list[TimedModel]":
+    """Every model by every engine, those in torch in every precision; exports have their own."""
     from detnet.cli.inspect import names_of
-    from detnet.inference.bench import Candidate
-    from detnet.inference.predictor import find_model
+    from detnet.inference.bench import TimedModel
+    from detnet.inference.export.road import choose_road
 
-    for model in args.models:
-        find_model(model)  # a mistake shows before processes are started
-    several = len(args.precision) > 1
-    return [
-        Candidate(f"{name} {precision}" if several else name, model, precision, args.device)
-        for name, model in zip(names_of(args.models), args.models, strict=True)
-        for precision in args.precision
-    ]
+    found = []
+    for name, model in zip(names_of(args.models), args.models, strict=True):
+        for engine in args.engine:
+            road = choose_road(model, engine, least_score=args.score_threshold, tell=tell)
+            in_torch = road.engine == "torch"
+            for precision in args.precision if in_torch else ["auto"]:
+                words = [name, *([road.engine] if len(args.engine) > 1 else [])]
+                words += [precision] if in_torch and len(args.precision) > 1 else []
+                found.append(TimedModel(" ".join(words), road.model, precision, args.device))
+    return found
 
 
 def _images(args: argparse.Namespace, folder: Path) -> list[Path]:
@@ -129,18 +140,18 @@ def _images(args: argparse.Namespace, folder: Path) -> list[Path]:
 
 
 def _measure(
-    candidates: "list[Candidate]", images: list[Path], args: argparse.Namespace
+    candidates: "list[TimedModel]", images: list[Path], args: argparse.Namespace
 ) -> "BenchReport":
     from detnet.cli.progress import telling
     from detnet.inference.bench import time_detectors
 
-    with telling("turns") as tell:
+    with telling("turns") as told:
         return time_detectors(
             candidates,
             images,
             turns=args.repeats,
             score_threshold=args.score_threshold,
-            progress=tell,
+            progress=told,
         )
 
 

@@ -15,33 +15,34 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from detnet.data.images import read_pixels
 from detnet.errors import InputError
+from detnet.inference.engines.record import is_export
+from detnet.inference.models import load
 from detnet.plugins import load_plugins, loaded_plugins
-
-if TYPE_CHECKING:
-    from detnet.inference.predictor import Predictor
 
 DECODE, REST = "decode", "post-processing"
 # In the order in which they are gone through; each detector has those that it has.
 STAGES = (DECODE, "resize", "backbone", "pyramid", "proposals", "heads", "network", REST)
+# What an exported engine does, by its methods; in a method what it calls is not counted to it.
+_OF_EXPORTS = {"detect_batch": "resize", "run_network": "network", "read_outputs": REST}
 PERCENTILES = (50, 90, 99)
 WARM_UP = 3  # images that are not counted: libraries choose their kernels on the first of a size
 
 
 @dataclass(frozen=True)
-class Candidate:
+class TimedModel:
     """A detector to be timed.
 
     Args:
         name: short, for tables.
-        model: what it is loaded from.
-        precision: as `choose_precision` takes it.
+        model: what it is loaded from; an exported folder runs in its own runtime.
+        precision: of a network in torch, as `choose_precision` takes it.
         device: where it runs; None as `predict` chooses.
     """
 
@@ -80,7 +81,7 @@ class Timing:
             held there; None where the system does not tell.
     """
 
-    candidate: Candidate
+    candidate: TimedModel
     engine: str
     runs_as: str
     total: Latency
@@ -158,11 +159,10 @@ def watch_detector(network: Any, clock: StageClock) -> None:
     What belongs to none, as choosing among candidates in one stage, is counted to what calls it.
     """
     body, regions = network.backbone, getattr(network, "roi_heads", None)
-    inner = getattr(body, "backbone", None)
     parts = [
         (network.transform, "forward", "resize"),
-        (body, "forward", "backbone" if inner is None else "pyramid"),
-        (inner, "forward", "backbone"),
+        (body, "forward", "backbone"),
+        (getattr(body, "neck", None), "forward", "pyramid"),
         (getattr(network, "rpn", None), "forward", "proposals"),
         (getattr(network, "head", None), "forward", "heads"),
         (regions, "forward", "heads"),
@@ -189,7 +189,7 @@ class _Turn(NamedTuple):
 
 
 def time_detectors(
-    candidates: Sequence[Candidate],
+    candidates: Sequence[TimedModel],
     images: Sequence[Path],
     *,
     turns: int = 20,
@@ -238,7 +238,7 @@ def usable_processors() -> int:
     return os.cpu_count() or 1
 
 
-def _timing(candidate: Candidate, facts: _Facts, turns: list[_Turn]) -> Timing:
+def _timing(candidate: TimedModel, facts: _Facts, turns: list[_Turn]) -> Timing:
     names = [name for name in STAGES if any(name in turn.seconds for turn in turns)]
     totals = [sum(turn.seconds.values()) for turn in turns]
     return Timing(
@@ -256,7 +256,7 @@ def _timing(candidate: Candidate, facts: _Facts, turns: list[_Turn]) -> Timing:
 
 
 @contextmanager
-def _processes(candidates: Sequence[Candidate], threshold: float) -> Iterator[list[Connection]]:
+def _processes(candidates: Sequence[TimedModel], threshold: float) -> Iterator[list[Connection]]:
     context = multiprocessing.get_context("spawn")
     ends, processes = [], []
     try:
@@ -289,7 +289,9 @@ def _answer(end: Connection) -> Any:
     return answer
 
 
-def _serve(end: Connection, candidate: Candidate, threshold: float, plugins: Sequence[str]) -> None:
+def _serve(
+    end: Connection, candidate: TimedModel, threshold: float, plugins: Sequence[str]
+) -> None:
     """Answers each path with a turn, until None comes; a process's whole work."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that asks ends this one
     try:
@@ -302,7 +304,7 @@ def _serve(end: Connection, candidate: Candidate, threshold: float, plugins: Seq
                 pixels = read_pixels(path)
             with clock.stage(REST):
                 found = predictor.predict_batch([pixels])[0]
-            memory = _most_memory(str(getattr(predictor, "device", "cpu")))
+            memory = _most_memory(on_gpu=str(getattr(predictor, "device", "")).startswith("cuda"))
             end.send(_Turn(dict(clock.seconds), len(found), memory))
     except (EOFError, BrokenPipeError):
         return  # nobody asks any more
@@ -312,28 +314,35 @@ def _serve(end: Connection, candidate: Candidate, threshold: float, plugins: Seq
         )
 
 
-def _open(candidate: Candidate, threshold: float) -> tuple[Any, StageClock, _Facts]:
+def _open(candidate: TimedModel, threshold: float) -> tuple[Any, StageClock, _Facts]:
+    if not is_export(candidate.model):
+        return _open_in_torch(candidate, threshold)
+    predictor: Any = load(candidate.model, score_threshold=threshold, device=candidate.device)
+    engine, clock = predictor.engine, StageClock()
+    for method, name in _OF_EXPORTS.items():
+        clock.watch(engine, method, name)
+    return predictor, clock, _Facts(engine.name, engine.runs_as)
+
+
+def _open_in_torch(candidate: TimedModel, threshold: float) -> tuple[Any, StageClock, _Facts]:
     import torch
 
     from detnet.engine.machine import choose_precision, keep_freed_memory
     from detnet.inference.engines.torch import TorchEngine
-    from detnet.inference.predictor import load, usable_device
+    from detnet.inference.predictor import usable_device
 
     keep_freed_memory()
     device = usable_device(candidate.device)
     dtype = choose_precision(candidate.precision, device)
-    predictor: Predictor = load(
-        candidate.model, score_threshold=threshold, device=device, dtype=dtype
-    )
-    on_gpu = device.type == "cuda"
-    clock = StageClock(torch.cuda.synchronize) if on_gpu else StageClock()
+    predictor: Any = load(candidate.model, score_threshold=threshold, device=device, dtype=dtype)
+    clock = StageClock(torch.cuda.synchronize) if device.type == "cuda" else StageClock()
     watch_detector(predictor.network, clock)
     engine = TorchEngine(predictor)
     return predictor, clock, _Facts(engine.name, engine.runs_as)
 
 
-def _most_memory(device: str) -> int | None:
-    if device.startswith("cuda"):
+def _most_memory(*, on_gpu: bool) -> int | None:
+    if on_gpu:
         import torch
 
         return torch.cuda.max_memory_allocated()

@@ -23,6 +23,7 @@ GUIDES = {
         "docs/report",
         "docs/inspect",
         "docs/export",
+        "docs/speed",
     ),
     "Search": ("docs/search",),
     "Reference": ("reference/commands/index", "reference/python/index", "examples/index"),

@@ -6,37 +6,25 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from detnet.cli import main
-from detnet.detectors import create
-from detnet.detectors.files import save_model
+from detnet.cli.arguments import Parser
+from detnet.cli.bench import _candidates, add_arguments
+from tests.inference.engines.tiny import tiny_export
 
 
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    folder = tmp_path_factory.mktemp("runs")
-    for name in ("a", "b"):
-        torch.manual_seed(0)
-        model = create(
-            "fcos", backbone="resnet50", num_classes=3, width=0.125, min_size=64, max_size=96
-        )
-        (folder / name).mkdir()
-        save_model(folder / name / "best.safetensors", model)
-    return [str(folder / "a"), str(folder / "b")]
-
-
-def test_two_models_beside_each_other(
-    runs: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_two_models_beside_each_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("onnxruntime", reason="needs the export extra")
+    models = [str(tiny_export(tmp_path / name)) for name in ("a", "b")]
     generator = np.random.default_rng(0)
+    (tmp_path / "in").mkdir()
     for index in range(3):
         pixels = generator.integers(0, 256, (60, 90, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(tmp_path / f"{index}.png")
+        Image.fromarray(pixels).save(tmp_path / "in" / f"{index}.png")
     output = tmp_path / "out"
-    argv = ["bench", *runs, "--data", str(tmp_path), "--repeats", "3", "--output", str(output)]
-    assert main([*argv, "--device", "cpu", "--precision", "fp32"]) == 0
+    argv = ["bench", *models, "--data", str(tmp_path / "in"), "--score-threshold", "0.1"]
+    assert main([*argv, "--repeats", "3", "--output", str(output)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == [
         *("model", "p50", "ms", "p90", "ms", "p99", "ms", "images/s", "objects"),
@@ -44,17 +32,28 @@ def test_two_models_beside_each_other(
     ]
     assert [line.split()[0] for line in lines[1:3]] == ["a", "b"]
     assert lines[1].split()[-1] == "1.00"
-    assert [line.split()[0] for line in lines[5:11]] == [
-        *("decode", "resize", "backbone", "pyramid", "heads", "post-processing"),
-    ]
+    stages = ["decode", "resize", "network", "post-processing"]
+    assert [line.split()[0] for line in lines[5:9]] == stages
     assert "3 turns on" in lines[-1]
     facts = json.loads((output / "bench.json").read_text())
     assert facts["images"] == ["0.png", "1.png", "2.png"] and facts["turns"] == 3
     assert [timing["name"] for timing in facts["timings"]] == ["a", "b"]
     first = facts["timings"][0]
-    assert first["times_as_fast"] == 1 and first["precision"] == "fp32"
-    assert first["stages"]["backbone"]["p50_ms"] > 0
+    assert first["times_as_fast"] == 1 and first["engine"] == "onnxruntime"
+    assert first["stages"]["network"]["p50_ms"] > 0
     ElementTree.fromstring((output / "bench.svg").read_text())
+
+
+def test_models_times_engines_times_precisions(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime", reason="needs the export extra")
+    export = tiny_export(tmp_path / "e")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "best.safetensors").touch()
+    parser = Parser()
+    add_arguments(parser)
+    argv = [str(tmp_path / "run"), str(export), "--precision", "fp32", "bf16"]
+    names = [each.name for each in _candidates(parser.parse_args(argv))]
+    assert names == ["run fp32", "run bf16", "e"]
 
 
 @pytest.mark.parametrize(
@@ -70,7 +69,6 @@ def test_two_models_beside_each_other(
     ],
 )
 def test_bad_options_are_one_line(
-    runs: list[str],
     options: list[str],
     said: str,
     tmp_path: Path,
@@ -79,7 +77,9 @@ def test_bad_options_are_one_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("taken").touch()
-    assert main(["bench", runs[0], *options]) == 2
+    Path("model").mkdir()
+    Path("model/best.safetensors").touch()
+    assert main(["bench", "model", *options]) == 2
     err = capsys.readouterr().err
     assert said in err and err.startswith("detnet: error: ") and err.count("\n") == 1
 

@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from detnet.inference.bench import BenchReport, Candidate, Latency, Timing
+from detnet.inference.bench import BenchReport, Latency, TimedModel, Timing
 from detnet.report.bench_chart import draw_bench
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -15,7 +15,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 def timing(name: str, **stages: float) -> Timing:
     total = sum(stages.values())
     return Timing(
-        candidate=Candidate(name, Path(name)),
+        candidate=TimedModel(name, Path(name)),
         engine="torch",
         runs_as="fp32",
         total=Latency(total, 1.2 * total, 1.5 * total),

@@ -71,7 +71,7 @@ class ExportedEngine(Engine):
         for group in groups.values():
             for start in range(0, len(group), self.record.batch):
                 chosen = group[start : start + self.record.batch]
-                found |= self._detect_batch(images, chosen, score_threshold)
+                found |= self.detect_batch(images, chosen, score_threshold)
         return [found[index] for index in range(len(images))]
 
     def check_threshold(self, score_threshold: float) -> None:
@@ -87,16 +87,17 @@ class ExportedEngine(Engine):
                 f"{score_threshold:g} would miss objects; ask for {built_in:g} or more"
             )
 
-    def _detect_batch(
+    def detect_batch(
         self, images: Sequence[Pixels], chosen: list[int], score_threshold: float
     ) -> dict[int, Found]:
+        """Prepares the images at `chosen`, at most `batch`, runs them and gives what they hold."""
         batch = prepare([images[index] for index in chosen], self.record.images)
         missing = self.record.batch - len(chosen)
         if missing:  # the number is fixed; what the copies give is dropped
             batch = np.concatenate([batch, np.repeat(batch[-1:], missing, axis=0)])
         outputs = self.run_network(batch)
         return {
-            index: self._found(
+            index: self.read_outputs(
                 {name: values[row] for name, values in outputs.items()},
                 images[index].shape[:2],
                 score_threshold,
@@ -104,7 +105,7 @@ class ExportedEngine(Engine):
             for row, index in enumerate(chosen)
         }
 
-    def _found(self, output: Outputs, size: tuple[int, ...], score_threshold: float) -> Found:
+    def read_outputs(self, output: Outputs, size: tuple[int, ...], score_threshold: float) -> Found:
         """One image's outputs in pixels of the image."""
         height, width = size
         scores = output[SCORES].astype(np.float32)
