@@ -259,6 +259,8 @@ def _recognise(data: Path) -> tuple[str | None, tuple[str, ...]]:
 
 def _near_miss(data: Path) -> str:
     """Names an annotation file that lies where no layout has it, and how it is taken as it is."""
+    if data.name == "annotations" and _recognise(data.parent)[1]:
+        return f"give the folder above it, {data.parent}; "
     places = [*data.glob("*.json"), *data.glob("annotations/*.json")]
     found = next((path for path in sorted(places) if _looks_like_coco(path)), None)
     if found is None:

@@ -89,7 +89,10 @@ def test_what_is_missing_is_said_in_one_line(tmp_path: Path) -> None:
     touch(tmp_path / "annotations" / "instances_train.json")
     for attempt, message in (
         (lambda: find_splits(tmp_path / "nowhere"), "no such folder"),
-        (lambda: find_splits(tmp_path / "annotations"), "no data set found; looked for"),
+        (
+            lambda: find_splits(tmp_path / "annotations"),
+            "data set found; give the folder above it",
+        ),
         (lambda: find_split(tmp_path, "val"), "no annotations of the split 'val'; it has train"),
         (lambda: find_split(tmp_path, "train"), "its images are in none of"),
         (
