@@ -1,4 +1,6 @@
-"""A form gives the detections of its detector, whatever the size of the images."""
+"""A form gives the detections of its detector, whatever its options and the size of the images."""
+
+from typing import Any
 
 import pytest
 import torch
@@ -9,11 +11,39 @@ from detnet.detectors.export.form import export_form
 from detnet.errors import InputError
 from tests.contracts import check_form, sure_detector
 
+OPTIONS: list[tuple[str, dict[str, Any]]] = [
+    ("faster_rcnn_fpn", {"proposals": "per_level", "pre_nms_test": 100, "roi_levels": 5}),
+    ("faster_rcnn_fpn", {"anchor_strides": "torchvision", "box_head": "4conv1fc"}),
+    ("faster_rcnn", {"box_head": "stages", "level": "c4"}),
+    ("rfcn", {"pooling": "pool", "vote": "mean"}),
+    ("rfcn", {"dilate": False, "channel_order": "bgr"}),
+    ("retinanet", {"anchor_strides": "torchvision", "channel_order": "bgr"}),
+    ("fcos", {"threshold_on": "score", "coarse_from": "c"}),
+    ("yolo", {"passthrough": False}),
+]
 
-@pytest.mark.parametrize("backbone", ["resnet50", "detnet59"])
+
 @pytest.mark.parametrize("detector", list(DETECTORS))
-def test_form_equals_detector(detector: str, backbone: str) -> None:
-    check_form(sure_detector(detector, backbone=backbone))
+def test_form_equals_detector(detector: str) -> None:
+    check_form(sure_detector(detector, backbone="detnet59"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("detector", "options"), OPTIONS)
+def test_options(detector: str, options: dict[str, Any]) -> None:
+    check_form(sure_detector(detector, backbone="resnet50", **options), batch=2)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("detector", ["faster_rcnn_fpn", "yolo"])
+def test_an_image_without_detections(detector: str) -> None:
+    model = create(detector, num_classes=4, width=0.125, min_size=64).eval()
+    model.post_processor.score_thresh = 1.0
+    form = export_form(model)
+    boxes, scores, labels, count = form(torch.zeros(2, 3, 40, 64, dtype=torch.uint8))
+    assert boxes.shape == (2, 100, 4) and scores.shape == labels.shape == (2, 100)
+    assert count.tolist() == [0, 0] and (scores < 0).all()
+    assert not boxes.any() and not labels.any()
 
 
 def test_what_cannot_be_exported_is_refused() -> None:
