@@ -12,7 +12,7 @@ from detnet.coco.records import Bools, Floats, Ints, plain, show
 from detnet.errors import InputError
 
 _SIDE = re.compile(r"(?<![a-zA-Z])(left|right)(?![a-zA-Z])", re.IGNORECASE)
-_OTHER = {"left": "right", "right": "left", "Left": "Right", "Right": "Left"}
+_OTHER = {"left": "right", "right": "left"}
 _HALF = 0.5  # COCO's keypoints are indices of pixels, whose centres lie half a pixel on
 LARGEST_COORDINATE = 1e9  # NaN is not within it either
 
@@ -239,7 +239,7 @@ def _mirrored(name: str) -> str:
 
 
 def _other_side(word: str) -> str:
-    if word in _OTHER:
-        return _OTHER[word]
     other = _OTHER[word.lower()]
+    if word.istitle():
+        return other.title()
     return other.upper() if word.isupper() else other

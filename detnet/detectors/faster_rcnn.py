@@ -12,13 +12,7 @@ from detnet.backbones.norm import NormKind, make_norm
 from detnet.backbones.stages import scale_channels
 from detnet.detectors.anchors import ExactAnchors
 from detnet.detectors.faster_rcnn_fpn import RegionDetector
-from detnet.detectors.heads import (
-    HEAD_INITS,
-    Float32Predictor,
-    RegionHeads,
-    RegionOptions,
-    draw_as_detectron,
-)
+from detnet.detectors.heads import HEAD_INITS, RegionOptions, region_heads
 from detnet.detectors.images import ImageOptions, ImageTransform
 from detnet.detectors.proposals import (
     ASPECT_RATIOS,
@@ -247,14 +241,14 @@ class FasterRCNN(RegionDetector):
         info = choose_level(backbone, level, dilate=dilate)
         head, head_channels, pooled = _box_head(backbone, info, boxes)
         body = SingleLevelNet(backbone, [info.name], keep_rest=boxes.box_head == "stages")
-        heads = RegionHeads(
+        heads = region_heads(
             boxes,
-            box_roi_pool=level_pooler((info,), output_size=pooled),
-            box_head=head,
-            box_predictor=Float32Predictor(head_channels, num_classes),
+            pooler=level_pooler((info,), output_size=pooled),
+            head=head,
+            channels=head_channels,
+            num_classes=num_classes,
+            init=boxes.head_init,
         )
-        if boxes.head_init == "detectron":
-            draw_as_detectron(heads.box_head, heads.box_predictor)
         rpn = SingleLevelProposals(info, proposals)
         super().__init__(body, rpn, heads, ImageTransform(images))
 

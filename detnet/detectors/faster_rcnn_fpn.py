@@ -10,13 +10,7 @@ from detnet.backbones.norm import NormKind
 from detnet.backbones.stages import scale_channels
 from detnet.detectors.base import Detector, PostProcessor
 from detnet.detectors.fpn import PyramidNet
-from detnet.detectors.heads import (
-    BoxOptions,
-    Float32Predictor,
-    RegionHeads,
-    box_head,
-    draw_as_detectron,
-)
+from detnet.detectors.heads import BoxOptions, RegionHeads, box_head, region_heads
 from detnet.detectors.images import ImageOptions, ImageTransform
 from detnet.detectors.proposals import ProposalNetwork, ProposalOptions
 from detnet.detectors.roi import LevelPooler, level_pooler
@@ -105,15 +99,14 @@ class FasterRCNNFPN(RegionDetector):
             pooler: of regions from the pyramid.
             channels: of the pyramid, and of what a box head puts out.
         """
-        heads = RegionHeads(
+        return region_heads(
             boxes,
-            box_roi_pool=pooler,
-            box_head=box_head(channels[0], boxes, head_channels=channels[1]),
-            box_predictor=Float32Predictor(channels[1], num_classes),
+            pooler=pooler,
+            head=box_head(channels[0], boxes, head_channels=channels[1]),
+            channels=channels[1],
+            num_classes=num_classes,
+            init=boxes.head_init,
         )
-        if boxes.head_init == "detectron":
-            draw_as_detectron(heads.box_head, heads.box_predictor)
-        return heads
 
     def add_branches(self, num_classes: int, boxes: BoxOptions) -> None:
         """Adds what the region heads find besides boxes; here nothing."""

@@ -269,6 +269,30 @@ class RegionHeads(PostProcessor, RoIHeads):
         return logits.contiguous()
 
 
+def region_heads(
+    options: RegionOptions,
+    *,
+    pooler: nn.Module,
+    head: nn.Module,
+    channels: int,
+    num_classes: int,
+    init: str,
+) -> RegionHeads:
+    """Makes region heads of one box head.
+
+    Args:
+        pooler: of regions.
+        head: see `box_head`.
+        channels: of what it puts out.
+        num_classes: background counted.
+        init: how linear layers are drawn, see `BoxOptions`.
+    """
+    predictor = Float32Predictor(channels, num_classes)
+    if init == "detectron":
+        draw_as_detectron(head, predictor)
+    return RegionHeads(options, box_roi_pool=pooler, box_head=head, box_predictor=predictor)
+
+
 def _positive(
     proposals: list[Tensor], matches: list[Tensor], labels: list[Tensor]
 ) -> tuple[list[Tensor], list[Tensor]]:
