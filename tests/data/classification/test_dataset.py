@@ -32,10 +32,11 @@ def bits(batches: Any) -> list[tuple[bytes, Any]]:
     return [(pixels.numpy().tobytes(), targets) for pixels, targets in batches]
 
 
-def test_what_a_batch_holds(images: ImageFolder) -> None:
+@pytest.mark.parametrize("workers", [0, 1])
+def test_what_a_batch_holds(images: ImageFolder, workers: int) -> None:
     batches = ShuffledBatches(7, batch_size=3)
     assert len(batches) == 2
-    ((pixels, targets),) = stream(training(images), batches, start=0, stop=1)
+    ((pixels, targets),) = stream(training(images), batches, start=0, stop=1, workers=workers)
     assert pixels.shape == (3, 3, 16, 16) and pixels.dtype == torch.uint8
     assert pixels.is_contiguous(memory_format=torch.channels_last)
     for target in targets:
