@@ -142,11 +142,11 @@ class Detector(PostProcessor, nn.Module):
     """A detector in torchvision's form; a subclass of it is what `DETECTORS` holds under a name.
 
     It is built from a backbone and the number of classes, background counted; its options are the
-    keywords after these, single ones with a default or dataclasses of several. In train mode it
-    maps a list of (3, H, W) images and a list of targets to a dict of losses, in eval mode images
-    to detections, as `detnet.create` says. Subclasses set `backbone`, the backbone itself or a
-    network of its levels, and `transform`, and are their own post-processor unless they say
-    otherwise.
+    keywords after these, single ones with a default or dataclasses of several; `**others` stands
+    for those of its base. In train mode it maps a list of (3, H, W) images and a list of targets to
+    a dict of losses, in eval mode images to detections, as `detnet.create` says. Subclasses set
+    `backbone`, the backbone itself or a network of its levels, and `transform`, and are their own
+    post-processor unless they say otherwise.
 
     Args:
         targets: what it learns from and finds; the data are read with these.

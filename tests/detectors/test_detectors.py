@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from detnet.backbones import BACKBONES
-from detnet.detectors import DETECTORS, create
+from detnet.backbones.base import Backbone
+from detnet.detectors import DETECTORS, create, option_defaults, option_kinds
+from detnet.detectors.faster_rcnn_fpn import FasterRCNNFPN
 from detnet.errors import InputError
 from tests.contracts import check_detector, check_extremes, scene
 
@@ -111,3 +113,20 @@ def test_mistakes_are_one_line(arguments: dict, message: str) -> None:
     with pytest.raises(InputError, match=message) as caught:
         create(**{"num_classes": 3, **arguments})
     assert "\n" not in str(caught.value)
+
+
+def test_other_keywords_are_those_of_the_base(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Mine(FasterRCNNFPN):
+        def __init__(
+            self, backbone: Backbone, num_classes: int, *, tries: int = 3, **others: Any
+        ) -> None:
+            super().__init__(backbone, num_classes, **others)
+            self.tries = tries
+
+    monkeypatch.setitem(DETECTORS._homes, "mine", Mine)
+    own, base = option_defaults("mine"), option_defaults("faster_rcnn_fpn")
+    assert own == base | {"tries": 3} and option_kinds("mine")["tries"] is int
+    model: Any = create("mine", num_classes=3, tries=5, roi_batch=64, width=0.125)
+    assert (model.tries, model.roi_heads.fg_bg_sampler.batch_size_per_image) == (5, 64)
+    with pytest.raises(InputError, match="did you mean 'tries'"):
+        create("mine", num_classes=3, trys=5)
