@@ -70,7 +70,10 @@ def worker_memory_mb(split: Split, batches: int) -> tuple[float, float, float]:
         if index in (batches // 8, batches - 8):
             (worker,) = [p.pid for p in torch.multiprocessing.active_children()]
             readings.append(own_memory_mb(worker))
-    return annotations.nbytes / 1e6, readings[0], readings[1]
+    names = annotations.file_names
+    arrays = [each for each in vars(annotations).values() if isinstance(each, np.ndarray)]
+    size = sum(each.nbytes for each in (*arrays, names.blob, names.offsets))
+    return size / 1e6, readings[0], readings[1]
 
 
 def main() -> None:

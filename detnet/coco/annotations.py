@@ -49,10 +49,6 @@ class FlatBytes:
     def __iter__(self) -> Iterator[bytes]:
         return (self[index] for index in range(len(self)))
 
-    @property
-    def nbytes(self) -> int:
-        return self.blob.nbytes + self.offsets.nbytes
-
 
 @dataclass(frozen=True, eq=False)
 class Annotations:
@@ -107,13 +103,6 @@ class Annotations:
 
     def image_path(self, image: int) -> Path:
         return self.images_folder / self.file_name(image)
-
-    @property
-    def nbytes(self) -> int:
-        """Memory of all arrays together."""
-        arrays = [value for value in vars(self).values() if isinstance(value, np.ndarray)]
-        flat = [self.file_names] + ([self.masks] if self.masks is not None else [])
-        return sum(array.nbytes for array in arrays) + sum(item.nbytes for item in flat)
 
 
 def require_images(annotations: Annotations) -> None:

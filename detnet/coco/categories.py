@@ -62,10 +62,8 @@ class Categories:
         )
 
     def _difference(self, other: "Categories", mine: str, theirs: str) -> str:
-        ours, others = (
-            dict(zip(self.ids, self.names, strict=True)),
-            dict(zip(other.ids, other.names, strict=True)),
-        )
+        ours = dict(zip(self.ids, self.names, strict=True))
+        others = dict(zip(other.ids, other.names, strict=True))
         parts = []
         for who, lacking in ((mine, _lacking(ours, others)), (theirs, _lacking(others, ours))):
             if lacking:

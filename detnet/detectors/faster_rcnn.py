@@ -5,14 +5,13 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from torch import Tensor, nn
-from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead, TwoMLPHead
 
 from detnet.backbones.base import Backbone, FeatureInfo, StagedBackbone
-from detnet.backbones.norm import NormKind, make_norm
+from detnet.backbones.norm import NormKind
 from detnet.backbones.stages import scale_channels
 from detnet.detectors.anchors import ExactAnchors
 from detnet.detectors.faster_rcnn_fpn import RegionDetector
-from detnet.detectors.heads import HEAD_INITS, RegionOptions, region_heads
+from detnet.detectors.heads import BINS, HEAD_INITS, RegionOptions, box_head, region_heads
 from detnet.detectors.images import ImageOptions, ImageTransform
 from detnet.detectors.proposals import (
     ASPECT_RATIOS,
@@ -157,9 +156,6 @@ class SingleLevelProposals(ProposalNetwork):
         return super().forward(images, {self.level: features[self.level]}, targets)
 
 
-_POOLED = 7  # bins that the box head's last layers see
-
-
 @dataclass(frozen=True)
 class SingleLevelBoxOptions(RegionOptions):
     """How regions of the one level are judged.
@@ -267,14 +263,13 @@ def _box_head(
             )
         last = backbone.feature_info[-1]
         stages = [backbone.stages[name] for name in rest]
-        return StagesHead(stages), last.channels, _POOLED * last.stride // info.stride
+        return StagesHead(stages), last.channels, BINS * last.stride // info.stride
     channels = scale_channels(1024, backbone.width)
-    if boxes.box_head == "2fc":
-        return TwoMLPHead(info.channels * _POOLED**2, channels), channels, _POOLED
-    convs = [scale_channels(256, backbone.width)] * 4
-    size = (info.channels, _POOLED, _POOLED)
-    return (
-        FastRCNNConvFCHead(size, convs, [channels], make_norm(boxes.head_norm)),
-        channels,
-        _POOLED,
+    head = box_head(
+        boxes.box_head,
+        info.channels,
+        conv_channels=scale_channels(256, backbone.width),
+        head_channels=channels,
+        norm=boxes.head_norm,
     )
+    return head, channels, BINS

@@ -1,6 +1,5 @@
 """What is done to each region: box heads, predictors, and their losses."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -26,6 +25,7 @@ from detnet.errors import InputError
 from detnet.kinds import require_choice
 
 HEAD_INITS = ("torch", "detectron")
+BINS = 7  # across a region, as box heads see it
 Sizes = list[tuple[int, int]]  # height and width of each image
 Targets = list[dict[str, Tensor]]  # of each image
 
@@ -74,16 +74,33 @@ class BoxOptions(RegionOptions):
             raise InputError(f"roi_levels must lie in 1 … 5, P2 to P6, got {self.roi_levels}")
 
 
-def box_head(channels: int, options: BoxOptions, *, head_channels: int, size: int = 7) -> nn.Module:
-    """Makes the network that maps (R, channels, size, size) regions to (R, head_channels).
+def box_head(
+    kind: str, channels: int, *, conv_channels: int, head_channels: int, norm: NormKind
+) -> nn.Module:
+    """Makes the network that maps (R, channels, BINS, BINS) regions to (R, head_channels).
+
+    Args:
+        kind: "2fc" or "4conv1fc".
+        conv_channels, norm: of the convolutions.
 
     Paper: Lin et al. 2017, arXiv:1612.03144, Section 4.2 ("2fc"); Wu & He 2018, arXiv:1803.08494,
     Section 4.2 ("4conv1fc").
     """
-    if options.box_head == "2fc":
-        return TwoMLPHead(channels * size**2, head_channels)
-    norm: Callable[[int], nn.Module] = make_norm(options.head_norm)
-    return FastRCNNConvFCHead((channels, size, size), [channels] * 4, [head_channels], norm)
+    if kind == "2fc":
+        return TwoMLPHead(channels * BINS**2, head_channels)
+    size, convs = (channels, BINS, BINS), [conv_channels] * 4
+    return FastRCNNConvFCHead(size, convs, [head_channels], make_norm(norm))
+
+
+def pyramid_box_head(options: BoxOptions, channels: int, head_channels: int) -> nn.Module:
+    """Makes the box head of a pyramid's levels, whose convolutions are as wide as they."""
+    return box_head(
+        options.box_head,
+        channels,
+        conv_channels=channels,
+        head_channels=head_channels,
+        norm=options.head_norm,
+    )
 
 
 def draw_as_detectron(head: nn.Module, predictor: nn.Module) -> None:

@@ -59,19 +59,16 @@ class ImageTransform(GeneralizedRCNNTransform):
 
     Args:
         options: see `ImageOptions`.
-        size_divisible: padded sides are multiples of this, the coarsest stride of the network or
-            32.
     """
 
     square: ClassVar[bool] = False  # whether both sides of an image are made equal
 
-    def __init__(self, options: ImageOptions, *, size_divisible: int = 32) -> None:
+    def __init__(self, options: ImageOptions) -> None:
         super().__init__(
             options.min_size,
             options.max_size,
             list(options.pixel_mean),
             list(options.pixel_std),
-            size_divisible=size_divisible,
         )
         self.options = options
 

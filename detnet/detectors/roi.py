@@ -147,6 +147,9 @@ def _sum_rows(dense: Tensor, columns: Tensor, weights: Tensor, starts: Tensor) -
     return product[0]
 
 
+_FINEST = 2  # number of the first level: a box of 224 pixels goes to P4
+
+
 class LevelPooler(torchvision.ops.MultiScaleRoIAlign):
     """RoIAlign over a pyramid whose levels are counted, not derived from their strides.
 
@@ -158,8 +161,6 @@ class LevelPooler(torchvision.ops.MultiScaleRoIAlign):
         strides: stride of each of them, in pixels of the network's input.
         output_size: bins down and across.
         sampling_ratio: sampling points of a bin, down and across.
-        finest: number of the first level, 2 for P2.
-        canonical_size: side in pixels of the box that P4 serves.
 
     Raises:
         ValueError: not one stride for each level.
@@ -174,14 +175,12 @@ class LevelPooler(torchvision.ops.MultiScaleRoIAlign):
         *,
         output_size: int,
         sampling_ratio: int = 2,
-        finest: int = 2,
-        canonical_size: int = 224,
     ) -> None:
         if len(featmap_names) != len(strides):
             raise ValueError(f"{len(featmap_names)} levels {featmap_names} but strides {strides}")
-        super().__init__(featmap_names, output_size, sampling_ratio, canonical_scale=canonical_size)
+        super().__init__(featmap_names, output_size, sampling_ratio)
         self.scales = [1 / stride for stride in strides]
-        self.map_levels = LevelMapper(finest, finest + len(strides) - 1, canonical_size)
+        self.map_levels = LevelMapper(_FINEST, _FINEST + len(strides) - 1)
 
     def restride(self, strides: Mapping[str, int]) -> None:
         """Takes other strides for the levels of these names, as another path of a supernet has."""

@@ -18,23 +18,6 @@ NormShift = Literal["norm", "bias"]
 _NORMS = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm)
 
 
-def scaled_lr(lr: float, *, base_batch: int, batch: int) -> float:
-    """Scales a recipe's learning rate to another batch, in proportion.
-
-    Args:
-        lr: the recipe's, for `base_batch` images per step.
-        batch: images per step here, over all processes and accumulated batches.
-
-    Raises:
-        ValueError: a batch is empty.
-
-    Paper: Goyal et al. 2017, arXiv:1706.02677, Section 2.1.
-    """
-    if base_batch < 1 or batch < 1:
-        raise ValueError(f"batches must be at least 1, got {base_batch} and {batch}")
-    return lr * batch / base_batch
-
-
 def sgd(
     model: nn.Module,
     *,

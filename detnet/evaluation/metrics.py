@@ -118,20 +118,6 @@ def column_names(kinds: Iterable[str]) -> list[str]:
     ]
 
 
-def by_measure(names: Iterable[str]) -> dict[str, list[str]]:
-    """Names of "Average precision", of "Average recall" and of "Further metrics", in that order;
-    without what none is of.
-
-    Args:
-        names: of METRICS, or AR at other numbers of results.
-    """
-    found: dict[str, list[str]] = {title: [] for title in (*MEASURES.values(), "Further metrics")}
-    for name in names:
-        of = METRICS[name].of if name in METRICS else name[:2]
-        found[MEASURES.get(str(of), "Further metrics")].append(name)
-    return {title: group for title, group in found.items() if group}
-
-
 def prefix(kind: str) -> str:
     """What the names of one kind of scores have before them where all stand together."""
     return "" if kind in ("bbox", "classification") else f"{kind}_"

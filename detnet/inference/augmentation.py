@@ -31,7 +31,6 @@ def soft_nms(
     *,
     decay: Decay,
     iou_threshold: float = 0.3,
-    sigma: float = SIGMA,
     floor: float = FLOOR,
     max_detections: int = _ALL,
 ) -> tuple[Tensor, Tensor]:
@@ -42,9 +41,8 @@ def soft_nms(
         scores: (N,) in [0, 1].
         labels: (N,); boxes of different labels leave each other alone.
         decay: "linear" multiplies with 1 - IoU where that is `iou_threshold` or more, "gaussian"
-            with exp(-IoU² / sigma) everywhere.
+            with exp(-IoU² / 0.5) everywhere.
         iou_threshold: of the linear decay.
-        sigma: of the Gaussian decay.
         floor: boxes whose score has come down to this are dropped.
         max_detections: how many boxes to keep.
 
@@ -63,7 +61,7 @@ def soft_nms(
         order, lowered = _of_class(
             np.ascontiguousarray(corners[index].T),
             sureness[index],
-            lambda iou: _factor(iou, decay, iou_threshold, sigma),
+            lambda iou: _factor(iou, decay, iou_threshold),
             floor,
             max_detections,
         )
@@ -77,10 +75,10 @@ def soft_nms(
     )
 
 
-def _factor(iou: NDArray[np.float64], decay: Decay, threshold: float, sigma: float) -> Any:
+def _factor(iou: NDArray[np.float64], decay: Decay, threshold: float) -> Any:
     if decay == "linear":
         return np.where(iou >= threshold, 1 - iou, 1.0)
-    return np.exp(-(iou**2) / sigma)
+    return np.exp(-(iou**2) / SIGMA)
 
 
 def _of_class(

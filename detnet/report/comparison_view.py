@@ -13,10 +13,10 @@ from detnet.evaluation.comparison.compare import (
     ImageObjects,
     PairDifferences,
 )
-from detnet.evaluation.metrics import MEASURES, by_measure, overlap_name
+from detnet.evaluation.metrics import MEASURES, overlap_name
 from detnet.report.charts import nice_ticks
 from detnet.report.rendering import minus
-from detnet.report.score_tables import column_title
+from detnet.report.score_tables import by_measure, column_title
 
 WORDS = {"higher": "higher", "lower": "lower", "cannot be told from noise": "noise"}
 _ROOM = 3.0  # times the middle interval, beyond which a chart cuts intervals off

@@ -13,7 +13,6 @@ from detnet.evaluation.metrics import (
     ALL_SIZES,
     MEASURES,
     METRICS,
-    by_measure,
     metrics_of,
     names_of,
     overlap_name,
@@ -365,3 +364,17 @@ def _beside(preset: Mapping[str, Any], name: str, new: Any) -> str:
     if isinstance(new, Mapping):
         old = {key: value for key, value in (old or {}).items() if key in new}
     return f"{new} instead of {old}"
+
+
+def by_measure(names: Iterable[str]) -> dict[str, list[str]]:
+    """Names of "Average precision", of "Average recall" and of "Further metrics", in that order;
+    without what none is of.
+
+    Args:
+        names: of METRICS, or AR at other numbers of results.
+    """
+    found: dict[str, list[str]] = {title: [] for title in (*MEASURES.values(), "Further metrics")}
+    for name in names:
+        of = METRICS[name].of if name in METRICS else name[:2]
+        found[MEASURES.get(str(of), "Further metrics")].append(name)
+    return {title: group for title, group in found.items() if group}

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from detnet.backbones.weights.pretrained import PretrainedWeights
 from detnet.engine.distributed import Process
 from detnet.engine.loop import Batch
-from detnet.engine.optim import Schedule, scaled_lr
+from detnet.engine.optim import Schedule
 from detnet.training.resolve import resolve
 from detnet.training.run_config import RunConfig
 
@@ -173,9 +173,12 @@ def training_schedule(config: RunConfig, batches_per_epoch: int) -> TrainingSche
 
 
 def learning_rate(config: RunConfig) -> tuple[float, str]:
-    """The base learning rate of the run, and a line that says where it comes from."""
+    """The base learning rate of the run, in proportion to its batch, and a line that says so.
+
+    Paper: Goyal et al. 2017, arXiv:1706.02677, Section 2.1.
+    """
     if not config.lr_batch or config.lr_batch == config.batch_size:
         return config.lr, f"learning rate {config.lr:g}"
-    lr = scaled_lr(config.lr, base_batch=config.lr_batch, batch=config.batch_size)
+    lr = config.lr * config.batch_size / config.lr_batch
     origin = f"{config.lr:g} for {config.lr_batch} images, scaled to {config.batch_size}"
     return lr, f"learning rate {lr:g}: {origin}"

@@ -31,8 +31,9 @@ BEGINNINGS = (
     "detnet.inference.predictor",
 )
 # What the core reaches and can be read without: other projects' weights, other formats and
-# measures, drawing, kernels for some processors, spaces for searches.
+# measures, drawing, kernels for some processors, spaces for searches and networks found in them.
 BEYOND = (
+    "detnet.backbones.detnas",
     "detnet.backbones.spaces",
     "detnet.backbones.weights",
     "detnet.data.formats",

@@ -54,13 +54,9 @@ def test_ordinary_strides_give_torchvisions_pooling() -> None:
         torch.testing.assert_close(ours[name].grad, theirs[name].grad, atol=1e-4, rtol=1e-4)
 
 
-def test_levels_are_counted_from_the_finest_and_the_size_that_p4_serves() -> None:
+def test_levels_are_counted_and_p4_serves_224_pixels() -> None:
     boxes = [_boxes((100, 120, 240, 460, 2000))]
-    pooler = LevelPooler(["p3", "p4", "p5"], (8, 16, 16), output_size=3, finest=3)
-    assert pooler.map_levels(boxes).tolist() == [0, 0, 1, 2, 2]
-    pooler = LevelPooler(
-        ["p3", "p4", "p5"], (8, 16, 16), output_size=3, finest=3, canonical_size=112
-    )
+    pooler = LevelPooler(["p2", "p3", "p4"], (8, 16, 16), output_size=3)
     assert pooler.map_levels(boxes).tolist() == [0, 1, 2, 2, 2]
 
 
@@ -91,10 +87,9 @@ def test_torchvisions_kernel_gets_the_same_levels(sampling_ratio: int) -> None:
         DETNET,
         output_size=3,
         sampling_ratio=sampling_ratio,
-        canonical_size=112,
     )
     pooled = pooler(dict(reversed(pyramid.items())), boxes, [(HEIGHT, WIDTH)] * 2)
-    level = torch.tensor([0.0, 2, 3, 3, 3])
+    level = torch.tensor([0.0, 1, 2, 2, 2])
     assert pooled.shape == (5, 4, 3, 3)
     torch.testing.assert_close(pooled, level.view(5, 1, 1, 1).expand_as(pooled))
 

@@ -4,18 +4,12 @@ import pytest
 import torch
 from torch import nn
 
-from detnet.engine.optim import Ema, Schedule, scaled_lr, sgd
+from detnet.engine.optim import Ema, Schedule, sgd
 
 
 def small_model() -> nn.Sequential:
     torch.manual_seed(0)
     return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 2, 1))
-
-
-def test_lr_scales_in_proportion() -> None:
-    assert scaled_lr(0.02, base_batch=16, batch=8) == 0.01
-    with pytest.raises(ValueError, match="got 16 and 0"):
-        scaled_lr(0.02, base_batch=16, batch=0)
 
 
 def test_sgd_has_one_group_where_nothing_differs() -> None:

@@ -96,10 +96,8 @@ def fitting_options(options: Mapping[str, Any], detector: str) -> dict[str, Any]
     Raises:
         InputError: an unknown detector, with the nearest.
     """
-    from detnet.detectors import (
-        DETECTORS,  # needs torch; only where a file's detector is changed
-        option_defaults,
-    )
+    # Needs torch; only where a file's detector is changed.
+    from detnet.detectors import DETECTORS, option_defaults
 
     DETECTORS.require(detector)
     known = option_defaults(detector)
@@ -124,7 +122,8 @@ def find_val(config: TrainConfig) -> Split | None:
     if config.val_split == "none":
         return None
     if not config.val_annotations and config.val_split == "val":
-        found = _val(config) if config.data else None
+        there = find_splits(Path(config.data), outside=config.outside_images) if config.data else {}
+        found = there.get("val")
         return _fitting(config, found) if found else None
     return _split(config, config.val_split, config.val_annotations, config.val_images)
 
@@ -160,7 +159,3 @@ def _split(config: TrainConfig, name: str, annotations: str | None, images: str 
         raise InputError("no data: give --data FOLDER, or --train-annotations and --train-images")
     found = find_split(Path(config.data), name, outside=config.outside_images)
     return _fitting(config, found)
-
-
-def _val(config: TrainConfig) -> Split | None:
-    return find_splits(Path(config.data), outside=config.outside_images).get("val")
