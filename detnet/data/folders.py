@@ -14,7 +14,6 @@ from detnet.errors import InputError
 
 SPLITS = ("train", "val", "test")
 SPELLINGS = {"val": ("val", "valid", "validation")}
-_HEAD = 65_536  # bytes of a JSON file, among which its first keys are
 _LOOKED_UP = 100  # file names; where none of so many is found, the others are not either
 
 
@@ -158,9 +157,10 @@ def find_split(
         found = FORMATS[each]().find(data, name, images)
         if found is not None:
             return replace(found, name=name, root=data, outside=outside, format=each)
-    has = (
-        f"it has {', '.join(present)}" if present else f"{_near_miss(data)}looked for {_layouts()}"
-    )
+    if present:
+        has = f"it has {', '.join(present)}"
+    else:
+        has = f"{FORMATS['coco']().near_miss(data)}looked for {_layouts()}"
     raise InputError(f"{data}: no annotations of the split {split!r}; {has}")
 
 
@@ -179,7 +179,9 @@ def find_splits(data: Path, *, outside: bool = False) -> dict[str, Split]:
     _require_folder(data)
     _, names = _recognise(data)
     if not names:
-        raise InputError(f"{data}: no data set found; {_near_miss(data)}looked for {_layouts()}")
+        raise InputError(
+            f"{data}: no data set found; {FORMATS['coco']().near_miss(data)}looked for {_layouts()}"
+        )
     return {name: find_split(data, name, outside=outside) for name in names}
 
 
@@ -255,31 +257,6 @@ def _recognise(data: Path) -> tuple[str | None, tuple[str, ...]]:
         if names := FORMATS[key]().names(data):
             return key, names
     return None, ()
-
-
-def _near_miss(data: Path) -> str:
-    """Names an annotation file that lies where no layout has it, and how it is taken as it is."""
-    if data.name == "annotations" and _recognise(data.parent)[1]:
-        return f"give the folder above it, {data.parent}; "
-    places = [*data.glob("*.json"), *data.glob("annotations/*.json")]
-    found = next((path for path in sorted(places) if _looks_like_coco(path)), None)
-    if found is None:
-        return ""
-    images = data / "images" if (data / "images").is_dir() else data
-    return (
-        f"{found.relative_to(data)} is an annotation file, but not where or as a layout has it: "
-        f"give {found} itself instead of the folder, or train with --train-annotations {found} "
-        f"--train-images {images}; "
-    )
-
-
-def _looks_like_coco(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            head = file.read(_HEAD)
-    except OSError:
-        return False
-    return any(f'"{key}"'.encode() in head for key in ("images", "annotations", "categories"))
 
 
 def _layouts() -> str:

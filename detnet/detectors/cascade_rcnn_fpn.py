@@ -18,9 +18,9 @@ from detnet.detectors.heads import (
     RegionOptions,
     Sizes,
     Targets,
+    box_head,
     box_losses,
     draw_as_detectron,
-    pyramid_box_head,
 )
 from detnet.detectors.roi import LevelPooler
 from detnet.errors import InputError
@@ -223,7 +223,7 @@ class CascadeRCNNFPN(FasterRCNNFPN):
         """Makes the stages that judge regions."""
         stages = range(len(self.cascade.stage_ious))
         heads = CascadeHeads(
-            [pyramid_box_head(boxes, *channels) for _ in stages],
+            [box_head(boxes, *channels) for _ in stages],
             [AgnosticPredictor(channels[1], num_classes) for _ in stages],
             ious=self.cascade.stage_ious,
             loss_weights=self.cascade.stage_loss_weights,

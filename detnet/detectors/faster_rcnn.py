@@ -265,11 +265,6 @@ def _box_head(
         stages = [backbone.stages[name] for name in rest]
         return StagesHead(stages), last.channels, BINS * last.stride // info.stride
     channels = scale_channels(1024, backbone.width)
-    head = box_head(
-        boxes.box_head,
-        info.channels,
-        conv_channels=scale_channels(256, backbone.width),
-        head_channels=channels,
-        norm=boxes.head_norm,
-    )
+    convs = scale_channels(256, backbone.width)
+    head = box_head(boxes, info.channels, channels, conv_channels=convs)
     return head, channels, BINS

@@ -10,7 +10,7 @@ from detnet.backbones.norm import NormKind
 from detnet.backbones.stages import scale_channels
 from detnet.detectors.base import Detector, PostProcessor
 from detnet.detectors.fpn import PyramidNet
-from detnet.detectors.heads import BINS, BoxOptions, RegionHeads, pyramid_box_head, region_heads
+from detnet.detectors.heads import BINS, BoxOptions, RegionHeads, box_head, region_heads
 from detnet.detectors.images import ImageOptions, ImageTransform
 from detnet.detectors.proposals import ProposalNetwork, ProposalOptions
 from detnet.detectors.roi import LevelPooler, level_pooler
@@ -102,7 +102,7 @@ class FasterRCNNFPN(RegionDetector):
         return region_heads(
             boxes,
             pooler=pooler,
-            head=pyramid_box_head(boxes, *channels),
+            head=box_head(boxes, *channels),
             channels=channels[1],
             num_classes=num_classes,
             init=boxes.head_init,

@@ -75,32 +75,21 @@ class BoxOptions(RegionOptions):
 
 
 def box_head(
-    kind: str, channels: int, *, conv_channels: int, head_channels: int, norm: NormKind
+    options: Any, channels: int, head_channels: int, *, conv_channels: int | None = None
 ) -> nn.Module:
     """Makes the network that maps (R, channels, BINS, BINS) regions to (R, head_channels).
 
     Args:
-        kind: "2fc" or "4conv1fc".
-        conv_channels, norm: of the convolutions.
+        options: `box_head`, "2fc" or "4conv1fc", and `head_norm`.
+        conv_channels: of the convolutions, `channels` by default.
 
     Paper: Lin et al. 2017, arXiv:1612.03144, Section 4.2 ("2fc"); Wu & He 2018, arXiv:1803.08494,
     Section 4.2 ("4conv1fc").
     """
-    if kind == "2fc":
+    if options.box_head == "2fc":
         return TwoMLPHead(channels * BINS**2, head_channels)
-    size, convs = (channels, BINS, BINS), [conv_channels] * 4
-    return FastRCNNConvFCHead(size, convs, [head_channels], make_norm(norm))
-
-
-def pyramid_box_head(options: BoxOptions, channels: int, head_channels: int) -> nn.Module:
-    """Makes the box head of a pyramid's levels, whose convolutions are as wide as they."""
-    return box_head(
-        options.box_head,
-        channels,
-        conv_channels=channels,
-        head_channels=head_channels,
-        norm=options.head_norm,
-    )
+    size, convs = (channels, BINS, BINS), [conv_channels or channels] * 4
+    return FastRCNNConvFCHead(size, convs, [head_channels], make_norm(options.head_norm))
 
 
 def draw_as_detectron(head: nn.Module, predictor: nn.Module) -> None:

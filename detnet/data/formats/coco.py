@@ -10,6 +10,9 @@ from detnet.files import read_json
 _PREFIXES = ("instances_", "person_keypoints_")  # of COCO's files; the second where it is alone
 
 
+_HEAD = 65_536  # bytes of a JSON file, among which its first keys are
+
+
 class CocoFolder(DatasetFormat):
     """annotations/instances_SPLIT*.json, images in SPLIT*/ or images/."""
 
@@ -33,6 +36,21 @@ class CocoFolder(DatasetFormat):
             InputError: two files fit one of them.
         """
         return tuple(name for name in SPLITS if _find(data, name) is not None)
+
+    def near_miss(self, data: Path) -> str:
+        """Names an annotation file that lies where no layout has it, and how it is taken."""
+        if data.name == "annotations" and self.names(data.parent):
+            return f"give the folder above it, {data.parent}; "
+        places = [*data.glob("*.json"), *data.glob("annotations/*.json")]
+        found = next((path for path in sorted(places) if _looks_like_coco(path)), None)
+        if found is None:
+            return ""
+        images = data / "images" if (data / "images").is_dir() else data
+        return (
+            f"{found.relative_to(data)} is an annotation file, but not where or as a layout has "
+            f"it: give {found} itself instead of the folder, or train with --train-annotations "
+            f"{found} --train-images {images}; "
+        )
 
     def read(self, split: Split) -> dict[str, Any]:
         content: dict[str, Any] = read_json(split.annotations)
@@ -107,3 +125,12 @@ def _plain_stem(annotations: Path) -> str:
     for prefix in _PREFIXES:
         stem = stem.removeprefix(prefix)
     return stem
+
+
+def _looks_like_coco(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEAD)
+    except OSError:
+        return False
+    return any(f'"{key}"'.encode() in head for key in ("images", "annotations", "categories"))
