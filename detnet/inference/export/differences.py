@@ -15,8 +15,9 @@ _FAR = 2.0  # an unmatched object's distance; more than any score's
 class Bounds:
     """What an export may differ by, of one precision.
 
-    An object has a partner where the other engine found one of its label, nearer than `box` and
-    `score`. Only objects surer than the network's threshold by `score` need one.
+    An object has a partner where the other engine found one of its label, nearer than `box`,
+    `score`, `mask` and `keypoint`. Only objects surer than the network's threshold by `score` need
+    one.
 
     Args:
         score: of the same object.
@@ -96,17 +97,12 @@ class Differences:
 
     def failures(self, bounds: Bounds) -> list[str]:
         """Says which bounds are exceeded, and by what."""
-        found = []
-        if self.unmatched > bounds.unmatched * self.objects:
-            found.append(
-                f"{self.unmatched} of {self.objects} objects are found by one of them alone, and "
-                f"{bounds.unmatched:.0%} may be"
-            )
-        if self.mask < bounds.mask:
-            found.append(f"a mask overlaps by {self.mask:.3f}, and {bounds.mask} is the least")
-        if self.keypoint > bounds.keypoint:
-            found.append(f"keypoints are {self.keypoint:.1%} of their box away")
-        return found
+        if self.unmatched <= bounds.unmatched * self.objects:
+            return []
+        return [
+            f"{self.unmatched} of {self.objects} objects are found by one of them alone, or differ "
+            f"too much, and {bounds.unmatched:.0%} may"
+        ]
 
 
 def sum_up(each: Iterable[ImageDifference]) -> Differences:
@@ -136,7 +132,12 @@ def difference(
     """
     scores, sides = _distances(first, other)
     near = (scores <= bounds.score) & (sides <= bounds.box)
-    pairs = _partners(near, scores / bounds.score + sides / bounds.box)
+    pairs = [
+        pair
+        for pair in _partners(near, scores / bounds.score + sides / bounds.box)
+        if _mask_overlap(first, other, pair) >= bounds.mask
+        and _keypoint_distance(first, other, pair) <= bounds.keypoint
+    ]
     own = _need_partner(first, other, threshold + bounds.score, bounds.score, limit)
     others = _need_partner(other, first, threshold + bounds.score, bounds.score, limit)
     rows, columns = {row for row, _ in pairs}, {column for _, column in pairs}

@@ -72,12 +72,14 @@ def test_masks_and_keypoints() -> None:
     half[:, 30:] = False
     first = found(ONE, masks=[encode_pixels(whole)])
     each = between(first, found(ONE, masks=[encode_pixels(half)]))
-    assert each.mask == pytest.approx(0.5) and between(first, first).mask == 1
-    total = sum_up([each])
-    assert total.failures(BOUND) == ["a mask overlaps by 0.500, and 0.8 is the least"]
+    assert each.unmatched == 2 and between(first, first).mask == 1
+    loose = replace(BOUND, mask=0.5)
+    close = difference(first, found(ONE, masks=[encode_pixels(half)]), loose, threshold=0, limit=9)
+    assert close.mask == pytest.approx(0.5) and close.unmatched == 0
     points = np.array([[[10, 20, 1], [30, 30, 1], [50, 40, 1]]], np.float32)
-    moved = replace(found(ONE), keypoints=points + np.float32([4, 0, 0]))
-    assert between(replace(found(ONE), keypoints=points), moved).keypoint == pytest.approx(0.1)
+    moved = replace(found(ONE), keypoints=points + np.float32([3, 0, 0]))
+    pair = between(replace(found(ONE), keypoints=points), moved)
+    assert pair.keypoint == pytest.approx(3 / 40) and pair.unmatched == 0
 
 
 def test_all_images_together() -> None:
@@ -89,7 +91,7 @@ def test_all_images_together() -> None:
     total = sum_up(each)
     assert (total.images, total.empty, total.objects, total.unmatched) == (3, 1, 3, 1)
     (said,) = total.failures(BOUND)
-    assert said == "1 of 3 objects are found by one of them alone, and 0% may be"
+    assert said == ("1 of 3 objects are found by one of them alone, or differ too much, and 0% may")
     assert max(each, key=lambda one: one.badness(BOUND)) is each[1]
     assert sum_up([]).failures(BOUND) == []
 
