@@ -101,7 +101,8 @@ def run(args: argparse.Namespace) -> int:
 
     files, others = find_media(args.paths, args.output)
     predictor, road = _load(args)
-    tell(road)
+    if args.engine != "auto" or "runs in torch" not in road:  # the rule is not worth a line
+        tell(road)
     start = time.monotonic()
     with closing(
         predict_files(predictor, files, args.output, batch_size=args.batch_size)

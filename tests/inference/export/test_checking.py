@@ -31,8 +31,8 @@ def test_equal_engines_pass(tmp_path: Path) -> None:
     written = json.loads((tmp_path / "check.json").read_text())
     assert written["differences"]["objects"] == total.objects
     assert written["bounds"]["score"] == report.bounds.score
-    picture = Image.open(tmp_path / "worst.png")
-    assert picture.height == 504 and picture.width > 400
+    with Image.open(tmp_path / "worst.png") as picture:
+        assert picture.height == 504 and picture.width > 400
 
 
 class Shifted:
