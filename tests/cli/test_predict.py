@@ -98,7 +98,7 @@ def test_the_weights_are_of_the_precision(
     parser = Parser()
     add_arguments(parser)
     argv = [str(run_folder), "a.jpg", "--output", "out", "--device", "cpu", *options]
-    predictor = _load(parser.parse_args(argv))
+    predictor, _ = _load(parser.parse_args(argv))
     linear = [m for m in predictor._network.modules() if isinstance(m, nn.Linear)]
     last = [layer for layer in linear if isinstance(layer, PreciseLayer)]
     assert {layer.weight.dtype for layer in linear if layer not in last} == {cast}
