@@ -35,7 +35,7 @@ def test_without_objects_the_loss_is_zero_and_has_a_gradient() -> None:
 
 @pytest.mark.parametrize("kind", ["2fc", "4conv1fc"])
 def test_box_head_shapes(kind: str) -> None:
-    head = box_head(16, BoxOptions(box_head=kind), head_channels=24)  # type: ignore[arg-type]
+    head = box_head(BoxOptions(box_head=kind), 16, 24)  # type: ignore[arg-type]
     assert head(torch.rand(5, 16, 7, 7)).shape == (5, 24)
 
 
