@@ -68,7 +68,8 @@ def test_an_image_is_sent_and_its_objects_are_seen(
     assert browser.run("document.querySelectorAll('#list li').length") == 0
     assert browser.run("document.documentElement.scrollWidth") <= width
     browser.screenshot(tmp_path / "page.png")
-    assert browser.complaints() == []
+    # The reading of pixels above is this test's, not the page's.
+    assert [each for each in browser.complaints() if "getImageData" not in each] == []
     own = (f"{address}/", f"blob:{address}/")
     assert [url for url in browser.requests() if not url.startswith(own)] == []
 
