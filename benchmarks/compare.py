@@ -21,7 +21,7 @@ import numpy as np
 from harness import arguments, compare_apart, keep
 
 from detnet.coco.ground_truth import GroundTruth, read_ground_truth
-from detnet.evaluation.comparison.compare import bootstrap, image_weights
+from detnet.evaluation.comparison.bootstrap import bootstrap, image_weights
 from detnet.evaluation.detections import Detections
 from detnet.evaluation.engines import hotcoco_evaluator
 from detnet.evaluation.grid import Measure, make_grid

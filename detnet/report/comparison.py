@@ -38,8 +38,6 @@ from detnet.report.score_tables import KINDS
 # Of the detectors in pictures, in turn; told apart by most colour-blind eyes.
 COLOURS: tuple[Colour, ...] = ((86, 180, 233), (245, 130, 32), (62, 207, 159), (240, 228, 66))
 
-Edges = Sequence[tuple[int, int]]
-
 
 @dataclass(frozen=True)
 class ComparisonPicture:
@@ -214,9 +212,8 @@ def _draw(
             raise InputError(f"{ground.path}: image {image_id} has no file_name")
         images[image_id] = Image.fromarray(read_pixels(ground.images / name))
     sides = {places[image_id]: image.size for image_id, image in images.items()}
-    edges = _edges(ground)
     names = compared.comparison["names"]
-    found = [_found(compared, index, sides, edges) for index in range(len(names))]
+    found = [_found(compared, index, sides) for index in range(len(names))]
     shared = set.intersection(*(each.sure for each in found))
     pictures = []
     for image_id, image in images.items():
@@ -226,7 +223,7 @@ def _draw(
         groups: tuple[list[Mark], list[Mark], list[Mark]] = ([], [], [])
         for row in np.flatnonzero(truth.images == place).tolist():
             group = 0 if row in sought else 1 if row in shared else 2
-            groups[group].append(_truth(truth, row, image.size, edges))
+            groups[group].append(_truth(ground, row, image.size))
         of_models = [each.marks.get(place, []) for each in found]
         pictures.append(
             ComparisonPicture(
@@ -256,10 +253,9 @@ class _DetectorMarks(NamedTuple):
     sure: set[int]
 
 
-def _found(
-    compared: Compared, index: int, sides: Mapping[int, tuple[int, int]], edges: Sequence[Edges]
-) -> _DetectorMarks:
-    truth, detections = compared.ground_truth.truth, compared.detections(index)
+def _found(compared: Compared, index: int, sides: Mapping[int, tuple[int, int]]) -> _DetectorMarks:
+    ground, detections = compared.ground_truth, compared.detections(index)
+    truth = ground.truth
     kept = np.isin(detections.images, list(sides)) & (detections.scores >= LOWEST)
     some = pick_rows(detections, np.flatnonzero(kept))
     sigmas = compared.comparison["scores"][0].get("sigmas", ())
@@ -273,16 +269,15 @@ def _found(
         own = marks.setdefault(image, [])
         if len(own) == MOST:
             continue
+        shaped = len(own) < MOST_SHAPES
         mark = make_mark(
             "ignored" if ignored[at] else "right" if objects[at] >= 0 else "false",
             some.boxes[row],
             sides[image],
             name=truth.names[some.categories[row]],
             score=float(some.scores[row]),
-            mask=some.masks[row] if some.masks and len(own) < MOST_SHAPES else None,
-            skeleton=_skeleton(truth, some, row, sides[image], edges)
-            if len(own) < MOST_SHAPES
-            else None,
+            mask=some.masks[row] if some.masks and shaped else None,
+            skeleton=_skeleton(ground, some, row, sides[image]) if shaped else None,
             tint=COLOURS[index % len(COLOURS)],
         )
         own.append((mark, int(objects[at])))
@@ -290,7 +285,8 @@ def _found(
     return _DetectorMarks({image: own[::-1] for image, own in marks.items()}, set(sure.tolist()))
 
 
-def _truth(truth: GroundTruth, row: int, sides: tuple[int, int], edges: Sequence[Edges]) -> Mark:
+def _truth(ground: ComparedSplit, row: int, sides: tuple[int, int]) -> Mark:
+    truth = ground.truth
     return make_mark(
         "crowd" if truth.crowd[row] else "truth",
         truth.boxes[row],
@@ -298,31 +294,20 @@ def _truth(truth: GroundTruth, row: int, sides: tuple[int, int], edges: Sequence
         name=truth.names[truth.categories[row]],
         score=-1.0,
         mask=truth.masks[row] if truth.masks else None,
-        skeleton=_skeleton(truth, truth, row, sides, edges),
+        skeleton=_skeleton(ground, truth, row, sides),
     )
 
 
 def _skeleton(
-    truth: GroundTruth,
-    columns: GroundTruth | Detections,
-    row: int,
-    sides: tuple[int, int],
-    edges: Sequence[Edges],
+    ground: ComparedSplit, columns: GroundTruth | Detections, row: int, sides: tuple[int, int]
 ) -> Skeleton | None:
     """That of an object or a detection; all of a detection's keypoints are there."""
-    if columns.keypoints is None or truth.keypoint_counts is None:
+    counts = ground.truth.keypoint_counts
+    if columns.keypoints is None or counts is None:
         return None
     category = int(columns.categories[row])
-    points = columns.keypoints[row, : truth.keypoint_counts[category]].copy()
+    points = columns.keypoints[row, : counts[category]].copy()
     if isinstance(columns, Detections):
         points[:, 2] = 1
-    return make_skeleton(points, edges[category], sides)
-
-
-def _edges(ground: ComparedSplit) -> list[Edges]:
-    """The lines between keypoints, of each category by its position; none where none are named."""
-    count = len(ground.truth.names)
-    if ground.truth.keypoints is None:
-        return [()] * count
-    layout = ground.layout
-    return [layout.own_edges(label) if layout else () for label in range(1, count + 1)]
+    edges = ground.layout.own_edges(category + 1) if ground.layout else ()
+    return make_skeleton(points, edges, sides)

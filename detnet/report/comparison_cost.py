@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,50 +13,13 @@ from detnet.data.images import read_image
 from detnet.detectors.base import Detector
 from detnet.detectors.files import load_model
 from detnet.engine.machine import autocast_to, choose_precision, keep_freed_memory, wait_for
+from detnet.evaluation.comparison.compare import ComparedCost, ModelCost
 from detnet.evaluation.comparison.sources import Compared
 from detnet.inference.fuse import fuse
 from detnet.inference.models import MODEL_FILES, find_model
 from detnet.inference.predictor import usable_device
 
 _PATIENCE_S = 6.0  # of one model
-
-
-@dataclass(frozen=True)
-class ModelCost:
-    """What one compared detector costs.
-
-    Args:
-        macs: multiply-adds of the whole detector on the first image.
-        body_macs: of its backbone and pyramid.
-        params: of the whole detector.
-        input_size: height and width to which that image was scaled.
-        images_per_s: on this machine.
-    """
-
-    macs: int
-    body_macs: int
-    params: int
-    input_size: tuple[int, int]
-    images_per_s: float = 0.0
-
-
-@dataclass(frozen=True)
-class ComparedCost:
-    """What compared detectors cost; the fields are those of "cost" in comparison.json.
-
-    Args:
-        images: how many were run.
-        precision: "fp32" or "bf16".
-        device: "cpu" or the GPU's name.
-        threads: of the processor.
-        models: None where there is no model at hand.
-    """
-
-    images: int
-    precision: str
-    device: str
-    threads: int
-    models: list[ModelCost | None]
 
 
 def add_cost(
@@ -91,8 +53,7 @@ def add_cost(
         notes = compared.comparison.setdefault("notes", [])
         notes.append(f"no multiply-adds, parameters and speed: images are not found ({missing})")
         return
-    found = measure(files, chosen, precision=precision, device=device)
-    compared.comparison["cost"] = asdict(found)
+    compared.comparison["cost"] = measure(files, chosen, precision=precision, device=device)
 
 
 def _model_files(sources: Sequence[Path], models: Sequence[str] | None) -> list[Path | None]:
@@ -143,7 +104,7 @@ def measure(
         device=torch.cuda.get_device_name(place) if place.type == "cuda" else "cpu",
         threads=torch.get_num_threads(),
         models=[
-            None if cost is None else replace(cost, images_per_s=len(taken) / sum(taken))
+            cost and {**cost, "images_per_s": len(taken) / sum(taken)}
             for cost, taken in zip(costs, seconds, strict=True)
         ],
     )
@@ -165,6 +126,7 @@ def _count(detector: Detector, picture: Tensor) -> ModelCost:
         body_macs=count_macs(lambda: detector.backbone(scaled.tensors)),
         params=count_params(detector),
         input_size=(int(height), int(width)),
+        images_per_s=0.0,
     )
 
 

@@ -1,12 +1,11 @@
 """A comparison as text: tables of at most 120 columns for a terminal, in percent."""
 
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
-from typing import Any
 
 from detnet import text
-from detnet.evaluation.comparison.compare import Comparison, ImageObjects
+from detnet.evaluation.comparison.compare import ComparedCost, Comparison, ImageObjects
 from detnet.evaluation.metrics import overlap_name
 from detnet.report.comparison_view import (
     Block,
@@ -174,7 +173,7 @@ def _cost(comparison: Comparison) -> str:
     return f"Cost\n{lay_out(rows, left=(0,))}\n{textwrap.fill(how_measured(cost), WIDTH)}"
 
 
-def how_measured(cost: Mapping[str, Any]) -> str:
+def how_measured(cost: ComparedCost) -> str:
     """A sentence on how images per second were measured."""
     threads = cost["threads"]
     where = f"cpu with {count(threads, 'thread')}" if cost["device"] == "cpu" else cost["device"]

@@ -7,12 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from detnet import text
-from detnet.evaluation.comparison.compare import (
-    Comparison,
-    Difference,
-    ImageObjects,
-    PairDifferences,
-)
+from detnet.evaluation.comparison.bootstrap import Difference
+from detnet.evaluation.comparison.compare import Comparison, ImageObjects, PairDifferences
 from detnet.evaluation.metrics import MEASURES, overlap_name
 from detnet.report.charts import nice_ticks
 from detnet.report.rendering import minus

@@ -34,13 +34,13 @@ def test_measure(models: list[Path], tmp_path: Path) -> None:
     cost = measure(
         [models[0], None, models[1]], images, device="cpu", clock=lambda: next(ticks) / 4
     )
-    first, nothing, other = cost.models
+    first, nothing, other = cost["models"]
     assert first is not None and other is not None and nothing is None
-    assert cost.images == 3 and cost.device == "cpu"
-    assert first.params == count_params(detnet.load(models[0]).model)
-    assert first.input_size == (64, 88)  # of 160×220
-    assert 0 < first.body_macs < first.macs and first.body_macs > other.body_macs
-    assert first.images_per_s == other.images_per_s == pytest.approx(4)
+    assert cost["images"] == 3 and cost["device"] == "cpu"
+    assert first["params"] == count_params(detnet.load(models[0]).model)
+    assert first["input_size"] == (64, 88)  # of 160×220
+    assert 0 < first["body_macs"] < first["macs"] and first["body_macs"] > other["body_macs"]
+    assert first["images_per_s"] == other["images_per_s"] == pytest.approx(4)
     assert next(ticks) == 2 * 2 * (1 + 3)  # each has a first image that is not counted
 
 
@@ -48,8 +48,8 @@ def test_a_slow_model_stops_early(models: list[Path], tmp_path: Path) -> None:
     images = sorted((write_data(tmp_path / "data", val=4) / "val").iterdir())
     ticks = count(step=5)
     cost = measure(models[:1], images, device="cpu", clock=lambda: float(next(ticks)))
-    assert cost.images == 2
-    assert [model.images_per_s for model in cost.models if model] == [pytest.approx(0.2)]
+    assert cost["images"] == 2
+    assert [model["images_per_s"] for model in cost["models"] if model] == [pytest.approx(0.2)]
 
 
 def test_models_of_runs_and_of_results(models: list[Path], tmp_path: Path) -> None:

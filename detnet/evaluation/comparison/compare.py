@@ -1,9 +1,7 @@
 """Detectors side by side on the same images: every difference with its interval, and a verdict."""
 
 import importlib.metadata
-import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
@@ -12,31 +10,15 @@ import numpy as np
 from detnet.coco.ground_truth import GroundTruth, GroundTruthSource, read_ground_truth
 from detnet.errors import InputError
 from detnet.evaluation.coco import Evaluation
-from detnet.evaluation.comparison.accumulation import accumulate, weighted_scores
+from detnet.evaluation.comparison.accumulation import accumulate
+from detnet.evaluation.comparison.bootstrap import Cell, bootstrap, tell_difference
 from detnet.evaluation.detections import read_detections
 from detnet.evaluation.grid import Measure, make_grid
-from detnet.evaluation.matching import ClassRankings, Matches, class_rankings, match
+from detnet.evaluation.matching import Matches, match
 
 RESAMPLES = (100, 20_000)  # fewest and most
-NOISE = "cannot be told from noise"
 
 SCORE_OF_FOUND = 0.5  # below it a detection does not count as finding its object
-
-_NUMBERS_AT_ONCE = 4_000_000
-
-
-class Difference(TypedDict):
-    """Two scores, the other's less the first's, and the interval that it lies in."""
-
-    first: float
-    other: float
-    difference: float
-    low: float | None
-    high: float | None
-    verdict: str
-
-
-Cell = Difference | None  # None where there is no ground truth
 
 
 class PairDifferences(TypedDict):
@@ -64,11 +46,39 @@ class PairPictures(TypedDict):
     only_other: list[ImageObjects]
 
 
+class ModelCost(TypedDict):
+    """What one compared detector costs.
+
+    Multiply-adds of the whole detector on the first image, and of its backbone and pyramid; its
+    parameters; height and width to which that image was scaled; speed on this machine.
+    """
+
+    macs: int
+    body_macs: int
+    params: int
+    input_size: tuple[int, int]
+    images_per_s: float
+
+
+class ComparedCost(TypedDict):
+    """What compared detectors cost, None where there is no model at hand.
+
+    `images` are those that were run, `precision` is fp32 or bf16, `device` cpu or the GPU's name,
+    `threads` the processor's.
+    """
+
+    images: int
+    precision: str
+    device: str
+    threads: int
+    models: list[ModelCost | None]
+
+
 class Comparison(TypedDict):
     """Detectors beside the first of them.
 
     `scores` are each detector's as `score` gives them. Of files and runs there are `annotations`
-    and `sources`, where they were measured `cost`, as `detnet.report.comparison_cost` has it.
+    and `sources`, where they were measured `cost`.
     """
 
     names: list[str]
@@ -85,7 +95,7 @@ class Comparison(TypedDict):
     notes: NotRequired[list[str]]
     annotations: NotRequired[str]
     sources: NotRequired[list[str]]
-    cost: NotRequired[Any]
+    cost: NotRequired[ComparedCost]
 
 
 def compare(
@@ -128,9 +138,7 @@ def compare(
     Raises:
         InputError: a file, a record or an argument cannot be used.
     """
-    _check(results, names, resamples, confidence)
-    if seed < 0:
-        raise InputError(f"seed must not be negative, got {seed}")
+    _check(results, names, resamples, seed, confidence)
     grid = make_grid(
         iou_type, iou_thresholds=iou_thresholds, areas=areas, max_dets=max_dets, sigmas=sigmas
     )
@@ -163,7 +171,9 @@ def compare(
     }
 
 
-def _check(results: Sequence[Any], names: Sequence[str], resamples: int, confidence: float) -> None:
+def _check(
+    results: Sequence[Any], names: Sequence[str], resamples: int, seed: int, confidence: float
+) -> None:
     if len(results) < 2:
         raise InputError(f"a comparison needs at least two results, got {len(results)}")
     if len(names) != len(results) or len(set(names)) != len(names):
@@ -171,6 +181,8 @@ def _check(results: Sequence[Any], names: Sequence[str], resamples: int, confide
     least, most = RESAMPLES
     if not least <= resamples <= most:
         raise InputError(f"resamples is {resamples}, must be {least} to {most:,}")
+    if seed < 0:
+        raise InputError(f"seed must not be negative, got {seed}")
     if not 0.5 < confidence < 1:
         raise InputError(f"confidence is {confidence}, must be above 0.5 and below 1, such as 0.95")
 
@@ -233,13 +245,13 @@ class _Samples:
     def _mean(self, values: list[float | None], other: int, measure: Measure) -> Cell:
         means = self._drawn.means[:, self._index[measure]]
         images = self._images[0][measure.size]
-        return _difference(values, means[other] - means[0], images, self._confidence)
+        return tell_difference(values, means[other] - means[0], images, self._confidence)
 
     def _class(self, rows: list[dict[str, Any]], other: int, k: int) -> dict[str, Cell]:
         drawn = self._drawn.classes[other, k] - self._drawn.classes[0, k]
         images = self._images[1][k]
         return {
-            key: _difference([row[key] for row in rows], drawn[q], images, self._confidence)
+            key: tell_difference([row[key] for row in rows], drawn[q], images, self._confidence)
             for q, key in enumerate(self._per_class)
         }
 
@@ -249,46 +261,6 @@ def _images_with_objects(truth: GroundTruth, ignored: np.ndarray) -> tuple[list[
     by_size = [len(np.unique(truth.images[~row])) for row in ignored]
     pairs = np.unique(np.stack([truth.categories, truth.images])[:, ~ignored[0]], axis=1)
     return by_size, np.bincount(pairs[0], minlength=len(truth.names)).tolist()
-
-
-def _difference(
-    values: list[float | None], drawn: np.ndarray, images: int, confidence: float
-) -> Cell:
-    """The other's score less the first's, with the middle part of the resampled differences.
-
-    Args:
-        values: first, other.
-        drawn: (R,) resampled differences, NaN where there was nothing to be found.
-        images: on which there is something to be found.
-    """
-    first, other = values
-    if first is None or other is None:
-        return None
-    low = high = None
-    verdict = NOISE
-    defined = drawn[~np.isnan(drawn)]
-    if 2 * len(defined) >= len(drawn):
-        edges = [(1 - confidence) / 2, (1 + confidence) / 2]
-        low, high = np.quantile(defined.astype(np.float64), edges).tolist()
-        if images >= _images_needed(confidence) and (low > 0 or high < 0):
-            verdict = "higher" if low > 0 else "lower"
-    return {
-        "first": first,
-        "other": other,
-        "difference": other - first,
-        "low": low,
-        "high": high,
-        "verdict": verdict,
-    }
-
-
-def _images_needed(confidence: float) -> int:
-    """On fewer, even a difference of the same sign on every image is not rare by chance.
-
-    Of n images that differ at random all differ the same way with probability 2^(1 - n), while
-    resamples of so few hardly differ and their interval is far too narrow.
-    """
-    return math.ceil(1 - math.log2(1 - confidence))
 
 
 def _pictures(name: str, first: Matches, other: Matches) -> PairPictures:
@@ -320,71 +292,3 @@ def _by_image(truth: GroundTruth, chosen: np.ndarray) -> list[ImageObjects]:
     return [
         {"image_id": int(truth.image_ids[images[i]]), "truths": groups[i].tolist()} for i in order
     ]
-
-
-@dataclass(frozen=True)
-class Resamples:
-    """Scores of each model in each resample, NaN where the resample holds no such object.
-
-    Args:
-        means: (models, measures, resamples), averaged over the classes that have objects.
-        classes: (models, classes, class measures, resamples).
-    """
-
-    means: np.ndarray
-    classes: np.ndarray
-
-
-def bootstrap(
-    models: Sequence[Matches],
-    measures: Sequence[Measure],
-    class_measures: Sequence[Measure],
-    *,
-    resamples: int,
-    seed: int,
-    progress: Callable[[int, int], None] | None = None,
-) -> Resamples:
-    """Scores all models on the same resamples of their common images.
-
-    Args:
-        models: matches against the same ground truth, on the same grid.
-        class_measures: those that are also wanted class by class.
-        progress: called with the number of resamples done and their total.
-    """
-    truth = models[0].truth
-    limits = sorted({(m.size, m.limit) for m in (*measures, *class_measures)})
-    rankings = [
-        [class_rankings(model, k, limits) for k in range(len(truth.names))] for model in models
-    ]
-    means = np.full((len(models), len(measures), resamples), np.nan)
-    # Of many classes (LVIS has 1,203) these are many; 7 digits are enough for intervals.
-    shape = (len(models), len(truth.names), len(class_measures), resamples)
-    classes = np.full(shape, np.nan, np.float32)
-    images, done = len(truth.image_ids), 0
-    for weights in image_weights(images, resamples, seed, _columns(images, rankings)):
-        until = done + weights.shape[1]
-        for i, of_model in enumerate(rankings):
-            means[i, :, done:until], classes[i, :, :, done:until] = weighted_scores(
-                of_model, weights, measures, class_measures
-            )
-        done = until
-        if progress is not None:
-            progress(done, resamples)
-    return Resamples(means, classes)
-
-
-def _columns(images: int, rankings: Sequence[Sequence[ClassRankings]]) -> int:
-    """How many resamples are worked on at once, so that memory does not grow with the data."""
-    hits = (len(r.hits) for model in rankings for k in model for r in k.rankings.values())
-    return int(np.clip(_NUMBERS_AT_ONCE // max(images, *hits, 1), 16, 1000))
-
-
-def image_weights(images: int, resamples: int, seed: int, columns: int) -> Iterator[np.ndarray]:
-    """Blocks of weights (I, R): how often each image is drawn; the same whatever the block."""
-    random = np.random.default_rng(seed)
-    for begin in range(0, resamples, columns):
-        width = min(columns, resamples - begin)
-        drawn = random.integers(0, images, (width, images))
-        drawn += np.arange(width)[:, None] * images
-        counts = np.bincount(drawn.ravel(), minlength=width * images).reshape(width, images)
-        yield np.ascontiguousarray(counts.T, np.float32)
