@@ -37,6 +37,6 @@ def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     html = tmp_path / "html"
     front = (html / "index.html").read_text(encoding="utf-8")
-    for page in ("docs/training.html", "reference/commands/train.html", "docs/demo"):
+    for page in ("docs/training.html", "reference/commands/train.html", "_images/demo.png"):
         assert page in front or (html / page).exists()
     assert "--print-config" in (html / "reference/commands/train.html").read_text(encoding="utf-8")
