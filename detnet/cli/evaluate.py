@@ -99,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
 def _detector(args: argparse.Namespace, process: "Process", measures: dict[str, Any]) -> int:
     from detnet.data.folders import find_split
     from detnet.evaluation.voc import format_voc_scores
-    from detnet.report.score_tables import format_scores
+    from detnet.report.score_text import format_scores
     from detnet.training.detection.evaluate import evaluate_file
     from detnet.training.detection.evaluate_export import evaluate_export
 

@@ -99,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
     from detnet.evaluation.diagnosis.diagnose import diagnose
     from detnet.evaluation.diagnosis.records import format_diagnosis
     from detnet.evaluation.submission import check_submission, write_submission
-    from detnet.report.score_tables import format_scores
+    from detnet.report.score_text import format_scores
 
     options = grid_options(args)
     if args.metric != "coco":

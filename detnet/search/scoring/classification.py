@@ -16,10 +16,9 @@ from detnet.engine.machine import autocast_to
 from detnet.errors import InputError
 from detnet.evaluation.classification import ranks
 from detnet.inference.fuse import fuse
+from detnet.search.scoring.cache import CachedImages, Sample
 from detnet.search.scoring.evaluator import (
-    CachedImages,
     Evaluator,
-    Sample,
     ScoringBudget,
     extract_network,
     refuse_non_finite,

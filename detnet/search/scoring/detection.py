@@ -18,11 +18,10 @@ from detnet.errors import InputError
 from detnet.evaluation.coco import score
 from detnet.evaluation.results import to_results
 from detnet.inference.fuse import fuse
+from detnet.search.scoring.cache import CachedImages, Sample
 from detnet.search.scoring.evaluator import (
-    CachedImages,
     Evaluator,
     NonFinite,
-    Sample,
     ScoringBudget,
     extract_network,
     refuse_non_finite,
