@@ -77,7 +77,7 @@ def work(
     """
     with quiet(), reaching(study.url):
         generations = Generations(study, method, constraints, retries=retries, on_event=on_event)
-        one = _Worker(study, generations, score, stop=stop, on_event=on_event, name=worker)
+        one = _StudyWorker(study, generations, score, stop=stop, on_event=on_event, name=worker)
         pause, over = _STOP_EVERY_S, generations.advance()
         while not over and not stop():
             if one.take():
@@ -90,7 +90,7 @@ def work(
         return over
 
 
-class _Worker:
+class _StudyWorker:
     """Takes and scores one candidate at a time."""
 
     def __init__(
