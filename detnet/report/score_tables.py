@@ -1,6 +1,6 @@
 """Scores as tables for pages, with the paper's numbers beside them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,6 +8,7 @@ from typing import Any
 from detnet.coco.keypoints import COCO_SIGMAS
 from detnet.evaluation.metrics import (
     ALL_SIZES,
+    MEASURES,
     METRICS,
     metrics_of,
     names_of,

@@ -6,7 +6,8 @@ from typing import Any
 
 from detnet import text
 from detnet.evaluation.coco import Scores
-from detnet.evaluation.metrics import ALL_SIZES, MEASURES, by_measure, overlap_name
+from detnet.evaluation.metrics import ALL_SIZES, MEASURES, overlap_name
+from detnet.report.score_tables import by_measure
 from detnet.text import lay_out
 
 _percent = partial(text.percent, none="-")
