@@ -11,7 +11,6 @@ import argparse
 from pathlib import Path
 
 from detnet.errors import InputError
-from detnet.inference.engines.record import is_export
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,6 +50,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Writes the pages and says where they are."""
+    from detnet.inference.engines.record import is_export
+
     runs = [Path(run) for run in args.runs]
     _check(args)
     for run in runs:

