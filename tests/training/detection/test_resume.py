@@ -1,0 +1,198 @@
+"""A detector's training goes on to the same bits, however it was ended; what cannot go on."""
+
+import json
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from detnet.detectors.files import load_model
+from detnet.engine import checkpoint
+from detnet.engine.runs import RunFolder
+from detnet.errors import InputError
+from detnet.inference.models import find_model
+from detnet.training.detection.config import TrainConfig
+from detnet.training.detection.train import resume, train
+from tests.training.detection.runs import Kill, assert_same_run, killed_after, quiet
+
+
+@pytest.mark.parametrize(("workers", "after"), [(0, 1), (0, 3), (2, 5)])
+def test_resume_equals_uninterrupted(
+    whole: Path, tiny: TrainConfig, tmp_path: Path, workers: int, after: int
+) -> None:
+    run = tmp_path / "run"
+    with pytest.raises(Kill):
+        train(replace(tiny, workers=workers), run, on_event=killed_after(after))
+    assert not (run / "model.safetensors").exists()
+    assert resume(run, on_event=quiet)
+    assert_same_run(whole, run)
+
+
+def test_the_number_of_threads_is_kept_on_resume(tiny: TrainConfig, tmp_path: Path) -> None:
+    """Other numbers add up in another order, and the bits would differ."""
+    run = tmp_path / "run"
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        with pytest.raises(Kill):
+            train(replace(tiny, iterations=2), run, on_event=killed_after(1))
+        assert TrainConfig.read(run / "config.yaml").threads == 1
+        torch.set_num_threads(2)
+        assert resume(run, on_event=quiet)
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
+
+
+def statistics(run: Path) -> dict[str, torch.Tensor]:
+    model = checkpoint.load(run / "last.ckpt")["model"]
+    return {name: value for name, value in model.items() if name.endswith("running_mean")}
+
+
+def test_batch_norm_momentum_and_shifts_are_settings(tiny: TrainConfig, tmp_path: Path) -> None:
+    usual = replace(
+        tiny,
+        backbone="shufflenetv2_20",
+        detector="retinanet",
+        detector_options={},
+        val_split="none",
+        iterations=1,
+        checkpoint_every=1,
+    )
+    changes: dict[str, Any] = {"norm_momentum": 0.02, "norm_shift": "bias", "iterations": 2}
+    ours = replace(usual, bias_lr_factor=2.0, bias_weight_decay=0.0, **changes)
+    assert train(usual, tmp_path / "usual", on_event=quiet)
+    assert train(ours, tmp_path / "whole", on_event=quiet)
+    with pytest.raises(Kill):
+        train(ours, tmp_path / "killed", on_event=killed_after(2))
+    expected, found = statistics(tmp_path / "usual"), statistics(tmp_path / "killed")
+    assert len(found) > 20
+    for name, mean in found.items():  # of the first batch, from zero
+        torch.testing.assert_close(mean * 5, expected[name])
+    assert resume(tmp_path / "killed", on_event=quiet)
+    assert_same_run(tmp_path / "whole", tmp_path / "killed", best=False)
+
+    kept = TrainConfig.read(tmp_path / "whole" / "config.yaml")
+    assert (kept.norm_momentum, kept.norm_shift) == (0.02, "bias")
+    model = load_model(tmp_path / "whole" / "model.safetensors")
+    biases = [name for name, _ in model.named_parameters() if name.endswith("bias")]
+    groups = checkpoint.load(tmp_path / "whole" / "last.ckpt")["optimizer"]["param_groups"]
+    assert [(group["initial_lr"], group["weight_decay"]) for group in groups] == [
+        (0.02, 1e-4),
+        (0.04, 0.0),
+    ]
+    assert len(groups[1]["params"]) == len(biases)
+
+
+def test_a_run_is_trained_by_one_process_at_a_time(tiny: TrainConfig, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    refused: list[str] = []
+
+    def second(event: dict[str, Any]) -> None:
+        if event["event"] == "progress" and event["iteration"] == 4:
+            with pytest.raises(InputError, match="another process is training this run") as caught:
+                resume(run, on_event=quiet)
+            refused.append(str(caught.value))
+
+    assert train(tiny, run, on_event=second)
+    assert len(refused) == 1
+    assert resume(run, on_event=quiet)  # the lock is gone
+
+
+def test_resume_of_a_complete_run_changes_nothing(whole: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in whole.glob("[!.]*")}
+    notes: list[str] = []
+    assert resume(whole, on_event=lambda event: notes.append(event.get("text", "")))
+    assert any("complete" in note for note in notes)
+    assert before == {path: path.stat().st_mtime_ns for path in whole.glob("[!.]*")}
+
+
+def test_signal_saves_and_resumes(whole: Path, tiny: TrainConfig, tmp_path: Path) -> None:
+    def interrupting(event: dict[str, Any]) -> None:
+        if event["event"] == "progress" and event["iteration"] == 3:
+            os.kill(os.getpid(), 15)
+
+    run = tmp_path / "run"
+    assert train(tiny, run, on_event=interrupting) is False
+    assert checkpoint.load(run / "last.ckpt")["progress"]["iteration"] == 3
+    assert resume(run, on_event=quiet)
+    assert_same_run(whole, run)
+
+
+def test_signal_in_the_last_evaluation_still_finishes(tiny: TrainConfig, tmp_path: Path) -> None:
+    def interrupting(event: dict[str, Any]) -> None:
+        if event["event"] == "evaluation" and event["iteration"] == 6:
+            os.kill(os.getpid(), 15)
+
+    assert train(tiny, tmp_path / "run", on_event=interrupting) is True
+    assert (tmp_path / "run" / "model.safetensors").exists()
+
+
+def test_kill_after_the_last_checkpoint_is_made_good(
+    whole: Path, tiny: TrainConfig, tmp_path: Path
+) -> None:
+    def dying(event: dict[str, Any]) -> None:
+        if event["event"] == "end":
+            raise Kill
+
+    run = tmp_path / "run"
+    with pytest.raises(Kill):
+        train(tiny, run, on_event=dying)
+    (run / "model.safetensors").unlink()
+    RunFolder.open(run).cut_metrics(6)
+    lines = (run / "metrics.jsonl").read_text().splitlines()
+    (run / "metrics.jsonl").write_text("".join(line + "\n" for line in lines[:-1]))
+    assert resume(run, on_event=quiet)
+    assert_same_run(whole, run)
+
+
+def test_resume_needs_no_weights_file(whole: Path, tiny: TrainConfig, tmp_path: Path) -> None:
+    start = tmp_path / "start.safetensors"
+    shutil.copy(whole / "best.safetensors", start)
+    config = replace(tiny, weights=str(start), norm="auto", frozen=["stem"])
+    run = tmp_path / "run"
+    with pytest.raises(Kill):
+        train(config, run, on_event=killed_after(5))
+    kept = TrainConfig.read(run / "config.yaml")
+    assert (kept.norm, kept.detector_options["channel_order"]) == ("frozen", "rgb")
+    start.unlink()
+    assert resume(run, on_event=quiet)
+
+
+def test_a_run_without_a_checkpoint_begins_with_its_weights_again(
+    whole: Path, tiny: TrainConfig, tmp_path: Path
+) -> None:
+    config = replace(tiny, weights=str(whole), norm="auto", iterations=2, lr=1e-12, ema=0.0)
+    run = tmp_path / "run"
+    with pytest.raises(Kill):
+        train(config, run, on_event=killed_after(1))
+    assert not (run / "last.ckpt").exists()
+    assert resume(run, on_event=quiet)
+    weight = "backbone.backbone.stages.c6.2.conv3.weight"
+    before, after = (load_model(find_model(folder)).state_dict() for folder in (whole, run))
+    torch.testing.assert_close(after[weight], before[weight])
+
+
+def test_resume_refuses_other_data_and_no_run(
+    whole: Path, tiny: TrainConfig, scenes: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match="no such run folder"):
+        resume(tmp_path / "nothing", on_event=quiet)
+    with pytest.raises(InputError, match="holds no run"):
+        resume(scenes, on_event=quiet)
+    run = tmp_path / "run"
+    with pytest.raises(Kill):
+        train(tiny, run, on_event=killed_after(3))
+    path = run / "config.yaml"
+    other = tmp_path / "other.json"
+    text = json.loads((scenes / "annotations" / "instances_train.json").read_text())
+    text["info"] = {"description": "another file"}
+    other.write_text(json.dumps(text))
+    config = path.read_text().replace("train_annotations: null", f"train_annotations: {other}")
+    path.write_text(config.replace("train_images: null", f"train_images: {scenes / 'train'}"))
+    with pytest.raises(InputError, match="not the annotations"):
+        resume(run, on_event=quiet)
