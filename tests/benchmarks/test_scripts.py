@@ -19,8 +19,8 @@ def test_help_answers(
         runpy.run_path(str(path), run_name="__main__")
     assert ended.value.code == 0
     told = capsys.readouterr().out
-    short = {"cheap_scoring": "--count", "serve": "--seconds"}.get(script, "--repeats")
-    assert short in told and "--dry-run" in told
+    others = {"cheap_scoring": "--count", "coco_scale": "--processes", "serve": "--seconds"}
+    assert others.get(script, "--repeats") in told and "--dry-run" in told
 
 
 def test_every_script_is_told_of() -> None:

@@ -1,0 +1,63 @@
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from detnet.coco.check import find_problems
+from detnet.coco.table import read_table
+from detnet.data.reading import load_annotations
+
+
+@pytest.fixture
+def coco_scale(beside_the_scripts: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    import coco_scale
+    import harness
+    from coco_parts import made
+
+    monkeypatch.setattr(harness, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(made, "_DRAWN", 7)
+    return coco_scale
+
+
+def test_what_is_made_is_sound_and_made_once(coco_scale: Any, tmp_path: Path) -> None:
+    size = coco_scale.Size(40, 300, 10)
+    made = coco_scale.make_data(tmp_path, size, None)
+    assert (made.pictures, made.val.annotations.name) == (7, "instances_val.json")
+    annotations, repairs = load_annotations(made.train, masks=True)
+    assert (len(annotations), len(annotations.boxes), repairs) == (40, 300, [])
+    assert 0 < annotations.crowd.sum() < 30
+    assert len(load_annotations(made.val)[0].boxes) == 75
+    problems = find_problems(read_table(made.train.annotations))
+    assert [problem for problem in problems if problem.severity == "error"] == []
+    before = made.train.annotations.stat().st_mtime_ns
+    again = coco_scale.make_data(tmp_path, size, None)
+    assert again == made and made.train.annotations.stat().st_mtime_ns == before
+    elsewhere = coco_scale.make_data(tmp_path / "b", size, tmp_path / "images")
+    assert elsewhere.train.images == tmp_path / "images"
+
+
+def test_a_run_goes_on_with_the_parts_it_lacks(
+    coco_scale: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured = []
+
+    def part(name: str) -> Any:
+        def measure(made: Any, asked: argparse.Namespace) -> dict[str, Any]:
+            measured.append(name)
+            return {"seconds": 1.5, "images_read": asked.train_images}
+
+        return measure
+
+    monkeypatch.setattr(coco_scale, "PARTS", {name: part(name) for name in ("one", "two")})
+    words = ["--work", str(tmp_path), "--train-images", "9", "--objects", "30", "--val-images", "3"]
+    for more in (["--parts", "one"], [], [], ["--parts", "two"]):
+        monkeypatch.setattr(sys, "argv", ["coco_scale.py", *words, *more])
+        coco_scale.main()
+    assert measured == ["one", "two", "two"]
+    lines = (tmp_path / "results" / "coco_scale.jsonl").read_text().splitlines()
+    assert [json.loads(line)["part"] for line in lines] == measured
+    kept = json.loads((tmp_path / "two.json").read_text())
+    assert (kept["seconds"], kept["images_read"], kept["objects"]) == (1.5, 9, 30)
