@@ -110,11 +110,11 @@ def status(answer: bytes) -> int:
 
 
 async def malformed(server: Server, count: int, seed: int) -> dict[str, Any]:
-    """Sends malformed requests of every kind in turn; memory is looked at after a tenth of them."""
+    """Sends malformed requests of every kind in turn; memory is looked at after each tenth."""
     seen: Counter[int] = Counter()
     unlike: Counter[str] = Counter()
     traces = 0
-    names, memory = list(KINDS), 0.0
+    names, memory = list(KINDS), list[float]()
     first_worker = server.worker()
 
     async def one(number: int) -> None:
@@ -130,8 +130,8 @@ async def malformed(server: Server, count: int, seed: int) -> dict[str, Any]:
     start = time.perf_counter()
     for begin in range(0, count, AT_ONCE):
         await asyncio.gather(*(one(at) for at in range(begin, min(begin + AT_ONCE, count))))
-        if not memory and begin >= count / 10:
-            memory = server.memory_mb()
+        if begin + AT_ONCE >= (len(memory) + 1) * count / 10:
+            memory.append(round(server.memory_mb(), 1))
     said = server.errors.read_text()
     return {
         "requests": count,
@@ -141,7 +141,7 @@ async def malformed(server: Server, count: int, seed: int) -> dict[str, Any]:
         "no_json": dict(unlike),
         "traces": traces + said.count("Traceback"),
         "dead_workers": said.count("the worker ended") + (server.worker() != first_worker),
-        "memory_mb": [round(memory, 1), round(server.memory_mb(), 1)],
+        "memory_mb": memory,
     }
 
 
