@@ -139,6 +139,14 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return content
 
 
+def cache_folder() -> Path:
+    """Where what can be made again is kept: $DETNET_CACHE, else the user's cache folder."""
+    if own := os.environ.get("DETNET_CACHE"):
+        return Path(own)
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return Path(base) / "detnet"
+
+
 def _sync_folder(folder: Path) -> None:
     """Makes a rename outlive a power failure, where the system lets a folder be opened."""
     if os.name != "posix":

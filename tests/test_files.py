@@ -18,7 +18,7 @@ from detnet.data.scenes import write_scenes
 from detnet.engine.runs import RunFolder
 from detnet.errors import InputError
 from detnet.evaluation.results import write_results
-from detnet.files import replacing, write_bytes, write_json, write_text
+from detnet.files import cache_folder, replacing, write_bytes, write_json, write_text
 from detnet.training.run_config import RunConfig
 from detnet.training.settings import write_config
 
@@ -168,3 +168,11 @@ def test_readers_see_one_of_the_versions(tmp_path: Path) -> None:
     done.set()
     reader.join()
     assert seen and all(len(text) == 50_000 and len(set(text)) == 1 for text in seen)
+
+
+def test_where_is_kept_what_can_be_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DETNET_CACHE", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
+    assert cache_folder() == Path("/somewhere/detnet")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert cache_folder() == Path.home() / ".cache" / "detnet"

@@ -56,7 +56,7 @@ class GroundTruth:
     boxes: np.ndarray
     areas: np.ndarray
     crowd: np.ndarray
-    masks: list[Any] | None
+    masks: Sequence[Any] | None
     keypoints: np.ndarray | None = None
     labelled: np.ndarray | None = None
     keypoint_counts: np.ndarray | None = None
@@ -122,9 +122,7 @@ def make_ground_truths(
         repairs: what was repaired in making them.
     """
     if not len(table):  # categories may lack the names of keypoints, which the model has
-        return _each_kind(
-            annotations, lambda iou_type: ground_truth_of_annotations(annotations, iou_type)
-        )
+        return _each_kind(annotations, lambda kind: ground_truth_of_annotations(annotations, kind))
     try:
         return _each_kind(annotations, lambda kind: ground_truth_of_table(table, kind, mend=True))
     except InputError:

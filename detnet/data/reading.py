@@ -8,6 +8,7 @@ from detnet.coco.ground_truth import GroundTruths, make_ground_truths
 from detnet.coco.keypoints import KeypointLayout
 from detnet.coco.table import AnnotationTable
 from detnet.data.folders import Split, format_of, names_start, require_inside
+from detnet.data.kept.splits import kept
 from detnet.errors import InputError
 
 
@@ -52,6 +53,7 @@ def read_sound(split: Split, *, unlabelled: bool = False) -> AnnotationTable:
     return table
 
 
+@kept()
 def load_annotations(
     split: Split,
     *,
@@ -65,6 +67,9 @@ def load_annotations(
     table: AnnotationTable | None = None,
 ) -> tuple[Annotations, list[str]]:
     """Reads a split, repairs what is safe and refuses what is not. Opens no image.
+
+    What is read of a large file is kept, see `detnet.data.kept`: the arrays are then mapped, the
+    same for all processes, and cannot be written to.
 
     Args:
         masks: keep the masks; an annotation without a usable one gets its box as mask.
@@ -103,6 +108,7 @@ def load_annotations(
     )
 
 
+@kept(scored=True)
 def load_scored(
     split: Split, *, unlabelled: bool = False, **options: Any
 ) -> tuple[Annotations, list[str], GroundTruths]:

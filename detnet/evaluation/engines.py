@@ -107,7 +107,7 @@ def hotcoco_evaluator(truth: GroundTruth, detections: Detections, grid: Grid) ->
         ids=ids,
         area=truth.areas,
         iscrowd=truth.crowd.astype(np.int64),
-        segmentation=truth.masks,
+        segmentation=None if truth.masks is None else list(truth.masks),
     )
     rows = np.column_stack(
         [detections.images + 1, detections.boxes, detections.scores, detections.categories + 1]

@@ -31,12 +31,14 @@ BEGINNINGS = (
     "detnet.inference.predictor",
 )
 # What the core reaches and can be read without: other projects' weights, other formats and
-# measures, drawing, kernels for some processors, spaces for searches and networks found in them.
+# measures, what is kept of files for the next start, drawing, kernels for some processors, spaces
+# for searches and networks found in them.
 BEYOND = (
     "detnet.backbones.detnas",
     "detnet.backbones.spaces",
     "detnet.backbones.weights",
     "detnet.data.formats",
+    "detnet.data.kept",
     "detnet.detectors.export",
     "detnet.detectors.weights",
     "detnet.evaluation.submission",

@@ -21,7 +21,7 @@ import numpy as np
 from detnet.coco.annotations import FlatBytes
 from detnet.data.images import IMAGE_SUFFIXES
 from detnet.errors import InputError
-from detnet.files import replacing
+from detnet.files import cache_folder, replacing
 
 _VERSION = 1
 _KEEP_AFTER_S = 0.5  # a listing made faster is not worth a file
@@ -66,14 +66,6 @@ def listed(path: Path, kind: str, make: Callable[[], Listing]) -> tuple[Listing,
     if settled and time.monotonic() - began >= _KEEP_AFTER_S:
         _write(place, found)
     return found, False
-
-
-def cache_folder() -> Path:
-    """Where listings are kept: $DETNET_CACHE, else detnet in the user's cache folder."""
-    if own := os.environ.get("DETNET_CACHE"):
-        return Path(own)
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return Path(base) / "detnet"
 
 
 def _write(place: Path, found: Listing) -> None:

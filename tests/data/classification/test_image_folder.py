@@ -108,14 +108,6 @@ def test_no_place_for_listings_is_no_error(
     assert len(index_folder(split)) == 5
 
 
-def test_where_listings_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("DETNET_CACHE", raising=False)
-    monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
-    assert listing.cache_folder() == Path("/somewhere/detnet")
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    assert listing.cache_folder() == Path.home() / ".cache" / "detnet"
-
-
 def test_many_images_take_few_bytes(tmp_path: Path, kept: Path) -> None:
     for label in range(40):
         folder = tmp_path / "many" / f"n{label:08d}"
