@@ -10,20 +10,28 @@ with the parts it lacks, and one that --parts names is measured again.
 """
 
 import argparse
+import os
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from coco_parts.empty_steps import measure_steps
+from coco_parts.loader import measure_loader
 from coco_parts.made import MadeData, Size, make_data
+from coco_parts.start import measure_start
 from harness import keep, parse
 
 from detnet.files import write_json
 
 Facts = dict[str, Any]
 # Each takes what was made and the options, prints a table and returns what is kept of it.
-PARTS: dict[str, Callable[[MadeData, argparse.Namespace], Facts]] = {}
+PARTS: dict[str, Callable[[MadeData, argparse.Namespace], Facts]] = {
+    "start": measure_start,
+    "loader": measure_loader,
+    "steps": measure_steps,
+}
 
 
 def options() -> argparse.Namespace:
@@ -36,6 +44,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--parts", nargs="+", choices=PARTS, help="by default all that are missing")
     parser.add_argument("--processes", type=int, default=8, help="%(default)s")
     parser.add_argument("--workers", type=int, default=2, help="of each process, %(default)s")
+    parser.add_argument("--minutes", type=float, default=10.0, help="of steps, %(default)s")
     for name, value in vars(Size()).items():
         option = f"--{name.replace('_', '-')}"
         parser.add_argument(option, type=int, default=value, help="%(default)s")
@@ -46,6 +55,7 @@ def main() -> None:
     asked = options()
     with tempfile.TemporaryDirectory() as place:
         work = asked.work or Path(place)
+        os.environ["DETNET_CACHE"] = str(work / "cache")
         began = time.perf_counter()
         size = Size(asked.train_images, asked.objects, asked.val_images)
         made = make_data(work, size, asked.images)

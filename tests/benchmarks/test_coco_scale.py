@@ -61,3 +61,29 @@ def test_a_run_goes_on_with_the_parts_it_lacks(
     assert [json.loads(line)["part"] for line in lines] == measured
     kept = json.loads((tmp_path / "two.json").read_text())
     assert (kept["seconds"], kept["images_read"], kept["objects"]) == (1.5, 9, 30)
+
+
+@pytest.fixture
+def asked(coco_scale: Any, tmp_path: Path) -> argparse.Namespace:
+    return argparse.Namespace(work=tmp_path, processes=2, workers=0, minutes=0.02)
+
+
+@pytest.mark.slow
+def test_the_parts_measure(
+    coco_scale: Any, asked: argparse.Namespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from coco_parts import loader
+
+    monkeypatch.setattr(loader, "_IMAGES", 8)
+    monkeypatch.setattr(loader, "_TURNS", 1)
+    monkeypatch.setenv("DETNET_CACHE", str(tmp_path / "cache"))
+    made = coco_scale.make_data(tmp_path, coco_scale.Size(40, 300, 10), None)
+    start = coco_scale.PARTS["start"](made, asked)
+    assert start["masks kept, 0 workers"]["first_batch_s"] > 0
+    assert start["boxes_kept_mb"] == 0  # so small a file is not kept
+    pace = coco_scale.PARTS["loader"](made, asked)["images_per_s"]
+    assert pace["plain decoding"] > pace["samples to 800 × 1333, masks"] > 0
+    steps = coco_scale.PARTS["steps"](made, asked)
+    assert steps["epochs"] >= 1 and steps["epochs_with_gaps"] == 0
+    assert steps["memory_mb_most"] > 100 and steps["handles_most"] > 10
+    assert not steps["twice_in_the_last"]

@@ -35,7 +35,6 @@ except ImportError:  # Windows
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_VERSION = 1  # of what reading makes of a file: a change of repairs or columns is another one
 _LARGE = 10_000_000  # bytes of an annotation file; a smaller one is read in a moment
 _SETTLED_NS = 2_000_000_000  # what changed just now may change again within its clock's tick
 REFUSED = 3  # exit status of the process that reads
@@ -139,7 +138,7 @@ def _map_or_make(split: Split, asked: ReadOptions) -> Reading | None:
 def place_of(split: Split, asked: ReadOptions) -> Path:
     """The file of columns; another reading of the same annotation file has another."""
     file = split.annotations.resolve()
-    told = json.dumps([_VERSION, str(file), asdict(asked)])
+    told = json.dumps([str(file), asdict(asked)])
     digest = hashlib.sha256(told.encode("utf-8", "surrogatepass")).hexdigest()
     return cache_folder() / "annotations" / f"{file.stem[:60]}-{digest[:16]}.columns"
 
@@ -151,10 +150,23 @@ def _map(place: Path, split: Split) -> Columns | None:
     except (OSError, DamagedColumns):
         return None
     made, now = columns.facts["file"], _status(split)
+    if made["code"] != _code():
+        return None
     if made["status"] == now and made["settled"]:
         return columns
     same = made["status"][0] == now[0] and made["sha256"] == format_of(split).fingerprint(split)
     return columns if same else None
+
+
+@functools.cache
+def _code() -> str:
+    """Tells the code that reads: after a change it may make something else of the same file."""
+    here = Path(__file__).parent
+    digest = hashlib.sha256()
+    for folder in (here.parents[1] / "coco", here.parent, here):
+        for path in sorted(folder.glob("*.py")):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def _status(split: Split) -> list[int]:
@@ -205,6 +217,7 @@ def make(told: str, read: Callable[[Split, ReadOptions], Reading | None]) -> int
         columns = pack(reading)
         columns.facts["file"] = {
             "path": str(split.annotations.resolve()),
+            "code": _code(),
             "status": before,
             "settled": max(before[1:]) <= began - _SETTLED_NS,
             "sha256": format_of(split).fingerprint(split),

@@ -192,6 +192,16 @@ def test_what_was_written_just_now_is_compared(
     assert load_annotations(split)[0].annotation_ids.tolist() == [5, 6, 9]
 
 
+def test_what_other_code_has_read_is_read_anew(
+    split: Split, readings: list[ReadOptions], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load_annotations(split)
+    monkeypatch.setattr(splits, "_code", lambda: "a version with other repairs")
+    load_annotations(split)
+    load_annotations(split)
+    assert len(readings) == 2
+
+
 def test_damaged_columns_are_made_anew(
     split: Split, readings: list[ReadOptions], cache: Path
 ) -> None:
