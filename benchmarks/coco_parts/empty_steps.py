@@ -90,12 +90,11 @@ def measure_steps(made: MadeData, asked: argparse.Namespace) -> dict[str, Any]:
         ready = group.heard()[0]
         seen = _watch(group)
         found = group.heard()[0]
-    # Half of the time apart, when every process has what it needs.
-    third = max(1, len(seen) // 3)
+    third = len(seen) // 3  # in the first one processes still come to what they need
     rows, facts = [], dict[str, Any]()
     for name, place in (("memory_mb", 0), ("largest_process_mb", 1), ("handles", 2)):
         values = [look[place] for look in seen]
-        early, late = values[third : 2 * third], values[-third:]
+        early, late = values[third : 2 * third + 1], values[2 * third :]
         facts[f"{name}_early"] = round(statistics.median(early))
         facts[f"{name}_late"] = round(statistics.median(late))
         facts[f"{name}_most"] = round(max(values))

@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -67,13 +67,11 @@ def crowd(script: str, count: int, told: dict[str, Any], **environment: str) -> 
         yield Crowd(processes)
     finally:
         for process in processes:
-            with suppress(OSError):
-                process.stdin.close()  # type: ignore[union-attr]
-        for process in processes:
             try:
-                process.wait(60)
+                process.communicate(timeout=60)
             except subprocess.TimeoutExpired:
                 process.kill()
+                process.communicate()
 
 
 def pss_mb(process: int) -> float:

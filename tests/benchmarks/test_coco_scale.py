@@ -78,7 +78,8 @@ def test_the_parts_measure(
     monkeypatch.setattr(loader, "_TURNS", 1)
     monkeypatch.setenv("DETNET_CACHE", str(tmp_path / "cache"))
     made = coco_scale.make_data(tmp_path, coco_scale.Size(40, 300, 10), None)
-    start = coco_scale.PARTS["start"](made, asked)
+    one = argparse.Namespace(**{**vars(asked), "processes": 1})
+    start = coco_scale.PARTS["start"](made, one)
     assert start["masks kept, 0 workers"]["first_batch_s"] > 0
     assert start["boxes_kept_mb"] == 0  # so small a file is not kept
     pace = coco_scale.PARTS["loader"](made, asked)["images_per_s"]
