@@ -147,13 +147,16 @@ class FCOS(OneStageDetector, torchvision_fcos.FCOS):
         anchors: list[Tensor],
         num_anchors_per_level: list[int],
     ) -> dict[str, Tensor]:
-        """Gives `loss_classifier`, `loss_box_reg` and `loss_centerness`, per matched cell."""
+        """Gives `loss_classifier`, `loss_box_reg` and `loss_centerness`, per matched cell.
+
+        Of several processes, per cell that any of them matched, as the authors' release has it.
+        """
         matches = [
             self.match_cells(target["boxes"], points, num_anchors_per_level)
             for target, points in zip(targets, anchors, strict=True)
         ]
         losses = self.head.compute_loss(self.as_channels(targets), head_outputs, anchors, matches)
-        return self.named(losses)
+        return self.named(self.shared(losses, matches))
 
     def postprocess_detections(
         self, head_outputs: dict[str, list[Tensor]], *others: Any

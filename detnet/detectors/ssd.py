@@ -239,9 +239,12 @@ class SSD(OneStageDetector, torchvision_ssd.SSD):
         anchors: list[Tensor],
         matched_idxs: list[Tensor],
     ) -> dict[str, Tensor]:
-        """Gives `loss_classifier` and `loss_box_reg`, divided by the number of matched boxes."""
+        """Gives `loss_classifier` and `loss_box_reg`, divided by the number of matched boxes.
+
+        That of all processes: Equation 1 is of a batch, and does not know who holds its images.
+        """
         losses = super().compute_loss(targets, head_outputs, anchors, matched_idxs)
-        return self.named(losses)
+        return self.named(self.shared(losses, matched_idxs))
 
 
 def box_scales(options: SSDOptions, min_size: int) -> list[float]:

@@ -32,15 +32,20 @@ BEGINNINGS = (
 )
 # What the core reaches and can be read without: other projects' weights, other formats and
 # measures, what is kept of files for the next start, drawing, kernels for some processors, spaces
-# for searches and networks found in them.
+# for searches and networks found in them, what several processes agree on, what is said when one
+# is lost or memory is short.
 BEYOND = (
     "detnet.backbones.detnas",
     "detnet.backbones.spaces",
+    "detnet.backbones.sync",
     "detnet.backbones.weights",
     "detnet.data.formats",
     "detnet.data.kept",
     "detnet.detectors.export",
     "detnet.detectors.weights",
+    "detnet.engine.agreement",
+    "detnet.engine.memory",
+    "detnet.engine.peers",
     "detnet.evaluation.submission",
     "detnet.evaluation.voc",
     "detnet.inference.bench",

@@ -217,7 +217,7 @@ def test_whose_statistics_differ(
 
 
 def test_synchronised_statistics_are_the_same_anyway(tmp_path: Path) -> None:
-    from detnet.backbones.norm import SyncBatchNorm
+    from detnet.backbones.sync import SyncBatchNorm
 
     run = make_run(tmp_path / "run", process=Process(0, 2, 0, CPU))
     run.model = nn.Sequential(SyncBatchNorm(3))
