@@ -87,13 +87,10 @@ def run(args: argparse.Namespace) -> int:
         _refuse_detection(args)
     if args.submission:
         check_submission(args.submission)
-    process = distributed.setup(None if args.device == "auto" else args.device)
-    try:
+    with distributed.joined(None if args.device == "auto" else args.device) as process:
         if classifier:
             return _classifier(args, process)
         return _detector(args, process, measures)
-    finally:
-        distributed.cleanup()
 
 
 def _detector(args: argparse.Namespace, process: "Process", measures: dict[str, Any]) -> int:

@@ -6,6 +6,8 @@ Every function works in a single process too, where there is nobody to talk to.
 import functools
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from itertools import count
@@ -14,12 +16,16 @@ from typing import Any, NoReturn, TypeVar
 import torch
 import torch.distributed as dist
 
+from detnet.engine.peers import LostProcess, Peers
 from detnet.errors import InputError
 
 T = TypeVar("T")
 
 _PATIENCE = timedelta(hours=2)  # the others wait this long while the main process evaluates
+_LONGEST = 300  # letters of an error that is told to the others
+_HEARSAY_S = 5.0  # from an exchange that fails to the word of who is lost
 _groups = count()  # that this process has been in; the others count alike
+_peers: list[Peers] = []  # of the group that it is in
 
 
 @dataclass(frozen=True)
@@ -37,6 +43,37 @@ class Process:
         return self.rank == 0
 
 
+@contextmanager
+def joined(device: str | None = None) -> Iterator[Process]:
+    """Does work together with the other processes, see `setup`.
+
+    An error here is told to the others, and one of theirs here: nobody waits for whom it ended.
+
+    Raises:
+        InputError: see `setup`.
+        LostProcess: another process has ended before its time.
+    """
+    process = setup(device)
+    why = ""
+    try:
+        yield process
+    except BaseException as error:
+        # What torch raises when it finds that nobody is at the other end.
+        failed = type(error) is RuntimeError or isinstance(error, dist.DistError)
+        for peers in _peers if failed else ():
+            if what := peers.lost(within_s=_HEARSAY_S):
+                raise LostProcess(what) from error
+        why = " ".join(str(error).split())[:_LONGEST] or type(error).__name__
+        raise
+    finally:
+        cleanup(why)
+
+
+def is_main() -> bool:
+    """Whether this is the first process by what torchrun says, also before `setup`."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def setup(device: str | None = None) -> Process:
     """Joins the other processes if torchrun started several, and says which device is ours.
 
@@ -48,6 +85,7 @@ def setup(device: str | None = None) -> Process:
 
     Raises:
         InputError: CUDA is asked for and missing, or there are more processes than devices.
+        LostProcess: the first process cannot be reached.
     """
     process = single_process(device)
     if "RANK" not in os.environ:
@@ -61,6 +99,8 @@ def setup(device: str | None = None) -> Process:
     dist.init_process_group(
         backend, store=store, rank=rank, world_size=world_size, timeout=_PATIENCE
     )
+    if world_size > 1:
+        _peers[:] = [Peers(store, rank, world_size, os.environ["MASTER_ADDR"])]
     return replace(process, rank=rank, world_size=world_size)
 
 
@@ -83,10 +123,14 @@ def single_process(device: str | None = None) -> Process:
     return Process(0, 1, local_rank if "RANK" in os.environ else 0, place)
 
 
-def cleanup() -> None:
-    """Leaves the other processes."""
+def cleanup(why: str = "") -> None:
+    """Leaves the other processes, telling them why if it is before its time."""
+    for peers in _peers:
+        peers.leave(why)
     if several():
         dist.destroy_process_group()
+    while _peers:
+        _peers.pop().close()
 
 
 def leave(code: int) -> NoReturn:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from detnet.engine import distributed
+from detnet.engine.agreement import require_shared
 from detnet.engine.interrupt import Interrupt
 from detnet.errors import InputError
 from detnet.search.checks import check, forecast
@@ -59,9 +60,9 @@ def run_phases(
 
     Paper: Chen et al. 2019, arXiv:1903.10979, Section 3.
     """
-    on_event = on_event if _main() else _unheard
+    on_event = on_event if distributed.is_main() else _unheard
     run, due, left = _open(config, folder, only, resume=resume, on_event=on_event)
-    if estimate and left and _main():
+    if estimate and left and distributed.is_main():
         text = "measuring a few steps to say what it will take (--no-estimate leaves it out)"
         on_event({"event": "note", "text": text})
         for line in forecast(run, left):
@@ -141,27 +142,20 @@ def _open(
     else:
         run = SearchRun(folder, absolute(config))
     notes = check(run)
-    process = distributed.setup("cpu")  # the trainings choose their own device
-    try:
+    with distributed.joined("cpu") as process:  # the trainings choose their own device
         if process.main:
             if not resume:
                 SearchRun.create(folder, run.config)
             notes += write_split(run.config, folder)
-        distributed.barrier()
+        require_shared(folder, process)
         due = phases_of(run.config)
         if only is not None:
             require_due(run, only)
             due = (only,)
         left = distributed.same_on_all([phase for phase in due if not is_done(run, phase)])
-    finally:
-        distributed.cleanup()
     for note in notes:
         on_event({"event": "note", "text": note})
     return run, due, left
-
-
-def _main() -> bool:
-    return os.environ.get("RANK", "0") == "0"
 
 
 def _unheard(event: dict[str, Any]) -> None:
@@ -195,11 +189,8 @@ def _finetune(run: SearchRun, on_event: OnEvent) -> bool:
 def _search(run: SearchRun, on_event: OnEvent) -> bool:
     """Scores candidates; all processes come back with one answer, however each was ended."""
     over = search(run, on_event, together=True)
-    distributed.setup("cpu")
-    try:
+    with distributed.joined("cpu"):
         return not distributed.any_process(not over)
-    finally:
-        distributed.cleanup()
 
 
 def _retrain(run: SearchRun, on_event: OnEvent) -> bool:
@@ -210,12 +201,12 @@ def _retrain(run: SearchRun, on_event: OnEvent) -> bool:
     pretrained = None if run.config.from_scratch else folder / "pretrain"
     if pretrained is not None:
         before = retrain_pretrain_config(run.config, run.folder, path)
-        if _main():
+        if distributed.is_main():
             write_config(before, folder / "pretrain.yaml")
         if not carry_out(pretrained, before, on_event):
             return False
     config = retrain_config(run.config, run.folder, path, pretrained)
-    if _main():
+    if distributed.is_main():
         write_config(config, folder / "train.yaml")
     return carry_out(folder / "train", config, on_event)
 

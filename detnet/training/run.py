@@ -17,6 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from detnet.backbones.norm import set_momentum
 from detnet.engine import distributed
+from detnet.engine.agreement import require_same, require_shared
 from detnet.engine.distributed import Process
 from detnet.engine.interrupt import Interrupt
 from detnet.engine.loop import train_steps
@@ -28,6 +29,7 @@ from detnet.engine.machine import (
     precision_name,
     settle_products,
 )
+from detnet.engine.memory import saying_what_lacks
 from detnet.engine.optim import Ema, sgd
 from detnet.engine.runs import RunFolder
 from detnet.engine.scale import LossScale
@@ -44,8 +46,8 @@ from detnet.training.run_state import (
     share_buffers,
     tensorboard,
 )
-from detnet.training.settings import write_config
-from detnet.training.task import Task, learning_rate, training_schedule
+from detnet.training.settings import RECORDED, write_config
+from detnet.training.task import RunData, Task, learning_rate, training_schedule
 
 
 def run_task(task: Task, output: Path, *, resume: bool, on_event: OnEvent) -> bool:
@@ -62,35 +64,39 @@ def run_task(task: Task, output: Path, *, resume: bool, on_event: OnEvent) -> bo
     Raises:
         InputError: what was given cannot be used.
         NonFiniteLoss: after saving the last good state.
+        LostProcess: another process has ended before its time.
     """
     load_plugins(task.config.plugins)
     keep_freed_memory()
-    process = distributed.setup(None if task.config.device == "auto" else task.config.device)
+    device = None if task.config.device == "auto" else task.config.device
+    on_event = on_event if distributed.is_main() else _say_nothing
 
     def heard(name: str) -> None:
         what = "what is under way, a step or an evaluation, is finished and saved; then it ends"
         on_event({"event": "note", "text": f"{name} heard: {what}"})
 
-    try:
-        with Interrupt(heard if process.main else None) as interrupt:
-            run = _prepare(task, output, process, resume=resume, on_event=on_event)
-            try:
-                if resume:
-                    restore(run)
-                return _train(run, interrupt)
-            finally:
-                run.folder.unlock()
-    finally:
-        distributed.cleanup()
+    # In this order: torchrun's SIGTERM, when it has lost a process, leaves time to say which.
+    with (
+        Interrupt(heard) as interrupt,
+        distributed.joined(device) as process,
+        saying_what_lacks(process.device, lambda: _smaller(task.config, process)),
+    ):
+        run = _prepare(task, output, process, resume=resume, on_event=on_event)
+        try:
+            if resume:
+                restore(run)
+            return _train(run, interrupt)
+        finally:
+            run.folder.unlock()
 
 
 def _prepare(task: Task, output: Path, process: Process, *, resume: bool, on_event: OnEvent) -> Run:
     """Reads the data and builds everything before the folder is made: a mistake leaves no run."""
-    if not process.main:
-        on_event = _say_nothing
     begins = not resume or not RunFolder.open(output).last.exists()
     notes = task.resolve(load_weights=begins)
+    require_same("settings", _common(task.config))
     task.read_data(process)
+    _check_data(task.data, process)
     torch.manual_seed(task.config.seed)
     model, more = task.make_model()
     config = _with_threads(task.config)
@@ -120,7 +126,7 @@ def _prepare(task: Task, output: Path, process: Process, *, resume: bool, on_eve
     ema = Ema(model, config.ema) if config.ema else None
     precision = choose_precision(config.precision, process.device)
     scale = LossScale(process.device) if precision is torch.float16 else None
-    folder = RunFolder.open(output) if resume else _new_folder(config, output, process)
+    folder = _old_folder(output, process) if resume else _new_folder(config, output, process)
     run = Run(config, folder, process, task, schedule, model, optimizer, ema, on_event, scale)
     # Models draw from the global generators in training: each process its own streams.
     own = int(np.random.SeedSequence((config.seed, process.rank)).generate_state(1)[0])
@@ -135,6 +141,37 @@ def _say_nothing(event: dict[str, Any]) -> None:
     """Of several processes the main one talks to the user."""
 
 
+def _common(config: RunConfig) -> dict[str, Any]:
+    """The settings that must be the same on all machines."""
+    own = (*config.places(), *RECORDED, "threads", "workers")
+    return {name: value for name, value in vars(config).items() if name not in own}
+
+
+def _check_data(data: RunData, process: Process) -> None:
+    require_same(
+        f"data at {data.path}",
+        {
+            f"{data.records} by their fingerprint": data.fingerprint,
+            "images": data.images,
+            "images to evaluate on": data.val_images,
+        },
+    )
+    if data.images < process.world_size:
+        raise InputError(
+            f"{data.path}: has {data.images} images to train on, for {process.world_size} "
+            f"processes; start {data.images} at most"
+        )
+
+
+def _smaller(config: RunConfig, process: Process) -> str:
+    """What takes less memory than these settings, for a message."""
+    at_once = config.batch_of(process.world_size)
+    told = f"{at_once} images were computed at once"
+    if at_once % 2 == 0:
+        told += f": accumulate {2 * config.accumulate} takes half as many for the same step"
+    return f"{told}; a smaller batch_size, smaller images or bf16 take less, too"
+
+
 def _with_threads(config: RunConfig) -> RunConfig:
     """Settles how many threads compute: other numbers add up in another order, to other bits."""
     if config.threads is None:
@@ -143,13 +180,21 @@ def _with_threads(config: RunConfig) -> RunConfig:
     return config
 
 
+def _old_folder(output: Path, process: Process) -> RunFolder:
+    require_shared(output, process)
+    return RunFolder.open(output)
+
+
 def _new_folder(config: RunConfig, output: Path, process: Process) -> RunFolder:
     if process.main:
-        folder = RunFolder.create(output)
+        RunFolder.create(output)
+    require_shared(output, process)
+    folder = RunFolder(output)
+    if process.main:
         write_config(config, folder.config)
         folder.write_environment()
     distributed.barrier()
-    return RunFolder.open(output)
+    return folder
 
 
 def _train(run: Run, interrupt: Interrupt) -> bool:

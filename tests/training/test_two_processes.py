@@ -1,6 +1,7 @@
 """Two real processes do together what one does alone; one launch for all these tests."""
 
 import os
+import re
 import subprocess
 import sys
 from itertools import chain
@@ -145,6 +146,41 @@ def test_one_alone_cannot_go_on_with_it(ranks: Found, folder: Path) -> None:
     with pytest.raises(InputError, match=message):
         carry_out(folder / "whole", resume=True)
     assert (folder / "whole" / "metrics.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("settings", r"rank 1 \(id .+\) has other settings than rank 0: lr 0.07, there 0.05"),
+        (
+            "data",
+            r"rank 1 \(id .+\) has other data at noise than rank 0: batches by their fingerprint "
+            "noise 1, there noise 0",
+        ),
+        ("few", "noise: has 1 images to train on, for 2 processes; start 1 at most"),
+    ],
+)
+def test_both_are_told_in_which_they_differ(
+    name: str, message: str, ranks: Found, folder: Path
+) -> None:
+    for found in ranks:
+        assert re.fullmatch(f"InputError: {message}", found["refused"][name])
+    assert not (folder / "refused" / name).exists()
+
+
+def test_a_folder_of_ones_own_is_told(ranks: Found, folder: Path) -> None:
+    place = folder / "refused"
+    for rank, found in enumerate(ranks):
+        message = rf"InputError: {place}/apart{rank}: rank 1 \(id .+\) does not see what rank 0 "
+        assert re.match(f"{message}writes there; give a folder", found["refused"]["apart"])
+    assert not list((place / "apart0").iterdir()) and not (place / "apart1").exists()
+
+
+def test_the_other_is_told_why_one_has_ended(ranks: Found) -> None:
+    first, second = (found["refused"]["alone"] for found in ranks)
+    assert second == "InputError: image 5: cannot be read"
+    message = r"LostProcess: rank 1 of 2 processes \(id .+\) has ended: image 5: cannot be read"
+    assert re.fullmatch(message, first)
 
 
 def test_one_with_empty_images_only(ranks: Found, folder: Path) -> None:

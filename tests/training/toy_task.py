@@ -45,7 +45,7 @@ class ToyTask(Task):
     Args:
         kinds: batches that are no ordinary ones, by number; "unreadable" raises.
         judge: makes a score of the model instead, on the main process.
-        val: images to evaluate on.
+        images, val: to train and to evaluate on.
         fingerprint: of the data.
     """
 
@@ -55,11 +55,12 @@ class ToyTask(Task):
         *,
         kinds: dict[int, str] | None = None,
         judge: Callable[[nn.Module], float | None] | None = None,
+        images: int = 16,
         val: int = VAL,
         fingerprint: str = "noise",
     ) -> None:
         self.config = config
-        self._val, self._fingerprint = val, fingerprint
+        self._count, self._val, self._fingerprint = images, val, fingerprint
         self._kinds, self._judge = kinds or {}, judge
         self.carried: bool | None = None
         self.prepared: list[int] = []
@@ -74,7 +75,9 @@ class ToyTask(Task):
     def read_data(self, process: Process) -> None:
         self.process = process
         notes = ["all made up"]
-        self.data = RunData(Path("noise"), "batches", 16, self._val, self._fingerprint, notes)
+        self.data = RunData(
+            Path("noise"), "batches", self._count, self._val, self._fingerprint, notes
+        )
         self.batches_per_epoch = PER_EPOCH * self.config.accumulate
         self._images = self.config.batch_of(process.world_size)
 
@@ -145,10 +148,10 @@ def carry_out(
     return run_task(task, folder, resume=resume, on_event=on_event), task
 
 
-def different(one: Path, other: Path) -> list[str]:
+def different(one: Path, other: Path, *, best: bool = True) -> list[str]:
     """What of two runs is not the same: their events, clocks apart, and bits of their files."""
     found = [] if events_of(one) == events_of(other) else ["metrics.jsonl"]
-    for name in ("model.safetensors", "best.safetensors"):
+    for name in ("model.safetensors", "best.safetensors")[: 1 + best]:
         found += [name] if (one / name).read_bytes() != (other / name).read_bytes() else []
     states = [load(run / "last.ckpt") for run in (one, other)]
     for state in states:

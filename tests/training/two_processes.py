@@ -17,8 +17,11 @@ from detnet.data.classification.shards import index_images
 from detnet.data.folders import find_split
 from detnet.data.reading import load_annotations
 from detnet.detectors import create
+from detnet.engine import agreement
 from detnet.engine.distributed import Process, cleanup, leave, setup
+from detnet.engine.peers import LostProcess
 from detnet.engine.watch import NonFiniteLoss
+from detnet.errors import InputError
 from detnet.training.classification.config import PretrainConfig
 from detnet.training.classification.evaluate import measure
 from detnet.training.classification.train import PretrainTask
@@ -121,6 +124,27 @@ def train_on_few_objects(run: Path, scenes: Path) -> bool:
     return train(config, run, on_event=lambda event: None)
 
 
+def refused(folder: Path, process: Process) -> dict[str, str]:
+    """What each process is told where one of them is not as the other."""
+    agreement.VISIBLE_S = 0.3
+    rank = process.rank
+    attempts: dict[str, dict[str, Any]] = {
+        "settings": {"changes": {"lr": (0.05, 0.07)[rank], "threads": 1 + rank}},
+        "data": {"fingerprint": f"noise {rank}"},
+        "few": {"images": 1},
+        "apart": {},
+        "alone": {"kinds": {5: "unreadable"} if rank else {}},
+    }
+    found = {}
+    for name, options in attempts.items():
+        run = folder / "refused" / (f"apart{rank}" if name == "apart" else name)
+        try:
+            carry_out(run, **options)
+        except (InputError, LostProcess) as error:
+            found[name] = f"{type(error).__name__}: {error}"
+    return found
+
+
 def main(folder: Path, scenes: Path, pictures: Path) -> None:
     torch.set_num_threads(1)
     process = setup("cpu")
@@ -137,6 +161,7 @@ def main(folder: Path, scenes: Path, pictures: Path) -> None:
     _, task = carry_out(folder / "plain", changes={"ema": 0.0, **FREQUENT})
     found["plain"] = summary(task)
     found["fail"] = failing(folder / "fail")
+    found["refused"] = refused(folder, process)
     found["few"] = train_on_few_objects(folder / "few", scenes)
     torch.save(found, folder / f"rank{process.rank}.pt")
     leave(0)

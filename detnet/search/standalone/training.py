@@ -226,8 +226,7 @@ def _measured(
             yield batch
 
     began = time.perf_counter()
-    process = distributed.setup(None if config.device == "auto" else config.device)
-    try:
+    with distributed.joined(None if config.device == "auto" else config.device) as process:
         found = evaluate_file(
             RunFolder(training.train_folder).model,
             split,
@@ -237,8 +236,6 @@ def _measured(
             workers=config.workers,
             track=stoppable,
         ).headline
-    finally:
-        distributed.cleanup()
     return {name: found[name] for name in SCORES}, time.perf_counter() - began
 
 

@@ -1,0 +1,80 @@
+"""Says that memory is short in one line: what was asked for, what there is, and what takes less."""
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+
+from detnet.errors import InputError
+
+_UNITS = {"bytes": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40, "PiB": 2**50}
+_SIZE = rf"([\d.]+) ({'|'.join(_UNITS)})"
+_ASKED = re.compile(rf"(?:[Tt]ried to allocate|Unable to allocate) {_SIZE}")
+_TOTAL = re.compile(rf"total capacity of {_SIZE}")
+_FREE = re.compile(rf"of which {_SIZE} is free")
+# How libraries say it that have no exception of their own for it.
+_WORDS = ("DefaultCPUAllocator: can't allocate", "_STATUS_ALLOC_FAILED", "out of memory")
+
+
+class OutOfMemory(InputError):
+    """A device has too little memory for what it was given; the message says how much."""
+
+
+@contextmanager
+def saying_what_lacks(device: torch.device, remedy: Callable[[], str]) -> Iterator[None]:
+    """Turns the errors by which torch, CUDA and numpy say that memory is short into one line.
+
+    Args:
+        device: that computes, for the message.
+        remedy: says what takes less, when it is asked.
+
+    Raises:
+        OutOfMemory: there was too little.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_lack(error):
+            raise
+        # The memory of what was computed hangs on the error's frames.
+        text = f"{device}: out of memory: {_figures(str(error), device)}; {remedy()}"
+    else:
+        return
+    raise OutOfMemory(text)
+
+
+def is_lack(error: BaseException) -> bool:
+    """Whether an error says that memory is short."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(word in str(error) for word in _WORDS)
+
+
+def _figures(text: str, device: torch.device) -> str:
+    asked, free, total = (_bytes(pattern.search(text)) for pattern in (_ASKED, _FREE, _TOTAL))
+    if total is None:
+        free, total = _memory(device)
+    found = "the request is not told" if asked is None else f"{_size(asked)} more were asked for"
+    if total is not None:
+        found += f", {_size(free or 0)} of {_size(total)} are free"
+    return found
+
+
+def _memory(device: torch.device) -> tuple[int | None, int | None]:
+    """Bytes that are free and that there are; None where nobody tells."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)
+    if device.type != "cpu" or not hasattr(os, "sysconf"):
+        return None, None
+    page = os.sysconf("SC_PAGE_SIZE")
+    return page * os.sysconf("SC_AVPHYS_PAGES"), page * os.sysconf("SC_PHYS_PAGES")
+
+
+def _bytes(found: re.Match[str] | None) -> int | None:
+    return round(float(found[1]) * _UNITS[found[2]]) if found else None
+
+
+def _size(number: int) -> str:
+    return f"{number / 2**30:.2f} GiB" if number >= 2**28 else f"{number / 2**20:.0f} MiB"

@@ -1,0 +1,232 @@
+"""Who of several processes has ended before its time: each keeps a line open to the first.
+
+An exchange that one of them does not come to fails on some of the others, waits for hours on the
+rest, and says nowhere whose absence it was. The system closes a process's lines however it ends,
+`kill -9` too, and finds those to a machine that is gone. Needs no torch.
+"""
+
+import contextlib
+import json
+import os
+import secrets
+import selectors
+import socket
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+PATIENCE_S = 20.0  # for an exchange to fail by itself, after somebody was lost
+_REACH_S = 60.0  # to reach the first process
+_LOOK_S = 0.5  # between two looks whether the first process is at its end
+# Of the system's own questions on a line on which nothing is said: after 10 s, 4 times every 5 s.
+_ASKING = {"TCP_KEEPIDLE": 10, "TCP_KEEPALIVE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 4}
+_KEY = "peers"
+
+Stuck = Callable[[str], object]
+_open: set["Peers"] = set()
+_when_stuck: list[Stuck] = []
+
+
+class LostProcess(ConnectionError):
+    """Another process has ended before its time; the message says which and, where it told, why."""
+
+
+def when_stuck(end: Stuck) -> None:
+    """Says what ends this process if it still waits for a lost one after `PATIENCE_S`.
+
+    Args:
+        end: called with the message of a `LostProcess`, on a thread of its own.
+    """
+    _when_stuck[:] = [end]
+
+
+class Peers:
+    """The processes of a group, of which each learns that another is lost.
+
+    Args:
+        store: the group's, of torch's kind, through which the first says where it listens.
+        rank: of this process.
+        count: of processes.
+        address: of the first process's machine.
+
+    Raises:
+        LostProcess: the first process cannot be reached.
+    """
+
+    def __init__(self, store: Any, rank: int, count: int, address: str) -> None:
+        self._rank, self._count = rank, count
+        self._places = {rank: place()}
+        self._lines: dict[int, socket.socket] = {}
+        self._selector = selectors.DefaultSelector()
+        self._heard, self._over = threading.Event(), threading.Event()
+        self._what = ""
+        self._lock = threading.Lock()
+        if rank == 0:
+            self._secret = secrets.token_hex(16)
+            self._server: socket.socket | None = _listen()
+            self._selector.register(self._server, selectors.EVENT_READ, None)
+            port = self._server.getsockname()[1]
+            store.set(_KEY, json.dumps([port, self._secret, place()]))
+        else:
+            port, self._secret, self._places[0] = json.loads(store.get(_KEY))
+            self._server = None
+            self._lines[0] = _reach(address, port)
+            self._selector.register(self._lines[0], selectors.EVENT_READ, _Words(0))
+            self._say(0, {"rank": rank, "secret": self._secret, "place": place()})
+        _open.add(self)
+        threading.Thread(target=self._listen, name="peers", daemon=True).start()
+
+    def lost(self, *, within_s: float) -> str:
+        """What has befallen another process, "" if nothing is heard of it in that time."""
+        self._heard.wait(within_s)
+        return self._what
+
+    def leave(self, why: str = "") -> None:
+        """Tells the others that this process ends.
+
+        Args:
+            why: this process ends before its time; "" where it is done.
+        """
+        word = {"end": why}
+        if why and self._rank == 0 and not self._heard.is_set():
+            word = {"lost": self._name(0, why)}
+        for rank in list(self._lines):
+            self._say(rank, word)
+
+    def close(self) -> None:
+        """Closes the lines, when nothing is exchanged any more."""
+        self._over.set()
+        _open.discard(self)
+
+    def _listen(self) -> None:
+        """The thread's work."""
+        while not self._over.is_set() and not self._heard.is_set():
+            for key, _ in self._selector.select(_LOOK_S):
+                if key.fileobj is self._server:
+                    self._accept(self._server)
+                else:
+                    self._read(key.fileobj, key.data)
+        if self._heard.is_set() and not self._over.wait(PATIENCE_S):
+            for end in _when_stuck:
+                end(self._what)
+        for line in [*self._lines.values(), *([self._server] if self._server else [])]:
+            line.close()
+        self._selector.close()
+
+    def _accept(self, server: Any) -> None:
+        with contextlib.suppress(OSError):
+            line, _ = server.accept()
+            _keep_alive(line)
+            self._selector.register(line, selectors.EVENT_READ, _Words())
+
+    def _read(self, line: Any, words: "_Words") -> None:
+        """Takes in what has come on a line, or that it is closed."""
+        try:
+            some = line.recv(4096)
+        except OSError:
+            some = b""
+        for word in words.more(some):
+            if self._rank == 0 and words.rank is None:
+                if word.get("secret") != self._secret or not isinstance(word.get("rank"), int):
+                    break
+                words.rank = word["rank"]
+                self._lines[words.rank] = line
+                self._places[words.rank] = str(word.get("place"))
+            elif "lost" in word:
+                self._note(str(word["lost"]))
+            elif word.get("end") == "":
+                words.done = True
+            elif words.rank is not None:
+                self._note(self._name(words.rank, str(word.get("end"))))
+        if not some:
+            self._drop(line, words)
+
+    def _drop(self, line: Any, words: "_Words") -> None:
+        self._selector.unregister(line)
+        if words.rank is not None:
+            self._lines.pop(words.rank, None)
+            if not words.done and not self._over.is_set():
+                self._note(self._name(words.rank, ""))
+        line.close()
+
+    def _note(self, what: str) -> None:
+        """Takes in that somebody is lost, and tells all others."""
+        if self._heard.is_set():
+            return
+        self._what = what
+        self._heard.set()
+        if self._rank == 0:
+            for rank in list(self._lines):
+                self._say(rank, {"lost": what})
+
+    def _name(self, rank: int, why: str) -> str:
+        what = f"has ended: {why}" if why else "has ended without a word, as after kill -9"
+        return f"rank {rank} of {self._count} processes ({self._places[rank]}) {what}"
+
+    def _say(self, rank: int, word: Mapping[str, Any]) -> None:
+        line = self._lines.get(rank)
+        with self._lock, contextlib.suppress(OSError):
+            if line is not None:
+                line.sendall(json.dumps(word).encode() + b"\n")
+
+    def let_go(self) -> None:
+        """Closes a forked process's share in the lines: they would outlive this process."""
+        for key in list((self._selector.get_map() or {}).values()):
+            key.fileobj.close()  # type: ignore[union-attr]
+
+
+class _Words:
+    """What has come on one line, and from whom; None until they have said it."""
+
+    def __init__(self, rank: int | None = None) -> None:
+        self.rank = rank
+        self.done = False
+        self._rest = b""
+
+    def more(self, some: bytes) -> Iterator[dict[str, Any]]:
+        *lines, self._rest = (self._rest + some).split(b"\n")
+        for line in lines:
+            with contextlib.suppress(ValueError):
+                word = json.loads(line)
+                if isinstance(word, dict):
+                    yield word
+
+
+def place() -> str:
+    """Where this process is, for messages."""
+    return f"id {os.getpid()} on {socket.gethostname()}"
+
+
+def _listen() -> socket.socket:
+    if socket.has_dualstack_ipv6():
+        return socket.create_server(("", 0), family=socket.AF_INET6, dualstack_ipv6=True)
+    return socket.create_server(("", 0))
+
+
+def _reach(address: str, port: int) -> socket.socket:
+    try:
+        line = socket.create_connection((address, port), timeout=_REACH_S)
+    except OSError as error:
+        where = f"{address}, port {port}"
+        raise LostProcess(f"rank 0 cannot be reached at {where}: {error.strerror}") from error
+    line.settimeout(None)
+    _keep_alive(line)
+    return line
+
+
+def _keep_alive(line: socket.socket) -> None:
+    """Has the system ask from time to time whether the other machine is still there."""
+    line.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _ASKING.items():
+        if hasattr(socket, name):  # not all systems know all of them
+            line.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+
+def _let_go() -> None:
+    for peers in _open:
+        peers.let_go()
+    _open.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go)
