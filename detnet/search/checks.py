@@ -13,6 +13,7 @@ from detnet.data.classification.shards import index_images
 from detnet.detectors import DETECTORS
 from detnet.engine.machine import keep_freed_memory
 from detnet.errors import InputError
+from detnet.search.reuse import check_supernet
 from detnet.search.run import SearchRun
 from detnet.search.scoring.evaluator import ScoringBudget
 from detnet.search.split import class_folder, counts_of
@@ -56,7 +57,7 @@ def check(run: SearchRun) -> list[str]:
         run.sampler(bins=True)
     for group, training in _trainings(run, path).items():
         _require_sound(group, training)
-    return [_about(run)]
+    return [_about(run), *(check_supernet(run) if config.supernet else [])]
 
 
 def _trainings(run: SearchRun, path: tuple[int, ...]) -> dict[str, Any]:

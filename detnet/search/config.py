@@ -20,7 +20,7 @@ _POSITIVE = (
     *("cheap_recalibration_images", "cheap_score_images", "cheap_proposals"),
 )
 _LIMITS = ("max_macs", "max_params", "max_latency_ms")
-_PLACES = ("data", "pretrain_data", "search_annotations", "search_images_folder")
+_PLACES = ("data", "pretrain_data", "supernet", "search_annotations", "search_images_folder")
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,8 @@ class SearchConfig(Settings):
         precision: fp32, bf16, or auto for bf16 where the device is fast at it.
         workers: processes that read images, per training process.
         from_scratch: no pre-training, neither of the supernet nor of networks trained alone.
+        supernet: run folder of another search, whose pre-trained supernet is taken instead of
+            training one; with /finetune behind it the fine-tuned one.
         pretrain_sampling: how the supernet's path is drawn in pre-training, uniform or bins of
             equal chance; in fine-tuning it is uniform.
         bin_low: where the bins begin, multiply-adds with tail and a classifier of 1,000.
@@ -101,6 +103,7 @@ class SearchConfig(Settings):
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     workers: int = 2
     from_scratch: bool = False
+    supernet: str = ""
     pretrain_sampling: Literal["uniform", "bins"] = "bins"
     bin_low: float = 290e6
     bin_high: float = 360e6

@@ -13,6 +13,7 @@ from detnet.errors import InputError
 from detnet.search.checks import check, forecast
 from detnet.search.config import PHASES, SearchConfig
 from detnet.search.costs.constraints import Constraints
+from detnet.search.reuse import take_supernet
 from detnet.search.run import SearchRun
 from detnet.search.scoring.scorer import Scorer, make_scorer
 from detnet.search.split import kept_apart, write_split
@@ -107,6 +108,9 @@ def is_done(run: SearchRun, phase: str) -> bool:
     """Whether a phase is complete."""
     if phase == "search":
         return (run.folder / "winner.json").is_file()
+    taken = run.taken_supernet
+    if phase == "pretrain" and taken is not None:  # which a fine-tuned one has behind it
+        phase = taken.phase
     return is_complete(run.folder / ("winner/train" if phase == "retrain" else phase))
 
 
@@ -147,6 +151,7 @@ def _open(
             if not resume:
                 SearchRun.create(folder, run.config)
             notes += write_split(run.config, folder)
+            notes += take_supernet(run) if run.config.supernet else []
         require_shared(folder, process)
         due = phases_of(run.config)
         if only is not None:

@@ -19,6 +19,7 @@ TrainingBudget = dict[
 
 COSTS = ("macs", "params", "latency_ms")
 CONFIDENCE = 0.95
+_SHOWN = 12  # digits of a hash in a line
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +43,34 @@ class SpaceNetwork:
         """What is known, by name."""
         found = {name: getattr(self, name) for name in COSTS}
         return {name: value for name, value in found.items() if value is not None}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TakenSupernet:
+    """The supernet of another search, taken over instead of training one.
+
+    Args:
+        source: run folder of the training that made it.
+        phase: which that is, "pretrain" or "finetune".
+        sha256: of its model file.
+        iterations: that it was trained.
+        notes: how that training differs from the one that this search's settings ask for.
+    """
+
+    source: str
+    phase: str
+    sha256: str
+    iterations: int
+    notes: tuple[str, ...] = ()
+
+    @property
+    def told(self) -> str:
+        """In a line."""
+        trained = {"pretrain": "pre-trained", "finetune": "fine-tuned"}[self.phase]
+        return (
+            f"the supernet is that of {self.source}, {trained} in {self.iterations:,} iterations "
+            f"(sha256 {self.sha256[:_SHOWN]}…)"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

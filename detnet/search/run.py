@@ -24,6 +24,7 @@ from detnet.search.methods.method import Method, make_method
 from detnet.search.records import (
     Baselines,
     PlannedNetwork,
+    TakenSupernet,
     Validation,
     Winner,
     read_record,
@@ -305,6 +306,11 @@ class SearchRun:
     def winner(self) -> Winner | None:
         """The best candidate; None before the search is over."""
         return self._read(Winner, "winner.json")
+
+    @property
+    def taken_supernet(self) -> TakenSupernet | None:
+        """Where its supernet came from; None where it trains its own."""
+        return self._read(TakenSupernet, "supernet.json")
 
     @property
     def validation(self) -> Validation | None:

@@ -78,13 +78,19 @@ def write_split(config: SearchConfig, run: Path) -> list[str]:
     part = _part_classes if config.by_classes else _part_annotations
     (run / "data").mkdir(exist_ok=True)
     record = run / "data" / _RECORD
-    fingerprint = _fingerprint(config)
+    now = fingerprint(config)
     if record.exists():
-        _require_same(read_record(_Parted, record).data, fingerprint, run)
+        _require_same(read_record(_Parted, record).data, now, run)
         return []
     counts, notes = part(config, run / "data")
-    write_record(record, _Parted(fingerprint, counts, tuple(notes)))
+    write_record(record, _Parted(now, counts, tuple(notes)))
     return notes
+
+
+def same_data(config: SearchConfig, other: Path) -> bool:
+    """Whether another search parted the training data that these settings name."""
+    theirs, ours = read_record(_Parted, other / "data" / _RECORD).data, fingerprint(config)
+    return (theirs.train, theirs.search) == (ours.train, ours.search)
 
 
 def counts_of(run: Path) -> dict[str, int]:
@@ -298,7 +304,8 @@ def _say(chosen: int, images: int, asked: int, skipped: int) -> list[str]:
     return notes
 
 
-def _fingerprint(config: SearchConfig) -> _Data:
+def fingerprint(config: SearchConfig) -> _Data:
+    """What tells whether the data are still the same."""
     if config.by_classes:
         images = index_images(class_folder(config))
         return _Data(str(images.path), images.fingerprint(), None)

@@ -1,7 +1,8 @@
 """The trainings that a search is made of: settings of ordinary runs, put together from its own."""
 
+import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ _OURS = (
     *("train_annotations", "train_images", "val_annotations", "val_images"),
 )
 
+_PLAIN_FROM = 32  # images of a process, over which its own batch norm is as good as everybody's
+
 
 def pretrain_config(config: SearchConfig, run: Path) -> PretrainConfig:
     """The supernet's training as a classifier.
@@ -27,12 +30,22 @@ def pretrain_config(config: SearchConfig, run: Path) -> PretrainConfig:
     It is not evaluated unless its val_split says so: a supernet has no score of its own, its
     networks have, once their batch norms are recalibrated.
 
+    Batch norm is each process's own, as in the release (128 images of a device), unless `norm` says
+    otherwise or a process has fewer than 32 images at once. Running statistics of a supernet are
+    never used, since each candidate's are taken anew.
+
     Raises:
         InputError: a setting that is unknown, wrong, or the search's own.
     """
-    values = {"val_split": "none", "norm": "sync", **config.pretrain}
     ours = _supernet(config, {"data": config.pretrain_data})
-    return _typed(PretrainConfig, config, "pretrain", values, ours)
+    found: PretrainConfig = _typed(
+        PretrainConfig, config, "pretrain", {"val_split": "none", **config.pretrain}, ours
+    )
+    if "norm" in config.pretrain:
+        return found
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    plain = found.batch_size >= _PLAIN_FROM * processes * found.accumulate
+    return replace(found, norm="batch" if plain else "sync")
 
 
 def finetune_config(config: SearchConfig, run: Path) -> TrainConfig:

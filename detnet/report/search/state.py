@@ -13,7 +13,7 @@ from detnet.report.search.networks import (
     drawn_space,
     published_networks,
 )
-from detnet.search.records import COSTS, Baselines, Validation, Winner
+from detnet.search.records import COSTS, Baselines, TakenSupernet, Validation, Winner
 from detnet.search.run import SearchRun
 from detnet.search.study.study import CandidateRecord, StudyNotBegun
 
@@ -42,6 +42,7 @@ class SearchState:
         run: its folder.
         candidates: ordered by generation and slot.
         winner, validation, baselines: None as long as there are none.
+        supernet: where it was taken from; None where the search trains its own.
         phases: the trainings before and after the search.
         published: networks of the space, the nearest to this search first.
         environment: its environment.json.
@@ -53,6 +54,7 @@ class SearchState:
     winner: Winner | None = None
     validation: Validation | None = None
     baselines: Baselines | None = None
+    supernet: TakenSupernet | None = None
     phases: Sequence[Phase] = ()
     published: Sequence[PublishedNetwork] = ()
     environment: Mapping[str, Any] = field(default_factory=dict)
@@ -135,7 +137,10 @@ def read_search(folder: Path, *, storage: str | None = None) -> SearchState:
         if storage:
             raise
         candidates, notes = [], [str(error)]
-    skipped = ("pretrain", "winner/pretrain") if run.config.from_scratch else ()
+    skipped = {"pretrain", "winner/pretrain"} if run.config.from_scratch else set()
+    supernet = run.taken_supernet
+    if supernet is not None and supernet.phase == "finetune":
+        skipped.add("pretrain")
     phases = [
         Phase(title, place, read_run(folder / place) if (folder / place).is_dir() else None)
         for title, place in _PHASES
@@ -147,6 +152,7 @@ def read_search(folder: Path, *, storage: str | None = None) -> SearchState:
         run.winner,
         run.validation,
         run.baselines,
+        supernet,
         phases,
         published_networks(run),
         read_run(folder).environment,

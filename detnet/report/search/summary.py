@@ -201,6 +201,7 @@ def summarise(state: SearchState) -> dict[str, Any]:
         "space": state.run.config.space,
         "score": state.score_name,
         "limits": state.limits,
+        "supernet": state.supernet and asdict(state.supernet),
         "count": {"planned": state.planned, **count_states(state.candidates)},
         "best": _plain(state, state.best) if state.best else None,
         "generations": [vars(row) for row in generations(state.candidates)],

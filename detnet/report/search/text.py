@@ -72,7 +72,8 @@ def _heading(state: SearchState) -> str:
     if cost.median_s is not None:
         parts.append(f"{duration(cost.median_s)} each, {duration(cost.seconds)} in all")
     title = f"{state.run.name}: search by {state.run.config.method}, {state.progress}"
-    return f"{title}\n  " + "; ".join(parts)
+    taken = f"\n  {state.supernet.told}" if state.supernet else ""
+    return f"{title}\n  " + "; ".join(parts) + taken
 
 
 def _phases(state: SearchState) -> str:
