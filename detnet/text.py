@@ -62,6 +62,11 @@ def amount(number: float | None, digits: int = 1, *, none: str = NOTHING) -> str
     return f"{number:g}"
 
 
+def gibibytes(number: float) -> str:
+    """Gives an amount of memory in the unit of devices: 5_690_831_667 bytes are "5.3 GiB"."""
+    return f"{number / 2**30:.1f} GiB"
+
+
 def shorten(text: str, width: int) -> str:
     """Cuts a text to `width` characters, an ellipsis last where some are missing."""
     return text if len(text) <= width else text[: width - 1] + "…"

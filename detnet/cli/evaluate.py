@@ -35,6 +35,7 @@ from detnet.cli.arguments import (
     tell,
 )
 from detnet.cli.score import OF_COCO, add_score_arguments
+from detnet.engine.readers import image_readers
 from detnet.errors import InputError
 
 if TYPE_CHECKING:
@@ -61,7 +62,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_prediction_arguments(parser)
     add_engine(parser)
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
-    parser.add_argument("--workers", type=int, default=2, help="processes that read images")
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=image_readers(),
+        help="processes that read images (default: by this machine's cores, here %(default)s)",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 

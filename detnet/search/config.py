@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
+from detnet.engine.readers import image_readers
 from detnet.errors import InputError
 from detnet.training.detection.config import fitting_options
 from detnet.training.settings import Settings
@@ -41,7 +42,8 @@ class SearchConfig(Settings):
         seed: of everything random.
         device: cpu, cuda, or auto.
         precision: fp32, bf16, or auto for bf16 where the device is fast at it.
-        workers: processes that read images, per training process.
+        workers: processes that read images, per training process; by default its share of this
+            machine's cores, at most 8.
         from_scratch: no pre-training, neither of the supernet nor of networks trained alone.
         supernet: run folder of another search, whose pre-trained supernet is taken instead of
             training one; with /finetune behind it the fine-tuned one.
@@ -101,7 +103,7 @@ class SearchConfig(Settings):
     seed: int = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    workers: int = 2
+    workers: int = field(default_factory=image_readers)
     from_scratch: bool = False
     supernet: str = ""
     pretrain_sampling: Literal["uniform", "bins"] = "bins"

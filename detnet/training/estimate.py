@@ -26,11 +26,11 @@ from detnet.training.detection.model_and_data import build_detector
 from detnet.training.run_config import RunConfig
 
 _OBJECTS = 7  # in a COCO image, on average
-_CLASSES = 80
+CLASSES = 80
 _KEYPOINTS = 17  # of COCO's persons
 _ASPECT = 4 / 3  # of most COCO images
 _IMAGENET = 1_281_167  # training images
-_IMAGENET_CLASSES = 1000
+IMAGENET_CLASSES = 1000
 
 
 @dataclass(frozen=True)
@@ -86,13 +86,13 @@ def measure_steps(
     """Measures a training of any settings as `estimate` does that of a recipe."""
     if isinstance(config, TrainConfig):
         size = _image_size(config)
-        categories = Categories(tuple(range(1, _CLASSES + 1)), tuple(map(str, range(_CLASSES))))
+        categories = Categories(tuple(range(1, CLASSES + 1)), tuple(map(str, range(CLASSES))))
         model: nn.Module = build_detector(config, categories)
-        batch, counted = _scenes(config, size, images), "of backbone and pyramid"
+        batch, counted = scenes(config, size, images), "of backbone and pyramid"
     else:
         size = (config.image_size, config.image_size)
-        model = build_classifier(config, tuple(map(str, range(_IMAGENET_CLASSES))))
-        batch, counted = _pictures(config, images), "with the classifier"
+        model = build_classifier(config, tuple(map(str, range(IMAGENET_CLASSES))))
+        batch, counted = pictures(config, images), "with the classifier"
     seconds = _time_steps(model, batch, config, place, steps)
     return Estimate(
         macs=_macs(model, size, place),
@@ -103,7 +103,7 @@ def measure_steps(
         step_s=seconds,
         peak_bytes=_peak(place),
         device=torch.cuda.get_device_name(place) if place.type == "cuda" else "cpu",
-        total_s=seconds / images * _images_of(config),
+        total_s=seconds / images * shown_images(config),
     )
 
 
@@ -132,7 +132,7 @@ def _time_steps(
     return [_timed(lambda: next(taken), place) for _ in range(steps)][-1]
 
 
-def _images_of(config: TrainConfig | PretrainConfig) -> float:
+def shown_images(config: TrainConfig | PretrainConfig) -> float:
     """Images that the whole run shows; an epoch is COCO's or ImageNet's."""
     length = config.length
     if "iterations" in length:
@@ -147,7 +147,8 @@ def _image_size(config: TrainConfig) -> tuple[int, int]:
     return short, min(config.max_size, round(short * _ASPECT))
 
 
-def _scenes(config: TrainConfig, size: tuple[int, int], images: int) -> Batch:
+def scenes(config: TrainConfig, size: tuple[int, int], images: int) -> Batch:
+    """Makes up a detector's batch: noise of a size, height and width, with seven objects each."""
     generator = torch.Generator().manual_seed(0)
     height, width = size
     pictures, targets = [], []
@@ -160,7 +161,7 @@ def _scenes(config: TrainConfig, size: tuple[int, int], images: int) -> Batch:
         scale = torch.tensor([width, height, width, height])
         target: dict[str, Any] = {
             "boxes": torch.cat([corners, corners + sides], 1) * scale,
-            "labels": torch.randint(1, _CLASSES + 1, (_OBJECTS,), generator=generator),
+            "labels": torch.randint(1, CLASSES + 1, (_OBJECTS,), generator=generator),
             "image_id": image,
         }
         if "masks" in DETECTORS[config.detector].targets:
@@ -173,12 +174,13 @@ def _scenes(config: TrainConfig, size: tuple[int, int], images: int) -> Batch:
     return pictures, targets
 
 
-def _pictures(config: PretrainConfig, images: int) -> Batch:
+def pictures(config: PretrainConfig, images: int) -> Batch:
+    """Makes up a classifier's batch of noise."""
     side = config.image_size
     generator = torch.Generator().manual_seed(0)
     plain = {"color": (1.0, 1.0, 1.0, 0), "light": (0.0, 0.0, 0.0), "share": 1.0}
     pixels = torch.randint(0, 256, (images, 3, side, side), dtype=torch.uint8, generator=generator)
-    targets = [{"image_id": i, "label": i % _IMAGENET_CLASSES, **plain} for i in range(images)]
+    targets = [{"image_id": i, "label": i % IMAGENET_CLASSES, **plain} for i in range(images)]
     return pixels, targets
 
 

@@ -36,6 +36,7 @@ from detnet.engine.scale import LossScale
 from detnet.engine.watch import NonFiniteLoss, Step
 from detnet.errors import InputError
 from detnet.plugins import load_plugins
+from detnet.training.plan import check_memory
 from detnet.training.run_config import RunConfig
 from detnet.training.run_state import (
     OnEvent,
@@ -97,6 +98,7 @@ def _prepare(task: Task, output: Path, process: Process, *, resume: bool, on_eve
     require_same("settings", _common(task.config))
     task.read_data(process)
     _check_data(task.data, process)
+    notes += check_memory(task.config, process)
     torch.manual_seed(task.config.seed)
     model, more = task.make_model()
     config = _with_threads(task.config)
@@ -174,10 +176,8 @@ def _smaller(config: RunConfig, process: Process) -> str:
 
 def _with_threads(config: RunConfig) -> RunConfig:
     """Settles how many threads compute: other numbers add up in another order, to other bits."""
-    if config.threads is None:
-        return replace(config, threads=torch.get_num_threads())
-    torch.set_num_threads(config.threads)
-    return config
+    torch.set_num_threads(config.threads or torch.get_num_threads())
+    return replace(config, threads=torch.get_num_threads())
 
 
 def _old_folder(output: Path, process: Process) -> RunFolder:

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
+from detnet.engine.readers import image_readers
 from detnet.errors import InputError
 from detnet.training.settings import Settings
 
@@ -67,7 +68,8 @@ class RunConfig(Settings):
             precise in bf16, such as the scores of anchors, is then rounded, too.
         compile: compile backbone and pyramid by torch.compile, which takes minutes at first and
             needs a C++ compiler; sums are rounded otherwise.
-        workers: processes that read images, per training process.
+        workers: processes that read images, per training process; by default its share of this
+            machine's cores, at most 8.
         threads: of the processor in each training process; found when the run begins, and kept when
             it is resumed, since other numbers add up in another order.
         device: cpu, cuda, or auto.
@@ -116,7 +118,7 @@ class RunConfig(Settings):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     tf32: bool = False
     compile: bool = False
-    workers: int = 2
+    workers: int = field(default_factory=image_readers)
     threads: int | None = None
     device: Literal["auto", "cpu", "cuda"] = "auto"
     seed: int = 0

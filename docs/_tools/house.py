@@ -33,7 +33,7 @@ BEGINNINGS = (
 # What the core reaches and can be read without: other projects' weights, other formats and
 # measures, what is kept of files for the next start, drawing, kernels for some processors, spaces
 # for searches and networks found in them, what several processes agree on, what is said when one
-# is lost or memory is short.
+# is lost or memory is short, and what is reckoned of a machine before a run begins.
 BEYOND = (
     "detnet.backbones.detnas",
     "detnet.backbones.spaces",
@@ -46,6 +46,7 @@ BEYOND = (
     "detnet.engine.agreement",
     "detnet.engine.memory",
     "detnet.engine.peers",
+    "detnet.engine.readers",
     "detnet.evaluation.submission",
     "detnet.evaluation.voc",
     "detnet.inference.bench",
@@ -54,6 +55,7 @@ BEYOND = (
     "detnet.inference.export",
     "detnet.inference.winograd",
     "detnet.training.classification",
+    "detnet.training.plan",
     "detnet.training.pretrained",
 )
 BEGIN, END = "<!-- core: made by docs/_tools/house.py -->", "<!-- end of core -->"

@@ -39,6 +39,26 @@ def test_a_search_is_shown_but_not_measured(capsys: pytest.CaptureFixture[str]) 
     assert "searches are not measured (1)" in told.err
 
 
+def test_what_each_of_several_devices_gets(capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["recipes", "small_images", "--devices", "2", "--memory", "0.9"]
+    assert main(asked) == 0
+    told = capsys.readouterr().out
+    assert "images at once on each" in told and "a step here" not in told
+    assert "does not fit, not even one image at once" in told
+    assert "in proportion" in told and "not measured: a device is taken to do 60 TFLOP/s" in told
+    assert main(["recipes", "small_images", "--devices", "2", "--json"]) == 0
+    plan = json.loads(capsys.readouterr().out)["recipes"]["small_images"]["plan"]
+    assert plan["devices"] == 2 and plan["memory"]["activations"] > 0
+
+
+@pytest.mark.slow
+def test_a_search_on_several_devices(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["recipes", "search/small", "--devices", "4", "--memory", "16"]) == 0
+    told = capsys.readouterr().out
+    assert "120 candidates × 108 images, one worker on each device" in told
+    assert told.count("images at once on each") == 4 and told.count("fits") == 4
+
+
 @pytest.mark.slow
 def test_a_measured_recipe_says_what_it_takes(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["recipes", "shufflenetv2_20_imagenet", "--device", "cpu", "--json"]) == 0
@@ -57,6 +77,9 @@ def test_a_measured_recipe_says_what_it_takes(capsys: pytest.CaptureFixture[str]
     [
         (["resnet50_imagnet"], "did you mean 'resnet50_imagenet'"),
         (["resnet50_imagenet", "--images", "0"], "--images must be positive"),
+        (["resnet50_imagenet", "--devices", "0"], "--devices must be positive, got 0"),
+        (["resnet50_imagenet", "--memory", "8"], "--memory goes with --devices N"),
+        (["--devices", "8"], "--devices takes names of recipes"),
     ],
 )
 def test_mistakes_are_one_line(

@@ -16,11 +16,11 @@ from detnet.training.detection.config import TrainConfig
 from detnet.training.estimate import (
     Estimate,
     _image_size,
-    _images_of,
     _peak,
-    _scenes,
     _time_steps,
     measure_steps,
+    scenes,
+    shown_images,
 )
 
 CPU = torch.device("cpu")
@@ -57,9 +57,9 @@ def test_a_classifier_is_measured_with_its_classes() -> None:
 
 def test_an_epoch_is_cocos_or_imagenets() -> None:
     paper = TrainConfig.make("detnet59_faster_rcnn_fpn_2x", {})
-    assert _images_of(paper) == 180_000 * 16
-    assert _images_of(TrainConfig.make(None, {"epochs": 12})) == 12 * 118_287
-    assert _images_of(PretrainConfig(iterations=300_000, batch_size=1024)) == 300_000 * 1024
+    assert shown_images(paper) == 180_000 * 16
+    assert shown_images(TrainConfig.make(None, {"epochs": 12})) == 12 * 118_287
+    assert shown_images(PretrainConfig(iterations=300_000, batch_size=1024)) == 300_000 * 1024
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_an_image_is_a_landscape_of_the_middle_size(
 def test_made_up_objects_are_as_many_as_cocos_and_within_their_image(
     detector: str, keys: set[str]
 ) -> None:
-    images, targets = _scenes(TrainConfig.make(None, {"detector": detector}), (96, 128), 3)
+    images, targets = scenes(TrainConfig.make(None, {"detector": detector}), (96, 128), 3)
     assert len(images) == len(targets) == 3
     for image, target in zip(images, targets, strict=True):
         assert image.shape == (3, 96, 128) and image.dtype == torch.uint8
