@@ -67,7 +67,8 @@ def finetune_config(config: SearchConfig, run: Path) -> TrainConfig:
         "train_annotations": str(data / "train.json"),
         "train_images": str(training_images(config)) if config.data else None,
         "val_annotations": str(data / "search.json"),
-        "val_images": config.search_images_folder or str(training_images(config)),
+        "val_images": config.search_images_folder
+        or (str(training_images(config)) if config.data else None),
         "detector": config.detector,
     }
     if not config.from_scratch:

@@ -175,13 +175,16 @@ def _padded(size: tuple[int, int]) -> int:
 def _look(model: nn.Module, batch: Batch, precision: str) -> tuple[float, float]:
     """Bytes that the forward pass of a step keeps, and its multiply-adds."""
     own = {each.untyped_storage().data_ptr() for each in model.state_dict().values()}
+    weights = {shape for each in model.parameters() for shape in (each.shape, each.shape[::-1])}
     kept: dict[int, Tensor] = {}  # held, or another would get the same place
 
+    half = None if precision == "fp32" else torch.bfloat16
+
     def keep(tensor: Tensor) -> Tensor:
-        kept.setdefault(tensor.untyped_storage().data_ptr(), tensor)
+        if tensor.dtype != half or tensor.shape not in weights:  # of which autocast makes copies
+            kept.setdefault(tensor.untyped_storage().data_ptr(), tensor)
         return tensor
 
-    half = None if precision == "fp32" else torch.bfloat16
     model.train().to(memory_format=torch.channels_last)
     with (
         FlopCounterMode(display=False) as counter,

@@ -1,5 +1,6 @@
 """What a training takes of a device, by arithmetic: what is kept is counted, what fits is told."""
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -43,8 +44,8 @@ def test_what_is_kept_is_counted_once_and_weights_not_at_all() -> None:
     kept, macs = _look(Two(), batch, "fp32")
     assert kept == 4 * 4 * (30 + 50)
     assert macs == 4 * (30 * 50 + 50 * 7)
-    half, _ = _look(Two(), batch, "auto")  # bf16, with copies of input and second weight
-    assert 2 * 4 * (30 + 50) <= half < kept
+    half, _ = _look(Two(), batch, "auto")  # bf16, whose copies of weights are counted with those
+    assert half == kept / 2
 
 
 def test_two_small_images_tell_what_a_large_one_takes(tiny: TrainConfig) -> None:
@@ -115,8 +116,8 @@ def test_what_cannot_fit_is_refused_in_a_line_with_what_does(
     with pytest.raises(InputError) as refused:
         require_memory(config, processes=1, limit=four.needed)
     assert "\n" not in str(refused.value)
-    assert "would take about 0.0 GiB of the device's 0.0 GiB of memory (estimated): " in str(
-        refused.value
+    assert re.search(
+        r"would take about 0\.\d GiB of the device's 0\.\d GiB of memory", str(refused.value)
     )
     assert "--accumulate 2 takes 4 at once" in str(refused.value)
     assert "batch norm" not in str(refused.value)
@@ -125,7 +126,7 @@ def test_what_cannot_fit_is_refused_in_a_line_with_what_does(
     with pytest.raises(InputError, match="not even one image fits; take smaller ones"):
         require_memory(config, processes=1, limit=1000)
     monkeypatch.setenv("DETNET_MEMORY_CHECK", "never")
-    assert "0.0 GiB of the device's" in require_memory(config, processes=1, limit=1000)
+    assert "of the device's 0.0 GiB" in require_memory(config, processes=1, limit=1000)
 
 
 def test_a_processor_is_not_asked(tiny: TrainConfig) -> None:
