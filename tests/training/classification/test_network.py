@@ -19,14 +19,8 @@ from detnet.training.classification.network import TrainedClassifier, build_clas
 from detnet.training.classification.train import pretrain, resume
 from detnet.training.pretrained import load_classifier_weights
 from detnet.training.resolve import resolve
-from tests.training.classification.test_train import (
-    TINY,
-    Kill,
-    assert_same_run,
-    killed_after,
-    quiet,
-    write_pictures,
-)
+from tests.training.classification.test_train import KEPT, TINY, write_pictures
+from tests.training.runs import Kill, assert_same_run, killed_after, quiet
 
 MEAN, STD = (0.4, 0.45, 0.5), (0.25, 0.2, 0.3)
 
@@ -137,7 +131,7 @@ def test_resume_equals_uninterrupted(
         here.unlink()
     assert (run / "last.ckpt").exists() is not left
     assert resume(run, on_event=quiet)
-    assert_same_run(tmp_path / "whole", run)
+    assert_same_run(tmp_path / "whole", run, *KEPT)
     _, info = load_classifier(run / "best.safetensors")
     assert (info.options["stride_in"], info.pixel_std) == ("3x3", STD)
     assert checkpoint.load(run / "last.ckpt")["progress"]["iteration"] == 6

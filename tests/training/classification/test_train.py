@@ -17,15 +17,15 @@ from detnet.backbones import BACKBONES
 from detnet.backbones.files import ClassifierInfo, load_classifier
 from detnet.engine import checkpoint
 from detnet.engine.distributed import Process
-from detnet.engine.runs import RunFolder
 from detnet.engine.watch import NonFiniteLoss
 from detnet.errors import InputError
 from detnet.inference.fuse import fuse
 from detnet.training.classification.config import PretrainConfig
 from detnet.training.classification.network import TrainedClassifier
 from detnet.training.classification.train import PretrainTask, pretrain, resume
+from tests.training.runs import Kill, assert_same_run, killed_after, metrics, quiet
 
-CLOCKS = ("images_per_s", "data_s", "step_s", "seconds")
+KEPT = "best.safetensors", "evaluation/scores.json"
 TINY: dict[str, Any] = {
     "backbone": "resnet50",
     "width": 0.125,
@@ -43,27 +43,6 @@ TINY: dict[str, Any] = {
     "precision": "fp32",
     "device": "cpu",
 }
-
-
-class Kill(Exception):
-    """Stands for kill -9: nothing is saved on the way out."""
-
-
-def quiet(event: dict[str, Any]) -> None:
-    pass
-
-
-def killed_after(iteration: int):  # noqa: ANN201
-    def on_event(event: dict[str, Any]) -> None:
-        if event["event"] == "progress" and event["iteration"] == iteration:
-            raise Kill
-
-    return on_event
-
-
-def metrics(run: Path) -> list[dict[str, Any]]:
-    events = RunFolder.open(run).read_metrics()
-    return [{k: v for k, v in event.items() if k not in CLOCKS} for event in events]
 
 
 def write_pictures(folder: Path, *, train: int, val: int) -> None:
@@ -100,32 +79,6 @@ def whole(tmp_path_factory: pytest.TempPathFactory, pictures: Path) -> Path:
     return run
 
 
-def assert_same_run(one: Path, other: Path) -> None:
-    assert metrics(one) == metrics(other)
-    for name in ("model.safetensors", "best.safetensors", "evaluation/scores.json"):
-        assert (one / name).read_bytes() == (other / name).read_bytes(), name
-    a, b = (checkpoint.load(run / "last.ckpt") for run in (one, other))
-    for key in ("model", "ema", "optimizer", "rng", "task"):
-        assert_equal_trees(a[key], b[key])
-    del a["progress"]["seconds"], b["progress"]["seconds"]
-    assert a["progress"] == b["progress"]
-
-
-def assert_equal_trees(a: Any, b: Any) -> None:
-    if isinstance(a, torch.Tensor):
-        assert torch.equal(a, b)
-    elif isinstance(a, dict):
-        assert a.keys() == b.keys()
-        for key in a:
-            assert_equal_trees(a[key], b[key])
-    elif isinstance(a, list | tuple):
-        assert len(a) == len(b)
-        for x, y in zip(a, b, strict=True):
-            assert_equal_trees(x, y)
-    else:
-        assert a == b
-
-
 def test_run_folder_holds_what_it_should(whole: Path) -> None:
     present = {path.name for path in whole.iterdir()}
     assert present == {
@@ -156,7 +109,7 @@ def test_resume_equals_uninterrupted(
         pretrain(replace(tiny, workers=workers), run, on_event=killed_after(after))
     assert not (run / "model.safetensors").exists()
     assert resume(run, on_event=quiet)
-    assert_same_run(whole, run)
+    assert_same_run(whole, run, *KEPT)
 
 
 def test_resume_remembers_what_could_not_be_read(
@@ -177,7 +130,7 @@ def test_resume_remembers_what_could_not_be_read(
     with pytest.raises(Kill):
         pretrain(config, run, on_event=killed_after(7))
     assert resume(run, on_event=quiet)
-    assert_same_run(tmp_path / "a", run)
+    assert_same_run(tmp_path / "a", run, *KEPT)
 
 
 def test_too_many_that_cannot_be_read_end_the_run(

@@ -6,7 +6,7 @@ import torch
 from detnet.training.detection.config import TrainConfig
 from detnet.training.detection.train import train
 from tests.conftest import TINY
-from tests.training.detection.runs import quiet
+from tests.training.runs import quiet
 
 
 @pytest.fixture(scope="session")

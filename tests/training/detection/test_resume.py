@@ -17,7 +17,7 @@ from detnet.errors import InputError
 from detnet.inference.models import find_model
 from detnet.training.detection.config import TrainConfig
 from detnet.training.detection.train import resume, train
-from tests.training.detection.runs import Kill, assert_same_run, killed_after, quiet
+from tests.training.runs import Kill, assert_same_run, killed_after, quiet
 
 
 @pytest.mark.parametrize(("workers", "after"), [(0, 1), (0, 3), (2, 5)])
@@ -29,7 +29,7 @@ def test_resume_equals_uninterrupted(
         train(replace(tiny, workers=workers), run, on_event=killed_after(after))
     assert not (run / "model.safetensors").exists()
     assert resume(run, on_event=quiet)
-    assert_same_run(whole, run)
+    assert_same_run(whole, run, "best.safetensors")
 
 
 def test_the_number_of_threads_is_kept_on_resume(tiny: TrainConfig, tmp_path: Path) -> None:
@@ -74,7 +74,7 @@ def test_batch_norm_momentum_and_shifts_are_settings(tiny: TrainConfig, tmp_path
     for name, mean in found.items():  # of the first batch, from zero
         torch.testing.assert_close(mean * 5, expected[name])
     assert resume(tmp_path / "killed", on_event=quiet)
-    assert_same_run(tmp_path / "whole", tmp_path / "killed", best=False)
+    assert_same_run(tmp_path / "whole", tmp_path / "killed")
 
     kept = TrainConfig.read(tmp_path / "whole" / "config.yaml")
     assert (kept.norm_momentum, kept.norm_shift) == (0.02, "bias")
@@ -120,7 +120,7 @@ def test_signal_saves_and_resumes(whole: Path, tiny: TrainConfig, tmp_path: Path
     assert train(tiny, run, on_event=interrupting) is False
     assert checkpoint.load(run / "last.ckpt")["progress"]["iteration"] == 3
     assert resume(run, on_event=quiet)
-    assert_same_run(whole, run)
+    assert_same_run(whole, run, "best.safetensors")
 
 
 def test_signal_in_the_last_evaluation_still_finishes(tiny: TrainConfig, tmp_path: Path) -> None:
@@ -147,7 +147,7 @@ def test_kill_after_the_last_checkpoint_is_made_good(
     lines = (run / "metrics.jsonl").read_text().splitlines()
     (run / "metrics.jsonl").write_text("".join(line + "\n" for line in lines[:-1]))
     assert resume(run, on_event=quiet)
-    assert_same_run(whole, run)
+    assert_same_run(whole, run, "best.safetensors")
 
 
 def test_resume_needs_no_weights_file(whole: Path, tiny: TrainConfig, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from detnet.engine.watch import NonFiniteLoss
 from detnet.errors import InputError
 from detnet.training.detection.config import TrainConfig
 from detnet.training.detection.train import train
-from tests.training.detection.runs import metrics, quiet
+from tests.training.runs import metrics, quiet
 
 
 def test_run_folder_holds_what_it_should(whole: Path) -> None:

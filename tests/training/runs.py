@@ -1,4 +1,4 @@
-"""Runs of detectors that tests make, end and compare."""
+"""Runs that tests make, end and compare."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -33,12 +33,13 @@ def metrics(run: Path) -> list[dict[str, Any]]:
     return [{k: v for k, v in event.items() if k not in CLOCKS} for event in events]
 
 
-def assert_same_run(one: Path, other: Path, *, best: bool = True) -> None:
+def assert_same_run(one: Path, other: Path, *files: str) -> None:
+    """Same metrics, same last model and state, and the same bytes in the other files named."""
     assert metrics(one) == metrics(other)
-    for name in ("model.safetensors", "best.safetensors") if best else ("model.safetensors",):
+    for name in ("model.safetensors", *files):
         assert (one / name).read_bytes() == (other / name).read_bytes(), name
     a, b = (checkpoint.load(run / "last.ckpt") for run in (one, other))
-    for key in ("model", "ema", "optimizer", "rng"):
+    for key in ("model", "ema", "optimizer", "rng", "task"):
         assert_equal_trees(a[key], b[key])
     del a["progress"]["seconds"], b["progress"]["seconds"]
     assert a["progress"] == b["progress"]
