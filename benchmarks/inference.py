@@ -40,6 +40,7 @@ from train_step import CLASSES, OURS, ours, reference
 import detnet
 from detnet.detectors.cost import detector_cost
 from detnet.engine.machine import autocast_to, keep_freed_memory
+from detnet.inference.engines.openvino import keep_silent
 from detnet.inference.fuse import fuse
 
 Run = Callable[[], dict[str, Tensor]]
@@ -146,6 +147,7 @@ def openvino_run(file: Path, threads: int, height: int, width: int) -> Run:
 
 def converted_run(threads: int, height: int, width: int) -> Run:
     """torchvision's model as OpenVINO converts it, traced by it."""
+    keep_silent()
     import openvino
 
     image = picture(height, width)[None]
@@ -170,6 +172,7 @@ def converted_run(threads: int, height: int, width: int) -> Run:
 
 
 def _request(model: Any, threads: int) -> tuple[Any, list[str]]:
+    keep_silent()
     import openvino
 
     settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads}
@@ -198,6 +201,7 @@ def export(name: str, height: int, folder: Path, *, int8: bool) -> Path:
         write_onnx(fuse(model), file)
     if not int8:
         return file
+    keep_silent()
     import nncf
     import openvino
 

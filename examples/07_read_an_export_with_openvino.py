@@ -10,8 +10,10 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import openvino
 from PIL import Image, ImageDraw, ImageOps
+
+sys.modules["openvino_telemetry"] = None  # else each import of OpenVINO is told to its makers
+import openvino  # noqa: E402
 
 
 def main(folder: Path, image: Path, drawn: Path) -> None:
@@ -26,9 +28,8 @@ def main(folder: Path, image: Path, drawn: Path) -> None:
     hint = {"INFERENCE_PRECISION_HINT": {"bf16": "bf16"}.get(about["precision"], "f32")}
     network = openvino.Core().compile_model(folder / about["network"], "CPU", hint)
     found = {each.get_any_name(): value for each, value in network({"images": batch}).items()}
-    ratios = np.array(picture.size) / size
     for row in range(int(found["count"][0])):
-        x1, y1, x2, y2 = box = found["boxes"][0][row] * [*ratios, *ratios]
+        x1, y1, x2, y2 = box = found["boxes"][0][row] * np.tile(np.divide(picture.size, size), 2)
         name = about["categories"][found["labels"][0][row] - 1]["name"]
         print(f"{name} {found['scores'][0][row]:.2f}", *(f"{side:.1f}" for side in box))
         ImageDraw.Draw(picture).rectangle((x1, y1, x2, y2), outline="red", width=2)

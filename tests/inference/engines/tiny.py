@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from detnet.inference.engines.openvino import keep_silent
 from detnet.inference.engines.record import (
     LEAST,
     NETWORKS,
@@ -102,6 +103,7 @@ def tiny_export(
     network = folder / NETWORKS[format]
     tiny_network(network.with_suffix(".onnx"), batch=batch, masks=masks, keypoints=keypoints)
     if format == "openvino":
+        keep_silent()
         import openvino
 
         source = network.with_suffix(".onnx")

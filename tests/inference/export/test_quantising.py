@@ -8,6 +8,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from detnet.inference.engines.openvino import keep_silent
 from detnet.inference.export.quantising import (
     QuantisedLayers,
     choose_layers,
@@ -108,6 +109,7 @@ def test_weights_in_fp16_are_half_as_large(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".onnx", ".xml"])
 def test_layers_in_int8_give_nearly_the_same(tmp_path: Path, suffix: str) -> None:
+    keep_silent()
     import openvino
 
     network(tmp_path / "n.onnx")
