@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw
 from detnet.coco.annotations import Annotations
 from detnet.coco.ground_truth import GroundTruths
 from detnet.data.scenes import draw_scene
+from detnet.engine.runs import cpu_name
 from detnet.errors import InputError
 from detnet.evaluation.comparison.compare import compare
 from detnet.evaluation.detector import without_boxes
@@ -72,6 +73,7 @@ class CheckReport:
         bounds: that were asked for.
         differences: of the images compared object by object.
         ap: for each kind of object, where there was a data set to measure it on.
+        machine: the processor on which it was.
         torch_s: median of the seconds that an image took torch; of images of several sizes.
         export_s: likewise.
         failures: what lay beyond its bound; none of an export that is kept.
@@ -83,6 +85,7 @@ class CheckReport:
     bounds: Bounds
     differences: Differences
     ap: tuple[Precisions, ...]
+    machine: str
     torch_s: float
     export_s: float
     failures: tuple[str, ...]
@@ -155,6 +158,7 @@ def check_export(
         bounds=bounds,
         differences=total,
         ap=ap,
+        machine=cpu_name(),
         torch_s=round(float(torch_s), 5),
         export_s=round(float(export_s), 5),
         failures=tuple(failures),

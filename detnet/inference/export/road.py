@@ -2,8 +2,10 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 
+from detnet.engine.runs import cpu_name
 from detnet.errors import InputError
 from detnet.files import read_json
 from detnet.inference.engines.predictor import require_engine
@@ -50,7 +52,7 @@ def choose_road(
     """Says what runs a model; with an engine other than torch it is exported once, if it must be.
 
     By itself it leaves torch only for an export in fp32 of exactly this model (by its SHA-256) that
-    was faster than torch when it was checked.
+    was faster than torch when it was checked, on this processor and with the versions of now.
 
     Args:
         model: a run folder, a `.safetensors` file, or an exported folder.
@@ -78,17 +80,20 @@ def choose_road(
         return Road(_exported(file, _FORMATS[engine], tell), engine, "as asked for")
     if torch_only:
         return Road(file, "torch", f"{torch_only} is torch's alone")
-    faster = [
-        (times[1] / times[0], folder, RUNTIMES[record.format])
-        for folder, record in exports_of(file)
-        if record.thresholds.score <= least_score
-        and (times := _times(folder))
-        and times[1] < times[0]
+    exports = exports_of(file)
+    shares = [
+        (share, folder, RUNTIMES[record.format])
+        for folder, record in exports
+        if record.thresholds.score <= least_score and (share := _share(folder, record))
     ]
-    if not faster:
-        return Road(file, "torch", "no faster export of this model lies beside it")
-    share, folder, runtime = min(faster)
-    return Road(folder, runtime, f"{folder}, checked to be {1 / share:.1f} times as fast as torch")
+    share, folder, runtime = min(shares, default=(1.0, file, "torch"))
+    if share < 1:
+        why = f"{folder}, checked to be {1 / share:.1f} times as fast as torch"
+        return Road(folder, runtime, why)
+    if exports and not shares:
+        why = "no export beside it was checked as it would run here; export it again to compare"
+        return Road(file, "torch", why)
+    return Road(file, "torch", "no faster export of this model lies beside it")
 
 
 def exports_of(file: Path) -> list[tuple[Path, ExportRecord]]:
@@ -120,10 +125,16 @@ def _exported(file: Path, format: str, tell: Callable[[str], None]) -> Path:
     return export_model(ExportPlan(file, place, format), data=None, tell=tell).folder
 
 
-def _times(folder: Path) -> tuple[float, float] | None:
-    """Seconds an image took torch and the export when it was checked."""
+def _share(folder: Path, record: ExportRecord) -> float | None:
+    """Of torch's time an image took; None where that was another processor, or other versions."""
     try:
         content = read_json(folder / "check.json")
-        return float(content["torch_s"]), float(content["export_s"])
-    except (InputError, KeyError, TypeError, ValueError):
+        if content["machine"] != cpu_name():
+            return None
+        if any(metadata.version(name) != version for name, version in record.versions.items()):
+            return None
+        return float(content["export_s"]) / float(content["torch_s"])
+    except (InputError, KeyError, TypeError, ValueError, ArithmeticError):
+        return None
+    except metadata.PackageNotFoundError:  # only exporting needs some of them
         return None

@@ -10,6 +10,7 @@ from detnet.cli import main
 from detnet.data.scenes import write_scenes
 from detnet.detectors import create
 from detnet.detectors.files import save_model
+from detnet.engine.runs import cpu_name
 from detnet.errors import InputError
 from detnet.inference.engines.record import ExportSource, read_export, sha256_of
 from detnet.inference.export.road import choose_road, exports_of
@@ -25,7 +26,7 @@ def run_with_export(tmp_path: Path, *, torch_s: float, export_s: float) -> Path:
     folder = tiny_export(run / "exports" / "best-onnx-fp32")
     record = read_export(folder)
     replace(record, source=ExportSource(model.name, sha256_of(model))).write(folder)
-    times = {"torch_s": torch_s, "export_s": export_s}
+    times = {"torch_s": torch_s, "export_s": export_s, "machine": cpu_name()}
     (folder / "check.json").write_text(json.dumps(times))
     return run
 
@@ -79,6 +80,22 @@ def test_slower_other_and_damaged_exports_are_left_alone(tmp_path: Path) -> None
     network.write_bytes(content)
     model.write_bytes(b"trained further")
     assert exports_of(model) == []
+
+
+def test_times_of_another_processor_or_other_versions_do_not_count(tmp_path: Path) -> None:
+    run = run_with_export(tmp_path, torch_s=0.3, export_s=0.2)
+    folder = run / "exports" / "best-onnx-fp32"
+    record = read_export(folder)
+    replace(record, versions={"torch": "1.0"}).write(folder)
+    road = choose_road(run, tell=silent)
+    assert road.engine == "torch" and "export it again to compare" in road.why
+    replace(record, versions={"no-such-package": "1.0"}).write(folder)
+    assert choose_road(run, tell=silent).engine == "torch"
+    record.write(folder)
+    assert choose_road(run, tell=silent).engine == "onnxruntime"
+    times = {"torch_s": 0.3, "export_s": 0.2, "machine": "another"}
+    (folder / "check.json").write_text(json.dumps(times))
+    assert choose_road(run, tell=silent).engine == "torch"
 
 
 def test_an_export_runs_in_its_own_runtime(tmp_path: Path) -> None:
