@@ -8,8 +8,6 @@ import multiprocessing
 import os
 import signal
 import sys
-import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,15 +20,20 @@ from PIL import Image
 
 from detnet.data.images import read_pixels
 from detnet.errors import InputError
+from detnet.inference.engines.predictor import load_export
 from detnet.inference.engines.record import is_export
 from detnet.inference.models import load
+from detnet.inference.stages import (
+    DECODE,
+    OF_EXPORTS,
+    REST,
+    STAGES,
+    StageClock,
+    split_network,
+    watch_detector,
+)
 from detnet.plugins import load_plugins, loaded_plugins
 
-DECODE, REST = "decode", "post-processing"
-# In the order in which they are gone through; each detector has those that it has.
-STAGES = (DECODE, "resize", "backbone", "pyramid", "proposals", "heads", "network", REST)
-# What an exported engine does, by its methods; in a method what it calls is not counted to it.
-_OF_EXPORTS = {"detect_batch": "resize", "run_network": "network", "read_outputs": REST}
 PERCENTILES = (50, 90, 99)
 WARM_UP = 3  # images that are not counted: libraries choose their kernels on the first of a size
 
@@ -112,67 +115,6 @@ class BenchReport:
     processors: int
 
 
-class StageClock:
-    """Adds up how long each stage takes; what runs within a stage is not counted to it.
-
-    Args:
-        settle: waits for a device that computes on while Python goes on.
-    """
-
-    def __init__(self, settle: Callable[[], object] = lambda: None) -> None:
-        self.seconds: defaultdict[str, float] = defaultdict(float)
-        self._settle = settle
-        self._open: list[str] = []
-        self._since = 0.0
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        self._turn()
-        self._open.append(name)
-        try:
-            yield
-        finally:
-            self._turn()
-            self._open.pop()
-
-    def watch(self, owner: Any, method: str, name: str) -> None:
-        """Counts an object's method as a stage from now on."""
-        function = getattr(owner, method)
-
-        def timed(*args: Any, **options: Any) -> Any:
-            with self.stage(name):
-                return function(*args, **options)
-
-        setattr(owner, method, timed)
-
-    def _turn(self) -> None:
-        self._settle()
-        now = time.perf_counter()
-        if self._open:
-            self.seconds[self._open[-1]] += now - self._since
-        self._since = now
-
-
-def watch_detector(network: Any, clock: StageClock) -> None:
-    """Tells the stages of a detector in torch apart, whichever of these parts it has.
-
-    What belongs to none, as choosing among candidates in one stage, is counted to what calls it.
-    """
-    body, regions = network.backbone, getattr(network, "roi_heads", None)
-    parts = [
-        (network.transform, "forward", "resize"),
-        (body, "forward", "backbone"),
-        (getattr(body, "neck", None), "forward", "pyramid"),
-        (getattr(network, "rpn", None), "forward", "proposals"),
-        (getattr(network, "head", None), "forward", "heads"),
-        (regions, "forward", "heads"),
-        (regions, "postprocess_detections", REST),
-    ]
-    for owner, method, name in parts:
-        if hasattr(owner, method):
-            clock.watch(owner, method, name)
-
-
 class _Facts(NamedTuple):
     """What a process says of the detector that it has loaded."""
 
@@ -217,6 +159,10 @@ def time_detectors(
                 end.send(images[number % len(images)])
                 of_one.append(_answer(end))
             progress(max(0, number + 1 - WARM_UP), turns)
+        for end, of_one in zip(ends, told, strict=True):
+            end.send(None)
+            for turn, nodes in zip(of_one, _answer(end), strict=False):  # torch tells of none
+                split_network(turn.seconds, nodes)
     counted = [of_one[WARM_UP:] for of_one in told]
     totals = [[sum(turn.seconds.values()) for turn in of_one] for of_one in counted]
     return BenchReport(
@@ -268,8 +214,6 @@ def _processes(candidates: Sequence[TimedModel], threshold: float) -> Iterator[l
             other.close()  # or a process that dies would be waited for
             ends.append(end)
         yield ends
-        for end in ends:
-            end.send(None)
         for process in processes:
             process.join()
     finally:
@@ -292,7 +236,7 @@ def _answer(end: Connection) -> Any:
 def _serve(
     end: Connection, candidate: TimedModel, threshold: float, plugins: Sequence[str]
 ) -> None:
-    """Answers each path with a turn, until None comes; a process's whole work."""
+    """Answers each path with a turn, and None with seconds by node; a process's whole work."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that asks ends this one
     try:
         load_plugins(plugins)
@@ -306,6 +250,8 @@ def _serve(
                 found = predictor.predict_batch([pixels])[0]
             memory = _most_memory(on_gpu=str(getattr(predictor, "device", "")).startswith("cuda"))
             end.send(_Turn(dict(clock.seconds), len(found), memory))
+        engine = getattr(predictor, "engine", None)
+        end.send(engine.read_profile() if engine else [])
     except (EOFError, BrokenPipeError):
         return  # nobody asks any more
     except Exception as error:
@@ -317,9 +263,11 @@ def _serve(
 def _open(candidate: TimedModel, threshold: float) -> tuple[Any, StageClock, _Facts]:
     if not is_export(candidate.model):
         return _open_in_torch(candidate, threshold)
-    predictor: Any = load(candidate.model, score_threshold=threshold, device=candidate.device)
+    predictor: Any = load_export(
+        candidate.model, score_threshold=threshold, device=candidate.device, profile=True
+    )
     engine, clock = predictor.engine, StageClock()
-    for method, name in _OF_EXPORTS.items():
+    for method, name in OF_EXPORTS.items():
         clock.watch(engine, method, name)
     return predictor, clock, _Facts(engine.name, engine.runs_as)
 

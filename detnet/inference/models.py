@@ -56,14 +56,12 @@ def load(
             dtype=dtype,
             options=options,
         )
-    from detnet.inference.engines.predictor import EnginePredictor, open_engine, refuse_options
+    from detnet.inference.engines.predictor import load_export, refuse_options
 
     refuse_options(options, path)
-    if str(device or "cpu") != "cpu":
-        raise InputError(f"{path}: is an export, which runs on the CPU; device {str(device)!r}")
     if dtype is not None:
         raise InputError(f"{path}: is an export, whose precision is its own; leave dtype out")
-    return EnginePredictor(open_engine(Path(path)), score_threshold=score_threshold, source=path)
+    return load_export(Path(path), score_threshold=score_threshold, device=device)
 
 
 def find_model(path: str | Path) -> Path:

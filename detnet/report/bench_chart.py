@@ -2,7 +2,8 @@
 
 from html import escape
 
-from detnet.inference.bench import STAGES, BenchReport, Timing
+from detnet.inference.bench import BenchReport, Timing
+from detnet.inference.stages import STAGES
 from detnet.report.charts import COLOURS, nice_ticks
 
 _ACROSS, _BAR, _ROW, _TOP = 560, 26, 62, 44

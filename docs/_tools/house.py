@@ -53,6 +53,7 @@ BEYOND = (
     "detnet.inference.draw",
     "detnet.inference.engines",
     "detnet.inference.export",
+    "detnet.inference.stages",
     "detnet.inference.winograd",
     "detnet.training.classification",
     "detnet.training.plan",

@@ -1,6 +1,5 @@
 """Times by stage, in turns, in processes of their own."""
 
-import time
 from pathlib import Path
 
 import numpy as np
@@ -8,22 +7,20 @@ import pytest
 import torch
 from PIL import Image
 
+from detnet.cli import main
 from detnet.detectors import create
 from detnet.detectors.files import save_model
 from detnet.errors import InputError
 from detnet.inference.bench import (
-    REST,
-    STAGES,
     WARM_UP,
     Latency,
-    StageClock,
     TimedModel,
     _open,
     draw_image,
     time_detectors,
-    watch_detector,
 )
 from detnet.inference.predictor import Predictor
+from detnet.inference.stages import REST, STAGES
 from tests.inference.engines.tiny import tiny_export
 
 
@@ -33,60 +30,6 @@ def small(detector: str, backbone: str = "resnet50") -> Predictor:
         detector, backbone=backbone, num_classes=3, width=0.125, min_size=64, max_size=96
     )
     return Predictor(model, score_threshold=0.05)
-
-
-def test_a_stage_is_counted_without_those_within_it() -> None:
-    clock = StageClock()
-    start = time.perf_counter()
-    with clock.stage("heads"):
-        time.sleep(0.02)
-        with clock.stage("resize"):
-            time.sleep(0.04)
-        time.sleep(0.02)
-    whole = time.perf_counter() - start
-    assert 0.035 < clock.seconds["heads"] < whole - 0.035
-    assert clock.seconds["resize"] >= 0.04
-    assert sum(clock.seconds.values()) == pytest.approx(whole, abs=0.002)
-
-
-def test_a_stage_that_fails_is_closed() -> None:
-    clock = StageClock()
-    with pytest.raises(KeyError), clock.stage("heads"):
-        raise KeyError
-    with clock.stage("resize"):
-        pass
-    assert set(clock.seconds) == {"heads", "resize"}
-
-
-def test_the_device_is_waited_for_at_each_edge() -> None:
-    waited = []
-    clock = StageClock(lambda: waited.append(len(waited)))
-    with clock.stage("heads"), clock.stage("resize"):
-        pass
-    assert len(waited) == 4
-
-
-@pytest.mark.parametrize(
-    ("detector", "stages"),
-    [
-        ("mask_rcnn_fpn", ["resize", "backbone", "pyramid", "proposals", "heads"]),
-        ("retinanet", ["resize", "backbone", "pyramid", "heads"]),
-        ("ssd", ["resize", "backbone", "heads"]),
-        ("faster_rcnn", ["resize", "backbone", "proposals", "heads"]),
-    ],
-)
-def test_each_detector_has_its_stages_and_finds_the_same(detector: str, stages: list[str]) -> None:
-    predictor = small(detector)
-    pixels = np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8)
-    before = predictor.predict(pixels)
-    clock = StageClock()
-    watch_detector(predictor.network, clock)
-    with clock.stage(REST):
-        after = predictor.predict(pixels)
-    assert torch.equal(torch.as_tensor(before.boxes), torch.as_tensor(after.boxes))
-    found = [name for name in STAGES if clock.seconds.get(name, 0.0) > 0]
-    assert found == [*stages, REST]
-    assert clock.seconds["backbone"] > clock.seconds["resize"]
 
 
 def test_percentiles_are_of_milliseconds() -> None:
@@ -153,6 +96,22 @@ def test_exports_run_in_turns_and_have_the_stages_around_their_network(tmp_path:
         assert 1000 / total.p99_ms <= timing.images_per_s * 1.001
         assert timing.objects == 2
         assert timing.memory_bytes is None or timing.memory_bytes > 1e7  # of the tests, too
+
+
+@pytest.mark.slow  # exports a network
+@pytest.mark.parametrize("format", ["onnx", "openvino"])
+def test_an_exported_network_s_stages_are_told_apart(
+    format: str, model: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("openvino", reason="needs the export extra")
+    folder = tmp_path / "export"
+    words = ["export", str(model), "--format", format, "--output", str(folder)]
+    assert main(words) == 0
+    draw_image(tmp_path / "a.jpg", 60, 90)
+    (timing,) = time_detectors([TimedModel("a", folder)], [tmp_path / "a.jpg"], turns=2).timings
+    assert list(timing.stages) == list(STAGES)
+    p50 = {name: stage.p50_ms for name, stage in timing.stages.items()}
+    assert min(p50[name] for name in ("backbone", "pyramid", "proposals", "heads")) > 0
 
 
 def test_what_cannot_be_run_is_told_by_the_process_that_asks(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from detnet.detectors.base import Detector
 from detnet.detectors.export.form import export_form
 from detnet.detectors.export.ops import NOTHING
 from detnet.detectors.export.peaks import one_box
+from detnet.detectors.export.stages import name_by_stage
 from detnet.errors import InputError
 
 OPSET = 18
@@ -60,6 +61,7 @@ def write_onnx(
         )
     assert program is not None  # None is for a file
     _tidy(program.model)
+    name_by_stage(program.model.graph)
     program.save(str(path), external_data=False)
     return form.output_names
 

@@ -28,12 +28,14 @@ class ExportedEngine(Engine):
     Args:
         folder: as `detnet export` writes it.
         threads: that one call may use; None as the process was given, see `chosen_threads`.
+        profile: keep what each node takes in each call, see `read_profile`.
 
     Raises:
         InputError: see `read_export`.
     """
 
-    def __init__(self, folder: Path, *, threads: int | None = None) -> None:
+    def __init__(self, folder: Path, *, threads: int | None = None, profile: bool = False) -> None:
+        self.profile = profile
         self.folder = Path(folder)
         self.threads = threads
         self.record: ExportRecord = read_export(self.folder)
@@ -52,6 +54,14 @@ class ExportedEngine(Engine):
 
         Returns:
             arrays of the caller's own, by the names of the network's outputs.
+        """
+
+    @abstractmethod
+    def read_profile(self) -> list[dict[str, float]]:
+        """Seconds of each node in each call of `run_network` so far; the profile ends with it.
+
+        Nodes that the runtime runs as one have the name of one of them, and `detnet export` names
+        each by its stage: "backbone/…". Empty without `profile`.
         """
 
     def network_size(self, height: int, width: int) -> tuple[int, int]:

@@ -33,6 +33,7 @@ class OpenVinoEngine(ExportedEngine):
         folder: as `detnet export` writes it.
         threads: that one call may use; None as the process was given.
         streams: calls that run side by side, where several threads call it.
+        profile: see `ExportedEngine`.
 
     Raises:
         InputError: the folder cannot be used, or OpenVINO does not take its network.
@@ -40,8 +41,15 @@ class OpenVinoEngine(ExportedEngine):
 
     name = "openvino"
 
-    def __init__(self, folder: Path, *, threads: int | None = None, streams: int = 1) -> None:
-        super().__init__(folder, threads=threads)
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        threads: int | None = None,
+        streams: int = 1,
+        profile: bool = False,
+    ) -> None:
+        super().__init__(folder, threads=threads, profile=profile)
         keep_silent()
         import openvino
 
@@ -50,6 +58,7 @@ class OpenVinoEngine(ExportedEngine):
             "INFERENCE_PRECISION_HINT": _HINTS[self.precision],
             "PERFORMANCE_HINT": "LATENCY" if streams == 1 else "THROUGHPUT",
             "NUM_STREAMS": streams,
+            "PERF_COUNT": profile,
         }
         if threads:
             settings["INFERENCE_NUM_THREADS"] = threads
@@ -61,6 +70,7 @@ class OpenVinoEngine(ExportedEngine):
             raise InputError(f"{path}: OpenVINO does not take it: {reason}") from error
         self._outputs = [output.get_any_name() for output in self._network.outputs]
         self._requests = threading.local()
+        self._calls: list[dict[str, float]] = []
         self.runs_as = _what_runs(self._network)
 
     def run_network(self, images: np.ndarray) -> Outputs:
@@ -68,7 +78,14 @@ class OpenVinoEngine(ExportedEngine):
         if request is None:
             request = self._requests.own = self._network.create_infer_request()
         found = request.infer({INPUT: images}, share_inputs=True, share_outputs=False)
+        if self.profile:
+            ran = request.get_profiling_info()
+            self._calls.append({node.node_name: node.real_time.total_seconds() for node in ran})
         return {name: found[place] for place, name in enumerate(self._outputs)}
+
+    def read_profile(self) -> list[dict[str, float]]:
+        self.profile = False
+        return self._calls
 
 
 def _what_runs(network: Any) -> str:

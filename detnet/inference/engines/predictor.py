@@ -11,6 +11,7 @@ from detnet.coco.masks import RunLengths, decode_masks
 from detnet.errors import InputError
 from detnet.inference.draw import to_picture
 from detnet.inference.engines.base import Engine, Found, Pixels
+from detnet.inference.engines.exported import ExportedEngine
 from detnet.inference.engines.record import read_export
 from detnet.inference.prediction import ImageLike, Prediction, pixels_of
 from detnet.tables import unknown_name
@@ -100,12 +101,15 @@ class EnginePredictor:
         )
 
 
-def open_engine(folder: Path, *, name: str = "auto", threads: int | None = None) -> Engine:
+def open_engine(
+    folder: Path, *, name: str = "auto", threads: int | None = None, profile: bool = False
+) -> ExportedEngine:
     """Opens an exported folder in the runtime that it was made for.
 
     Args:
         name: of `ENGINES`, or "auto".
         threads: that one call may use; None as the process was given.
+        profile: see `ExportedEngine.read_profile`.
 
     Raises:
         InputError: the folder cannot be used, or not with that engine.
@@ -122,10 +126,33 @@ def open_engine(folder: Path, *, name: str = "auto", threads: int | None = None)
     if own == "openvino":
         from detnet.inference.engines.openvino import OpenVinoEngine
 
-        return OpenVinoEngine(folder, threads=threads)
+        return OpenVinoEngine(folder, threads=threads, profile=profile)
     from detnet.inference.engines.onnxruntime import OnnxRuntimeEngine
 
-    return OnnxRuntimeEngine(folder, threads=threads)
+    return OnnxRuntimeEngine(folder, threads=threads, profile=profile)
+
+
+def load_export(
+    path: Path,
+    *,
+    score_threshold: float = 0.5,
+    device: object = None,
+    profile: bool = False,
+) -> EnginePredictor:
+    """Loads an exported folder.
+
+    Args:
+        score_threshold: see `Predictor`.
+        device: the CPU, where it is named at all.
+        profile: see `ExportedEngine.read_profile`.
+
+    Raises:
+        InputError: the folder or its runtime cannot be used, or another device is asked for.
+    """
+    if str(device or "cpu") != "cpu":
+        raise InputError(f"{path}: is an export, which runs on the CPU; device {str(device)!r}")
+    engine = open_engine(path, profile=profile)
+    return EnginePredictor(engine, score_threshold=score_threshold, source=path)
 
 
 def require_engine(name: str) -> None:
