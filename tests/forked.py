@@ -46,10 +46,10 @@ def fork(work: Callable[[], int | None], environment: Mapping[str, str], log: Pa
         os._exit(code)
 
 
-def wait(processes: Sequence[int], *, timeout_s: float = 300) -> list[int]:
+def wait(processes: Sequence[int], *, timeout_s: float = 300, patience_s: float = 1) -> list[int]:
     """The exit codes, minus the signal for a process that one ended.
 
-    When one has failed the others, who may wait for it for ever, are killed a second later.
+    When one has failed the others, who may wait for it for ever, are killed `patience_s` later.
     """
     codes: dict[int, int] = {}
     end = time.monotonic() + timeout_s
@@ -58,7 +58,7 @@ def wait(processes: Sequence[int], *, timeout_s: float = 300) -> list[int]:
             found, status = os.waitpid(process, os.WNOHANG)
             if found:
                 codes[process] = os.waitstatus_to_exitcode(status)
-                end = min(end, time.monotonic() + 1) if codes[process] else end
+                end = min(end, time.monotonic() + patience_s) if codes[process] else end
         if time.monotonic() > end:
             for process in set(processes) - codes.keys():
                 os.kill(process, signal.SIGKILL)
