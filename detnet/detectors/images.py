@@ -2,11 +2,12 @@
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 from torchvision.models.detection.image_list import ImageList
+from torchvision.models.detection.roi_heads import paste_masks_in_image
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.transforms.v2 import functional as TF
 
@@ -59,9 +60,13 @@ class ImageTransform(GeneralizedRCNNTransform):
 
     Args:
         options: see `ImageOptions`.
+
+    Attributes:
+        paste: puts (N, 1, M, M) masks into (N, 4) boxes of an image of this height and width.
     """
 
     square: ClassVar[bool] = False  # whether both sides of an image are made equal
+    paste: Any = staticmethod(paste_masks_in_image)
 
     def __init__(self, options: ImageOptions) -> None:
         super().__init__(
@@ -91,6 +96,17 @@ class ImageTransform(GeneralizedRCNNTransform):
         sizes = [(image.shape[-2], image.shape[-1]) for image in prepared]
         batch = self.batch_images(prepared, self.size_divisible)
         return ImageList(batch.contiguous(memory_format=torch.channels_last), sizes), targets
+
+    def postprocess(self, result: Any, image_shapes: Any, original_image_sizes: Any) -> Any:
+        """Gives what was found in the pixels of the images as they were given, in evaluation."""
+        if self.training:
+            return result
+        masks = [found.pop("masks", None) for found in result]
+        result = super().postprocess(result, image_shapes, original_image_sizes)
+        for found, own, size in zip(result, masks, original_image_sizes, strict=True):
+            if own is not None:
+                found["masks"] = self.paste(own, found["boxes"], size)
+        return result
 
     def size_in_training(self, image: Tensor) -> tuple[int, int]:
         """Height and width at which the network gets an image that comes resized, unpadded."""

@@ -2,19 +2,22 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from detnet.coco.ground_truth import GroundTruth, GroundTruthSource, fingerprint, read_ground_truth
 from detnet.errors import InputError
+from detnet.evaluation.curves import CurveMeasure, curve_measures
 from detnet.evaluation.detections import Detections, pick_rows, read_detections
 from detnet.evaluation.engines import Tables, engine_version, run_engine
 from detnet.evaluation.grid import Grid, Measure, make_grid
-from detnet.evaluation.matching import ClassRankings, Matches, class_rankings, match
 from detnet.evaluation.overlaps import sigmas_of
+from detnet.evaluation.results import ResultsSource
 from detnet.files import no_collection
+
+if TYPE_CHECKING:
+    from detnet.evaluation.matching import Matches
 
 _FEW_IMAGES = 0.5  # share of annotated images, below which results may be of another data set
 _POOLED = "class_agnostic_recall"
@@ -121,7 +124,7 @@ class Evaluation:
     grid: Grid
     tables: Tables
     engine: str
-    matches: Matches | None = None
+    matches: "Matches | None" = None
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -145,13 +148,13 @@ class Evaluation:
             class_agnostic_recall: AR with all categories taken as one, too. That matches once more.
         """
         grid = self.grid
-        of_curves = self._of_curves()
+        of_curves = curve_measures(self.truth, self.detections, grid, self.matches)
         own = Parameters(grid.iou_thresholds, grid.areas, grid.max_dets)
         return Scores(
             engine=self.engine,
             iou_type=grid.iou_type,
             headline={
-                name: of_curves[measure][0] if measure in of_curves else self._mean(measure)
+                name: of_curves[measure].mean if measure in of_curves else self._mean(measure)
                 for name, measure in grid.headline.items()
             },
             by_iou_and_size=self._by_iou_and_size(("AP", "AR")),
@@ -181,7 +184,7 @@ class Evaluation:
             for size, rows in self.grid.by_iou_and_size.items()
         }
 
-    def _per_class(self, of_curves: "Mapping[Measure, _OfCurve]") -> dict[str, dict[str, Any]]:
+    def _per_class(self, of_curves: Mapping[Measure, CurveMeasure]) -> dict[str, dict[str, Any]]:
         truth, measures = self.truth, self.grid.per_class
         counts = np.bincount(truth.categories, minlength=len(truth.names)).tolist()
         return {
@@ -195,21 +198,6 @@ class Evaluation:
             for k, name in enumerate(truth.names)
         }
 
-    def _of_curves(self) -> "dict[Measure, _OfCurve]":
-        """The registered metrics that the tables do not tell, of all classes and of each."""
-        chosen = [each for each in self.grid.headline.values() if callable(each.of)]
-        if not chosen:
-            return {}
-        matches = self.matches or match(self.truth, self.detections, self.grid)
-        limits = sorted({(each.size, each.limit) for each in chosen})
-        rankings = [class_rankings(matches, k, limits) for k in range(len(self.truth.names))]
-        found = {}
-        for each in chosen:
-            classes = [_of_curve(of_class, each) for of_class in rankings]
-            there = [value for value in classes if value is not None]
-            found[each] = _OfCurve(sum(there) / len(there) if there else None, classes)
-        return found
-
     def _as_one_class(self) -> dict[str, dict[str, Row]]:
         pooled = _as_one_category(self.truth, self.detections)
         tables = run_engine(self.engine.split()[0], *pooled, self.grid)
@@ -220,26 +208,9 @@ class Evaluation:
         }
 
 
-class _OfCurve(NamedTuple):
-    mean: Value
-    classes: list[Value]
-
-
-def _of_curve(rankings: ClassRankings, measure: Measure) -> Value:
-    """What a registered metric makes of one class; None where there is nothing to be found."""
-    assert callable(measure.of)
-    objects = np.array([float(len(rankings.objects[measure.size]))])
-    values = []
-    for threshold in measure.thresholds if objects[0] else ():
-        hits = rankings.rankings[measure.size, threshold, measure.limit].hits[:, None]
-        found = np.arange(1.0, len(hits) + 1)[:, None]
-        values.append(float(measure.of(found, hits + 1.0, objects)[0]) if len(hits) else 0.0)
-    return float(np.mean(values)) if values and not np.isnan(values).any() else None
-
-
 def evaluate(
     annotations: GroundTruthSource,
-    results: Path | str | list[dict[str, Any]],
+    results: ResultsSource,
     *,
     iou_type: str = "bbox",
     engine: str = "hotcoco",
@@ -252,7 +223,7 @@ def evaluate(
 
     Args:
         annotations: COCO ground truth: a file, its content, or a `GroundTruth` of the same kind.
-        results: COCO results, a file or its records; both are left as they are.
+        results: COCO results, a file, its records or columns; all are left as they are.
         iou_type: "bbox", "segm" or "keypoints"; for keypoints OKS stands for IoU.
         engine: "hotcoco", or "pycocotools", the slow original; both give the same numbers.
         iou_thresholds: added to COCO's 0.50, 0.55 … 0.95, over which alone means are taken.
@@ -277,7 +248,7 @@ def evaluate(
 
 def score(
     annotations: GroundTruthSource,
-    results: Path | str | list[dict[str, Any]],
+    results: ResultsSource,
     *,
     class_agnostic_recall: bool = False,
     **options: Any,

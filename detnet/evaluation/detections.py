@@ -12,12 +12,14 @@ from detnet.coco.masks import mask_boxes, rle_areas
 from detnet.coco.records import Ints, Problems, Records, show
 from detnet.coco.scorable import refuse_keypoints, require_field, require_masks
 from detnet.errors import InputError
+from detnet.evaluation.results import Results, ResultsSource
 from detnet.files import read_json
 
 _BY_ROW = (
     *("images", "categories", "boxes", "areas", "scores", "masks", "keypoints"),
     *("crowd", "labelled", "difficult"),
 )
+_NO, _NO_BOXES = np.zeros(0), np.zeros((0, 4))
 _LARGEST = 1e9  # of a coordinate or a score: keeps products finite
 _REMEDIES = {
     "image": "are these results of another split?",
@@ -57,7 +59,7 @@ def pick_rows(columns: Columns, rows: np.ndarray) -> Columns:
 
 
 def read_detections(
-    results: Path | str | list[dict[str, Any]], truth: GroundTruth, *, iou_type: str = "bbox"
+    results: ResultsSource, truth: GroundTruth, *, iou_type: str = "bbox"
 ) -> Detections:
     """Reads and checks COCO results against the ground truth they answer.
 
@@ -67,10 +69,48 @@ def read_detections(
     Raises:
         InputError: the file or a record cannot be scored; the message names it.
     """
+    found = _of_columns(results, truth, iou_type) if isinstance(results, Results) else None
+    found = found or _of_records(results, truth, iou_type)
+    boxes, areas = found.boxes, found.boxes[:, 2] * found.boxes[:, 3]
+    if not len(boxes) and found.masks:
+        boxes, pixels = mask_boxes(found.masks), truth.sizes[found.images].prod(axis=1)
+        areas = rle_areas([mask["counts"] for mask in found.masks], pixels).astype(float)
+    elif not len(boxes) and found.keypoints is not None:
+        assert truth.keypoint_counts is not None  # truth has been read for keypoints
+        boxes = keypoint_boxes(found.keypoints, truth.keypoint_counts[found.categories])
+        areas = boxes[:, 2] * boxes[:, 3]
+    return replace(found, boxes=boxes, areas=areas)
+
+
+def _of_columns(found: Results, truth: GroundTruth, iou_type: str) -> Detections | None:
+    """Results as detections, without boxes where they carry none; None if one cannot be scored."""
+    images, unknown = _places(found.images, truth.image_ids)
+    categories, foreign = _places(found.categories, truth.category_ids)
+    boxes = _NO_BOXES if found.boxes is None else found.boxes
+    sound = (np.abs(boxes) <= _LARGEST).all() and (boxes[:, 2:] >= 0).all()
+    if (unknown | foreign).any() or not (sound and np.isfinite(found.scores).all()):
+        return None
+    masks, points = None, None
+    if iou_type == "segm":
+        masks = found.masks
+        fits = masks and [mask["size"] for mask in masks] == truth.sizes[images].tolist()
+    elif iou_type == "keypoints":
+        points, counts = found.keypoints, truth.keypoint_counts
+        assert counts is not None  # truth has been read for keypoints
+        own = np.zeros(0) if found.keypoint_counts is None else found.keypoint_counts
+        fits = np.array_equal(own, counts[categories])
+        fits = fits and points is not None and points.shape[1] == counts.max()
+    else:
+        fits = found.boxes is not None
+    return Detections(images, categories, boxes, _NO, found.scores, masks, points) if fits else None
+
+
+def _of_records(results: ResultsSource, truth: GroundTruth, iou_type: str) -> Detections:
+    """The same of records, or an InputError that names the first that cannot be scored."""
     if isinstance(results, str | Path):
         file, raw = str(results), read_json(results)
     else:
-        file, raw = "results", results
+        file, raw = "results", [*results] if isinstance(results, Results) else results
     if not isinstance(raw, list):
         raise InputError(
             f"{file}: results are a list of "
@@ -82,10 +122,10 @@ def read_detections(
     images = _positions(found, "image", truth.image_ids)
     categories = _positions(found, "category", truth.category_ids)
     scores, _ = found.numbers("score")
-    masks, points, areas = None, None, None
+    boxes, masks, points = _NO_BOXES, None, None
     if iou_type == "segm":
-        sizes = truth.sizes[images]
-        masks = require_masks(found, [row.get("segmentation") for row in found.rows], sizes)
+        given = [row.get("segmentation") for row in found.rows]
+        masks = require_masks(found, given, truth.sizes[images])
     elif iou_type == "keypoints":
         assert truth.keypoint_counts is not None  # truth has been read for keypoints
         points = _keypoints(found, categories, truth.keypoint_counts)
@@ -93,16 +133,7 @@ def read_detections(
         boxes, _ = found.boxes()
         found.refuse((np.abs(boxes) > _LARGEST).any(axis=1), "bbox", "is too large a number")
         found.refuse((boxes[:, 2:] < 0).any(axis=1), "bbox", "has a negative width or height")
-    elif masks is not None:
-        boxes = mask_boxes(masks)
-        areas = rle_areas([mask["counts"] for mask in masks], sizes.prod(axis=1)).astype(float)
-    else:
-        assert points is not None  # the kind of evaluation that is left
-        assert truth.keypoint_counts is not None
-        boxes = keypoint_boxes(points, truth.keypoint_counts[categories])
-    if areas is None:
-        areas = boxes[:, 2] * boxes[:, 3]
-    return Detections(images, categories, boxes, areas, scores, masks, points)
+    return Detections(images, categories, boxes, _NO, scores, masks, points)
 
 
 def _keypoints(found: Records, categories: Ints, counts: Ints) -> np.ndarray:
@@ -116,11 +147,15 @@ def _keypoints(found: Records, categories: Ints, counts: Ints) -> np.ndarray:
 
 def _positions(found: Records, what: str, known: np.ndarray) -> Ints:
     """Which of the ground truth's images or categories each result names."""
-    ids, _ = found.integers(f"{what}_id")
-    positions = np.minimum(np.searchsorted(known, ids), max(len(known) - 1, 0))
-    unknown = known[positions] != ids if len(known) else np.ones(len(ids), bool)
+    positions, unknown = _places(found.integers(f"{what}_id")[0], known)
     plural = {"image": "images", "category": "categories"}[what]
     found.refuse(
         unknown, f"{what}_id", f"is not among the ground truth's {plural}: {_REMEDIES[what]}"
     )
     return positions
+
+
+def _places(ids: Ints, known: np.ndarray) -> tuple[Ints, np.ndarray]:
+    """Where each id is among the known ones, which ascend, and which are not there."""
+    positions = np.minimum(np.searchsorted(known, ids), max(len(known) - 1, 0))
+    return positions, known[positions] != ids if len(known) else np.ones(len(ids), bool)

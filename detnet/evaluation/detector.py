@@ -3,13 +3,16 @@
 from collections.abc import Mapping
 from typing import Any
 
-from detnet.coco.ground_truth import GroundTruth, GroundTruths
+import numpy as np
+
+from detnet.coco.ground_truth import GroundTruths
 from detnet.evaluation.coco import Scores, evaluate
 from detnet.evaluation.files import DetectorScores
+from detnet.evaluation.results import Results
 
 
 def score_results(
-    results: list[dict[str, Any]], truths: GroundTruths, measures: Mapping[str, Any]
+    results: Results, truths: GroundTruths, measures: Mapping[str, Any]
 ) -> DetectorScores:
     """Scores COCO results of a detector on what is to be found.
 
@@ -18,27 +21,19 @@ def score_results(
         measures: keyword arguments of `score`: the engine, own thresholds, sizes …, and `sigmas`
             for keypoints.
     """
-    results = sorted(results, key=lambda record: record["image_id"])
+    results = results.pick(np.argsort(results.images, kind="stable"))
     own = dict(measures)
     pooled = own.pop("class_agnostic_recall", False)
-    sigmas = own.pop("sigmas", ())
+    sigmas = {"sigmas": own.pop("sigmas", ())}
 
-    def of(truth: GroundTruth, found: list[dict[str, Any]], iou_type: str, **more: Any) -> Scores:
-        evaluation = evaluate(truth, found, iou_type=iou_type, **own, **more)
+    def of(iou_type: str, **more: Any) -> Scores:
+        found = results.of_kind(iou_type)
+        evaluation = evaluate(truths.of(iou_type), found, iou_type=iou_type, **own, **more)
         return evaluation.scores(class_agnostic_recall=pooled)
 
-    bbox = of(truths.bbox, results, "bbox")
-    segm = keypoints = None
-    if truths.segm is not None:
-        segm = of(truths.segm, without_boxes(results), "segm")
-    if truths.keypoints is not None:
-        found = [record for record in without_boxes(results) if "keypoints" in record]
-        keypoints = of(truths.keypoints, found, "keypoints", sigmas=sigmas)
-    return DetectorScores(bbox, results, segm, keypoints)
-
-
-def without_boxes(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Leaves the boxes out, so that a detection's size is that of its mask, as in the truth, or of
-    its keypoints, as in COCO's own results.
-    """
-    return [{k: v for k, v in record.items() if k != "bbox"} for record in results]
+    return DetectorScores(
+        of("bbox"),
+        results,
+        of("segm") if truths.segm is not None else None,
+        of("keypoints", **sigmas) if truths.keypoints is not None else None,
+    )

@@ -14,6 +14,13 @@ from detnet.coco.ground_truth import GroundTruth
 from detnet.errors import InputError
 from detnet.evaluation.detections import Detections
 from detnet.evaluation.grid import RECALLS, Grid
+from detnet.evaluation.original import (
+    categories_of,
+    images_of,
+    pycocotools_evaluator,
+    records_of,
+    set_grid,
+)
 from detnet.evaluation.overlaps import sigmas_of
 from detnet.tables import unknown_name
 
@@ -93,14 +100,14 @@ def hotcoco_evaluator(truth: GroundTruth, detections: Detections, grid: Grid) ->
 
     if truth.keypoints is not None:
         # It takes no columns of keypoints.
-        common = {"images": _images(truth), "categories": _categories(truth)}
-        ground = hotcoco.COCO({**common, "annotations": _records(truth)})
-        found = hotcoco.COCO({**common, "annotations": _records(detections)})
+        common = {"images": images_of(truth), "categories": categories_of(truth)}
+        ground = hotcoco.COCO({**common, "annotations": records_of(truth)})
+        found = hotcoco.COCO({**common, "annotations": records_of(detections)})
         return _run_hotcoco(ground, found, truth, grid)
     ids = np.arange(1, len(truth.images) + 1)
     ground = hotcoco.COCO.from_arrays(
-        _images(truth),
-        _categories(truth),
+        images_of(truth),
+        categories_of(truth),
         truth.images + 1,
         truth.categories + 1,
         truth.boxes,
@@ -124,85 +131,18 @@ def _run_hotcoco(ground: Any, found: Any, truth: GroundTruth, grid: Grid) -> Any
     evaluator = hotcoco.COCOeval(ground, found, grid.iou_type)
     if truth.keypoints is not None:
         evaluator.params.kpt_oks_sigmas = list(sigmas_of(grid, truth))
-    _set_grid(evaluator.params, grid)
+    set_grid(evaluator.params, grid)
     evaluator.evaluate()
     evaluator.accumulate()
     return evaluator
 
 
 def _pycocotools(truth: GroundTruth, detections: Detections, grid: Grid) -> Tables:
-    from pycocotools.coco import COCO
-    from pycocotools.cocoeval import COCOeval
-
-    ground, found = COCO(), COCO()
-    for coco, columns in ((ground, truth), (found, detections)):
-        coco.dataset = {
-            "images": _images(truth),
-            "categories": _categories(truth),
-            "annotations": _records(columns),
-        }
-        coco.createIndex()
-    evaluator = COCOeval(ground, found, grid.iou_type)
-    _set_grid(evaluator.params, grid)
-    if truth.keypoints is not None:
-        evaluator.params.kpt_oks_sigmas = np.array(sigmas_of(grid, truth))
-    evaluator.evaluate()
-    evaluator.accumulate()
-    return Tables(evaluator.eval["precision"], evaluator.eval["recall"])
+    tables = pycocotools_evaluator(truth, detections, grid).eval
+    return Tables(tables["precision"], tables["recall"])
 
 
 ENGINES: dict[str, Callable[[GroundTruth, Detections, Grid], Tables]] = {
     "hotcoco": _hotcoco,
     "pycocotools": _pycocotools,
 }
-
-
-def _set_grid(params: Any, grid: Grid) -> None:
-    """Sets the same grid on either evaluator's parameters, which share these names."""
-    params.iouThrs = list(grid.iou_thresholds)
-    params.recThrs = RECALLS.tolist()
-    params.areaRng = [list(limits) for limits in grid.areas.values()]
-    params.areaRngLbl = list(grid.areas)
-    params.maxDets = list(grid.max_dets)
-
-
-def _images(truth: GroundTruth) -> list[dict[str, Any]]:
-    return [
-        {"id": i, "height": height, "width": width, "file_name": ""}
-        for i, (height, width) in enumerate(truth.sizes.tolist(), 1)
-    ]
-
-
-def _categories(truth: GroundTruth) -> list[dict[str, Any]]:
-    return [{"id": k, "name": name} for k, name in enumerate(truth.names, 1)]
-
-
-def _records(columns: GroundTruth | Detections) -> list[dict[str, Any]]:
-    """COCO annotations for pycocotools, their ids from 1: it takes 0 for "not matched"."""
-    count = len(columns.images)
-    crowd = columns.crowd if isinstance(columns, GroundTruth) else np.zeros(count, bool)
-    scores = np.zeros(count) if isinstance(columns, GroundTruth) else columns.scores
-    masks = columns.masks if columns.masks is not None else [None] * count
-    rows = zip(
-        (columns.images + 1).tolist(),
-        (columns.categories + 1).tolist(),
-        columns.boxes.tolist(),
-        columns.areas.tolist(),
-        crowd.astype(int).tolist(),
-        scores.tolist(),
-        masks,
-        strict=True,
-    )
-    names = ("image_id", "category_id", "bbox", "area", "iscrowd", "score", "segmentation")
-    records = [{"id": i, **dict(zip(names, row, strict=True))} for i, row in enumerate(rows, 1)]
-    if columns.keypoints is not None:
-        points = columns.keypoints
-        labelled = (
-            columns.labelled if isinstance(columns, GroundTruth) else (points[..., 2] > 0).sum(1)
-        )
-        assert labelled is not None  # comes with the keypoints
-        flat = points.reshape(count, 3 * points.shape[1]).tolist()
-        for record, values, number in zip(records, flat, labelled.tolist(), strict=True):
-            del record["segmentation"]
-            record |= {"keypoints": values, "num_keypoints": int(number)}
-    return records

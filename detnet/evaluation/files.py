@@ -8,7 +8,7 @@ from detnet.data.folders import Split
 from detnet.errors import InputError
 from detnet.evaluation.coco import Scores
 from detnet.evaluation.metrics import names_of, prefix
-from detnet.evaluation.results import write_results
+from detnet.evaluation.results import Results, join_results, write_results
 from detnet.evaluation.voc import VocScores
 from detnet.files import read_json, write_json
 
@@ -21,14 +21,14 @@ class DetectorScores:
 
     Args:
         bbox: of boxes.
-        results: detections in COCO's results format.
+        results: the detections; none on other processes than the main one.
         segm, keypoints: of masks and keypoints, None where the detector has none.
         voc: VOC's average precision as `score_voc` gives it, where it was asked for.
         split: what it was evaluated on, where that is a split of a data set.
     """
 
     bbox: Scores
-    results: list[dict[str, Any]]
+    results: Results
     segm: Scores | None = None
     keypoints: Scores | None = None
     voc: VocScores | None = None
@@ -90,6 +90,8 @@ def read_scores(folder: Path) -> DetectorScores:
             for of_kind in (content, content.get("segm"), content.get("keypoints"))
         )
         assert bbox is not None
-        return DetectorScores(bbox, [], segm, keypoints, split=Split.from_json(content["data"]))
+        return DetectorScores(
+            bbox, join_results([]), segm, keypoints, split=Split.from_json(content["data"])
+        )
     except (InputError, KeyError, TypeError) as error:
         raise InputError(f"{file}: {error}") from error

@@ -27,9 +27,11 @@ def write_submissions(scores: DetectorScores, truths: GroundTruths, path: Path) 
     places = {"bbox": path, **further}
     for iou_type, place in places.items():
         truth = truths.of(iou_type)
+        # Boxes go along with masks here, and give their size; objects of a category without
+        # keypoints are none of the server's.
         results = scores.results
-        if iou_type == "keypoints":  # objects of a category without any are none of the server's
-            results = [record for record in results if "keypoints" in record]
+        if iou_type == "keypoints" and results.keypoint_counts is not None:
+            results = results.pick(np.flatnonzero(results.keypoint_counts))
         write_submission(place, truth, read_detections(results, truth, iou_type=iou_type))
     return list(places.values())
 

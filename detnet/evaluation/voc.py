@@ -12,7 +12,6 @@ plain IoU of COCO's box: of boxes as `detnet convert` and the loader make them n
 """
 
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +21,7 @@ from detnet.errors import InputError
 from detnet.evaluation.detections import Detections, read_detections
 from detnet.evaluation.matching import candidates
 from detnet.evaluation.overlaps import box_ious
+from detnet.evaluation.results import ResultsSource
 from detnet.files import no_collection
 from detnet.tables import unknown_name
 from detnet.text import lay_out, percent
@@ -71,7 +71,7 @@ class VocScores:
 
 def score_voc(
     annotations: GroundTruthSource,
-    results: Path | str | list[dict[str, Any]],
+    results: ResultsSource,
     *,
     metric: str = "voc07",
     add_pixel: bool = False,

@@ -12,6 +12,7 @@ from torchvision.ops import batched_nms
 from detnet.coco.keypoints import KeypointLayout
 from detnet.detectors.base import Detector, Suppress
 from detnet.errors import InputError
+from detnet.inference.pasting import pack_pixels, packing_masks
 from detnet.inference.soft_nms import ALL, DECAYS, Decay, soft_nms
 
 _NEVER = 2.0  # an overlap that no two boxes have
@@ -37,7 +38,7 @@ def replacing_suppression(network: Detector, suppress: Suppress) -> Iterator[Non
         owner.suppress = None
 
 
-Detections = dict[str, Tensor]
+Detections = dict[str, Any]
 
 CANDIDATES = 1000  # of a view, the surest, where all views are suppressed together
 
@@ -88,34 +89,35 @@ class PredictionOptions:
 def detect(
     network: Detector, images: Sequence[Tensor], options: PredictionOptions
 ) -> list[Detections]:
-    """Runs a detector with these options; without any it is the detector's own call.
+    """Runs a detector with these options, in eval mode; without any as it is.
 
     The views' boxes are mapped back to the image and suppressed together, within each class, by the
-    detector's own overlap or softly; masks and keypoints go with their boxes. Masks of several
-    views are bool.
+    detector's own overlap or softly; masks and keypoints go with their boxes.
 
     Args:
         network: in eval mode, with `info` as `detnet.create` gives it.
         images: (3, H, W) each, on the network's device.
         options: see `PredictionOptions`.
 
+    Returns:
+        what the detector gives, its masks as a list of COCO's run lengths.
+
     Raises:
         InputError: soft suppression of several views by a detector of masks or keypoints; mirrored
             views of keypoints of which it is not known which are left and right.
     """
-    if options == PredictionOptions():
-        return network(list(images))
     owner = network.post_processor
     iou, max_detections = owner.nms_thresh, owner.detections_per_img
+    suppress = _suppression(options, iou, max_detections)
     if options.views == [(0, False)]:
-        with replacing_suppression(network, _suppression(options, iou, max_detections)):
+        softly = replacing_suppression(network, suppress) if options.soft_nms else nullcontext()
+        with packing_masks(network), softly:
             return network(list(images))
     mirror = _mirror_of_keypoints(network, options)
     views = [
         _predict_view(network, images, size, mirrored=mirrored, mirror=mirror, options=options)
         for size, mirrored in options.views
     ]
-    suppress = _suppression(options, iou, max_detections)
     return [_merge(found, suppress) for found in zip(*views, strict=True)]
 
 
@@ -181,7 +183,8 @@ def _unmirrored(found: Detections, width: int, mirror: Tensor | None) -> Detecti
 def _merge(found: Sequence[Detections], suppress: Suppress) -> Detections:
     together = {key: torch.cat([each[key] for each in found]) for key in found[0]}
     keep, scores = suppress(together["boxes"], together["scores"], together["labels"])
-    return {key: value[keep] for key, value in together.items()} | {"scores": scores}
+    chosen = {key: value[keep] for key, value in together.items()} | {"scores": scores}
+    return chosen | {"masks": pack_pixels(chosen["masks"])} if "masks" in chosen else chosen
 
 
 def _suppression(options: PredictionOptions, iou: float, max_detections: int) -> Suppress:

@@ -88,7 +88,7 @@ class Prediction:
             "keypoints": self.keypoints,
         }
         own = self._own(self.layout.of_label) if self.layout else None
-        return to_results([found], [image_id], self.category_ids, own)
+        return list(to_results([found], [image_id], self.category_ids, own))
 
     def _skeletons(self) -> dict[str, Any]:
         """What `draw` takes of keypoints: those of each object's own class."""

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from detnet.coco.keypoints import KeypointLayout, unnamed_layout
+from detnet.coco.masks import RunLengths, decode_masks
 from detnet.detectors.base import Detector, info_of
 from detnet.detectors.files import load_model
 from detnet.errors import InputError
-from detnet.inference.augmentation import PredictionOptions, detect
+from detnet.inference.augmentation import Detections, PredictionOptions, detect
 from detnet.inference.draw import to_picture
 from detnet.inference.fuse import fuse
 from detnet.inference.prediction import ImageLike, Prediction, pixels_of
@@ -105,7 +106,7 @@ class Predictor:
             for output, tensor in zip(outputs, tensors, strict=True)
         ]
 
-    def _prediction(self, output: dict[str, Tensor], size: tuple[int, int]) -> Prediction:
+    def _prediction(self, output: Detections, size: tuple[int, int]) -> Prediction:
         scores, order = output["scores"].float().sort(descending=True, stable=True)
         order = order[scores >= self.score_threshold]
         labels = output["labels"][order].cpu()
@@ -126,7 +127,7 @@ class Predictor:
             names=tuple(self.class_names[label - 1] for label in labels.tolist()),
             category_ids=tuple(self.category_ids[label - 1] for label in labels.tolist()),
             size=size,
-            masks=None if masks is None else (masks[order, 0] > 0.5).cpu(),
+            masks=None if masks is None else _painted([masks[row] for row in order.tolist()], size),
             **more,
         )
 
@@ -168,6 +169,12 @@ def usable_device(name: str | torch.device | None) -> torch.device:
         reason = str(error).partition("\n")[0]
         raise InputError(f"device {str(name)!r} cannot be used: {reason}") from error
     return device
+
+
+def _painted(masks: Sequence[RunLengths], size: tuple[int, int]) -> Tensor:
+    """(N, H, W) bool, `size` being width and height."""
+    counts = [mask["counts"].encode() for mask in masks]
+    return torch.from_numpy(decode_masks(counts, size[1], size[0]).view(bool))
 
 
 def _tensor(image: ImageLike) -> Tensor:

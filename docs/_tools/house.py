@@ -30,10 +30,11 @@ BEGINNINGS = (
     "detnet.training.detection.evaluate",
     "detnet.inference.predictor",
 )
-# What the core reaches and can be read without: other projects' weights, other formats and
-# measures, what is kept of files for the next start, drawing, kernels for some processors, spaces
-# for searches and networks found in them, what several processes agree on, what is said when one
-# is lost or memory is short, and what is reckoned of a machine before a run begins.
+# What the core reaches and can be read without: other projects' weights, other formats, metrics and
+# evaluators, what is kept of files for the next start, drawing, how masks are packed, kernels for
+# some processors, spaces for searches and networks found in them, what several processes agree on,
+# what is said when one is lost or memory is short, and what is reckoned of a machine before a run
+# begins.
 BEYOND = (
     "detnet.backbones.detnas",
     "detnet.backbones.spaces",
@@ -47,12 +48,15 @@ BEYOND = (
     "detnet.engine.memory",
     "detnet.engine.peers",
     "detnet.engine.readers",
+    "detnet.evaluation.curves",
+    "detnet.evaluation.original",
     "detnet.evaluation.submission",
     "detnet.evaluation.voc",
     "detnet.inference.bench",
     "detnet.inference.draw",
     "detnet.inference.engines",
     "detnet.inference.export",
+    "detnet.inference.pasting",
     "detnet.inference.stages",
     "detnet.inference.winograd",
     "detnet.training.classification",

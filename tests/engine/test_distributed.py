@@ -38,6 +38,7 @@ def test_processes_know_their_place_and_talk(ranks: list[dict[str, Any]]) -> Non
             "process": [rank, 2, rank, "cpu"],
             "main": rank == 0,
             "gathered": [{"rank": 0}, {"rank": 1}],
+            "to_main": [] if rank else [(1, 0), (1, 1), (1, 2)],
             "same": "from 0",
             "any": [True, False],
         }
@@ -96,6 +97,7 @@ def test_a_single_process_has_nobody_to_talk_to(monkeypatch: pytest.MonkeyPatch)
     assert process.main
     assert distributed.all_gather(3) == [3]
     assert distributed.same_on_all("a") == "a"
+    assert distributed.to_main([1, 2]) == [1, 2]
     assert distributed.any_process(True) and not distributed.any_process(False)
     distributed.barrier()
     word = distributed.Word("stop")

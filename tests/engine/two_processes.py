@@ -22,6 +22,7 @@ from detnet.engine.distributed import (
     same_on_all,
     setup,
     single_process,
+    to_main,
 )
 from detnet.engine.interrupt import Interrupt
 from detnet.engine.loop import Batch
@@ -46,6 +47,7 @@ def talk(process: Process) -> dict[str, Any]:
         "process": [process.rank, process.world_size, process.local_rank, process.device.type],
         "main": process.main,
         "gathered": all_gather({"rank": process.rank}),
+        "to_main": to_main([(process.rank, piece) for piece in range(3 * process.rank)]),
         "same": same_on_all(f"from {process.rank}"),
         "any": [any_process(process.rank == 1), any_process(False)],
     }

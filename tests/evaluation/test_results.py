@@ -9,8 +9,15 @@ import pytest
 import torch
 
 from detnet.errors import InputError
+from detnet.evaluation import results
 from detnet.evaluation.coco import score
-from detnet.evaluation.results import encode_masks, to_results, write_results
+from detnet.evaluation.results import (
+    Results,
+    encode_masks,
+    join_results,
+    to_results,
+    write_results,
+)
 from detnet.files import write_text
 
 
@@ -21,7 +28,7 @@ def test_records() -> None:
         "scores": torch.tensor([0.8125], dtype=torch.bfloat16),
     }
     nothing = {"boxes": np.zeros((0, 4)), "labels": np.zeros(0), "scores": np.zeros(0)}
-    records = to_results([nothing, prediction], [7, 10**11], np.array([5, 90]))
+    records = list(to_results([nothing, prediction], [7, 10**11], np.array([5, 90])))
     assert records == [
         {"image_id": 10**11, "category_id": 90, "bbox": [1, 2, 10, 20], "score": 0.8125}
     ]
@@ -46,7 +53,7 @@ def test_round_trip_scores_perfectly(iou_type: str, tmp_path: Path) -> None:
     masks[0, 5:10, 20:45] = masks[1, 11:28, 3:9] = True
     boxes = np.array([[20, 5, 45, 10], [3, 11, 9, 28]])
     prediction = {"boxes": boxes, "labels": [1, 2], "scores": [0.9, 0.7], "masks": masks}
-    records = to_results([prediction], [4], [3, 8])
+    records = list(to_results([prediction], [4], [3, 8]))
     write_results(tmp_path / "dt.json", records)
     truth = {
         "images": [{"id": 4, "height": 30, "width": 50}],
@@ -84,3 +91,58 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError) as caught:
         write_text(tmp_path / "gone" / "results.json", "[]")
     assert caught.value.filename == str(tmp_path / "gone" / "results.json")
+
+
+def found_in(seed: int, *, masks: bool = True, keypoints: bool = False) -> Results:
+    """Objects of an image of 30 by 50; every third image has none."""
+    draws = np.random.default_rng(seed)
+    count = int(draws.integers(1, 9)) * (seed % 3 > 0)
+    corners = draws.random((count, 2)) * [40, 20]
+    found = {
+        "boxes": np.concatenate([corners, corners + draws.random((count, 2)) * 9], 1),
+        "labels": draws.integers(1, 4, count),
+        "scores": draws.random(count),
+    }
+    if masks:
+        found["masks"] = draws.random((count, 30, 50)) > 0.9
+    if keypoints:
+        found["keypoints"] = draws.random((count, 3, 3)) * 30
+    own = [[2, 0], [], [1]] if keypoints else None
+    return to_results([found], [100 - seed], [5, 90, 7], own)
+
+
+@pytest.mark.parametrize("keypoints", [False, True])
+def test_columns_are_what_their_records_say(
+    keypoints: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = [found_in(seed, masks=not keypoints, keypoints=keypoints) for seed in range(8)]
+    whole = join_results(parts)
+    records = [record for part in parts for record in part]
+    assert list(whole) == records and len(whole) == len(records) > 15
+    assert {*records[0]} - {"keypoints"} == {
+        *("image_id", "category_id", "bbox", "score"),
+        *(() if keypoints else ("segmentation",)),
+    }
+    lengths = [len(record.get("keypoints", ())) for record in records]
+    assert lengths == [{5: 6, 90: 0, 7: 3}[r["category_id"]] * keypoints for r in records]
+    order = np.argsort(whole.images, kind="stable")
+    assert list(whole.pick(order)) == sorted(records, key=lambda record: record["image_id"])
+    monkeypatch.setattr(results, "_AT_ONCE", 4)
+    write_results(tmp_path / "a.json", whole)
+    assert (tmp_path / "a.json").read_text() == json.dumps(records, separators=(",", ":"))
+    write_results(tmp_path / "a.json", join_results(parts[:1]))
+    assert (tmp_path / "a.json").read_text() == "[]"
+
+
+def test_each_kind_is_given_what_it_scores() -> None:
+    masks = join_results(found_in(seed) for seed in range(4))
+    assert masks.of_kind("bbox") is masks
+    assert list(masks.of_kind("segm")) == [
+        {name: value for name, value in record.items() if name != "bbox"} for record in masks
+    ]
+    points = join_results(found_in(seed, masks=False, keypoints=True) for seed in range(9))
+    assert list(points.of_kind("keypoints")) == [
+        {name: value for name, value in record.items() if name != "bbox"}
+        for record in points
+        if "keypoints" in record
+    ]

@@ -15,6 +15,7 @@ from detnet.evaluation.comparison.bootstrap import Cell, bootstrap, tell_differe
 from detnet.evaluation.detections import read_detections
 from detnet.evaluation.grid import Measure, make_grid
 from detnet.evaluation.matching import Matches, match
+from detnet.evaluation.results import ResultsSource
 
 RESAMPLES = (100, 20_000)  # fewest and most
 
@@ -100,7 +101,7 @@ class Comparison(TypedDict):
 
 def compare(
     annotations: GroundTruthSource,
-    results: Sequence[Path | str | list[dict[str, Any]]],
+    results: Sequence[ResultsSource],
     *,
     names: Sequence[str],
     iou_type: str = "bbox",

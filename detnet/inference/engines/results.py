@@ -10,7 +10,7 @@ import numpy as np
 from detnet.coco.annotations import Annotations
 from detnet.data.images import read_pixels
 from detnet.errors import InputError
-from detnet.evaluation.results import to_results
+from detnet.evaluation.results import Results, join_results, to_results
 from detnet.inference.engines.base import Engine, Found, Pixels
 
 _AHEAD = 8  # images decoded before they are needed
@@ -24,7 +24,7 @@ def engine_results(
     score_threshold: float,
     chosen: Sequence[int] | None = None,
     track: Track | None = None,
-) -> list[dict[str, Any]]:
+) -> Results:
     """Detects on every image of a split; the next ones are decoded on another thread meanwhile.
 
     Args:
@@ -41,7 +41,7 @@ def engine_results(
     images = read_ahead(annotations, chosen)
     shown: Iterable[Pixels] = track(images, len(chosen)) if track else images
     ids = iter([int(annotations.image_ids[index]) for index in chosen])
-    records: list[dict[str, Any]] = []
+    pieces: list[Results] = []
     of_label = annotations.keypoint_layout.of_label if annotations.keypoint_layout else None
     waiting: list[Pixels] = []
 
@@ -50,7 +50,7 @@ def engine_results(
             _as_mapping(each) for each in engine.detect(waiting, score_threshold=score_threshold)
         ]
         own = islice(ids, len(found))
-        records.extend(to_results(found, own, annotations.categories.ids, of_label))
+        pieces.append(to_results(found, own, annotations.categories.ids, of_label))
         waiting.clear()
 
     for image in shown:
@@ -59,7 +59,7 @@ def engine_results(
             detect()
     if waiting:
         detect()
-    return records
+    return join_results(pieces)
 
 
 def _as_mapping(found: Found) -> dict[str, Any]:

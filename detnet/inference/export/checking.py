@@ -15,7 +15,7 @@ from detnet.data.scenes import draw_scene
 from detnet.engine.runs import cpu_name
 from detnet.errors import InputError
 from detnet.evaluation.comparison.compare import compare
-from detnet.evaluation.detector import without_boxes
+from detnet.evaluation.results import Results
 from detnet.files import replacing, write_json
 from detnet.inference.engines.base import Engine, Found, Pixels
 from detnet.inference.engines.predictor import EnginePredictor
@@ -191,19 +191,15 @@ def _precisions(
     return paired_precisions(data.truths, results)
 
 
-def paired_precisions(
-    truths: GroundTruths, results: Sequence[list[dict[str, Any]]]
-) -> tuple[Precisions, ...]:
+def paired_precisions(truths: GroundTruths, results: Sequence[Results]) -> tuple[Precisions, ...]:
     """AP of two detectors' COCO results and the interval of its difference, for each kind."""
     found = []
     for iou_type in ("bbox", "segm", "keypoints"):
         truth = getattr(truths, iou_type)
         if truth is None:
             continue
-        own = results if iou_type == "bbox" else [without_boxes(one) for one in results]
-        if iou_type == "keypoints":
-            own = [[record for record in one if "keypoints" in record] for one in own]
-        compared = compare(truth, list(own), names=["torch", "export"], iou_type=iou_type)
+        own = [one.of_kind(iou_type) for one in results]
+        compared = compare(truth, own, names=["torch", "export"], iou_type=iou_type)
         cell = compared["differences"][0]["headline"]["AP"]
         if cell is not None:
             ends = cell["low"], cell["high"]

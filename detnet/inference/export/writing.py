@@ -21,6 +21,7 @@ from detnet.detectors.base import Detector, info_of
 from detnet.detectors.files import load_model
 from detnet.errors import InputError
 from detnet.evaluation.detections import pick_rows
+from detnet.evaluation.results import Results
 from detnet.inference.engines.base import Engine
 from detnet.inference.engines.images import prepare
 from detnet.inference.engines.openvino import keep_silent
@@ -218,7 +219,7 @@ def _quantise(
     looked_at = _spread(data.val.annotations, _SHARE_IMAGES)
     truths = _on_images(data.val.truths, looked_at)
 
-    def results(engine: Engine) -> list[dict[str, Any]]:
+    def results(engine: Engine) -> Results:
         return engine_results(
             engine,
             data.val.annotations,

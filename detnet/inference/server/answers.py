@@ -117,7 +117,7 @@ def _records(image: SeenImage, number: int, engine: Engine) -> list[dict[str, An
         "keypoints": found.keypoints,
     }
     own = engine.layout.of_label if engine.layout else None
-    records = to_results([parts], [number], engine.category_ids, own)
+    records = list(to_results([parts], [number], engine.category_ids, own))
     for at, (record, label) in enumerate(zip(records, found.labels.tolist(), strict=True)):
         if found.masks is not None:
             record["segmentation"] = _as_text(found.masks[at])

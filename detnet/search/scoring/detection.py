@@ -9,14 +9,15 @@ from torch import Tensor, nn
 
 from detnet.backbones.spaces.space import take_path
 from detnet.coco.annotations import Annotations
+from detnet.coco.ground_truth import GroundTruth, read_ground_truth
 from detnet.coco.writing import to_coco_dict
 from detnet.data.dataset import DetectionDataset
 from detnet.data.transforms import eval_transform, flip_horizontal
 from detnet.detectors.base import info_of
 from detnet.engine.machine import autocast_to
 from detnet.errors import InputError
-from detnet.evaluation.coco import score
-from detnet.evaluation.results import to_results
+from detnet.evaluation.coco import evaluate
+from detnet.evaluation.results import Results, join_results, to_results
 from detnet.inference.fuse import fuse
 from detnet.search.scoring.cache import CachedImages, Sample
 from detnet.search.scoring.evaluator import (
@@ -65,7 +66,7 @@ class DetectionEvaluator(Evaluator):
         limit = memory // 2
         self._train = CachedImages(self._reader(train), limit=limit, threads=threads)
         self._search = CachedImages(self._reader(search), limit=limit, threads=threads)
-        self._truths: dict[tuple[int, ...], dict[str, Any]] = {}
+        self._truths: dict[tuple[int, ...], GroundTruth] = {}
 
     def candidate(self, path: Sequence[int], budget: ScoringBudget) -> nn.Module:
         take_path(self.model, path)  # the strides of what is around the supernet may go by it
@@ -100,19 +101,20 @@ class DetectionEvaluator(Evaluator):
         fused: Any = fuse(candidate, dtype=self.autocast)
         fused.transform.train()  # the images come resized, and the boxes are scaled back here
         seen: list[int] = []
-        records: list[dict[str, Any]] = []
+        found: list[Results] = []
         for part in parts:
-            records += self._detect(fused, part)
+            found.append(self._detect(fused, part))
             seen += part
             check_stop()
-        value = score(self._truth(tuple(sorted(seen))), records)["AP"]
+        scores = evaluate(self._truth(tuple(sorted(seen))), join_results(found)).scores()
+        value = scores.headline["AP"]
         return 0.0 if value is None else float(value)  # None where no image has an object
 
     @torch.no_grad()
-    def _detect(self, fused: Any, indices: Sequence[int]) -> list[dict[str, Any]]:
-        """Detects on images of the search split, in COCO's results format."""
+    def _detect(self, fused: Any, indices: Sequence[int]) -> Results:
+        """Detects on images of the search split."""
         notes = self.annotations
-        records: list[dict[str, Any]] = []
+        pieces: list[Results] = []
         rows = [indices[at : at + _SCORE_BATCH] for at in range(0, len(indices), _SCORE_BATCH)]
         for row, batch in zip(rows, self._search.batches(rows), strict=True):
             with autocast_to(self.device, self.autocast):
@@ -121,17 +123,20 @@ class DetectionEvaluator(Evaluator):
                 prediction["boxes"] = prediction["boxes"].cpu() * _scale(
                     fused.transform.size_in_training(image), target
                 )
-            records += to_results(found, notes.image_ids[list(row)], notes.categories.ids)
-        if not all(np.isfinite([*record["bbox"], record["score"]]).all() for record in records):
+            own = [{name: each[name] for name in ("boxes", "labels", "scores")} for each in found]
+            pieces.append(to_results(own, notes.image_ids[list(row)], notes.categories.ids))
+        results = join_results(pieces)
+        assert results.boxes is not None
+        if not (np.isfinite(results.boxes).all() and np.isfinite(results.scores).all()):
             raise NonFinite("its detections are no numbers")
-        return records
+        return results
 
     def subset(self, count: int, seed: int) -> list[int]:
         return stratified(self.annotations, count, subset_generator(seed))
 
-    def _truth(self, indices: tuple[int, ...]) -> dict[str, Any]:
+    def _truth(self, indices: tuple[int, ...]) -> GroundTruth:
         if indices not in self._truths:
-            self._truths[indices] = to_coco_dict(self.annotations, indices)
+            self._truths[indices] = read_ground_truth(to_coco_dict(self.annotations, indices))
         return self._truths[indices]
 
     def _reader(self, annotations: Annotations) -> Any:

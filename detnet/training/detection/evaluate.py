@@ -20,13 +20,13 @@ from detnet.data.reading import load_scored
 from detnet.data.transforms import Augmentation, eval_transform
 from detnet.detectors.base import Detector, info_of
 from detnet.detectors.files import load_model
-from detnet.engine.distributed import Process, all_gather, same_on_all
+from detnet.engine.distributed import Process, all_gather, same_on_all, to_main
 from detnet.engine.loop import to_device
 from detnet.engine.machine import autocast_to, drawing_from, is_accelerator, keep_freed_memory
 from detnet.errors import InputError
 from detnet.evaluation.detector import score_results
 from detnet.evaluation.files import DetectorScores, write_scores
-from detnet.evaluation.results import to_results
+from detnet.evaluation.results import Results, join_results, to_results
 from detnet.evaluation.submission import write_submissions
 from detnet.evaluation.voc import score_voc
 from detnet.inference.augmentation import PredictionOptions, detect
@@ -93,8 +93,8 @@ def evaluate_file(
     folder = output or (place_of_scores(model_path, split) if model_path.is_dir() else None)
     if options and not output and folder:
         folder /= options.name  # those of the run as it is stay where reports look for them
-    scores = with_voc(scores, truths, metric)
     if process.main:
+        scores = with_voc(scores, truths, metric)
         write_files(scores, truths, folder, submission)
     return scores
 
@@ -164,7 +164,8 @@ def evaluate_model(
     """Detects on every image of a split and scores it; several processes share the images.
 
     The model is left as it is: a copy with its batch norms folded into the convolutions does the
-    work, which is faster and differs from it only by rounding.
+    work, which is faster and differs from it only by rounding. The scores are told to all
+    processes, the detections come to the main one alone.
 
     Args:
         annotations: of the images.
@@ -191,19 +192,20 @@ def evaluate_model(
     batches: Iterable[Any] = track(loader, len(loader)) if track else loader
     layout = annotations.keypoint_layout
     of_label = layout.of_label if layout else None
-    records: list[dict[str, Any]] = []
+    pieces: list[Results] = []
     for images, targets in batches:
         with autocast_to(process.device, autocast):
             inputs = [image.to(process.device, non_blocking=True) for image in images]
             found = detect(fused, inputs, options or PredictionOptions())
         ids = [target["image_id"] for target in targets]
-        records += to_results(found, ids, annotations.categories.ids, of_label)
-    everything = all_gather(records)
+        pieces.append(to_results(found, ids, annotations.categories.ids, of_label))
+    results = join_results(to_main(pieces))
+    pieces.clear()
     truths = truths or trained_on(annotations)
-    results = [record for part in everything for record in part]
-    scores = same_on_all(score_results(results, truths, measures or {}) if process.main else None)
-    assert scores is not None  # the main process has made them
-    return replace(scores, split=split)
+    scores = score_results(results, truths, measures or {}) if process.main else None
+    told = same_on_all(scores and replace(scores, results=join_results([])))
+    assert told is not None  # the main process has made them
+    return replace(scores or told, split=split)
 
 
 def place_of_scores(run: Path, split: Split) -> Path:
