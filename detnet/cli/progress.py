@@ -247,4 +247,6 @@ def candidate_text(event: dict[str, Any]) -> str:
         again = "; tried again" if event["state"] == "waiting" else "; left out"
         how = f"failed: {event['error']}{again}"
     took = f", {event['seconds']:.1f} s" if event["seconds"] is not None else ""
-    return f"  {where}: {event['text']}, {costs}{took}: {how}"
+    found = event.get("hit_rate")
+    kept = f", {found:.0%} of images from memory" if found is not None else ""
+    return f"  {where}: {event['text']}, {costs}{took}{kept}: {how}"

@@ -44,6 +44,9 @@ class SearchConfig(Settings):
         precision: fp32, bf16, or auto for bf16 where the device is fast at it.
         workers: processes that read images, per training process; by default its share of this
             machine's cores, at most 8.
+        image_memory: gigabytes of decoded images that each process keeps from candidate to
+            candidate; by default half of the memory that is free, shared among the processes that
+            torchrun has started on this machine.
         from_scratch: no pre-training, neither of the supernet nor of networks trained alone.
         supernet: run folder of another search, whose pre-trained supernet is taken instead of
             training one; with /finetune behind it the fine-tuned one.
@@ -104,6 +107,7 @@ class SearchConfig(Settings):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     workers: int = field(default_factory=image_readers)
+    image_memory: float | None = None
     from_scratch: bool = False
     supernet: str = ""
     pretrain_sampling: Literal["uniform", "bins"] = "bins"
@@ -145,8 +149,8 @@ class SearchConfig(Settings):
         for name in _POSITIVE:
             if not getattr(self, name) > 0:
                 raise InputError(f"{name} must be positive, got {getattr(self, name)}")
-        for name in ("retries", "seed", "workers", "single_steps"):
-            if getattr(self, name) < 0:
+        for name in ("retries", "seed", "workers", "single_steps", "image_memory"):
+            if (getattr(self, name) or 0) < 0:
                 raise InputError(f"{name} must not be negative, got {getattr(self, name)}")
         for name in _LIMITS:
             limit = getattr(self, name)
@@ -180,6 +184,11 @@ class SearchConfig(Settings):
     def places(self) -> tuple[str, ...]:
         """The settings that are paths."""
         return (*_PLACES, "space") if is_file(self.space) else _PLACES
+
+    @property
+    def image_memory_bytes(self) -> float | None:
+        """Bytes of `image_memory`."""
+        return None if self.image_memory is None else self.image_memory * 1e9
 
     @property
     def by_classes(self) -> bool:

@@ -15,6 +15,7 @@ from detnet.search.config import PHASES, SearchConfig
 from detnet.search.costs.constraints import Constraints
 from detnet.search.reuse import take_supernet
 from detnet.search.run import SearchRun
+from detnet.search.scoring.cache import ImageMemory
 from detnet.search.scoring.scorer import Scorer, make_scorer
 from detnet.search.split import kept_apart, write_split
 from detnet.search.standalone.training import begun, carry_out, is_complete
@@ -27,6 +28,7 @@ from detnet.search.trainings import (
     retrain_config,
     retrain_pretrain_config,
 )
+from detnet.text import count
 from detnet.training.classification.config import PretrainConfig
 from detnet.training.detection.config import TrainConfig
 from detnet.training.run import run_task
@@ -261,6 +263,13 @@ def search(
         known = {one.path: one.costs for one in read_candidates(study)}
         constraints = run.constraints(str(process.device), known)
         scorer = make_scorer(config, run.folder, process)
+        memory = scorer.evaluator.memory
+        on_event({"event": "note", "text": _read_how(memory, config.workers)})
+
+        def told(event: dict[str, Any]) -> None:
+            of_candidate = event["event"] == "candidate"
+            on_event({**event, "hit_rate": memory.hit_rate()} if of_candidate else event)
+
         over = work(
             study,
             run.method(constraints),
@@ -268,7 +277,7 @@ def search(
             constraints=constraints,
             retries=config.retries,
             stop=lambda: interrupt.set or together and stopped.said(),
-            on_event=on_event,
+            on_event=told,
             worker=f"{socket.gethostname()}-{os.getpid()}",
         )
         if over:  # all write the same
@@ -276,6 +285,12 @@ def search(
         elif together:
             stopped.say()
         return over
+
+
+def _read_how(memory: ImageMemory, threads: int) -> str:
+    readers = f"by {count(threads, 'thread')}" if threads else "when they are needed"
+    kept = f"up to {memory.limit / 1e9:.1f} GB of decoded images are kept in memory"
+    return f"{kept} from candidate to candidate, the others are read {readers}"
 
 
 class _Objectives:

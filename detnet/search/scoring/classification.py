@@ -16,7 +16,7 @@ from detnet.engine.machine import autocast_to
 from detnet.errors import InputError
 from detnet.evaluation.classification import ranks
 from detnet.inference.fuse import fuse
-from detnet.search.scoring.cache import CachedImages, Sample
+from detnet.search.scoring.cache import CachedImages, ImageMemory, Sample
 from detnet.search.scoring.evaluator import (
     Evaluator,
     ScoringBudget,
@@ -41,7 +41,7 @@ class ClassificationEvaluator(Evaluator):
         train: indices of those to recalibrate on.
         search: indices of those to score on.
         autocast: see `choose_precision`.
-        memory: bytes of images that are kept.
+        memory: of images that are kept.
         threads: that read images which are not kept.
 
     Raises:
@@ -62,16 +62,16 @@ class ClassificationEvaluator(Evaluator):
         search: Sequence[int],
         device: torch.device,
         autocast: torch.dtype | None = None,
-        memory: int = 4 * 2**30,
+        memory: ImageMemory | None = None,
         threads: int = 0,
     ) -> None:
         if not train or not search:
             raise InputError("a search needs images to recalibrate on and others to score by")
-        super().__init__(model, len(train), len(search), device, autocast)
+        super().__init__(model, len(train), len(search), device, autocast, memory)
         self.info, self.images = info, images
         self._train, self._search = list(train), list(search)
         self._view = TestView(info.input_size, info.short_side)
-        self._cache = CachedImages(self._read, limit=memory, threads=threads)
+        self._cache = CachedImages(self._read, self.memory, threads=threads)
 
     def candidate(self, path: Sequence[int], budget: ScoringBudget) -> nn.Module:
         options = self.info.options

@@ -19,7 +19,7 @@ from detnet.errors import InputError
 from detnet.evaluation.coco import evaluate
 from detnet.evaluation.results import Results, join_results, to_results
 from detnet.inference.fuse import fuse
-from detnet.search.scoring.cache import CachedImages, Sample
+from detnet.search.scoring.cache import CachedImages, ImageMemory, Sample
 from detnet.search.scoring.evaluator import (
     Evaluator,
     NonFinite,
@@ -40,7 +40,7 @@ class DetectionEvaluator(Evaluator):
         train: what its networks are recalibrated on.
         search: what they are scored on.
         autocast: see `choose_precision`.
-        memory: bytes of images that are kept.
+        memory: of images that are kept.
         threads: that read images which are not kept.
 
     Raises:
@@ -55,17 +55,16 @@ class DetectionEvaluator(Evaluator):
         *,
         device: torch.device,
         autocast: torch.dtype | None = None,
-        memory: int = 4 * 2**30,
+        memory: ImageMemory | None = None,
         threads: int = 0,
     ) -> None:
         if not len(train) or not len(search.boxes):
             empty = search if len(train) else train
             raise InputError(f"{empty.path}: has no images with objects to score candidates by")
-        super().__init__(model, len(train), len(search), device, autocast)
+        super().__init__(model, len(train), len(search), device, autocast, memory)
         self.annotations = search
-        limit = memory // 2
-        self._train = CachedImages(self._reader(train), limit=limit, threads=threads)
-        self._search = CachedImages(self._reader(search), limit=limit, threads=threads)
+        self._train = CachedImages(self._reader(train), self.memory, threads=threads)
+        self._search = CachedImages(self._reader(search), self.memory, threads=threads)
         self._truths: dict[tuple[int, ...], GroundTruth] = {}
 
     def candidate(self, path: Sequence[int], budget: ScoringBudget) -> nn.Module:

@@ -16,7 +16,7 @@ from detnet.backbones.base import Backbone
 from detnet.backbones.spaces.space import find_supernet
 from detnet.engine.machine import drawing_from
 from detnet.search.config import BudgetName, SearchConfig
-from detnet.search.scoring.cache import Sample
+from detnet.search.scoring.cache import ImageMemory, Sample
 
 # Purposes of the random streams that are drawn from a search's seed.
 _ORDER, _MIRROR, _SAMPLING, _SUBSET, _PARTS = 11, 12, 13, 14, 15
@@ -72,6 +72,8 @@ class Evaluator(ABC):
         search_images: how many there are to score on.
         device: where networks run.
         autocast: see `choose_precision`.
+        memory: of images that are kept from candidate to candidate; see `ImageMemory` for what it
+            is by default.
 
     Attributes:
         whole: whether recalibration puts the whole network in train mode, not its norms alone.
@@ -86,10 +88,12 @@ class Evaluator(ABC):
         search_images: int,
         device: torch.device,
         autocast: torch.dtype | None,
+        memory: ImageMemory | None,
     ) -> None:
         self.model = model.to(device).to(memory_format=torch.channels_last)
         self.train_images, self.search_images = train_images, search_images
         self.device, self.autocast = device, autocast
+        self.memory = memory or ImageMemory()
 
     @abstractmethod
     def candidate(self, path: Sequence[int], budget: ScoringBudget) -> nn.Module:

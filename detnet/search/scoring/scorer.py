@@ -21,6 +21,7 @@ from detnet.engine.distributed import Process
 from detnet.engine.machine import choose_precision, keep_freed_memory
 from detnet.errors import InputError
 from detnet.search.config import BudgetName, SearchConfig
+from detnet.search.scoring.cache import ImageMemory
 from detnet.search.scoring.classification import ClassificationEvaluator
 from detnet.search.scoring.detection import DetectionEvaluator
 from detnet.search.scoring.evaluator import (
@@ -149,6 +150,7 @@ def _detection(config: SearchConfig, run: Path, device: torch.device) -> tuple[E
         found["search"],
         device=device,
         autocast=choose_precision(config.precision, device),
+        memory=ImageMemory(config.image_memory_bytes),
         threads=config.workers,
     )
     return evaluator, settings.flip
@@ -170,6 +172,7 @@ def _classification(
         search=search,
         device=device,
         autocast=choose_precision(config.precision, device),
+        memory=ImageMemory(config.image_memory_bytes),
         threads=config.workers,
     )
     return evaluator, settings.flip
