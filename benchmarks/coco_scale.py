@@ -18,8 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from coco_parts.empty_steps import measure_steps
+from coco_parts.evaluation import measure_evaluation
 from coco_parts.loader import measure_loader
 from coco_parts.made import MadeData, Size, make_data
+from coco_parts.scorer import measure_scorer
 from coco_parts.start import measure_start
 from harness import keep, parse
 
@@ -31,6 +33,8 @@ PARTS: dict[str, Callable[[MadeData, argparse.Namespace], Facts]] = {
     "start": measure_start,
     "loader": measure_loader,
     "steps": measure_steps,
+    "evaluation": measure_evaluation,
+    "scorer": measure_scorer,
 }
 
 

@@ -65,7 +65,7 @@ def test_a_run_goes_on_with_the_parts_it_lacks(
 
 @pytest.fixture
 def asked(coco_scale: Any, tmp_path: Path) -> argparse.Namespace:
-    return argparse.Namespace(work=tmp_path, processes=2, workers=0, minutes=0.02)
+    return argparse.Namespace(work=tmp_path, processes=2, workers=0, minutes=0.02, train_images=40)
 
 
 @pytest.mark.slow
@@ -88,3 +88,23 @@ def test_the_parts_measure(
     assert steps["epochs"] >= 1 and steps["epochs_with_gaps"] == 0
     assert steps["memory_mb_most"] > 100 and steps["handles_most"] > 10
     assert not steps["twice_in_the_last"]
+
+
+@pytest.mark.slow
+def test_evaluation_and_scorer_are_measured(
+    coco_scale: Any, asked: argparse.Namespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from coco_parts import scorer
+
+    monkeypatch.setattr(scorer, "_LIMITS_GB", (1.0, 0.0))
+    monkeypatch.setenv("DETNET_CACHE", str(tmp_path / "cache"))
+    made = coco_scale.make_data(tmp_path, coco_scale.Size(40, 300, 10), None)
+    found = coco_scale.PARTS["evaluation"](made, asked)
+    one, two = found["1 processes"], found["2 processes"]
+    assert one["written_mb"] > 0 and one["others_peak_mb"] == 0 < two["others_peak_mb"]
+    assert (one["AP"], one["segm_AP"]) == (two["AP"], two["segm_AP"])
+    found = coco_scale.PARTS["scorer"](made, asked)
+    whole, none = found["1 GB"], found["0 GB"]
+    assert whole["images"] == whole["kept"] == 50 and whole["hit_rates"] == [0, 1, 1]
+    assert none["kept"] == 0 and none["hit_rates"] == [0, 0, 0]
+    assert whole["scores"] == none["scores"] and whole["scores"][0] == whole["scores"][1]

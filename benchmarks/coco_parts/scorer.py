@@ -1,0 +1,31 @@
+"""A search's scorer on 4,000 images to recalibrate on and all val images, its memory bounded."""
+
+import argparse
+from typing import Any
+
+from coco_parts.made import MadeData
+from coco_parts.processes import crowd, table
+
+Facts = dict[str, Any]
+_LIMITS_GB = (2.0, 0.15, 0.0)
+
+
+def measure_scorer(made: MadeData, asked: argparse.Namespace) -> Facts:
+    """Three candidates with memory for all images, for about half of them, and for none."""
+    told = {
+        "train": str(made.train.annotations),
+        "val": str(made.val.annotations),
+        "images": str(made.val.images),
+        "recalibration_images": min(4000, asked.train_images),
+        "threads": asked.workers,
+    }
+    facts: Facts = {}
+    for limit_gb in _LIMITS_GB:
+        with crowd("scorer_process", 1, told | {"limit_gb": limit_gb}) as group:
+            (found,) = group.heard()
+        facts[f"{limit_gb:g} GB"] = found
+        print(table(["limit", *found], [[f"{limit_gb:g} GB", *found.values()]]), flush=True)
+    scores = {tuple(found["scores"]) for found in facts.values()}
+    if len(scores) != 1:
+        raise SystemExit(f"the scores go by the memory: {scores}")
+    return facts
