@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from detnet.coco.keypoints import KeypointLayout
+from detnet.coco.masks import RunLengths
 from detnet.data.images import read_pixels
 from detnet.errors import InputError
 from detnet.evaluation.results import to_results
@@ -38,6 +39,7 @@ class Prediction:
             set knows, of which `layout` tells which are a class's own; None likewise.
         keypoint_scores: (N, K) float32, the larger the surer; their scale is the network's own.
         layout: what the keypoints are.
+        run_lengths: the masks as COCO has them, from those who have them so.
 
     Arrays are torch's from a `Predictor` and numpy's from an export, which runs without torch.
     """
@@ -52,6 +54,7 @@ class Prediction:
     keypoints: Array | None = None
     keypoint_scores: Array | None = None
     layout: KeypointLayout | None = None
+    run_lengths: list[RunLengths] | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -84,7 +87,7 @@ class Prediction:
             "boxes": self.boxes,
             "labels": range(1, len(self) + 1),  # each object has its category id at its own place
             "scores": self.scores,
-            "masks": self.masks,
+            "masks": self.masks if self.run_lengths is None else self.run_lengths,
             "keypoints": self.keypoints,
         }
         own = self._own(self.layout.of_label) if self.layout else None

@@ -94,8 +94,8 @@ class Predictor:
         """Finds the objects in several images at once, which may differ in size."""
         if not images:
             return []
-        # The detector itself leaves out what is not sure enough, before it pastes a mask into a
-        # whole picture for each object.
+        # The detector itself leaves out what is not sure enough, before it looks for each object's
+        # mask.
         self._network.post_processor.score_thresh = self.score_threshold
         tensors = [_tensor(image) for image in images]
         inputs = [tensor.to(self.device) for tensor in tensors]
@@ -111,6 +111,8 @@ class Predictor:
         order = order[scores >= self.score_threshold]
         labels = output["labels"][order].cpu()
         masks, keypoints = output.get("masks"), output.get("keypoints")
+        if masks is not None:
+            masks = [masks[row] for row in order.tolist()]
         more: dict[str, Any] = {}
         if keypoints is not None:
             # A model that was not trained on named keypoints shows them as points without lines.
@@ -127,7 +129,8 @@ class Predictor:
             names=tuple(self.class_names[label - 1] for label in labels.tolist()),
             category_ids=tuple(self.category_ids[label - 1] for label in labels.tolist()),
             size=size,
-            masks=None if masks is None else _painted([masks[row] for row in order.tolist()], size),
+            masks=None if masks is None else _painted(masks, size),
+            run_lengths=masks,
             **more,
         )
 

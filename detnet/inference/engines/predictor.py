@@ -98,6 +98,7 @@ class EnginePredictor:
             keypoints=found.keypoints,
             keypoint_scores=found.keypoint_scores,
             layout=layout,
+            run_lengths=found.masks,
         )
 
 

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from detnet.coco.masks import encode_pixels
 from detnet.inference.engines.base import Engine, Found, Pixels
 from detnet.inference.prediction import Prediction
 from detnet.inference.predictor import Predictor
@@ -39,12 +38,12 @@ class TorchEngine(Engine):
 
 
 def _found(prediction: Prediction) -> Found:
-    masks, points = prediction.masks, prediction.keypoints
+    points = prediction.keypoints
     return Found(
         boxes=np.asarray(prediction.boxes),
         labels=np.asarray(prediction.labels),
         scores=np.asarray(prediction.scores),
-        masks=None if masks is None else [encode_pixels(mask) for mask in np.asarray(masks)],
+        masks=prediction.run_lengths,
         keypoints=None if points is None else np.asarray(points),
         keypoint_scores=None if points is None else np.asarray(prediction.keypoint_scores),
     )
