@@ -90,6 +90,11 @@ def mask_boxes(masks: Sequence[RunLengths]) -> np.ndarray:
     return np.asarray(coco_mask.to_bbox(list(masks)), np.float64).reshape(-1, 4)
 
 
+def mask_areas(masks: Sequence[RunLengths]) -> np.ndarray:
+    """(N,) float64, pixels inside compressed masks that are known to be sound; see `rle_areas`."""
+    return np.asarray(coco_mask.area(list(masks)), np.float64).reshape(-1)
+
+
 def segmentation_areas(segmentations: Sequence[Any]) -> Floats:
     """Says how much each segmentation covers: polygons as geometry has it, run lengths in pixels.
 

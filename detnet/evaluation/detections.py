@@ -8,7 +8,7 @@ import numpy as np
 
 from detnet.coco.ground_truth import GroundTruth
 from detnet.coco.keypoints import keypoint_boxes, stack_keypoints
-from detnet.coco.masks import mask_boxes, rle_areas
+from detnet.coco.masks import mask_areas, mask_boxes
 from detnet.coco.records import Ints, Problems, Records, show
 from detnet.coco.scorable import refuse_keypoints, require_field, require_masks
 from detnet.errors import InputError
@@ -73,8 +73,7 @@ def read_detections(
     found = found or _of_records(results, truth, iou_type)
     boxes, areas = found.boxes, found.boxes[:, 2] * found.boxes[:, 3]
     if not len(boxes) and found.masks:
-        boxes, pixels = mask_boxes(found.masks), truth.sizes[found.images].prod(axis=1)
-        areas = rle_areas([mask["counts"] for mask in found.masks], pixels).astype(float)
+        boxes, areas = mask_boxes(found.masks), mask_areas(found.masks)
     elif not len(boxes) and found.keypoints is not None:
         assert truth.keypoint_counts is not None  # truth has been read for keypoints
         boxes = keypoint_boxes(found.keypoints, truth.keypoint_counts[found.categories])

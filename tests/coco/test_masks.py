@@ -10,6 +10,7 @@ from detnet.coco.masks import (
     encode_box,
     encode_masks,
     encode_pixels,
+    mask_areas,
     mask_boxes,
     mask_flaw,
     painted_area,
@@ -125,8 +126,11 @@ def test_polygons_of_all_kinds_give_pycocotools_bits_and_boxes() -> None:
             polygons = [points.round(1).ravel().tolist() for points in corners]
             theirs = pycoco_mask.merge(pycoco_mask.frPyObjects(polygons, height, width))
             counts = encode_one(polygons, height, width)
-            assert counts == theirs["counts"]
-            box = mask_boxes([{"size": [height, width], "counts": theirs["counts"]}])
+            assert counts == theirs["counts"] and counts is not None
+            ours = {"size": [height, width], "counts": counts}
+            box = mask_boxes([ours])
+            as_text = {**ours, "counts": counts.decode()}
+            assert mask_areas([ours, as_text]).tolist() == [pycoco_mask.area(theirs)] * 2
             assert box.tolist() == [pycoco_mask.toBbox(theirs).tolist()]
             assert painted_area(polygons, height, width) == pycoco_mask.area(theirs)
 
