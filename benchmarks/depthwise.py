@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from detnet.backbones import BACKBONES
 from detnet.backbones.shuffle_block import DepthwiseConv
-from detnet.engine.machine import autocast_to, keep_freed_memory
+from detnet.engine.machine import autocast_to
+from detnet.engine.processor import keep_freed_memory
 
 # Channels, side in pixels, stride.
 SIZES = ((32, 80, 1), (80, 40, 1), (160, 20, 1), (64, 80, 2), (160, 40, 2))

@@ -39,7 +39,8 @@ from train_step import CLASSES, OURS, ours, reference
 
 import detnet
 from detnet.detectors.cost import detector_cost
-from detnet.engine.machine import autocast_to, keep_freed_memory
+from detnet.engine.machine import autocast_to
+from detnet.engine.processor import keep_freed_memory
 from detnet.inference.engines.openvino import keep_silent
 from detnet.inference.fuse import fuse
 

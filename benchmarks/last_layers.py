@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 import detnet
 from detnet.detectors.base import PreciseLayer
-from detnet.engine.machine import fast_bf16, keep_freed_memory
+from detnet.engine.machine import fast_bf16
+from detnet.engine.processor import keep_freed_memory
 from detnet.inference.fuse import fuse
 
 DETECTORS = ("faster_rcnn_fpn", "mask_rcnn_fpn", "retinanet", "fcos", "rfcn", "ssd", "yolo")

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from detnet.engine.machine import bf16_instructions, choose_precision
+from detnet.engine.machine import choose_precision
+from detnet.engine.processor import bf16_instructions
 
 _LONG_ENOUGH_S = 0.05
 _LARGEST = 4096

@@ -24,7 +24,7 @@ from train_step import CLASSES, SIDE, stepper
 
 import detnet
 from detnet.detectors.weights import from_torchvision
-from detnet.engine.machine import keep_freed_memory
+from detnet.engine.processor import keep_freed_memory
 
 DETECTORS = {"retinanet": RetinaNet, "fcos": FCOS}
 

@@ -29,8 +29,9 @@ from PIL import Image
 from detnet.data.classification.transforms import TrainView
 from detnet.engine.distributed import Process
 from detnet.engine.loop import Batch, train_steps
-from detnet.engine.machine import choose_precision, keep_freed_memory
+from detnet.engine.machine import choose_precision
 from detnet.engine.optim import Schedule, sgd
+from detnet.engine.processor import keep_freed_memory
 from detnet.training.classification.config import PretrainConfig
 from detnet.training.classification.train import PretrainTask
 

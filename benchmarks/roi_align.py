@@ -15,7 +15,7 @@ from torch import Tensor
 from torchvision.ops import MultiScaleRoIAlign
 
 from detnet.detectors.roi import LevelPooler
-from detnet.engine.machine import keep_freed_memory
+from detnet.engine.processor import keep_freed_memory
 
 STRIDES = (4, 8, 16, 32)
 SIDE = 320
@@ -45,7 +45,7 @@ def step(pooler: torch.nn.Module, features: dict[str, Tensor], boxes: list[Tenso
 
 
 def with_backward(forward: Callable[[], Tensor]) -> Callable[[], None]:
-    grad = torch.randn(forward().shape)
+    grad = torch.randn_like(forward(), dtype=torch.float32)
 
     def run() -> None:
         pooled = forward()

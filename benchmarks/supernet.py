@@ -20,7 +20,8 @@ from torch import Tensor, nn
 
 from detnet.backbones.base import Classifier
 from detnet.backbones.spaces.space import Space, read_space, take_path
-from detnet.engine.machine import autocast_to, keep_freed_memory
+from detnet.engine.machine import autocast_to
+from detnet.engine.processor import keep_freed_memory
 
 WIDTH, SIDE, BATCH, CLASSES = 0.25, 64, 16, 40
 PATHS = 4

@@ -24,7 +24,8 @@ from torchvision.ops.misc import FrozenBatchNorm2d
 
 import detnet
 from detnet.detectors.weights import from_torchvision
-from detnet.engine.machine import autocast_to, keep_freed_memory
+from detnet.engine.machine import autocast_to
+from detnet.engine.processor import keep_freed_memory
 
 CLASSES = 91
 SIDE = 320

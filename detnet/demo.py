@@ -19,7 +19,7 @@ import torch
 
 from detnet.data.scenes import write_scenes
 from detnet.engine import distributed
-from detnet.engine.machine import keep_freed_memory
+from detnet.engine.processor import keep_freed_memory
 from detnet.errors import InputError
 from detnet.files import write_text
 from detnet.report.run import make_page

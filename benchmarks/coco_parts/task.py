@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from detnet.engine.distributed import Process
-from detnet.engine.machine import keep_freed_memory
+from detnet.engine.processor import keep_freed_memory
 from detnet.training.detection.config import TrainConfig
 from detnet.training.detection.train import DetectionTask
 

@@ -227,11 +227,9 @@ def only_torch_can(args: argparse.Namespace) -> str | None:
         return option or "--precision bf16"
     if args.device not in (None, "auto", "cpu"):
         return f"--device {args.device}"
-    import torch
+    from detnet.engine.machine import accelerator, fast_bf16
 
-    from detnet.engine.machine import fast_bf16
-
-    if args.device != "cpu" and torch.cuda.is_available():
+    if args.device != "cpu" and accelerator() is not None:
         return "a GPU"
     if args.precision == "auto" and fast_bf16("cpu"):
         return "bf16, which this machine is fast at,"

@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(
             "--precision int8 needs --data DATA: each layer's range is found on training images"
         )
-    from detnet.engine.machine import keep_freed_memory
+    from detnet.engine.processor import keep_freed_memory
     from detnet.inference.export.plan import ExportPlan
     from detnet.inference.export.writing import export_model
     from detnet.inference.models import find_model

@@ -141,7 +141,8 @@ def _load(args: argparse.Namespace) -> tuple["AnyPredictor", str]:
         device = args.device if exported else None
         found = load(road.model, score_threshold=args.score_threshold, device=device)
         return found, str(road)
-    from detnet.engine.machine import choose_precision, keep_freed_memory
+    from detnet.engine.machine import choose_precision
+    from detnet.engine.processor import keep_freed_memory
     from detnet.inference.predictor import usable_device
 
     keep_freed_memory()

@@ -85,9 +85,8 @@ class ExactAnchors(AnchorGenerator):
         """Gives each image's anchors, (A, 4) xyxy: by level, row, column, then shape."""
         if self.levels is None:
             return super().forward(image_list, feature_maps)
-        first = feature_maps[0]
-        self.set_cell_anchors(first.dtype, first.device)
-        strides = [[torch.tensor(info.stride, device=first.device)] * 2 for info in self.levels]
+        self.set_cell_anchors(feature_maps[0].dtype, feature_maps[0].device)
+        strides = [[info.stride] * 2 for info in self.levels]  # numbers: a copy would be waited for
         grids = [list(feature.shape[-2:]) for feature in feature_maps]
         anchors = torch.cat(self.grid_anchors(grids, strides))
         return [anchors] * len(image_list.image_sizes)

@@ -209,7 +209,8 @@ def _image_losses(
 
     sides = truth[:, 2:] - truth[:, :2]
     cells = torch.stack([at.column, at.row], dim=1)
-    aims = (truth[:, :2] + truth[:, 2:]) / 2 / offsets.new_tensor([step[1], step[0]]) - cells
+    steps = torch.tensor([step[1], step[0]]).to(offsets, non_blocking=True)
+    aims = (truth[:, :2] + truth[:, 2:]) / 2 / steps - cells
     scales = (sides.clamp(min=1e-2) / anchors.to(sides)[at.anchor]).log()
     chosen = offsets[where]
     errors = (chosen[:, :2].sigmoid() - aims).square() + (chosen[:, 2:] - scales).square()

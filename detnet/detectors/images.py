@@ -108,6 +108,18 @@ class ImageTransform(GeneralizedRCNNTransform):
                 found["masks"] = self.paste(own, found["boxes"], size)
         return result
 
+    def normalize(self, image: Tensor) -> Tensor:
+        """Does as torchvision does, which has the host wait for the device at every image.
+
+        Raises:
+            TypeError: the image is of whole numbers.
+        """
+        if not image.is_floating_point():
+            raise TypeError(f"images must be uint8 or floats in [0, 1], got {image.dtype}")
+        values = torch.tensor([self.image_mean, self.image_std], dtype=image.dtype)
+        mean, std = values.to(image.device, non_blocking=True)[..., None, None]
+        return (image - mean) / std
+
     def size_in_training(self, image: Tensor) -> tuple[int, int]:
         """Height and width at which the network gets an image that comes resized, unpadded."""
         return image.shape[-2], image.shape[-1]
@@ -172,7 +184,7 @@ def _squeeze_boxes(target: dict[str, Tensor], image: Tensor, square: Tensor) -> 
     horizontal = square.shape[-1] / image.shape[-1]
     boxes = target["boxes"]
     factors = torch.tensor([horizontal, vertical, horizontal, vertical])
-    return {**target, "boxes": boxes * factors.to(boxes)}
+    return {**target, "boxes": boxes * factors.to(boxes, non_blocking=True)}
 
 
 def make_transform(images: ImageOptions, resize: Resize) -> ImageTransform:

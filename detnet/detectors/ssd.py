@@ -55,7 +55,8 @@ class LevelBoxes(DefaultBoxGenerator):
             x = (torch.arange(columns, dtype=like.dtype, device=like.device) + 0.5) * info.stride
             grid = torch.cartesian_prod(y, x).flip(1)
             centres.append(grid.repeat_interleave(len(pairs), dim=0))
-            shapes.append(pairs.to(like).clamp(max=1).repeat(rows * columns, 1))
+            shape = pairs.to(like, non_blocking=True).clamp(max=1)
+            shapes.append(shape.repeat(rows * columns, 1))
         centre, shape = torch.cat(centres), torch.cat(shapes)
         return [_boxes(centre, shape, size) for size in image_list.image_sizes]
 
@@ -65,7 +66,7 @@ class LevelBoxes(DefaultBoxGenerator):
 
 
 def _boxes(centre: Tensor, shape: Tensor, size: tuple[int, int]) -> Tensor:
-    half = shape * shape.new_tensor([size[1], size[0]]) / 2
+    half = shape * torch.tensor([size[1], size[0]]).to(shape, non_blocking=True) / 2
     return torch.cat([centre - half, centre + half], dim=1)
 
 

@@ -9,6 +9,7 @@ from typing import IO, Any
 import numpy as np
 import torch
 
+from detnet.engine.machine import accelerator
 from detnet.errors import InputError
 from detnet.files import replacing
 
@@ -61,26 +62,28 @@ def load(path: str | Path) -> dict[str, Any]:
 
 
 def rng_state() -> dict[str, Any]:
-    """The state of this process's generators: torch's, CUDA's, numpy's and Python's global ones.
+    """The state of this process's generators: torch's, its device's, numpy's and Python's own.
 
     With several processes each has its own: gather them, save the list, restore by rank.
     """
     numbers = np.random.get_state(legacy=False)
     keys = torch.from_numpy(numbers["state"]["key"].astype(np.int64))
     version, internal, gauss_next = random.getstate()
+    device = _module_in_use()
     return {
         "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state() if _cuda_in_use() else None,
+        "cuda": device.get_rng_state() if device else None,  # or any other that is in use
         "numpy": {**numbers, "state": {**numbers["state"], "key": keys}},
         "python": [version, list(internal), gauss_next],
     }
 
 
 def restore_rng_state(state: dict[str, Any]) -> None:
-    """Puts every generator back; CUDA's only where the state has it and a device is in use."""
+    """Puts every generator back; the device's only where the state has it and one is in use."""
     torch.set_rng_state(state["torch"])
-    if state["cuda"] is not None and _cuda_in_use():
-        torch.cuda.set_rng_state(state["cuda"])
+    device = _module_in_use()
+    if state["cuda"] is not None and device:
+        device.set_rng_state(state["cuda"])
     numbers = state["numpy"]
     keys = numbers["state"]["key"].numpy().astype(np.uint32)
     np.random.set_state({**numbers, "state": {**numbers["state"], "key": keys}})
@@ -130,5 +133,7 @@ def _write(state: dict[str, Any], file: IO[bytes]) -> None:
         raise watched.error
 
 
-def _cuda_in_use() -> bool:
-    return torch.cuda.is_available() and torch.cuda.is_initialized()
+def _module_in_use() -> Any:
+    """`torch.cuda`, or what another kind of device has in its place; None where none is in use."""
+    module = torch.get_device_module(accelerator() or "cpu")
+    return module if module is not torch.cpu and module.is_initialized() else None

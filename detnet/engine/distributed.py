@@ -16,6 +16,7 @@ from typing import Any, NoReturn, TypeVar
 import torch
 import torch.distributed as dist
 
+from detnet.engine.machine import accelerator
 from detnet.engine.peers import LostProcess, Peers
 from detnet.errors import InputError
 
@@ -80,18 +81,19 @@ def setup(device: str | None = None) -> Process:
     A command may do so several times, with `cleanup` in between; all processes as often.
 
     Args:
-        device: "cpu" or "cuda"; None takes CUDA where there is some. Several processes take one
-            CUDA device each.
+        device: "cpu" or "cuda"; None takes what the machine has, see `accelerator`. Several
+            processes take one device each.
 
     Raises:
-        InputError: CUDA is asked for and missing, or there are more processes than devices.
+        InputError: the device is asked for and missing, or there are fewer than processes.
         LostProcess: the first process cannot be reached.
     """
     process = single_process(device)
     if "RANK" not in os.environ:
         return process
-    # With CUDA, objects and flags still travel through gloo: NCCL would wait for the GPU.
-    backend = "cpu:gloo,cuda:nccl" if process.device.type == "cuda" else "gloo"
+    # Objects and flags travel through gloo beside any device: NCCL would wait for the GPU.
+    kinds = dict.fromkeys(("cpu", process.device.type))
+    backend = ",".join(f"{kind}:{dist.get_default_backend_for_device(kind)}" for kind in kinds)
     store, rank, world_size = _meeting_place()
     # Each group under keys of its own: under those of the group before, the first process here
     # would find addresses at which nobody listens any more.
@@ -112,14 +114,14 @@ def single_process(device: str | None = None) -> Process:
     Raises:
         InputError: the device is not in this machine.
     """
-    kind, _, index = (device or ("cuda" if torch.cuda.is_available() else "cpu")).partition(":")
+    kind, _, index = (device or str(accelerator() or "cpu")).partition(":")
     local_rank = int(os.environ.get("LOCAL_RANK", 0))
-    if kind == "cuda":
-        _require_device(local_rank)
-        place = torch.device("cuda", int(index or 0) if "RANK" not in os.environ else local_rank)
-        torch.cuda.set_device(place)
-    else:
+    if kind == "cpu":
         place = torch.device(kind)
+    else:
+        _require_device(kind, local_rank)
+        place = torch.device(kind, int(index or 0) if "RANK" not in os.environ else local_rank)
+        torch.get_device_module(place).set_device(place)
     return Process(0, 1, local_rank if "RANK" in os.environ else 0, place)
 
 
@@ -239,11 +241,13 @@ def several() -> bool:
     return dist.is_available() and dist.is_initialized()
 
 
-def _require_device(local_rank: int) -> None:
-    if not torch.cuda.is_available():
-        raise InputError("device cuda: this machine has none that torch can use; use device cpu")
-    if local_rank >= torch.cuda.device_count():
+def _require_device(kind: str, local_rank: int) -> None:
+    here = accelerator()
+    if here is None or here.type != kind:
+        raise InputError(f"device {kind}: this machine has none that torch can use; use device cpu")
+    count = torch.get_device_module(here).device_count()
+    if local_rank >= count:
         raise InputError(
-            f"torchrun started process {local_rank + 1} of this machine, which has "
-            f"{torch.cuda.device_count()} CUDA devices; lower --nproc-per-node or use device cpu"
+            f"torchrun started process {local_rank + 1} of this machine, which has {count} "
+            f"{kind.upper()} devices; lower --nproc-per-node or use device cpu"
         )

@@ -1,22 +1,17 @@
-"""What is asked of this machine: bfloat16 where it pays, and to keep the memory that is freed."""
+"""What is asked of this machine: its accelerator, and bfloat16 where that pays."""
 
-import ctypes
 import os
-import platform
 import shutil
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import cache
-from pathlib import Path
 
 import torch
 from torch import nn
 
+from detnet.engine.processor import bf16_instructions
 from detnet.errors import InputError
 
-_CPU_FLAGS = {"amx_bf16", "avx512_bf16", "bf16"}  # the last is ARM's name
 _SETTING = "DETNET_BF16"
-_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 _COMPILERS = ("c++", "g++", "clang++")
 _WISHES = ("auto", "always", "never")
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -32,22 +27,27 @@ def fast_bf16(device: torch.device | str) -> bool:
     Raises:
         InputError: `DETNET_BF16` is something else.
     """
-    kind = torch.device(device).type
-    if kind not in ("cpu", "cuda"):
-        return False
+    device = torch.device(device)
     wish = os.environ.get(_SETTING) or "auto"
     if wish not in _WISHES:
         raise InputError(f"{_SETTING} must be one of {', '.join(_WISHES)}, got {wish!r}")
-    if wish != "auto":
-        return wish == "always"
-    if kind == "cuda":
-        return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "meta" or wish != "auto":
+        return device.type != "meta" and wish == "always"
+    if is_accelerator(device):
+        module = torch.get_device_module(device)
+        return module.is_available() and module.is_bf16_supported(including_emulation=False)
     return bool(bf16_instructions())
 
 
-def bf16_instructions() -> list[str]:
-    """The first processor's sets of instructions for bfloat16, by the system's names."""
-    return sorted(_CPU_FLAGS & _cpu_flags(Path("/proc/cpuinfo")))
+def accelerator() -> torch.device | None:
+    """The kind of device here that is preferred to the processor, without a number.
+
+    It is CUDA, or what another package has brought along and registered with torch; the others
+    that torch knows have never been tried.
+    """
+    found = torch.accelerator.current_accelerator(check_available=True)
+    known = ("cuda", torch._C._get_privateuse1_backend_name())
+    return found if found is not None and found.type in known else None
 
 
 def is_accelerator(device: torch.device) -> bool:
@@ -84,7 +84,7 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype | None:
         return torch.bfloat16 if fast_bf16(device) else None
     if name == "fp16" and not is_accelerator(device):
         raise InputError("precision fp16 is for GPUs; on a processor choose fp32, bf16 or auto")
-    if name == "bf16" and device.type == "cuda" and not fast_bf16(device):
+    if name == "bf16" and is_accelerator(device) and not fast_bf16(device):
         raise InputError("precision bf16: this GPU has no instructions for it; choose fp16 or fp32")
     return PRECISIONS[name]
 
@@ -122,31 +122,3 @@ def precision_name(dtype: torch.dtype | None) -> str:
 def autocast_to(device: torch.device, dtype: torch.dtype | None) -> AbstractContextManager[object]:
     """Computes what is inside in `dtype`, as `choose_precision` gives it."""
     return nullcontext() if dtype is None else torch.autocast(device.type, dtype)
-
-
-@cache
-def _cpu_flags(cpuinfo: Path) -> frozenset[str]:
-    """What the first processor can do; empty where the system does not say."""
-    if not cpuinfo.is_file():
-        return frozenset()
-    for line in cpuinfo.read_text(errors="replace").splitlines():
-        name, _, value = line.partition(":")
-        if name.strip() in ("flags", "Features"):
-            return frozenset(value.split())
-    return frozenset()
-
-
-def keep_freed_memory() -> bool:
-    """Lets this process reuse the large buffers it frees, instead of returning them to the system.
-
-    By default glibc maps every buffer of some megabytes anew and unmaps it when it is freed, so
-    that each layer pays for the system's zeroing of fresh pages: a third of a training step of a
-    narrow detector on two cores. The process then holds on to the most memory it ever needed.
-
-    Returns:
-        whether it took effect; False where the C library is not glibc.
-    """
-    if platform.libc_ver()[0] != "glibc":
-        return False
-    library = ctypes.CDLL(None)
-    return bool(library.mallopt(_M_MMAP_MAX, 0)) and bool(library.mallopt(_M_TRIM_THRESHOLD, 2**30))

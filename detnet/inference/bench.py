@@ -248,7 +248,7 @@ def _serve(
                 pixels = read_pixels(path)
             with clock.stage(REST):
                 found = predictor.predict_batch([pixels])[0]
-            memory = _most_memory(on_gpu=str(getattr(predictor, "device", "")).startswith("cuda"))
+            memory = _most_memory(getattr(predictor, "device", None))
             end.send(_Turn(dict(clock.seconds), len(found), memory))
         engine = getattr(predictor, "engine", None)
         end.send(engine.read_profile() if engine else [])
@@ -273,9 +273,9 @@ def _open(candidate: TimedModel, threshold: float) -> tuple[Any, StageClock, _Fa
 
 
 def _open_in_torch(candidate: TimedModel, threshold: float) -> tuple[Any, StageClock, _Facts]:
-    import torch
 
-    from detnet.engine.machine import choose_precision, keep_freed_memory
+    from detnet.engine.machine import choose_precision, wait_for
+    from detnet.engine.processor import keep_freed_memory
     from detnet.inference.engines.torch import TorchEngine
     from detnet.inference.predictor import usable_device
 
@@ -283,17 +283,18 @@ def _open_in_torch(candidate: TimedModel, threshold: float) -> tuple[Any, StageC
     device = usable_device(candidate.device)
     dtype = choose_precision(candidate.precision, device)
     predictor: Any = load(candidate.model, score_threshold=threshold, device=device, dtype=dtype)
-    clock = StageClock(torch.cuda.synchronize) if device.type == "cuda" else StageClock()
+    clock = StageClock(lambda: wait_for(device))
     watch_detector(predictor.network, clock)
     engine = TorchEngine(predictor)
     return predictor, clock, _Facts(engine.name, engine.runs_as)
 
 
-def _most_memory(*, on_gpu: bool) -> int | None:
-    if on_gpu:
+def _most_memory(device: Any) -> int | None:
+    """Bytes at most, on the device where torch has one and it is not the processor."""
+    if getattr(device, "type", "cpu") != "cpu":
         import torch
 
-        return torch.cuda.max_memory_allocated()
+        return int(torch.get_device_module(device).max_memory_allocated(device))
     try:
         import resource
     except ImportError:  # not on Windows

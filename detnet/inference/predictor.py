@@ -12,6 +12,7 @@ from detnet.coco.keypoints import KeypointLayout, unnamed_layout
 from detnet.coco.masks import RunLengths, decode_masks
 from detnet.detectors.base import Detector, info_of
 from detnet.detectors.files import load_model
+from detnet.engine.machine import accelerator
 from detnet.errors import InputError
 from detnet.inference.augmentation import Detections, PredictionOptions, detect
 from detnet.inference.draw import to_picture
@@ -166,7 +167,7 @@ def usable_device(name: str | torch.device | None) -> torch.device:
         InputError: there is none, or it is not in this machine.
     """
     try:
-        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+        device = torch.device(name or accelerator() or "cpu")
         torch.empty(0, device=device)  # a device of the right name may still be absent
     except (RuntimeError, AssertionError) as error:
         reason = str(error).partition("\n")[0]

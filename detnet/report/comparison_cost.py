@@ -12,12 +12,18 @@ from detnet.backbones.cost import count_macs, count_params
 from detnet.data.images import read_image
 from detnet.detectors.base import Detector
 from detnet.detectors.files import load_model
-from detnet.engine.machine import autocast_to, choose_precision, keep_freed_memory, wait_for
+from detnet.engine.machine import (
+    autocast_to,
+    choose_precision,
+    wait_for,
+)
+from detnet.engine.processor import keep_freed_memory
 from detnet.evaluation.comparison.compare import ComparedCost, ModelCost
 from detnet.evaluation.comparison.sources import Compared
 from detnet.inference.fuse import fuse
 from detnet.inference.models import MODEL_FILES, find_model
 from detnet.inference.predictor import usable_device
+from detnet.training.estimate import device_name
 
 _PATIENCE_S = 6.0  # of one model
 
@@ -101,7 +107,7 @@ def measure(
     return ComparedCost(
         images=max(map(len, seconds), default=0),
         precision="bf16" if dtype is torch.bfloat16 else "fp32",
-        device=torch.cuda.get_device_name(place) if place.type == "cuda" else "cpu",
+        device=device_name(place),
         threads=torch.get_num_threads(),
         models=[
             cost and {**cost, "images_per_s": len(taken) / sum(taken)}

@@ -11,7 +11,8 @@ import torch
 
 from detnet.data.classification.shards import index_images
 from detnet.detectors import DETECTORS
-from detnet.engine.machine import keep_freed_memory
+from detnet.engine.machine import accelerator
+from detnet.engine.processor import keep_freed_memory
 from detnet.errors import InputError
 from detnet.search.reuse import check_supernet
 from detnet.search.run import SearchRun
@@ -29,7 +30,7 @@ from detnet.search.trainings import (
 from detnet.text import duration
 from detnet.training.classification.config import PretrainConfig
 from detnet.training.detection.config import TrainConfig
-from detnet.training.estimate import Estimate, measure_steps
+from detnet.training.estimate import Estimate, device_name, measure_steps
 from detnet.training.resolve import resolve
 
 
@@ -141,7 +142,7 @@ def forecast(run: SearchRun, phases: Sequence[str]) -> list[str]:
     """
     keep_freed_memory()
     config = run.config
-    place = "cuda" if config.device != "cpu" and torch.cuda.is_available() else "cpu"
+    place = (accelerator() if config.device != "cpu" else None) or torch.device("cpu")
     path = run.sampler(bins=False).path(0)
     trainings, counts = _trainings(run, path), counts_of(run.folder)
     lines, measured = [], dict[tuple[Any, ...], Estimate]()
@@ -149,7 +150,7 @@ def forecast(run: SearchRun, phases: Sequence[str]) -> list[str]:
     def measure(training: PretrainConfig | TrainConfig) -> Estimate:
         key = (type(training), training.precision, *_shape(training))
         if key not in measured:
-            measured[key] = _measure(run, training, path, torch.device(place))
+            measured[key] = _measure(run, training, path, place)
         return measured[key]
 
     for phase in phases:
@@ -161,8 +162,10 @@ def forecast(run: SearchRun, phases: Sequence[str]) -> list[str]:
             if group in trainings:
                 training, epoch = trainings[group], _epoch(run, group, counts)
                 lines.append(_training(title, training, measure(training), epoch))
-    where = torch.cuda.get_device_name() if place == "cuda" else "cpu"
-    return [f"what it will take on {where}, reading and evaluation not counted:", *lines]
+    return [
+        f"what it will take on {device_name(place)}, reading and evaluation not counted:",
+        *lines,
+    ]
 
 
 def _epoch(run: SearchRun, group: str, counts: dict[str, int]) -> int:

@@ -12,7 +12,7 @@ import torch
 
 from detnet.backbones.spaces.shuffle_space import ShuffleSpace
 from detnet.backbones.spaces.space import Space, parse_path, read_space
-from detnet.engine.machine import choose_precision
+from detnet.engine.machine import accelerator, choose_precision
 from detnet.engine.runs import RunFolder
 from detnet.errors import InputError
 from detnet.files import read_json, write_json
@@ -182,7 +182,7 @@ class SearchRun:
             if device is None:
                 device = config.device
             if device == "auto":
-                device = "cuda" if torch.cuda.is_available() else "cpu"
+                device = str(accelerator() or "cpu")
             latency = path_latency(
                 self.space,
                 width=config.width,

@@ -15,8 +15,13 @@ from detnet.coco.categories import Categories
 from detnet.detectors import DETECTORS
 from detnet.engine import distributed
 from detnet.engine.loop import Batch, train_steps
-from detnet.engine.machine import choose_precision, keep_freed_memory, wait_for
+from detnet.engine.machine import (
+    choose_precision,
+    is_accelerator,
+    wait_for,
+)
 from detnet.engine.optim import Schedule, sgd
+from detnet.engine.processor import keep_freed_memory
 from detnet.engine.watch import Step
 from detnet.training.catalogue import RECIPES
 from detnet.training.classification.config import PretrainConfig
@@ -102,7 +107,7 @@ def measure_steps(
         images=images,
         step_s=seconds,
         peak_bytes=_peak(place),
-        device=torch.cuda.get_device_name(place) if place.type == "cuda" else "cpu",
+        device=device_name(place),
         total_s=seconds / images * shown_images(config),
     )
 
@@ -199,8 +204,15 @@ def _macs(model: nn.Module, size: tuple[int, int], place: torch.device) -> int:
     return count_macs(lambda: body(image))
 
 
+def device_name(device: torch.device) -> str:
+    """What the device calls itself, for people; a processor is "cpu"."""
+    if not is_accelerator(device):
+        return device.type
+    return str(torch.get_device_module(device).get_device_name(device))
+
+
 def _peak(place: torch.device) -> int:
-    if place.type == "cuda":
-        return torch.cuda.max_memory_allocated(place)
+    if is_accelerator(place):
+        return int(torch.get_device_module(place).max_memory_allocated(place))
     unit = 1 if sys.platform == "darwin" else 1024  # the system counts bytes there, KiB elsewhere
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -25,12 +25,12 @@ from detnet.engine.machine import (
     choose_precision,
     compile_network,
     is_accelerator,
-    keep_freed_memory,
     precision_name,
     settle_products,
 )
 from detnet.engine.memory import saying_what_lacks
 from detnet.engine.optim import Ema, sgd
+from detnet.engine.processor import keep_freed_memory
 from detnet.engine.runs import RunFolder
 from detnet.engine.scale import LossScale
 from detnet.engine.watch import NonFiniteLoss, Step
@@ -363,11 +363,8 @@ def _announce(run: Run) -> None:
 def _wrapped(run: Run) -> nn.Module:
     if run.process.world_size == 1:
         return run.model
-    devices = [run.process.device.index] if run.process.device.type == "cuda" else None
     # Its name from torch 2.15 on; before, the one that is deprecated there.
     known = inspect.signature(DistributedDataParallel).parameters
     name = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
     buffers: dict[str, Any] = {name: run.buffers_differ}
-    return DistributedDataParallel(
-        run.model, device_ids=devices, find_unused_parameters=run.task.partial, **buffers
-    )
+    return DistributedDataParallel(run.model, find_unused_parameters=run.task.partial, **buffers)

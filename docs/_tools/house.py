@@ -47,6 +47,7 @@ BEYOND = (
     "detnet.engine.agreement",
     "detnet.engine.memory",
     "detnet.engine.peers",
+    "detnet.engine.processor",
     "detnet.engine.readers",
     "detnet.evaluation.curves",
     "detnet.evaluation.original",

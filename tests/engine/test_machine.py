@@ -1,22 +1,17 @@
 import os
-import platform
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
 from detnet.engine.machine import (
-    _cpu_flags,
     autocast_to,
-    bf16_instructions,
     choose_precision,
     drawing_from,
     fast_bf16,
-    keep_freed_memory,
     precision_name,
 )
+from detnet.engine.processor import bf16_instructions
 from detnet.errors import InputError
 
 CPU = torch.device("cpu")
@@ -60,21 +55,6 @@ def test_held_to_an_older_processor() -> None:
     assert not fast_bf16("cpu")
 
 
-@pytest.mark.parametrize(
-    ("text", "flags"),
-    [
-        ("model name\t: x\nflags\t\t: fpu amx_bf16\n", {"fpu", "amx_bf16"}),
-        ("Features\t: fp asimd bf16\n", {"fp", "asimd", "bf16"}),
-        ("processor : 0\n", set()),
-    ],
-)
-def test_flags_of_x86_arm_and_silent_systems(text: str, flags: set[str], tmp_path: Path) -> None:
-    file = tmp_path / "cpuinfo"
-    file.write_text(text)
-    assert _cpu_flags(file) == flags
-    assert _cpu_flags(tmp_path / "none") == frozenset()
-
-
 @pytest.mark.parametrize("wish", ["auto", "always"])
 def test_other_devices_stay_in_fp32(wish: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DETNET_BF16", wish)
@@ -111,35 +91,3 @@ def test_drawing_elsewhere_leaves_the_stream() -> None:
     with drawing_from(2, CPU):
         first = torch.rand(3)
     assert torch.equal(torch.rand(3), expected) and not torch.equal(first, expected)
-
-
-FAULTS = """
-import resource, torch
-from detnet.engine.machine import keep_freed_memory
-if {keep}:
-    assert keep_freed_memory()
-for _ in range(15):
-    torch.ones(12_000_000).sum()
-before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(20):
-    torch.ones(12_000_000).sum()
-print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
-"""
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library is not glibc")
-def test_freed_buffers_are_used_again() -> None:
-    """Page faults are what it saves: 48 MB are 12,000 pages, each time, or some large ones."""
-
-    def faults(keep: bool) -> int:
-        code = FAULTS.format(keep=keep)
-        found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-        assert found.returncode == 0, found.stderr
-        return int(found.stdout)
-
-    assert faults(True) < faults(False) / 10
-
-
-def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(platform, "libc_ver", lambda: ("", ""))  # as with musl, and off Linux
-    assert not keep_freed_memory()

@@ -28,7 +28,8 @@ def open_served(model: str, engine: str) -> Engine:
     )
     if road.engine != "torch":
         return open_engine(Path(road.model), name=road.engine)
-    from detnet.engine.machine import choose_precision, keep_freed_memory
+    from detnet.engine.machine import choose_precision
+    from detnet.engine.processor import keep_freed_memory
     from detnet.inference.engines.torch import TorchEngine
     from detnet.inference.predictor import load_predictor, usable_device
 
@@ -45,10 +46,8 @@ def least_score(engine: Engine) -> float:
 
 def _only_torch() -> str | None:
     """What this machine has that makes torch the fastest by itself; None for nothing."""
-    import torch
+    from detnet.engine.machine import accelerator, fast_bf16
 
-    from detnet.engine.machine import fast_bf16
-
-    if torch.cuda.is_available():
+    if accelerator() is not None:
         return "a GPU"
     return "bf16, which this machine is fast at," if fast_bf16("cpu") else None

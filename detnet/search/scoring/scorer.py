@@ -18,7 +18,8 @@ from detnet.data.reading import load_annotations
 from detnet.detectors.base import info_of
 from detnet.detectors.files import load_model
 from detnet.engine.distributed import Process
-from detnet.engine.machine import choose_precision, keep_freed_memory
+from detnet.engine.machine import choose_precision
+from detnet.engine.processor import keep_freed_memory
 from detnet.errors import InputError
 from detnet.search.config import BudgetName, SearchConfig
 from detnet.search.scoring.cache import ImageMemory

@@ -17,7 +17,8 @@ from detnet.data.classification.image_folder import ClassifiedImages
 from detnet.data.classification.shards import index_images
 from detnet.data.classification.transforms import TestView, prepare
 from detnet.engine.distributed import Process, all_gather
-from detnet.engine.machine import autocast_to, is_accelerator, keep_freed_memory
+from detnet.engine.machine import autocast_to, is_accelerator
+from detnet.engine.processor import keep_freed_memory
 from detnet.errors import InputError
 from detnet.evaluation.classification import ClassifierScores, ranks, summarise
 from detnet.files import write_json

@@ -31,8 +31,10 @@ class TrainedClassifier(Classifier):
         if targets is None:
             return super().forward(images)
         inputs = network_input(images, self.info, targets)
-        labels = torch.tensor([target["label"] for target in targets], device=images.device)
-        shares = torch.tensor([target["share"] for target in targets], device=images.device)
+        labels, shares = (
+            torch.tensor([target[name] for target in targets]).to(images.device, non_blocking=True)
+            for name in ("label", "share")
+        )
         if mixed := any(target["share"] < 1 for target in targets):
             share = shares[:, None, None, None]
             inputs = inputs * share + inputs.roll(1, 0) * (1 - share)

@@ -22,7 +22,8 @@ from detnet.detectors.base import Detector, info_of
 from detnet.detectors.files import load_model
 from detnet.engine.distributed import Process, all_gather, same_on_all, to_main
 from detnet.engine.loop import to_device
-from detnet.engine.machine import autocast_to, drawing_from, is_accelerator, keep_freed_memory
+from detnet.engine.machine import autocast_to, drawing_from, is_accelerator
+from detnet.engine.processor import keep_freed_memory
 from detnet.errors import InputError
 from detnet.evaluation.detector import score_results
 from detnet.evaluation.files import DetectorScores, write_scores
