@@ -6,6 +6,7 @@
 #                       processor the two above run it once more at their end
 #   make lint           ruff and mypy
 #   make docs           the documentation as a site, build/docs/html/index.html
+#   make gpu            ten minutes on the GPU here, with PYTHON as it is: build/gpu/figures.txt
 #   make torture        kills, mutated files and full disks for ten minutes (MINUTES=60 SEED=7)
 #   make demo           trains on small made-up scenes and shows what was found
 #   make demo DATA=dir  the same with your own COCO-format data
@@ -31,7 +32,7 @@ NOT_SLOW := and not slow
 NEWER := $(shell grep -m 1 -owE 'avx512f|avx_vnni' /proc/cpuinfo 2>/dev/null | head -n 1)
 HELD := ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 DETNET_BF16=never
 
-.PHONY: setup test test-all test-avx2 lint docs torture demo clean
+.PHONY: setup test test-all test-avx2 lint docs gpu torture demo clean
 .DELETE_ON_ERROR:
 
 setup: $(READY)
@@ -73,6 +74,10 @@ lint: $(READY)
 docs: $(READY)
 	$(BIN)/python -m docs._tools.house
 	$(BIN)/python -m docs._tools.site build/docs
+
+# No set-up: the machine with the GPU has its own Python, and perhaps no network.
+gpu:
+	$(PYTHON) benchmarks/gpu.py --output build/gpu
 
 torture: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.torture --minutes $(MINUTES) --seed $(SEED) --jobs 2

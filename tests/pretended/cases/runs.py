@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.training.runs import Kill, assert_same_run, killed_after, metrics, quiet
 
 from detnet.training.detection.config import TrainConfig
 from detnet.training.detection.train import resume, train
 from tests.pretended.device import register
+from tests.training.runs import Kill, assert_same_run, killed_after, metrics, quiet
 
 PLACE = register()
 
