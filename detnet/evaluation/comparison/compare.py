@@ -217,7 +217,7 @@ class _Samples:
             seed=seed,
             progress=progress,
         )
-        self._images = _images_with_objects(models[0].truth, models[0].truth_ignored)
+        self._images = images_with_objects(models[0].truth, models[0].truth_ignored)
         self._confidence = confidence
 
     def differences(
@@ -257,7 +257,7 @@ class _Samples:
         }
 
 
-def _images_with_objects(truth: GroundTruth, ignored: np.ndarray) -> tuple[list[int], list[int]]:
+def images_with_objects(truth: GroundTruth, ignored: np.ndarray) -> tuple[list[int], list[int]]:
     """On how many images there is something to be found, by size (A,) and by class (K,)."""
     by_size = [len(np.unique(truth.images[~row])) for row in ignored]
     pairs = np.unique(np.stack([truth.categories, truth.images])[:, ~ignored[0]], axis=1)

@@ -114,7 +114,7 @@ def compare_sources(
     entries = _find_entries(sources)
     used = _split_of(annotations, images) if annotations else _split_of_runs(entries, split)
     of_runs = any(entry.is_run for entry in entries)
-    ground_truth = _read_ground_truth(used, iou_type, of_runs=of_runs)
+    ground_truth = read_compared_split(used, iou_type, of_runs=of_runs)
     wanted = fingerprint(ground_truth.truth)
     chosen = [_made_on(wanted, iou_type, entry, used) for entry in entries]
     results = [
@@ -231,8 +231,15 @@ def _split_of_runs(entries: Sequence[_Entry], name: str) -> Split:
     return split
 
 
-def _read_ground_truth(split: Split, iou_type: str, *, of_runs: bool) -> ComparedSplit:
-    """The annotation file as runs are scored on it or, for results files alone, as it is."""
+def read_compared_split(split: Split, iou_type: str, *, of_runs: bool) -> ComparedSplit:
+    """Reads what is to be found, as runs are scored on it or, for results files alone, as it is.
+
+    Args:
+        of_runs: whether those who are compared were scored by us.
+
+    Raises:
+        InputError: the file is not there, or cannot be scored against.
+    """
     path = split.annotations
     table = read_content(split, unlabelled=True, strict=True)
     names = _file_names(table)
@@ -280,12 +287,18 @@ def _file_names(table: AnnotationTable) -> dict[int, str]:
 def _records(
     entry: _Entry, path: Path, truth: GroundTruth, iou_type: str
 ) -> Path | list[dict[str, Any]]:
-    """A detector's results; of a run's masks or keypoints without boxes, as its evaluation scored
-    them.
+    return results_of_run(path, truth, iou_type) if entry.is_run else path
+
+
+def results_of_run(path: Path, truth: GroundTruth, iou_type: str) -> Path | list[dict[str, Any]]:
+    """A run's results; those of masks or keypoints without boxes, as its evaluation scored them.
 
     A detection's size then is that of its mask, as in the ground truth, or of its keypoints.
+
+    Raises:
+        InputError: the file cannot be used.
     """
-    if iou_type == "bbox" or not entry.is_run:
+    if iou_type == "bbox":
         return path
     read_detections(path, truth, iou_type=iou_type)  # says which file it is that cannot be used
     records = [{k: v for k, v in record.items() if k != "bbox"} for record in read_json(path)]

@@ -34,12 +34,13 @@ from detnet.training.run_state import OnEvent
 # What may differ between two trainings of the same budget.
 _PLACES = {"data", "weights", "backbone_options", "seed", "device", "workers", "plugins"}
 _PLACES |= {"train_annotations", "train_images", "val_annotations", "val_images"}
-_HABITS = {"log_every", "checkpoint_every", "evaluate_every", "tensorboard", "val_loss"}
+# What changes nothing of what a training reaches.
+HABITS = {"log_every", "checkpoint_every", "evaluate_every", "tensorboard", "val_loss"}
 
 Item = TypeVar("Item")
 
 
-class _MeasuringStopped(Exception):
+class MeasuringStopped(Exception):
     """A signal came while a network was measured."""
 
 
@@ -98,7 +99,7 @@ class StandaloneTraining:
             kind: {
                 name: value
                 for name, value in asdict(config).items()
-                if name not in _PLACES | _HABITS
+                if name not in _PLACES | HABITS
             }
             for kind, config in zip(("pretrain", "train"), self.settings, strict=True)
             if config is not None
@@ -138,15 +139,17 @@ def train_standalone(
         on_event({"event": "note", "text": text})
         return True
     try:
-        scores, seconds = _measured(training, config, stop)
-    except _MeasuringStopped:
+        scores, seconds = measure_last(
+            RunFolder(training.train_folder), config, training.result.parent / "evaluation", stop
+        )
+    except MeasuringStopped:
         return False
     took = {
         "pretrain": seconds_of(training.pretrain_folder),
         "train": seconds_of(training.train_folder),
         "evaluation": seconds,
     }
-    _write(training, **scores, seconds=took)
+    _write(training, **{name: scores[name] for name in SCORES}, seconds=took)
     return True
 
 
@@ -211,10 +214,20 @@ def _carry_out_alone(
         return carry_out(folder, config, on_event)
 
 
-def _measured(
-    training: StandaloneTraining, config: TrainConfig, stop: Callable[[], bool]
+def measure_last(
+    run: RunFolder, config: TrainConfig, output: Path, stop: Callable[[], bool]
 ) -> tuple[dict[str, float | None], float]:
-    """COCO's scores of the final model, and the seconds that measuring took."""
+    """Scores the last model of a run on its validation split, and writes the scores' files.
+
+    The best model of the run was chosen on that split, and would be flattered by it.
+
+    Returns:
+        COCO's scores by name, and the seconds that it took.
+
+    Raises:
+        InputError: there is no such split.
+        MeasuringStopped: `stop` said so.
+    """
     split = find_val(config)
     if split is None:
         raise InputError(f"{config.data}: no split {config.val_split!r} to measure networks on")
@@ -222,21 +235,21 @@ def _measured(
     def stoppable(batches: Iterable[Item], total: int) -> Iterator[Item]:
         for batch in batches:
             if stop():
-                raise _MeasuringStopped
+                raise MeasuringStopped
             yield batch
 
     began = time.perf_counter()
     with distributed.joined(None if config.device == "auto" else config.device) as process:
         found = evaluate_file(
-            RunFolder(training.train_folder).model,
+            run.model,
             split,
             process=process,
             autocast=choose_precision(config.precision, process.device),
-            output=training.result.parent / "evaluation",
+            output=output,
             workers=config.workers,
             track=stoppable,
         ).headline
-    return {name: found[name] for name in SCORES}, time.perf_counter() - began
+    return found, time.perf_counter() - began
 
 
 def _write(training: StandaloneTraining, **found: Any) -> None:

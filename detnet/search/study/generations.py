@@ -14,6 +14,7 @@ from detnet.errors import InputError
 from detnet.search.methods.method import Method, Scored
 from detnet.search.study.study import (
     RETRIES,
+    Candidate,
     CandidateRecord,
     SearchStudy,
     Slot,
@@ -97,9 +98,24 @@ class Generations:
         now = _best(self.records(index))
         return max((s for s in (self._best_before[index], now) if s is not None), default=None)
 
-    def format_path(self, path: tuple[int, ...]) -> str:
-        """A path as it is written for people."""
-        return self._legality.space.format_path(path)
+    def name_of(self, candidate: Candidate) -> str:
+        """A candidate in words."""
+        return f"candidate {candidate.slot} of generation {candidate.generation}"
+
+    def outcome(self, candidate: Candidate) -> dict[str, Any]:
+        """What became of a candidate, when `advance` last looked."""
+        records = self.records(candidate.generation)
+        record = records[candidate.slot]
+        told = ("generation", "slot", "path", "state", "values", "costs", "seconds")
+        return {
+            "event": "candidate",
+            **{name: getattr(record, name) for name in told},
+            "error": None if record.state == "done" else record.error,
+            "settled": sum(one.state in ("done", "failed") for one in records),
+            "candidates": len(records),
+            "text": self._legality.space.format_path(candidate.path),
+            "best": self.best(candidate.generation),
+        }
 
     def _read(self) -> Attempts:
         self._slots = slots = read_attempts(self._study)

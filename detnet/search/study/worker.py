@@ -6,7 +6,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import optuna
 from optuna.exceptions import ExperimentalWarning, StorageInternalError, UpdateFinishedTrialError
@@ -32,6 +32,19 @@ OnEvent = Callable[[dict[str, Any]], None]
 _LONGEST_PAUSE_S = 2.0
 _STOP_EVERY_S = 0.05  # how often a waiting worker looks whether it shall end
 _LONGEST_ERROR = 500
+
+
+class Agenda(Protocol):
+    """What is to be done in a study, and in which order."""
+
+    def advance(self) -> bool:
+        """Enqueues what is missing now; True when all is over."""
+
+    def name_of(self, candidate: Candidate) -> str:
+        """A candidate in words."""
+
+    def outcome(self, candidate: Candidate) -> dict[str, Any]:
+        """The event that tells what became of a candidate, when `advance` last looked."""
 
 
 class _Stopped(BaseException):
@@ -77,16 +90,35 @@ def work(
     """
     with quiet(), reaching(study.url):
         generations = Generations(study, method, constraints, retries=retries, on_event=on_event)
-        one = _StudyWorker(study, generations, score, stop=stop, on_event=on_event, name=worker)
-        pause, over = _STOP_EVERY_S, generations.advance()
+    return work_off(study, generations, score, stop=stop, on_event=on_event, worker=worker)
+
+
+def work_off(
+    study: SearchStudy,
+    agenda: Agenda,
+    score: Score,
+    *,
+    stop: Callable[[], bool],
+    on_event: OnEvent,
+    worker: str,
+) -> bool:
+    """Does what an agenda has to be done, as `work` does generations.
+
+    Raises:
+        InputError: of the scorer, or the storage was lost.
+        KeyboardInterrupt: and whatever else ends the process, after handing the candidate back.
+    """
+    with quiet(), reaching(study.url):
+        one = _StudyWorker(study, agenda, score, stop=stop, on_event=on_event, name=worker)
+        pause, over = _STOP_EVERY_S, agenda.advance()
         while not over and not stop():
             if one.take():
-                pause, over = _STOP_EVERY_S, generations.advance()
+                pause, over = _STOP_EVERY_S, agenda.advance()
                 one.tell()
                 continue
             _fail_stale(study)
             _sleep(pause, stop)
-            pause, over = min(1.5 * pause, _LONGEST_PAUSE_S), generations.advance()
+            pause, over = min(1.5 * pause, _LONGEST_PAUSE_S), agenda.advance()
         return over
 
 
@@ -96,14 +128,14 @@ class _StudyWorker:
     def __init__(
         self,
         study: SearchStudy,
-        generations: Generations,
+        agenda: Agenda,
         score: Score,
         *,
         stop: Callable[[], bool],
         on_event: OnEvent,
         name: str,
     ) -> None:
-        self._study, self._generations, self._score = study, generations, score
+        self._study, self._agenda, self._score = study, agenda, score
         self._stop, self._on_event, self._name = stop, on_event, name
         self._objectives = len(objectives_of(study))
         self._candidate: Candidate | None = None
@@ -132,23 +164,10 @@ class _StudyWorker:
             raise self._ended_by
         if self._ended_by is not None or self._lost:
             what = "was given to another worker meanwhile" if self._lost else "was handed back"
-            where = f"candidate {candidate.slot} of generation {candidate.generation}"
+            where = self._agenda.name_of(candidate)
             self._on_event({"event": "note", "text": f"{where} {what}"})
             return
-        records = self._generations.records(candidate.generation)
-        record = records[candidate.slot]
-        told = ("generation", "slot", "path", "state", "values", "costs", "seconds")
-        self._on_event(
-            {
-                "event": "candidate",
-                **{name: getattr(record, name) for name in told},
-                "error": None if record.state == "done" else record.error,
-                "settled": sum(one.state in ("done", "failed") for one in records),
-                "candidates": len(records),
-                "text": self._generations.format_path(candidate.path),
-                "best": self._generations.best(candidate.generation),
-            }
-        )
+        self._on_event(self._agenda.outcome(candidate))
 
     def _objective(self, trial: optuna.Trial) -> Sequence[float]:
         """Scores a candidate for Optuna; no values means that it failed."""
