@@ -28,9 +28,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "inference": SCORED,
     "training": SCORED | {"inference"},
     "search": SCORED | {"inference", "training"},
-    "report": SCORED | {"inference", "training", "search"},
+    "campaign": SCORED | {"training", "search"},
+    "report": SCORED | {"inference", "training", "search", "campaign"},
     "demo": SCORED | {"inference", "training", "search", "report"},
-    "cli": SCORED | {"inference", "training", "search", "report", "demo"},
+    "cli": SCORED | {"inference", "training", "search", "campaign", "report", "demo"},
     # What candidates cost, which come next and who scores them: no detector, no data.
     "search.costs": {"backbones"},
     "search.methods": {"backbones", "search.costs"},

@@ -3,8 +3,9 @@
     detnet COMMAND --help
 
 A command is a module with `add_arguments(parser)` and `run(args) -> int`; the first line of its
-docstring is its help. Only the chosen command's module is imported, and nothing here or there
-imports torch before `run`, so that `--help` answers at once.
+docstring is its help. Its `ACTIONS`, if it has any, are classes with the same two, chosen by the
+first word behind the command. Only the chosen command's module is imported, and nothing here or
+there imports torch before `run`, so that `--help` answers at once.
 """
 
 import argparse
@@ -14,7 +15,7 @@ import importlib
 import importlib.util
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from inspect import getdoc  # `inspect` is a command here
 from pathlib import Path
 from types import ModuleType
@@ -33,6 +34,7 @@ COMMANDS = {
     "pretrain": "detnet.cli.pretrain",
     "train": "detnet.cli.train",
     "search": "detnet.cli.search",
+    "campaign": "detnet.cli.campaign",
     "evaluate": "detnet.cli.evaluate",
     "predict": "detnet.cli.predict",
     "bench": "detnet.cli.bench",
@@ -110,7 +112,10 @@ def _dispatch(argv: list[str]) -> int:
     _add_plugin_argument(plugins)
     asked, rest = plugins.parse_known_args(rest)
     asked.plugins = load_plugins(asked.plugins)
-    module = importlib.import_module(COMMANDS[name])
+    module: Any = importlib.import_module(COMMANDS[name])
+    actions = getattr(module, "ACTIONS", {})
+    if rest and rest[0] in actions:
+        name, module, rest = f"{name} {rest[0]}", actions[rest[0]], rest[1:]
     try:
         args = make_parser(name, module).parse_args(rest, asked)
     except SystemExit as finished:  # argparse's --help
@@ -134,6 +139,22 @@ def make_parser(name: str, module: ModuleType | type) -> Parser:
     command.add_arguments(parser)
     _add_plugin_argument(parser)
     return parser
+
+
+def list_actions(name: str, actions: Mapping[str, type]) -> str:
+    """What stands behind a command, for the end of its help.
+
+    Args:
+        name: of the command.
+        actions: the first line of a class's docstring is its help.
+    """
+    width = max(map(len, actions))
+    summaries = {
+        action: (getdoc(each) or "").partition("\n")[0] for action, each in actions.items()
+    }
+    lines = [f"  {action:<{width}}  {text.rstrip('.')}" for action, text in summaries.items()]
+    told = f"`detnet {name} ACTION --help` tells an action's options."
+    return "\n".join(["actions:", *lines, "", told])
 
 
 def _add_plugin_argument(parser: argparse.ArgumentParser) -> None:

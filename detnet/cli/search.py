@@ -24,7 +24,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from detnet.cli import make_parser
+from detnet.cli import list_actions, make_parser
 from detnet.cli.progress import Screen
 from detnet.cli.settings import add_run_arguments, asked_run, first_of_run
 from detnet.errors import InputError
@@ -236,11 +236,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "action", metavar="ACTION", nargs="?", help=f"one of {', '.join(ACTIONS)}; see below"
     )
     parser.add_argument("rest", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
-    width = max(map(len, ACTIONS))
-    summaries = {name: each.__doc__.partition("\n")[0] for name, each in ACTIONS.items()}
-    lines = [f"  {name:<{width}}  {text.rstrip('.')}" for name, text in summaries.items()]
-    told = "`detnet search ACTION --help` tells an action's options."
-    parser.epilog = "\n".join(["actions:", *lines, "", told])
+    parser.epilog = list_actions("search", ACTIONS)
 
 
 def run(args: argparse.Namespace) -> int:

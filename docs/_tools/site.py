@@ -25,6 +25,7 @@ GUIDES = {
     ),
     "Use elsewhere": ("docs/export", "docs/serve", "docs/speed"),
     "Search": ("docs/search",),
+    "Campaigns": ("docs/campaigns",),
     "Reference": ("reference/commands/index", "reference/python/index", "examples/index"),
     "The project": (
         "docs/architecture",

@@ -1,0 +1,233 @@
+"""What a campaign's workers do next: rounds of seeds, in each the pre-trainings first.
+
+The study, on the storage that searches use, says who is at what; whether a run is done is said by
+its folder alone, so that a database that was lost costs nothing.
+"""
+
+import os
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import optuna
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.trial import FrozenTrial, TrialState
+
+from detnet.campaign.carry_out import read_outcome
+from detnet.campaign.plan import Campaign, CampaignRun
+from detnet.search.study.study import (
+    Candidate,
+    SearchStudy,
+    failure,
+    is_open,
+    is_settled,
+    open_study,
+    read_attempts,
+)
+from detnet.text import duration, percent
+
+_ROUNDS = "rounds"  # attribute of the study: how many may be begun
+_AGAIN = "again"  # attribute: the first attempt that counts, by slot, of runs that had failed
+
+Allow = Callable[[int], bool]
+
+
+def open_campaign_study(campaign: Campaign, storage: str | None = None) -> SearchStudy:
+    """Opens the study in which a campaign's workers meet, or makes it.
+
+    Args:
+        storage: where it is; by default where the settings say, or in the folder.
+
+    Raises:
+        InputError: the storage cannot be reached.
+    """
+    return open_study(
+        storage or campaign.storage,
+        f"campaign {campaign.plan.identity}",
+        heartbeat_s=campaign.config.heartbeat_s,
+    )
+
+
+class RunAgenda:
+    """A campaign's runs as one worker sees them.
+
+    Args:
+        study: which all workers share.
+        allow: asked with a round's number, from 0, before its first run; those who are not asked go
+            by what the study says.
+    """
+
+    def __init__(self, campaign: Campaign, study: SearchStudy, *, allow: Allow | None) -> None:
+        self._campaign, self._study, self._allow = campaign, study, allow
+        self._attempts: dict[int, list[FrozenTrial]] = {}
+        self._lost: dict[str, bool] = {}  # pre-trainings that are done: whether to no avail
+
+    def begin(self, *, limited: bool) -> None:
+        """Gives runs that had failed another chance, and says how many rounds may be begun.
+
+        Args:
+            limited: `allow` decides, round by round.
+        """
+        with self._study.lock():
+            self._read()
+            again = {**self._study.user_attrs.get(_AGAIN, {})}
+            for number, attempts in self._attempts.items():
+                if attempts and not is_open(attempts):
+                    again[str(number)] = attempts[-1].user_attrs["attempt"] + 1
+            self._study.set_user_attr(_AGAIN, again)
+            self._study.set_user_attr(_ROUNDS, 0 if limited else self._campaign.rounds)
+
+    def free(self) -> None:
+        """Lets workers that were started elsewhere go on with all rounds."""
+        self._study.set_user_attr(_ROUNDS, self._campaign.rounds)
+
+    def advance(self) -> bool:
+        """Enqueues what can be done now; True when all is, or no further round may be begun."""
+        self._read()
+        open_, lacking, left = self._look()
+        if not left:
+            return True
+        if not (open_ or lacking) and self._allow is not None:
+            rounds = self._rounds
+            if rounds < self._campaign.rounds and self._allow(rounds):
+                self._study.set_user_attr(_ROUNDS, rounds + 1)
+                return self.advance()
+            return True
+        if lacking:
+            with self._study.lock():
+                self._read()  # another may have been faster
+                for number in self._look()[1]:
+                    self._enqueue(number)
+            self._read()
+        return not (open_ or lacking) and self._rounds >= self._campaign.rounds
+
+    def name_of(self, candidate: Candidate) -> str:
+        """A run in words."""
+        return self._campaign.plan.runs[candidate.slot].title
+
+    def outcome(self, candidate: Candidate) -> dict[str, Any]:
+        """What became of a run, when `advance` last looked."""
+        return {"event": "note", "text": self.told(self._campaign.plan.runs[candidate.slot])}
+
+    def told(self, run: CampaignRun) -> str:
+        """What became of a run, in a line."""
+        done = sum(map(self._campaign.is_done, self._campaign.runs))
+        where = f"run {done} of {len(self._campaign.asked)}: {run.title}"
+        found = read_outcome(self._campaign, run)
+        if found is None:
+            number = self._campaign.plan.runs.index(run)
+            why = [text for text in map(failure, self._attempts.get(number, [])) if text]
+            return f"{run.title}: failed: {why[-1] if why else 'handed back'}"
+        if found.error:
+            return f"{where}: {found.error}"
+        score = found.scores.get("AP")
+        reached = f"AP {percent(score)}, " if score is not None else ""
+        return f"{where}: {reached}{duration(found.seconds)}"
+
+    def failures(self) -> dict[int, str]:
+        """Why runs were given up, by their place in the plan, when `advance` last looked."""
+        return {
+            number: why
+            for number in self._campaign.asked
+            if (why := self._given_up(number)) is not None
+        }
+
+    @property
+    def _rounds(self) -> int:
+        """How many rounds may be begun."""
+        return int(self._study.user_attrs.get(_ROUNDS, self._campaign.rounds))
+
+    def _read(self) -> None:
+        """Looks who is at what; a worker of this machine that is no more is told at once."""
+        found = read_attempts(self._study)
+        gone = [one[-1] for one in found.values() if _is_gone(one[-1])]
+        for trial in gone:
+            with suppress(UpdateFinishedTrialError):
+                self._study._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+        if gone:
+            found = read_attempts(self._study)
+        self._attempts = {slot: attempts for (_, slot), attempts in found.items()}
+        waiting = (self._attempts.get(number, [])[-1:] for number in self._campaign.asked)
+        self._study.queue = [
+            trial._trial_id for one in waiting for trial in one if trial.state == TrialState.WAITING
+        ]
+
+    def _look(self) -> tuple[list[int], list[int], list[int]]:
+        """The runs that wait or are at work, those to be enqueued, and all that are left."""
+        campaign, rounds = self._campaign, self._rounds
+        open_: list[int] = []
+        lacking: list[int] = []
+        left: list[int] = []
+        undone: set[str] = set()
+        hopeless: set[str] = set()
+        for number in campaign.asked:  # a pre-training stands before what needs it
+            run, attempts = campaign.plan.runs[number], self._attempts.get(number, [])
+            if campaign.is_done(run):
+                if self._is_lost(run):
+                    hopeless.add(run.folder)
+                continue
+            undone.add(run.folder)
+            if self._given_up(number) is not None or run.needs in hopeless:
+                hopeless.add(run.folder)
+                continue
+            left.append(number)
+            if attempts and is_open(attempts):
+                open_.append(number)
+            elif campaign.round_of(run) < rounds and run.needs not in undone:
+                lacking.append(number)
+        return open_, lacking, left
+
+    def _is_lost(self, run: CampaignRun) -> bool:
+        """Whether a pre-training has no model to begin from."""
+        if run.kind == "train":
+            return False
+        if run.folder not in self._lost:
+            found = read_outcome(self._campaign, run)
+            self._lost[run.folder] = found is not None and found.error is not None
+        return self._lost[run.folder]
+
+    def _given_up(self, number: int) -> str | None:
+        """Why a run is not tried again; None where it is."""
+        again = int(self._study.user_attrs.get(_AGAIN, {}).get(str(number), 0))
+        counted = [
+            one for one in self._attempts.get(number, []) if one.user_attrs["attempt"] >= again
+        ]
+        if not counted or counted[-1].state != TrialState.FAIL:
+            return None
+        if not is_settled(counted, self._campaign.config.retries):
+            return None
+        return failure(counted[-1])
+
+    def _enqueue(self, number: int) -> None:
+        before = self._attempts.get(number, [])
+        attrs: dict[str, Any] = {
+            "generation": 0,
+            "slot": number,
+            "attempt": before[-1].user_attrs["attempt"] + 1 if before else 0,
+            "path": [number],
+            "costs": {},
+        }
+        self._study.add_trial(optuna.trial.create_trial(state=TrialState.WAITING, user_attrs=attrs))
+
+
+def worker_name() -> str:
+    """By which others know this process."""
+    return f"{socket.gethostname()}-{os.getpid()}"
+
+
+def _is_gone(trial: FrozenTrial) -> bool:
+    """Whether a run is in the hands of a process of this machine that has ended.
+
+    Elsewhere the heartbeat tells, minutes later.
+    """
+    host, _, process = str(trial.user_attrs.get("worker", "")).rpartition("-")
+    if trial.state != TrialState.RUNNING or host != socket.gethostname():
+        return False
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return True
+    except (OSError, ValueError):
+        return False
+    return False

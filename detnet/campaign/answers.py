@@ -1,0 +1,257 @@
+"""What a campaign's finished runs say: every question with its interval, and how far it is."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from detnet.campaign.carry_out import LAST, RunOutcome, read_outcome
+from detnet.campaign.plan import Campaign, CampaignRun
+from detnet.campaign.questions import AskedMeasure, Question
+from detnet.campaign.statistics import (
+    CrossedDifference,
+    SeedScores,
+    crossed_difference,
+    least_images,
+    seeds_needed,
+    smallest_effect,
+)
+from detnet.coco.ground_truth import GroundTruth, fingerprint
+from detnet.errors import InputError
+from detnet.evaluation.comparison.accumulation import weighted_scores
+from detnet.evaluation.comparison.bootstrap import bootstrap
+from detnet.evaluation.comparison.compare import images_with_objects
+from detnet.evaluation.comparison.sources import read_compared_split, results_of_run
+from detnet.evaluation.detections import read_detections
+from detnet.evaluation.files import read_scores
+from detnet.evaluation.grid import Measure, make_grid
+from detnet.evaluation.matching import Matches, class_rankings, match
+
+OnProgress = Callable[[int, int | None], None]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What is known of a question on one data set.
+
+    Args:
+        seeds: that are used, of the first and of the other variant.
+        values: what is asked about of each of these seeds, fractions.
+        found: None before each variant has a run that is done.
+        needed: seeds of each variant that the question's effect needs; None where no effect is
+            stated, or seeds alone cannot show it.
+        shows: the smallest effect that so many seeds as are planned would show, four times of
+            five; None where that is not known yet.
+        notes: what a person should know.
+    """
+
+    question: Question
+    data: str
+    seeds: tuple[tuple[int, ...], tuple[int, ...]]
+    values: tuple[tuple[float, ...], tuple[float, ...]]
+    found: CrossedDifference | None
+    needed: int | None = None
+    shows: float | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def means(self) -> tuple[float | None, float | None]:
+        """Of each variant's seeds."""
+        first, other = (sum(side) / len(side) if side else None for side in self.values)
+        return first, other
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """Scores of all runs on one data set by one kind of scores, and of resamples of its images.
+
+    Args:
+        runs: position by variant and seed.
+        measures: position by measure.
+        values: (runs, measures).
+        drawn: (runs, measures, R).
+        images: by size of objects, on how many images there are some.
+    """
+
+    runs: dict[tuple[str, int], int]
+    measures: dict[Measure, int]
+    values: np.ndarray
+    drawn: np.ndarray
+    images: list[int]
+
+    def scores(self, variant: str, seeds: Sequence[int], question: Question) -> SeedScores:
+        """Of these seeds: the measure, or the measure less the other one."""
+        rows = [self.runs[variant, seed] for seed in seeds]
+        columns = [self.measures[one.measure] for one in question.measures]
+        values = self.values[rows][:, columns]
+        drawn = self.drawn[rows][:, columns]
+        if question.less is None:
+            return SeedScores(values[:, 0], drawn[:, 0])
+        return SeedScores(values[:, 0] - values[:, 1], drawn[:, 0] - drawn[:, 1])
+
+
+def answer_questions(campaign: Campaign, *, progress: OnProgress | None = None) -> list[Answer]:
+    """Answers what the finished runs allow, in the order of the questions and of their data.
+
+    Seeds are used that both variants are done with, so that all were given the same chances. All
+    are measured by their last model.
+
+    Args:
+        progress: called with the number of detectors matched or resampled, and their total.
+
+    Raises:
+        InputError: a run's scores are damaged, or of other ground truth than another's.
+    """
+    outcomes = {run.folder: read_outcome(campaign, run) for run in campaign.runs}
+    measured: dict[tuple[str, str], _Measured | None] = {}
+    answers = []
+    for question in campaign.questions:
+        for data in question.data:
+            key = (data, question.measure.kind)
+            if key not in measured:
+                measured[key] = _measure(campaign, outcomes, *key, progress)
+            answers.append(_answer(campaign, question, data, outcomes, measured[key]))
+    return answers
+
+
+def _answer(
+    campaign: Campaign,
+    question: Question,
+    data: str,
+    outcomes: dict[str, RunOutcome | None],
+    measured: _Measured | None,
+) -> Answer:
+    names = (question.first, question.other)
+    done: list[dict[int, bool]] = [{}, {}]  # by seed, whether it has scores
+    for run in campaign.runs:
+        found = outcomes[run.folder]
+        if run.data == data and run.variant in names and found is not None:
+            done[names.index(run.variant)][run.seed] = found.error is None
+    both = [seed for seed in campaign.config.seed_numbers if all(seed in side for side in done)]
+    notes = []
+    for name, side in zip(names, done, strict=True):
+        if lost := [seed for seed in both if not side[seed]]:
+            notes.append(f"{name}: the loss of seed {_listed(lost)} was not finite; left out")
+        if more := [seed for seed in side if seed not in both]:
+            notes.append(f"{name}: seed {_listed(more)} waits for the other variant")
+    paired = campaign.seeds_paired(*names)
+    if paired:
+        both = [seed for seed in both if all(side[seed] for side in done)]
+    seeds = [tuple(seed for seed in both if side[seed]) for side in done]
+    if measured is None or not all(seeds):
+        return Answer(question, data, ((), ()), ((), ()), None, notes=tuple(notes))
+    first, other = (
+        measured.scores(name, side, question) for name, side in zip(names, seeds, strict=True)
+    )
+    images = min(measured.images[one.measure.size] for one in question.measures)
+    values = (tuple(first.values.tolist()), tuple(other.values.tolist()))
+    if any(math.isnan(value) for side in values for value in side):
+        note = f"{data} has nothing that {question.measure.text} is measured on"
+        return Answer(question, data, (seeds[0], seeds[1]), ((), ()), None, notes=(note,))
+    level = campaign.config.confidence
+    difference = crossed_difference(first, other, images=images, paired=paired, confidence=level)
+    needed = shows = None
+    if difference.seed_variance is not None:
+        if question.effect is not None:
+            needed = seeds_needed(difference, question.effect, confidence=level)
+        shows = smallest_effect(difference, max(2, campaign.rounds), confidence=level)
+    elif images < least_images(level):
+        notes.append(f"something to be found on {images} images only: too few for an interval")
+    elif min(map(len, seeds)) < 2:
+        notes.append("one seed tells nothing of what another would give")
+    return Answer(
+        question,
+        data,
+        (seeds[0], seeds[1]),
+        values,
+        difference,
+        needed,
+        shows,
+        tuple(notes),
+    )
+
+
+def _measure(
+    campaign: Campaign,
+    outcomes: dict[str, RunOutcome | None],
+    data: str,
+    kind: str,
+    progress: OnProgress | None,
+) -> _Measured | None:
+    """Scores all runs on the same resamples; None where none is done."""
+    runs = [
+        run
+        for run in campaign.runs
+        if run.data == data
+        and (found := outcomes[run.folder]) is not None
+        and found.error is None
+        and _has(campaign, run, kind)
+    ]
+    asked: list[AskedMeasure] = [
+        one
+        for question in campaign.questions
+        if data in question.data
+        for one in question.measures
+        if one.kind == kind
+    ]
+    if not runs:
+        return None
+    measures = list(dict.fromkeys(one.measure for one in asked))
+    truth, models = _matches(campaign, runs, kind, progress)
+    limits = sorted({(one.size, one.limit) for one in measures})
+    ones = np.ones((len(truth.image_ids), 1), np.float32)
+    values = [
+        weighted_scores(
+            [class_rankings(model, k, limits) for k in range(len(truth.names))], ones, measures, []
+        )[0][:, 0]
+        for model in models
+    ]
+    drawn = bootstrap(
+        models,
+        measures,
+        [],
+        resamples=campaign.config.resamples,
+        seed=0,
+        progress=progress,
+    )
+    return _Measured(
+        {(run.variant, run.seed): position for position, run in enumerate(runs)},
+        {measure: position for position, measure in enumerate(measures)},
+        np.stack(values),
+        drawn.means,
+        images_with_objects(truth, models[0].truth_ignored)[0],
+    )
+
+
+def _has(campaign: Campaign, run: CampaignRun, kind: str) -> bool:
+    scores = read_scores(campaign.place(run) / LAST)
+    return kind in [one.iou_type for one in scores.kinds]
+
+
+def _matches(
+    campaign: Campaign, runs: Sequence[CampaignRun], kind: str, progress: OnProgress | None
+) -> tuple[GroundTruth, list[Matches]]:
+    first = read_scores(campaign.place(runs[0]) / LAST).split
+    if first is None:
+        raise InputError(f"{campaign.place(runs[0]) / LAST}: tells not what it was scored on")
+    truth = read_compared_split(first, kind, of_runs=True).truth
+    wanted, grid = fingerprint(truth), make_grid(kind)
+    found = []
+    for number, run in enumerate(runs, 1):
+        folder = campaign.place(run) / LAST
+        scores = next(one for one in read_scores(folder).kinds if one.iou_type == kind)
+        if scores.ground_truth != wanted:
+            raise InputError(
+                f"{folder / 'scores.json'}: scored against other ground truth than what is now in "
+                f"{first.annotations}; put back what was there"
+            )
+        results = results_of_run(folder / "results.json", truth, kind)
+        found.append(match(truth, read_detections(results, truth, iou_type=kind), grid))
+        if progress is not None:
+            progress(number, len(runs))
+    return truth, found
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    return ", ".join(map(str, numbers))

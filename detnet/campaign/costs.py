@@ -1,0 +1,179 @@
+"""What a campaign costs: multiply-adds, and hours at the pace of this machine or of runs before."""
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from detnet.campaign.carry_out import read_outcome
+from detnet.campaign.config import PRETRAIN
+from detnet.campaign.plan import Campaign, CampaignRun
+from detnet.engine.runs import RunFolder
+from detnet.errors import InputError
+from detnet.search.records import read_record, write_record
+from detnet.search.trainings import images_of
+from detnet.text import count, duration, lay_out
+from detnet.training.classification.config import PretrainConfig
+from detnet.training.estimate import measure_steps
+
+_AT_ONCE = {"pretrain": 16, "train": 2}  # images of a measured step, at most
+_FILE = "costs.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepCost:
+    """What one image of a training costs here.
+
+    Args:
+        macs: multiply-adds of its forward pass, of a detector's backbone and pyramid.
+        seconds: of forward and backward pass and the optimizer's part.
+        device: on which that was measured.
+    """
+
+    macs: int
+    seconds: float
+    device: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepCosts:
+    """Costs by what is trained, as `kind_of` names it."""
+
+    measured: dict[str, StepCost] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RunCost:
+    """What all seeds of one training cost.
+
+    Args:
+        name: "detnet59, pre-training", "detnet59 on bccd".
+        macs: multiply-adds of an image, forward; None where no step was measured.
+        images: that each run shows.
+        seconds: of each run; None where nothing tells it yet.
+        measured: whether that is the mean of runs that are done, evaluation included.
+        runs, left: how many there are, and how many of them are not done.
+    """
+
+    name: str
+    macs: int | None
+    images: float
+    seconds: float | None
+    measured: bool
+    runs: int
+    left: int
+
+
+class CampaignClock:
+    """How long runs take: the mean of those that are done, else by the pace of a few steps."""
+
+    def __init__(self, campaign: Campaign, *, estimate: bool) -> None:
+        self._campaign = campaign
+        place = campaign.folder / _FILE
+        self._steps = dict(read_record(StepCosts, place).measured) if place.is_file() else {}
+        if estimate:
+            self._measure()
+            write_record(place, StepCosts(measured=self._steps))
+
+    def costs(self) -> list[RunCost]:
+        """What each training costs, as known by now."""
+        groups: dict[str, list[CampaignRun]] = {}
+        for run in self._campaign.runs:
+            groups.setdefault(kind_of(run), []).append(run)
+        return [self._cost(runs) for runs in groups.values()]
+
+    def seconds_of_round(self, number: int) -> float | None:
+        """What is left of a round takes one worker so long; None where nothing tells it."""
+        return self._seconds([one for one in self._runs if self._campaign.round_of(one) == number])
+
+    def seconds_left(self) -> float | None:
+        """What is left of the campaign takes one worker so long."""
+        return self._seconds(self._runs)
+
+    @property
+    def _runs(self) -> list[CampaignRun]:
+        """Those that are left."""
+        return [run for run in self._campaign.runs if not self._campaign.is_done(run)]
+
+    def _seconds(self, runs: Sequence[CampaignRun]) -> float | None:
+        costs = {cost.name: cost.seconds for cost in self.costs()}
+        each = [(costs[kind_of(run)], self._part_done(run)) for run in runs]
+        known = [seconds * (1 - part) for seconds, part in each if seconds is not None]
+        return sum(known) if len(known) == len(each) else None
+
+    def _part_done(self, run: CampaignRun) -> float:
+        """How far a run is that was begun."""
+        folder = RunFolder(self._campaign.place(run))
+        steps = [e for e in folder.read_metrics() if e.get("event") == "step" and e.get("epoch")]
+        if not steps or not folder.last.exists():
+            return 0.0
+        images = self._campaign.plan.data[run.data or PRETRAIN].images
+        epochs = images_of(run.config(), images) / max(1, images)
+        return min(1.0, float(steps[-1]["epoch"]) / max(epochs, 1e-9))
+
+    def _cost(self, runs: Sequence[CampaignRun]) -> RunCost:
+        campaign, first = self._campaign, runs[0]
+        config = first.config()
+        images = images_of(config, campaign.plan.data[first.data or PRETRAIN].images)
+        step = self._steps.get(kind_of(first))
+        found = [read_outcome(campaign, run) for run in runs if campaign.is_done(run)]
+        took = [one.seconds + one.evaluation_s for one in found if one and one.error is None]
+        by_step = step.seconds * images if step else None
+        return RunCost(
+            kind_of(first),
+            step.macs if step else None,
+            images,
+            statistics.fmean(took) if took else by_step,
+            bool(took),
+            len(runs),
+            sum(not campaign.is_done(run) for run in runs),
+        )
+
+    def _measure(self) -> None:
+        """Takes a few steps of each training that neither runs nor steps tell of."""
+        torch.set_num_threads(self._campaign.config.threads)
+        for run in self._runs:
+            name, config = kind_of(run), run.config()
+            if name in self._steps:
+                continue
+            cuda = config.device != "cpu" and torch.cuda.is_available()
+            place = torch.device("cuda" if cuda else "cpu")
+            images = min(config.batch_size, _AT_ONCE[run.kind])
+            try:
+                step = measure_steps(config, place, images=images, steps=2)
+            except InputError as error:
+                raise InputError(f"{self._campaign.plan.file}: {run.title}: {error}") from error
+            seconds = step.step_s / step.images
+            self._steps[name] = StepCost(macs=step.macs, seconds=seconds, device=step.device)
+
+
+def kind_of(run: CampaignRun) -> str:
+    """The training that all seeds have in common, in words."""
+    if isinstance(run.config(), PretrainConfig):
+        return f"{run.variant}, pre-training"
+    return f"{run.variant} on {run.data}"
+
+
+def format_costs(clock: CampaignClock, *, workers: int) -> list[str]:
+    """What the campaign costs, a line for each training and one for all."""
+    costs = clock.costs()
+    rows = [
+        [
+            cost.name,
+            f"{cost.macs / 1e9:,.3g} G × {cost.images:,.0f} images"
+            if cost.macs is not None
+            else f"{cost.images:,.0f} images",
+            f"{duration(cost.seconds, none='?')} a seed{', as measured' if cost.measured else ''}",
+            f"{cost.runs - cost.left} of {cost.runs} done",
+        ]
+        for cost in costs
+    ]
+    lines = lay_out(rows, left=(0, 2)).splitlines()
+    left = sum(cost.left for cost in costs)
+    seconds = clock.seconds_left()
+    text = f"{count(left, 'run')} left"
+    if left and seconds is not None:
+        text += f", about {duration(seconds / workers)} for {count(workers, 'worker')}"
+        text += "" if all(cost.measured for cost in costs) else "; evaluation not counted"
+    return [*lines, text]

@@ -1,0 +1,216 @@
+"""Carries a campaign out by workers of this machine and others, within a budget if there is one."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from detnet.campaign.agenda import RunAgenda, open_campaign_study, worker_name
+from detnet.campaign.carry_out import RunScorer
+from detnet.campaign.costs import CampaignClock, format_costs
+from detnet.campaign.plan import Campaign, open_campaign
+from detnet.engine.interrupt import Interrupt
+from detnet.errors import InputError
+from detnet.search.standalone.sharing import require_one_process
+from detnet.search.study.study import SearchStudy
+from detnet.search.study.worker import work_off
+from detnet.text import count, duration
+from detnet.training.run_state import OnEvent
+
+_POLL_S = 0.5
+_HOUR = 3600.0
+
+
+def run_campaign(
+    campaign: Campaign,
+    *,
+    workers: int = 1,
+    budget_h: float | None = None,
+    storage: str | None = None,
+    estimate: bool = True,
+    on_event: OnEvent,
+) -> bool:
+    """Does all runs that are left, together with workers that others start.
+
+    Args:
+        workers: processes of this machine, each with the campaign's threads, on machines with
+            several GPUs with one of these.
+        budget_h: hours after which it ends; a further round of seeds is begun only where it is
+            expected to be done by then.
+        storage: where workers meet; by default where the settings say, or in the folder.
+        estimate: measure a few steps of each training, to say at the start what it takes.
+        on_event: called with the trainings' events, and "note".
+
+    Returns:
+        True when all is done, False when it was interrupted, the budget is spent, or runs failed.
+
+    Raises:
+        InputError: an argument, the storage, or the settings of a run cannot be used.
+    """
+    require_one_process("campaign")
+    if workers < 1 or budget_h is not None and not budget_h > 0:
+        raise InputError(
+            f"--workers {workers} --budget {budget_h}: give a number of workers and of hours"
+        )
+    ends = None if budget_h is None else time.monotonic() + budget_h * _HOUR
+    if estimate:
+        _note(on_event, "measuring a few steps of each training (--no-estimate leaves it out)")
+    clock = CampaignClock(campaign, estimate=estimate)
+    for line in format_costs(clock, workers=workers):
+        _note(on_event, line)
+    allow = None if ends is None else _within(ends, clock, workers, on_event)
+    with open_campaign_study(campaign, storage) as study:
+        agenda = RunAgenda(campaign, study, allow=allow)
+        agenda.begin(limited=allow is not None)
+        try:
+            with _ending(ends, on_event):
+                if workers == 1:
+                    _work(campaign, study, agenda, on_event)
+                else:
+                    _watch(campaign, agenda, workers, storage, on_event)
+        finally:
+            agenda.free()
+        for number, why in agenda.failures().items():
+            _note(on_event, f"{campaign.plan.runs[number].title}: failed: {why}")
+    return all(map(campaign.is_done, campaign.runs))
+
+
+def join_campaign(folder: Path, *, storage: str | None = None, on_event: OnEvent) -> bool:
+    """Takes part in a campaign as one more worker.
+
+    Args:
+        storage: where workers meet; by default where the settings say, or in the folder.
+
+    Returns:
+        False when it was interrupted; its run can be gone on with.
+
+    Raises:
+        InputError: there is no campaign, or the storage cannot be used.
+    """
+    require_one_process("campaign worker")
+    campaign = open_campaign(folder)
+    with open_campaign_study(campaign, storage) as study:
+        return _work(campaign, study, RunAgenda(campaign, study, allow=None), on_event)
+
+
+def _work(campaign: Campaign, study: SearchStudy, agenda: RunAgenda, on_event: OnEvent) -> bool:
+    def heard(name: str) -> None:
+        _note(on_event, f"{name} heard: what is under way is saved, and then it ends")
+
+    torch.set_num_threads(campaign.config.threads)
+    with Interrupt(heard) as interrupt:
+
+        def stop() -> bool:
+            return interrupt.set or scorer.interrupted
+
+        scorer = RunScorer(campaign, stop=lambda: interrupt.set, on_event=on_event)
+        return work_off(
+            study,
+            agenda,
+            scorer,
+            stop=stop,
+            on_event=on_event,
+            worker=worker_name(),
+        )
+
+
+def _watch(
+    campaign: Campaign, agenda: RunAgenda, workers: int, storage: str | None, on_event: OnEvent
+) -> None:
+    """Starts workers, and tells what they do until all is over."""
+    done = {run.folder for run in campaign.runs if campaign.is_done(run)}
+    with Interrupt() as interrupt, _workers(campaign, workers, storage) as processes:
+        _note(on_event, f"{count(workers, 'worker')}; their logs are in {campaign.folder}")
+        while not interrupt.set and not agenda.advance():
+            for run in campaign.runs:
+                if run.folder not in done and campaign.is_done(run):
+                    done.add(run.folder)
+                    _note(on_event, agenda.told(run))
+            if all(process.poll() is not None for process in processes):
+                break
+            time.sleep(_POLL_S)
+        else:
+            return
+    if not all(map(campaign.is_done, campaign.runs)):
+        log = campaign.folder / "worker-0.log"
+        last = log.read_text(errors="replace").strip().splitlines()[-1:]
+        raise InputError(f"{log}: all workers ended: {(last or ['nothing was said'])[0]}")
+
+
+@contextmanager
+def _workers(
+    campaign: Campaign, count: int, storage: str | None
+) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """Workers of this machine, which end with this process's part, saving what they are at."""
+    command = [sys.executable, "-m", "detnet", "campaign", "worker", str(campaign.folder)]
+    command += ["--storage", storage] if storage else []
+    gpus = torch.cuda.device_count()
+    processes = []
+    try:
+        for number in range(count):
+            threads = str(campaign.config.threads)
+            own = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+            if gpus > 1:
+                own["CUDA_VISIBLE_DEVICES"] = str(number % gpus)
+            with (campaign.folder / f"worker-{number}.log").open("ab") as log:
+                process = subprocess.Popen(
+                    command, stdout=log, stderr=log, env={**os.environ, **own}
+                )
+            processes.append(process)
+        yield processes
+    finally:
+        for process in processes:
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+        for process in processes:
+            process.wait()
+
+
+def _within(
+    ends: float, clock: CampaignClock, workers: int, on_event: OnEvent
+) -> Callable[[int], bool]:
+    """Whether a round is expected to be done before the budget is spent."""
+
+    def allow(number: int) -> bool:
+        left, takes = ends - time.monotonic(), clock.seconds_of_round(number)
+        takes = None if takes is None else takes / workers
+        text = f"round {number + 1} takes about {duration(takes, none='?')}, {duration(left)} left"
+        if takes is not None and takes > left and number:
+            _note(on_event, f"{text}: not begun; start again with another budget to go on")
+            return False
+        beyond = takes is not None and takes > left
+        _note(on_event, text + (": more than the budget, what is done is kept" if beyond else ""))
+        return left > 0
+
+    return allow
+
+
+@contextmanager
+def _ending(ends: float | None, on_event: OnEvent) -> Iterator[None]:
+    """Ends what is under way, as a signal would, when the budget is spent."""
+    if ends is None:
+        yield
+        return
+
+    def end() -> None:
+        _note(on_event, "the budget is spent")
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    timer = threading.Timer(max(0.0, ends - time.monotonic()), end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _note(on_event: OnEvent, text: str) -> None:
+    on_event({"event": "note", "text": text})

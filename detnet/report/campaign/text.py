@@ -1,0 +1,212 @@
+"""A campaign as text: for a terminal, as JSON, and as a section of RESULTS.md."""
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from detnet.campaign.answers import Answer
+from detnet.campaign.statistics import MOST_SEEDS
+from detnet.evaluation.metrics import prefix
+from detnet.files import read_text, write_text
+from detnet.report.campaign.state import CampaignState
+from detnet.report.results import hardware
+from detnet.text import NOTHING, count, duration, lay_out, percent, points
+
+COLUMNS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
+_KINDS = {"bbox": "", "segm": ", masks", "keypoints": ", keypoints"}
+
+
+def format_campaign(state: CampaignState) -> str:
+    """Answers and scores for a terminal."""
+    parts = [progress_line(state)]
+    for answer in state.answers:
+        parts.append("\n".join([title_of(answer), *(f"  {line}" for line in lines_of(answer))]))
+    for heads, rows in score_tables(state):
+        parts.append(lay_out([heads, *rows], left=(0,)))
+    return "\n\n".join(parts)
+
+
+def progress_line(state: CampaignState) -> str:
+    """How many runs are done, and how long the others take."""
+    text = f"{state.name}: {state.done} of {count(len(state.runs), 'run')} done"
+    if state.done < len(state.runs) and state.seconds_left is not None:
+        text += f", about {duration(state.seconds_left)} left for one worker"
+    return text
+
+
+def title_of(answer: Answer) -> str:
+    """The question with its data."""
+    return f"{answer.question.text}, on {answer.data}"
+
+
+def lines_of(answer: Answer) -> list[str]:
+    """The answer, in lines: the difference, where it comes from, what it takes to see an effect."""
+    found = answer.found
+    if found is None:
+        return ["no seed of both variants is done yet", *answer.notes]
+    value = points(found.value)
+    if found.interval is None:
+        return [f"{value} points: cannot tell", *answer.notes]
+    low, high = (points(end) for end in found.interval)
+    lines = [f"{value} points ({low} to {high}): {found.verdict}", sources(answer)]
+    return [*lines, effect_line(answer), *answer.notes]
+
+
+def sources(answer: Answer) -> str:
+    """Seeds and images, and what each of them leaves open."""
+    found = answer.found
+    assert found is not None
+    first, other = found.seeds
+    seeds = f"{first} pairs of seeds" if found.paired else f"{first} against {other} seeds"
+    text = f"{seeds}, {count(found.images, 'image')}"
+    if found.seed_error is None or found.image_error is None:
+        return text
+    error = math.hypot(found.seed_error, found.image_error)
+    return (
+        f"{text}; standard error {percent(error)}: {percent(found.seed_error)} by the seeds, "
+        f"{percent(found.image_error)} by the images"
+    )
+
+
+def effect_line(answer: Answer) -> str:
+    """How many seeds a stated effect needs, or what effect the planned seeds would show."""
+    effect = answer.question.effect
+    if effect is not None:
+        if answer.needed is not None:
+            return f"an effect of {percent(effect)} points needs {answer.needed} seeds of each"
+        return (
+            f"an effect of {percent(effect)} points would not show with {MOST_SEEDS} seeds either: "
+            "it needs more images"
+        )
+    return f"the planned seeds would show {percent(answer.shows)} points or more"
+
+
+def score_tables(state: CampaignState) -> list[tuple[list[str], list[list[str]]]]:
+    """Heads and rows for each data set: mean and deviation over the seeds of each variant."""
+    tables = []
+    for data in state.campaign.config.data:
+        rows = []
+        for variant in state.campaign.config.variants:
+            found = [one for one in state.outcomes(data, variant).values() if one.error is None]
+            for kind, words in _KINDS.items():
+                names = [f"{prefix(kind)}{name}" for name in COLUMNS]
+                if any(names[0] in one.scores for one in found):
+                    cells = [_spread([one.scores.get(name) for one in found]) for name in names]
+                    rows.append([f"{variant}{words}", str(len(found)), *cells])
+        if rows:
+            tables.append(([data, "seeds", *COLUMNS], rows))
+    return tables
+
+
+def _spread(values: Sequence[float | None]) -> str:
+    known = [value for value in values if value is not None]
+    if not known:
+        return NOTHING
+    text = percent(statistics.fmean(known))
+    return f"{text} ± {percent(statistics.stdev(known))}" if len(known) > 1 else text
+
+
+def to_json(state: CampaignState) -> dict[str, Any]:
+    """Everything that is shown, as JSON has it."""
+    return {
+        "campaign": str(state.campaign.folder),
+        "command": state.command,
+        "runs": len(state.runs),
+        "done": state.done,
+        "seconds_left": state.seconds_left,
+        "answers": [_answer_json(answer) for answer in state.answers],
+        "scores": [
+            {
+                "data": one.run.data,
+                "variant": one.run.variant,
+                "seed": one.run.seed,
+                **asdict(one.outcome),
+            }
+            for one in state.runs
+            if one.run.kind == "train" and one.outcome is not None
+        ],
+    }
+
+
+def _answer_json(answer: Answer) -> dict[str, Any]:
+    found = answer.found
+    return {
+        "question": answer.question.text,
+        "data": answer.data,
+        "first": dict(zip(map(str, answer.seeds[0]), answer.values[0], strict=True)),
+        "other": dict(zip(map(str, answer.seeds[1]), answer.values[1], strict=True)),
+        "difference": found.value if found else None,
+        "interval": list(found.interval) if found and found.interval else None,
+        "verdict": found.verdict if found else "cannot tell",
+        "paired": found.paired if found else None,
+        "images": found.images if found else None,
+        "seed_error": found.seed_error if found else None,
+        "image_error": found.image_error if found else None,
+        "effect": answer.question.effect,
+        "seeds_needed": answer.needed,
+        "smallest_effect": answer.shows,
+        "notes": list(answer.notes),
+    }
+
+
+def write_results_section(page: Path, state: CampaignState) -> None:
+    """Puts the campaign's section into a Markdown page, in the place of the one before.
+
+    A page without one has it at its end; where there is no page, it is made.
+
+    Raises:
+        InputError: the page cannot be read.
+    """
+    begin, end = f"<!-- campaign: {state.name} -->", f"<!-- end of campaign: {state.name} -->"
+    section = f"{begin}\n{results_section(state)}{end}\n"
+    before = read_text(page) if page.exists() else ""
+    head, there, rest = before.partition(begin)
+    tail = rest.partition(end)[2] if end in rest else ""
+    if there:
+        write_text(page, head + section.rstrip("\n") + (tail or "\n"))
+        return
+    gap = "\n" if before and not before.endswith("\n\n") else ""
+    write_text(page, before + gap + section)
+
+
+def results_section(state: CampaignState) -> str:
+    """The campaign as Markdown: scores, answers, and the command that runs it again."""
+    config = state.campaign.config
+    lines = [f"## {state.name}", "", f"`{state.command}`", "", _origin(state), ""]
+    for heads, rows in score_tables(state):
+        lines += [*_table([heads, *rows]), ""]
+    rows = [["question", "data", "difference", "interval", "verdict", "seeds", "images"]]
+    for answer in state.answers:
+        found = answer.found
+        cells = [NOTHING, NOTHING, "cannot tell", NOTHING, NOTHING]
+        if found is not None:
+            ends = [points(end) for end in found.interval] if found.interval else []
+            seeds = " × ".join(map(str, dict.fromkeys(found.seeds)))
+            between = " to ".join(ends) or NOTHING
+            cells = [points(found.value), between, found.verdict, seeds, str(found.images)]
+        rows.append([answer.question.text, answer.data, *cells])
+    lines += [*_table(rows), ""]
+    lines += [
+        f"Points, the last model of each run on its `val` split, mean ± deviation over seeds; "
+        f"{100 * config.confidence:g} % intervals for other seeds and other images.",
+    ]
+    notes = [f"- {title_of(answer)}: {note}" for answer in state.answers for note in answer.notes]
+    return "\n".join([*lines, *([""] if notes else []), *notes]) + "\n"
+
+
+def _origin(state: CampaignState) -> str:
+    environment = state.environment
+    seeds = count(len(state.campaign.config.seed_numbers), "seed")
+    text = f"{seeds}, {state.done} of {count(len(state.runs), 'run')} done"
+    if environment:
+        text += f"; commit {environment.get('commit') or '?'}, {hardware(environment)}"
+    return text + "."
+
+
+def _table(rows: Sequence[Sequence[str]]) -> list[str]:
+    heads, *others = rows
+    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
+    return [*lines, *("| " + " | ".join(row) + " |" for row in others)]

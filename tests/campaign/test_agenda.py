@@ -1,0 +1,157 @@
+"""Who does what next: rounds, pre-trainings first, failures, workers that are no more."""
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from detnet.campaign.agenda import RunAgenda, open_campaign_study, worker_name
+from detnet.campaign.carry_out import RunOutcome
+from detnet.campaign.plan import RESULT, Campaign, begin_campaign
+from detnet.search.records import write_record
+from detnet.search.study.study import Candidate, SearchStudy
+from detnet.search.study.worker import CheckStop, work_off
+from tests.campaign.small_campaign import CAMPAIGN
+
+
+@pytest.fixture(scope="module")
+def planned(campaign_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Campaign:
+    folder = tmp_path_factory.mktemp("planned")
+    (folder / "c.yaml").write_text(yaml.safe_dump(CAMPAIGN))
+    return begin_campaign(folder / "c.yaml", folder / "c", root=campaign_data)
+
+
+@pytest.fixture
+def campaign(planned: Campaign, tmp_path: Path) -> Campaign:
+    """The planned campaign in an empty folder."""
+    return replace(planned, folder=tmp_path)
+
+
+@pytest.fixture
+def study(campaign: Campaign) -> Iterator[SearchStudy]:
+    with open_campaign_study(campaign) as opened:
+        yield opened
+
+
+def finish(campaign: Campaign, number: int, **outcome: Any) -> None:
+    write_record(campaign.place(campaign.plan.runs[number]) / RESULT, RunOutcome(**outcome))
+
+
+def play(
+    campaign: Campaign,
+    study: SearchStudy,
+    agenda: RunAgenda,
+    result: Callable[[int], RunOutcome | Exception] = lambda number: RunOutcome(),
+) -> list[str]:
+    """Does what the agenda says, without training; gives the folders in their order."""
+    tried: list[str] = []
+
+    def score(candidate: Candidate, check_stop: CheckStop) -> tuple[float, ...]:
+        tried.append(campaign.plan.runs[candidate.slot].folder)
+        found = result(candidate.slot)
+        if isinstance(found, Exception):
+            raise found
+        write_record(campaign.folder / tried[-1] / RESULT, found)
+        return (0.5,)
+
+    assert work_off(
+        study, agenda, score, stop=lambda: False, on_event=lambda event: None, worker=worker_name()
+    )
+    return tried
+
+
+def test_all_is_done_once_and_in_order(campaign: Campaign, study: SearchStudy) -> None:
+    agenda = RunAgenda(campaign, study, allow=None)
+    assert play(campaign, study, agenda) == [run.folder for run in campaign.runs]
+    assert play(campaign, study, agenda) == []
+
+
+def test_the_folder_says_what_is_done_and_a_lost_database_costs_nothing(
+    campaign: Campaign, study: SearchStudy
+) -> None:
+    for number in range(6):
+        finish(campaign, number)
+    tried = play(campaign, study, RunAgenda(campaign, study, allow=None))
+    assert tried == [run.folder for run in campaign.runs[6:]]
+    (campaign.place(campaign.runs[7]) / RESULT).unlink()
+    again = play(campaign, study, RunAgenda(campaign, study, allow=None))
+    assert again == [campaign.runs[7].folder], "what was deleted is done again"
+
+
+def test_nothing_begins_from_a_pre_training_that_was_lost(
+    campaign: Campaign, study: SearchStudy
+) -> None:
+    lost = RunOutcome(error="loss is nan")
+    agenda = RunAgenda(campaign, study, allow=None)
+    tried = play(campaign, study, agenda, lambda number: lost if number == 0 else RunOutcome())
+    assert campaign.runs[2].needs == campaign.runs[0].folder
+    assert tried == [run.folder for i, run in enumerate(campaign.runs) if i != 2]
+
+
+def test_a_run_that_fails_is_tried_again_then_left_then_given_another_chance(
+    campaign: Campaign, study: SearchStudy
+) -> None:
+    def result(number: int) -> RunOutcome | Exception:
+        return RuntimeError("out of\nmemory") if number == 3 else RunOutcome()
+
+    agenda = RunAgenda(campaign, study, allow=None)
+    tried = play(campaign, study, agenda, result)
+    assert tried.count(campaign.runs[3].folder) == 2 and len(tried) == 9
+    (number, why), *others = agenda.failures().items()
+    assert number == 3 and not others and "RuntimeError: out of memory" in why
+    assert "failed: RuntimeError" in agenda.told(campaign.runs[3])
+    later = RunAgenda(campaign, study, allow=None)
+    assert play(campaign, study, later) == []
+    later.begin(limited=False)
+    assert play(campaign, study, later) == [campaign.runs[3].folder]
+    assert later.failures() == {}
+
+
+def test_a_worker_of_this_machine_that_is_no_more_is_noticed_at_once(
+    campaign: Campaign, study: SearchStudy
+) -> None:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    agenda = RunAgenda(campaign, study, allow=None)
+    for process in (gone.pid, os.getpid()):
+        agenda.advance()
+        study.ask().set_user_attr("worker", f"{socket.gethostname()}-{process}")
+    agenda.advance()
+    begun = [trial for trial in study.get_trials() if "worker" in trial.user_attrs]
+    assert [trial.state.name for trial in begun] == ["FAIL", "RUNNING"]
+    waiting = [
+        trial.user_attrs["slot"] for trial in study.get_trials() if trial.state.name == "WAITING"
+    ]
+    assert waiting == [begun[0].user_attrs["slot"]]
+
+
+def test_rounds_are_begun_as_they_are_allowed(campaign: Campaign, study: SearchStudy) -> None:
+    asked: list[int] = []
+
+    def allow(number: int) -> bool:
+        asked.append(number)
+        return number < 1
+
+    agenda = RunAgenda(campaign, study, allow=allow)
+    agenda.begin(limited=True)
+    other = RunAgenda(campaign, study, allow=None)
+    assert not other.advance() and not study.queue, "a worker waits for the round to be allowed"
+    assert play(campaign, study, agenda) == [run.folder for run in campaign.runs[:4]]
+    assert asked == [0, 1]
+    agenda.free()
+    assert play(campaign, study, other) == [run.folder for run in campaign.runs[4:]]
+
+
+def test_what_became_of_a_run_is_told_in_a_line(campaign: Campaign, study: SearchStudy) -> None:
+    agenda = RunAgenda(campaign, study, allow=None)
+    finish(campaign, 0, seconds=7.0)
+    finish(campaign, 2, scores={"AP": 0.314}, seconds=200.0)
+    assert agenda.told(campaign.runs[0]) == "run 2 of 8: detnet59 pre-training, seed 0: 7.0 s"
+    assert agenda.told(campaign.runs[2]) == "run 2 of 8: detnet59 on scenes, seed 0: AP 31.4, 3 min"

@@ -1,0 +1,112 @@
+"""The campaign file: settings put together, and everything in it that cannot be."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from detnet.campaign.config import VariantTraining, read_campaign, read_questions, read_variants
+from detnet.errors import InputError
+
+WHOLE: dict[str, Any] = {
+    "data": {"bccd": "sets/bccd", "few": {"data": "sets/few", "epochs": 3}},
+    "pretrain": {"config": "small_images", "data": "sets/classes", "epochs": 2},
+    "train": {"config": "small", "epochs": 6},
+    "variants": {
+        "detnet59": {"backbone": "detnet59", "width": 0.5},
+        "resnet50": {"backbone": "resnet50", "width": 0.5, "pretrain": {"epochs": 4}},
+    },
+    "seeds": 2,
+    "questions": ["detnet59 over resnet50: AP85 large"],
+}
+
+
+def write(folder: Path, **changes: Any) -> Path:
+    file = folder / "c.yaml"
+    file.write_text(yaml.safe_dump({**WHOLE, **changes}))
+    return file
+
+
+def variants(file: Path) -> list[VariantTraining]:
+    config = read_campaign(file, root=file.parent)
+    found = read_variants(config, where=str(file))
+    read_questions(config, found, where=str(file))
+    return found
+
+
+def test_each_variant_is_laid_over_the_base_and_its_data(tmp_path: Path) -> None:
+    found = {(one.data, one.variant): one for one in variants(write(tmp_path))}
+    assert len(found) == 4
+    few = found["few", "resnet50"].train
+    assert (few.backbone, few.width, few.epochs) == ("resnet50", 0.5, 3)
+    assert few.data == str(tmp_path / "sets/few") and few.threads == 1 and few.preset == "small"
+    assert few.min_sizes == [240], "of the preset"
+    assert found["bccd", "resnet50"].train.epochs == 6
+    before = found["bccd", "resnet50"].before
+    assert before is not None and (before.backbone, before.width, before.epochs) == (
+        "resnet50",
+        0.5,
+        4,
+    )
+    other = found["bccd", "detnet59"].before
+    assert other is not None and other.epochs == 2 and other.data == str(tmp_path / "sets/classes")
+
+
+def test_a_variant_can_do_without_the_pre_training(tmp_path: Path) -> None:
+    scratch = {"backbone": "detnet59", "width": 0.5, "pretrain": None}
+    file = write(tmp_path, variants={**WHOLE["variants"], "scratch": scratch})
+    found = {one.variant: one for one in variants(file) if one.data == "bccd"}
+    assert found["scratch"].before is None and found["detnet59"].before is not None
+
+
+def test_seeds_are_a_number_or_named(tmp_path: Path) -> None:
+    assert read_campaign(write(tmp_path)).seed_numbers == (0, 1)
+    assert read_campaign(write(tmp_path, seeds=[3, 5])).seed_numbers == (3, 5)
+
+
+def change(name: str, **settings: Any) -> dict[str, Any]:
+    return {"variants": {**WHOLE["variants"], name: settings}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"varants": {}}, "unknown setting 'varants'; did you mean 'variants'"),
+        (change("detnet59", widht=1), "variants: detnet59: unknown setting 'widht'; did you mean"),
+        (change("detnet59", seed=1), "variants: detnet59: seed is the campaign's"),
+        (change("detnet59", data="x"), "variants: detnet59: data belongs under data"),
+        (change("detnet59", batch_size="many"), "variants: detnet59: setting batch_size"),
+        (change("detnet59", width=0.5, pretrain={"epoch": 1}), "unknown setting 'epoch'"),
+        (change("detnet59", width=0.5, weights="w"), "weights are those of its pre-training"),
+        (change("third", backbone="detnet59", width=0.5), "detnet59 and third are the same"),
+        (change("detnet59", width=0.5, patience=3), "patience would end a run by its scores"),
+        (change("detnet59", width=0.5, val_split="none"), "leaves nothing to compare on"),
+        (change("detnet59", pretrain={"width": 0.25}), "pre-trained with width 0.25, trained with"),
+        (change("detnet59", pretrain=3), "pretrain: give settings, or null for none"),
+        ({"variants": {"a": {}}}, "variants: give 2 or more by name, got 1"),
+        ({"variants": {"a": 3, "b": {}}}, "variants: a: give settings, got 3"),
+        (change("pretrain", backbone="resnet50"), "'pretrain' is no name for a folder"),
+        (change("a/b", backbone="resnet50"), "'a/b' is no name for a folder"),
+        ({"data": {}}, "data: give 1 or more by name"),
+        ({"data": {"bccd": {"data": "x", "epoch": 1}}}, "data: bccd: unknown setting 'epoch'"),
+        ({"train": {"config": "smal"}}, "unknown preset 'smal'"),
+        ({"train": {"data": "x"}}, "train: data belongs under data"),
+        ({"seeds": 0}, "seeds: give a number of seeds or different ones, got 0"),
+        ({"seeds": [1, 1]}, "seeds: give a number of seeds or different ones"),
+        ({"seeds": "many"}, "seeds"),
+        ({"confidence": 2}, "confidence must lie in (0.5, 1), got 2"),
+        ({"resamples": 1}, "resamples must be 100 to 20,000, got 1"),
+        ({"threads": 0}, "threads must be positive"),
+        ({"pretrain": None}, "variants: resnet50: pretrain: the campaign has no pre-training"),
+        ({"questions": ["detnet over resnet50: AP"]}, "question 1: unknown variant 'detnet'"),
+    ],
+)
+def test_what_cannot_be_is_one_line_with_file_and_record(
+    tmp_path: Path, changes: dict[str, Any], told: str
+) -> None:
+    file = write(tmp_path, **changes)
+    with pytest.raises(InputError) as error:
+        variants(file)
+    text = str(error.value)
+    assert text.startswith(f"{file}: ") and told in text and "\n" not in text

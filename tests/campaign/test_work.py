@@ -1,0 +1,125 @@
+"""A whole campaign: workers killed and interrupted, budgets, and the same bits in the end."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from detnet.campaign.agenda import open_campaign_study
+from detnet.campaign.answers import answer_questions
+from detnet.campaign.plan import begin_campaign, open_campaign
+from detnet.campaign.work import run_campaign
+from detnet.engine.runs import RunFolder
+from detnet.errors import InputError
+from tests.campaign.small_campaign import TRAIN
+
+Write = Callable[..., Path]
+LONG = {**TRAIN, "iterations": 16, "evaluate_every": 2}
+
+
+def start(file: Path, folder: Path, data: Path, *options: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "detnet", "campaign", str(file), "--output", str(folder)]
+    command += ["--data-root", str(data), "--no-estimate", *options]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def wait_for(found: Callable[[], object], process: subprocess.Popen[str]) -> None:
+    end = time.monotonic() + 120
+    while not found():
+        assert process.poll() is None and time.monotonic() < end, process.communicate()[0]
+        time.sleep(0.05)
+
+
+def begun(folder: Path) -> list[Path]:
+    """Trainings that have a checkpoint and no model yet."""
+    runs = [path.parent for path in folder.glob("scenes/*/*/last.ckpt")]
+    return [run for run in runs if not (run / "model.safetensors").exists()]
+
+
+@pytest.mark.slow
+def test_kills_and_interruptions_change_no_bit(
+    tmp_path: Path, campaign_data: Path, campaign_file: Write
+) -> None:
+    file, whole, torn = campaign_file(train=LONG), tmp_path / "whole", tmp_path / "torn"
+    assert run_campaign(
+        begin_campaign(file, whole, root=campaign_data), estimate=False, on_event=lambda event: None
+    )
+
+    process = start(file, torn, campaign_data, "--workers", "2")
+    wait_for(lambda: begun(torn), process)
+    with open_campaign_study(open_campaign(torn)) as study:
+        running = [t.user_attrs for t in study.get_trials() if t.state.name == "RUNNING"]
+    pid = int(running[0]["worker"].rpartition("-")[2])
+    os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: len(list(torn.glob("scenes/*/*/model.safetensors"))) >= 2, process)
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=120)
+    assert process.returncode == 130, out
+    assert f"go on with: detnet campaign {file} --output {torn}" in out
+
+    process = start(file, torn, campaign_data)
+    out, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, out
+    for run in open_campaign(torn).runs:
+        for name in ("model.safetensors", "last/results.json"):
+            one, other = whole / run.folder / name, torn / run.folder / name
+            assert one.exists() == (run.kind == "train" or name != "last/results.json")
+            assert not one.exists() or one.read_bytes() == other.read_bytes(), other
+        steps = RunFolder(torn / run.folder).read_metrics()
+        numbers = [event["iteration"] for event in steps if event["event"] == "step"]
+        assert numbers == sorted(set(numbers)), "no step is told twice"
+    one, other = (answer_questions(open_campaign(folder)) for folder in (whole, torn))
+    assert [a.found for a in one] == [a.found for a in other] and one[0].found is not None
+
+
+@pytest.mark.slow
+def test_a_budget_does_whole_rounds(
+    tmp_path: Path, campaign_data: Path, campaign_file: Write
+) -> None:
+    """A round is begun though it does not fit where it is the first, a second one is not."""
+    campaign = begin_campaign(campaign_file(), tmp_path / "c", root=campaign_data)
+    notes: list[str] = []
+
+    def hear(event: dict[str, object]) -> None:
+        notes.append(str(event.get("text")))
+
+    pace = {"macs": 1, "seconds": 1e4, "device": "cpu"}
+    costs = {name: pace for name in ("detnet59 on scenes", "resnet50 on scenes")}
+    costs |= {name: pace for name in ("detnet59, pre-training", "resnet50, pre-training")}
+    (tmp_path / "c" / "costs.json").write_text(json.dumps({"measured": costs}))
+    slow = [one for one in campaign.runs if one.seed == 1]
+    assert not run_campaign(campaign, budget_h=0.02, estimate=False, on_event=hear)
+    done = [run for run in campaign.runs if campaign.is_done(run)]
+    assert [run.seed for run in done] == [0] * 4 and not any(map(campaign.is_done, slow))
+    assert any("more than the budget" in note for note in notes)
+
+
+@pytest.mark.slow
+def test_workers_that_cannot_work_end_the_campaign(
+    tmp_path: Path, campaign_data: Path, campaign_file: Write
+) -> None:
+    campaign = begin_campaign(campaign_file(seeds=1), tmp_path / "c", root=campaign_data)
+    folder = tmp_path / "c" / campaign.runs[0].folder
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text("{")
+    (folder / "last.ckpt").write_text("no checkpoint")
+    with pytest.raises(InputError, match=r"worker-0\.log: all workers ended: detnet: error: "):
+        run_campaign(campaign, workers=2, estimate=False, on_event=lambda event: None)
+
+
+def test_arguments_out_of_range_are_refused(
+    tmp_path: Path, campaign_data: Path, campaign_file: Write
+) -> None:
+    campaign = begin_campaign(campaign_file(pretrain=None), tmp_path / "c", root=campaign_data)
+    for options in ({"workers": 0}, {"budget_h": 0.0}, {"budget_h": float("nan")}):
+        with pytest.raises(InputError, match="give a number of workers and of hours"):
+            run_campaign(campaign, estimate=False, on_event=lambda event: None, **options)

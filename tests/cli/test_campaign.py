@@ -1,0 +1,74 @@
+"""`detnet campaign` as a person calls it; how it works is in tests/campaign."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from detnet.cli import main
+from detnet.data.scenes import write_scenes
+from tests.campaign.small_campaign import CAMPAIGN, TRAIN
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """Writes a campaign file beside its data, here."""
+    monkeypatch.chdir(tmp_path)
+
+    def write(**changes: object) -> Path:
+        train = {**TRAIN, "iterations": 1, "evaluate_every": 9}
+        small = {"pretrain": None, "train": train, "seeds": 1}
+        (tmp_path / "c.yaml").write_text(yaml.safe_dump({**CAMPAIGN, **small, **changes}))
+        return tmp_path
+
+    return write
+
+
+def test_train_show_and_add_a_seed(
+    place: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = place()
+    write_scenes(folder / "scenes", train=2, val=6, size=(128, 96))
+    assert main(["campaign", "c.yaml", "--output", "c"]) == 0
+    captured = capsys.readouterr()
+    assert captured.out == "see `detnet campaign show c`\n"
+    assert "detnet59 on scenes" in captured.err and "G × 2 images" in captured.err
+    assert "2 runs left, about" in captured.err
+    assert "run 2 of 2: resnet50 on scenes, seed 0: AP 0.0" in captured.err
+    for variant in ("detnet59", "resnet50"):
+        assert (folder / "c/scenes" / variant / "seed-0/last/scores.json").is_file()
+    assert main(["campaign", "worker", "c"]) == 0, "nothing is left"
+
+    assert main(["campaign", "show", "c", "--results-table", "R.md"]) == 0
+    shown = capsys.readouterr().out
+    assert "detnet59 over resnet50: AP, on scenes\n  0.0 points: cannot tell" in shown
+    assert "look at c/campaign.html" in shown and (folder / "c/campaign.html").is_file()
+    assert "`detnet campaign c.yaml --output c`" in (folder / "R.md").read_text()
+    assert main(["campaign", "show", "c", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["done"] == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["c.yaml"], "the following arguments are required: --output"),
+        (["nowhere.yaml", "--output", "c"], "nowhere.yaml: no such file"),
+        (["c.yaml", "--output", "c", "--workrs", "2"], "unknown option '--workrs'"),
+        (["show", "nowhere"], "nowhere: holds no campaign"),
+        (["worker", "nowhere"], "nowhere: holds no campaign"),
+        (["c.yaml", "--output", "c"], "c.yaml: question 1: unknown variant 'detnet'"),
+    ],
+)
+def test_mistakes_are_one_line(
+    place: Callable[..., Path],
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    message: str,
+) -> None:
+    place(questions=["detnet over resnet50: AP"])
+    assert main(["campaign", *arguments]) == 2
+    captured = capsys.readouterr()
+    (line,) = captured.err.splitlines()
+    assert line.startswith("detnet: error: ") and message in line

@@ -1,0 +1,59 @@
+"""A campaign in words: on a terminal, as JSON, and in a page of results."""
+
+import json
+from pathlib import Path
+
+from detnet.report.campaign.state import CampaignState
+from detnet.report.campaign.text import (
+    format_campaign,
+    results_section,
+    to_json,
+    write_results_section,
+)
+
+
+def test_each_question_has_its_interval_verdict_and_seeds(pretended: CampaignState) -> None:
+    text = format_campaign(pretended)
+    assert text.startswith("little <c>: 4 of 6 runs done")
+    answer = pretended.answers[0].found
+    assert answer is not None and answer.interval is not None
+    low, high = answer.interval
+    line = f"  {100 * answer.value:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f}): "
+    assert f"detnet59 over resnet50: AP, on few\n{line}{answer.verdict}" in text
+    assert "2 against 2 seeds, 8 images; standard error" in text
+    assert "an effect of 5.0 points" in text and "the planned seeds would show" in text
+    table = text.rpartition("\n\n")[2].splitlines()
+    assert table[0].split() == ["few", "seeds", "AP", "AP50", "AP75", "APs", "APm", "APl"]
+    assert [row.split()[:2] for row in table[1:]] == [["detnet59", "2"], ["resnet50", "2"]]
+
+
+def test_what_has_not_begun_is_told_too(begun: CampaignState) -> None:
+    assert "no seed of both variants is done yet" in format_campaign(begun)
+    assert "cannot tell" in results_section(begun)
+
+
+def test_json_holds_everything(pretended: CampaignState) -> None:
+    found = json.loads(json.dumps(to_json(pretended), allow_nan=False))
+    assert (found["runs"], found["done"], len(found["scores"])) == (6, 4, 4)
+    first = found["answers"][0]
+    assert first["question"] == "detnet59 over resnet50: AP" and first["effect"] == 0.05
+    assert list(first["first"]) == ["0", "1"] and len(first["interval"]) == 2
+    assert found["scores"][0]["scores"]["AP"] == first["first"]["0"]
+
+
+def test_the_section_of_a_page_is_replaced_where_it_is(
+    pretended: CampaignState, tmp_path: Path
+) -> None:
+    page = tmp_path / "RESULTS.md"
+    write_results_section(page, pretended)
+    alone = page.read_text()
+    assert alone.startswith("<!-- campaign: little <c> -->\n## little <c>\n")
+    assert "`detnet campaign c.yaml --output 'little <c>'`" in alone, "no place of this machine"
+    assert "| detnet59 over resnet50: AP | few | +" in alone
+    page.write_text("# Results\n\nbefore\n")
+    write_results_section(page, pretended)
+    page.write_text(page.read_text() + "\nafter\n")
+    text = page.read_text().replace("| few |", "| old |")
+    page.write_text(text)
+    write_results_section(page, pretended)
+    assert page.read_text() == f"# Results\n\nbefore\n\n{alone}\nafter\n"
