@@ -63,7 +63,7 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class _Measured:
+class _SeedsMeasured:
     """Scores of all runs on one data set by one kind of scores, and of resamples of its images.
 
     Args:
@@ -104,7 +104,7 @@ def answer_questions(campaign: Campaign, *, progress: OnProgress | None = None) 
         InputError: a run's scores are damaged, or of other ground truth than another's.
     """
     outcomes = {run.folder: read_outcome(campaign, run) for run in campaign.runs}
-    measured: dict[tuple[str, str], _Measured | None] = {}
+    measured: dict[tuple[str, str], _SeedsMeasured | None] = {}
     answers = []
     for question in campaign.questions:
         for data in question.data:
@@ -120,7 +120,7 @@ def _answer(
     question: Question,
     data: str,
     outcomes: dict[str, RunOutcome | None],
-    measured: _Measured | None,
+    measured: _SeedsMeasured | None,
 ) -> Answer:
     names = (question.first, question.other)
     done: list[dict[int, bool]] = [{}, {}]  # by seed, whether it has scores
@@ -178,7 +178,7 @@ def _measure(
     data: str,
     kind: str,
     progress: OnProgress | None,
-) -> _Measured | None:
+) -> _SeedsMeasured | None:
     """Scores all runs on the same resamples; None where none is done."""
     runs = [
         run
@@ -215,7 +215,7 @@ def _measure(
         seed=0,
         progress=progress,
     )
-    return _Measured(
+    return _SeedsMeasured(
         {(run.variant, run.seed): position for position, run in enumerate(runs)},
         {measure: position for position, measure in enumerate(measures)},
         np.stack(values),

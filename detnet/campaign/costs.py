@@ -66,7 +66,14 @@ class RunCost:
 
 
 class CampaignClock:
-    """How long runs take: the mean of those that are done, else by the pace of a few steps."""
+    """How long runs take: the mean of those that are done, else by the pace of a few steps.
+
+    Args:
+        estimate: take these steps now, of the trainings that nothing tells of.
+
+    Raises:
+        InputError: a network cannot take a step.
+    """
 
     def __init__(self, campaign: Campaign, *, estimate: bool) -> None:
         self._campaign = campaign
