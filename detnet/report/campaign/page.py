@@ -1,6 +1,6 @@
 """One HTML page of a campaign, complete in itself; of one that goes on, the state so far."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from html import escape
 from pathlib import Path
@@ -45,13 +45,15 @@ def write_campaign_page(path: Path, state: CampaignState) -> Path:
 
 def render(state: CampaignState) -> str:
     """Makes the page's HTML."""
-    cards = [_card(answer) for answer in state.answers]
+    variants = state.campaign.config.variants
+    styles = {name: STYLES[i % len(STYLES)] for i, name in enumerate(variants)}
+    cards = [_card(answer, styles) for answer in state.answers]
     forests = [
         (data, axis, [card for card in cards if card.answer.data == data])
         for data in state.campaign.config.data
         if (axis := _forest(data, state.answers)) is not None
     ]
-    charts = _curves(state)
+    charts = _curves(state, styles)
     tables = score_tables(state)
     sections = [
         ("answers", "Answers", cards),
@@ -81,9 +83,10 @@ def render(state: CampaignState) -> str:
     )
 
 
-def _card(answer: Answer) -> AnswerCard:
+def _card(answer: Answer, styles: Mapping[str, str]) -> AnswerCard:
     verdict: Verdict = answer.found.verdict if answer.found else "cannot tell"
-    return AnswerCard(answer, verdict, _WORDS[verdict], lines_of(answer), _seed_drawing(answer))
+    drawing = _seed_drawing(answer, styles)
+    return AnswerCard(answer, verdict, _WORDS[verdict], lines_of(answer), drawing)
 
 
 def _figures(state: CampaignState) -> list[tuple[str, str]]:
@@ -121,7 +124,7 @@ def _forest(data: str, answers: Sequence[Answer]) -> Axis | None:
     return on_axis(rows) if rows else None
 
 
-def _seed_drawing(answer: Answer) -> str:
+def _seed_drawing(answer: Answer, styles: Mapping[str, str]) -> str:
     """Every seed's score as a dot, and the means as lines."""
     values = [value for side in answer.values for value in side]
     if not values:
@@ -131,7 +134,8 @@ def _seed_drawing(answer: Answer) -> str:
     names = (answer.question.first, answer.question.other)
     parts = []
     places: list[list[tuple[float, float]]] = []
-    for side, (scores, style) in enumerate(zip(answer.values, STYLES, strict=False)):
+    for side, scores in enumerate(answer.values):
+        style = styles[names[side]]
         width = max(1, len(scores) - 1)
         across = [side + 0.5 + _SPREAD * (2 * i / width - 1) for i in range(len(scores))]
         if len(scores) == 1:
@@ -161,10 +165,9 @@ def _seed_drawing(answer: Answer) -> str:
     )
 
 
-def _curves(state: CampaignState) -> list[Chart]:
+def _curves(state: CampaignState, styles: Mapping[str, str]) -> list[Chart]:
     """AP by epoch on each data set, a line for each seed, a colour for each variant."""
     found = []
-    variants = [*state.campaign.config.variants]
     for data in state.campaign.config.data:
         for kind, words in (("bbox", ""), ("segm", " of masks"), ("keypoints", " of keypoints")):
             key, lines = f"{prefix(kind)}AP", []
@@ -175,18 +178,17 @@ def _curves(state: CampaignState) -> list[Chart]:
                     if event.get("event") == "evaluation" and event.get(key) is not None
                 ]
                 if one.run.data == data and points:
-                    style = STYLES[variants.index(one.run.variant) % len(STYLES)]
-                    lines.append(Line(one.run.variant, points, style))
+                    lines.append(Line(one.run.variant, points, styles[one.run.variant]))
             drawing = line_chart(lines, x_name="epoch", percent=True)
             if drawing:
                 legend = [*dict.fromkeys((line.name, line.style) for line in lines)]
                 note = "a line for each seed, by the evaluations during training"
                 found.append(Chart(f"AP{words} on {data}", legend, drawing, note))
-    losses = [_loss_chart(state, data, variants) for data in state.campaign.config.data]
+    losses = [_loss_chart(state, data, styles) for data in state.campaign.config.data]
     return [*found, *(one for one in losses if one is not None)]
 
 
-def _loss_chart(state: CampaignState, data: str, variants: Sequence[str]) -> Chart | None:
+def _loss_chart(state: CampaignState, data: str, styles: Mapping[str, str]) -> Chart | None:
     lines = []
     for one in state.runs:
         steps = [
@@ -195,8 +197,7 @@ def _loss_chart(state: CampaignState, data: str, variants: Sequence[str]) -> Cha
             if event.get("event") == "step" and event.get("loss") is not None
         ]
         if one.run.data == data and steps:
-            style = STYLES[variants.index(one.run.variant) % len(STYLES)]
-            lines.append(Line(one.run.variant, _even(steps), style))
+            lines.append(Line(one.run.variant, _even(steps), styles[one.run.variant]))
     drawing = line_chart(lines, x_name="epoch", dots=False)
     if not drawing:
         return None
