@@ -157,18 +157,15 @@ def read_variants(config: CampaignConfig, *, where: str) -> list[VariantTraining
         InputError: naming the record: an unknown setting (with the nearest), one that is the
             campaign's own, two variants that are the same, or networks that do not fit together.
     """
-    found = []
+    found: list[VariantTraining] = []
+    before = {name: _pretraining(config, name, own, where) for name, own in _own(config, where)}
     for data, settings in config.data.items():
-        for name, own in config.variants.items():
-            own = {} if own is None else own
-            if not isinstance(own, Mapping):
-                raise InputError(f"{where}: variants: {name}: give settings, got {own!r}")
-            before = _pretraining(config, name, own, where)
+        for name, own in _own(config, where):
             train = {key: value for key, value in own.items() if key != PRETRAIN}
             groups = {"train": config.train, f"data: {data}": settings, f"variants: {name}": train}
             made = _made(TrainConfig, groups, config, where)
-            _require_sound(made, before, f"{where}: variants: {name}")
-            found.append(VariantTraining(name, data, before, made))
+            _require_sound(made, before[name], f"{where}: variants: {name}")
+            found.append(VariantTraining(name, data, before[name], made))
     _require_different(found, where)
     return found
 
@@ -196,6 +193,14 @@ def read_questions(
         )
         for number, asked in enumerate(config.questions, 1)
     ]
+
+
+def _own(config: CampaignConfig, where: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Each variant's own settings."""
+    for name, own in config.variants.items():
+        if own is not None and not isinstance(own, Mapping):
+            raise InputError(f"{where}: variants: {name}: give settings, got {own!r}")
+        yield name, own or {}
 
 
 def _pretraining(
@@ -241,7 +246,8 @@ def _made(
     try:
         return absolute(kind.make(source, together))
     except InputError as error:
-        raise InputError(f"{where}: {last}: {str(error).removeprefix('options: ')}") from error
+        said = str(error).removeprefix(f"{source or 'options'}: ")
+        raise InputError(f"{where}: {last}: {said}") from error
 
 
 def _require_sound(train: TrainConfig, before: PretrainConfig | None, where: str) -> None:
