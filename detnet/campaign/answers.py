@@ -200,7 +200,7 @@ def _measure(
     measures = list(dict.fromkeys(one.measure for one in asked))
     truth, models = _matches(campaign, runs, kind, progress)
     limits = sorted({(one.size, one.limit) for one in measures})
-    ones = np.ones((len(truth.image_ids), 1), np.float32)
+    ones = np.ones((len(truth.image_ids), 1))
     values = [
         weighted_scores(
             [class_rankings(model, k, limits) for k in range(len(truth.names))], ones, measures, []

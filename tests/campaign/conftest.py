@@ -9,6 +9,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from detnet.campaign.plan import Campaign, begin_campaign
 from detnet.data.scenes import write_scenes
 from tests.campaign.small_campaign import CAMPAIGN
 
@@ -26,6 +27,13 @@ def campaign_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 pixels = rng.integers(0, 120, (40, 48, 3)) + 120 * (name == "light")
                 Image.fromarray(pixels.astype(np.uint8)).save(place / f"{index}.png")
     return folder
+
+
+@pytest.fixture(scope="session")
+def planned(campaign_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Campaign:
+    folder = tmp_path_factory.mktemp("planned")
+    (folder / "c.yaml").write_text(yaml.safe_dump(CAMPAIGN))
+    return begin_campaign(folder / "c.yaml", folder / "c", root=campaign_data)
 
 
 @pytest.fixture

@@ -10,22 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from detnet.campaign.agenda import RunAgenda, open_campaign_study, worker_name
 from detnet.campaign.carry_out import RunOutcome
-from detnet.campaign.plan import RESULT, Campaign, begin_campaign
+from detnet.campaign.plan import RESULT, Campaign
 from detnet.search.records import write_record
 from detnet.search.study.study import Candidate, SearchStudy
 from detnet.search.study.worker import CheckStop, work_off
-from tests.campaign.small_campaign import CAMPAIGN
-
-
-@pytest.fixture(scope="module")
-def planned(campaign_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Campaign:
-    folder = tmp_path_factory.mktemp("planned")
-    (folder / "c.yaml").write_text(yaml.safe_dump(CAMPAIGN))
-    return begin_campaign(folder / "c.yaml", folder / "c", root=campaign_data)
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from tests.campaign.small_campaign import pretend
 
 Write = Callable[..., Path]
 QUESTIONS = [
-    {"ask": "detnet59 over resnet50: AP", "effect": 5},
+    {"ask": "detnet59 over resnet50: AP", "effect": 20},
     "resnet50 over detnet59: AP",
     "detnet59 over resnet50: AP50 less AP85",
 ]
@@ -51,13 +51,13 @@ def test_the_better_variant_is_found(campaign: Campaign) -> None:
     assert first.found is not None and other.found is not None and grows.found is not None
     assert first.found.verdict == "agrees" and other.found.verdict == "disagrees"
     assert first.found.value == pytest.approx(-other.found.value)
-    assert first.seeds == ((0, 1, 2), (0, 1, 2)) and first.found.images == 8
+    assert first.seeds == ((0, 1, 2), (0, 1, 2)) and first.found.images == 7, "one is empty"
     assert first.needed is not None and other.needed is None
     assert other.shows is not None and other.shows > 0
     assert (6, 6) in seen and (100, 100) in seen, "matching and resampling are told"
     values = [json.loads((campaign.place(run) / RESULT).read_text()) for run in campaign.runs]
     scores = [one["scores"]["AP"] for one in values[::2]]
-    assert first.values[0] == pytest.approx(scores), "the values are those of the evaluation"
+    assert [*first.values[0]] == scores, "the values are those of the evaluation"
     both = [np.array(side) for side in grows.values]
     assert grows.found.value == pytest.approx(both[0].mean() - both[1].mean())
 

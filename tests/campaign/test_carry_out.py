@@ -16,6 +16,7 @@ from detnet.search.standalone.sharing import claimed
 from detnet.search.study.study import Candidate
 from tests.campaign.small_campaign import TRAIN
 
+pytestmark = pytest.mark.slow  # trains
 Write = Callable[..., Path]
 
 

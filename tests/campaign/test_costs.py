@@ -1,24 +1,24 @@
 """What a campaign costs: by steps, by runs that are done, by those under way."""
 
 import json
-from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from detnet.campaign.carry_out import RunOutcome
 from detnet.campaign.costs import CampaignClock, format_costs
-from detnet.campaign.plan import RESULT, Campaign, begin_campaign
+from detnet.campaign.plan import RESULT, Campaign
 from detnet.engine.runs import RunFolder
 from detnet.search.records import write_record
 
-Write = Callable[..., Path]
 STEP = {"macs": 2_000_000_000, "seconds": 3.0, "device": "cpu"}
 
 
 @pytest.fixture
-def campaign(tmp_path: Path, campaign_data: Path, campaign_file: Write) -> Campaign:
-    return begin_campaign(campaign_file(), tmp_path / "c", root=campaign_data)
+def campaign(planned: Campaign, tmp_path: Path) -> Campaign:
+    """The planned campaign in an empty folder."""
+    return replace(planned, folder=tmp_path)
 
 
 def finish(campaign: Campaign, number: int, seconds: float) -> None:

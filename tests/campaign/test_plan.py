@@ -55,6 +55,7 @@ def test_seeds_and_variants_can_be_added(
     assert rounds == sorted(rounds), "what was added later is of the first round still"
 
 
+@pytest.mark.slow
 def test_one_pre_training_for_all_seeds(
     tmp_path: Path, campaign_data: Path, campaign_file: Write
 ) -> None:
@@ -84,6 +85,7 @@ def test_seeds_that_exist_with_other_settings_are_refused(
         begin_campaign(file, tmp_path / "c", root=campaign_data)
 
 
+@pytest.mark.slow
 def test_what_changes_no_result_may_change(
     tmp_path: Path, campaign_data: Path, campaign_file: Write
 ) -> None:
@@ -94,6 +96,7 @@ def test_what_changes_no_result_may_change(
     begin_campaign(file, tmp_path / "c", root=moved)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", ["scenes", "classes"])
 def test_data_that_changed_are_refused(
     tmp_path: Path, campaign_data: Path, campaign_file: Write, which: str
@@ -121,7 +124,6 @@ def test_data_that_changed_are_refused(
     ("changes", "told"),
     [
         ({"data": {"scenes": "nowhere"}}, "nowhere"),
-        ({"pretrain": {**PRETRAIN, "data": "nowhere"}}, "nowhere"),
         ({"variants": {**VARIANTS, "x": {"backbone": "detnet95"}}}, "unknown backbone 'detnet95'"),
         ({"train": {**TRAIN, "detector_options": {"roi_bach": 1}}}, "roi_bach"),
     ],

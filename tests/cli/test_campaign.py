@@ -1,6 +1,7 @@
 """`detnet campaign` as a person calls it; how it works is in tests/campaign."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -36,14 +37,14 @@ def test_train_show_and_add_a_seed(
     assert captured.out == "see `detnet campaign show c`\n"
     assert "detnet59 on scenes" in captured.err and "G × 2 images" in captured.err
     assert "2 runs left, about" in captured.err
-    assert "run 2 of 2: resnet50 on scenes, seed 0: AP 0.0" in captured.err
+    assert "run 2 of 2: resnet50 on scenes, seed 0: AP " in captured.err
     for variant in ("detnet59", "resnet50"):
         assert (folder / "c/scenes" / variant / "seed-0/last/scores.json").is_file()
     assert main(["campaign", "worker", "c"]) == 0, "nothing is left"
 
     assert main(["campaign", "show", "c", "--results-table", "R.md"]) == 0
     shown = capsys.readouterr().out
-    assert "detnet59 over resnet50: AP, on scenes\n  0.0 points: cannot tell" in shown
+    assert re.search(r"detnet59 over resnet50: AP, on scenes\n  \S+ points: cannot tell", shown)
     assert "look at c/campaign.html" in shown and (folder / "c/campaign.html").is_file()
     assert "`detnet campaign c.yaml --output c`" in (folder / "R.md").read_text()
     assert main(["campaign", "show", "c", "--json"]) == 0

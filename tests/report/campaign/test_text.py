@@ -20,7 +20,7 @@ def test_each_question_has_its_interval_verdict_and_seeds(pretended: CampaignSta
     low, high = answer.interval
     line = f"  {100 * answer.value:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f}): "
     assert f"detnet59 over resnet50: AP, on few\n{line}{answer.verdict}" in text
-    assert "2 against 2 seeds, 8 images; standard error" in text
+    assert "2 against 2 seeds, 7 images; standard error" in text
     assert "an effect of 5.0 points" in text and "the planned seeds would show" in text
     table = text.rpartition("\n\n")[2].splitlines()
     assert table[0].split() == ["few", "seeds", "AP", "AP50", "AP75", "APs", "APm", "APl"]
