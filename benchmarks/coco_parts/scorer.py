@@ -11,7 +11,7 @@ _LIMITS_GB = (2.0, 0.15, 0.0)
 
 
 def measure_scorer(made: MadeData, asked: argparse.Namespace) -> Facts:
-    """Three candidates with memory for all images, for about half of them, and for none."""
+    """Two candidates with memory for all images, for about half of them, and for none."""
     told = {
         "train": str(made.train.annotations),
         "val": str(made.val.annotations),
