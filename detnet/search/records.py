@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from detnet import kinds
 from detnet.files import read_json, write_json
 from detnet.search.standalone.statistics import Interval, mean_interval
+from detnet.text import count
 
 Record = TypeVar("Record")
 TrainingBudget = dict[
@@ -67,8 +68,9 @@ class TakenSupernet:
     def told(self) -> str:
         """In a line."""
         trained = {"pretrain": "pre-trained", "finetune": "fine-tuned"}[self.phase]
+        length = count(self.iterations, "iteration")
         return (
-            f"the supernet is that of {self.source}, {trained} in {self.iterations:,} iterations "
+            f"the supernet is that of {self.source}, {trained} in {length} "
             f"(sha256 {self.sha256[:_SHOWN]}…)"
         )
 

@@ -2,8 +2,8 @@
 
 Nothing here is measured on a device, so everything is an estimate. Two things come from one forward
 pass of a training step on the CPU: how many bytes it keeps for the backward pass (the tensors that
-autograd saves, each storage once, in the run's precision), and its multiply-adds, heads included.
-Both are a constant and a share of the pixels, so that two small images tell what a large one takes.
+autograd saves, each storage once), and its multiply-adds, heads included. Both are a constant and a
+share of the pixels, so that two small images tell what a large one takes.
 """
 
 import os
@@ -17,7 +17,7 @@ from detnet.coco.categories import Categories
 from detnet.detectors.base import Detector
 from detnet.engine.distributed import Process
 from detnet.engine.loop import Batch
-from detnet.engine.machine import autocast_to, drawing_from
+from detnet.engine.machine import drawing_from
 from detnet.errors import InputError
 from detnet.text import gibibytes
 from detnet.training.classification.config import PretrainConfig
@@ -173,28 +173,29 @@ def _padded(size: tuple[int, int]) -> int:
 
 
 def _look(model: nn.Module, batch: Batch, precision: str) -> tuple[float, float]:
-    """Bytes that the forward pass of a step keeps, and its multiply-adds."""
+    """Bytes that the forward pass of a step keeps, and its multiply-adds.
+
+    It computes in fp32, which every processor does quickly, and takes what is kept for half as much
+    in half precision: losses and pooling stay in fp32 there, which is a little of it.
+    """
     own = {each.untyped_storage().data_ptr() for each in model.state_dict().values()}
-    weights = {shape for each in model.parameters() for shape in (each.shape, each.shape[::-1])}
     kept: dict[int, Tensor] = {}  # held, or another would get the same place
 
-    half = None if precision == "fp32" else torch.bfloat16
-
     def keep(tensor: Tensor) -> Tensor:
-        if tensor.dtype != half or tensor.shape not in weights:  # of which autocast makes copies
-            kept.setdefault(tensor.untyped_storage().data_ptr(), tensor)
+        kept.setdefault(tensor.untyped_storage().data_ptr(), tensor)
         return tensor
 
-    model.train().to(memory_format=torch.channels_last)
+    model.train()
     with (
         FlopCounterMode(display=False) as counter,
         torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
-        autocast_to(_CPU, half),
     ):
         model(*batch)
-    nbytes = sum(
-        tensor.untyped_storage().nbytes() for place, tensor in kept.items() if place not in own
-    )
+    nbytes = 0.0
+    for place, tensor in kept.items():
+        if place not in own:
+            halved = precision != "fp32" and tensor.dtype == torch.float32
+            nbytes += tensor.untyped_storage().nbytes() / (2 if halved else 1)
     return nbytes, counter.get_total_flops() / 2
 
 

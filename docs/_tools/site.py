@@ -15,7 +15,14 @@ from docs._tools import commands, python
 from docs._tools.pages import ROOT
 
 GUIDES = {
-    "Use": ("docs/training", "docs/pretraining", "docs/weights", "docs/detectors", "docs/voc"),
+    "Use": (
+        "docs/training",
+        "docs/pretraining",
+        "docs/weights",
+        "docs/detectors",
+        "docs/voc",
+        "docs/reproduce",
+    ),
     "Measure": (
         "docs/measures",
         "docs/diagnosis",

@@ -44,7 +44,7 @@ def test_what_is_kept_is_counted_once_and_weights_not_at_all() -> None:
     kept, macs = _look(Two(), batch, "fp32")
     assert kept == 4 * 4 * (30 + 50)
     assert macs == 4 * (30 * 50 + 50 * 7)
-    half, _ = _look(Two(), batch, "auto")  # bf16, whose copies of weights are counted with those
+    half, _ = _look(Two(), batch, "bf16")
     assert half == kept / 2
 
 
