@@ -41,6 +41,7 @@ PARTS = {
 _SPEED = ("train_step", "inference", "roi_align")
 _HOMES = {"ddp": "ranks", **dict.fromkeys(_SPEED, "speed")}  # else checks
 _MODULES = {"pillow": "PIL", "pyyaml": "yaml"}  # called otherwise than their packages
+_NO_GPU = "torch finds no GPU on this machine"
 _DONE = ("held", "failed", "left out")
 
 
@@ -64,6 +65,9 @@ def main() -> None:
         left = 60 * options.minutes - (time.monotonic() - began)
         bound = PARTS[name] * options.minutes / 10
         record = _in_a_process(name, file, min(bound, left), options)
+        if record["lines"] == [_NO_GPU]:
+            file.unlink(missing_ok=True)
+            sys.exit(f"gpu: {_NO_GPU}")
         file.write_text(json.dumps(record, indent=1) + "\n")
         print(_told(name, record), flush=True)
         _write_figures(options.output)
@@ -137,7 +141,7 @@ def _run_part(options: argparse.Namespace) -> None:
 
     device = accelerator()
     if device is None:
-        record: dict[str, Any] = {"state": "failed", "lines": ["torch finds no GPU here"]}
+        record: dict[str, Any] = {"state": "failed", "lines": [_NO_GPU]}
     else:
         try:
             place = Place(device, tiny=options.tiny, plugin=options.plugin)

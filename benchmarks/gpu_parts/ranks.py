@@ -25,7 +25,7 @@ from detnet.engine import distributed
 from detnet.engine.machine import settle_products
 from detnet.engine.optim import sgd
 
-_IMAGES, _STEPS, _SECONDS = 4, 3, 40  # of each process, of the run, and at most
+_IMAGES, _STEPS, _SECONDS = 4, 3, 200  # of each process, of the run, and at most
 _BOUND = 1e-3  # of the weights, relative to the largest change of one
 
 

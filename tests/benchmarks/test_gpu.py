@@ -1,6 +1,7 @@
 """The ten minutes on a GPU: what is kept, cut and told; slow, all of it on a pretended device."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -50,6 +51,17 @@ def test_goes_on_where_it_was_cut(
     assert [*figures] == [*gpu.PARTS] and figures["steps"] == HELD
     assert run(gpu, monkeypatch, tmp_path, "--only", "ddp", "--again") == 0
     assert asked[-1] == "ddp" and len(asked) == len(gpu.PARTS) + 2
+
+
+def test_without_a_gpu_it_says_so_and_leaves_nothing(
+    gpu: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    record = {"state": "failed", "lines": ["torch finds no GPU on this machine"]}
+    monkeypatch.setattr(gpu, "_in_a_process", lambda *_: record)
+    monkeypatch.setattr(sys, "argv", ["gpu.py", "--output", str(tmp_path)])
+    with pytest.raises(SystemExit, match="gpu: torch finds no GPU on this machine"):
+        gpu.main()
+    assert not list(tmp_path.iterdir())
 
 
 def test_all_parts_fit_into_ten_minutes(gpu: Any) -> None:
@@ -112,3 +124,25 @@ def test_without_most_packages_the_parts_still_run(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     text = (tmp_path / "o" / "figures.txt").read_text()
     assert "missing packages: pycocotools, hotcoco, safetensors, jsonargparse" in text
+
+
+TWO = """
+import tests.pretended.plugin, torch
+from gpu_parts.place import Place
+from gpu_parts.ranks import part_ddp
+found = part_ddp(Place(torch.device("pretended"), plugin="tests.pretended.plugin"), processes=2)
+assert found.held and found.figures["processes"] == 2, found
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_synchronise_their_norms_on_pretended_devices() -> None:
+    """By torch's own layer, which asks kernels of the device that no processor has."""
+    path = os.pathsep.join([str(SCRIPT.parents[1]), str(SCRIPT.parent)])
+    done = subprocess.run(
+        [sys.executable, "-c", TWO],
+        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
