@@ -1,6 +1,7 @@
 """A supernet taken over from another search: the same scores, and what does not fit is refused."""
 
 import hashlib
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 import torch
 import yaml
 
+from detnet.data.classification.shards import index_images
 from detnet.errors import InputError
 from detnet.report.search.page import write_search_page
 from detnet.report.search.state import read_search
@@ -172,3 +174,26 @@ def test_scores_are_those_of_a_whole_search(
 def plain(values: dict[str, Any]) -> dict[str, Any]:
     """The groups without options of a detector."""
     return {name: {**values[name], "detector_options": {}} for name in ("finetune", "retrain")}
+
+
+@pytest.mark.slow
+def test_with_classification_as_the_guide_it_has_left_out_the_same_images(
+    values: dict[str, Any], tmp_path: Path
+) -> None:
+    by_classes = {**values, "guide": "classification"}
+    first = tmp_path / "first"
+    go(by_classes, first, "pretrain")
+    go(by_classes, tmp_path / "second", "pretrain", supernet=str(first), detector="retinanet",
+       **plain(values))  # fmt: skip
+    models = [run / "pretrain" / "model.safetensors" for run in (first, tmp_path / "second")]
+    assert models[0].read_bytes() == models[1].read_bytes()
+    with pytest.raises(InputError, match="kept other images apart, by seed 0, this one by 1"):
+        go({**by_classes, "seed": 1}, tmp_path / "third", supernet=str(first))
+    # An image that the validation split has, too, is never kept apart, so that others are.
+    other = tmp_path / "classes"
+    shutil.copytree(values["pretrain_data"], other)
+    place = json.loads((first / "data" / "classes.json").read_text())["search"][0]
+    image = index_images(other / "train").image_path(place)
+    shutil.copy(image, other / "val" / image.parent.name / "copy.png")
+    with pytest.raises(InputError, match="kept other images apart .*is the validation split the s"):
+        go({**by_classes, "pretrain_data": str(other)}, tmp_path / "fourth", supernet=str(first))
