@@ -15,6 +15,7 @@ from detnet.evaluation.files import DetectorScores
 from detnet.files import replacing
 
 TEST_SET = "test-dev2017"
+_AT_ONCE = 10_000  # records that are there at the same time
 _SERVER_NAME = re.compile(r"(detections|person_keypoints)_[^_]+_.+_results")
 
 
@@ -41,9 +42,10 @@ def write_submission(path: Path | str, truth: GroundTruth, detections: Detection
 
     It holds one file, detections_test-dev2017_ALGORITHM_results.json, ALGORITHM being the zip's
     own name without its ending; a zip that is itself named like that gives the file its name. That
-    of keypoints begins with person_keypoints. The records carry the ids of the ground truth's file,
-    and masks or keypoints instead of boxes where `detections` has those: the server takes an
-    object's size from the box where there is one.
+    of keypoints begins with person_keypoints. The records are in the order of their images, the
+    best-scored first; they carry the ids of the ground truth's file, and masks or keypoints instead
+    of boxes where `detections` has those: the server takes an object's size from the box where
+    there is one.
 
     Returns:
         The name of the file in the zip.
@@ -55,10 +57,19 @@ def write_submission(path: Path | str, truth: GroundTruth, detections: Detection
     path = Path(path)
     check_submission(path)
     name = _name_inside(path, "detections" if detections.keypoints is None else "person_keypoints")
-    text = json.dumps(_records(truth, detections), separators=(",", ":"), allow_nan=False)
+    order = np.lexsort([-detections.scores, detections.images])
     try:
-        with replacing(path) as beside, zipfile.ZipFile(beside, "w", zipfile.ZIP_DEFLATED) as file:
-            file.writestr(name, text)
+        with (
+            replacing(path) as beside,
+            zipfile.ZipFile(beside, "w", zipfile.ZIP_DEFLATED) as file,
+            file.open(name, "w", force_zip64=True) as inside,
+        ):
+            inside.write(b"[")
+            for first in range(0, len(order), _AT_ONCE):
+                records = _records(truth, detections, order[first : first + _AT_ONCE])
+                text = json.dumps(records, separators=(",", ":"), allow_nan=False)
+                inside.write(("," * bool(first) + text[1:-1]).encode())
+            inside.write(b"]")
     except OSError as error:
         raise OSError(error.errno, error.strerror or str(error), str(path)) from error
     return name
@@ -86,9 +97,8 @@ def _name_inside(path: Path, kind: str) -> str:
     return f"{kind}_{TEST_SET}_{algorithm}_results.json"
 
 
-def _records(truth: GroundTruth, detections: Detections) -> list[dict[str, Any]]:
-    """COCO results in the order of their images, the best-scored first."""
-    order = np.lexsort([-detections.scores, detections.images])
+def _records(truth: GroundTruth, detections: Detections, order: np.ndarray) -> list[dict[str, Any]]:
+    """The detections at these places as COCO results."""
     found: list[Any]
     if detections.keypoints is not None and truth.keypoint_counts is not None:
         counts = truth.keypoint_counts[detections.categories]

@@ -9,6 +9,7 @@ import pycocotools.mask
 import pytest
 
 from detnet.errors import InputError
+from detnet.evaluation import submission
 from detnet.evaluation.coco import evaluate, score
 from detnet.evaluation.submission import check_submission, write_submission
 
@@ -39,7 +40,15 @@ def read(path: Path) -> tuple[str, list[dict[str, Any]]]:
         return name, json.loads(file.read(name))
 
 
-def test_boxes(truth: dict[str, Any], results: list[dict[str, Any]], tmp_path: Path) -> None:
+@pytest.mark.parametrize("at_once", [2, 10_000])
+def test_boxes(
+    truth: dict[str, Any],
+    results: list[dict[str, Any]],
+    at_once: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(submission, "_AT_ONCE", at_once)
     evaluation = evaluate(truth, results)
     path = tmp_path / "my_net 2.zip"
     told = write_submission(path, evaluation.truth, evaluation.detections)
