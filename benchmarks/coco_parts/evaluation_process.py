@@ -20,7 +20,7 @@ from detnet.data.reading import load_scored
 from detnet.detectors.base import ModelInfo, SimpleDetector
 from detnet.detectors.images import ImageOptions, ImageTransform
 from detnet.engine import distributed
-from detnet.engine.machine import keep_freed_memory
+from detnet.engine.processor import keep_freed_memory
 from detnet.evaluation.files import write_scores
 from detnet.training.detection.evaluate import evaluate_model
 

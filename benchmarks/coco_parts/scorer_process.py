@@ -17,7 +17,7 @@ from detnet.backbones.spaces.shuffle_space import ShuffleSpace, ShuffleStage
 from detnet.data.folders import Split
 from detnet.data.reading import load_annotations
 from detnet.detectors import create
-from detnet.engine.machine import keep_freed_memory
+from detnet.engine.processor import keep_freed_memory
 from detnet.search.config import SearchConfig
 from detnet.search.scoring.cache import ImageMemory
 from detnet.search.scoring.detection import DetectionEvaluator
