@@ -84,6 +84,7 @@ def run(args: argparse.Namespace) -> int:
     }
     from detnet.backbones.model_file import kind_of
     from detnet.engine import distributed
+    from detnet.engine.memory import saying_what_lacks
     from detnet.evaluation.submission import check_submission
     from detnet.inference.engines.record import is_export
     from detnet.inference.models import find_model
@@ -93,7 +94,10 @@ def run(args: argparse.Namespace) -> int:
         _refuse_detection(args)
     if args.submission:
         check_submission(args.submission)
-    with distributed.joined(None if args.device == "auto" else args.device) as process:
+    with (
+        distributed.joined(None if args.device == "auto" else args.device) as process,
+        saying_what_lacks(process.device, lambda: "bf16 takes less (--precision bf16)"),
+    ):
         if classifier:
             return _classifier(args, process)
         return _detector(args, process, measures)

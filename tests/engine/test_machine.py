@@ -84,6 +84,15 @@ def test_precisions_have_names() -> None:
         choose_precision("fp16", CPU)
 
 
+def test_a_gpu_without_bf16_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu = torch.device("cuda")
+    monkeypatch.setenv("DETNET_BF16", "never")  # as one that is older than Ampere
+    with pytest.raises(InputError, match="bf16: this GPU has no .+; choose fp16 or fp32"):
+        choose_precision("bf16", gpu)
+    assert choose_precision("auto", gpu) is None
+    assert choose_precision("fp16", gpu) is torch.float16
+
+
 def test_drawing_elsewhere_leaves_the_stream() -> None:
     torch.manual_seed(1)
     expected = torch.rand(3)

@@ -4,7 +4,7 @@ import json
 import os
 import random
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import nn
 
 from detnet.engine.checkpoint import load
 from detnet.engine.runs import RunFolder
@@ -316,3 +317,43 @@ def test_settings_are_written_as_they_are_resolved(tmp_path: Path) -> None:
     run_task(Settling(CONFIG), tmp_path / "run", resume=False, on_event=lambda event: None)
     assert "stride_in: 3x3" in RunFolder.open(tmp_path / "run").config.read_text()
     assert (tmp_path / "run" / "environment.json").is_file()
+
+
+def ask_for_too_much() -> None:
+    torch.empty(10**15)
+
+
+def fail_as_cuda() -> None:
+    raise torch.OutOfMemoryError(
+        "CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0 has a total capacity of 15.77 GiB "
+        "of which 10.88 MiB is free."
+    )
+
+
+@pytest.mark.parametrize(
+    ("need", "told"),
+    [
+        (fail_as_cuda, "2.50 GiB more were asked for, 11 MiB of 15.77 GiB are free"),
+        (ask_for_too_much, "3725290.30 GiB more were asked for, .+ are free"),
+    ],
+)
+def test_a_device_out_of_memory_is_one_line(
+    need: Callable[[], None], told: str, whole: Path, tmp_path: Path
+) -> None:
+    """In the sixth step; the checkpoint before it stands, and the run can be gone on with."""
+
+    class Large(ToyTask):
+        def before_step(self, model: nn.Module, iteration: int) -> None:
+            super().before_step(model, iteration)
+            if iteration == 5:
+                need()
+
+    run = tmp_path / "run"
+    message = (
+        f"^cpu: out of memory: {told}; 4 images were computed at once: accumulate 2 takes half as "
+        "many for the same step; a smaller batch_size, smaller images or bf16 take less, too$"
+    )
+    with pytest.raises(InputError, match=message):
+        run_task(Large(CONFIG), run, resume=False, on_event=lambda event: None)
+    assert load(run / "last.ckpt")["progress"]["iteration"] == 4
+    assert carry_out(run, resume=True)[0] and different(run, whole) == []
