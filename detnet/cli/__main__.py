@@ -6,7 +6,6 @@ from typing import NoReturn
 
 from detnet.cli import EXIT_USER_ERROR, main
 from detnet.cli.arguments import tell
-from detnet.engine.peers import when_stuck
 
 # How often a thread looks again before it sleeps, when it waits for the others. By default that is
 # for milliseconds, in which it takes the very core from them that another program left: beside one
@@ -19,9 +18,13 @@ _CHOSEN_BY_USER = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
 def program() -> NoReturn:
     """Runs one command and ends the process with its exit code."""
     wait_briefly()
-    when_stuck(give_up)
+    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    if several:
+        from detnet.engine.peers import when_stuck
+
+        when_stuck(give_up)
     code = main()
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and "torch.distributed" in sys.modules:
+    if several and "torch.distributed" in sys.modules:
         from detnet.engine.distributed import leave
 
         leave(code)

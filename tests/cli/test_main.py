@@ -194,6 +194,16 @@ def test_waiting_threads_sleep_soon_unless_the_user_says_how(
     assert {name: os.environ[name] for name in names if name in os.environ} == left
 
 
+def test_who_waits_for_a_lost_process_ends_with_one_line() -> None:
+    """From whatever thread, while the main one waits for ever."""
+    code = (
+        "import threading, time; from detnet.cli.__main__ import give_up\n"
+        "threading.Thread(target=give_up, args=('rank 3 has ended',)).start(); time.sleep(60)"
+    )
+    done = run_python(code)
+    assert (done.returncode, done.stderr) == (2, "detnet: error: rank 3 has ended\n")
+
+
 def test_the_program_says_how_to_wait_before_torch_is_there() -> None:
     """OpenMP asks once, when it is loaded."""
     code = (
