@@ -1,7 +1,6 @@
 """Carries a training out, of whatever kind: it can be interrupted and resumed to the same bits."""
 
 import contextlib
-import inspect
 import random
 import time
 from collections.abc import Iterator
@@ -12,8 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
 from detnet.backbones.norm import set_momentum
 from detnet.engine import distributed
@@ -30,6 +27,7 @@ from detnet.engine.machine import (
 )
 from detnet.engine.memory import saying_what_lacks
 from detnet.engine.optim import Ema, sgd
+from detnet.engine.parallel import in_parallel
 from detnet.engine.processor import keep_freed_memory
 from detnet.engine.runs import RunFolder
 from detnet.engine.scale import LossScale
@@ -228,7 +226,12 @@ def _steps(run: Run, interrupt: Interrupt) -> Iterator[Step]:
         start=start * config.accumulate, stop=schedule.total * config.accumulate
     )
     return train_steps(
-        _wrapped(run),
+        in_parallel(
+            run.model,
+            run.process,
+            partial=run.task.partial,
+            buffers_differ=run.buffers_differ,
+        ),
         batches,
         run.optimizer,
         schedule.lr,
@@ -358,13 +361,3 @@ def _announce(run: Run) -> None:
             "folder": str(run.folder.path),
         }
     )
-
-
-def _wrapped(run: Run) -> nn.Module:
-    if run.process.world_size == 1:
-        return run.model
-    # Its name from torch 2.15 on; before, the one that is deprecated there.
-    known = inspect.signature(DistributedDataParallel).parameters
-    name = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
-    buffers: dict[str, Any] = {name: run.buffers_differ}
-    return DistributedDataParallel(run.model, find_unused_parameters=run.task.partial, **buffers)

@@ -46,6 +46,7 @@ BEYOND = (
     "detnet.detectors.weights",
     "detnet.engine.agreement",
     "detnet.engine.memory",
+    "detnet.engine.parallel",
     "detnet.engine.peers",
     "detnet.engine.processor",
     "detnet.engine.readers",
