@@ -84,11 +84,12 @@ class Pretended(Tensor):
 
 def _computed(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Runs an operator on what the tensors stand for."""
-    if torch.is_inference_mode_enabled():  # autograd, which takes operators apart, is passed by
+    given = list(tensors([*args, *kwargs.values()]))
+    # What autograd passes by, because of the mode or of tensors made in it, comes in one piece.
+    if torch.is_inference_mode_enabled() or any(tensor.is_inference() for tensor in given):
         found = func.decompose(*args, **kwargs)
         if found is not NotImplemented:
             return found
-    given = list(tensors([*args, *kwargs.values()]))
     index = next((t.device.index for t in given if isinstance(t, Pretended)), 0)
     _require_one_device(func, args, given)
     note_waits(func, args, kwargs)

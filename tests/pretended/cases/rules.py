@@ -141,6 +141,15 @@ def test_a_masks_wait_in_the_backward_pass_is_the_forward_passs() -> None:
     assert waits == {("torch", "elsewhere", "mask index"): 2}
 
 
+def test_what_was_made_for_inference_is_still_on_the_device() -> None:
+    with torch.inference_mode():
+        made = HERE.to(torch.float64) * 2
+        assert torch.equal(made.cpu(), 2 * HOST.double())
+    assert made.device == PLACE and type(made.float().cpu()) is Tensor
+    with pytest.raises(RuntimeError, match="same device"):
+        made.float() + HOST
+
+
 def test_it_draws_from_a_stream_of_its_own() -> None:
     torch.manual_seed(1)
     first = torch.rand(3), torch.rand(3, device=PLACE)
