@@ -19,6 +19,7 @@ from typing import Any
 
 from coco_parts.empty_steps import measure_steps
 from coco_parts.evaluation import measure_evaluation
+from coco_parts.imagenet import measure_imagenet
 from coco_parts.loader import measure_loader
 from coco_parts.made import MadeData, Size, make_data
 from coco_parts.scorer import measure_scorer
@@ -35,6 +36,7 @@ PARTS: dict[str, Callable[[MadeData, argparse.Namespace], Facts]] = {
     "steps": measure_steps,
     "evaluation": measure_evaluation,
     "scorer": measure_scorer,
+    "imagenet": measure_imagenet,
 }
 
 
@@ -58,7 +60,7 @@ def options() -> argparse.Namespace:
 def main() -> None:
     asked = options()
     with tempfile.TemporaryDirectory() as place:
-        work = asked.work or Path(place)
+        work = asked.work = asked.work or Path(place)
         os.environ["DETNET_CACHE"] = str(work / "cache")
         began = time.perf_counter()
         size = Size(asked.train_images, asked.objects, asked.val_images)

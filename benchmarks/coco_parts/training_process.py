@@ -47,6 +47,23 @@ def first_batch(told: dict[str, Any]) -> None:
     wait()
 
 
+def imagenet(told: dict[str, Any]) -> None:
+    """Lists the images as `detnet pretrain` does, and stays at the first batch."""
+    from coco_parts.task import make_pretraining
+
+    began = time.time()
+    task = make_pretraining(told)
+    read_s = time.time() - began
+    images, _ = next(task.stream(start=0, stop=1000))
+    tell(
+        read_s=read_s,
+        start_s=time.time() - told["began"],
+        own_peak_mb=peak_mb(resource.RUSAGE_SELF),
+        images=len(images),
+    )
+    wait()
+
+
 if __name__ == "__main__":
     told = json.loads(sys.argv[1])
     sys.path.insert(0, told["beside"])
@@ -55,6 +72,8 @@ if __name__ == "__main__":
         wait()
     elif told["what"] == "first batch":
         first_batch(told)
+    elif told["what"] == "imagenet":
+        imagenet(told)
     else:
         from coco_parts.empty_steps import steps
 

@@ -72,7 +72,7 @@ def asked(coco_scale: Any, tmp_path: Path) -> argparse.Namespace:
 def test_the_parts_measure(
     coco_scale: Any, asked: argparse.Namespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from coco_parts import loader
+    from coco_parts import imagenet, loader
 
     monkeypatch.setattr(loader, "_IMAGES", 8)
     monkeypatch.setattr(loader, "_TURNS", 1)
@@ -88,6 +88,10 @@ def test_the_parts_measure(
     assert steps["epochs"] >= 1 and steps["epochs_with_gaps"] == 0
     assert steps["memory_mb_most"] > 100 and steps["handles_most"] > 10
     assert not steps["twice_in_the_last"]
+    monkeypatch.setattr(imagenet, "FILES", 90)
+    monkeypatch.setattr(imagenet, "CLASSES", 6)
+    listed = coco_scale.PARTS["imagenet"](made, asked)
+    assert listed["files"] == 90 and listed["kept listing_s"] < listed["kept first_batch_s"]
 
 
 @pytest.mark.slow
