@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from os.path import isfile, join
 from pathlib import Path
 
 import numpy as np
@@ -111,13 +112,13 @@ def require_images(annotations: Annotations) -> None:
     Raises:
         InputError: naming the first one that is missing, and how many are.
     """
-    paths = (annotations.image_path(image) for image in range(len(annotations)))
-    missing = [path for path in paths if not path.is_file()]
+    names = map(annotations.file_name, range(len(annotations)))
+    missing = [name for name in names if not isfile(join(annotations.images_folder, name))]
     if missing:
         more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
         raise InputError(
-            f"{annotations.path}: image {missing[0]} does not exist{more}; "
-            f"names start from {annotations.images_folder}"
+            f"{annotations.path}: image {annotations.images_folder / missing[0]} does not exist"
+            f"{more}; names start from {annotations.images_folder}"
         )
 
 
@@ -149,8 +150,7 @@ def repair(
     boxes = xyxy[rows]
     xywh = boxes.copy()
     xywh[:, 2:] -= xywh[:, :2]
-    whole = ~clipped[rows]
-    xywh[whole] = table.boxes[rows[whole]]
+    xywh = np.where(clipped[rows, None], xywh, table.boxes[rows])
     by_id = np.argsort(table.category_ids[0], kind="stable")
     labels = (np.argsort(by_id) + 1).astype(np.int16)[table.category_of[rows]]
     names = table.file_names[0]
