@@ -160,3 +160,5 @@ SCORED = "  candidate 2 of 6: 21 03, 12.5 M multiply-adds, 3.0 s: "
 )
 def test_what_is_said_of_a_candidate(changes: dict[str, Any], expected: str) -> None:
     assert candidate_text({**CANDIDATE, **changes}) == SCORED + expected
+    kept = candidate_text({**CANDIDATE, **changes, "hit_rate": 0.914})
+    assert kept == SCORED.replace("3.0 s", "3.0 s, 91% of images from memory") + expected

@@ -190,7 +190,11 @@ def test_the_whole_road_killed_everywhere(values: dict[str, Any], tmp_path: Path
     """An uninterrupted search, and one that is stopped or killed in every phase, end alike."""
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     config = configured(values)
-    assert go(config, whole, estimate=True)[0]
+    done, events = go(config, whole, estimate=True)
+    assert done
+    assert any("decoded images are kept in memory" in str(event.get("text")) for event in events)
+    rates = [event["hit_rate"] for event in events if event["event"] == "candidate"]
+    assert rates[0] < 1 == rates[-1]
     for place in ("pretrain", "finetune", "search", "winner/pretrain", "winner/train"):
         assert go(config, parts, on_event=interrupting(at(place, 1)))[0] is False
         with pytest.raises(_Killed):  # a kill loses what came after the last checkpoint
