@@ -148,10 +148,10 @@ def carry_out(
     return run_task(task, folder, resume=resume, on_event=on_event), task
 
 
-def different(one: Path, other: Path, *, best: bool = True) -> list[str]:
+def different(one: Path, other: Path) -> list[str]:
     """What of two runs is not the same: their events, clocks apart, and bits of their files."""
     found = [] if events_of(one) == events_of(other) else ["metrics.jsonl"]
-    for name in ("model.safetensors", "best.safetensors")[: 1 + best]:
+    for name in ("model.safetensors", "best.safetensors"):
         found += [name] if (one / name).read_bytes() != (other / name).read_bytes() else []
     states = [load(run / "last.ckpt") for run in (one, other)]
     for state in states:
