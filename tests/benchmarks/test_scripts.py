@@ -20,7 +20,7 @@ def test_help_answers(
     assert ended.value.code == 0
     told = capsys.readouterr().out
     others = {"cheap_scoring": "--count", "coco_scale": "--processes", "serve": "--seconds"}
-    others["gpu"] = "--minutes"
+    others |= {"gpu": "--minutes", "campaign_intervals": "--campaigns"}
     assert others.get(script, "--repeats") in told and "--dry-run" in told
 
 
