@@ -138,12 +138,15 @@ class CampaignClock:
         )
 
     def _measure(self) -> None:
-        """Takes a few steps of each training that neither runs nor steps tell of."""
+        """Takes a few steps of each training that no run tells of; the machine may be another."""
         torch.set_num_threads(self._campaign.config.threads)
+        told = {kind_of(run) for run in self._campaign.runs if self._campaign.is_done(run)}
+        told &= self._steps.keys()
         for run in self._runs:
             name, config = kind_of(run), run.config()
-            if name in self._steps:
+            if name in told:
                 continue
+            told.add(name)
             cuda = config.device != "cpu" and torch.cuda.is_available()
             place = torch.device("cuda" if cuda else "cpu")
             images = min(config.batch_size, _AT_ONCE[run.kind])
