@@ -1,5 +1,6 @@
 """Carries a campaign out by workers of this machine and others, within a budget if there is one."""
 
+import math
 import os
 import signal
 import subprocess
@@ -55,7 +56,7 @@ def run_campaign(
         InputError: an argument, the storage, or the settings of a run cannot be used.
     """
     require_one_process("campaign")
-    if workers < 1 or budget_h is not None and not budget_h > 0:
+    if workers < 1 or budget_h is not None and not 0 < budget_h < math.inf:
         raise InputError(
             f"--workers {workers} --budget {budget_h}: give a number of workers and of hours"
         )
@@ -125,23 +126,25 @@ def _watch(
     campaign: Campaign, agenda: RunAgenda, workers: int, storage: str | None, on_event: OnEvent
 ) -> None:
     """Starts workers, and tells what they do until all is over."""
-    done = {run.folder for run in campaign.runs if campaign.is_done(run)}
+    told = {run.folder for run in campaign.runs if campaign.is_done(run)}
     with Interrupt() as interrupt, _workers(campaign, workers, storage) as processes:
         _note(on_event, f"{count(workers, 'worker')}; their logs are in {campaign.folder}")
-        while not interrupt.set and not agenda.advance():
+        over = False
+        while True:
             for run in campaign.runs:
-                if run.folder not in done and campaign.is_done(run):
-                    done.add(run.folder)
+                if run.folder not in told and campaign.is_done(run):
+                    told.add(run.folder)
                     _note(on_event, agenda.told(run))
-            if all(process.poll() is not None for process in processes):
+            if over or interrupt.set:
+                return
+            alive = any(process.poll() is None for process in processes)
+            over = agenda.advance()
+            if not over and not alive:
                 break
             time.sleep(_POLL_S)
-        else:
-            return
-    if not all(map(campaign.is_done, campaign.runs)):
-        log = campaign.folder / "worker-0.log"
-        last = log.read_text(errors="replace").strip().splitlines()[-1:]
-        raise InputError(f"{log}: all workers ended: {(last or ['nothing was said'])[0]}")
+    log = campaign.folder / "worker-0.log"
+    last = log.read_text(errors="replace").strip().splitlines()[-1:]
+    raise InputError(f"{log}: all workers ended: {(last or ['nothing was said'])[0]}")
 
 
 @contextmanager
