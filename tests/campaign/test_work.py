@@ -33,7 +33,7 @@ def start(file: Path, folder: Path, data: Path, *options: str) -> subprocess.Pop
 
 
 def wait_for(found: Callable[[], object], process: subprocess.Popen[str]) -> None:
-    end = time.monotonic() + 120
+    end = time.monotonic() + 400
     while not found():
         assert process.poll() is None and time.monotonic() < end, process.communicate()[0]
         time.sleep(0.05)
