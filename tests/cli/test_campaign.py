@@ -27,7 +27,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path
     return write
 
 
-def test_train_show_and_add_a_seed(
+@pytest.mark.slow
+def test_train_show_and_show_again(
     place: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = place()
