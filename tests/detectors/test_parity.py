@@ -57,8 +57,8 @@ def pair(name: str) -> tuple[nn.Module, nn.Module]:
         ours = create(name, **OURS, coarse_from="p")
     else:
         builder = name.replace("_rcnn_fpn", "rcnn_resnet50_fpn")
-        # Every detection of the keypoint branch costs as much as a whole small network.
-        most = {"keypoint_rcnn_fpn": 30}.get(name, 100)
+        # In fp64 a detection of the mask or keypoint branch costs as much as a whole small network.
+        most = 100 if name == "faster_rcnn_fpn" else 30
         theirs = getattr(torchvision.models.detection, builder)(
             **THEIRS, box_score_thresh=0.0, box_detections_per_img=most
         )
