@@ -1,6 +1,8 @@
 """Predictions become COCO results, which score as themselves."""
 
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import hotcoco
@@ -8,9 +10,11 @@ import numpy as np
 import pytest
 import torch
 
+from detnet.coco.ground_truth import GroundTruth
 from detnet.errors import InputError
 from detnet.evaluation import results
 from detnet.evaluation.coco import score
+from detnet.evaluation.detections import read_detections
 from detnet.evaluation.results import (
     Results,
     encode_masks,
@@ -19,6 +23,7 @@ from detnet.evaluation.results import (
     write_results,
 )
 from detnet.files import write_text
+from tests.evaluation.columns import keypoint_case, random_case
 
 
 def test_records() -> None:
@@ -146,3 +151,71 @@ def test_each_kind_is_given_what_it_scores() -> None:
         for record in points
         if "keypoints" in record
     ]
+
+
+def of_columns(iou_type: str, seed: int) -> tuple[GroundTruth, Results]:
+    """Results of a made-up case, as `to_results` gives them."""
+    make = keypoint_case if iou_type == "keypoints" else random_case
+    truth, found, _ = make(4 * seed)
+    counts = None if found.keypoints is None else np.full(len(found.images), 0)
+    if counts is not None and truth.keypoint_counts is not None:
+        counts = truth.keypoint_counts[found.categories]
+    masks = [{**mask, "counts": mask["counts"].decode()} for mask in found.masks or ()]
+    return truth, Results(
+        truth.image_ids[found.images],
+        truth.category_ids[found.categories],
+        found.scores,
+        found.boxes,
+        masks if found.masks is not None else None,
+        found.keypoints,
+        counts,
+    )
+
+
+@pytest.mark.parametrize("iou_type", ["bbox", "segm", "keypoints"])
+def test_columns_are_read_as_their_records(iou_type: str) -> None:
+    seen = 0
+    for seed in range(1, 12):
+        truth, given = of_columns("segm" if iou_type == "bbox" else iou_type, seed)
+        for found in {id(each): each for each in (given, given.of_kind(iou_type))}.values():
+            one, other = (
+                read_detections(results, truth, iou_type=iou_type)
+                for results in (found, list(found))
+            )
+            for name in ("images", "categories", "boxes", "areas", "scores"):
+                np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+                assert getattr(one, name).dtype == getattr(other, name).dtype
+            if iou_type == "keypoints":
+                np.testing.assert_array_equal(one.keypoints, other.keypoints)
+            if iou_type == "segm":
+                assert [mask["size"] for mask in one.masks] == [m["size"] for m in other.masks]
+            seen += len(found)
+    assert seen > 100
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        ("images", 10**6, "image_id 1000000 is not among the ground truth's images"),
+        ("categories", -1, "category_id -1 is not among the ground truth's categories"),
+        ("scores", np.nan, '"score" must be a finite number, found nan'),
+        ("boxes", np.inf, '"bbox" must be 4 finite numbers'),
+        ("boxes", 1e10, "is too large a number"),
+    ],
+)
+def test_columns_that_cannot_be_scored_are_named_as_records_are(
+    column: str, value: float, message: str
+) -> None:
+    truth, found = of_columns("segm", 1)
+    getattr(found, column)[3] = value
+    with pytest.raises(InputError, match=r"results: results\[3\]: .*" + re.escape(message)):
+        read_detections(found, truth)
+
+
+def test_columns_without_what_is_scored_say_what_they_hold() -> None:
+    truth, found = of_columns("segm", 1)
+    with pytest.raises(InputError, match="the results hold boxes, but no masks"):
+        read_detections(replace(found, masks=None), truth, iou_type="segm")
+    masks = [{**mask, "size": [64, 48]} for mask in found.masks or ()]
+    with pytest.raises(InputError, match=r"results\[0\]: .*RLE size"):
+        read_detections(replace(found, masks=masks), truth, iou_type="segm")
