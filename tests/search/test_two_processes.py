@@ -22,15 +22,15 @@ from detnet.search.study.study import CandidateRecord, load_study, read_candidat
 from tests.search.small_search import settings, write_classes, write_data
 from tests.search.test_phases import finished
 
-COMMAND = [
-    sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
-    "-m", "detnet", "search",
-]  # fmt: skip
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
+SEARCH = ["-m", "detnet", "search"]
+COMMAND = [*TORCHRUN, "2", *SEARCH]
 
 
-def launch(*words: str) -> subprocess.CompletedProcess[str]:
-    """Runs `detnet search` in two processes."""
-    command, environment = [*COMMAND, *words], {**os.environ, "OMP_NUM_THREADS": "1"}
+def launch(*words: str, count: int = 2) -> subprocess.CompletedProcess[str]:
+    """Runs `detnet search` in two processes, or more."""
+    command = [*TORCHRUN, str(count), *SEARCH, *words]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-3000:]
     return done
@@ -140,6 +140,27 @@ def children(process: int) -> list[str]:
 def words_of(process: str) -> list[str]:
     """The environment that a process was started with."""
     return Path(f"/proc/{process}/environ").read_text().split("\0")
+
+
+@pytest.mark.slow
+def test_four_go_through_all_phases(tmp_path: Path) -> None:
+    """Each its own batch norm at first, as the release has it, and one over all afterwards."""
+    config = smallest(tmp_path) | {"population": 4}
+    config["pretrain"] = {**config["pretrain"], "norm": "batch"}
+    sizes = {"pretrain": 8, "finetune": 4, "retrain_pretrain": 8, "retrain": 4}
+    for name, size in sizes.items():
+        config[name] = {**config[name], "batch_size": size}
+    (tmp_path / "search.yaml").write_text(yaml.safe_dump(config))
+    words = ["--config", str(tmp_path / "search.yaml"), "--output", str(tmp_path / "run")]
+    done = launch(*words, "--no-estimate", "--json", count=4)
+    for place in ("pretrain", "finetune", "winner/pretrain", "winner/train"):
+        events = RunFolder.open(tmp_path / "run" / place).read_metrics()
+        assert [e["iteration"] for e in events if e["event"] == "step"] == [1, 2], place
+    (told,) = [json.loads(line) for line in done.stdout.splitlines()]
+    found = candidates(tmp_path / "run")
+    assert len(found) == 8 and {one.state for one in found} == {"done"}
+    assert len({one.worker for one in found}) > 1
+    assert told["winner"]["path"] in [" ".join(map(str, one.path)) for one in found]
 
 
 @pytest.mark.slow
