@@ -56,6 +56,7 @@ def test_the_choice_is_told_and_stored_and_a_second_call_only_writes_the_page(
     assert TrainConfig.read(outcome.run / "config.yaml") == config
 
 
+@pytest.mark.slow
 def test_own_data(quick: None, scenes: Path, tmp_path: Path) -> None:
     outcome = module.demo(tmp_path / "demo", scenes, on_event=lambda event: None)
     assert outcome.run.name == f"run-{scenes.name}"

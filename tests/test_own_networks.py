@@ -177,6 +177,7 @@ def test_trained_evaluated_and_reported(tmp_path: Path, capsys: pytest.CaptureFi
     assert '"macs"' in capsys.readouterr().out
 
 
+@pytest.mark.slow  # half a minute of processes that import torch
 def test_a_model_file_brings_no_plugin_along(tmp_path: Path) -> None:
     """It is refused in one line that names the option, and read where the user names the module."""
     path, picture = tmp_path / "a.safetensors", tmp_path / "a.png"

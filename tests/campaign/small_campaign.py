@@ -11,6 +11,7 @@ from detnet.data.reading import load_scored
 from detnet.engine.runs import RunFolder
 from detnet.evaluation.detector import score_results
 from detnet.evaluation.files import write_scores
+from detnet.evaluation.results import Results
 from detnet.search.records import write_record
 from detnet.training.detection.config import TrainConfig, find_val
 
@@ -70,28 +71,25 @@ def pretend(campaign: Campaign, run: CampaignRun, *, skill: float) -> None:
     assert split is not None
     truth = load_scored(split)[2]
     random = np.random.default_rng([run.seed, len(run.variant), round(100 * skill)])
-    records = []
-    for image, category, box in zip(
-        truth.bbox.images, truth.bbox.categories, truth.bbox.boxes, strict=True
-    ):
-        x, y, width, height = box.tolist()
-        moved = random.normal(0, 0.25 * (1 - skill), 4) * [width, height, width, height]
-        records.append(
-            {
-                "image_id": int(truth.bbox.image_ids[image]),
-                "category_id": int(truth.bbox.category_ids[category]),
-                "bbox": [x + moved[0], y + moved[1], width + abs(moved[2]), height + abs(moved[3])],
-                "score": float(random.uniform(0.5, 1) * (random.random() < skill) + 0.01),
-            }
-        )
-    scores = replace(score_results(records, truth, {}), split=split)
-    write_scores(scores, place / LAST)
-    write_record(place / RESULT, RunOutcome(scores=scores.headline, seconds=seconds))
+    boxes, scores = truth.bbox.boxes.copy(), []
+    for box in boxes:
+        moved = random.normal(0, 0.25 * (1 - skill), 4) * np.tile(box[2:], 2)
+        box += [*moved[:2], *abs(moved[2:])]
+        scores.append(random.uniform(0.5, 1) * (random.random() < skill) + 0.01)
+    found = Results(
+        truth.bbox.image_ids[truth.bbox.images],
+        truth.bbox.category_ids[truth.bbox.categories],
+        np.array(scores),
+        boxes,
+    )
+    scored = replace(score_results(found, truth, {}), split=split)
+    write_scores(scored, place / LAST)
+    write_record(place / RESULT, RunOutcome(scores=scored.headline, seconds=seconds))
     folder = RunFolder(place)
     for epoch in (1, 2):
         for number in range(3):
             iteration = 3 * epoch + number - 2
             step = {"event": "step", "iteration": iteration, "epoch": iteration / 3}
             folder.log({**step, "loss": 2 / iteration})
-        ap = (scores.headline["AP"] or 0) * epoch / 2
+        ap = (scored.headline["AP"] or 0) * epoch / 2
         folder.log({"event": "evaluation", "iteration": 3 * epoch, "epoch": epoch, "AP": ap})

@@ -64,6 +64,7 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     return run, done.stdout
 
 
+@pytest.mark.slow
 def test_all_phases_in_one_launch(searched: tuple[Path, str]) -> None:
     run, said = searched
     for place in ("pretrain", "finetune", "winner/pretrain", "winner/train"):
@@ -73,6 +74,7 @@ def test_all_phases_in_one_launch(searched: tuple[Path, str]) -> None:
     assert told == [{"run": str(run), "winner": json.loads((run / "winner.json").read_text())}]
 
 
+@pytest.mark.slow
 def test_each_is_a_worker_and_scores_as_one_alone(
     searched: tuple[Path, str], tmp_path: Path
 ) -> None:

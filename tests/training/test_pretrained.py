@@ -102,6 +102,7 @@ def python(tmp_path: Path) -> Iterator[Script]:
     server.communicate()
 
 
+@pytest.mark.slow  # three processes that import torch
 @needs_hub
 def test_push_and_pull(model_file: Path, tmp_path: Path, python: Script) -> None:
     where, pulled, said = python(
