@@ -120,8 +120,9 @@ def measure_steps(made: MadeData, asked: argparse.Namespace) -> dict[str, Any]:
 
 def _watch(group: Crowd) -> list[tuple[float, float, int]]:
     """Memory of all, that of the largest, and handles of all, until the processes are done."""
-    seen, first = [], group.processes[0].stdout
-    while not select.select([first], [], [], _EVERY_S)[0]:
+    seen, first, wait = [], group.processes[0].stdout, 0.0
+    while not select.select([first], [], [], wait)[0]:
+        wait = _EVERY_S
         everyone = [each for main in group.ids for each in (main, *children(main))]
         memory = [pss_mb(each) for each in everyone]
         seen.append((sum(memory), max(memory), sum(map(handles, everyone))))

@@ -99,7 +99,7 @@ def main(told: dict[str, Any]) -> dict[str, Any]:
         "before_mb": round(before_mb),
         "evaluated_mb": round(evaluated_mb),
         "peak_mb": round(peak_mb()),
-        "written_mb": round(written / 1e6),
+        "written_mb": round(written / 1e6, 1),
         "AP": scores.headline["AP"],
         "segm_AP": scores.headline["segm_AP"],
     }

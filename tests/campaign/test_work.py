@@ -1,6 +1,5 @@
 """A whole campaign: workers killed and interrupted, budgets, and the same bits in the end."""
 
-import json
 import os
 import signal
 import subprocess
@@ -13,6 +12,7 @@ import pytest
 
 from detnet.campaign.agenda import open_campaign_study
 from detnet.campaign.answers import answer_questions
+from detnet.campaign.costs import CampaignClock
 from detnet.campaign.plan import begin_campaign, open_campaign
 from detnet.campaign.work import run_campaign
 from detnet.engine.runs import RunFolder
@@ -84,19 +84,16 @@ def test_kills_and_interruptions_change_no_bit(
 
 @pytest.mark.slow
 def test_a_budget_does_whole_rounds(
-    tmp_path: Path, campaign_data: Path, campaign_file: Write
+    tmp_path: Path, campaign_data: Path, campaign_file: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A round is begun though it does not fit where it is the first, a second one is not."""
+    monkeypatch.setattr(CampaignClock, "seconds_of_round", lambda clock, number: 1e4)
     campaign = begin_campaign(campaign_file(), tmp_path / "c", root=campaign_data)
     notes: list[str] = []
 
     def hear(event: dict[str, object]) -> None:
         notes.append(str(event.get("text")))
 
-    pace = {"macs": 1, "seconds": 1e4, "device": "cpu"}
-    costs = {name: pace for name in ("detnet59 on scenes", "resnet50 on scenes")}
-    costs |= {name: pace for name in ("detnet59, pre-training", "resnet50, pre-training")}
-    (tmp_path / "c" / "costs.json").write_text(json.dumps({"measured": costs}))
     slow = [one for one in campaign.runs if one.seed == 1]
     assert not run_campaign(campaign, budget_h=0.02, estimate=False, on_event=hear)
     done = [run for run in campaign.runs if campaign.is_done(run)]
