@@ -101,6 +101,7 @@ class CampaignPlan:
 
     Args:
         file: the campaign file as it was named.
+        rooted: whether it was told where the places of data start.
         identity: by which workers on a storage know it, drawn at random.
         data: by name; of pre-training "pretrain".
     """
@@ -109,6 +110,7 @@ class CampaignPlan:
     identity: str
     runs: tuple[CampaignRun, ...] = ()
     data: dict[str, DataRecord] = field(default_factory=dict)
+    rooted: bool = False
 
 
 @dataclass(frozen=True)
@@ -190,7 +192,7 @@ def begin_campaign(
         place = folder / "plan.json"
         fresh = CampaignPlan(file=where, identity=uuid.uuid4().hex)
         before = read_record(CampaignPlan, place) if place.exists() else fresh
-        plan = replace(before, file=where)
+        plan = replace(before, file=where, rooted=root is not None)
         for run in _wanted(config, variants, folder, before):
             known = {one.folder: one for one in plan.runs}
             if run.folder in known:

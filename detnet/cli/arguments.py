@@ -113,6 +113,16 @@ def add_any_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", help="cpu, cuda, cuda:1, … (default: a GPU if there is one)")
 
 
+def add_storage(parser: argparse.ArgumentParser) -> None:
+    """Adds the place where workers meet."""
+    parser.add_argument(
+        "--storage",
+        metavar="URL",
+        help="where workers meet, as postgresql://USER@HOST/NAME (default: where the settings say, "
+        "or study.db in the folder)",
+    )
+
+
 def first_given(args: argparse.Namespace, *names: str) -> str | None:
     """The first of these options that was given otherwise than by default, as it is typed."""
     defaults = {"engine": "auto", "evaluator": "hotcoco", "metric": "coco", "precision": "auto"}

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from detnet.cli import list_actions
+from detnet.cli.arguments import add_storage
 from detnet.cli.progress import Screen, telling
 
 
@@ -35,7 +36,7 @@ class _JoinAction:
     @staticmethod
     def add_arguments(parser: argparse.ArgumentParser) -> None:
         _add_folder(parser)
-        _add_storage(parser)
+        add_storage(parser)
 
     @staticmethod
     def run(args: argparse.Namespace) -> int:
@@ -123,7 +124,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="HOURS",
         help="end after so long; seeds are done in rounds, so that the table is balanced",
     )
-    _add_storage(parser)
+    add_storage(parser)
     parser.add_argument(
         "--no-estimate", action="store_true", help="do not measure what each variant will take"
     )
@@ -153,12 +154,3 @@ def run(args: argparse.Namespace) -> int:
 
 def _add_folder(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", metavar="FOLDER", type=Path, help="of a campaign")
-
-
-def _add_storage(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--storage",
-        metavar="URL",
-        help="where workers meet, as postgresql://USER@HOST/NAME (default: where FILE says, or "
-        "FOLDER/study.db)",
-    )

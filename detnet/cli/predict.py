@@ -16,7 +16,7 @@ import json
 import sys
 import time
 from collections.abc import Iterable
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -104,9 +104,12 @@ def run(args: argparse.Namespace) -> int:
     if args.engine != "auto" or "runs in torch" not in road:  # the rule is not worth a line
         tell(road)
     start = time.monotonic()
-    with closing(
-        predict_files(predictor, files, args.output, batch_size=args.batch_size)
-    ) as predicted:
+    with (
+        _saying_what_lacks(predictor),
+        closing(
+            predict_files(predictor, files, args.output, batch_size=args.batch_size)
+        ) as predicted,
+    ):
         total = None if any(file.video for file in files) else len(files)
         images, objects, skipped = _follow(predicted, total)
     summary = PredictionSummary(
@@ -155,6 +158,16 @@ def _load(args: argparse.Namespace) -> tuple["AnyPredictor", str]:
         options=prediction_options(args),
     )
     return found, str(road)
+
+
+def _saying_what_lacks(predictor: "AnyPredictor") -> AbstractContextManager[None]:
+    """Makes one line of too little memory; a runtime of an export says it in its own way."""
+    device = getattr(predictor, "device", None)
+    if device is None:
+        return nullcontext()
+    from detnet.engine.memory import saying_what_lacks  # torch
+
+    return saying_what_lacks(device, lambda: "--batch-size 1 and --precision bf16 take less")
 
 
 def _follow(predicted: "Iterable[PredictedImage]", total: int | None) -> tuple[int, int, list[str]]:

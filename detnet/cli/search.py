@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from detnet.cli import list_actions, make_parser
+from detnet.cli.arguments import add_storage
 from detnet.cli.progress import Screen
 from detnet.cli.settings import add_run_arguments, asked_run, first_of_run
 from detnet.errors import InputError
@@ -48,7 +49,7 @@ class _WorkerAction:
     @staticmethod
     def add_arguments(parser: argparse.ArgumentParser) -> None:
         _add_run(parser)
-        _add_storage(parser)
+        add_storage(parser)
 
     @staticmethod
     def run(args: argparse.Namespace) -> int:
@@ -80,7 +81,7 @@ class _ShowAction:
         parser.add_argument(
             "--output", metavar="FILE", type=Path, help="the page (default: RUN/search.html)"
         )
-        _add_storage(parser)
+        add_storage(parser)
         parser.add_argument("--json", action="store_true", help="print one JSON object")
 
     @staticmethod
@@ -314,15 +315,6 @@ def _tell(place: Path, *, as_json: bool) -> None:
 
 def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", type=Path, help="run folder of a search")
-
-
-def _add_storage(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--storage",
-        metavar="URL",
-        help="where the study is, as postgresql://USER@HOST/NAME (default: where the settings say, "
-        "or RUN/study.db)",
-    )
 
 
 def _finish(

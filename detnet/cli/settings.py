@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Generic
 
+from detnet.engine.readers import image_readers
 from detnet.errors import InputError
 from detnet.plugins import load_plugins
 from detnet.training.run_config import RunConfig
@@ -46,6 +47,8 @@ def add_run_arguments(parser: argparse.ArgumentParser, kind: type[Settings]) -> 
             add_group_argument(parser, entry.name, texts[entry.name])
             continue
         shown = "" if default in (None, "", []) else f" (default: {_shown(default)})"
+        if entry.default_factory is image_readers:
+            shown = f" (default: by this machine's cores, here {default})"
         parser.add_argument(
             _option(entry.name),
             dest=entry.name,

@@ -16,6 +16,7 @@ from detnet.cli.predict import _load, add_arguments
 from detnet.detectors import create
 from detnet.detectors.base import PreciseLayer
 from detnet.detectors.files import save_model
+from detnet.inference.predictor import Predictor
 from detnet.inference.video import VideoWriter
 
 
@@ -161,6 +162,21 @@ def test_an_image_asked_for_that_is_cut_is_named_and_the_rest_kept(
     assert [image["file_name"] for image in json.loads((output / "images.json").read_text())] == [
         "b.png"
     ]
+
+
+def test_a_device_out_of_memory_is_one_line(
+    run_folder: Path,
+    pictures: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Predictor, "predict_batch", lambda *given: torch.empty(10**15))
+    argv = ["predict", str(run_folder), str(pictures), "--output", str(tmp_path / "out")]
+    assert main([*argv, "--device", "cpu"]) == 2
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert told.startswith("detnet: error: cpu: out of memory: 3725290.30 GiB more were asked for")
+    assert told.endswith("--batch-size 1 and --precision bf16 take less")
 
 
 def test_a_missing_model_is_one_line(

@@ -64,6 +64,7 @@ class CampaignState:
         """What runs it again, or goes on with it."""
         file = Path(self.campaign.plan.file)  # where somebody keeps it is not for a page
         words = ["detnet", "campaign", file.name if file.is_absolute() else str(file)]
+        words += ["--data-root", "DATA"] if self.campaign.plan.rooted else []
         return shlex.join([*words, "--output", self.name])
 
     @property

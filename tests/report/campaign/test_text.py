@@ -48,7 +48,9 @@ def test_the_section_of_a_page_is_replaced_where_it_is(
     write_results_section(page, pretended)
     alone = page.read_text()
     assert alone.startswith("<!-- campaign: little <c> -->\n## little <c>\n")
-    assert "`detnet campaign c.yaml --output 'little <c>'`" in alone, "no place of this machine"
+    assert "`detnet campaign c.yaml --data-root DATA --output 'little <c>'`" in alone, (
+        "no place of this machine"
+    )
     assert "| detnet59 over resnet50: AP | few | +" in alone
     page.write_text("# Results\n\nbefore\n")
     write_results_section(page, pretended)
