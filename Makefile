@@ -27,6 +27,10 @@ INSTALL := $(UV) pip install --python $(BIN)/python --quiet
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 NOT_SLOW := and not slow
 
+# Where images of containers set it, every process would compile all it imports anew: torch alone takes
+# two seconds, and the tests start some hundred processes.
+unexport PYTHONDONTWRITEBYTECODE
+
 # Instructions that oneDNN and ATen use beyond AVX2. Both read what holds them back when torch is
 # loaded, so it takes another process; MKL and FBGEMM choose for themselves.
 NEWER := $(shell grep -m 1 -owE 'avx512f|avx_vnni' /proc/cpuinfo 2>/dev/null | head -n 1)
