@@ -25,7 +25,7 @@ from detnet.search.study.worker import work_off
 from detnet.text import count, duration
 from detnet.training.run_state import OnEvent
 
-_POLL_S = 0.5
+_POLL_S = 0.5, 2.0  # each look reads the whole study: seldom, where runs take minutes
 _HOUR = 3600.0
 
 
@@ -129,11 +129,12 @@ def _watch(
     told = {run.folder for run in campaign.runs if campaign.is_done(run)}
     with Interrupt() as interrupt, _workers(campaign, workers, storage) as processes:
         _note(on_event, f"{count(workers, 'worker')}; their logs are in {campaign.folder}")
-        over = False
+        over, wait = False, _POLL_S[0]
         while True:
             for run in campaign.runs:
                 if run.folder not in told and campaign.is_done(run):
                     told.add(run.folder)
+                    wait = _POLL_S[0]
                     _note(on_event, agenda.told(run))
             if over or interrupt.set:
                 return
@@ -141,7 +142,8 @@ def _watch(
             over = agenda.advance()
             if not over and not alive:
                 break
-            time.sleep(_POLL_S)
+            time.sleep(wait)
+            wait = min(1.2 * wait, _POLL_S[1])
     log = campaign.folder / "worker-0.log"
     last = log.read_text(errors="replace").strip().splitlines()[-1:]
     raise InputError(f"{log}: all workers ended: {(last or ['nothing was said'])[0]}")
