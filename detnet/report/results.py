@@ -7,7 +7,7 @@ from typing import Any
 
 from detnet.engine.run_records import read_run
 from detnet.errors import InputError
-from detnet.files import read_json, write_text
+from detnet.files import read_json, read_text, write_text
 from detnet.report.charts import Line, chart_file
 from detnet.training.catalogue import Published
 
@@ -144,3 +144,41 @@ def read_comparison(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or "differences" not in content:
         raise InputError(f"{file}: is no comparison; `detnet compare --output` writes them")
     return content
+
+
+SINGLE_RUNS = "single runs"
+_RESULTS = """# Results
+
+Not edited by hand between its marks. Campaigns come first: many seeds, and intervals that hold for
+other seeds and other images. Single runs stand at the end: one seed each says little. Small data
+sets: they tell of the software, and little of the papers' claims.
+"""
+
+
+def put_section(page: Path, name: str, text: str) -> None:
+    """Puts a section into the Markdown page of results, in the place of the one of that name.
+
+    A new one comes before the single runs, and those come at the end. Whatever stands outside the
+    marks is kept. Where there is no page, it is made.
+
+    Args:
+        page: Markdown file.
+        name: for its marks: `SINGLE_RUNS`, or a campaign.
+        text: Markdown.
+
+    Raises:
+        InputError: the page cannot be read, or a section has no end.
+    """
+    before = read_text(page) if page.exists() else _RESULTS
+    begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
+    section = f"{begin}\n{text.strip()}\n{end}"
+    head, there, rest = before.partition(begin)
+    if there:
+        _, ends, tail = rest.partition(end)
+        if not ends:
+            raise InputError(f"{page}: '{begin}' has no '{end}'")
+    else:
+        head, singles, rest = before.partition(f"<!-- {SINGLE_RUNS} -->")
+        head = head.rstrip("\n") + "\n\n"
+        tail = f"\n\n{singles}{rest}" if singles else "\n"
+    write_text(page, head + section + tail)

@@ -1,4 +1,4 @@
-"""RESULTS.md from run folders: every number with its command, commit, seconds and hardware."""
+"""Single runs in RESULTS.md: each number with its command, commit, seconds and hardware."""
 
 import os
 import re
@@ -9,20 +9,26 @@ from typing import Any
 
 from detnet.engine.run_records import read_run
 from detnet.evaluation.metrics import Metric, metrics_of
-from detnet.files import write_text
-from detnet.report.results import Result, hardware, read_comparison, read_result, write_curves
+from detnet.report.results import (
+    SINGLE_RUNS,
+    Result,
+    hardware,
+    put_section,
+    read_comparison,
+    read_result,
+    write_curves,
+)
 from detnet.report.score_tables import paper_rows
 from detnet.report.search.text import search_section
 from detnet.search.run import SearchRun, is_search
 from detnet.text import NOTHING, amount, percent, points
 from detnet.training.detection.config import TrainConfig
 
-_HEAD = """# Results
+_HEAD = """## Single runs
 
-Written by `detnet report RUN… --results-table RESULTS.md` from run folders; not edited by hand.
-Percent, the best evaluation of each run on its `val` split, detectors by COCO's definitions; … in a
-command stands for a path. Small data sets: they tell of the software, and little of the papers'
-claims.
+Written by `detnet report RUN… --results-table RESULTS.md` from run folders. Percent, the best
+evaluation of each run on its `val` split, detectors by COCO's definitions; … in a command stands
+for a path.
 """
 # Rules that not all runs follow: the option and its value, the mark and what it is.
 _FORMER = {
@@ -55,7 +61,7 @@ _KINDS = {"segm": ", masks", "keypoints": ", keypoints"}
 def write_results_page(
     page: Path, runs: Sequence[Path], *, curves: Path | None, compared: Sequence[Path]
 ) -> None:
-    """Writes the page about finished runs.
+    """Writes about finished runs into the page of results.
 
     Args:
         page: Markdown file.
@@ -65,7 +71,8 @@ def write_results_page(
         compared: what `detnet compare --output` left.
 
     Raises:
-        InputError: a folder that holds no finished, evaluated run, or no comparison.
+        InputError: a folder that holds no finished, evaluated run, or no comparison; as
+            `put_section`.
     """
     searches = [SearchRun.look(run) for run in runs if is_search(run)]
     runs = [run for run in runs if not is_search(run)]
@@ -80,7 +87,7 @@ def write_results_page(
         curves=named,
         searches=searches,
     )
-    write_text(page, text)
+    put_section(page, SINGLE_RUNS, text)
 
 
 def _with_paper(result: Result, run: Path) -> Result:
@@ -97,7 +104,7 @@ def results_page(
     curves: Mapping[tuple[str, bool], str] | None = None,
     searches: Sequence[SearchRun] = (),
 ) -> str:
-    """Writes the page: a table for each data set, comparisons, then how to get each row again.
+    """Writes the section: a table for each data set, comparisons, then how to get each row again.
 
     Args:
         comparisons: as `detnet compare --output` leaves them in comparison.json.
@@ -112,7 +119,7 @@ def results_page(
     parts = [_HEAD, *_footnotes(results)]
     for data, kind in dict.fromkeys((result.data, result.classifier) for result in results):
         alike = [one for one in results if (one.data, one.classifier) == (data, kind)]
-        parts.append(f"## {data}\n\n{_table(alike, marks)}")
+        parts.append(f"### {data}\n\n{_table(alike, marks)}")
         if table := detector_table(alike, comparisons):
             parts.append(table)
         if curves and (data, kind) in curves:
@@ -123,7 +130,7 @@ def results_page(
     origins = [(one.name, one.environment) for one in results]
     origins += [(one.name, read_run(one.folder).environment) for one in searches]
     parts.append(
-        "## How\n\n| run | command | commit | versions | hardware |\n|---|---|---|---|---|\n"
+        "### How\n\n| run | command | commit | versions | hardware |\n|---|---|---|---|---|\n"
         + "\n".join(_how(name, environment) for name, environment in origins)
     )
     return "\n\n".join(part.strip() for part in parts) + "\n"
@@ -202,7 +209,7 @@ def _compared(comparisons: Sequence[Mapping[str, Any]], marks: Mapping[str, str]
     alike = len(set(shares)) == 1
     columns = [name for name, _ in _columns("bbox")]
     lines = [
-        "## Compared",
+        "### Compared",
         "",
         f"Differences in points with their {shares[0] + ' ' if alike else ''}intervals, by a "
         "paired bootstrap over the images "
@@ -321,7 +328,7 @@ def _detectors_table(results: Sequence[Result], costs: Mapping[str, Mapping[str,
         "Of the class with the lowest AP its AP and AP50. Images per second as `detnet compare` "
         "found them, one at a time."
     )
-    return f"### Detectors and backbones\n\n{begin}, {began}. {note}\n\n" + "\n".join(rows)
+    return f"#### Detectors and backbones\n\n{begin}, {began}. {note}\n\n" + "\n".join(rows)
 
 
 def _short_side(config: Mapping[str, Any]) -> str:

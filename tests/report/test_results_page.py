@@ -49,7 +49,7 @@ def test_runs_stand_by_detector_and_backbone() -> None:
     names = ["fcos-resnet50", "fcos-detnet59"]
     comparison = {"names": names, "cost": {"models": [None, cost]}, "differences": []}
     lines = results_page(BOTH, comparisons=[comparison]).splitlines()
-    at = lines.index("### Detectors and backbones")
+    at = lines.index("#### Detectors and backbones")
     assert "4,000 images seen by each, width 0.5, from scratch." in lines[at + 2]
     assert lines[at + 6 : at + 8] == [
         "| fcos | detnet59 | 320 | 50.0 | 50.0 | 12.5 | – | 25.0, 62.5 (bar) | 5.0 M | 12.3 |",
@@ -61,7 +61,7 @@ def test_runs_stand_by_detector_and_backbone() -> None:
 def test_only_equal_budgets_are_set_side_by_side() -> None:
     longer = [replace(one, iterations=501) for one in BOTH[:2]]
     assert detector_table([*longer, *BOTH[2:]], ()) == ""
-    assert detector_table([*longer, *BOTH], ()).count("###") == 1
+    assert detector_table([*longer, *BOTH], ()).count("####") == 1
 
 
 def test_one_detector_or_one_backbone_makes_no_table() -> None:
@@ -158,7 +158,7 @@ def test_a_folder_says_what_was_trained_and_which_step_was_the_best(run: Path) -
 
 def test_every_number_has_its_circumstances(run: Path) -> None:
     text = results_page([read_result(run)])
-    assert "## cells" in text
+    assert "### cells" in text
     row = "| first | mask_rcnn_fpn, detnet59, width 0.5 | 50.0 | 80.0 | 45.0 | – | 25.0 | 75.0 |"
     assert row + " 800 | 1,234 | 3 |" in text
     assert "| … its masks | 11.1 |" in text

@@ -10,9 +10,8 @@ from typing import Any
 from detnet.campaign.answers import Answer
 from detnet.campaign.statistics import MOST_SEEDS
 from detnet.evaluation.metrics import prefix
-from detnet.files import read_text, write_text
 from detnet.report.campaign.state import CampaignState
-from detnet.report.results import hardware
+from detnet.report.results import hardware, put_section
 from detnet.text import NOTHING, count, duration, lay_out, percent, points
 
 COLUMNS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
@@ -155,21 +154,10 @@ def _answer_json(answer: Answer) -> dict[str, Any]:
 def write_results_section(page: Path, state: CampaignState) -> None:
     """Puts the campaign's section into a Markdown page, in the place of the one before.
 
-    A page without one has it at its end; where there is no page, it is made.
-
     Raises:
-        InputError: the page cannot be read.
+        InputError: as `put_section`.
     """
-    begin, end = f"<!-- campaign: {state.name} -->", f"<!-- end of campaign: {state.name} -->"
-    section = f"{begin}\n{results_section(state)}{end}\n"
-    before = read_text(page) if page.exists() else ""
-    head, there, rest = before.partition(begin)
-    tail = rest.partition(end)[2] if end in rest else ""
-    if there:
-        write_text(page, head + section.rstrip("\n") + (tail or "\n"))
-        return
-    gap = "\n" if before and not before.endswith("\n\n") else ""
-    write_text(page, before + gap + section)
+    put_section(page, f"campaign: {state.name}", results_section(state))
 
 
 def results_section(state: CampaignState) -> str:

@@ -41,7 +41,7 @@ def format_search(state: SearchState) -> str:
 
 def search_section(run: SearchRun) -> str:
     """Writes what was searched, how well the supernet ranks, and what the winner reached."""
-    parts = [f"## {run.name}: {_what(run)}"]
+    parts = [f"### {run.name}: {_what(run)}"]
     winner, validation, baselines = run.winner, run.validation, run.baselines
     if winner is not None:
         parts.append(

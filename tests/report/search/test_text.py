@@ -73,7 +73,7 @@ def search(tmp_path: Path) -> Path:
 def test_a_search_that_has_only_begun(search: Path) -> None:
     assert is_search(search) and not is_search(search.parent)
     assert search_section(SearchRun.look(search)) == (
-        "## cells: detnas_small at width 0.5, evolution, 6 generations of 20, retinanet on bccd"
+        "### cells: detnas_small at width 0.5, evolution, 6 generations of 20, retinanet on bccd"
     )
 
 
