@@ -1,10 +1,11 @@
 """What several processes must have in common before they begin: settings, data, a shared folder."""
 
 import contextlib
+import hashlib
 import os
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from detnet.errors import InputError
 VISIBLE_S = 30.0  # in which a network's file system shows all machines what one has written
 _LOOK_S = 0.2
 _LONGEST = 60  # letters of a value that is shown
+_DIGITS = 16  # of a fingerprint, hexadecimal: enough for files that differ by chance
 
 
 def require_same(what: str, mine: Mapping[str, Any]) -> None:
@@ -37,6 +39,26 @@ def require_same(what: str, mine: Mapping[str, Any]) -> None:
                 for name in names
             )
             raise InputError(f"rank {rank} ({where}) has other {what} than rank 0: {others}")
+
+
+def require_same_files(
+    process: Process, model: Path, data: Callable[[], Mapping[str, str]]
+) -> None:
+    """Compares what each process evaluates, and on what, with the first one's; see `require_same`.
+
+    Args:
+        model: the file.
+        data: gives fingerprints by name, of several processes alone.
+
+    Raises:
+        InputError: on all processes, naming one that has other files, and which.
+    """
+    if process.world_size > 1:
+        with model.open("rb") as file:
+            weights = hashlib.file_digest(file, "sha256").hexdigest()
+        told = {"model": weights, **data()}
+        own = {f"{name} of fingerprint": digest[:_DIGITS] for name, digest in told.items()}
+        require_same("files", own)
 
 
 def require_shared(folder: Path, process: Process) -> None:

@@ -1,6 +1,9 @@
 """A model whose processes each take their share of a step, and average their gradients."""
 
 import inspect
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -8,6 +11,9 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from detnet.engine.distributed import Process
+from detnet.errors import InputError
+
+_SINGLE = re.compile(r"Expected more than 1 value per channel .*\[([\d, ]+)\]")
 
 
 def in_parallel(
@@ -48,3 +54,31 @@ class _Settled(nn.Module):
     def forward(self, *batch: Any) -> dict[str, Tensor]:
         losses: dict[str, Tensor] = self.model(*batch)
         return losses
+
+
+@contextmanager
+def saying_who_is_alone(process: Process, batch_size: int) -> Iterator[None]:
+    """Turns torch's refusal to normalise a single value into one line.
+
+    Args:
+        batch_size: images of a step, of all processes.
+
+    Raises:
+        InputError: a batch norm was given one value of each channel.
+    """
+    try:
+        yield
+    except ValueError as error:
+        found = _SINGLE.search(str(error))
+        if found is None:
+            raise
+        count = process.world_size
+        each, over = "the process has", ""
+        if count > 1:
+            each = f"each of {count} processes has"
+            over = "--norm sync normalises over all of them; "
+        raise InputError(
+            f"batch norm cannot normalise a single value of each channel: of the {batch_size} "
+            f"images of a step {each} 1 at once, whose features are of size {found[1]}; {over}"
+            f"--batch-size {2 * batch_size} gives it 2 at once, larger images have more features"
+        ) from error

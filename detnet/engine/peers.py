@@ -2,7 +2,9 @@
 
 An exchange that one of them does not come to fails on some of the others, waits for hours on the
 rest, and says nowhere whose absence it was. The system closes a process's lines however it ends,
-`kill -9` too, and finds those to a machine that is gone. Needs no torch.
+`kill -9` too. A machine that vanishes closes nothing: what is sent to it is not acknowledged, and
+the system gives up the line. A process that stands still, its machine alive, is silent: each says
+from time to time that it is there. Needs no torch.
 """
 
 import contextlib
@@ -12,14 +14,24 @@ import secrets
 import selectors
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 PATIENCE_S = 20.0  # for an exchange to fail by itself, after somebody was lost
 _REACH_S = 60.0  # to reach the first process
 _LOOK_S = 0.5  # between two looks whether the first process is at its end
-# Of the system's own questions on a line on which nothing is said: after 10 s, 4 times every 5 s.
+_BEAT_S = 10.0  # between two words that a process is there
+# Without a word, for a process to be lost: one that computes may keep its interpreter for minutes.
+SILENCE_S = 300.0
+# Of the system's own questions on a line on which nothing is said: after 10 s, 4 times every 5 s;
+# and for how long, in thousandths of a second, what was sent may go unacknowledged.
 _ASKING = {"TCP_KEEPIDLE": 10, "TCP_KEEPALIVE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 4}
+_ASKING |= {"TCP_USER_TIMEOUT": 30_000}
+_GONE = (
+    "is its machine on and reachable (power, network, a job that was taken off it), does dmesg "
+    "there tell of a failure"
+)
 _KEY = "peers"
 
 Stuck = Callable[[str], object]

@@ -27,7 +27,7 @@ from detnet.engine.machine import (
 )
 from detnet.engine.memory import saying_what_lacks
 from detnet.engine.optim import Ema, sgd
-from detnet.engine.parallel import in_parallel
+from detnet.engine.parallel import in_parallel, saying_who_is_alone
 from detnet.engine.processor import keep_freed_memory
 from detnet.engine.runs import RunFolder
 from detnet.engine.scale import LossScale
@@ -79,6 +79,7 @@ def run_task(task: Task, output: Path, *, resume: bool, on_event: OnEvent) -> bo
         Interrupt(heard) as interrupt,
         distributed.joined(device) as process,
         saying_what_lacks(process.device, lambda: _smaller(task.config, process)),
+        saying_who_is_alone(process, task.config.batch_size),
     ):
         run = _prepare(task, output, process, resume=resume, on_event=on_event)
         try:

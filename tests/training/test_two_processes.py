@@ -170,6 +170,24 @@ def test_both_are_told_in_which_they_differ(
     assert not (folder / "refused" / name).exists()
 
 
+@pytest.mark.parametrize("name", ["model", "annotations"])
+def test_what_is_evaluated_must_be_the_same(name: str, ranks: Found) -> None:
+    message = rf"rank 1 \(id .+\) has other files than rank 0: {name} of fingerprint "
+    for found in ranks:
+        assert re.fullmatch(message + "[0-9a-f]{16}, there [0-9a-f]{16}", found["apart"][name])
+    assert ranks[0]["apart"]["same"] == ranks[1]["apart"]["same"] != ""
+
+
+def test_a_single_value_of_batch_norm_is_told(ranks: Found) -> None:
+    message = (
+        r"InputError: batch norm cannot normalise a single value of each channel: of the 2 images "
+        r"of a step each of 2 processes has 1 at once, whose features are of size 1, \d+, 1, 1; "
+        r"--norm sync normalises over all of them; --batch-size 4 gives it 2 at once, .+"
+    )
+    for found in ranks:
+        assert re.fullmatch(message, found["alone"])
+
+
 def test_a_folder_of_ones_own_is_told(ranks: Found, folder: Path) -> None:
     place = folder / "refused"
     for rank, found in enumerate(ranks):

@@ -17,9 +17,10 @@ from detnet.data.classification.shards import index_images
 from detnet.data.folders import find_split
 from detnet.data.reading import load_annotations
 from detnet.detectors import create
-from detnet.detectors.base import Detector
+from detnet.detectors.base import Detector, info_of
+from detnet.detectors.files import save_model
 from detnet.engine import agreement
-from detnet.engine.distributed import Process, cleanup, leave, setup
+from detnet.engine.distributed import Process, barrier, cleanup, leave, setup
 from detnet.engine.peers import LostProcess
 from detnet.engine.watch import NonFiniteLoss
 from detnet.errors import InputError
@@ -27,8 +28,13 @@ from detnet.training.classification.config import PretrainConfig
 from detnet.training.classification.evaluate import measure
 from detnet.training.classification.train import PretrainTask
 from detnet.training.detection.config import TrainConfig
-from detnet.training.detection.evaluate import evaluate_model, validation_losses
+from detnet.training.detection.evaluate import (
+    evaluate_file,
+    evaluate_model,
+    validation_losses,
+)
 from detnet.training.detection.train import train
+from detnet.training.run import run_task
 from tests.conftest import TINY
 from tests.engine.toy import BLACK
 from tests.forked import fork, places, wait
@@ -37,9 +43,9 @@ from tests.training.toy_task import ToyTask, carry_out
 FREQUENT = {"evaluate_every": 0.5}  # epochs: between two checkpoints, too
 
 
-def detector(name: str = "retinanet", **options: Any) -> Detector:
+def detector(name: str = "retinanet", *, seed: int = 0, **options: Any) -> Detector:
     """One whose losses and detections owe nothing to chance, beyond its weights."""
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     sizes = {"width": 0.125, "min_size": 96, "max_size": 128}
     return create(name, num_classes=4, score_threshold=0.0, **sizes, **options).eval()
 
@@ -145,6 +151,43 @@ def refused(folder: Path, process: Process) -> dict[str, str]:
     return found
 
 
+def alone_in_batch_norm(folder: Path, pictures: Path) -> str:
+    """One image for each process, of which the last layers leave one value."""
+    values = {"data": str(pictures), "backbone": "resnet50", "width": 0.125, "image_size": 32}
+    sizes = {"batch_size": 2, "iterations": 1, "workers": 0, "device": "cpu", "norm": "batch"}
+    config = PretrainConfig.make(None, {**values, **sizes})
+    try:
+        run_task(PretrainTask(config), folder / "alone", resume=False, on_event=lambda event: None)
+    except (InputError, LostProcess) as error:
+        return f"{type(error).__name__}: {error}"
+    return ""
+
+
+def evaluated_apart(folder: Path, process: Process, scenes: Path) -> dict[str, str]:
+    """What is said where the second process has another model, or other annotations."""
+    val = find_split(scenes, "val")
+    text = val.annotations.read_text()
+    model = detector(seed=process.rank)
+    info_of(model).categories = load_annotations(val)[0].categories.to_json()
+    save_model(folder / f"model{process.rank}.safetensors", model)
+    changed = folder / f"val{process.rank}.json"
+    changed.write_text(text + " " * process.rank)
+    mine, theirs = folder / f"model{process.rank}.safetensors", folder / "model0.safetensors"
+    barrier()
+    found = {}
+    for name, model, annotations in (
+        ("model", mine, val.annotations),
+        ("annotations", theirs, changed),
+    ):
+        split = replace(val, annotations=annotations)
+        try:
+            evaluate_file(model, split, process=process, autocast=None, workers=0)
+        except InputError as error:
+            found[name] = str(error)
+    scores = evaluate_file(theirs, val, process=process, autocast=None, workers=0)
+    return {**found, "same": str(scores.headline)}
+
+
 def main(folder: Path, scenes: Path, pictures: Path) -> None:
     torch.set_num_threads(1)
     process = setup("cpu")
@@ -153,6 +196,7 @@ def main(folder: Path, scenes: Path, pictures: Path) -> None:
         "losses": sum_losses(process, scenes),
         "classify": classify_all(process, pictures),
         "look": look_around(process, pictures),
+        "apart": evaluated_apart(folder, process, scenes),
     }
     cleanup()
     _, task = carry_out(folder / "whole", changes=FREQUENT)
@@ -162,6 +206,7 @@ def main(folder: Path, scenes: Path, pictures: Path) -> None:
     found["plain"] = summary(task)
     found["fail"] = failing(folder / "fail")
     found["refused"] = refused(folder, process)
+    found["alone"] = alone_in_batch_norm(folder, pictures)
     found["few"] = train_on_few_objects(folder / "few", scenes)
     torch.save(found, folder / f"rank{process.rank}.pt")
     leave(0)

@@ -16,6 +16,7 @@ from detnet.data.classification.dataset import ClassificationDataset
 from detnet.data.classification.image_folder import ClassifiedImages
 from detnet.data.classification.shards import index_images
 from detnet.data.classification.transforms import TestView, prepare
+from detnet.engine.agreement import require_same_files
 from detnet.engine.distributed import Process, all_gather
 from detnet.engine.machine import autocast_to, is_accelerator
 from detnet.engine.processor import keep_freed_memory
@@ -52,8 +53,8 @@ def evaluate_classifier(
         track: wraps the batches to show progress.
 
     Raises:
-        InputError: the model cannot be read, its classes are not the data's, or too many images
-            cannot be read.
+        InputError: the model cannot be read, its classes are not the data's, several processes
+            have other files, or too many images cannot be read.
     """
     keep_freed_memory()
     path = find_model(model_path)
@@ -64,6 +65,7 @@ def evaluate_classifier(
             f"{images.path}: its {len(images.classes)} class folders are not the "
             f"{len(info.classes)} classes of {path}"
         )
+    require_same_files(process, path, lambda: {"images": images.fingerprint()})
     model.to(process.device).to(memory_format=torch.channels_last)
     scores = measure(
         model, info, images, process=process, autocast=autocast, workers=workers, track=track

@@ -16,10 +16,11 @@ from detnet.coco.keypoints import KeypointLayout
 from detnet.data.batches import eval_loader
 from detnet.data.dataset import DetectionDataset
 from detnet.data.folders import Split
-from detnet.data.reading import load_scored
+from detnet.data.reading import fingerprint_files, load_scored
 from detnet.data.transforms import Augmentation, eval_transform
 from detnet.detectors.base import Detector, info_of
 from detnet.detectors.files import load_model
+from detnet.engine.agreement import require_same_files
 from detnet.engine.distributed import Process, all_gather, same_on_all, to_main
 from detnet.engine.loop import to_device
 from detnet.engine.machine import autocast_to, drawing_from, is_accelerator
@@ -71,7 +72,8 @@ def evaluate_file(
         track: wraps the batches to show progress.
 
     Raises:
-        InputError: the model cannot be read, or its categories are not the data's.
+        InputError: the model cannot be read, its categories are not the data's, or several
+            processes have other files.
     """
     keep_freed_memory()
     path = find_model(model_path)
@@ -79,6 +81,7 @@ def evaluate_file(
     used, annotations, truths = load_for(
         split, info_of(model).categories, masks="masks" in model.targets, categories_of=str(path)
     )
+    require_same_files(process, path, lambda: {"annotations": fingerprint_files(used)})
     scores = evaluate_model(
         model,
         annotations,
