@@ -8,7 +8,7 @@ from detnet.coco.ground_truth import GroundTruths, make_ground_truths
 from detnet.coco.keypoints import KeypointLayout
 from detnet.coco.table import AnnotationTable
 from detnet.data.folders import Split, format_of, names_start, require_inside
-from detnet.data.kept.splits import kept
+from detnet.data.kept.splits import kept, kept_fingerprint
 from detnet.errors import InputError
 
 
@@ -30,7 +30,7 @@ def read_content(
 
 def fingerprint_files(split: Split) -> str:
     """SHA-256 of the annotation files, by which a resumed run knows its data again."""
-    return format_of(split).fingerprint(split)
+    return kept_fingerprint(split)
 
 
 def read_sound(split: Split, *, unlabelled: bool = False) -> AnnotationTable:

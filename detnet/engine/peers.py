@@ -8,6 +8,7 @@ from time to time that it is there. Needs no torch.
 """
 
 import contextlib
+import errno
 import json
 import os
 import secrets
@@ -22,16 +23,12 @@ PATIENCE_S = 20.0  # for an exchange to fail by itself, after somebody was lost
 _REACH_S = 60.0  # to reach the first process
 _LOOK_S = 0.5  # between two looks whether the first process is at its end
 _BEAT_S = 10.0  # between two words that a process is there
-# Without a word, for a process to be lost: one that computes may keep its interpreter for minutes.
-SILENCE_S = 300.0
+SILENCE_S = 300.0  # without one, to be lost: a computation may keep the interpreter for minutes
 # Of the system's own questions on a line on which nothing is said: after 10 s, 4 times every 5 s;
 # and for how long, in thousandths of a second, what was sent may go unacknowledged.
 _ASKING = {"TCP_KEEPIDLE": 10, "TCP_KEEPALIVE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 4}
 _ASKING |= {"TCP_USER_TIMEOUT": 30_000}
-_GONE = (
-    "is its machine on and reachable (power, network, a job that was taken off it), does dmesg "
-    "there tell of a failure"
-)
+_UNREACHABLE = (errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH)
 _KEY = "peers"
 
 Stuck = Callable[[str], object]
@@ -112,18 +109,45 @@ class Peers:
 
     def _listen(self) -> None:
         """The thread's work."""
+        said = time.monotonic()
         while not self._over.is_set() and not self._heard.is_set():
-            for key, _ in self._selector.select(_LOOK_S):
+            for key, _ in self._selector.select(min(_LOOK_S, _BEAT_S)):
                 if key.fileobj is self._server:
                     self._accept(self._server)
                 else:
                     self._read(key.fileobj, key.data)
+            since = time.monotonic() - said
+            if since >= _BEAT_S:
+                said += since
+                self._beat(late=since > 2 * _BEAT_S + _LOOK_S)
         if self._heard.is_set() and not self._over.wait(PATIENCE_S):
             for end in _when_stuck:
                 end(self._what)
         for line in [*self._lines.values(), *([self._server] if self._server else [])]:
             line.close()
         self._selector.close()
+
+    def _beat(self, *, late: bool) -> None:
+        """Says that this process is there, and looks who has long not said so.
+
+        Args:
+            late: this process has stood still itself, and waits for the others from now on.
+        """
+        for rank in list(self._lines):
+            self._say(rank, {"here": self._rank})
+        now = time.monotonic()
+        for key in list(self._selector.get_map().values()):
+            words: _Words | None = key.data
+            if words is None or words.rank is None or words.done:
+                continue
+            if late:
+                words.heard = now
+            if now - words.heard > SILENCE_S:
+                self._note(
+                    f"{self._who(words.rank)} has said nothing for {now - words.heard:.0f} s: see "
+                    "whether it is stopped (state T in `ps`), its machine swaps, or is off the "
+                    "network"
+                )
 
     def _accept(self, server: Any) -> None:
         with contextlib.suppress(OSError):
@@ -133,10 +157,14 @@ class Peers:
 
     def _read(self, line: Any, words: "_Words") -> None:
         """Takes in what has come on a line, or that it is closed."""
+        why = ""
         try:
             some = line.recv(4096)
-        except OSError:
+            words.heard = time.monotonic()
+        except OSError as error:
             some = b""
+            if error.errno in _UNREACHABLE:
+                why = error.strerror or str(error)
         for word in words.more(some):
             if self._rank == 0 and words.rank is None:
                 if word.get("secret") != self._secret or not isinstance(word.get("rank"), int):
@@ -148,17 +176,23 @@ class Peers:
                 self._note(str(word["lost"]))
             elif word.get("end") == "":
                 words.done = True
-            elif words.rank is not None:
-                self._note(self._name(words.rank, str(word.get("end"))))
+            elif "end" in word and words.rank is not None:
+                self._note(self._name(words.rank, str(word["end"])))
         if not some:
-            self._drop(line, words)
+            self._drop(line, words, why)
 
-    def _drop(self, line: Any, words: "_Words") -> None:
+    def _drop(self, line: Any, words: "_Words", unreachable: str) -> None:
         self._selector.unregister(line)
         if words.rank is not None:
             self._lines.pop(words.rank, None)
             if not words.done and not self._over.is_set():
-                self._note(self._name(words.rank, ""))
+                what = self._name(words.rank, "")
+                if unreachable:
+                    what = (
+                        f"{self._who(words.rank)} cannot be reached any more ({unreachable}): see "
+                        "whether its machine is on, on the network, and still part of the job"
+                    )
+                self._note(what)
         line.close()
 
     def _note(self, what: str) -> None:
@@ -173,7 +207,10 @@ class Peers:
 
     def _name(self, rank: int, why: str) -> str:
         what = f"has ended: {why}" if why else "has ended without a word, as after kill -9"
-        return f"rank {rank} of {self._count} processes ({self._places[rank]}) {what}"
+        return f"{self._who(rank)} {what}"
+
+    def _who(self, rank: int) -> str:
+        return f"rank {rank} of {self._count} processes ({self._places[rank]})"
 
     def _say(self, rank: int, word: Mapping[str, Any]) -> None:
         line = self._lines.get(rank)
@@ -193,6 +230,7 @@ class _Words:
     def __init__(self, rank: int | None = None) -> None:
         self.rank = rank
         self.done = False
+        self.heard = time.monotonic()  # when something came last
         self._rest = b""
 
     def more(self, some: bytes) -> Iterator[dict[str, Any]]:

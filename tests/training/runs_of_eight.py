@@ -79,6 +79,14 @@ class Killed(DetectionTask):
             die()
 
 
+class Stopped(ToyTask):
+    """One process stands still from its third step on, as if its machine hung."""
+
+    def before_step(self, model: nn.Module, iteration: int) -> None:
+        if iteration == 2 and self.process.rank == VICTIM:
+            os.kill(os.getpid(), signal.SIGSTOP)
+
+
 class KilledBesideEvaluation(ToyTask):
     """One process dies while the others are at work for a minute, and talk to nobody."""
 
@@ -114,6 +122,19 @@ def killed_beside(folder: Path, scenes: Path) -> None:
     run_task(task, folder / "beside", resume=False, on_event=quiet)
 
 
+def stopped(folder: Path, scenes: Path) -> None:
+    peers._BEAT_S, peers.SILENCE_S, peers.PATIENCE_S = 0.5, 10.0, 2.0
+
+    def end(what: str) -> None:
+        say(folder, "stopped", what)
+        if os.environ[RANK] == "0":  # or it would stand there for ever
+            os.kill(int(what.partition("(id ")[2].partition(" ")[0]), signal.SIGKILL)
+        os._exit(0)
+
+    peers.when_stuck(end)
+    run_task(Stopped(replace(CONFIG, batch_size=8)), folder / "run", resume=False, on_event=quiet)
+
+
 def say(folder: Path, case: str, what: str) -> None:
     (folder / f"{case}{os.environ[RANK]}.txt").write_text(what)
 
@@ -123,7 +144,8 @@ def quiet(event: dict[str, Any]) -> None:
 
 
 CASES: dict[str, Callable[[Path, Path], None]] = {
-    each.__name__: each for each in (whole_and_parts, go_on, few_objects, killed, killed_beside)
+    each.__name__: each
+    for each in (whole_and_parts, go_on, few_objects, killed, killed_beside, stopped)
 }
 
 

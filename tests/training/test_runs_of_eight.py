@@ -68,10 +68,20 @@ def test_seven_without_objects(scenes: Path, tmp_path: Path) -> None:
     assert len(steps) == LENGTH and (tmp_path / "few" / "model.safetensors").exists()
 
 
-@pytest.mark.parametrize("case", ["killed", "killed_beside"])
-def test_all_others_say_who_was_killed(case: str, scenes: Path, tmp_path: Path) -> None:
+KILLED = "has ended without a word, as after kill -9"
+
+
+@pytest.mark.parametrize(
+    ("case", "what"),
+    [
+        ("killed", KILLED),
+        ("killed_beside", KILLED),
+        ("stopped", r"has said nothing for 1\d s: see whether it is stopped .+"),
+    ],
+)
+def test_all_others_say_who_was_lost(case: str, what: str, scenes: Path, tmp_path: Path) -> None:
     codes = start(case, tmp_path, scenes)["codes"]
     assert codes == [-9 if rank == VICTIM else 0 for rank in range(8)], logs(tmp_path)
     said = {(tmp_path / f"{case}{rank}.txt").read_text() for rank in OTHERS}
-    told = r"rank 3 of 8 processes \(id \d+ on .+\) has ended without a word, as after kill -9"
+    told = rf"rank 3 of 8 processes \(id \d+ on .+\) {what}"
     assert len(said) == 1 and re.fullmatch(told, said.pop())

@@ -23,8 +23,9 @@ from detnet.coco.keypoints import KeypointLayout
 from detnet.data.folders import Split, format_of, names_start, require_inside
 from detnet.data.kept.columns import Columns, DamagedColumns, map_columns, read_facts, write_columns
 from detnet.data.kept.packing import Reading, pack, unpack
+from detnet.data.kept.telling import say_reading
 from detnet.errors import InputError
-from detnet.files import cache_folder
+from detnet.files import cache_folder, read_json, write_json
 
 fcntl: ModuleType | None
 try:
@@ -97,14 +98,22 @@ def load_kept(
     Raises:
         InputError: as `load_annotations`.
     """
-    if split.format not in ("coco", "roboflow"):
-        return None
     with suppress(OSError):
-        if os.stat(split.annotations).st_size >= _LARGE:
+        if _is_kept(split):
             reading = _map_or_make(split, ReadOptions(**asked))
             if reading is not None:
                 return _fitting(reading, split, categories, layout, categories_of)
     return None
+
+
+def _is_kept(split: Split) -> bool:
+    """Whether something is kept of a split: of one large file.
+
+    Raises:
+        OSError: there is no such file.
+    """
+    one = split.format in ("coco", "roboflow")
+    return one and os.stat(split.annotations).st_size >= _LARGE
 
 
 def _fitting(
@@ -137,10 +146,14 @@ def _map_or_make(split: Split, asked: ReadOptions) -> Reading | None:
 
 def place_of(split: Split, asked: ReadOptions) -> Path:
     """The file of columns; another reading of the same annotation file has another."""
+    return _place(split, asdict(asked), "columns")
+
+
+def _place(split: Split, what: Any, suffix: str) -> Path:
     file = split.annotations.resolve()
-    told = json.dumps([str(file), asdict(asked)])
+    told = json.dumps([str(file), what])
     digest = hashlib.sha256(told.encode("utf-8", "surrogatepass")).hexdigest()
-    return cache_folder() / "annotations" / f"{file.stem[:60]}-{digest[:16]}.columns"
+    return cache_folder() / "annotations" / f"{file.stem[:60]}-{digest[:16]}.{suffix}"
 
 
 def _map(place: Path, split: Split) -> Columns | None:
@@ -154,8 +167,43 @@ def _map(place: Path, split: Split) -> Columns | None:
         return None
     if made["status"] == now and made["settled"]:
         return columns
-    same = made["status"][0] == now[0] and made["sha256"] == format_of(split).fingerprint(split)
+    same = made["status"][0] == now[0] and made["sha256"] == kept_fingerprint(split)
     return columns if same else None
+
+
+def kept_fingerprint(split: Split) -> str:
+    """Gives the fingerprint of a split's annotations, that of a large file made once for all.
+
+    The file's size and times tell whether it is still the one that was read.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    with suppress(OSError):
+        if _is_kept(split):
+            return _known_fingerprint(split)
+    return format_of(split).fingerprint(split)
+
+
+def _known_fingerprint(split: Split) -> str:
+    """As it is kept, or made and kept, while the others wait.
+
+    Raises:
+        OSError: it cannot be kept.
+    """
+    place = _place(split, "fingerprint", "json")
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with _turn(place):
+        began, now = time.time_ns(), _status(split)
+        with suppress(InputError, KeyError, TypeError):
+            known = read_json(place)
+            if known["status"] == now:
+                return str(known["sha256"])
+        found = format_of(split).fingerprint(split)
+        if _settled(now, began) and _status(split) == now:
+            path = str(split.annotations.resolve())
+            write_json(place, {"path": path, "status": now, "sha256": found}, shared=True)
+    return found
 
 
 @functools.cache
@@ -175,6 +223,11 @@ def _status(split: Split) -> list[int]:
     return [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
 
 
+def _settled(status: list[int], now_ns: int) -> bool:
+    """Whether a later change would show in the times."""
+    return max(status[1:]) <= now_ns - _SETTLED_NS
+
+
 def _read_apart(split: Split, asked: ReadOptions) -> None:
     """Has a process of its own read the file and keep the columns.
 
@@ -182,6 +235,12 @@ def _read_apart(split: Split, asked: ReadOptions) -> None:
         InputError: the file holds errors. Whatever else goes wrong there is left to who reads it
             here.
     """
+    size = os.stat(split.annotations).st_size / 1e6
+    masks = " with its masks" if asked.masks else ""
+    say_reading(
+        f"reading {split.annotations}{masks}, {size:,.0f} MB; what is read is kept in "
+        f"{place_of(split, asked).parent}, and not read again while the file stays as it is"
+    )
     told = json.dumps([_plain(split), asdict(asked)])
     command = [sys.executable, "-m", "detnet.data.kept", told]
     paths = os.pathsep.join(path or os.getcwd() for path in sys.path)
@@ -219,8 +278,8 @@ def make(told: str, read: Callable[[Split, ReadOptions], Reading | None]) -> int
             "path": str(split.annotations.resolve()),
             "code": _code(),
             "status": before,
-            "settled": max(before[1:]) <= began - _SETTLED_NS,
-            "sha256": format_of(split).fingerprint(split),
+            "settled": _settled(before, began),
+            "sha256": kept_fingerprint(split),
         }
         if _status(split) != before:
             return 1
@@ -242,10 +301,11 @@ def _turn(place: Path) -> Iterator[None]:
 
 
 def _forget_lost(folder: Path) -> None:
-    """Deletes the columns of files that are no longer there."""
-    for place in folder.glob("*.columns"):
-        with suppress(OSError, DamagedColumns, KeyError):
-            if not os.path.exists(read_facts(place)["file"]["path"]):
+    """Deletes what is kept of files that are no longer there."""
+    for place in [*folder.glob("*.columns"), *folder.glob("*.json")]:
+        with suppress(OSError, DamagedColumns, InputError, KeyError, TypeError):
+            made = read_json(place) if place.suffix == ".json" else read_facts(place)["file"]
+            if not os.path.exists(made["path"]):
                 place.unlink()
                 place.with_suffix(".lock").unlink()
 

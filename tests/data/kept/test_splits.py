@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,11 +18,11 @@ from detnet.coco.keypoints import unnamed_layout
 from detnet.data import reading
 from detnet.data.batches import TrainBatches, stream
 from detnet.data.dataset import DetectionDataset
-from detnet.data.folders import Split, find_split
+from detnet.data.folders import Split, find_split, format_of
 from detnet.data.kept import __main__ as reader
-from detnet.data.kept import splits
+from detnet.data.kept import splits, telling
 from detnet.data.kept.splits import ReadOptions, load_kept, make, place_of
-from detnet.data.reading import load_annotations, load_scored
+from detnet.data.reading import fingerprint_files, load_annotations, load_scored
 from detnet.data.transforms import Augmentation
 from detnet.errors import InputError
 from tests.data.kept.test_packing import require_equal
@@ -89,12 +90,19 @@ def require_same_reading(split: Split, **options: Any) -> None:
 def test_a_process_of_its_own_reads_for_all_that_follow(
     split: Split, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    lines: list[str] = []
+    monkeypatch.setattr(telling, "_listeners", [])
+    telling.when_reading(lines.append)
     require_same_reading(split, masks=True)
+    assert len(lines) == 1  # at once, and not when it is there
+    assert lines[0].startswith(f"reading {split.annotations} with its masks, 0 MB; what is read ")
+    assert f"kept in {cache}, and not read again" in lines[0]
     (place,) = cache.glob("*.columns")
     assert place == place_of(split, ReadOptions(masks=True, scored=True))
     assert place.name.startswith("instances_train-")
     monkeypatch.setattr(subprocess, "run", None)  # nobody is asked again
     require_same_reading(split, masks=True)
+    assert len(lines) == 1
 
 
 @pytest.mark.parametrize("options", [{}, {"keep_empty": False}, {"masks": True}])
@@ -267,9 +275,38 @@ def test_columns_of_files_that_are_gone_are_deleted(
     load_annotations(split)
     moved = replace(split, annotations=split.annotations.rename(split.annotations.with_name("b")))
     load_annotations(moved)
+    kept = [place_of(moved, ReadOptions()), splits._place(moved, "fingerprint", "json")]
     assert {path.name for path in cache.iterdir()} == {
-        place_of(moved, ReadOptions()).with_suffix(suffix).name for suffix in (".columns", ".lock")
+        name for place in kept for name in (place.name, place.with_suffix(".lock").name)
     }
+
+
+def test_a_fingerprint_is_made_by_the_first_who_asks(
+    split: Split, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Split] = []
+
+    def hashed(split: Split) -> str:
+        made.append(split)
+        return format_of(split).fingerprint(split)
+
+    monkeypatch.setattr(splits, "format_of", lambda split: SimpleNamespace(fingerprint=hashed))
+    expected = format_of(split).fingerprint(split)
+    with ThreadPoolExecutor(4) as pool:
+        assert {*pool.map(lambda _: fingerprint_files(split), range(4))} == {expected}
+    assert len(made) == 1
+    (kept,) = cache.glob("*.json")
+    for damaged in ("", "[]", "{}", '{"status": []}'):
+        kept.write_text(damaged)
+        assert fingerprint_files(split) == expected
+    assert len(made) == 5
+    split.annotations.write_text(split.annotations.read_text() + " ")
+    assert fingerprint_files(split) == format_of(split).fingerprint(split) != expected
+    monkeypatch.setattr(splits, "_SETTLED_NS", 10**15)  # as if it had been written just now
+    split.annotations.write_text(split.annotations.read_text() + " ")
+    for _ in range(2):
+        assert fingerprint_files(split) == format_of(split).fingerprint(split)
+    assert len(made) == 8
 
 
 def test_workers_make_the_same_batches_of_mapped_columns(
