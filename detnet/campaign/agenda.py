@@ -15,7 +15,8 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
 from detnet.campaign.carry_out import read_outcome
-from detnet.campaign.plan import Campaign, CampaignRun
+from detnet.campaign.plan import Campaign
+from detnet.campaign.runs import CampaignRun
 from detnet.search.study.study import (
     Candidate,
     SearchStudy,

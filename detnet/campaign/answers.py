@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from detnet.campaign.carry_out import LAST, RunOutcome, read_outcome
-from detnet.campaign.plan import Campaign, CampaignRun
+from detnet.campaign.plan import Campaign
 from detnet.campaign.questions import AskedMeasure, Question
+from detnet.campaign.runs import CampaignRun
 from detnet.campaign.statistics import (
     CrossedDifference,
     SeedScores,

@@ -4,7 +4,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from detnet.campaign.plan import RESULT, Campaign, CampaignRun, require_same_data
+from detnet.campaign.plan import RESULT, Campaign, require_same_data
+from detnet.campaign.runs import CampaignRun
 from detnet.engine.runs import RunFolder
 from detnet.engine.watch import NonFiniteLoss
 from detnet.search.records import read_record, write_record

@@ -8,7 +8,8 @@ import torch
 
 from detnet.campaign.carry_out import read_outcome
 from detnet.campaign.config import PRETRAIN
-from detnet.campaign.plan import Campaign, CampaignRun
+from detnet.campaign.plan import Campaign
+from detnet.campaign.runs import CampaignRun
 from detnet.engine.runs import RunFolder
 from detnet.errors import InputError
 from detnet.search.records import read_record, write_record

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from detnet.campaign.carry_out import LAST, RunOutcome
-from detnet.campaign.plan import RESULT, Campaign, CampaignRun
+from detnet.campaign.plan import RESULT, Campaign
+from detnet.campaign.runs import CampaignRun
 from detnet.data.reading import load_scored
 from detnet.engine.runs import RunFolder
 from detnet.evaluation.detector import score_results

@@ -9,7 +9,8 @@ from typing import Any
 from detnet.campaign.answers import Answer, OnProgress, answer_questions
 from detnet.campaign.carry_out import RunOutcome, read_outcome
 from detnet.campaign.costs import CampaignClock, RunCost
-from detnet.campaign.plan import Campaign, CampaignRun
+from detnet.campaign.plan import Campaign
+from detnet.campaign.runs import CampaignRun
 from detnet.engine.run_records import read_run
 from detnet.engine.runs import RunFolder
 

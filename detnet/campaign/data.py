@@ -1,0 +1,95 @@
+"""The data of a campaign: the same for all its runs, whenever they begin."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from detnet.campaign.config import PRETRAIN, VariantTraining
+from detnet.data.classification.shards import index_images
+from detnet.data.reading import fingerprint_files, load_annotations
+from detnet.errors import InputError
+from detnet.training.classification.evaluate import split_folder
+from detnet.training.detection.config import TrainConfig, find_train, find_val
+from detnet.training.run_config import RunConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataRecord:
+    """Data as they were when the first run began.
+
+    Args:
+        fingerprint: of annotations, or of classes and names of images.
+        images: to train on.
+    """
+
+    fingerprint: str
+    images: int
+
+
+def look_at_data(
+    variants: Sequence[VariantTraining], known: Mapping[str, DataRecord], folder: Path
+) -> dict[str, DataRecord]:
+    """Looks at all data once, and refuses others than before.
+
+    Args:
+        known: as they were when the first run began, by name.
+        folder: the campaign's, for the error.
+
+    Raises:
+        InputError: data that cannot be read, that changed, or that hold nothing to compare on.
+    """
+    found: dict[str, DataRecord] = {}
+    for one in variants:
+        parts: list[tuple[str, RunConfig]] = [(one.data, one.train)]
+        if one.before is not None:
+            parts.append((PRETRAIN, one.before))
+        for name, settings in parts:
+            if name not in found:
+                found[name] = require_same(settings, name, known.get(name), folder)
+    return found
+
+
+def require_same(
+    settings: RunConfig, name: str, known: DataRecord | None, folder: Path
+) -> DataRecord:
+    """Refuses data that changed since the first run.
+
+    Args:
+        name: in the campaign; of pre-training "pretrain".
+        known: as they were; None if no run has begun.
+        folder: the campaign's, for the error.
+
+    Raises:
+        InputError: as `look_at_data`.
+    """
+    print_ = _fingerprint(settings)
+    if known is None:
+        return DataRecord(fingerprint=print_, images=_count(settings))
+    if known.fingerprint != print_:
+        raise InputError(
+            f"{settings.data}: changed since the first run of {folder} (plan.json: data: {name}); "
+            "put back what was there, or begin a campaign in another folder"
+        )
+    return known
+
+
+def _fingerprint(settings: RunConfig) -> str:
+    if isinstance(settings, TrainConfig):
+        val = find_val(settings)
+        if val is None:
+            raise InputError(f"{settings.data}: no split {settings.val_split!r} to compare on")
+        return f"{fingerprint_files(find_train(settings))} {fingerprint_files(val)}"
+    return _images(settings).fingerprint()
+
+
+def _count(settings: RunConfig) -> int:
+    if isinstance(settings, TrainConfig):
+        return len(load_annotations(find_train(settings), keep_empty=not settings.skip_empty)[0])
+    return len(_images(settings))
+
+
+def _images(settings: RunConfig) -> Any:
+    if not settings.data:
+        raise InputError("pretrain: data: give a folder with train/CLASS/image.jpg")
+    return index_images(split_folder(Path(settings.data), settings.train_split))
