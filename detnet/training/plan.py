@@ -182,6 +182,7 @@ def _look(model: nn.Module, batch: Batch, precision: str) -> tuple[float, float]
     kept: dict[int, Tensor] = {}  # held, or another would get the same place
 
     def keep(tensor: Tensor) -> Tensor:
+        tensor = tensor.detach()  # an output that its own step keeps would never be let go
         kept.setdefault(tensor.untyped_storage().data_ptr(), tensor)
         return tensor
 

@@ -31,7 +31,7 @@ def launch(*words: str, count: int = 2) -> subprocess.CompletedProcess[str]:
     """Runs `detnet search` in two processes, or more."""
     command = [*TORCHRUN, str(count), *SEARCH, *words]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=1200)
     assert done.returncode == 0, done.stderr[-3000:]
     return done
 

@@ -1,5 +1,6 @@
 """What a training takes of a device, by arithmetic: what is kept is counted, what fits is told."""
 
+import gc
 import re
 from dataclasses import replace
 from typing import Any
@@ -64,6 +65,20 @@ def test_the_look_leaves_the_random_numbers_alone(tiny: TrainConfig) -> None:
     before = torch.get_rng_state()
     image_cost(tiny)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_the_look_lets_go_of_what_it_saw(tiny: TrainConfig) -> None:
+    """It is taken in every process that trains on a GPU, before the first step."""
+
+    def held() -> int:
+        gc.collect()
+        found = [each for each in gc.get_objects() if type(each) is torch.Tensor]
+        return sum(each.untyped_storage().nbytes() for each in found)
+
+    image_cost(tiny)
+    before = held()
+    image_cost(tiny)
+    assert held() <= before
 
 
 def test_a_frozen_part_keeps_nothing() -> None:
