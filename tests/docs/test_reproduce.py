@@ -59,13 +59,21 @@ SMALLER: dict[str, list[str]] = {  # put behind what is typed
           for value in values for word in (group, value)),
     ],
     "search show": [],
+    "search baselines": ["--random", "1"],
 }  # fmt: skip
 
 
-def typed() -> list[list[str]]:
-    """The words of every command of the page; a line that is none has no place in its blocks."""
-    found = []
+def typed(chapter: str = "") -> list[list[str]]:
+    """The words of every command of the page; a line that is none has no place in its blocks.
+
+    Args:
+        chapter: whose commands alone are asked for.
+    """
+    found, lines = [], PAGE.read_text(encoding="utf-8").splitlines()
     for block in blocks(PAGE):
+        around = [line[3:] for line in lines[: block.line] if line.startswith("## ")][-1]
+        if chapter not in ("", around):
+            continue
         assert block.language == "sh" and not block.not_run, f"{block.page}:{block.line}"
         for line in block.text.splitlines():
             words = shlex.split(line)
@@ -104,31 +112,56 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.slow
-def test_the_whole_road(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for words in typed():
+def take(chapter: str) -> None:
+    """Types a chapter's commands, and before them those of others whose runs it names."""
+    own = typed(chapter)
+    named = {word for words in own for word in words}
+    before = [words for words in typed() if words not in own and output(words) in named]
+    for words in [*before, *own]:
         print(" ".join(words))
-        assert main(smaller(words)) == 0, f"{' '.join(words)}\n{capsys.readouterr().err[-2000:]}"
-    runs = world / "runs"
-    for config in sorted(runs.glob("*/config.yaml")):
+        assert main(smaller(words)) == 0, " ".join(words)
+    for config in sorted(Path("runs").glob("*/config.yaml")):
         assert (config.parent / "space.json").is_file() or (
             config.parent / "model.safetensors"
         ).is_file(), config
-    for name in ("detnet59_fpn.zip", "detnet59_mask.zip", "detnet59_mask-segm.zip"):
-        assert zipfile.ZipFile(runs / name).namelist()
-    for name in ("detnas_fpn", "detnas_retinanet", "detnas_voc", "random"):
-        assert json.loads((runs / name / "winner.json").read_text())["score"] is not None
-    models = [
-        (runs / name / "pretrain" / "model.safetensors").read_bytes()
-        for name in ("detnas_fpn", "detnas_retinanet", "detnas_voc")
-    ]
-    assert models[0] == models[1] == models[2]
+
+
+def output(words: list[str]) -> str:
+    return words[words.index("--output") + 1] if "--output" in words else ""
+
+
+@pytest.mark.slow
+def test_the_road_of_detnet(world: Path) -> None:
+    take("Data")
+    take("DetNet")
+    runs = world / "runs"
+    for name in ("detnet59_fpn", "resnet101_fpn", "detnet59_mask"):
+        assert zipfile.ZipFile(runs / f"{name}.zip").namelist()
+    assert zipfile.ZipFile(runs / "detnet59_mask-segm.zip").namelist()
     assert (runs / "detnet59-resnet50" / "comparison.json").is_file()
+
+
+@pytest.mark.slow
+def test_the_road_of_detnas(world: Path) -> None:
+    take("DetNAS")
+    runs = world / "runs"
+    places = ("fpn", "retinanet", "voc", "voc_retinanet")
+    by_detection = [f"detnas_{place}" for place in places]
+    by_classes = ["clsnas", *(f"clsnas_{place}" for place in places[1:])]
+    from_scratch = [f"detnas_{place}_scratch" for place in places]
+    for name in (*by_detection, *by_classes, *from_scratch, "detnas_1_3g", "random"):
+        assert json.loads((runs / name / "winner.json").read_text())["score"] is not None
+    for family in (by_detection, by_classes):
+        models = {(runs / name / "pretrain" / "model.safetensors").read_bytes() for name in family}
+        assert len(models) == 1
+    for name in by_detection:
+        assert (runs / name / "baselines" / "baselines.json").is_file()
 
 
 def test_every_command_is_one_that_the_test_can_shorten() -> None:
     commands = typed()
     assert len(commands) > 20
+    assert commands == [words for name in ("Data", "DetNet", "DetNAS") for words in typed(name)]
     for words in commands:
         assert smaller(words)[: len(words)] == words
         if "--config" in words:
