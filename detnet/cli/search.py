@@ -108,11 +108,13 @@ class _ValidateAction:
         detnet search validate runs/s --count 12
         detnet search validate runs/s --count 12 --scoring full cheap     # both ways of scoring
         detnet search validate runs/s --count 20                          # eight more
+        detnet search validate runs/s --count 20 --seeds 3                # and how large tau can be
 
     The networks are drawn among those that the search may take before any score is looked at, and
     written to RUN/validate/plan.json. Tells Kendall's tau between the supernet's score and the AP
     that each reaches alone, with its bootstrap interval. Trainings follow the settings
-    retrain_pretrain, retrain and validate of RUN/config.yaml.
+    retrain_pretrain, retrain and validate of RUN/config.yaml. With several seeds of each network it
+    tells how far networks differ beside their seeds: where seeds differ as much, nothing can rank.
 
     It can be interrupted and started again at any point. Started several times, also on other
     machines that share the folder, each process takes the next network that nobody is at.
@@ -126,6 +128,12 @@ class _ValidateAction:
             type=int,
             metavar="K",
             help="networks, 10 or more (default: as planned before, else 10)",
+        )
+        parser.add_argument(
+            "--seeds",
+            type=int,
+            metavar="N",
+            help="trainings of each network (default: as planned before, else 1)",
         )
         parser.add_argument(
             "--seed", type=int, help="of the draw (default: as planned before, else the search's)"
@@ -148,7 +156,12 @@ class _ValidateAction:
         again = f"detnet search validate {args.run}{scoring}"
         with Screen(again=again + (" --json" if args.json else "")) as screen:
             found = validate(
-                args.run, count=args.count, seed=args.seed, budgets=args.scoring, on_event=screen
+                args.run,
+                count=args.count,
+                seeds=args.seeds,
+                seed=args.seed,
+                budgets=args.scoring,
+                on_event=screen,
             )
         return _finish(screen, found, args, format_validation)
 

@@ -170,9 +170,15 @@ class SupernetScore:
 
 @dataclass(frozen=True, kw_only=True)
 class ValidatedNetwork(StandaloneResult):
-    """Adds the supernet's scores, by scoring budget."""
+    """A network's supernet scores and what it reached; COCO's scores are means over its seeds.
+
+    Args:
+        scores: by scoring budget.
+        values: AP of each of its trainings that has one.
+    """
 
     scores: dict[str, float | None]
+    values: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,14 +198,41 @@ class Ranking:
 
 
 @dataclass(frozen=True, kw_only=True)
+class NetworkSpread:
+    """How far networks differ, beside how far trainings of one network by other seeds do.
+
+    Args:
+        networks: that were trained by all seeds.
+        seeds: trainings of each.
+        of_networks: standard deviation of what networks reach, seeds aside.
+        of_seeds: standard deviation over the seeds of one network.
+        reliability: share of the variance of the means over seeds that is the networks' own.
+        interval: of the reliability.
+    """
+
+    networks: int
+    seeds: int
+    of_networks: float
+    of_seeds: float
+    reliability: float
+    interval: Interval
+
+
+@dataclass(frozen=True, kw_only=True)
 class Validation:
-    """How well the supernet ranks; `rankings` by scoring budget."""
+    """How well the supernet ranks.
+
+    Args:
+        rankings: by scoring budget.
+        spread: None where each network has one training.
+    """
 
     seed: int
     confidence: float
     resamples: int
     rankings: dict[str, Ranking]
     networks: tuple[ValidatedNetwork, ...]
+    spread: NetworkSpread | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,7 @@ from detnet.report.search.summary import (
 )
 from detnet.search.run import SearchRun
 from detnet.search.standalone.baselines import baselines_markdown, comparison_lines
-from detnet.search.standalone.validate import ranking_line
+from detnet.search.standalone.validate import validation_lines
 from detnet.text import amount, duration, lay_out, percent
 
 _MOST_ROWS = 12
@@ -49,7 +49,7 @@ def search_section(run: SearchRun) -> str:
             f"shared weights {percent(winner.score)}."
         )
     if validation is not None:
-        parts += [f"{ranking_line(validation, name)}." for name in validation.rankings]
+        parts += [f"{line}." for line in validation_lines(validation)]
     if baselines is not None:
         parts.append(baselines_markdown(baselines).strip())
     return "\n\n".join(parts)
@@ -149,6 +149,6 @@ def _preferences(found: Preferences | None) -> str:
 def _standalone(state: SearchState) -> str:
     """What networks trained alone say of the search."""
     validation, baselines = state.validation, state.baselines
-    lines = [ranking_line(validation, name) for name in validation.rankings] if validation else []
+    lines = validation_lines(validation) if validation else []
     lines += comparison_lines(baselines) if baselines else []
     return "\n".join(["Networks trained alone", *(_INDENT + line for line in lines)]) * bool(lines)

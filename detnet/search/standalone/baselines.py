@@ -4,7 +4,6 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
 
 from detnet.backbones.spaces.shuffle_space import ShuffleSpace
 from detnet.errors import InputError
@@ -13,7 +12,6 @@ from detnet.search.costs.constraints import Constraints
 from detnet.search.costs.counting import SpacePath
 from detnet.search.records import (
     CONFIDENCE,
-    SCORES,
     Baselines,
     BaselinesPlan,
     ComparedNetwork,
@@ -28,7 +26,7 @@ from detnet.search.standalone.plan import carry_out_plan, resolve_plan
 from detnet.search.standalone.samples import draw_paths, largest_within
 from detnet.search.standalone.sharing import require_one_process
 from detnet.search.standalone.statistics import difference_interval, mean_interval
-from detnet.search.standalone.training import StandaloneTraining
+from detnet.search.standalone.training import StandaloneTraining, mean_scores
 from detnet.text import amount, interval, lay_out, percent, points
 from detnet.training.run_state import OnEvent
 
@@ -242,15 +240,11 @@ def _summary(plan: BaselinesPlan, trainings: Sequence[Sequence[StandaloneTrainin
 
 def _compared(network: PlannedNetwork, results: Sequence[StandaloneResult]) -> ComparedNetwork:
     """A network with the means over its trainings."""
-    means: dict[str, Any] = {}
-    for name in SCORES:
-        there = [value for one in results if (value := getattr(one, name)) is not None]
-        means[name] = statistics.fmean(there) if there else None
     values = tuple(one.AP for one in results if one.AP is not None)
     planned = {entry.name: getattr(network, entry.name) for entry in fields(network)}
     return ComparedNetwork(
         **planned,
-        **means,
+        **mean_scores(results),
         values=values,
         interval=mean_interval(values, confidence=CONFIDENCE),
         trainings=tuple(results),

@@ -1,6 +1,7 @@
 """Trains one network of a space standalone, as any detector, and measures what it reaches."""
 
 import os
+import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
@@ -151,6 +152,16 @@ def train_standalone(
     }
     _write(training, **{name: scores[name] for name in SCORES}, seconds=took)
     return True
+
+
+def mean_scores(results: Iterable[StandaloneResult]) -> dict[str, Any]:
+    """Takes the mean of each score over the trainings that have it; None where none has."""
+    found = list(results)
+    means: dict[str, Any] = {}
+    for name in SCORES:
+        there = [value for one in found if (value := getattr(one, name)) is not None]
+        means[name] = statistics.fmean(there) if there else None
+    return means
 
 
 def is_complete(folder: Path) -> bool:

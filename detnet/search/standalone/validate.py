@@ -29,8 +29,9 @@ from detnet.search.scoring.scorer import Scorer, make_scorer
 from detnet.search.standalone.plan import carry_out_plan, resolve_plan
 from detnet.search.standalone.samples import draw_paths
 from detnet.search.standalone.sharing import Job, require_one_process
+from detnet.search.standalone.spread import measure_spread, spread_lines
 from detnet.search.standalone.statistics import kendall_tau, tau_interval
-from detnet.search.standalone.training import StandaloneTraining
+from detnet.search.standalone.training import StandaloneTraining, mean_scores
 from detnet.text import amount, lay_out, percent
 from detnet.training.run_state import OnEvent
 
@@ -47,6 +48,7 @@ def validate(
     folder: Path,
     *,
     count: int | None = None,
+    seeds: int | None = None,
     seed: int | None = None,
     budgets: Sequence[BudgetName] = (),
     on_event: OnEvent,
@@ -61,6 +63,10 @@ def validate(
         folder: of a search whose supernet is trained.
         count: of networks, at least `FEWEST`; by default as planned, else `FEWEST`. A larger
             number than planned adds networks, a smaller one is refused.
+        seeds: trainings of each network, by the search's seed and those after it, all networks
+            by one seed after the other; by default as planned, else 1. From two on, it tells how
+            far networks differ beside their seeds, which bounds τ. More than planned are added,
+            fewer refused.
         seed: of the draw; by default as planned, else the search's.
         budgets: of scoring, to be compared with what they find standalone; by default the
             search's own.
@@ -70,7 +76,8 @@ def validate(
         What it found; None when it was interrupted and can be gone on with.
 
     Raises:
-        InputError: another count or seed than planned, other settings, no trained supernet.
+        InputError: fewer networks or seeds than planned, another seed of the draw, other
+            settings, no trained supernet.
     """
     require_one_process("validate")
     run = SearchRun.open(folder)
@@ -78,13 +85,14 @@ def validate(
     plan = resolve_plan(
         _plan_file(run),
         ValidationPlan,
-        lambda before: _plan(run, before, count, seed),
+        lambda before: _plan(run, before, count, seeds, seed),
         lambda plan: _budget(run, plan),
     )
     trainings = _trainings(run, plan)
-    scoring = _Scoring(run, trainings, on_event)
+    scoring = _Scoring(run, trainings[0], on_event)
     # All are scored first: the supernet need not stay in memory while others train.
-    if not carry_out_plan(trainings, on_event, before=scoring.jobs(names)):
+    together = [one for by_seed in trainings for one in by_seed]
+    if not carry_out_plan(together, on_event, before=scoring.jobs(names)):
         return None
     found = _summary(plan, trainings, names)
     write_record(folder / "validate" / "validation.json", found)
@@ -146,9 +154,13 @@ def _plan_file(run: SearchRun) -> Path:
 
 
 def _plan(
-    run: SearchRun, plan: ValidationPlan | None, count: int | None, seed: int | None
+    run: SearchRun,
+    plan: ValidationPlan | None,
+    count: int | None,
+    seeds: int | None,
+    seed: int | None,
 ) -> ValidationPlan:
-    """Draws the networks, or those that a larger count adds."""
+    """Draws the networks, or those that a larger count adds; all have the same seeds."""
     if plan and seed not in (None, plan.seed):
         place = _plan_file(run)
         raise InputError(
@@ -156,17 +168,23 @@ def _plan(
             f"{place.parent} to begin anew"
         )
     count = _resolve_count(count, len(plan.networks) if plan else 0)
+    planned = len(plan.networks[0].seeds) if plan else 0
+    seeds = _resolve_seeds(seeds, planned)
     if plan is None:
         plan = ValidationPlan(seed=run.config.seed if seed is None else seed)
-    if count == len(plan.networks):
+    if (count, seeds) == (len(plan.networks), planned):
         return plan
-    return replace(plan, networks=_draw(run, plan.networks, count, plan.seed))
+    networks = plan.networks
+    if count > len(networks):
+        networks = _draw(run, networks, count, plan.seed)
+    numbers = tuple(run.config.seed + number for number in range(seeds))
+    return replace(plan, networks=tuple(replace(one, seeds=numbers) for one in networks))
 
 
 def _budget(run: SearchRun, plan: ValidationPlan) -> TrainingBudget:
     """What all networks must have in common: how they are scored, and trained."""
     scoring = {name: getattr(run.config, name) for name in _SCORING}
-    return {"scoring": scoring, **_trainings(run, plan)[0].budget}
+    return {"scoring": scoring, **_trainings(run, plan)[0][0].budget}
 
 
 def _resolve_count(count: int | None, planned: int) -> int:
@@ -175,6 +193,13 @@ def _resolve_count(count: int | None, planned: int) -> int:
         why = f"{planned} networks are planned" if planned else f"at least {FEWEST} are needed"
         raise InputError(f"--count {count}: {why}; fewer would be a choice among them")
     return count or least
+
+
+def _resolve_seeds(seeds: int | None, planned: int) -> int:
+    if seeds is not None and seeds < max(1, planned):
+        why = f"{planned} are planned" if planned else "at least one is needed"
+        raise InputError(f"--seeds {seeds}: {why}; fewer would be a choice among them")
+    return seeds or planned or 1
 
 
 def _draw(
@@ -198,45 +223,66 @@ def _draw(
     return (*planned, *found)
 
 
-def _trainings(run: SearchRun, plan: ValidationPlan) -> list[StandaloneTraining]:
-    found = []
+def _trainings(run: SearchRun, plan: ValidationPlan) -> list[list[StandaloneTraining]]:
+    """The trainings of all networks by the first seed, then by the second, …"""
     for network in plan.networks:
         run.read_path(network.path, _plan_file(run))
-        folder = run.folder / "validate" / network.name
-        (seed,) = network.seeds
-        found.append(
-            StandaloneTraining(
-                run,
-                network,
-                f"network {network.name}",
-                seed,
-                folder=folder,
-                result=folder / "result.json",
-                pretrain_folder=folder / "pretrain",
-                pretrain_seed=seed,
-                changes=run.config.validate,
-            )
-        )
-    return found
+    return [
+        [_training(run, network, network.seeds[number]) for network in plan.networks]
+        for number in range(len(plan.networks[0].seeds))
+    ]
+
+
+def _training(run: SearchRun, network: PlannedNetwork, seed: int) -> StandaloneTraining:
+    folder = run.folder / "validate" / network.name
+    if seed != network.seeds[0]:
+        folder = folder / f"seed{seed}"
+    return StandaloneTraining(
+        run,
+        network,
+        f"network {network.name}",
+        seed,
+        folder=folder,
+        result=folder / "result.json",
+        pretrain_folder=folder / "pretrain",
+        pretrain_seed=seed,
+        changes=run.config.validate,
+    )
 
 
 def _summary(
-    plan: ValidationPlan, trainings: Sequence[StandaloneTraining], names: Sequence[BudgetName]
+    plan: ValidationPlan,
+    trainings: Sequence[Sequence[StandaloneTraining]],
+    names: Sequence[BudgetName],
 ) -> Validation:
     networks = []
-    for planned, training in zip(plan.networks, trainings, strict=True):
+    for planned, *of_network in zip(plan.networks, *trainings, strict=True):
         scores: dict[str, float | None] = {
-            name: read_record(SupernetScore, _score_file(training, name)).score for name in names
+            name: read_record(SupernetScore, _score_file(of_network[0], name)).score
+            for name in names
         }
-        result = replace(read_record(StandaloneResult, training.result), name=planned.name)
-        networks.append(ValidatedNetwork(**vars(result), scores=scores))
+        results = [read_record(StandaloneResult, one.result) for one in of_network]
+        networks.append(_validated(planned.name, results, scores))
+    complete = [one.values for one in networks if len(one.values) == len(trainings)]
     return Validation(
         seed=plan.seed,
         confidence=CONFIDENCE,
         resamples=RESAMPLES,
         rankings={name: rank(networks, name) for name in names},
         networks=tuple(networks),
+        spread=measure_spread(complete, confidence=CONFIDENCE),
     )
+
+
+def _validated(
+    name: str, results: Sequence[StandaloneResult], scores: dict[str, float | None]
+) -> ValidatedNetwork:
+    """A network with the means over its trainings."""
+    means = mean_scores(results)
+    errors = [one.error for one in results if one.error]
+    first = {**vars(results[0]), **means, "name": name, "error": errors[0] if errors else None}
+    values = tuple(one.AP for one in results if one.AP is not None)
+    return ValidatedNetwork(**first, scores=scores, values=values)
 
 
 def rank(networks: Sequence[ValidatedNetwork], name: BudgetName) -> Ranking:
@@ -262,14 +308,23 @@ def rank(networks: Sequence[ValidatedNetwork], name: BudgetName) -> Ranking:
 def format_validation(found: Validation) -> str:
     """How well a supernet ranks, for a terminal."""
     names = list(found.rankings)
-    rows = [["network", *(f"score, {name}" for name in names), "AP", "multiply-adds", "path"]]
+    several = found.spread is not None
+    heads = ["AP", *(["by seeds"] if several else []), "multiply-adds", "path"]
+    rows = [["network", *(f"score, {name}" for name in names), *heads]]
     ordered = sorted(found.networks, key=lambda one: -(one.AP or 0.0))
     for one in ordered:
         scores = [percent(one.scores[name], 2) for name in names]
-        rows.append([one.name, *scores, percent(one.AP), amount(one.macs), one.path])
-    lines = [ranking_line(found, name) for name in names]
+        values = [" ".join(map(percent, one.values))] if several else []
+        rows.append([one.name, *scores, percent(one.AP), *values, amount(one.macs), one.path])
     errors = [f"{one.name}: {one.error}" for one in ordered if one.error]
-    return "\n".join([lay_out(rows, left=(0, len(names) + 3)), "", *lines, *errors])
+    table = lay_out(rows, left=(0, len(rows[0]) - 1))
+    return "\n".join([table, "", *validation_lines(found), *errors])
+
+
+def validation_lines(found: Validation) -> list[str]:
+    """How well each scoring budget ranks, and how well any could, a sentence each."""
+    lines = [ranking_line(found, name) for name in found.rankings]
+    return lines + (spread_lines(found.spread, found.confidence) if found.spread else [])
 
 
 def ranking_line(found: Validation, name: str) -> str:

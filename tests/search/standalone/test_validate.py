@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from detnet.errors import InputError
@@ -64,6 +65,49 @@ def test_the_plan_is_written_before_anything_is_scored(run: Path) -> None:
     with pytest.raises(InputError, match="drawn with seed 3, not 4"):
         validate(run, seed=4, on_event=quiet)
     assert plan_of(run) == longer
+
+
+def test_seeds_are_added_to_all_networks(run: Path) -> None:
+    told: list[str] = []
+
+    def listen(event: dict[str, Any]) -> None:
+        told.append(event.get("text", ""))
+        killing("trainings of networks alone")(event)
+
+    for seeds, trainings in ((1, 10), (3, 30)):
+        with pytest.raises(Kill):
+            validate(run, seeds=seeds, on_event=listen)
+        assert told[-1].startswith(f"{trainings} trainings of networks alone")
+    assert {tuple(one["seeds"]) for one in plan_of(run)["networks"]} == {(3, 4, 5)}
+    with pytest.raises(InputError, match=r"--seeds 2: 3 are planned"):
+        validate(run, seeds=2, on_event=quiet)
+    with pytest.raises(Kill):  # as planned
+        validate(run, count=11, on_event=listen)
+    assert told[-1].startswith("33 trainings")
+
+
+def test_several_seeds_tell_how_far_networks_differ(run: Path) -> None:
+    """All was scored and trained by others, who measured anything."""
+    with pytest.raises(Kill):
+        validate(run, seeds=2, on_event=killing("trainings of networks alone"))
+    rng = np.random.default_rng(0)
+    for number, network in enumerate(plan_of(run)["networks"]):
+        folder = run / "validate" / network["name"]
+        costs = {"path": network["path"], "macs": network["macs"], "params": network["params"]}
+        write_record(folder / "score_full.json", SupernetScore(score=0.01 * number, seconds=1.0))
+        for seed, place in ((3, folder), (4, folder / "seed4")):
+            ap = 0.3 + 0.02 * number + 0.01 * rng.random()
+            found = StandaloneResult(**costs, name="x", seed=seed, AP=ap)
+            write_record(place / "result.json", found)
+    found = validate(run, on_event=quiet)
+    assert found is not None and found == SearchRun.open(run).validation
+    spread = found.spread
+    assert spread is not None and (spread.networks, spread.seeds) == (10, 2)
+    assert spread.of_networks == pytest.approx(0.06, rel=0.1) and spread.of_seeds < 0.006
+    first = found.networks[0]
+    assert len(first.values) == 2 and sum(first.values) / 2 == pytest.approx(first.AP)
+    text = format_validation(found)
+    assert "by seeds" in text and "Networks differ by" in text and found.rankings["full"].tau == 1
 
 
 def test_other_draws_by_other_seeds_and_too_few(run: Path) -> None:

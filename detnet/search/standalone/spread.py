@@ -1,0 +1,118 @@
+"""How far networks differ beside how far seeds do: what bounds how well anything can rank them."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from detnet.search.records import NetworkSpread
+from detnet.text import percent
+
+_DRAWS = 200_000  # of F, whose quantiles are then known to half a percent
+_PURPOSE = 36  # keeps these draws apart from others of the same seed
+GOOD_TAU = 0.6
+MOST_SEEDS = 100
+
+
+def measure_spread(
+    values: Sequence[Sequence[float]], *, confidence: float = 0.95
+) -> NetworkSpread | None:
+    """Takes what networks reach apart into what is theirs and what is their seeds'.
+
+    The model is that of one random effect: a network's own value is normal, and so are its seeds
+    about it, equally wide for all networks. Of the means over n seeds a share
+    r = σ²networks / (σ²networks + σ²seeds / n) is the networks' own: their reliability. Its
+    interval is the exact one, of F with k-1 and k(n-1) degrees of freedom.
+
+    Args:
+        values: for each network what it reached by each seed; equally many for all.
+        confidence: of the interval.
+
+    Returns:
+        None for fewer than two networks or two seeds, or where no two values differ.
+
+    Raises:
+        ValueError: networks with different numbers of seeds.
+    """
+    table = [list(row) for row in values]
+    if len({len(row) for row in table}) > 1:
+        raise ValueError(f"equally many seeds are needed, got {[len(row) for row in table]}")
+    if len(table) < 2 or len(table[0]) < 2:
+        return None
+    found = np.array(table)
+    networks, seeds = found.shape
+    within = float(found.var(axis=1, ddof=1).mean())
+    means = float(found.mean(axis=1).var(ddof=1))  # σ²networks + σ²seeds / n
+    if means == 0:
+        return None
+    share = within / seeds / means  # 1 / F
+    rng = np.random.default_rng(np.random.SeedSequence((0, _PURPOSE)))
+    freedom = networks - 1, networks * (seeds - 1)
+    above, below = (rng.chisquare(many, _DRAWS) / many for many in freedom)
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(above / below, [tail, 1 - tail])
+    return NetworkSpread(
+        networks=networks,
+        seeds=seeds,
+        of_networks=math.sqrt(max(0.0, means - within / seeds)),
+        of_seeds=math.sqrt(within),
+        reliability=max(0.0, 1 - share),
+        interval=(max(0.0, 1 - share * float(high)), max(0.0, 1 - share * float(low))),
+    )
+
+
+def tau_ceiling(reliability: float) -> float:
+    """Kendall's τ that a score has on average which knows what networks truly reach.
+
+    What is measured of them holds the chance of seeds, so that not even the truth ranks it without
+    fault: (2/π) arcsin √r, where both are normal.
+
+    Args:
+        reliability: of what is measured, 0 to 1.
+
+    Raises:
+        ValueError: outside that range.
+
+    Paper: Kendall 1949, "Rank and product-moment correlation", Biometrika 36.
+    """
+    if not 0 <= reliability <= 1:
+        raise ValueError(f"reliability must lie in [0, 1], got {reliability}")
+    return 2 / math.pi * math.asin(math.sqrt(reliability))
+
+
+def seeds_for(spread: NetworkSpread, tau: float = GOOD_TAU) -> int | None:
+    """How many seeds of each network raise the ceiling of τ to a value.
+
+    Returns:
+        None where `MOST_SEEDS` would not.
+
+    Raises:
+        ValueError: τ outside (0, 1).
+    """
+    if not 0 < tau < 1:
+        raise ValueError(f"tau must lie in (0, 1), got {tau}")
+    needed = math.sin(math.pi / 2 * tau) ** 2
+    own = spread.of_networks**2
+    if own == 0:
+        return None
+    seeds = max(1, math.ceil(spread.of_seeds**2 / own * needed / (1 - needed)))
+    return seeds if seeds <= MOST_SEEDS else None
+
+
+def spread_lines(spread: NetworkSpread, confidence: float) -> list[str]:
+    """What differs by how much, and what that allows, a sentence each."""
+    low, high = (tau_ceiling(end) for end in spread.interval)
+    needed = seeds_for(spread)
+    more = (
+        f"takes {needed} seed{'s' * (needed != 1)} of each network"
+        if needed
+        else f"would not be reached with {MOST_SEEDS} seeds of each network"
+    )
+    return [
+        f"Networks differ by {percent(spread.of_networks, 2)} points of AP, trainings of one "
+        f"network by {percent(spread.of_seeds, 2)} (standard deviations; {spread.networks} "
+        f"networks, {spread.seeds} seeds)",
+        f"With {spread.seeds} seeds no score is expected to rank them better than tau "
+        f"{tau_ceiling(spread.reliability):.2f} ({low:.2f} to {high:.2f}, "
+        f"{100 * confidence:g} % interval); a ceiling of {GOOD_TAU:g} {more}",
+    ]
