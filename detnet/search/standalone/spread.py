@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 
@@ -46,19 +47,25 @@ def measure_spread(
     if means == 0:
         return None
     share = within / seeds / means  # 1 / F
-    rng = np.random.default_rng(np.random.SeedSequence((0, _PURPOSE)))
-    freedom = networks - 1, networks * (seeds - 1)
-    above, below = (rng.chisquare(many, _DRAWS) / many for many in freedom)
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(above / below, [tail, 1 - tail])
+    low, high = _f_interval(networks - 1, networks * (seeds - 1), confidence)
     return NetworkSpread(
         networks=networks,
         seeds=seeds,
         of_networks=math.sqrt(max(0.0, means - within / seeds)),
         of_seeds=math.sqrt(within),
         reliability=max(0.0, 1 - share),
-        interval=(max(0.0, 1 - share * float(high)), max(0.0, 1 - share * float(low))),
+        interval=(max(0.0, 1 - share * high), max(0.0, 1 - share * low)),
     )
+
+
+@cache
+def _f_interval(above: int, below: int, confidence: float) -> tuple[float, float]:
+    """The middle part of F with these degrees of freedom."""
+    rng = np.random.default_rng(np.random.SeedSequence((0, _PURPOSE)))
+    drawn = [rng.chisquare(freedom, _DRAWS) / freedom for freedom in (above, below)]
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(drawn[0] / drawn[1], [tail, 1 - tail])
+    return float(low), float(high)
 
 
 def tau_ceiling(reliability: float) -> float:
