@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from detnet.cli.arguments import tell
 from detnet.errors import InputError
-from detnet.text import percent, points
+from detnet.text import count, percent, points
 
 if TYPE_CHECKING:
     from detnet.inference.export.writing import ExportData, Exported
@@ -147,6 +147,9 @@ def format_export(done: "Exported") -> str:
         lines[-1] += f", masks overlap by {found.mask:.3f} at least"
     if "keypoints" in record.finds:
         lines[-1] += f", keypoints by {found.keypoint:.2%} of their box"
+    told_on = count(check.ap_images, "image")
+    if check.other_images:
+        told_on += f" (layers were chosen on {check.other_images} others)"
     for one in check.ap:
         ends = (
             f" ({points(one.low, 2)} to {points(one.high, 2)})"
@@ -154,8 +157,8 @@ def format_export(done: "Exported") -> str:
             else ""
         )
         lines.append(
-            f"AP of {one.iou_type}: {percent(one.export, 2)}, torch {percent(one.torch, 2)}, "
-            f"difference {points(one.difference, 2)}{ends}"
+            f"AP of {one.iou_type} on {told_on}: {percent(one.export, 2)}, "
+            f"torch {percent(one.torch, 2)}, difference {points(one.difference, 2)}{ends}"
         )
     if record.precision == "int8":
         lines.append(f"kept in fp32: {', '.join(record.kept_precise) or 'no further layers'}")

@@ -58,6 +58,18 @@ def pick_rows(columns: Columns, rows: np.ndarray) -> Columns:
     return replace(columns, **changes)
 
 
+def on_images(truth: GroundTruth, image_ids: np.ndarray) -> GroundTruth:
+    """What is to be found on some of the images, as if the others were not there."""
+    kept = np.isin(truth.image_ids, image_ids)
+    rows = pick_rows(truth, np.flatnonzero(kept[truth.images]))
+    return replace(
+        rows,
+        sizes=truth.sizes[kept],
+        image_ids=truth.image_ids[kept],
+        images=(np.cumsum(kept) - 1)[rows.images],
+    )
+
+
 def read_detections(
     results: ResultsSource, truth: GroundTruth, *, iou_type: str = "bbox"
 ) -> Detections:

@@ -15,6 +15,7 @@ from detnet.data.scenes import draw_scene
 from detnet.engine.runs import cpu_name
 from detnet.errors import InputError
 from detnet.evaluation.comparison.compare import compare
+from detnet.evaluation.detections import on_images
 from detnet.evaluation.results import Results
 from detnet.files import replacing, write_json
 from detnet.inference.engines.base import Engine, Found, Pixels
@@ -39,15 +40,47 @@ _HEIGHT = 480  # of the picture, pixels
 
 @dataclass(frozen=True)
 class CheckData:
-    """A split to be scored on.
+    """A split to be scored on, or a part of one.
 
     Args:
-        annotations: of its images.
-        truths: what is to be found on them.
+        annotations: of all images of the split.
+        truths: what is to be found on those that are chosen.
+        chosen: their positions among the annotations; None for all.
     """
 
     annotations: Annotations
     truths: GroundTruths
+    chosen: tuple[int, ...] | None = None
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    @property
+    def positions(self) -> Sequence[int]:
+        """Of the chosen images among the annotations."""
+        return range(len(self.annotations)) if self.chosen is None else self.chosen
+
+    def divide(self, most: int) -> "tuple[CheckData, CheckData]":
+        """Sets images from all over aside, half of them but no more than so many; then the rest.
+
+        Raises:
+            InputError: there are fewer than two.
+        """
+        if len(self) < 2:
+            raise InputError(
+                f"{self.annotations.path}: int8 needs 2 images or more to validate on, for its "
+                "layers are chosen on some and AP is told on the others"
+            )
+        aside = {self.positions[place] for place in spread(len(self), min(most, len(self) // 2))}
+        rest = [each for each in self.positions if each not in aside]
+        return self._only(sorted(aside)), self._only(rest)
+
+    def _only(self, chosen: Sequence[int]) -> "CheckData":
+        ids = self.annotations.image_ids[list(chosen)]
+        truths = {
+            kind: truth and on_images(truth, ids) for kind, truth in vars(self.truths).items()
+        }
+        return CheckData(self.annotations, GroundTruths(**truths), tuple(chosen))
 
 
 @dataclass(frozen=True)
@@ -73,6 +106,8 @@ class CheckReport:
         bounds: that were asked for.
         differences: of the images compared object by object.
         ap: for each kind of object, where there was a data set to measure it on.
+        ap_images: how many images of the split that is of.
+        other_images: likewise, that it leaves out, for int8's layers were chosen by them.
         machine: the processor on which it was.
         torch_s: median of the seconds that an image took torch; of images of several sizes.
         export_s: likewise.
@@ -85,6 +120,8 @@ class CheckReport:
     bounds: Bounds
     differences: Differences
     ap: tuple[Precisions, ...]
+    ap_images: int
+    other_images: int
     machine: str
     torch_s: float
     export_s: float
@@ -122,7 +159,7 @@ def check_export(
         InputError: neither finds anything on the images, so that nothing can be compared.
     """
     bounds = BOUNDS[precision]
-    images = _of_data(data.annotations) if data else drawn_images()
+    images = _of_data(data) if data else drawn_images()
     each: list[ImageDifference] = []
     worst: tuple[float, Pixels, Found, Found] | None = None
     times: list[tuple[float, float]] = []
@@ -158,6 +195,8 @@ def check_export(
         bounds=bounds,
         differences=total,
         ap=ap,
+        ap_images=len(data) if data else 0,
+        other_images=len(data.annotations) - len(data) if data else 0,
         machine=cpu_name(),
         torch_s=round(float(torch_s), 5),
         export_s=round(float(export_s), 5),
@@ -174,10 +213,15 @@ def drawn_images() -> list[Pixels]:
     return [*scenes, np.full((230, 310, 3), 120, np.uint8), np.zeros((64, 200, 3), np.uint8)]
 
 
-def _of_data(annotations: Annotations) -> list[Pixels]:
+def spread(total: int, most: int) -> list[int]:
+    """Positions from all over so many, ascending, no more than so many."""
+    return sorted({*np.linspace(0, total - 1, min(most, total)).astype(int).tolist()})
+
+
+def _of_data(data: CheckData) -> list[Pixels]:
     """Images from all over a split, and one with nothing on it."""
-    places = np.linspace(0, len(annotations) - 1, min(MOST_IMAGES, len(annotations)))
-    images = list(read_ahead(annotations, sorted({*places.astype(int).tolist()})))
+    chosen = [data.positions[place] for place in spread(len(data), MOST_IMAGES)]
+    images = list(read_ahead(data.annotations, chosen))
     return [*images, np.full((230, 310, 3), 120, np.uint8)]
 
 
@@ -185,7 +229,13 @@ def _precisions(
     export: Engine, torch: Engine, data: CheckData, threshold: float, track: Track | None
 ) -> tuple[Precisions, ...]:
     results = [
-        engine_results(engine, data.annotations, score_threshold=threshold, track=track)
+        engine_results(
+            engine,
+            data.annotations,
+            score_threshold=threshold,
+            chosen=data.positions,
+            track=track,
+        )
         for engine in (torch, export)
     ]
     return paired_precisions(data.truths, results)

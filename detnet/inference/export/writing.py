@@ -11,16 +11,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from detnet.coco.annotations import Annotations
-from detnet.coco.ground_truth import GroundTruths
 from detnet.detectors.base import Detector, info_of
 from detnet.detectors.files import load_model
 from detnet.errors import InputError
-from detnet.evaluation.detections import pick_rows
 from detnet.evaluation.results import Results
 from detnet.inference.engines.base import Engine
 from detnet.inference.engines.images import prepare
@@ -43,6 +38,7 @@ from detnet.inference.export.checking import (
     Tell,
     check_export,
     paired_precisions,
+    spread,
 )
 from detnet.inference.export.differences import BOUNDS
 from detnet.inference.export.plan import ExportPlan, image_input, make_record
@@ -58,7 +54,7 @@ from detnet.inference.export.reference import reference_engine
 from detnet.inference.fuse import fuse
 from detnet.text import count, duration
 
-_SHARE_IMAGES = 200  # on which the layers' shares of AP are measured
+_SHARE_IMAGES = 200  # at most, on which the layers' shares of AP are measured
 
 
 @dataclass(frozen=True)
@@ -86,7 +82,7 @@ class ExportData:
 
     Args:
         train: images that layers are calibrated on.
-        val: what AP is measured on, and the layers' shares of it.
+        val: what AP is measured on; of int8 a part of it, the layers are chosen on another.
     """
 
     train: Annotations
@@ -113,6 +109,9 @@ def export_model(
             "the model was trained on"
         )
     _require_packages(plan)
+    to_choose, to_tell = None, data.val if data else None
+    if plan.precision == "int8" and to_tell:
+        to_choose, to_tell = to_tell.divide(_SHARE_IMAGES)
     start = time.monotonic()
     model = load_model(plan.model)
     images = image_input(plan, model)
@@ -122,8 +121,10 @@ def export_model(
         layers = _write_network(plan, model, folder)
         record = make_record(plan, model, images)
         if layers is not None:
-            assert data is not None  # asked for above
-            record = _quantise(plan, folder, record, layers, torch, data, tell, track)
+            assert data is not None and to_choose is not None  # asked for above
+            record = _quantise(
+                plan, folder, record, layers, torch, data.train, to_choose, tell, track
+            )
         network = folder / "network.onnx"
         network.unlink(missing_ok=True)
         record = replace(record, files=_hashes(folder))
@@ -136,7 +137,7 @@ def export_model(
             threshold=record.thresholds.score,
             limit=record.thresholds.detections,
             picture=folder / PICTURE_FILE,
-            data=data.val if data else None,
+            data=to_tell,
             track=track,
         )
         if check.failures:
@@ -203,28 +204,30 @@ def _quantise(
     record: ExportRecord,
     layers: QuantisedLayers,
     torch: TorchEngine,
-    data: ExportData,
+    train: Annotations,
+    val: CheckData,
     tell: Tell,
     track: Track | None,
 ) -> ExportRecord:
-    """Writes the network in int8, the layers that cost too much left out, and says which."""
+    """Writes the network in int8, the layers that cost too much left out, and says which.
+
+    Args:
+        train: to calibrate on.
+        val: to choose layers on, none of it told of later.
+    """
     source, target = folder / "network.onnx", folder / NETWORKS[plan.format]
-    annotations = data.train
-    chosen = _spread(annotations, CALIBRATION_IMAGES)
     samples = [
         prepare([picture] * plan.batch, record.images)
-        for picture in read_ahead(annotations, chosen)
+        for picture in read_ahead(train, spread(len(train), CALIBRATION_IMAGES))
     ]
     threshold = record.thresholds.score
-    looked_at = _spread(data.val.annotations, _SHARE_IMAGES)
-    truths = _on_images(data.val.truths, looked_at)
 
     def results(engine: Engine) -> Results:
         return engine_results(
             engine,
-            data.val.annotations,
+            val.annotations,
             score_threshold=threshold,
-            chosen=looked_at,
+            chosen=val.positions,
             track=track,
         )
 
@@ -236,7 +239,12 @@ def _quantise(
         names = [*layers.ignored, *(name for group in kept for name in layers.groups[group])]
         quantise(source, target, samples, ignored=names)
         replace(record, files=_hashes(folder)).write(folder)
-        precisions = paired_precisions(truths, [reference, results(open_engine(folder))])
+        precisions = paired_precisions(val.truths, [reference, results(open_engine(folder))])
+        if not precisions:
+            raise InputError(
+                f"{val.annotations.path}: nothing is to be found on the {len(val)} images that "
+                "int8's layers are chosen on"
+            )
         worst = min(precisions, key=lambda one: one.difference)
         if not tried:
             most = 2 * len(layers.groups) * (time.monotonic() - start)
@@ -246,27 +254,13 @@ def _quantise(
 
     tell(
         f"int8: calibrating {count(sum(map(len, layers.groups.values())), 'layer')} on "
-        f"{count(len(samples), 'training image')}"
+        f"{count(len(samples), 'training image')}, choosing them on {len(val)} of "
+        f"{count(len(val.annotations), 'validation image')}"
     )
     kept = choose_layers(layers, measure, bound=BOUNDS["int8"].ap, tell=tell)
     if list(tried)[-1] != kept:
         measure(kept)  # the file is of what was tried last
     return replace(record, kept_precise=kept)
-
-
-def _on_images(truths: GroundTruths, chosen: Sequence[int]) -> GroundTruths:
-    """What is to be found on some of the images; the others count for nothing then."""
-    parts: dict[str, Any] = {}
-    for kind in ("bbox", "segm", "keypoints"):
-        truth = getattr(truths, kind)
-        if truth is not None:
-            parts[kind] = pick_rows(truth, np.flatnonzero(np.isin(truth.images, chosen)))
-    return replace(truths, **parts)
-
-
-def _spread(annotations: Annotations, most: int) -> list[int]:
-    places = np.linspace(0, len(annotations) - 1, min(most, len(annotations)))
-    return sorted({*places.astype(int).tolist()})
 
 
 def _hashes(folder: Path) -> dict[str, str]:

@@ -1,0 +1,106 @@
+"""The layers of int8 are chosen on other images than those that AP is told on."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from detnet.data.folders import find_split
+from detnet.data.scenes import write_scenes
+from detnet.detectors import create
+from detnet.detectors.files import save_model
+from detnet.errors import InputError
+from detnet.evaluation.results import Results
+from detnet.inference.engines.predictor import open_engine
+from detnet.inference.export import checking, writing
+from detnet.inference.export.checking import CheckData
+from detnet.inference.export.plan import ExportPlan
+from detnet.inference.export.quantising import QuantisedLayers
+from detnet.inference.export.writing import ExportData, export_model
+from detnet.training.detection.evaluate import load_for
+from tests.inference.engines.tiny import tiny_export, tiny_network
+
+CATEGORIES = [{"id": i, "name": n} for i, n in enumerate(("disk", "square", "triangle"), 1)]
+
+
+def scenes(folder: Path, val: int) -> CheckData:
+    """Scenes whose file names its images backwards, so that an image's place is not its rank."""
+    write_scenes(folder, train=0, val=val, size=(120, 90))
+    (place,) = (folder / "annotations").glob("*val*.json")
+    content = json.loads(place.read_text())
+    place.write_text(json.dumps(content | {"images": content["images"][::-1]}))
+    split = find_split(folder, "val")
+    _, annotations, truths = load_for(split, CATEGORIES, masks=False, categories_of="m")
+    assert annotations.image_ids.tolist() == [*range(val, 0, -1)]
+    return CheckData(annotations, truths)
+
+
+@pytest.mark.parametrize(("most", "aside"), [(200, 3), (2, 2)])
+def test_images_are_set_aside_with_what_is_to_be_found_on_them(
+    most: int, aside: int, tmp_path: Path
+) -> None:
+    whole = scenes(tmp_path, 7)
+    parts = whole.divide(most)
+    assert [len(part) for part in parts] == [aside, 7 - aside]
+    assert sorted([*parts[0].positions, *parts[1].positions]) == list(range(7))
+    truth = whole.truths.bbox
+    for part in parts:
+        own = part.truths.bbox
+        ids = {int(whole.annotations.image_ids[place]) for place in part.positions}
+        assert own.image_ids.tolist() == sorted(ids) and len(own.sizes) == len(ids)
+        expected = [
+            (int(truth.image_ids[image]), *box)
+            for image, box in zip(truth.images, truth.boxes.tolist(), strict=True)
+            if truth.image_ids[image] in ids
+        ]
+        found = zip(own.image_ids[own.images].tolist(), *own.boxes.T.tolist(), strict=True)
+        assert [*found] == expected
+
+
+def test_one_image_cannot_do_both(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="needs 2 images or more to validate on"):
+        scenes(tmp_path, 1).divide(200)
+
+
+def test_layers_are_chosen_on_other_images_than_ap_is_told_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The way of an int8 export, with a network of a few nodes in place of what NNCF makes."""
+    engine = open_engine(tiny_export(tmp_path / "torch"))
+    looked_at: list[set[int]] = []
+
+    def make(source: Path, target: Path, samples: object, *, ignored: object) -> None:
+        tiny_network(target)
+
+    def watched(*args: object, chosen: object, **others: object) -> Results:
+        looked_at.append(set(chosen))
+        return engine_results(*args, chosen=chosen, **others)
+
+    engine_results = writing.engine_results
+    for module in (writing, checking):
+        monkeypatch.setattr(module, "engine_results", watched)
+    layers = QuantisedLayers({"a": ("x",)}, ())
+    monkeypatch.setattr(writing, "quantise", make)
+    monkeypatch.setattr(writing, "_write_network", lambda *_: layers)
+    monkeypatch.setattr(writing, "reference_engine", lambda *_: engine)
+    model = tmp_path / "best.safetensors"
+    network = create("faster_rcnn_fpn", backbone="resnet50", num_classes=4, width=0.125)
+    network.info.categories = CATEGORIES
+    network.post_processor.score_thresh = 0.05
+    save_model(model, network)
+    val = scenes(tmp_path / "data", 7)
+    lines: list[str] = []
+    done = export_model(
+        ExportPlan(model, tmp_path / "export", "onnx", "int8"),
+        data=ExportData(val.annotations, val),
+        tell=lines.append,
+    )
+    to_choose, to_tell = looked_at[:2], looked_at[2:]
+    assert to_choose == [to_choose[0]] * 2 and to_tell == [to_tell[0]] * 2
+    assert to_choose[0] | to_tell[0] == set(range(7)) and not to_choose[0] & to_tell[0]
+    assert any("choosing them on 3 of 7 validation images" in line for line in lines)
+    check = json.loads((tmp_path / "export" / "check.json").read_text())
+    assert (check["ap_images"], check["other_images"]) == (4, 3)
+    assert done.check.ap[0].difference == 0
+    assert np.isfinite(done.check.ap[0].export)
