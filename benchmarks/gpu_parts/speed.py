@@ -146,7 +146,7 @@ def _predicting(place: Place, dtype: torch.dtype | None) -> Sides:
     found, expected = (
         {name: value.float().cpu() for name, value in run().items()} for run in (one, other)
     )
-    share = agreement(found, expected, iou=0.75)
+    share = agreement(found, expected)["agreement_75"]
     if dtype is None and share < 0.95:
         raise ArithmeticError(f"only {share:.0%} of torchvision's detections are found in fp32")
     return one, other
