@@ -16,7 +16,7 @@ import json
 import sys
 import time
 from collections.abc import Iterable
-from contextlib import AbstractContextManager, closing, nullcontext
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -96,6 +96,7 @@ def run(args: argparse.Namespace) -> int:
     if args.output.exists() and not args.output.is_dir():
         raise InputError(f"{args.output}: is a file; --output names a folder")
 
+    from detnet.engine.memory import saying_what_lacks
     from detnet.inference.media import find_media
     from detnet.inference.stream import predict_files
 
@@ -104,8 +105,10 @@ def run(args: argparse.Namespace) -> int:
     if args.engine != "auto" or "runs in torch" not in road:  # the rule is not worth a line
         tell(road)
     start = time.monotonic()
+    in_torch = hasattr(predictor, "device")
+    remedy = "--batch-size 1 and --precision bf16 take" if in_torch else "an export in int8 takes"
     with (
-        _saying_what_lacks(predictor),
+        saying_what_lacks(getattr(predictor, "device", "cpu"), lambda: f"{remedy} less"),
         closing(
             predict_files(predictor, files, args.output, batch_size=args.batch_size)
         ) as predicted,
@@ -158,16 +161,6 @@ def _load(args: argparse.Namespace) -> tuple["AnyPredictor", str]:
         options=prediction_options(args),
     )
     return found, str(road)
-
-
-def _saying_what_lacks(predictor: "AnyPredictor") -> AbstractContextManager[None]:
-    """Makes one line of too little memory; a runtime of an export says it in its own way."""
-    device = getattr(predictor, "device", None)
-    if device is None:
-        return nullcontext()
-    from detnet.engine.memory import saying_what_lacks  # torch
-
-    return saying_what_lacks(device, lambda: "--batch-size 1 and --precision bf16 take less")
 
 
 def _follow(predicted: "Iterable[PredictedImage]", total: int | None) -> tuple[int, int, list[str]]:

@@ -9,9 +9,10 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +20,7 @@ import numpy as np
 from PIL import Image
 
 from detnet.data.images import read_pixels
+from detnet.engine.memory import is_lack, lack_of
 from detnet.errors import InputError
 from detnet.inference.engines.predictor import load_export
 from detnet.inference.engines.record import is_export
@@ -35,6 +37,10 @@ from detnet.inference.stages import (
 from detnet.plugins import load_plugins, loaded_plugins
 
 PERCENTILES = (50, 90, 99)
+_LESS = (
+    "fewer models at once, smaller images (--image-size), --precision bf16 or an export in int8 "
+    "take less"
+)
 WARM_UP = 3  # images that are not counted: libraries choose their kernels on the first of a size
 
 
@@ -151,17 +157,15 @@ def time_detectors(
     Raises:
         InputError: a detector cannot be loaded, or an image not be read.
     """
-    with _processes(candidates, score_threshold) as ends:
-        facts: list[_Facts] = [_answer(end) for end in ends]
+    with _processes(candidates, score_threshold) as timed:
+        facts: list[_Facts] = [one.answer() for one in timed]
         told: list[list[_Turn]] = [[] for _ in candidates]
         for number in range(WARM_UP + turns):
-            for end, of_one in zip(ends, told, strict=True):
-                end.send(images[number % len(images)])
-                of_one.append(_answer(end))
+            for one, of_one in zip(timed, told, strict=True):
+                of_one.append(one.ask(images[number % len(images)]))
             progress(max(0, number + 1 - WARM_UP), turns)
-        for end, of_one in zip(ends, told, strict=True):
-            end.send(None)
-            for turn, nodes in zip(of_one, _answer(end), strict=False):  # torch tells of none
+        for one, of_one in zip(timed, told, strict=True):
+            for turn, nodes in zip(of_one, one.ask(None), strict=False):  # torch tells of none
                 split_network(turn.seconds, nodes)
     counted = [of_one[WARM_UP:] for of_one in told]
     totals = [[sum(turn.seconds.values()) for turn in of_one] for of_one in counted]
@@ -201,36 +205,53 @@ def _timing(candidate: TimedModel, facts: _Facts, turns: list[_Turn]) -> Timing:
     )
 
 
+class _TimedProcess:
+    """The process of one detector, and the end of a pipe to it."""
+
+    def __init__(self, name: str, process: BaseProcess, end: Connection) -> None:
+        self.name, self.process, self.end = name, process, end
+
+    def ask(self, question: Path | None) -> Any:
+        """Sends an image, or that there is none left, and waits for what the process says."""
+        with suppress(BrokenPipeError):  # it has ended, which `answer` tells
+            self.end.send(question)
+        return self.answer()
+
+    def answer(self) -> Any:
+        """Waits for what the process says."""
+        try:
+            answer = self.end.recv()
+        except (EOFError, ConnectionResetError):
+            self.process.join()
+            raise InputError(f"{self.name}: {self._end()}") from None
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def _end(self) -> str:
+        if self.process.exitcode == -signal.SIGKILL:
+            return f"its process was killed, as by systems that run out of memory; {_LESS}"
+        return f"its process ended by itself, with exit code {self.process.exitcode}"
+
+
 @contextmanager
-def _processes(candidates: Sequence[TimedModel], threshold: float) -> Iterator[list[Connection]]:
+def _processes(candidates: Sequence[TimedModel], threshold: float) -> Iterator[list[_TimedProcess]]:
     context = multiprocessing.get_context("spawn")
-    ends, processes = [], []
+    timed: list[_TimedProcess] = []
     try:
         for candidate in candidates:
             end, other = context.Pipe()
             asked = (other, candidate, threshold, loaded_plugins())
-            processes.append(context.Process(target=_serve, args=asked, daemon=True))
-            processes[-1].start()
+            process = context.Process(target=_serve, args=asked, daemon=True)
+            process.start()
+            timed.append(_TimedProcess(candidate.name, process, end))
             other.close()  # or a process that dies would be waited for
-            ends.append(end)
-        yield ends
-        for process in processes:
-            process.join()
+        yield timed
+        for one in timed:
+            one.process.join()
     finally:
-        for process in processes:
-            process.terminate()
-
-
-def _answer(end: Connection) -> Any:
-    try:
-        answer = end.recv()
-    except EOFError:
-        raise InputError(
-            "a detector's process ended by itself; was there too little memory?"
-        ) from None
-    if isinstance(answer, Exception):
-        raise answer
-    return answer
+        for one in timed:
+            one.process.terminate()
 
 
 def _serve(
@@ -238,6 +259,7 @@ def _serve(
 ) -> None:
     """Answers each path with a turn, and None with seconds by node; a process's whole work."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that asks ends this one
+    predictor: Any = None
     try:
         load_plugins(plugins)
         predictor, clock, facts = _open(candidate, threshold)
@@ -255,9 +277,13 @@ def _serve(
     except (EOFError, BrokenPipeError):
         return  # nobody asks any more
     except Exception as error:
-        end.send(
-            error if isinstance(error, InputError) else InputError(f"{candidate.name}: {error}")
-        )
+        what = " ".join(str(error).split())
+        if is_lack(error):
+            what = lack_of(error, _LESS, getattr(predictor, "device", candidate.device))
+        elif isinstance(error, InputError):
+            end.send(error)
+            return
+        end.send(InputError(f"{candidate.name}: {what}"))
 
 
 def _open(candidate: TimedModel, threshold: float) -> tuple[Any, StageClock, _Facts]:

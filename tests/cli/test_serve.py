@@ -104,7 +104,8 @@ def test_a_killed_worker_is_replaced_and_the_end_is_orderly(tmp_path: Path, mode
         assert time.monotonic() - start < 10
         assert answers == [200] * 4
         said = server.errors.read_text()
-    assert "the worker ended by signal 9; another is started now" in said
+    assert "the worker ended by signal 9 (as where memory runs out; --max-batch 1" in said
+    assert "take less); another is started now" in said
     assert "stopping: what was accepted is finished" in said and "Traceback" not in said
 
 

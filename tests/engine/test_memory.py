@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from detnet.engine.memory import OutOfMemory, saying_what_lacks
+from detnet.engine.memory import OutOfMemory, is_lack, lack_of, saying_what_lacks
+from detnet.errors import InputError
 
 CPU = torch.device("cpu")
 # As torch 2.15 says it.
@@ -26,6 +27,15 @@ def as_cuda() -> None:
     raise torch.OutOfMemoryError(CUDA_TEXT)
 
 
+def as_onnxruntime() -> None:
+    text = "void* onnxruntime::BFCArena::AllocateRawInternal(size_t, bool, onnxruntime::Stream*) "
+    raise Exception(f"{text}Failed to allocate memory for requested buffer of size 46080000")
+
+
+def as_runtimes_load() -> None:
+    raise InputError("model.onnx: ONNX Runtime does not take it: failed:std::bad_alloc")
+
+
 def as_cublas() -> None:
     raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")
 
@@ -36,6 +46,8 @@ def as_cublas() -> None:
         (take_too_much, r"3725290.30 GiB more were asked for, [\d.]+ .iB of [\d.]+ GiB are free"),
         (take_too_much_numpy, r"[\d.]+ GiB more were asked for, [\d.]+ .iB of [\d.]+ GiB are free"),
         (as_cuda, "2.50 GiB more were asked for, 11 MiB of 15.77 GiB are free"),
+        (as_onnxruntime, r"44 MiB more were asked for, [\d.]+ .iB of [\d.]+ GiB are free"),
+        (as_runtimes_load, r"the request is not told, [\d.]+ .iB of [\d.]+ GiB are free"),
         (as_cublas, r"the request is not told, [\d.]+ .iB of [\d.]+ GiB are free"),
     ],
 )
@@ -44,6 +56,18 @@ def test_one_line_says_what_lacks(work: object, told: str) -> None:
     with pytest.raises(OutOfMemory) as caught, saying_what_lacks(CPU, lambda: "take less"):
         work()
     assert re.fullmatch(f"cpu: out of memory: {told}; take less", str(caught.value))
+
+
+def test_a_line_is_made_once_and_names_the_device() -> None:
+    with (
+        pytest.raises(OutOfMemory) as caught,
+        saying_what_lacks("cpu", lambda: "take less"),
+        saying_what_lacks(CPU, lambda: "take half"),
+    ):
+        take_too_much_numpy()
+    assert str(caught.value).endswith("; take half") and not is_lack(caught.value)
+    assert lack_of(MemoryError(), "take less").startswith("cpu: out of memory: the request is not")
+    assert lack_of(RuntimeError(CUDA_TEXT), "take less").startswith("cuda: out of memory: 2.50 GiB")
 
 
 def test_other_errors_are_left_alone() -> None:

@@ -1,6 +1,9 @@
 """Times by stage, in turns, in processes of their own."""
 
+import multiprocessing
+import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +14,7 @@ from detnet.cli import main
 from detnet.detectors import create
 from detnet.detectors.files import save_model
 from detnet.errors import InputError
+from detnet.inference import bench
 from detnet.inference.bench import (
     WARM_UP,
     Latency,
@@ -124,6 +128,23 @@ def test_what_cannot_be_run_is_told_by_the_process_that_asks(tmp_path: Path) -> 
         file.write(b"more")
     with pytest.raises(InputError, match=r"tiny"):
         time_detectors([TimedModel("a", folder)], [tmp_path / "a.jpg"], turns=1)
+
+
+def test_too_little_memory_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the process that lacks it, and where the system has killed that."""
+    sent: list[Exception] = []
+    end = SimpleNamespace(recv=lambda: tmp_path, send=sent.append)
+    monkeypatch.setattr(bench, "_open", lambda *_: np.empty(10**15))
+    bench._serve(end, TimedModel("a", tmp_path), 0.5, ())
+    (error,) = sent
+    assert isinstance(error, InputError)
+    told = r"a: cpu: out of memory: [\d.]+ GiB more were asked for, .* are free; fewer models at .*"
+    assert re.fullmatch(told, str(error))
+    ours, theirs = multiprocessing.Pipe()
+    theirs.close()
+    killed = SimpleNamespace(join=lambda: None, exitcode=-9)
+    with pytest.raises(InputError, match=r"b: its process was killed, .* take less$"):
+        bench._TimedProcess("b", killed, ours).ask(tmp_path)
 
 
 def test_a_drawn_image_is_of_that_size(tmp_path: Path) -> None:

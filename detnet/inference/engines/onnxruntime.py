@@ -40,7 +40,7 @@ class OnnxRuntimeEngine(ExportedEngine):
         onnxruntime.disable_telemetry_events()
         threads = threads or chosen_threads()
         options: Any = onnxruntime.SessionOptions()
-        options.log_severity_level = 3  # errors only: its warnings are of its own optimisations
+        options.log_severity_level = 4  # nothing: what goes wrong it raises as well
         if threads:
             options.intra_op_num_threads = threads
         if profile:

@@ -13,11 +13,12 @@ from typing import NoReturn
 
 import numpy as np
 
+from detnet.engine.memory import is_lack, lack_of
 from detnet.errors import InputError
 from detnet.inference.engines.base import Engine, Found, Pixels
 from detnet.inference.server.meters import Meters
 from detnet.inference.server.refusals import RefusedRequest
-from detnet.inference.server.settings import ServerLimits
+from detnet.inference.server.settings import TAKES_LESS, ServerLimits
 from detnet.inference.server.uploads import check_image, decode_image
 
 logger = logging.getLogger("detnet.server")
@@ -207,10 +208,6 @@ class ImageQueue:
             finally:
                 self._running = 0
 
-    def _is_settled(self) -> bool:
-        """Whether waiting longer would not make the next batch larger."""
-        return len(self._group()) in (0, self.limits.max_batch)
-
     def _group(self) -> list[_Waiting]:
         """The image that waits longest, and others that can run with it without padding."""
         if not self._decoded:
@@ -261,9 +258,14 @@ class ImageQueue:
 
 def _refuse(images: Sequence[_Waiting], error: Exception) -> None:
     """Gives an error to whom it concerns; one that is our own goes to the log, not to them."""
-    if isinstance(error, InputError):  # whose message may name files of this machine
+    if isinstance(error, InputError) and not is_lack(
+        error
+    ):  # whose message may name files of this machine
         logger.warning("an image was refused: %s", error)
         error = RefusedRequest(422, "the model cannot run this image")
+    if is_lack(error):
+        logger.error("an image could not be run: %s", lack_of(error, TAKES_LESS))
+        error = RefusedRequest(503, "too little memory for this image now", retry_after_s=10)
     if not isinstance(error, RefusedRequest):
         logger.error("an image could not be run", exc_info=error)
         error = RefusedRequest(500, "the image could not be run; the server's log says why")

@@ -9,6 +9,7 @@ from typing import Any
 from detnet.errors import InputError
 from detnet.files import read_text
 
+TAKES_LESS = "--max-batch 1 and an export, best in int8, take less"  # memory
 _SHORTEST_TOKEN = 16  # characters; what is shorter can be tried out
 
 

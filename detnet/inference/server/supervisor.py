@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from detnet.errors import InputError
-from detnet.inference.server.settings import ServerSettings
+from detnet.inference.server.settings import TAKES_LESS, ServerSettings
 
 _BACKLOG = 256  # connections that wait to be accepted, also while a worker is replaced
 _ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -177,6 +177,8 @@ class Supervisor:
         """Says that a worker is gone, and how long to wait before the next."""
         code = worker.process.wait()
         how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
+        if code == -signal.SIGKILL:
+            how += f" (as where memory runs out; {TAKES_LESS})"
         if not self._been_ready:
             raise InputError(f"the server's worker ended {how} before it was ready")
         ready_at = worker.ready_at

@@ -17,12 +17,13 @@ from typing import IO, Any
 
 import uvicorn
 
+from detnet.engine.memory import is_lack, lack_of
 from detnet.errors import InputError
 from detnet.inference.server import models
 from detnet.inference.server.app import Service, make_app
 from detnet.inference.server.protocol import bounded_by, header_bytes
 from detnet.inference.server.queue import ImageQueue
-from detnet.inference.server.settings import ServerSettings
+from detnet.inference.server.settings import TAKES_LESS, ServerSettings
 from detnet.plugins import load_plugins
 
 
@@ -71,11 +72,16 @@ class WorkerServer(uvicorn.Server):
             engine = await asyncio.to_thread(models.open_served, settings.model, settings.engine)
             queue = ImageQueue(engine, settings.limits, self.service.meters)
             await asyncio.to_thread(queue.warm_up)
-        except InputError as error:
-            self._report(failed=str(error))
-            os._exit(2)
         except OSError as error:
             self._report(failed=f"{error.filename or settings.model}: {error.strerror or error}")
+            os._exit(2)
+        except Exception as error:
+            if is_lack(error):
+                self._report(failed=f"{settings.model}: {lack_of(error, TAKES_LESS)}")
+            elif isinstance(error, InputError):
+                self._report(failed=str(error))
+            else:
+                raise
             os._exit(2)
         queue.closed = self.service.closed
         self._begin(queue.run())

@@ -153,17 +153,21 @@ def test_an_image_that_the_engine_cannot_run_concerns_its_sender_alone(
                 raise InputError("too dark")
             if any((image == 255).all() for image in images):
                 raise RuntimeError("of inner things")
+            if any((image == 100).all() for image in images):
+                np.empty(10**15)
             return super().detect(images, score_threshold=score_threshold)
 
-    dark, white = (file_of(np.full((64, 96, 3), level, np.uint8)) for level in (0, 255))
+    dark, white, grey = (file_of(np.full((64, 96, 3), n, np.uint8)) for n in (0, 255, 100))
 
     async def work(queue: ImageQueue) -> None:
-        found = await all_of(queue, WIDE, dark, white, WIDE)
-        assert [getattr(each, "status", 200) for each in found] == [200, 422, 500, 200]
+        found = await all_of(queue, WIDE, dark, white, grey, WIDE)
+        assert [getattr(each, "status", 200) for each in found] == [200, 422, 500, 503, 200]
         assert "dark" not in str(found[1]) and "inner" not in str(found[2])
 
     run(work, Picky(), max_batch=4, max_wait_ms=200)
     assert "of inner things" in caplog.text
+    (lack,) = [each for each in caplog.records if "out of memory" in each.getMessage()]
+    assert lack.exc_info is None and lack.getMessage().endswith("best in int8, take less")
 
 
 def test_a_closed_queue_takes_nothing() -> None:
