@@ -6,10 +6,10 @@ FROM python:3.12-slim
 
 WORKDIR /app
 COPY requirements.lock pyproject.toml README.md LICENSE ./
-RUN for name in annotated-doc annotated-types anyio click fastapi h11 hotcoco idna numpy openvino \
-        pillow prometheus-client pycocotools pydantic pydantic-core python-multipart pyyaml \
-        starlette typing-extensions typing-inspection uvicorn; \
-    do grep -E "^$name==[^;]*( ;.*)?$" requirements.lock; done > serve.txt \
+RUN for name in annotated-doc annotated-types anyio click fastapi h11 hotcoco idna numpy \
+        opentelemetry-api openvino pillow prometheus-client pycocotools pydantic pydantic-core \
+        python-multipart pyyaml starlette typing-extensions typing-inspection uvicorn; \
+    do grep -E "^$name==[^;]*( ;.*)?$" requirements.lock || exit 1; done > serve.txt \
     && pip install --no-cache-dir --no-deps -r serve.txt
 COPY detnet ./detnet
 RUN pip install --no-cache-dir --no-deps . && rm -r /app/*
