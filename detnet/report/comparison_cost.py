@@ -20,6 +20,7 @@ from detnet.engine.machine import (
 from detnet.engine.processor import keep_freed_memory
 from detnet.evaluation.comparison.compare import ComparedCost, ModelCost
 from detnet.evaluation.comparison.sources import Compared
+from detnet.inference.engines.record import is_export
 from detnet.inference.fuse import fuse
 from detnet.inference.models import MODEL_FILES, find_model
 from detnet.inference.predictor import usable_device
@@ -48,6 +49,11 @@ def add_cost(
         InputError: a model that was asked for is not there or cannot be read.
     """
     files = _model_files(sources, models)
+    exports = [] if models else [source for source in sources if is_export(source)]
+    if exports:
+        notes = compared.comparison.setdefault("notes", [])
+        named = " ".join(map(str, exports))
+        notes.append(f"what exports cost is not told here: `detnet bench {named}` times them")
     if not any(files):
         return
     ground = compared.ground_truth

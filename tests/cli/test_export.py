@@ -83,6 +83,17 @@ def test_an_export_is_a_model_of_other_commands(
     assert 0 <= scores["AP"] <= 1
     assert (folder / "evaluation" / "data-val" / "results.json").is_file()
 
+    other = tiny_export(tmp_path / "other", "openvino")
+    (other / "model.json").write_text(
+        json.dumps(json.loads((other / "model.json").read_text()) | {"categories": CATEGORIES})
+    )
+    assert main(["evaluate", str(other), "--data", str(tmp_path / "data"), "--json"]) == 0
+    capfd.readouterr()
+    assert main(["compare", str(folder), str(other), "--resamples", "100"]) == 0
+    compared = capfd.readouterr().out
+    assert "export  (" in compared and "other  (" in compared and "on 3 images" in compared
+    assert f"`detnet bench {folder} {other}` times them" in " ".join(compared.split())
+
     refused = {
         ("predict", picture, "--output", out, "--soft-nms", "linear"): "cannot do --soft-nms",
         ("predict", picture, "--output", out, "--engine", "openvino"): "export for onnxruntime",
@@ -158,3 +169,4 @@ def test_int8_is_calibrated_and_measured(
     content = json.loads(found)
     assert "in int8" in content["check"]["runs_as"]
     assert [one["iou_type"] for one in content["check"]["ap"]] == ["bbox"]
+    assert content["check"]["ap_images"] == content["check"]["other_images"] == 2
