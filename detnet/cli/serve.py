@@ -40,10 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-batch",
         type=int,
-        default=1,
         metavar="N",
-        help="images of one network size that run together; on processors one at a time is as "
-        "fast (default: 1)",
+        help="images of one network size that run together (default: as many as an export was "
+        "made for; in torch 1, on processors 2 to 4 help with small images alone)",
     )
     parser.add_argument(
         "--max-wait-ms",

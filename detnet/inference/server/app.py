@@ -275,7 +275,7 @@ def _model(queue: ImageQueue, settings: ServerSettings) -> ModelAnswer:
         runs_as=engine.runs_as,
         categories=[CategoryAnswer(id=id, name=name) for id, name in named],
         least_score=least_score(engine),
-        max_batch=limits.max_batch,
+        max_batch=queue.max_batch,
         max_body=limits.max_body,
         max_images=limits.max_images,
         max_pixels=limits.max_pixels,

@@ -74,6 +74,7 @@ class ImageQueue:
     ) -> None:
         self.engine = engine
         self.limits = limits
+        self.max_batch = limits.max_batch or engine.batch or 1
         self.seconds_per_image = seconds_per_image
         self.closed = False
         self._meters = meters
@@ -170,7 +171,7 @@ class ImageQueue:
         self.seconds_per_image = time.perf_counter() - start
 
     async def _decode_all(self) -> NoReturn:
-        ahead = 2 * self.limits.max_batch
+        ahead = 2 * self.max_batch
         decode = partial(decode_image, max_pixels=self.limits.max_pixels)
         loop = asyncio.get_running_loop()
         while True:
@@ -190,12 +191,10 @@ class ImageQueue:
     async def _run_all(self) -> NoReturn:
         while True:
             await self._until(lambda: bool(self._decoded))
-            if self.limits.max_batch > 1:
+            if self.max_batch > 1:
                 with suppress(TimeoutError):  # a while for others to come, from the first one on
                     async with asyncio.timeout(self.limits.max_wait_ms / 1000):
-                        await self._until(
-                            lambda: not 0 < len(self._group()) < self.limits.max_batch
-                        )
+                        await self._until(lambda: not 0 < len(self._group()) < self.max_batch)
             group = self._group()
             for image in group:
                 self._decoded.remove(image)
@@ -221,7 +220,7 @@ class ImageQueue:
             for each in self._decoded
             if sizes[id(each)] == sizes[id(first)] and each.threshold == first.threshold
         ]
-        return alike[: self.limits.max_batch]
+        return alike[: self.max_batch]
 
     async def _run(self, group: list[_Waiting]) -> None:
         loop = asyncio.get_running_loop()

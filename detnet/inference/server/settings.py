@@ -18,7 +18,8 @@ class ServerLimits:
     """How much of everything a server takes; what is beyond is refused with a reason.
 
     Args:
-        max_batch: images that run together, where they are of one size for the network.
+        max_batch: images that run together, where they are of one size for the network; None for
+            as many as an export was made for, and one at a time in torch.
         max_wait_ms: how long an image waits for others to run with it.
         max_pixels: of one image.
         max_body: bytes of one request.
@@ -36,7 +37,7 @@ class ServerLimits:
         InputError: an option is below what makes sense.
     """
 
-    max_batch: int = 1
+    max_batch: int | None = None
     max_wait_ms: float = 5.0
     max_pixels: int = 50_000_000
     max_body: int = 20_000_000
@@ -58,9 +59,10 @@ class ServerLimits:
             ("max_body", 1),
             ("max_queue", 1),
         ):
-            if not least <= getattr(self, name) < 2**40:
+            value = getattr(self, name)
+            if value is not None and not least <= value < 2**40:
                 option = name.replace("_", "-")
-                raise InputError(f"--{option} must be {least} or more, got {getattr(self, name)}")
+                raise InputError(f"--{option} must be {least} or more, got {value}")
 
     @property
     def held_bytes(self) -> int:

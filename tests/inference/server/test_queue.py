@@ -69,6 +69,18 @@ def test_what_waits_together_runs_together_where_sizes_agree() -> None:
     assert calls == [[(64, 96, 3)] * 3, [(96, 64, 3)] * 2, [(64, 96, 3)]]
 
 
+def test_an_export_gets_as_many_together_as_it_was_made_for() -> None:
+    """It would fill up the rest with copies, which take as long."""
+
+    async def work(queue: ImageQueue) -> None:
+        await all_of(queue, WIDE, WIDE, WIDE)
+
+    engine = BrightEngine()
+    engine.batch = 2
+    assert run(work, engine, max_wait_ms=100).calls == [[(64, 96, 3)] * 2, [(64, 96, 3)]]
+    assert run(work, max_batch=1, max_wait_ms=100).calls == [[(64, 96, 3)]] * 3
+
+
 def test_thresholds_are_not_mixed() -> None:
     async def work(queue: ImageQueue) -> None:
         await asyncio.gather(
