@@ -54,8 +54,10 @@ def check(run: SearchRun) -> list[str]:
     constraints = run.constraints()
     path = constraints.require_possible()
     run.method(constraints)
-    if config.pretrain_sampling == "bins" and not config.from_scratch:
-        run.sampler(bins=True)
+    if not config.from_scratch:
+        run.sampler(config.pretrain_sampling)
+    if not config.by_classes:
+        run.sampler(config.finetune_sampling)
     for group, training in _trainings(run, path).items():
         _require_sound(group, training)
     return [_about(run), *(check_supernet(run) if config.supernet else [])]
@@ -143,7 +145,7 @@ def forecast(run: SearchRun, phases: Sequence[str]) -> list[str]:
     keep_freed_memory()
     config = run.config
     place = (accelerator() if config.device != "cpu" else None) or torch.device("cpu")
-    path = run.sampler(bins=False).path(0)
+    path = run.sampler("uniform").path(0)
     trainings, counts = _trainings(run, path), counts_of(run.folder)
     lines, measured = [], dict[tuple[Any, ...], Estimate]()
 

@@ -50,8 +50,9 @@ class SearchConfig(Settings):
         from_scratch: no pre-training, neither of the supernet nor of networks trained alone.
         supernet: run folder of another search, whose pre-trained supernet is taken instead of
             training one; with /finetune behind it the fine-tuned one.
-        pretrain_sampling: how the supernet's path is drawn in pre-training, uniform or bins of
-            equal chance; in fine-tuning it is uniform.
+        pretrain_sampling: how the supernet's path is drawn in pre-training: uniform; bins of equal
+            chance (the release's); fair, where each choice of a position is trained as often.
+        finetune_sampling: the same in fine-tuning: uniform (the release's) or fair.
         bin_low: where the bins begin, multiply-adds with tail and a classifier of 1,000.
         bin_high: where they end.
         bin_width: of each.
@@ -110,7 +111,8 @@ class SearchConfig(Settings):
     image_memory: float | None = None
     from_scratch: bool = False
     supernet: str = ""
-    pretrain_sampling: Literal["uniform", "bins"] = "bins"
+    pretrain_sampling: Literal["uniform", "bins", "fair"] = "bins"
+    finetune_sampling: Literal["uniform", "fair"] = "uniform"
     bin_low: float = 290e6
     bin_high: float = 360e6
     bin_width: float = 10e6

@@ -176,7 +176,7 @@ def _pretrain(run: SearchRun, on_event: OnEvent) -> bool:
         if (resume := begun(folder))
         else pretrain_config(run.config, run.folder)
     )
-    sampler = run.sampler(bins=run.config.pretrain_sampling == "bins", first=True)
+    sampler = run.sampler(run.config.pretrain_sampling, first=True)
     left_out = kept_apart(run.folder) if run.config.by_classes else ()
     task = SupernetPretraining(config, sampler, left_out)
     return run_task(task, folder, resume=resume, on_event=on_event)
@@ -189,7 +189,8 @@ def _finetune(run: SearchRun, on_event: OnEvent) -> bool:
         if (resume := begun(folder))
         else finetune_config(run.config, run.folder)
     )
-    task = SupernetFinetuning(config, run.sampler(bins=False, first=run.config.from_scratch))
+    sampler = run.sampler(run.config.finetune_sampling, first=run.config.from_scratch)
+    task = SupernetFinetuning(config, sampler)
     return run_task(task, folder, resume=resume, on_event=on_event)
 
 

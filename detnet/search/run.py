@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -203,19 +203,21 @@ class SearchRun:
         objectives = tuple(self.config.objectives)
         return make_method(self.config.method, constraints, **sizes, objectives=objectives)
 
-    def sampler(self, *, bins: bool, first: bool = False) -> PathSampler:
+    def sampler(
+        self, sampling: Literal["uniform", "bins", "fair"], *, first: bool = False
+    ) -> PathSampler:
         """Draws the paths of a supernet's training.
 
         Args:
-            bins: by ranges of cost.
+            sampling: as in the settings.
             first: whether the supernet's weights are still those drawn at random.
 
         Raises:
-            InputError: the bins lie outside of the space.
+            InputError: the bins lie outside of the space; fairness is not for this space.
         """
-        single = self.config.single_steps if first else 0
-        if not bins:
-            return PathSampler(self.space, self.config.seed, single=single)
+        single, fair = self.config.single_steps if first else 0, sampling == "fair"
+        if sampling != "bins":
+            return PathSampler(self.space, self.config.seed, single=single, fair=fair)
         low, high = self.config.bin_low, self.config.bin_high
         found = MacBins(low, high, self.config.bin_width, self._total_macs)
         ends = [self._total_macs(path) for path in self.ends]

@@ -64,17 +64,38 @@ class PathSampler:
         seed: of the run.
         bins: by ranges of cost, as DetNAS pre-trains; None draws every gene uniformly, as it
             fine-tunes.
+        fair: in as many steps as a gene has choices each of them has its turn once, in an order
+            drawn anew, so that none is ahead of the others by chance. Only where all genes have
+            equally many. As FairNAS, but that weights move after every step, not after each round.
         single: the first steps, all of which take the first choices, after which those give their
             weights to all others. Not in the paper: where steps are few, 20 open blocks learn
             nothing together before each has learnt something (LOG.md has the measurement).
 
-    Paper: Chen et al. 2019, arXiv:1903.10979, Section 3; the ranges are the release's.
+    Raises:
+        InputError: fair, by ranges of cost, or in a space whose genes have different numbers of
+            choices.
+
+    Paper: Chen et al. 2019, arXiv:1903.10979, Section 3; the ranges are the release's. Fairness:
+    Chu et al. 2019, arXiv:1907.01845, Section 3.2.
     """
 
     space: Space
     seed: int
     bins: MacBins | None = None
     single: int = 0
+    fair: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.fair:
+            return
+        if self.bins is not None:
+            raise InputError("paths are drawn fairly or by ranges of cost, not both")
+        counts = sorted({len(gene.choices) for gene in self.space.genes})
+        if len(counts) > 1:
+            raise InputError(
+                "fair sampling needs equally many choices of each gene, but this space has "
+                f"{' and '.join(map(str, counts))}; choose uniform"
+            )
 
     def path(self, iteration: int) -> tuple[int, ...]:
         """The path of the step after `iteration` others.
@@ -83,7 +104,9 @@ class PathSampler:
         """
         if iteration < self.single:
             return self.space.check([0] * len(self.space.genes))
-        rng = np.random.default_rng(np.random.SeedSequence((self.seed, _PURPOSE, iteration)))
+        if self.fair:
+            return self._in_turn(iteration - self.single)
+        rng = self._rng(iteration)
         if self.bins is None:
             return self._draw(rng)
         low = self.bins.low + int(rng.integers(self.bins.count)) * self.bins.width
@@ -97,6 +120,15 @@ class PathSampler:
             if off <= self.bins.width / 2:
                 break
         return nearest
+
+    def _in_turn(self, step: int) -> tuple[int, ...]:
+        genes = self.space.genes
+        turn, place = divmod(step, len(genes[0].choices))
+        rng = self._rng(turn)
+        return self.space.check([int(rng.permutation(len(g.choices))[place]) for g in genes])
+
+    def _rng(self, number: int) -> np.random.Generator:
+        return np.random.default_rng(np.random.SeedSequence((self.seed, _PURPOSE, number)))
 
     def _draw(self, rng: np.random.Generator) -> tuple[int, ...]:
         counts = [len(gene.choices) for gene in self.space.genes]

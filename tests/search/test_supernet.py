@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from detnet.backbones.spaces.shuffle_space import ShuffleSpace, ShuffleStage
-from detnet.backbones.spaces.space import find_supernet
+from detnet.backbones.spaces.space import find_supernet, read_space
 from detnet.detectors.files import load_model
 from detnet.engine import checkpoint
 from detnet.errors import InputError
@@ -109,6 +109,27 @@ def test_every_choice_is_drawn_as_often() -> None:
         counts = Counter(gene.tolist())
         # 500 expected, deviation 19: five of them.
         assert all(abs(counts[choice] - 500) < 100 for choice in range(4))
+
+
+def test_fair_sampling_gives_each_choice_its_turn() -> None:
+    sampler = PathSampler(SIX_GENES, seed=3, single=2, fair=True)
+    paths = [sampler.path(iteration) for iteration in range(2 + 4 * 50)]
+    assert paths[:2] == [(0,) * 6] * 2
+    for turn in range(50):
+        of_turn = np.array(paths[2 + 4 * turn :][:4])
+        assert (np.sort(of_turn, axis=0) == np.arange(4)[:, None]).all(), "each choice once"
+    assert len(set(paths)) > 180, "in another order each time"
+    assert sampler.path(100) == PathSampler(SIX_GENES, seed=3, single=2, fair=True).path(100)
+    assert paths != [
+        PathSampler(SIX_GENES, seed=4, single=2, fair=True).path(i) for i in range(202)
+    ]
+
+
+def test_what_cannot_be_fair_is_refused() -> None:
+    with pytest.raises(InputError, match="this space has 2 and 3; choose uniform"):
+        PathSampler(read_space("detnet"), seed=0, fair=True)
+    with pytest.raises(InputError, match="not both"):
+        PathSampler(SPACE, seed=0, bins=MacBins(0, 4, 2, weight), fair=True)
 
 
 def test_ranges_of_cost_are_drawn_as_often() -> None:
