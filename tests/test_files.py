@@ -1,10 +1,7 @@
 """Files are there whole or not at all: on a full disk, after a mistake, from several processes."""
 
-import resource
-import signal
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,19 +18,7 @@ from detnet.evaluation.results import write_results
 from detnet.files import cache_folder, replacing, write_bytes, write_json, write_text
 from detnet.training.run_config import RunConfig
 from detnet.training.settings import write_config
-
-
-@contextmanager
-def disk_of(size: int) -> Iterator[None]:
-    """No file can grow beyond this many bytes, as on a disk that fills."""
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-        signal.signal(signal.SIGXFSZ, handler)
+from tests.limits import disk_of
 
 
 @pytest.fixture(scope="module")

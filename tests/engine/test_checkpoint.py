@@ -1,9 +1,6 @@
 import os
 import random
-import resource
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +10,7 @@ import torch
 
 from detnet.engine.checkpoint import load, restore_rng_state, rng_state, save
 from detnet.errors import InputError
+from tests.limits import disk_of
 
 
 def state_of(kilobytes: int, value: float = 1.0) -> dict[str, Any]:
@@ -28,22 +26,11 @@ def test_what_is_saved_comes_back(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]
 
 
-@contextmanager
-def file_size_limit(size: int) -> Iterator[None]:
-    """Every write that would make a file larger fails, as on a full disk, as any user."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
 @pytest.mark.parametrize("size", [0, 50_000, 250_000])
 def test_a_failed_write_keeps_the_old_checkpoint(size: int, tmp_path: Path) -> None:
     path = tmp_path / "last.ckpt"
     save(path, state_of(1, value=1.0))
-    with file_size_limit(size), pytest.raises(InputError, match="File too large; the checkpoint"):
+    with disk_of(size), pytest.raises(InputError, match="File too large; the checkpoint"):
         save(path, state_of(300, value=2.0))
     assert torch.equal(load(path)["model"][0], torch.ones(256))
     assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]

@@ -1,7 +1,6 @@
 import json
 import math
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -14,6 +13,7 @@ import torch
 
 from detnet.engine.runs import RunFolder, describe_environment
 from detnet.errors import InputError
+from tests.limits import disk_of
 
 
 @pytest.fixture
@@ -98,13 +98,9 @@ def test_no_metrics_yet(run: RunFolder) -> None:
 
 def test_a_full_disk_is_one_line(run: RunFolder) -> None:
     run.log({"iteration": 1})
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (run.metrics.stat().st_size, hard))
-    try:
-        with pytest.raises(InputError, match="metrics.jsonl: cannot write: File too large"):
-            run.log({"iteration": 2})
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    told = pytest.raises(InputError, match="metrics.jsonl: cannot write: File too large")
+    with disk_of(run.metrics.stat().st_size), told:
+        run.log({"iteration": 2})
     assert run.read_metrics() == [{"iteration": 1}]
 
 

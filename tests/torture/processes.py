@@ -119,6 +119,7 @@ def limit_files(size: int, *, deadly: bool) -> None:
     Args:
         deadly: the system ends the process at that byte; else the write fails, as on a full disk.
     """
+    sys.dont_write_bytecode = True  # a module cut off at that size would be kept, and not known
     signal.signal(signal.SIGXFSZ, signal.SIG_DFL if deadly else signal.SIG_IGN)
     _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
