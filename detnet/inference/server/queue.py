@@ -257,14 +257,12 @@ class ImageQueue:
 
 def _refuse(images: Sequence[_Waiting], error: Exception) -> None:
     """Gives an error to whom it concerns; one that is our own goes to the log, not to them."""
-    if isinstance(error, InputError) and not is_lack(
-        error
-    ):  # whose message may name files of this machine
-        logger.warning("an image was refused: %s", error)
-        error = RefusedRequest(422, "the model cannot run this image")
     if is_lack(error):
         logger.error("an image could not be run: %s", lack_of(error, TAKES_LESS))
         error = RefusedRequest(503, "too little memory for this image now", retry_after_s=10)
+    elif isinstance(error, InputError):  # whose message may name files of this machine
+        logger.warning("an image was refused: %s", error)
+        error = RefusedRequest(422, "the model cannot run this image")
     if not isinstance(error, RefusedRequest):
         logger.error("an image could not be run", exc_info=error)
         error = RefusedRequest(500, "the image could not be run; the server's log says why")
