@@ -185,10 +185,13 @@ def _read(source: Path, *, openvino: bool) -> Any:
 
 
 def _ignored_names(network: Any, ignored: Sequence[str]) -> list[str]:
-    """The names that OpenVINO gave to the nodes of an ONNX network, `NAME` or `NAME/PART`."""
+    """The names that OpenVINO gave to the nodes of an ONNX network, `NAME` or `NAME/PART`.
+
+    NAME has a slash itself, behind its stage.
+    """
     unwanted = set(ignored)
     names = [operation.get_friendly_name() for operation in network.get_ops()]
-    return [name for name in names if name.partition("/")[0] in unwanted]
+    return [name for name in names if not unwanted.isdisjoint((name, name.rpartition("/")[0]))]
 
 
 def choose_layers(

@@ -11,6 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 from detnet.inference.engines.openvino import keep_silent
 from detnet.inference.export.quantising import (
     QuantisedLayers,
+    _ignored_names,
     choose_layers,
     find_layers,
     halve_weights,
@@ -126,3 +127,22 @@ def test_layers_in_int8_give_nearly_the_same(tmp_path: Path, suffix: str) -> Non
     assert np.abs(exact - rough).max() < 0.1 * np.abs(exact).max()
     kinds = {each.get_type_name() for each in openvino.Core().read_model(str(target)).get_ops()}
     assert "FakeQuantize" in kinds
+
+
+def test_names_with_their_stage_before_them_are_found_in_openvino() -> None:
+    class Operation:
+        def __init__(self, name: str) -> None:
+            self.get_friendly_name = lambda: name
+
+    class Network:
+        def get_ops(self) -> list[Operation]:
+            names = (
+                "heads/conv_1",
+                "heads/conv_1/WithoutBiases",
+                "heads/conv_12",
+                "proposals/conv_1",
+            )
+            return [Operation(name) for name in names]
+
+    found = _ignored_names(Network(), ["heads/conv_1"])
+    assert found == ["heads/conv_1", "heads/conv_1/WithoutBiases"]
