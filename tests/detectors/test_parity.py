@@ -39,6 +39,7 @@ TWO_STAGE: dict[str, Any] = {
     "pre_nms_train": 2000,
     "pre_nms_test": 1000,
     "box_loss_beta": 1 / 9,
+    "roi_batch": 64,  # in fp64 a region costs as much as a small network
 }
 SLOW = pytest.param("keypoint_rcnn_fpn", marks=pytest.mark.slow)  # eight wide layers, in fp64
 NAMES = ["faster_rcnn_fpn", "mask_rcnn_fpn", SLOW, "retinanet"]
@@ -60,7 +61,10 @@ def pair(name: str) -> tuple[nn.Module, nn.Module]:
         # In fp64 a detection of the mask or keypoint branch costs as much as a whole small network.
         most = 100 if name == "faster_rcnn_fpn" else 30
         theirs = getattr(torchvision.models.detection, builder)(
-            **THEIRS, box_score_thresh=0.0, box_detections_per_img=most
+            **THEIRS,
+            box_score_thresh=0.0,
+            box_detections_per_img=most,
+            box_batch_size_per_image=TWO_STAGE["roi_batch"],
         )
         ours = create(name, **{**OURS, **TWO_STAGE, "max_detections": most})
     with torch.no_grad():  # random heads hardly say anything: make boxes move and classes differ

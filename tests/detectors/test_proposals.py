@@ -4,10 +4,17 @@ import pytest
 import torch
 from torch import Tensor
 from torchvision.models.detection.image_list import ImageList
+from torchvision.ops import boxes as box_ops
+from torchvision.ops import nms
 
 from detnet.backbones.base import FeatureInfo
 from detnet.detectors import create
-from detnet.detectors.proposals import ANCHOR_SIZES, ProposalNetwork, ProposalOptions
+from detnet.detectors.proposals import (
+    ANCHOR_SIZES,
+    ProposalNetwork,
+    ProposalOptions,
+    _suppress,
+)
 from detnet.errors import InputError
 
 LEVELS = [FeatureInfo(name, 8, 16) for name in ("p4", "p5", "p6")]
@@ -202,3 +209,25 @@ def test_a_step_with_all_of_detectron_s_ways(detector: str) -> None:
     assert all(bool(loss.isfinite()) for loss in losses.values())
     sum(losses.values()).backward()
     assert all(p.grad is not None for p in model.parameters())
+
+
+@pytest.mark.parametrize("side", [3.0, 30.0, 300.0])  # nearly all are left, some, hardly any
+@pytest.mark.parametrize("count", [0, 7, 60, 240])
+def test_the_first_that_are_left_need_not_all_be_looked_at(
+    side: float, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = torch.Generator().manual_seed(5)
+    corners = torch.rand(500, 2, generator=generator) * torch.tensor([120.0, 80.0])
+    boxes = torch.cat([corners, corners + side], dim=1)
+    scores = (torch.rand(500, generator=generator) * 40).round().sort(descending=True).values / 40
+    expected = nms(boxes, scores, 0.7)
+    looked: list[int] = []
+
+    def counted(boxes: Tensor, scores: Tensor, overlap: float) -> Tensor:
+        looked.append(len(boxes))
+        return nms(boxes, scores, overlap)
+
+    monkeypatch.setattr(box_ops, "nms", counted)
+    assert torch.equal(_suppress(boxes, scores, 0.7, count), expected[:count])
+    if side == 3.0:
+        assert looked == [2 * count]  # with many equal scores
