@@ -1,10 +1,7 @@
-"""An engine that can be foretold: it finds the red, green and blue of an image, each as one object.
-
-`open_served` below stands in for the real one in processes that get this file by `--plugin`.
-"""
+"""An engine that can be foretold: it finds the red, green and blue of an image, one object each."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -20,6 +17,7 @@ class BrightEngine(Engine):
     Args:
         seconds: that each call takes, asleep.
         masks: whether it has them.
+        held: asked again and again by each call, which goes on once it says no.
     """
 
     name = "bright"
@@ -28,14 +26,23 @@ class BrightEngine(Engine):
     category_ids = (7, 8, 90)
     class_names = NAMES
 
-    def __init__(self, *, seconds: float = 0.0, masks: bool = True) -> None:
+    def __init__(
+        self,
+        *,
+        seconds: float = 0.0,
+        masks: bool = True,
+        held: Callable[[], bool] = lambda: False,
+    ) -> None:
         self.seconds = seconds
         self.masks = masks
+        self.held = held
         self.calls: list[list[tuple[int, ...]]] = []
 
     def detect(self, images: Sequence[Pixels], *, score_threshold: float) -> list[Found]:
         self.calls.append([image.shape for image in images])
         time.sleep(self.seconds)
+        while self.held():
+            time.sleep(0.005)
         return [self._detect(image, score_threshold) for image in images]
 
     def network_size(self, height: int, width: int) -> tuple[int, int]:

@@ -28,6 +28,14 @@ def file_of(pixels: np.ndarray, format: str = "PNG", **options: Any) -> bytes:
     return stream.getvalue()
 
 
+def wait_for(what: Callable[[], bool]) -> None:
+    """Waits until it is so; a minute, for a busy machine is no defect."""
+    end = time.monotonic() + 60
+    while not what():
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
 @dataclass
 class Served:
     """A server on a thread: its address, its engine, and a client."""

@@ -3,9 +3,10 @@
 import io
 import json
 import re
+import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import httpx
 import numpy as np
@@ -16,7 +17,7 @@ from detnet.coco.masks import decode_masks
 from detnet.inference.server.answers import ModelAnswer, PredictAnswer, RefusedAnswer
 from detnet.inference.server.refusals import HEADERS
 from tests.inference.server.bright import BrightEngine, colours
-from tests.inference.server.conftest import TOKEN, Served, file_of
+from tests.inference.server.conftest import TOKEN, Served, file_of, wait_for
 
 Serve = Callable[..., Served]
 
@@ -226,33 +227,49 @@ def test_pages_of_other_sites_may_not_use_it(serve: Serve, picture: bytes) -> No
         assert "access-control-allow-origin" not in answer.headers
 
 
-def test_a_client_that_leaves_frees_its_place(serve: Serve, picture: bytes) -> None:
-    served = serve(engine=BrightEngine(seconds=0.6), max_queue=1)
+@pytest.fixture
+def gate() -> Iterator[threading.Event]:
+    """Images wait in the engine until it is set; at the end it is."""
+    opened = threading.Event()
+    yield opened
+    opened.set()
+
+
+def held_by(gate: threading.Event) -> BrightEngine:
+    """Warming up passes."""
+    engine = BrightEngine()
+    engine.held = lambda: engine.calls[-1] != [(480, 640, 3)] and not gate.is_set()
+    return engine
+
+
+def test_a_client_that_leaves_frees_its_place(
+    serve: Serve, picture: bytes, gate: threading.Event
+) -> None:
+    served = serve(engine=held_by(gate), max_queue=1)
     queue = served.server.service.queue
     assert queue is not None
     done: list[int] = []
     first = threading.Thread(target=lambda: done.append(served.predict(picture).status_code))
     first.start()
-    while not served.engine.calls:
-        time.sleep(0.01)  # it runs
-    with (
-        httpx.Client(base_url=served.client.base_url, trust_env=False) as leaving,
-        pytest.raises(httpx.ReadTimeout),
-    ):
-        leaving.post("/predict", files={"image": picture}, timeout=0.15)
-    for _ in range(100):
-        if queue.length == 0:
-            break
-        time.sleep(0.01)
-    assert queue.length == 0
+    wait_for(lambda: len(served.engine.calls) == 1)  # it runs
+    request = httpx.Request("POST", f"{served.client.base_url}/predict", files={"image": picture})
+    lines = [f"{name}: {value}" for name, value in request.headers.items()]
+    head = "\r\n".join(["POST /predict HTTP/1.1", *lines, "", ""]).encode()
+    with socket.create_connection(("127.0.0.1", served.port), timeout=60) as leaving:
+        leaving.sendall(head + request.read())
+        wait_for(lambda: queue.length == 1)
+    wait_for(lambda: queue.length == 0)
+    gate.set()
     assert served.predict(picture).status_code == 200
     first.join()
     assert done == [200] and len(served.engine.calls) == 2  # that of the client who left never ran
     assert 'path="/predict",status="499"} 1.0' in served.client.get("/metrics").text
 
 
-def test_told_to_end_it_finishes_what_was_accepted(serve: Serve, picture: bytes) -> None:
-    served = serve(engine=BrightEngine(seconds=0.3))
+def test_told_to_end_it_finishes_what_was_accepted(
+    serve: Serve, picture: bytes, gate: threading.Event
+) -> None:
+    served = serve(engine=held_by(gate))
     answers: list[int] = []
     clients = [
         threading.Thread(target=lambda: answers.append(served.predict(picture).status_code))
@@ -262,9 +279,10 @@ def test_told_to_end_it_finishes_what_was_accepted(serve: Serve, picture: bytes)
         client.start()
     queue = served.server.service.queue
     assert queue is not None
-    while queue.length < 3:
-        time.sleep(0.005)
+    wait_for(lambda: queue.length == 3)  # and the first runs
     served.server.should_exit = True
+    wait_for(lambda: queue.closed)
+    gate.set()
     for client in clients:
         client.join()
     assert answers == [200] * 4
@@ -276,11 +294,14 @@ def test_an_upload_that_is_under_way_when_it_ends_is_sent_away(serve: Serve) -> 
         "POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n"
         "Content-Type: multipart/form-data; boundary=b\r\n\r\n"
     )
-    threading.Timer(0.3, lambda: setattr(served.server, "should_exit", True)).start()
-    start = time.monotonic()
-    answer = served.raw(head.encode() + b"--b\r\n")
+
+    def end_it() -> None:
+        wait_for(lambda: bool(served.server.service._reading))
+        served.server.should_exit = True
+
+    threading.Thread(target=end_it).start()
+    answer = served.raw(head.encode() + b"--b\r\n", patience_s=20)  # of a body it waits 30 s for
     assert answer.startswith(b"HTTP/1.1 503 ") and b"about to end" in answer
-    assert time.monotonic() - start < 5
 
 
 def test_answers_are_strict_json(serve: Serve) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 from detnet.inference.server.refusals import HEADERS
 from tests.inference.server.bright import BrightEngine
-from tests.inference.server.conftest import Served
+from tests.inference.server.conftest import Served, wait_for
 
 Serve = Callable[..., Served]
 HEAD = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=b\r\n"
@@ -111,9 +111,9 @@ def test_connections_are_counted(serve: Serve) -> None:
     with contextlib.ExitStack() as stack:
         for _ in range(3):
             stack.enter_context(socket.create_connection(("127.0.0.1", served.port)))
-        time.sleep(0.2)
+        wait_for(lambda: len(served.server.server_state.connections) == 3)
         assert "too many connections" in refused(served.raw(b"GET / HTTP/1.1\r\n"), 503)
-    time.sleep(0.2)
+    wait_for(lambda: not served.server.server_state.connections)
     assert served.client.get("/health").status_code == 200
 
 
@@ -124,11 +124,7 @@ def test_a_client_that_does_not_read_is_let_go(serve: Serve, picture: bytes) -> 
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
         with contextlib.suppress(OSError):
             connection.sendall(request * 2000)
-        for _ in range(100):
-            if not served.server.server_state.connections:
-                break
-            time.sleep(0.05)
-        assert not served.server.server_state.connections
+        wait_for(lambda: not served.server.server_state.connections)
 
 
 def test_connections_are_kept_for_the_next_request(serve: Serve, picture: bytes) -> None:
