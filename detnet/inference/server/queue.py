@@ -76,6 +76,7 @@ class ImageQueue:
         self.limits = limits
         self.max_batch = limits.max_batch or engine.batch or 1
         self.seconds_per_image = seconds_per_image
+        self._decoding_s = 0.0  # likewise, of its decoding
         self.closed = False
         self._meters = meters
         self._waiting: deque[_Waiting] = deque()
@@ -103,7 +104,8 @@ class ImageQueue:
         Raises:
             RefusedRequest: with the time after which a place may be free.
         """
-        limits, each_s = self.limits, self.seconds_per_image
+        limits = self.limits
+        each_s = max(self.seconds_per_image, self._decoding_s)  # they go on side by side
         if self.closed:
             raise RefusedRequest(503, "the server is about to end", retry_after_s=1)
         most = max(1, min(limits.max_queue, int(limits.max_delay_s / max(each_s, 1e-9))))
@@ -177,6 +179,7 @@ class ImageQueue:
         while True:
             await self._until(lambda: bool(self._waiting) and len(self._decoded) < ahead)
             image = self._decoding = self._waiting.popleft()
+            start = time.perf_counter()
             try:
                 image.pixels = await loop.run_in_executor(self._readers, decode, image.content)
             except Exception as error:
@@ -184,6 +187,8 @@ class ImageQueue:
             finally:
                 image.content = b""
                 self._decoding = None
+                taken_s = time.perf_counter() - start
+                self._decoding_s += _NEWEST * (taken_s - self._decoding_s)
             if not image.answer.done():
                 self._decoded.append(image)
             self._changed.set()

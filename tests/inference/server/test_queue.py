@@ -13,6 +13,7 @@ from detnet.inference.server.meters import Meters
 from detnet.inference.server.queue import ImageQueue, SeenImage
 from detnet.inference.server.refusals import RefusedRequest
 from detnet.inference.server.settings import ServerLimits
+from detnet.inference.server.uploads import decode_image
 from tests.inference.server.bright import BrightEngine, colours
 from tests.inference.server.conftest import file_of
 
@@ -125,6 +126,23 @@ def test_nothing_is_accepted_that_would_wait_too_long() -> None:
         assert queue.seconds_per_image < 20
 
     run(work, BrightEngine(seconds=0.05), max_queue=64, max_delay_s=1.0)
+
+
+def test_images_that_take_longer_to_decode_than_to_run_are_foreseen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def slow(content: bytes, **how: Any) -> Any:
+        time.sleep(0.1)
+        return decode_image(content, **how)
+
+    monkeypatch.setattr("detnet.inference.server.queue.decode_image", slow)
+
+    async def work(queue: ImageQueue) -> None:
+        await all_of(queue, WIDE, WIDE, WIDE)
+        found = await all_of(queue, *[WIDE] * 10)
+        assert any(isinstance(each, RefusedRequest) and each.status == 503 for each in found)
+
+    run(work, max_delay_s=0.3)
 
 
 def test_who_leaves_frees_the_place() -> None:
