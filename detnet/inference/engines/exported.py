@@ -125,11 +125,11 @@ class ExportedEngine(Engine):
         inner = scaled_size(height, width, self.record.images)
         ratios = np.float32(width) / np.float32(inner[1]), np.float32(height) / np.float32(inner[0])
         boxes = output[BOXES][order].astype(np.float32) * np.array(ratios * 2, np.float32)
-        boxes = boxes.clip(0, np.array([width, height] * 2, np.float32))
         masks = keypoints = sureness = None
-        if MASKS in output:
+        if MASKS in output:  # of whole boxes, also where these reach beyond the image
             pairs = zip(output[MASKS][order], boxes, strict=True)
             masks = [encode_pixels(paste_mask(mask, box, height, width)) for mask, box in pairs]
+        boxes = boxes.clip(0, np.array([width, height] * 2, np.float32))
         if KEYPOINTS in output:
             places = output[KEYPOINTS][order].astype(np.float32) * np.array(ratios, np.float32)
             keypoints = np.concatenate([places, np.ones_like(places[..., :1])], axis=-1)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from detnet.backbones import LARGEST_SIDE
 from detnet.detectors.base import Detector, info_of
 from detnet.errors import InputError
 from detnet.inference.engines.record import (
@@ -50,8 +51,11 @@ class ExportPlan:
         check_precision(self.format, self.precision)
         if self.batch < 1:
             raise InputError(f"batch must be 1 or more, got {self.batch}")
-        if self.image_size is not None and min(self.image_size) < 32:
-            raise InputError(f"image_size must be 32 pixels or more, got {self.image_size}")
+        if any(not 32 <= side <= LARGEST_SIDE for side in self.image_size or ()):
+            raise InputError(
+                f"image_size must be 32 pixels or more, {LARGEST_SIDE} at most, got "
+                f"{self.image_size}"
+            )
         if self.output.is_dir() and any(self.output.iterdir()):
             raise InputError(f"{self.output}: holds something already; name a new folder")
         if self.output.exists() and not self.output.is_dir():
@@ -154,8 +158,9 @@ def _after(images: ImageInput, targets: Sequence[str]) -> tuple[str, ...]:
     ]  # fmt: skip
     if "masks" in targets:
         found.append(
-            "masks (D, M, M) are in 0 … 1: stretch each over its box (bilinear) and take what is "
-            "above 0.5; examples/ has a reader that does it."
+            "masks (D, M, M) are in 0 … 1: stretch each over its box"
+            + (", before that is cut," if images.size else "")
+            + " (bilinear) and take what is above 0.5; examples/ has a reader that does it."
         )
     if "keypoints" in targets:
         found.append(

@@ -45,12 +45,14 @@ def test_images_of_any_size_in_any_number(tmp_path: Path, format: str, batch: in
 @pytest.mark.parametrize("format", FORMATS)
 def test_a_fixed_size(tmp_path: Path, format: str) -> None:
     images = replace(IMAGES, size=(64, 96))
-    engine = open_engine(tiny_export(tmp_path / "a", format, images=images))
+    engine = open_engine(tiny_export(tmp_path / "a", format, images=images, masks=True))
     assert engine.network_size(60, 30) == engine.network_size(30, 60) == (64, 96)
     tall = np.full((80, 30, 3), 204, np.uint8)  # 24 of the 96 columns
     (found,) = engine.detect([tall], score_threshold=0.1)
     np.testing.assert_allclose(found.boxes[0], [0, 0, 30, 40], atol=1e-4)  # cut at its border
     assert (found.boxes[:, 2] <= 30).all()
+    assert found.masks is not None  # the right half of a box of which half lies in the picture
+    assert not decode_masks([found.masks[0]["counts"].encode()], 80, 30).any()
 
 
 def test_load_gives_what_a_predictor_gives(tmp_path: Path) -> None:
