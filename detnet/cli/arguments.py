@@ -228,22 +228,11 @@ def add_engine(parser: argparse.ArgumentParser) -> None:
 
 
 def only_torch_can(args: argparse.Namespace) -> str | None:
-    """What is asked for that no export does; None for nothing.
+    """What is asked for that no export does; None for nothing."""
+    from detnet.inference.export.road import torch_alone
 
-    Imports torch only where neither an option nor the lack of an export has answered already.
-    """
     option = first_given(args, "soft_nms", "tta_scales", "tta_flip")
-    if option or args.precision == "bf16":
-        return option or "--precision bf16"
-    if args.device not in (None, "auto", "cpu"):
-        return f"--device {args.device}"
-    from detnet.engine.machine import accelerator, fast_bf16
-
-    if args.device != "cpu" and accelerator() is not None:
-        return "a GPU"
-    if args.precision == "auto" and fast_bf16("cpu"):
-        return "bf16, which this machine is fast at,"
-    return None
+    return option or torch_alone(args.device, args.precision)
 
 
 def refuse_for_export(args: argparse.Namespace) -> None:

@@ -17,6 +17,7 @@ import json
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -108,17 +109,27 @@ def _candidates(args: argparse.Namespace) -> "list[TimedModel]":
     """Every model by every engine, those in torch in every precision; exports have their own."""
     from detnet.cli.inspect import names_of
     from detnet.inference.bench import TimedModel
-    from detnet.inference.export.road import choose_road
+    from detnet.inference.engines.record import is_export
+    from detnet.inference.export.road import choose_road, torch_alone
 
-    found = []
+    found: list[TimedModel] = []
     for name, model in zip(names_of(args.models), args.models, strict=True):
-        for engine in args.engine:
-            road = choose_road(model, engine, least_score=args.score_threshold, tell=tell)
+        own = []
+        for engine, precision in product(args.engine, args.precision):
+            by_rule = engine == "auto" and not is_export(model)
+            road = choose_road(
+                model,
+                engine,
+                torch_only=torch_alone(args.device, precision) if by_rule else None,
+                least_score=args.score_threshold,
+                tell=tell,
+            )
             in_torch = road.engine == "torch"
-            for precision in args.precision if in_torch else ["auto"]:
-                words = [name, *([road.engine] if len(args.engine) > 1 else [])]
-                words += [precision] if in_torch and len(args.precision) > 1 else []
-                found.append(TimedModel(" ".join(words), road.model, precision, args.device))
+            words = [name, *([road.engine] if len(args.engine) > 1 else [])]
+            words += [precision] if in_torch and len(args.precision) > 1 else []
+            of_torch = precision if in_torch else "auto"
+            own.append(TimedModel(" ".join(words), road.model, of_torch, args.device))
+        found += dict.fromkeys(own)  # an export would be there once for each precision
     return found
 
 

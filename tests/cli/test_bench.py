@@ -12,6 +12,7 @@ from detnet.cli import main
 from detnet.cli.arguments import Parser
 from detnet.cli.bench import _candidates, add_arguments
 from tests.inference.engines.tiny import tiny_export
+from tests.inference.export.test_road import run_with_export
 
 
 def test_two_models_beside_each_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -54,6 +55,23 @@ def test_models_times_engines_times_precisions(tmp_path: Path) -> None:
     argv = [str(tmp_path / "run"), str(export), "--precision", "fp32", "bf16"]
     names = [each.name for each in _candidates(parser.parse_args(argv))]
     assert names == ["run fp32", "run bf16", "e"]
+
+
+def test_what_only_torch_can_do_is_not_timed_in_a_faster_export(tmp_path: Path) -> None:
+    run = run_with_export(tmp_path, torch_s=0.3, export_s=0.2)
+    parser = Parser()
+    add_arguments(parser)
+
+    def engines(*words: str) -> list[tuple[str, str]]:
+        found = _candidates(parser.parse_args([str(run), *words]))
+        return [(each.model.name, each.precision) for each in found]
+
+    export, own = "best-onnx-fp32", "best.safetensors"
+    assert engines("--precision", "fp32") == [(export, "auto")]
+    assert engines("--precision", "bf16", "fp32") == [(own, "bf16"), (export, "auto")]
+    assert engines("--device", "cuda", "--precision", "fp32") == [(own, "fp32")]
+    words = ("--engine", "torch", "onnxruntime", "--precision", "fp32", "bf16")
+    assert engines(*words) == [(own, "fp32"), (own, "bf16"), (export, "auto")]
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from detnet.files import read_json, write_json
 from detnet.kinds import read_record
 from detnet.tables import unknown_name
 
-RECORD_FILE = "model.json"
+RECORD_FILE, CHECK_FILE = "model.json", "check.json"
 VERSION = 1  # of the record; a later one is refused
 NETWORKS = {"onnx": "model.onnx", "openvino": "model.xml"}
 RUNTIMES = {"onnx": "onnxruntime", "openvino": "openvino"}

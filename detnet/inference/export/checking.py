@@ -20,17 +20,17 @@ from detnet.evaluation.results import Results
 from detnet.files import replacing, write_json
 from detnet.inference.engines.base import Engine, Found, Pixels
 from detnet.inference.engines.predictor import EnginePredictor
+from detnet.inference.engines.record import CHECK_FILE
 from detnet.inference.engines.results import Track, engine_results, read_ahead
 from detnet.inference.export.differences import (
     BOUNDS,
     Bounds,
     Differences,
-    ImageDifference,
     difference,
     sum_up,
 )
 
-CHECK_FILE, PICTURE_FILE = "check.json", "check.png"
+PICTURE_FILE = "check.png"
 MOST_IMAGES = 24  # of a data set that are compared object by object
 # Width and height of the drawn ones: wide, tall, far from the network's own, and nearly square.
 DRAWN_SIZES = ((320, 240), (240, 320), (500, 210), (333, 347), (640, 480), (211, 500))
@@ -109,7 +109,8 @@ class CheckReport:
         ap_images: how many images of the split that is of.
         other_images: likewise, that it leaves out, for int8's layers were chosen by them.
         machine: the processor on which it was.
-        torch_s: median of the seconds that an image took torch; of images of several sizes.
+        torch_s: median of the seconds that an image took torch, of images of several sizes; the
+            mean where the export takes several at once.
         export_s: likewise.
         failures: what lay beyond its bound; none of an export that is kept.
     """
@@ -159,35 +160,40 @@ def check_export(
         InputError: neither finds anything on the images, so that nothing can be compared.
     """
     bounds = BOUNDS[precision]
-    images = _of_data(data) if data else drawn_images()
-    each: list[ImageDifference] = []
-    worst: tuple[float, Pixels, Found, Found] | None = None
+    several = export.batch not in (None, 1)
+    images = _of_data(data, mirrored=several) if data else drawn_images()
+    own: list[Found] = []
+    others: list[Found] = []
     times: list[tuple[float, float]] = []
-    for image in images:
+    # What takes several at once gets different ones together: beside copies of itself no image
+    # would show what others do to it.
+    at_once = len(images) if several else 1
+    for start in range(0, len(images), at_once):
+        group = images[start : start + at_once]
         begun = time.perf_counter()
-        (own,) = torch.detect([image], score_threshold=threshold)
+        own += [torch.detect([image], score_threshold=threshold)[0] for image in group]
         between = time.perf_counter()
-        (other,) = export.detect([image], score_threshold=threshold)
+        others += export.detect(group, score_threshold=threshold)
         times.append((between - begun, time.perf_counter() - between))
-        each.append(difference(own, other, bounds, threshold=threshold, limit=limit))
-        badness = each[-1].badness(bounds)
-        if worst is None or badness > worst[0]:
-            worst = badness, image, own, other
+    each = [
+        difference(one, other, bounds, threshold=threshold, limit=limit)
+        for one, other in zip(own, others, strict=True)
+    ]
     total = sum_up(each)
     if not total.objects:
         raise InputError(
             f"nothing to check the export by: on {total.images} images the model finds no object "
             f"surer than {threshold:g}; give --data DATA with images of what it knows"
         )
-    assert worst is not None  # there were objects
-    draw_beside(picture, worst[1], [(torch, worst[2]), (export, worst[3])])
+    worst = max(range(len(each)), key=lambda place: each[place].badness(bounds))
+    draw_beside(picture, images[worst], [(torch, own[worst]), (export, others[worst])])
     ap = _precisions(export, torch, data, threshold, track) if data else ()
     failures = total.failures(bounds) + [
         f"AP of {one.iou_type} is {-100 * one.difference:.2f} lower, and {100 * bounds.ap:g} may be"
         for one in ap
         if one.difference < -bounds.ap
     ]
-    torch_s, export_s = np.median(times, axis=0)
+    torch_s, export_s = np.median(times, axis=0) / at_once
     return CheckReport(
         runs_as=export.runs_as,
         torch_runs_as=torch.runs_as,
@@ -218,10 +224,17 @@ def spread(total: int, most: int) -> list[int]:
     return sorted({*np.linspace(0, total - 1, min(most, total)).astype(int).tolist()})
 
 
-def _of_data(data: CheckData) -> list[Pixels]:
-    """Images from all over a split, and one with nothing on it."""
+def _of_data(data: CheckData, *, mirrored: bool) -> list[Pixels]:
+    """Images from all over a split, and one with nothing on it.
+
+    Args:
+        mirrored: each of them is followed by its mirror image, another one of the same size.
+    """
     chosen = [data.positions[place] for place in spread(len(data), MOST_IMAGES)]
     images = list(read_ahead(data.annotations, chosen))
+    if mirrored:
+        pairs = ((image, np.ascontiguousarray(image[:, ::-1])) for image in images)
+        images = [image for pair in pairs for image in pair]
     return [*images, np.full((230, 310, 3), 120, np.uint8)]
 
 

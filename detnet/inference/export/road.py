@@ -10,11 +10,14 @@ from detnet.errors import InputError
 from detnet.files import read_json
 from detnet.inference.engines.predictor import require_engine
 from detnet.inference.engines.record import (
+    CHECK_FILE,
+    LEAST,
     RECORD_FILE,
     RUNTIMES,
     ExportRecord,
     is_export,
     read_export,
+    require_runtime,
     sha256_of,
 )
 from detnet.inference.models import find_model
@@ -96,6 +99,26 @@ def choose_road(
     return Road(file, "torch", "no faster export of this model lies beside it")
 
 
+def torch_alone(device: str | None, precision: str = "auto") -> str | None:
+    """What only torch can do of what is asked for, or does fastest by itself; None for nothing.
+
+    Args:
+        device: as `--device` takes it.
+        precision: as `--precision` takes it.
+    """
+    if precision == "bf16":
+        return "--precision bf16"
+    if device not in (None, "auto", "cpu"):
+        return f"--device {device}"
+    from detnet.engine.machine import accelerator, fast_bf16  # torch
+
+    if device != "cpu" and accelerator() is not None:
+        return "a GPU"
+    if precision == "auto" and fast_bf16("cpu"):
+        return "bf16, which this machine is fast at,"
+    return None
+
+
 def exports_of(file: Path) -> list[tuple[Path, ExportRecord]]:
     """The sound fp32 exports of exactly this model file, of any image size, that lie beside it."""
     places = sorted((file.parent / EXPORTS).glob(f"*/{RECORD_FILE}"))
@@ -114,13 +137,20 @@ def exports_of(file: Path) -> list[tuple[Path, ExportRecord]]:
 
 def _exported(file: Path, format: str, tell: Callable[[str], None]) -> Path:
     """The export of a model in fp32, made if it is not there."""
+    require_runtime(RUNTIMES[format], LEAST[RUNTIMES[format]], f"--engine {RUNTIMES[format]}")
     for folder, record in exports_of(file):
         if record.format == format:
             return folder
     from detnet.inference.export.plan import ExportPlan  # torch, as the next
     from detnet.inference.export.writing import export_model
 
-    place = file.parent / EXPORTS / f"{file.stem}-{format}-fp32"
+    # The second name where the first is of what the model was before it was trained further.
+    name = f"{file.stem}-{format}-fp32"
+    names = (name, f"{name}-{sha256_of(file)[:8]}")
+    places = [file.parent / EXPORTS / name for name in names]
+    place = next((place for place in places if not place.exists()), None)
+    if place is None:
+        raise InputError(f"{places[-1]}: is damaged; remove it, and it is made anew")
     tell(f"exporting {file} to {place}, once; it takes a minute or two")
     return export_model(ExportPlan(file, place, format), data=None, tell=tell).folder
 
@@ -128,7 +158,7 @@ def _exported(file: Path, format: str, tell: Callable[[str], None]) -> Path:
 def _share(folder: Path, record: ExportRecord) -> float | None:
     """Of torch's time an image took; None where that was another processor, or other versions."""
     try:
-        content = read_json(folder / "check.json")
+        content = read_json(folder / CHECK_FILE)
         if content["machine"] != cpu_name():
             return None
         if any(metadata.version(name) != version for name, version in record.versions.items()):

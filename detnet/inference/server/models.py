@@ -7,7 +7,7 @@ from detnet.inference.engines.base import Engine
 from detnet.inference.engines.exported import ExportedEngine
 from detnet.inference.engines.predictor import open_engine
 from detnet.inference.engines.record import is_export
-from detnet.inference.export.road import choose_road
+from detnet.inference.export.road import choose_road, torch_alone
 
 LEAST_SCORE = 0.05  # what the page asks for, and its slider then leaves out
 
@@ -22,7 +22,7 @@ def open_served(model: str, engine: str) -> Engine:
     road = choose_road(
         model,
         engine,
-        torch_only=None if exported or engine != "auto" else _only_torch(),
+        torch_only=None if exported or engine != "auto" else torch_alone(None),
         least_score=LEAST_SCORE,
         tell=lambda line: print(f"detnet: {line}", file=sys.stderr, flush=True),
     )
@@ -42,12 +42,3 @@ def open_served(model: str, engine: str) -> Engine:
 def least_score(engine: Engine) -> float:
     """The lowest score threshold that an engine can be asked for."""
     return engine.record.thresholds.score if isinstance(engine, ExportedEngine) else 0.0
-
-
-def _only_torch() -> str | None:
-    """What this machine has that makes torch the fastest by itself; None for nothing."""
-    from detnet.engine.machine import accelerator, fast_bf16
-
-    if accelerator() is not None:
-        return "a GPU"
-    return "bf16, which this machine is fast at," if fast_bf16("cpu") else None

@@ -60,6 +60,24 @@ def test_an_engine_that_differs_is_found_and_drawn(tmp_path: Path) -> None:
     assert not np.array_equal(left[24:], right[24:])
 
 
+class Mixed(Shifted):
+    """An engine in which each image of a batch gets the objects of the next one."""
+
+    def detect(self, images: object, *, score_threshold: float) -> object:
+        found = self.engine.detect(images, score_threshold=score_threshold)
+        return [*found[1:], *found[:1]]
+
+
+def test_images_of_a_batch_are_not_beside_their_copies_alone(tmp_path: Path) -> None:
+    first = open_engine(tiny_export(tmp_path / "a"))
+    several = open_engine(tiny_export(tmp_path / "b", batch=2))
+    how = HOW | {"picture": tmp_path / "worst.png"}
+    assert check_export(several, first, **how).failures == ()
+    assert check_export(Mixed(several), first, **how).failures
+    report = check_export(Mixed(first), first, **how)
+    assert report.failures == () and report.export_s < 1
+
+
 def test_nothing_found_is_no_check(tmp_path: Path) -> None:
     first = open_engine(tiny_export(tmp_path / "a"))
     with pytest.raises(InputError, match="nothing to check the export by"):

@@ -13,7 +13,10 @@ from detnet.detectors.files import save_model
 from detnet.engine.runs import cpu_name
 from detnet.errors import InputError
 from detnet.inference.engines.record import ExportSource, read_export, sha256_of
+from detnet.inference.export import writing
+from detnet.inference.export.plan import ExportPlan
 from detnet.inference.export.road import choose_road, exports_of
+from detnet.inference.export.writing import Exported
 from tests.inference.engines.tiny import tiny_export
 
 
@@ -80,6 +83,29 @@ def test_slower_other_and_damaged_exports_are_left_alone(tmp_path: Path) -> None
     network.write_bytes(content)
     model.write_bytes(b"trained further")
     assert exports_of(model) == []
+
+
+def test_a_model_that_was_trained_further_is_exported_beside_its_former_self(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = run_with_export(tmp_path, torch_s=0.3, export_s=0.2)
+    model = run / "best.safetensors"
+    model.write_bytes(b"trained further")
+    asked: list[Path] = []
+
+    def export_model(plan: ExportPlan, **_: object) -> Exported:
+        asked.append(plan.output)
+        plan.output.mkdir()
+        return Exported(plan.output, None, None, 0, 0.0)
+
+    monkeypatch.setattr(writing, "export_model", export_model)
+    lines: list[str] = []
+    road = choose_road(run, "onnxruntime", tell=lines.append)
+    name = f"best-onnx-fp32-{sha256_of(model)[:8]}"
+    assert asked == [run / "exports" / name] == [road.model] and str(road.model) in lines[0]
+    with pytest.raises(InputError, match=f"{name}: is damaged; remove it, and it is made anew"):
+        choose_road(run, "onnxruntime", tell=lines.append)
+    assert len(asked) == 1
 
 
 def test_times_of_another_processor_or_other_versions_do_not_count(tmp_path: Path) -> None:
