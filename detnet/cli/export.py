@@ -24,6 +24,7 @@ from detnet.errors import InputError
 from detnet.text import count, percent, points
 
 if TYPE_CHECKING:
+    from detnet.inference.export.plan import ExportPlan
     from detnet.inference.export.writing import ExportData, Exported
 
 
@@ -68,6 +69,7 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(
             "--precision int8 needs --data DATA: each layer's range is found on training images"
         )
+    from detnet.engine.memory import saying_what_lacks
     from detnet.engine.processor import keep_freed_memory
     from detnet.inference.export.plan import ExportPlan
     from detnet.inference.export.writing import export_model
@@ -77,8 +79,9 @@ def run(args: argparse.Namespace) -> int:
     plan = ExportPlan(
         find_model(args.model), args.output, args.format, args.precision, args.batch, size
     )
-    data = _read_data(plan.model, Path(args.data)) if args.data else None
-    done = export_model(plan, data=data, tell=tell, track=_track)
+    data = _read_data(plan, Path(args.data)) if args.data else None
+    with saying_what_lacks("cpu", lambda: "a smaller --image-size or --batch takes less"):
+        done = export_model(plan, data=data, tell=tell, track=_track)
     print(json.dumps(_to_json(done)) if args.json else format_export(done))
     return 0
 
@@ -86,15 +89,15 @@ def run(args: argparse.Namespace) -> int:
 def _size(words: list[str]) -> tuple[int, int] | None:
     if words == ["dynamic"]:
         return None
-    if len(words) == 2 and all(word.isdigit() and int(word) for word in words):
+    if len(words) == 2 and all(word.isdecimal() and int(word) for word in words):
         return int(words[0]), int(words[1])
     raise InputError(
         f"--image-size {' '.join(words)}: give height and width in pixels, as 480 640, or dynamic"
     )
 
 
-def _read_data(model: Path, data: Path) -> "ExportData":
-    """Reads what is needed of a data set: its training images, and val with what is to be found."""
+def _read_data(plan: "ExportPlan", data: Path) -> "ExportData":
+    """Reads val with what is to be found, and for int8 the training images."""
     from detnet.data.folders import find_split
     from detnet.detectors import DETECTORS
     from detnet.detectors.files import read_info
@@ -102,17 +105,16 @@ def _read_data(model: Path, data: Path) -> "ExportData":
     from detnet.inference.export.writing import ExportData
     from detnet.training.detection.evaluate import load_for
 
-    info = read_info(model)
+    info = read_info(plan.model)
     masks = "masks" in DETECTORS[info.detector].targets
-    splits = []
-    for name in ("train", "val"):
-        split = find_split(data, name)
+    splits = {}
+    for name in ("train", "val") if plan.precision == "int8" else ("val",):
         _, annotations, truths = load_for(
-            split, info.categories, masks=masks, categories_of=str(model)
+            find_split(data, name), info.categories, masks=masks, categories_of=str(plan.model)
         )
-        splits.append(CheckData(annotations, truths))
-    train, val = splits
-    return ExportData(train.annotations, val)
+        splits[name] = CheckData(annotations, truths)
+    train = splits["train"].annotations if "train" in splits else None
+    return ExportData(splits["val"], train)
 
 
 def _track(images: Iterable[Any], total: int) -> Iterable[Any]:

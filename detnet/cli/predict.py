@@ -79,7 +79,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="leave out objects less sure than this, 0 … 1 (default: 0.5)",
     )
     parser.add_argument(
-        "--batch-size", metavar="N", type=int, default=1, help="images at once (default: 1)"
+        "--batch-size",
+        metavar="N",
+        type=int,
+        help="images at once (default: as many as an export was made for, else 1)",
     )
     add_any_device(parser)
     add_engine(parser)
@@ -89,7 +92,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Predicts on everything that was asked for and says what came of it."""
-    if args.batch_size < 1:
+    if args.batch_size is not None and args.batch_size < 1:
         raise InputError(f"--batch-size must be 1 or more, got {args.batch_size}")
     if not 0 <= args.score_threshold <= 1:
         raise InputError(f"--score-threshold must be in 0 … 1, got {args.score_threshold}")
@@ -106,12 +109,11 @@ def run(args: argparse.Namespace) -> int:
         tell(road)
     start = time.monotonic()
     in_torch = hasattr(predictor, "device")
+    at_once = args.batch_size or getattr(predictor, "batch", None) or 1
     remedy = "--batch-size 1 and --precision bf16 take" if in_torch else "an export in int8 takes"
     with (
         saying_what_lacks(getattr(predictor, "device", "cpu"), lambda: f"{remedy} less"),
-        closing(
-            predict_files(predictor, files, args.output, batch_size=args.batch_size)
-        ) as predicted,
+        closing(predict_files(predictor, files, args.output, batch_size=at_once)) as predicted,
     ):
         total = None if any(file.video for file in files) else len(files)
         images, objects, skipped = _follow(predicted, total)

@@ -4,7 +4,8 @@
     detnet report runs/a --follow              # while it trains; the open page renews itself
     detnet report runs/a runs/b --results-table RESULTS.md --curves docs/curves --compared a-to-b
 
-The page is RUN/report.html, one file that needs no network: open it with any browser.
+The page is RUN/report.html, one file that needs no network: open it with any browser. RUN may be
+an exported folder that was evaluated; its latest evaluation is shown.
 """
 
 import argparse
@@ -15,7 +16,7 @@ from detnet.errors import InputError
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's options."""
-    parser.add_argument("runs", metavar="RUN", nargs="+", help="run folder")
+    parser.add_argument("runs", metavar="RUN", nargs="+", help="run folder, or exported one")
     parser.add_argument(
         "--results-table", metavar="FILE", help="write one Markdown page about all runs instead"
     )
@@ -54,12 +55,12 @@ def run(args: argparse.Namespace) -> int:
 
     runs = [Path(run) for run in args.runs]
     _check(args)
-    for run in runs:
-        if is_export(run):
-            raise InputError(
-                f"{run}: is an export, which keeps nothing of a training; report its run, or "
-                f"`detnet compare` the two with --output"
-            )
+    exports = [run for run in runs if is_export(run)]
+    if exports and (args.follow or args.results_table):
+        raise InputError(
+            f"{exports[0]}: is an export, which keeps nothing of a training; give its run, or "
+            "leave --follow and --results-table out for a page of its scores"
+        )
     if args.results_table:
         from detnet.report.results_page import write_results_page
 

@@ -50,12 +50,16 @@ def read_run(path: str | Path) -> RunRecord:
         config=read_yaml(folder.config) if folder.config.is_file() else {},
         environment=_read_object(folder.environment) if folder.environment.is_file() else {},
         events=folder.read_metrics(),
-        scores=_read_scores(folder.evaluation),
+        scores=read_scores_in(folder.evaluation),
     )
 
 
-def _read_scores(folder: Path) -> list[dict[str, Any]]:
-    """Every kind of scores, whether in a file of its own or in that of the boxes."""
+def read_scores_in(folder: Path) -> list[dict[str, Any]]:
+    """Reads every kind of scores, whether in a file of its own or in that of the boxes.
+
+    Raises:
+        InputError: a file is damaged.
+    """
     found: list[Any] = []
     for path in sorted(folder.glob("scores*.json")):
         content = _read_object(path)

@@ -63,7 +63,7 @@ def flat_settings(values: Any, prefix: str = "") -> list[tuple[str, str]]:
         ]
     if not prefix:
         return []
-    if isinstance(values, list):
+    if isinstance(values, list | tuple):
         separator = " " if prefix.endswith("command") else ", "
         return [(prefix, separator.join(map(str, values)) or text.NOTHING)]
     return [(prefix, text.NOTHING if values in (None, {}) else str(values))]

@@ -1,18 +1,19 @@
 """One HTML page of a run, complete in itself: scores, pictures, errors, curves, settings.
 
 The data that the run was evaluated on are evaluated once, and everything shown is read from that.
+An exported folder that was evaluated has such a page, too, without what is of a training.
 """
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from detnet.coco.annotations import Annotations
 from detnet.coco.ground_truth import GroundTruths
 from detnet.data.reading import load_scored
-from detnet.engine.run_records import RunRecord, read_run
+from detnet.engine.run_records import RunRecord, read_run, read_scores_in
 from detnet.engine.runs import RunFolder
 from detnet.errors import InputError
 from detnet.evaluation.coco import evaluate
@@ -21,6 +22,7 @@ from detnet.evaluation.diagnosis.outcomes import find_outcomes
 from detnet.evaluation.diagnosis.records import Diagnosis, confused_pairs
 from detnet.evaluation.files import read_scores
 from detnet.files import read_json, write_text
+from detnet.inference.engines.record import CHECK_FILE, is_export, read_export
 from detnet.report.charts import training_charts
 from detnet.report.diagnosis import draw_curves
 from detnet.report.gallery import EvaluatedSplit, make_label_errors, make_pictures
@@ -31,6 +33,10 @@ from detnet.training.detection.config import TrainConfig
 
 THRESHOLD = 0.5  # score from which on a detection is shown at first
 _KINDS = (("best", "Best"), ("worst", "Worst"), ("missed", "Missed"), ("false", "False alarms"))
+_OF_EXPORTS = (
+    *("format", "precision", "detector", "backbone", "batch", "kept_precise"),
+    *("images", "thresholds", "source", "versions"),
+)
 _TRIED = ("metrics.jsonl", "evaluation/scores.json", "evaluation/results.json")
 
 
@@ -59,7 +65,8 @@ def write_page(
     """Writes `report.html` into a run folder from what the folder holds, without what is missing.
 
     Args:
-        run: the run folder (config.yaml, environment.json, metrics.jsonl, evaluation/scores.json).
+        run: the run folder (config.yaml, environment.json, metrics.jsonl, evaluation/scores.json),
+            or an exported one.
         content: what else there is to show.
         live: seconds after which an open page reads itself anew; None for a page that stays.
         shown: the run's place as the reader would type it; `run` by default.
@@ -70,7 +77,7 @@ def write_page(
     Raises:
         InputError: no run folder, or one of its files is damaged.
     """
-    record = read_run(run)
+    record = _read(run)
     page = run / "report.html"
     write_text(page, render(record, content or PageContent(), live=live, place=shown or str(run)))
     return page
@@ -116,7 +123,8 @@ def render(
 def _summary(record: RunRecord) -> str:
     """The line under the title: which model, on what, how long it was trained."""
     config = record.config
-    parts = [str(config[key]) for key in ("detector", "backbone") if config.get(key)]
+    names = ("detector", "backbone", "format", "precision")  # the last two of an export
+    parts = [str(config[key]) for key in names if config.get(key)]
     if config.get("width") not in (None, 1, 1.0):
         parts.append(f"width {config['width']}")
     data = config.get("data") or config.get("train_annotations")
@@ -164,7 +172,7 @@ def make_page(run: Path, *, count: int = 18) -> Path:
     diagnosis.
 
     Args:
-        run: its folder.
+        run: its folder, or an exported one, whose latest evaluation is shown.
         count: how many pictures.
 
     Returns:
@@ -224,7 +232,8 @@ class _Page:
         return found
 
     def write(self, *, live: int | None) -> Path:
-        RunFolder.open(self.run)
+        if not is_export(self.run):
+            RunFolder.open(self.run)
         seen = self.signs()[-1]
         if seen is None or seen != self._seen:
             self._content = find_out(self.run, count=self.count)
@@ -239,11 +248,12 @@ def find_out(run: Path, *, count: int) -> PageContent:
         run: its folder.
         count: how many pictures.
     """
-    record = read_run(run)
-    results = run / "evaluation" / "results.json"
-    if "detector" not in record.config:
-        return PageContent()
-    content = PageContent(paper_rows=paper_rows(TrainConfig.read(run / "config.yaml")))
+    results = _evaluation(run) / "results.json"
+    content = PageContent()
+    if not is_export(run):
+        if "detector" not in read_run(run).config:
+            return content
+        content = PageContent(paper_rows=paper_rows(TrainConfig.read(run / "config.yaml")))
     if not results.is_file():
         return content
     try:
@@ -256,6 +266,31 @@ def find_out(run: Path, *, count: int) -> PageContent:
         return replace(content, label_errors=make_label_errors(evaluated))
     except (InputError, OSError) as error:
         return replace(content, notes=[f"No pictures: {error}"])
+
+
+def _read(folder: Path) -> RunRecord:
+    """The record of a run, or what an exported folder has of one."""
+    if not is_export(folder):
+        return read_run(folder)
+    about, check, place = asdict(read_export(folder)), folder / CHECK_FILE, _evaluation(folder)
+    scores = read_scores_in(place)
+    return RunRecord(
+        name=folder.resolve().name,
+        config={name: about[name] for name in _OF_EXPORTS}
+        | ({"data": place.name} if scores else {}),
+        environment=read_json(check) if check.is_file() else {},
+        events=[],
+        scores=scores,
+    )
+
+
+def _evaluation(folder: Path) -> Path:
+    """Where a run's own evaluation lies; of an export, which has no data of its own, the latest."""
+    places = [folder / "evaluation"]
+    if is_export(folder):
+        scored = (folder / "evaluation").glob("*/scores.json")
+        places += [file.parent for file in sorted(scored, key=lambda file: file.stat().st_mtime_ns)]
+    return places[-1]
 
 
 def _load(folder: Path) -> tuple[Annotations, GroundTruths, list[dict[str, Any]]]:

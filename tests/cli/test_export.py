@@ -5,14 +5,20 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import detnet
 from detnet.cli import main
+from detnet.cli.export import _read_data
 from detnet.data.scenes import write_scenes
 from detnet.detectors import create
 from detnet.detectors.files import save_model
+from detnet.errors import InputError
+from detnet.inference.engines.exported import Outputs
+from detnet.inference.engines.onnxruntime import OnnxRuntimeEngine
 from detnet.inference.engines.record import read_export
+from detnet.inference.export.plan import ExportPlan
 from tests.inference.engines.tiny import tiny_export
 
 CATEGORIES = [{"id": i, "name": n} for i, n in enumerate(("disk", "square", "triangle"), 1)]
@@ -43,6 +49,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("--format onnx --precision int8 --output o", "--precision int8 needs --data DATA"),
         ("--format onnx --image-size 96 --output o", "give height and width in pixels"),
         ("--format onnx --image-size 8 8 --output o", "must be 32 pixels or more"),
+        ("--format onnx --image-size 640 200000 --output o", "at most, got (640, 200000)"),
+        ("--format onnx --image-size ² 64 --output o", "give height and width in pixels"),
         ("--format onnx --batch 0 --output o", "batch must be 1 or more"),
         ("--format onnx --output .", "holds something already"),
         ("--format onnx", "--output"),
@@ -94,18 +102,57 @@ def test_an_export_is_a_model_of_other_commands(
     assert "export  (" in compared and "other  (" in compared and "on 3 images" in compared
     assert f"`detnet bench {folder} {other}` times them" in " ".join(compared.split())
 
+    assert main(["report", str(folder), "--pictures", "2"]) == 0
+    assert f"look at {folder / 'report.html'}" in capfd.readouterr().out
+    page = (folder / "report.html").read_text()
+    assert page.count('id="gallery"') == 1 and "· onnx · fp32 · on data-val" in page
+    assert "Boxes by overlap and size" in page and "Why it errs" in page
+    assert "Not evaluated yet" not in page and "Training" not in page
+    assert main(["report", str(tiny_export(tmp_path / "unscored"))]) == 0
+    assert "Not evaluated yet" in (tmp_path / "unscored" / "report.html").read_text()
+    capfd.readouterr()
+
     refused = {
         ("predict", picture, "--output", out, "--soft-nms", "linear"): "cannot do --soft-nms",
         ("predict", picture, "--output", out, "--engine", "openvino"): "export for onnxruntime",
         ("predict", picture, "--output", out, "--precision", "bf16"): "cannot do --precision",
         ("inspect", picture): "are no longer torch's",
-        ("report",): "is an export, which keeps nothing of a training",
+        ("report", "--follow"): "is an export, which keeps nothing of a training",
+        ("report", "--results-table", "x.md"): "is an export, which keeps nothing of a training",
         ("export", "--format", "onnx", "--output", "x"): "are no longer torch's",
     }
     for (command, *words), said in refused.items():
         assert main([command, str(folder), *words]) == 2
         errors = capfd.readouterr().err
         assert said in errors and errors.count("\n") == 1
+
+
+def test_an_export_of_several_images_gets_several(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """It would fill up the rest with copies, which take as long."""
+    write_scenes(tmp_path / "data", train=0, val=4, size=(120, 90))
+    calls: list[int] = []
+    run_network = OnnxRuntimeEngine.run_network
+
+    def counted(engine: OnnxRuntimeEngine, images: np.ndarray) -> Outputs:
+        calls.append(len(images))
+        return run_network(engine, images)
+
+    monkeypatch.setattr(OnnxRuntimeEngine, "run_network", counted)
+    folder = str(tiny_export(tmp_path / "export", batch=2))
+    words = ["predict", folder, str(tmp_path / "data" / "val"), "--output", str(tmp_path / "out")]
+    assert main(words) == 0
+    assert calls == [2, 2] and "in 4 images" in capfd.readouterr().out
+
+
+def test_ap_needs_no_training_images(tmp_path: Path, model: Path) -> None:
+    write_scenes(tmp_path / "data", train=0, val=2, size=(120, 90))
+    plan = ExportPlan(model, tmp_path / "a")
+    found = _read_data(plan, tmp_path / "data")
+    assert len(found.val) == 2 and found.train is None
+    with pytest.raises(InputError, match="train"):
+        _read_data(ExportPlan(model, tmp_path / "a", precision="int8"), tmp_path / "data")
 
 
 def test_predicting_with_an_export_imports_no_torch(tmp_path: Path) -> None:
@@ -120,6 +167,17 @@ def test_predicting_with_an_export_imports_no_torch(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "1 image" in done.stdout
+
+
+def test_too_little_memory_is_one_line(
+    tmp_path: Path, model: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--format", "onnx", "--batch", "2000000000", "--output", str(tmp_path / "o")]
+    assert main(["export", str(model), *words]) == 2
+    _, *errors = capfd.readouterr().err.splitlines()  # the first says what is begun
+    assert len(errors) == 1 and "out of memory: " in errors[0]
+    assert errors[0].endswith("a smaller --image-size or --batch takes less")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ from detnet.errors import InputError
 from detnet.inference.draw import to_picture
 from detnet.inference.engines.base import Engine, Found, Pixels
 from detnet.inference.engines.exported import ExportedEngine
-from detnet.inference.engines.record import read_export
+from detnet.inference.engines.record import RUNTIMES, read_export
 from detnet.inference.prediction import ImageLike, Prediction, pixels_of
 from detnet.tables import unknown_name
 
@@ -46,6 +46,7 @@ class EnginePredictor:
         self.category_ids = engine.category_ids
         self.class_names = engine.class_names
         self.layout = engine.layout
+        self.batch = engine.batch
 
     def predict(
         self, image: ImageLike, *, options: "PredictionOptions | None" = None
@@ -117,7 +118,7 @@ def open_engine(
     """
     require_engine(name)
     record = read_export(folder)
-    own = "openvino" if record.format == "openvino" else "onnxruntime"
+    own = RUNTIMES[record.format]
     if name not in ("auto", own):
         raise InputError(
             f"{folder}: is an export for {own}, which --engine {name} does not run; leave --engine "

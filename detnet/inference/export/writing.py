@@ -24,6 +24,7 @@ from detnet.inference.engines.predictor import open_engine
 from detnet.inference.engines.record import (
     LEAST,
     NETWORKS,
+    RECORD_FILE,
     RUNTIMES,
     ExportRecord,
     require_runtime,
@@ -81,12 +82,12 @@ class ExportData:
     """A data set for an export.
 
     Args:
-        train: images that layers are calibrated on.
         val: what AP is measured on; of int8 a part of it, the layers are chosen on another.
+        train: images that int8's layers are calibrated on; None for other precisions.
     """
 
-    train: Annotations
     val: CheckData
+    train: Annotations | None = None
 
 
 def export_model(
@@ -103,7 +104,8 @@ def export_model(
         InputError: the model cannot be read or exported, something needed is not installed, int8
             without data, or the export differs from the model by more than its bounds.
     """
-    if plan.precision == "int8" and data is None:
+    train = data.train if data else None
+    if plan.precision == "int8" and train is None:
         raise InputError(
             "int8 needs images to find each layer's range by: give --data DATA, the data set that "
             "the model was trained on"
@@ -121,10 +123,8 @@ def export_model(
         layers = _write_network(plan, model, folder)
         record = make_record(plan, model, images)
         if layers is not None:
-            assert data is not None and to_choose is not None  # asked for above
-            record = _quantise(
-                plan, folder, record, layers, torch, data.train, to_choose, tell, track
-            )
+            assert train is not None and to_choose is not None  # asked for above
+            record = _quantise(plan, folder, record, layers, torch, train, to_choose, tell, track)
         network = folder / "network.onnx"
         network.unlink(missing_ok=True)
         record = replace(record, files=_hashes(folder))
@@ -141,16 +141,14 @@ def export_model(
             track=track,
         )
         if check.failures:
-            picture = plan.output.with_name(f"{plan.output.name}-{PICTURE_FILE}")
+            picture = plan.output.parent / f"{plan.output.resolve().name}-{PICTURE_FILE}"
             shutil.copyfile(folder / PICTURE_FILE, picture)
             raise InputError(
                 f"{plan.output}: not made: the export differs from the model: "
                 f"{'; '.join(check.failures)}; the worst image: {picture}"
             )
         check.write(folder)
-        if plan.output.is_dir():
-            plan.output.rmdir()  # empty, as the plan has seen
-        folder.rename(plan.output)
+        _give_name(folder, plan.output)
     size = sum((plan.output / name).stat().st_size for name in record.files)
     return Exported(plan.output, record, check, size, round(time.monotonic() - start, 1))
 
@@ -175,6 +173,17 @@ def _folder_beside(output: Path) -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _give_name(folder: Path, output: Path) -> None:
+    """Makes a finished folder the output; an empty one that is there, maybe mounted, is filled."""
+    if not output.exists():
+        folder.rename(output)
+        return
+    if any(each.name != folder.name for each in output.iterdir()):
+        raise InputError(f"{output}: holds something by now; name a new folder")
+    for each in sorted(folder.iterdir(), key=lambda each: each.name == RECORD_FILE):
+        shutil.move(each, output / each.name)  # the record last, which makes it an export
 
 
 def _write_network(plan: ExportPlan, model: Detector, folder: Path) -> QuantisedLayers | None:

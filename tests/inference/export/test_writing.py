@@ -13,6 +13,7 @@ from detnet.detectors.files import save_model
 from detnet.errors import InputError
 from detnet.evaluation.results import Results
 from detnet.inference.engines.predictor import open_engine
+from detnet.inference.engines.record import read_export
 from detnet.inference.export import checking, writing
 from detnet.inference.export.checking import CheckData
 from detnet.inference.export.plan import ExportPlan
@@ -63,6 +64,46 @@ def test_one_image_cannot_do_both(tmp_path: Path) -> None:
         scenes(tmp_path, 1).divide(200)
 
 
+def saved_model(path: Path) -> Path:
+    network = create("faster_rcnn_fpn", backbone="resnet50", num_classes=4, width=0.125)
+    network.info.categories = CATEGORIES
+    network.post_processor.score_thresh = 0.05
+    save_model(path, network)
+    return path
+
+
+def test_an_empty_folder_that_is_there_is_filled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where one is mounted, or where the export goes to `.`."""
+    engine = open_engine(tiny_export(tmp_path / "torch"))
+    monkeypatch.setattr(writing, "reference_engine", lambda *_: engine)
+    monkeypatch.setattr(
+        writing, "_write_network", lambda plan, model, folder: tiny_network(folder / "model.onnx")
+    )
+    model = saved_model(tmp_path / "best.safetensors")
+    (tmp_path / "there").mkdir()
+    monkeypatch.chdir(tmp_path / "there")
+    before = Path.cwd().stat().st_ino
+    done = export_model(ExportPlan(model, Path(), "onnx"), data=None, tell=lambda _: None)
+    names = ["check.json", "check.png", "model.json", "model.onnx"]
+    assert sorted(each.name for each in Path.cwd().iterdir()) == names
+    assert Path.cwd().stat().st_ino == before and done.bytes == Path("model.onnx").stat().st_size
+    read_export(Path.cwd())
+
+    def taken(*_: object) -> None:  # while it was exported
+        (tmp_path / "other" / "something").touch()
+        _write_network(*_)
+
+    (tmp_path / "other").mkdir()
+    _write_network = writing._write_network
+    monkeypatch.setattr(writing, "_write_network", taken)
+    with pytest.raises(InputError, match="other: holds something by now"):
+        export_model(ExportPlan(model, tmp_path / "other", "onnx"), data=None, tell=lambda _: None)
+    assert [each.name for each in (tmp_path / "other").iterdir()] == ["something"]
+    assert not list(tmp_path.glob(".*"))
+
+
 def test_layers_are_chosen_on_other_images_than_ap_is_told_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -84,16 +125,12 @@ def test_layers_are_chosen_on_other_images_than_ap_is_told_on(
     monkeypatch.setattr(writing, "quantise", make)
     monkeypatch.setattr(writing, "_write_network", lambda *_: layers)
     monkeypatch.setattr(writing, "reference_engine", lambda *_: engine)
-    model = tmp_path / "best.safetensors"
-    network = create("faster_rcnn_fpn", backbone="resnet50", num_classes=4, width=0.125)
-    network.info.categories = CATEGORIES
-    network.post_processor.score_thresh = 0.05
-    save_model(model, network)
+    model = saved_model(tmp_path / "best.safetensors")
     val = scenes(tmp_path / "data", 7)
     lines: list[str] = []
     done = export_model(
         ExportPlan(model, tmp_path / "export", "onnx", "int8"),
-        data=ExportData(val.annotations, val),
+        data=ExportData(val, val.annotations),
         tell=lines.append,
     )
     to_choose, to_tell = looked_at[:2], looked_at[2:]
