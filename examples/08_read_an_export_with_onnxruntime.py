@@ -30,7 +30,7 @@ def main(folder: Path, image: Path, drawn: Path) -> None:
     for row in range(int(found["count"][0])):
         x1, y1, x2, y2 = box = found["boxes"][0][row] * [*ratios, *ratios]
         name = about["categories"][found["labels"][0][row] - 1]["name"]
-        print(f"{name} {found['scores'][0][row]:.2f}", *(f"{side:.1f}" for side in box))
+        print(f"{name} {found['scores'][0][row]:.2f}", *box.clip(0, picture.size * 2).round(1))
         ImageDraw.Draw(picture).rectangle((x1, y1, x2, y2), outline="red", width=2)
         if "masks" in found:
             stencil = Image.fromarray(np.uint8(255 * found["masks"][0][row]))

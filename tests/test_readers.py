@@ -3,14 +3,16 @@
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+import detnet
 from docs._tools import house
-from tests.inference.engines.tiny import tiny_export
+from tests.inference.engines.tiny import IMAGES, tiny_export
 
 ROOT = Path(__file__).parents[1]
 READERS = {
@@ -35,12 +37,25 @@ def test_a_reader_runs_without_torch_and_detnet(format: str, tmp_path: Path) -> 
     for name in ("torch", "detnet"):
         absent = subprocess.run([python, "-I", "-c", f"import {name}"], capture_output=True)
         assert absent.returncode != 0
-    folder = tiny_export(tmp_path / "export", format, masks=True)
-    Image.fromarray(np.full((60, 100, 3), 204, np.uint8)).save(tmp_path / "a.png")
-    words = [python, "-I", reader, folder, tmp_path / "a.png", tmp_path / "found.png"]
-    done = subprocess.run(words, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines() == [
+    pixels = np.full((60, 100, 3), 204, np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+
+    def run(folder: Path) -> list[str]:
+        words = [python, "-I", reader, folder, tmp_path / "a.png", tmp_path / "found.png"]
+        done = subprocess.run(words, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.splitlines()
+
+    squares = replace(IMAGES, resize="square")
+    for number, images in enumerate((replace(IMAGES, size=(64, 96)), squares)):
+        folder = tiny_export(tmp_path / str(number), format, masks=True, images=images)
+        found = detnet.load(folder, score_threshold=0.1).predict(pixels)
+        rows = zip(found.names, found.scores, found.boxes, strict=True)
+        assert run(folder) == [
+            " ".join([f"{name} {score:.2f}", *(f"{side:.1f}" for side in box)])
+            for name, score, box in rows
+        ]
+    assert run(tiny_export(tmp_path / "export", format, masks=True)) == [
         "dog 0.80 0.0 0.0 50.0 30.0",
         "cat 0.40 50.0 0.0 100.0 60.0",
     ]

@@ -1,7 +1,7 @@
 """Operators that torch cannot export by itself: what they compute, and their shapes.
 
 Each has an eager implementation here, which is what the others are compared with, and a translation
-in `detnet.detectors.export.onnx`.
+in `detnet.detectors.export.to_onnx`.
 """
 
 from collections.abc import Sequence
