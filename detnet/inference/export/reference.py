@@ -50,14 +50,14 @@ class FramedTransform(ImageTransform):
 
     def postprocess(self, result: Any, image_shapes: Any, original_image_sizes: Any) -> Any:
         """Scales by the picture within the frame, and cuts boxes at its border."""
-        inner = [scaled_size(*size, self.images) for size in original_image_sizes]
+        inner = [scaled_size(height, width, self.images) for height, width in original_image_sizes]
         result = super().postprocess(result, inner, original_image_sizes)
         for found, size in zip(result, original_image_sizes, strict=True):
             found["boxes"] = clip_boxes_to_image(found["boxes"], size)
         return result
 
     def _fit(self, image: Tensor) -> Tensor:
-        inner = scaled_size(*image.shape[-2:], self.images)
+        inner = scaled_size(image.shape[-2], image.shape[-1], self.images)
         fill = torch.tensor(self.images.fill, dtype=image.dtype)[:, None, None]
         frame = fill.expand(3, *self.size).clone()
         frame[:, : inner[0], : inner[1]] = TF.resize(image, [*inner], antialias=True)
