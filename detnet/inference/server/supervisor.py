@@ -135,9 +135,13 @@ class Supervisor:
     def _follow(self, worker: _WorkerProcess, told: "_Told") -> bool:
         """Listens to a worker until it ends; tells whether that was wanted."""
         deadline: float | None = None
-        while True:
-            left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            ready, _, _ = select.select([worker.status, told.descriptor], [], [], left)
+        pipes = [told.descriptor, worker.status]
+        while worker.process.poll() is None:  # the signal of its end wakes `select`
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and left <= 0:
+                self._say("the worker did not end in time, and is killed")
+                return True
+            ready, _, _ = select.select(pipes, [], [], left)
             if told.descriptor in ready and told.to_end():
                 if deadline is not None:  # told twice
                     return True
@@ -146,16 +150,11 @@ class Supervisor:
                 self._say(f"stopping: what was accepted is finished, within {limit + 1:g} s")
                 worker.process.terminate()
                 deadline = time.monotonic() + limit + _GRACE_S
-            elif worker.status in ready and self._read(worker):
-                continue
-            # Not the end of the pipe tells it, which what the worker started may hold open.
-            elif worker.process.poll() is not None:
-                while select.select([worker.status], [], [], 0)[0] and self._read(worker):
-                    pass
-                return deadline is not None
-            elif not ready and deadline is not None:
-                self._say("the worker did not end in time, and is killed")
-                return True
+            if worker.status in ready and not self._read(worker):
+                pipes.remove(worker.status)  # it tells no more, and has not ended yet
+        while select.select([worker.status], [], [], 0)[0] and self._read(worker):
+            pass
+        return deadline is not None
 
     def _read(self, worker: _WorkerProcess) -> bool:
         """Takes what a worker tells; False once it tells no more."""
