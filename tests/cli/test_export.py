@@ -19,6 +19,7 @@ from detnet.inference.engines.exported import Outputs
 from detnet.inference.engines.onnxruntime import OnnxRuntimeEngine
 from detnet.inference.engines.record import read_export
 from detnet.inference.export.plan import ExportPlan
+from detnet.inference.export.writing import export_model
 from tests.inference.engines.tiny import tiny_export
 
 CATEGORIES = [{"id": i, "name": n} for i, n in enumerate(("disk", "square", "triangle"), 1)]
@@ -151,8 +152,13 @@ def test_ap_needs_no_training_images(tmp_path: Path, model: Path) -> None:
     plan = ExportPlan(model, tmp_path / "a")
     found = _read_data(plan, tmp_path / "data")
     assert len(found.val) == 2 and found.train is None
-    with pytest.raises(InputError, match="train"):
-        _read_data(ExportPlan(model, tmp_path / "a", precision="int8"), tmp_path / "data")
+    of_int8 = ExportPlan(model, tmp_path / "a", precision="int8")
+    with pytest.raises(InputError, match="int8 needs training images"):  # of which there are none
+        export_model(of_int8, data=_read_data(of_int8, tmp_path / "data"), tell=print)
+    (tmp_path / "data" / "annotations" / "instances_train.json").unlink()
+    assert _read_data(plan, tmp_path / "data").train is None
+    with pytest.raises(InputError, match="no annotations of the split 'train'"):
+        _read_data(of_int8, tmp_path / "data")
 
 
 def test_predicting_with_an_export_imports_no_torch(tmp_path: Path) -> None:

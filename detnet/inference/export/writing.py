@@ -105,10 +105,10 @@ def export_model(
             without data, or the export differs from the model by more than its bounds.
     """
     train = data.train if data else None
-    if plan.precision == "int8" and train is None:
+    if plan.precision == "int8" and not train:
         raise InputError(
-            "int8 needs images to find each layer's range by: give --data DATA, the data set that "
-            "the model was trained on"
+            "int8 needs training images to find each layer's range by: give --data DATA, the data "
+            "set that the model was trained on"
         )
     _require_packages(plan)
     to_choose, to_tell = None, data.val if data else None
