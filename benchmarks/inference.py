@@ -20,7 +20,7 @@ Each road runs beside the reference, in turns, in a process of its own, and sees
 road that cannot be gone here is left out with the reason. Weights are drawn so that features stay
 small, as trained ones' do. Agreement is the share of the reference's objects that the road finds
 with an overlap of 0.99 or 0.75; score_gap is how far the scores of those lie apart at most. Of int8
-it says little here, since drawn classes lie side by side: a trained network's is told by its export.
+it says little here, since drawn classes lie side by side; of a trained network its export tells.
 """
 
 import argparse
