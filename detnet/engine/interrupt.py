@@ -14,8 +14,9 @@ class Interrupt:
 
     Enter it before the data loader starts its workers: they inherit its calm, and a signal to the
     whole process group does not end them first. A second Ctrl-C, two seconds later or more, is
-    Python's own KeyboardInterrupt (torchrun repeats the first one at once). Outside the main
-    thread, where Python allows no handlers, the flag can only be set by hand.
+    Python's own KeyboardInterrupt (torchrun repeats the first one at once). One in another takes
+    the other's flag at its beginning, and gives it back at its end. Outside the main thread, where
+    Python allows no handlers, the flag can only be set by hand.
 
     Args:
         heard: called at once with the name of the first signal, on a thread of its own: the main
@@ -31,11 +32,16 @@ class Interrupt:
         self._process = os.getpid()
         self._since = 0.0
         self._before: dict[int, Any] = {}
+        self._around: Interrupt | None = None
 
     def __enter__(self) -> "Interrupt":
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGTERM, signal.SIGINT):
                 self._install(number, self._handle)
+            around = getattr(self._before[signal.SIGTERM], "__self__", None)
+            if isinstance(around, Interrupt):
+                self._around = around
+                self._take(around)
         return self
 
     def __exit__(
@@ -47,6 +53,12 @@ class Interrupt:
         for number, handler in self._before.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
         self._before.clear()
+        if self._around is not None:  # which heard nothing meanwhile
+            self._around._take(self)
+
+    def _take(self, other: "Interrupt") -> None:
+        if other.set:  # else one that comes just now would be lost
+            self.set, self.signal, self._since = True, other.signal, other._since
 
     def _install(self, number: int, handler: Any) -> None:
         self._before[number] = signal.signal(number, handler)

@@ -70,14 +70,23 @@ def run_phases(
         on_event({"event": "note", "text": text})
         for line in forecast(run, left):
             on_event({"event": "note", "text": line})
-    for phase in due:
-        if phase not in left:
-            on_event({"event": "note", "text": f"{phase}: done before"})
-            continue
-        on_event({"event": "note", "text": f"{phase}: {_TITLES[phase]}"})
-        if not _WORK[phase](run, on_event):
-            return False
+    with Interrupt() as interrupt:
+        for phase in due:
+            if phase not in left:
+                on_event({"event": "note", "text": f"{phase}: done before"})
+                continue
+            on_event({"event": "note", "text": f"{phase}: {_TITLES[phase]}"})
+            if not _WORK[phase](run, on_event):
+                return False
+            if phase != due[-1] and _any_heard(interrupt):  # while the phase was finished
+                return False
     return True
+
+
+def _any_heard(interrupt: Interrupt) -> bool:
+    """Whether one of the processes has heard a signal."""
+    with distributed.joined("cpu"):
+        return distributed.any_process(interrupt.set)
 
 
 def join(folder: Path, *, storage: str | None = None, on_event: OnEvent) -> bool:

@@ -60,6 +60,22 @@ def test_a_repeated_ctrl_c_counts_after_a_while() -> None:
             os.kill(os.getpid(), signal.SIGINT)
 
 
+def test_a_signal_within_is_known_around_and_one_before_within() -> None:
+    """A training hears one in its last evaluation, and is complete: whoever began it ends."""
+    with Interrupt() as outer:
+        with Interrupt() as inner:
+            assert not inner.set
+        assert not outer.set
+        with Interrupt() as inner:
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert inner.set and not outer.set
+        assert (outer.set, outer.signal) == (True, "SIGTERM")
+        with Interrupt() as inner:
+            assert (inner.set, inner.signal) == (True, "SIGTERM")
+    with Interrupt() as interrupt:
+        assert not interrupt.set
+
+
 def test_outside_the_main_thread_it_is_a_flag_only() -> None:
     before = signal.getsignal(signal.SIGTERM)
     seen = []

@@ -186,6 +186,15 @@ def test_an_interrupted_pretraining_is_gone_on_with(values: dict[str, Any], tmp_
     assert again and {"event": "note", "text": "pretrain: done before"} in events
 
 
+def test_a_signal_while_a_phase_is_finished_ends_the_search(
+    values: dict[str, Any], tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    at_the_end = interrupting(lambda event: event["event"] == "end")
+    assert go(configured(values), run, on_event=at_the_end)[0] is False
+    assert (run / "pretrain" / "model.safetensors").exists() and not (run / "finetune").exists()
+
+
 @pytest.mark.slow
 def test_the_whole_road_killed_everywhere(values: dict[str, Any], tmp_path: Path) -> None:
     """An uninterrupted search, and one that is stopped or killed in every phase, end alike."""
