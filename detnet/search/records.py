@@ -205,7 +205,7 @@ class NetworkSpread:
         networks: that were trained by all seeds.
         seeds: trainings of each.
         of_networks: standard deviation of what networks reach, seeds aside.
-        of_seeds: standard deviation over the seeds of one network.
+        of_seeds: standard deviation over the seeds of one network, beside what a seed gives all.
         reliability: share of the variance of the means over seeds that is the networks' own.
         interval: of the reliability.
     """

@@ -20,13 +20,14 @@ def measure_spread(
 ) -> NetworkSpread | None:
     """Takes what networks reach apart into what is theirs and what is their seeds'.
 
-    The model is that of one random effect: a network's own value is normal, and so are its seeds
-    about it, equally wide for all networks. Of the means over n seeds a share
-    r = σ²networks / (σ²networks + σ²seeds / n) is the networks' own: their reliability. Its
-    interval is the exact one, of F with k-1 and k(n-1) degrees of freedom.
+    All networks are trained by the same seeds, which give them the same order of images: networks
+    are crossed with seeds. What a seed gives all networks alike ranks nothing and falls out. The
+    networks' own values are normal, and so is what is left about them, equally wide for all. Of the
+    means over n seeds a share r = σ²networks / (σ²networks + σ²seeds / n) is the networks' own:
+    their reliability. Its interval is exact, by F of k-1 and (k-1)(n-1) degrees of freedom.
 
     Args:
-        values: for each network what it reached by each seed; equally many for all.
+        values: for each network what it reached by each seed; the same seeds for all.
         confidence: of the interval.
 
     Returns:
@@ -42,12 +43,14 @@ def measure_spread(
         return None
     found = np.array(table)
     networks, seeds = found.shape
-    within = float(found.var(axis=1, ddof=1).mean())
+    apart = found - found.mean(axis=0)
+    left = apart - apart.mean(axis=1, keepdims=True)
+    within = float((left**2).sum() / (networks - 1) / (seeds - 1))
     means = float(found.mean(axis=1).var(ddof=1))  # σ²networks + σ²seeds / n
     if means == 0:
         return None
     share = within / seeds / means  # 1 / F
-    low, high = _f_interval(networks - 1, networks * (seeds - 1), confidence)
+    low, high = _f_interval(networks - 1, (networks - 1) * (seeds - 1), confidence)
     return NetworkSpread(
         networks=networks,
         seeds=seeds,
@@ -117,8 +120,8 @@ def spread_lines(spread: NetworkSpread, confidence: float) -> list[str]:
     )
     return [
         f"Networks differ by {percent(spread.of_networks, 2)} points of AP, trainings of one "
-        f"network by {percent(spread.of_seeds, 2)} (standard deviations; {spread.networks} "
-        f"networks, {spread.seeds} seeds)",
+        f"network by {percent(spread.of_seeds, 2)}, beside what a seed gives all of them (standard "
+        f"deviations; {spread.networks} networks, {spread.seeds} seeds)",
         f"With {spread.seeds} seeds no score is expected to rank them better than tau "
         f"{tau_ceiling(spread.reliability):.2f} ({low:.2f} to {high:.2f}, "
         f"{100 * confidence:g} % interval); a ceiling of {GOOD_TAU:g} {more}",
