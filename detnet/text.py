@@ -1,5 +1,6 @@
 """Numbers in words, for terminals and pages alike: percentages, times, sizes, aligned columns."""
 
+import re
 from collections.abc import Collection, Iterable, Sequence
 
 NOTHING = "–"  # stands where there was nothing to average
@@ -65,6 +66,15 @@ def amount(number: float | None, digits: int = 1, *, none: str = NOTHING) -> str
 def gibibytes(number: float) -> str:
     """Gives an amount of memory in the unit of devices: 5_690_831_667 bytes are "5.3 GiB"."""
     return f"{number / 2**30:.1f} GiB"
+
+
+def hide_passwords(text: str) -> str:
+    """Takes the passwords out of URLs: "postgresql://me:***@host/name"."""
+    return re.sub(r"(://[^/:@\s]*:)\S*@|([?&]password=)[^&\s]*", _hidden, text)
+
+
+def _hidden(found: re.Match[str]) -> str:
+    return f"{found[1]}***@" if found[1] else f"{found[2]}***"
 
 
 def shorten(text: str, width: int) -> str:

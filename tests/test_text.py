@@ -2,7 +2,17 @@
 
 import pytest
 
-from detnet.text import amount, count, duration, interval, lay_out, percent, points, shorten
+from detnet.text import (
+    amount,
+    count,
+    duration,
+    hide_passwords,
+    interval,
+    lay_out,
+    percent,
+    points,
+    shorten,
+)
 
 
 def test_names_stand_to_the_left_and_numbers_to_the_right() -> None:
@@ -59,3 +69,15 @@ def test_numbers_have_their_noun_and_their_thousands() -> None:
 
 def test_a_long_text_is_cut() -> None:
     assert [shorten("abcde", 5), shorten("abcdef", 5)] == ["abcde", "abcd…"]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("postgresql://me:p@ss/w@host:5432/name", "postgresql://me:***@host:5432/name"),
+        ("--storage=postgresql://h/n?user=me&password=x&a=b", None),
+        ("postgresql://me@host/name and sqlite:///a:b/study.db", None),
+    ],
+)
+def test_passwords_of_urls_are_hidden(text: str, told: str | None) -> None:
+    assert hide_passwords(text) == (told or text.replace("password=x", "password=***"))

@@ -14,6 +14,7 @@ from typing import IO, Any
 
 from detnet.errors import InputError
 from detnet.files import write_json, write_text
+from detnet.text import hide_passwords
 
 fcntl: ModuleType | None
 try:
@@ -186,12 +187,12 @@ if hasattr(os, "register_at_fork"):
 
 
 def describe_environment() -> dict[str, Any]:
-    """The command, versions, commit and machine, without names of people or machines."""
+    """The command, versions, commit and machine; no passwords, no names of people or machines."""
     import torch  # here, since reading a run folder needs none of it
 
     return {
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "command": [Path(sys.argv[0]).name, *map(hide_passwords, sys.argv[1:])],
         "commit": _commit(Path(__file__).parent),
         "python": platform.python_version(),
         "packages": {name: version for name in _PACKAGES if (version := _version(name))},

@@ -49,7 +49,7 @@ def points(difference: float | None) -> str:
 
 
 def flat_settings(values: Any, prefix: str = "") -> list[tuple[str, str]]:
-    """Writes nested settings as (dotted name, text).
+    """Writes nested settings as (dotted name, text), without the passwords of URLs.
 
     Args:
         values: a mapping, and within the recursion whatever it holds.
@@ -65,5 +65,7 @@ def flat_settings(values: Any, prefix: str = "") -> list[tuple[str, str]]:
         return []
     if isinstance(values, list | tuple):
         separator = " " if prefix.endswith("command") else ", "
-        return [(prefix, separator.join(map(str, values)) or text.NOTHING)]
-    return [(prefix, text.NOTHING if values in (None, {}) else str(values))]
+        written = separator.join(map(str, values)) or text.NOTHING
+    else:
+        written = text.NOTHING if values in (None, {}) else str(values)
+    return [(prefix, text.hide_passwords(written))]

@@ -131,6 +131,7 @@ def test_bytes_that_are_no_text_are_cut_with_what_is_later(run: RunFolder) -> No
 def test_environment_is_written(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GOMP_SPINCOUNT", "1000")
     monkeypatch.setenv("HOST_OF_MINE", "secret")
+    monkeypatch.setattr(sys, "argv", ["detnet", "--storage", "postgresql://me:secret@h/n"])
     run.write_environment()
     found = json.loads(run.environment.read_text())
     assert found["threads"] == torch.get_num_threads()

@@ -1,6 +1,7 @@
 """The page of a campaign: complete, self-contained, and of any state."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from detnet.report.campaign.page import render, write_campaign_page
@@ -40,3 +41,9 @@ def test_a_campaign_that_has_not_begun_has_a_page(begun: CampaignState) -> None:
     Checker(text)
     assert "0 of 4 runs done" in text and "Curves" not in text
     assert text.count("no seed of both variants is done yet") == 2
+
+
+def test_the_page_tells_no_password(pretended: CampaignState) -> None:
+    config = replace(pretended.campaign.config, storage="postgresql://me:secret@host/name")
+    text = render(replace(pretended, campaign=replace(pretended.campaign, config=config)))
+    assert "postgresql://me:***@host/name" in text and "secret" not in text
