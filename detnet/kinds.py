@@ -71,7 +71,7 @@ def say_kind(hint: Any) -> str:
         return " or ".join(repr(known) for known in arguments)
     if origin in (Union, types.UnionType):
         return " or ".join(say_kind(each) for each in arguments)
-    if origin in (tuple, list) and arguments:
+    if origin in (tuple, list) and arguments not in ((), (Any,)):
         several = origin is list or arguments[-1] is Ellipsis
         count = "" if several else f"{len(arguments)} "
         return f"a list of {count}{_plural(arguments[0])}"

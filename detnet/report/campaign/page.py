@@ -79,7 +79,7 @@ def render(state: CampaignState) -> str:
         power=f"{100 * POWER:g} %",
         resamples=state.campaign.config.resamples,
         config=flat_settings(config),
-        environment=flat_settings(state.environment),
+        environments=[flat_settings(one) for one in state.environments],
     )
 
 

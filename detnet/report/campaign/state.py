@@ -1,7 +1,7 @@
 """What a campaign's page and text show: answers, scores of every seed, how far the runs are."""
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from detnet.campaign.plan import Campaign
 from detnet.campaign.runs import CampaignRun
 from detnet.engine.run_records import read_run
 from detnet.engine.runs import RunFolder
+from detnet.report.results import hardware
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,8 @@ class CampaignState:
         runs: in the order in which they are done.
         costs: of each training.
         seconds_left: for one worker; None where nothing tells it.
-        environment: of the first run that began; empty before.
+        environments: of the runs that began, in their order; one of several with the same commit
+            on the same kind of machine.
     """
 
     campaign: Campaign
@@ -53,7 +55,7 @@ class CampaignState:
     runs: list[RunStand]
     costs: list[RunCost]
     seconds_left: float | None
-    environment: Mapping[str, Any]
+    environments: Sequence[Mapping[str, Any]]
 
     @property
     def name(self) -> str:
@@ -93,12 +95,12 @@ def read_campaign_state(campaign: Campaign, *, progress: OnProgress | None = Non
         for run in campaign.runs
     ]
     clock = CampaignClock(campaign, estimate=False)
-    begun = next((one.run for one in runs if one.events), None)
+    begun = (read_run(campaign.place(one.run)).environment for one in runs if one.events)
     return CampaignState(
         campaign,
         answer_questions(campaign, progress=progress),
         runs,
         clock.costs(),
         clock.seconds_left(),
-        read_run(campaign.place(begun)).environment if begun else {},
+        [*{(one.get("commit"), hardware(one)): one for one in begun if one}.values()],
     )

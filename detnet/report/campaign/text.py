@@ -186,11 +186,10 @@ def results_section(state: CampaignState) -> str:
 
 
 def _origin(state: CampaignState) -> str:
-    environment = state.environment
     seeds = count(len(state.campaign.config.seed_numbers), "seed")
     text = f"{seeds}, {state.done} of {count(len(state.runs), 'run')} done"
-    if environment:
-        text += f"; commit {environment.get('commit') or '?'}, {hardware(environment)}"
+    for one in state.environments:
+        text += f"; commit {one.get('commit') or '?'}, {hardware(one)}"
     return text + "."
 
 
