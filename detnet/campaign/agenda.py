@@ -6,8 +6,11 @@ its folder alone, so that a database that was lost costs nothing.
 
 import os
 import socket
+import zlib
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -30,6 +33,7 @@ from detnet.text import duration, percent
 
 _ROUNDS = "rounds"  # attribute of the study: how many may be begun
 _AGAIN = "again"  # attribute: the first attempt that counts, by slot, of runs that had failed
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 Allow = Callable[[int], bool]
 
@@ -214,7 +218,16 @@ class RunAgenda:
 
 def worker_name() -> str:
     """By which others know this process."""
-    return f"{socket.gethostname()}-{os.getpid()}"
+    return f"{_machine()}-{os.getpid()}"
+
+
+@cache
+def _machine() -> str:
+    """The name under which process numbers mean the same: containers may share the host's."""
+    signs = ""
+    with suppress(OSError):  # elsewhere than on Linux
+        signs = _BOOT.read_text() + os.readlink("/proc/self/ns/pid")
+    return f"{socket.gethostname()}-{zlib.crc32(signs.encode()):08x}"
 
 
 def _is_gone(trial: FrozenTrial) -> bool:
@@ -222,8 +235,8 @@ def _is_gone(trial: FrozenTrial) -> bool:
 
     Elsewhere the heartbeat tells, minutes later.
     """
-    host, _, process = str(trial.user_attrs.get("worker", "")).rpartition("-")
-    if trial.state != TrialState.RUNNING or host != socket.gethostname():
+    machine, _, process = str(trial.user_attrs.get("worker", "")).rpartition("-")
+    if trial.state != TrialState.RUNNING or machine != _machine():
         return False
     try:
         os.kill(int(process), 0)

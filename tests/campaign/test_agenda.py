@@ -111,13 +111,27 @@ def test_a_worker_of_this_machine_that_is_no_more_is_noticed_at_once(
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
     agenda = RunAgenda(campaign, study, allow=None)
+    machine = worker_name().rpartition("-")[0]
     for process in (gone.pid, os.getpid()):
         agenda.advance()
-        study.ask().set_user_attr("worker", f"{socket.gethostname()}-{process}")
+        study.ask().set_user_attr("worker", f"{machine}-{process}")
     agenda.advance()
     first, again = [trial for trial in study.get_trials() if "worker" in trial.user_attrs]
     assert (first.state.name, again.state.name) == ("FAIL", "RUNNING")
     assert first.user_attrs["slot"] == again.user_attrs["slot"], "it is the first to be taken again"
+
+
+def test_process_numbers_of_another_container_say_nothing(
+    campaign: Campaign, study: SearchStudy
+) -> None:
+    """Containers with the host's network have its name too, and count their processes anew."""
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    agenda = RunAgenda(campaign, study, allow=None)
+    agenda.advance()
+    study.ask().set_user_attr("worker", f"{socket.gethostname()}-0badc0de-{gone.pid}")
+    agenda.advance()
+    assert [t.state.name for t in study.get_trials() if "worker" in t.user_attrs] == ["RUNNING"]
 
 
 def test_rounds_are_begun_as_they_are_allowed(campaign: Campaign, study: SearchStudy) -> None:
