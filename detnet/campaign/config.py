@@ -75,10 +75,10 @@ class CampaignConfig(Settings):
             if len(names) < least:
                 raise InputError(f"{kind}: give {least} or more by name, got {len(names)}")
             for name in names:
-                if not re.fullmatch(r"[\w.-]+", str(name)) or name == PRETRAIN:
+                if not re.fullmatch(r"\w[\w.-]*", name) or name == PRETRAIN:
                     raise InputError(
                         f"{kind}: {name!r} is no name for a folder: letters, digits, _, - and ., "
-                        f"but not {PRETRAIN}"
+                        f"but not {PRETRAIN}, and none that begins with - or ."
                     )
         if not self.seed_numbers or len(set(self.seed_numbers)) < len(self.seed_numbers):
             raise InputError(f"seeds: give a number of seeds or different ones, got {self.seeds}")
@@ -93,6 +93,10 @@ class CampaignConfig(Settings):
                 f"threads must be positive and retries not negative, got {self.threads} and "
                 f"{self.retries}"
             )
+        if not self.heartbeat_s > 0:
+            raise InputError(f"heartbeat_s must be above 0, got {self.heartbeat_s:g}")
+        if self.effect is not None and not self.effect > 0:
+            raise InputError(f"effect must be a number of points above 0, got {self.effect:g}")
 
     @property
     def seed_numbers(self) -> tuple[int, ...]:
@@ -127,6 +131,9 @@ def read_campaign(path: Path, *, root: Path | None = None) -> CampaignConfig:
     """
     values, hints = read_yaml(path), get_type_hints(CampaignConfig)
     known = [entry.name for entry in fields(CampaignConfig)]
+    for name in ("data", "variants"):  # YAML takes 50 for a number
+        if isinstance(values.get(name), Mapping):
+            values[name] = {str(key): value for key, value in values[name].items()}
     for name, value in values.items():
         if name not in known:
             raise InputError(f"{path}: {unknown_name('setting', name, known)}")

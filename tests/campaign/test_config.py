@@ -60,6 +60,12 @@ def test_a_variant_can_do_without_the_pre_training(tmp_path: Path) -> None:
     assert found["scratch"].before is None and found["detnet59"].before is not None
 
 
+def test_names_may_be_numbers(tmp_path: Path) -> None:
+    names = {50: {"backbone": "resnet50", "width": 0.5}, 59: WHOLE["variants"]["detnet59"]}
+    file = write(tmp_path, variants=names, questions=["59 over 50: AP"])
+    assert [*read_campaign(file).variants] == ["50", "59"] and len(variants(file)) == 4
+
+
 def test_seeds_are_a_number_or_named(tmp_path: Path) -> None:
     assert read_campaign(write(tmp_path)).seed_numbers == (0, 1)
     assert read_campaign(write(tmp_path, seeds=[3, 5])).seed_numbers == (3, 5)
@@ -98,6 +104,10 @@ def change(name: str, **settings: Any) -> dict[str, Any]:
         ({"confidence": 2}, "confidence must lie in (0.5, 1), got 2"),
         ({"resamples": 1}, "resamples must be 100 to 20,000, got 1"),
         ({"threads": 0}, "threads must be positive"),
+        ({"heartbeat_s": -1.0}, "heartbeat_s must be above 0, got -1"),
+        ({"effect": -2.0, "questions": []}, "effect must be a number of points above 0, got -2"),
+        ({"questions": "detnet59 over resnet50: AP"}, "questions must be a list, got"),
+        ({"variants": {"..": {}, "a": {}}}, "'..' is no name for a folder"),
         ({"pretrain": None}, "variants: resnet50: pretrain: the campaign has no pre-training"),
         ({"questions": ["detnet over resnet50: AP"]}, "question 1: unknown variant 'detnet'"),
     ],
