@@ -28,6 +28,7 @@ from detnet.evaluation.detections import read_detections
 from detnet.evaluation.files import read_scores
 from detnet.evaluation.grid import Measure, make_grid
 from detnet.evaluation.matching import Matches, class_rankings, match
+from detnet.training.detection.config import find_val
 
 OnProgress = Callable[[int, int | None], None]
 
@@ -233,10 +234,12 @@ def _has(campaign: Campaign, run: CampaignRun, kind: str) -> bool:
 def _matches(
     campaign: Campaign, runs: Sequence[CampaignRun], kind: str, progress: OnProgress | None
 ) -> tuple[GroundTruth, list[Matches]]:
-    first = read_scores(campaign.place(runs[0]) / LAST).split
-    if first is None:
-        raise InputError(f"{campaign.place(runs[0]) / LAST}: tells not what it was scored on")
-    truth = read_compared_split(first, kind, of_runs=True).truth
+    data = runs[0].data
+    # Where the data lie by now, which may have moved since they were scored on.
+    split = find_val(next(one.train for one in campaign.variants if one.data == data))
+    if split is None:
+        raise InputError(f"{campaign.plan.file}: data: {data}: no split to compare on")
+    truth = read_compared_split(split, kind, of_runs=True).truth
     wanted, grid = fingerprint(truth), make_grid(kind)
     found = []
     for number, run in enumerate(runs, 1):
@@ -245,7 +248,7 @@ def _matches(
         if scores.ground_truth != wanted:
             raise InputError(
                 f"{folder / 'scores.json'}: scored against other ground truth than what is now in "
-                f"{first.annotations}; put back what was there"
+                f"{split.annotations}; put back what was there"
             )
         results = results_of_run(folder / "results.json", truth, kind)
         found.append(match(truth, read_detections(results, truth, iou_type=kind), grid))

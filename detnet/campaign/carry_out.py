@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from detnet.campaign.plan import RESULT, Campaign, require_same_data
 from detnet.campaign.runs import CampaignRun
@@ -13,8 +13,10 @@ from detnet.search.standalone.sharing import claimed
 from detnet.search.standalone.training import MeasuringStopped, carry_out, measure_last, seconds_of
 from detnet.search.study.study import Candidate
 from detnet.search.study.worker import CheckStop
+from detnet.training.classification.config import PretrainConfig
 from detnet.training.detection.config import TrainConfig
 from detnet.training.run_state import OnEvent
+from detnet.training.settings import write_config
 
 LAST = "last"  # folder of the last model's scores
 _POLL_S = 0.5
@@ -51,19 +53,17 @@ class RunScorer:
     """Carries out whichever run a worker takes.
 
     Args:
-        stop: whether the worker shall end; a signal that a training heard is kept in `interrupted`.
+        stop: whether the worker shall end.
         on_event: called with the trainings' events.
     """
 
     def __init__(self, campaign: Campaign, *, stop: Callable[[], bool], on_event: OnEvent) -> None:
         self._campaign, self._stop, self._on_event = campaign, stop, on_event
-        self.interrupted = False
 
     def __call__(self, candidate: Candidate, check_stop: CheckStop) -> tuple[float, ...]:
         run = self._campaign.plan.runs[candidate.slot]
         self._on_event({"event": "note", "text": f"{run.title}: {self._campaign.place(run)}"})
         if not self._carry_out(run):
-            self.interrupted = True
             check_stop()  # hands the run back
         found = read_outcome(self._campaign, run)
         return ((found.scores.get("AP") or 0.0) if found else 0.0,)
@@ -87,7 +87,8 @@ class RunScorer:
         return True
 
     def _train_and_measure(self, run: CampaignRun, folder: RunFolder) -> bool:
-        config = run.config()
+        config = self._campaign.settings(run)
+        _follow_places(folder, config)
         try:
             if not carry_out(folder.path, config, self._on_event):
                 return False
@@ -106,3 +107,13 @@ class RunScorer:
         found = RunOutcome(scores=scores, seconds=seconds_of(folder.path), evaluation_s=took)
         write_record(folder.path / RESULT, found)
         return True
+
+
+def _follow_places(folder: RunFolder, config: PretrainConfig | TrainConfig) -> None:
+    """Tells a run that was begun where its data lie by now, if they have moved."""
+    if not folder.last.exists():
+        return
+    before = type(config).read(folder.config)
+    moved = replace(before, **{name: getattr(config, name) for name in config.places()})
+    if moved != before:
+        write_config(moved, folder.config)

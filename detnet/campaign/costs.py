@@ -1,5 +1,6 @@
 """What a campaign costs: multiply-adds, and hours at the pace of this machine or of runs before."""
 
+import heapq
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -91,24 +92,32 @@ class CampaignClock:
             groups.setdefault(kind_of(run), []).append(run)
         return [self._cost(runs) for runs in groups.values()]
 
-    def seconds_of_round(self, number: int) -> float | None:
-        """What is left of a round takes one worker so long; None where nothing tells it."""
-        return self._seconds([one for one in self._runs if self._campaign.round_of(one) == number])
+    def seconds_of_round(self, number: int, *, workers: int = 1) -> float | None:
+        """What is left of a round takes so long; None where nothing tells it."""
+        runs = [one for one in self._runs if self._campaign.round_of(one) == number]
+        return self._seconds(runs, workers)
 
-    def seconds_left(self) -> float | None:
-        """What is left of the campaign takes one worker so long."""
-        return self._seconds(self._runs)
+    def seconds_left(self, *, workers: int = 1) -> float | None:
+        """What is left of the campaign takes so long; None where nothing tells it."""
+        return self._seconds(self._runs, workers)
 
     @property
     def _runs(self) -> list[CampaignRun]:
         """Those that are left."""
         return [run for run in self._campaign.runs if not self._campaign.is_done(run)]
 
-    def _seconds(self, runs: Sequence[CampaignRun]) -> float | None:
+    def _seconds(self, runs: Sequence[CampaignRun], workers: int) -> float | None:
+        """Each run goes to the worker who is free first, and begins after what it needs."""
         costs = {cost.name: cost.seconds for cost in self.costs()}
-        each = [(costs[kind_of(run)], self._part_done(run)) for run in runs]
-        known = [seconds * (1 - part) for seconds, part in each if seconds is not None]
-        return sum(known) if len(known) == len(each) else None
+        free, ends = [0.0] * workers, dict[str, float]()
+        for run in runs:
+            seconds = costs[kind_of(run)]
+            if seconds is None:
+                return None
+            begins = max(heapq.heappop(free), ends.get(run.needs or "", 0.0))
+            ends[run.folder] = begins + seconds * (1 - self._part_done(run))
+            heapq.heappush(free, ends[run.folder])
+        return max(free)
 
     def _part_done(self, run: CampaignRun) -> float:
         """How far a run is that was begun."""
@@ -182,9 +191,9 @@ def format_costs(clock: CampaignClock, *, workers: int) -> list[str]:
     ]
     lines = lay_out(rows, left=(0, 2)).splitlines()
     left = sum(cost.left for cost in costs)
-    seconds = clock.seconds_left()
+    seconds = clock.seconds_left(workers=workers)
     text = f"{count(left, 'run')} left"
     if left and seconds is not None:
-        text += f", about {duration(seconds / workers)} for {count(workers, 'worker')}"
+        text += f", about {duration(seconds)} for {count(workers, 'worker')}"
         text += "" if all(cost.measured for cost in costs) else "; evaluation not counted"
     return [*lines, text]

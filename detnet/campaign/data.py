@@ -28,12 +28,13 @@ class DataRecord:
 
 
 def look_at_data(
-    variants: Sequence[VariantTraining], known: Mapping[str, DataRecord], folder: Path
+    variants: Sequence[VariantTraining], known: Mapping[str, DataRecord], where: str, folder: Path
 ) -> dict[str, DataRecord]:
     """Looks at all data once, and refuses others than before.
 
     Args:
         known: as they were when the first run began, by name.
+        where: the campaign's file, for the error.
         folder: the campaign's, for the error.
 
     Raises:
@@ -45,8 +46,13 @@ def look_at_data(
         if one.before is not None:
             parts.append((PRETRAIN, one.before))
         for name, settings in parts:
-            if name not in found:
+            if name in found:
+                continue
+            try:
                 found[name] = require_same(settings, name, known.get(name), folder)
+            except InputError as error:
+                record = name if name == PRETRAIN else f"data: {name}"
+                raise InputError(f"{where}: {record}: {error}") from error
     return found
 
 
@@ -91,5 +97,5 @@ def _count(settings: RunConfig) -> int:
 
 def _images(settings: RunConfig) -> Any:
     if not settings.data:
-        raise InputError("pretrain: data: give a folder with train/CLASS/image.jpg")
+        raise InputError("data: give a folder with train/CLASS/image.jpg")
     return index_images(split_folder(Path(settings.data), settings.train_split))

@@ -24,9 +24,13 @@ from detnet.campaign.config import (
 from detnet.campaign.data import DataRecord, look_at_data, require_same
 from detnet.campaign.questions import Question
 from detnet.campaign.runs import CampaignRun, require_alike, wanted_runs
+from detnet.engine.runs import RunFolder
 from detnet.errors import InputError
 from detnet.search.records import read_record, write_record
 from detnet.search.standalone.sharing import in_turn
+from detnet.search.study.storage import parse_storage
+from detnet.training.classification.config import PretrainConfig
+from detnet.training.detection.config import TrainConfig
 from detnet.training.resolve import resolve
 from detnet.training.settings import write_config
 
@@ -86,6 +90,18 @@ class Campaign:
         """Its run folder."""
         return self.folder / run.folder
 
+    def settings(self, run: CampaignRun) -> PretrainConfig | TrainConfig:
+        """Its settings; it begins from its pre-training wherever this folder lies by now.
+
+        Raises:
+            InputError: they are of another version.
+        """
+        config = run.config()
+        if run.needs is None:
+            return config
+        model = RunFolder(self.folder.resolve() / run.needs).model  # the last
+        return replace(config, weights=str(model))
+
     def is_done(self, run: CampaignRun) -> bool:
         """Whether nothing is left to do."""
         return (self.place(run) / RESULT).is_file()
@@ -121,6 +137,11 @@ def begin_campaign(
     config = read_campaign(file, root=root)
     config = replace(config, plugins=[*dict.fromkeys([*config.plugins, *plugins])])
     where = str(file)
+    if config.storage:
+        try:
+            parse_storage(config.storage)
+        except InputError as error:
+            raise InputError(f"{where}: {error}") from error
     variants = read_variants(config, where=where)
     read_questions(config, variants, where=where)
     _require_networks(variants, where)
@@ -130,14 +151,15 @@ def begin_campaign(
         place = folder / "plan.json"
         fresh = CampaignPlan(file=where, identity=uuid.uuid4().hex)
         before = read_record(CampaignPlan, place) if place.exists() else fresh
-        plan = replace(before, file=where, rooted=root is not None)
-        for run in wanted_runs(config, variants, folder, before.runs):
-            known = {one.folder: one for one in plan.runs}
-            if run.folder in known:
-                require_alike(known[run.folder], run, where, folder)
-            else:
-                plan = replace(plan, runs=(*plan.runs, run))
-        plan = replace(plan, data={**plan.data, **look_at_data(variants, plan.data, folder)})
+        runs = {run.folder: run for run in before.runs}
+        for run in wanted_runs(config, variants, before.runs):
+            if run.folder in runs:
+                require_alike(runs[run.folder], run, where, folder)
+            runs[run.folder] = run  # in its place, with what may have changed
+        data = {**before.data, **look_at_data(variants, before.data, where, folder)}
+        plan = replace(
+            before, file=where, rooted=root is not None, runs=tuple(runs.values()), data=data
+        )
         write_record(place, plan)
         write_config(config, folder / "campaign.yaml")
     return open_campaign(folder)
@@ -156,7 +178,7 @@ def open_campaign(folder: Path) -> Campaign:
     variants = read_variants(config, where=str(file))
     plan = read_record(CampaignPlan, folder / "plan.json")
     numbers = {run.folder: number for number, run in enumerate(plan.runs)}
-    wanted = [run.folder for run in wanted_runs(config, variants, folder, plan.runs)]
+    wanted = [run.folder for run in wanted_runs(config, variants, plan.runs)]
     missing = [name for name in wanted if name not in numbers]
     if missing:
         raise InputError(f"{folder / 'plan.json'}: {missing[0]} is not planned; begin once more")

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from detnet.campaign.config import PRETRAIN, CampaignConfig, VariantTraining
-from detnet.engine.runs import RunFolder
 from detnet.errors import InputError
 from detnet.search.standalone.training import HABITS
 from detnet.training.classification.config import PretrainConfig
@@ -26,7 +25,7 @@ class CampaignRun:
         data: name of the data set; "" of a pre-training.
         seed: of everything random in it.
         folder: below the campaign's.
-        settings: as config.yaml has them when the run begins.
+        settings: of the training, without the model of what it needs.
         needs: folder of the pre-training that it begins from; None for none.
     """
 
@@ -57,15 +56,11 @@ class CampaignRun:
 
 
 def wanted_runs(
-    config: CampaignConfig,
-    variants: Sequence[VariantTraining],
-    folder: Path,
-    planned: Sequence[CampaignRun],
+    config: CampaignConfig, variants: Sequence[VariantTraining], planned: Sequence[CampaignRun]
 ) -> list[CampaignRun]:
     """Lists the runs that settings ask for, round by round; pre-trainings that are alike once.
 
     Args:
-        folder: the campaign's.
         planned: of an earlier start, whose pre-trainings are taken again.
     """
     found: dict[str, CampaignRun] = {}
@@ -78,10 +73,6 @@ def wanted_runs(
                 found.setdefault(before.folder, before)
                 needs[one.variant] = before.folder
         for one in variants:
-            train = replace(one.train, seed=seed)
-            if one.variant in needs:
-                model = RunFolder(folder.resolve() / needs[one.variant]).model  # the last
-                train = replace(train, weights=str(model))
             name = f"{one.data}/{one.variant}/seed-{seed}"
             found[name] = CampaignRun(
                 kind="train",
@@ -89,7 +80,7 @@ def wanted_runs(
                 data=one.data,
                 seed=seed,
                 folder=name,
-                settings=asdict(train),
+                settings=asdict(replace(one.train, seed=seed)),
                 needs=needs.get(one.variant),
             )
     return [*found.values()]

@@ -27,6 +27,9 @@ from detnet.training.run_state import OnEvent
 
 _POLL_S = 0.5, 2.0  # each look reads the whole study: seldom, where runs take minutes
 _HOUR = 3600.0
+_GPUS = "CUDA_VISIBLE_DEVICES"
+_LEADER = "DETNET_CAMPAIGN_LEADER"  # process of the command that started a worker
+_LEADER_S = 2.0  # between two looks at it
 
 
 def run_campaign(
@@ -61,21 +64,20 @@ def run_campaign(
             f"--workers {workers} --budget {budget_h}: give a number of workers and of hours"
         )
     ends = None if budget_h is None else time.monotonic() + budget_h * _HOUR
-    if estimate:
-        _note(on_event, "measuring a few steps of each training (--no-estimate leaves it out)")
-    clock = CampaignClock(campaign, estimate=estimate)
-    for line in format_costs(clock, workers=workers):
-        _note(on_event, line)
-    allow = None if ends is None else _within(ends, clock, workers, on_event)
     with open_campaign_study(campaign, storage) as study:
+        if estimate:
+            _note(on_event, "measuring a few steps of each training (--no-estimate leaves it out)")
+        clock = CampaignClock(campaign, estimate=estimate)
+        for line in format_costs(clock, workers=workers):
+            _note(on_event, line)
+        allow = None if ends is None else _within(ends, clock, workers, on_event)
         agenda = RunAgenda(campaign, study, allow=allow)
         agenda.begin(limited=allow is not None)
         try:
-            with _ending(ends, on_event):
-                if workers == 1:
-                    _work(campaign, study, agenda, on_event)
-                else:
-                    _watch(campaign, agenda, workers, storage, on_event)
+            if workers == 1:
+                _work(campaign, study, agenda, on_event, ends=ends)
+            else:
+                _watch(campaign, agenda, workers, storage, on_event, ends=ends)
         finally:
             agenda.free()
         for number, why in agenda.failures().items():
@@ -97,21 +99,28 @@ def join_campaign(folder: Path, *, storage: str | None = None, on_event: OnEvent
     """
     require_one_process("campaign worker")
     campaign = open_campaign(folder)
-    with open_campaign_study(campaign, storage) as study:
+    with open_campaign_study(campaign, storage) as study, Interrupt(), _with_leader(on_event):
         return _work(campaign, study, RunAgenda(campaign, study, allow=None), on_event)
 
 
-def _work(campaign: Campaign, study: SearchStudy, agenda: RunAgenda, on_event: OnEvent) -> bool:
+def _work(
+    campaign: Campaign,
+    study: SearchStudy,
+    agenda: RunAgenda,
+    on_event: OnEvent,
+    *,
+    ends: float | None = None,
+) -> bool:
     def heard(name: str) -> None:
         _note(on_event, f"{name} heard: what is under way is saved, and then it ends")
 
     torch.set_num_threads(campaign.config.threads)
-    with Interrupt(heard) as interrupt:
+    with Interrupt(heard) as interrupt, _ending(ends, on_event):
 
         def stop() -> bool:
-            return interrupt.set or scorer.interrupted
+            return interrupt.set
 
-        scorer = RunScorer(campaign, stop=lambda: interrupt.set, on_event=on_event)
+        scorer = RunScorer(campaign, stop=stop, on_event=on_event)
         return work_off(
             study,
             agenda,
@@ -123,11 +132,21 @@ def _work(campaign: Campaign, study: SearchStudy, agenda: RunAgenda, on_event: O
 
 
 def _watch(
-    campaign: Campaign, agenda: RunAgenda, workers: int, storage: str | None, on_event: OnEvent
+    campaign: Campaign,
+    agenda: RunAgenda,
+    workers: int,
+    storage: str | None,
+    on_event: OnEvent,
+    *,
+    ends: float | None,
 ) -> None:
     """Starts workers, and tells what they do until all is over."""
     told = {run.folder for run in campaign.runs if campaign.is_done(run)}
-    with Interrupt() as interrupt, _workers(campaign, workers, storage) as processes:
+    with (
+        Interrupt() as interrupt,
+        _ending(ends, on_event),
+        _workers(campaign, workers, storage) as processes,
+    ):
         _note(on_event, f"{count(workers, 'worker')}; their logs are in {campaign.folder}")
         over, wait = False, _POLL_S[0]
         while True:
@@ -162,8 +181,9 @@ def _workers(
         for number in range(count):
             threads = str(campaign.config.threads)
             own = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+            own[_LEADER] = str(os.getpid())
             if gpus > 1:
-                own["CUDA_VISIBLE_DEVICES"] = str(number % gpus)
+                own[_GPUS] = gpu_of_worker(number, gpus)
             with (campaign.folder / f"worker-{number}.log").open("ab") as log:
                 process = subprocess.Popen(
                     command, stdout=log, stderr=log, env={**os.environ, **own}
@@ -178,14 +198,51 @@ def _workers(
             process.wait()
 
 
+@contextmanager
+def _with_leader(on_event: OnEvent) -> Iterator[None]:
+    """Ends a worker whose command was killed, as a signal would: the next start has its own."""
+    leader = os.environ.get(_LEADER)
+    if leader is None:
+        yield
+        return
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(_LEADER_S):
+            if os.getppid() != int(leader):
+                _note(on_event, "the command that started this worker has ended")
+                os.kill(os.getpid(), signal.SIGTERM)
+                return
+
+    watching = threading.Thread(target=watch, daemon=True)
+    watching.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watching.join()
+
+
+def gpu_of_worker(number: int, gpus: int) -> str:
+    """Names a worker's GPU, among those that this process may take, as CUDA_VISIBLE_DEVICES does.
+
+    Args:
+        number: of the worker, from 0.
+        gpus: how many this process sees.
+    """
+    named = os.environ.get(_GPUS)
+    names = named.split(",") if named else [str(gpu) for gpu in range(gpus)]
+    return names[number % gpus].strip()
+
+
 def _within(
     ends: float, clock: CampaignClock, workers: int, on_event: OnEvent
 ) -> Callable[[int], bool]:
     """Whether a round is expected to be done before the budget is spent."""
 
     def allow(number: int) -> bool:
-        left, takes = ends - time.monotonic(), clock.seconds_of_round(number)
-        takes = None if takes is None else takes / workers
+        left = ends - time.monotonic()
+        takes = clock.seconds_of_round(number, workers=workers)
         text = f"round {number + 1} takes about {duration(takes, none='?')}, {duration(left)} left"
         if takes is not None and takes > left and number:
             _note(on_event, f"{text}: not begun; start again with another budget to go on")
@@ -199,7 +256,7 @@ def _within(
 
 @contextmanager
 def _ending(ends: float | None, on_event: OnEvent) -> Iterator[None]:
-    """Ends what is under way, as a signal would, when the budget is spent."""
+    """Ends what is under way, as a signal would, when the budget is spent; within `Interrupt`."""
     if ends is None:
         yield
         return
@@ -215,6 +272,7 @@ def _ending(ends: float | None, on_event: OnEvent) -> Iterator[None]:
         yield
     finally:
         timer.cancel()
+        timer.join()  # a signal that is on its way comes while it is heard
 
 
 def _note(on_event: OnEvent, text: str) -> None:

@@ -1,6 +1,7 @@
 """Questions answered from what runs left behind, without training any."""
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -126,6 +127,20 @@ def test_before_any_seed_there_is_no_answer_and_after_one_no_interval(campaign: 
     answer = answer_questions(campaign)[0]
     assert answer.found is not None and answer.found.interval is None
     assert answer.notes == ("one seed tells nothing of what another would give",)
+
+
+def test_data_that_moved_are_found_again(
+    tmp_path: Path, campaign_data: Path, campaign_file: Write
+) -> None:
+    first, then = tmp_path / "first", tmp_path / "then"
+    shutil.copytree(campaign_data / "scenes", first / "scenes")
+    file = campaign_file(pretrain=None, questions=QUESTIONS, seeds=2)
+    campaign = begin_campaign(file, tmp_path / "c", root=first)
+    finish(campaign)
+    before = answer_questions(campaign)
+    first.rename(then)
+    moved = begin_campaign(file, tmp_path / "c", root=then)
+    assert [one.found for one in answer_questions(moved)] == [one.found for one in before]
 
 
 def test_other_ground_truth_is_refused(

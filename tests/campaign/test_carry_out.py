@@ -1,5 +1,9 @@
 """One run: what it leaves, a loss that is not finite, a folder in other hands."""
 
+import json
+import os
+import shutil
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -10,10 +14,12 @@ import pytest
 
 from detnet.campaign.carry_out import RunScorer, read_outcome
 from detnet.campaign.plan import Campaign, begin_campaign
+from detnet.engine.interrupt import Interrupt
 from detnet.engine.runs import RunFolder
 from detnet.evaluation.files import read_scores
 from detnet.search.standalone.sharing import claimed
 from detnet.search.study.study import Candidate
+from detnet.training.detection.config import TrainConfig
 from tests.campaign.small_campaign import TRAIN
 
 pytestmark = pytest.mark.slow  # trains
@@ -60,6 +66,39 @@ def test_the_last_model_is_scored_not_the_best(make: Callable[..., Campaign]) ->
     assert folder.best.exists() and folder.model.exists()
     before = folder.model.stat().st_mtime_ns
     assert score(campaign, []) == value and folder.model.stat().st_mtime_ns == before
+
+
+def test_a_run_that_was_begun_follows_its_data(
+    make: Callable[..., Campaign], tmp_path: Path, campaign_data: Path
+) -> None:
+    campaign = make()
+    value = score(campaign, [])
+    place = campaign.place(campaign.runs[0])
+    for name in ("result.json", "model.safetensors"):  # as if it was killed before its end
+        (place / name).unlink()
+    metrics = place / "metrics.jsonl"
+    lines = metrics.read_text().splitlines(keepends=True)
+    metrics.write_text("".join(line for line in lines if json.loads(line)["event"] != "end"))
+    moved = tmp_path / "moved"
+    shutil.copytree(campaign_data, moved)
+    campaign = begin_campaign(tmp_path / "c.yaml", campaign.folder, root=moved)
+    assert score(campaign, []) == value
+    assert TrainConfig.read(place / "config.yaml").data == str(moved / "scenes")
+
+
+def test_a_signal_in_the_last_evaluation_is_heard(make: Callable[..., Campaign]) -> None:
+    campaign = make()
+
+    def hear(event: dict[str, Any]) -> None:
+        if event["event"] == "end":
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with Interrupt() as interrupt:
+        scorer = RunScorer(campaign, stop=lambda: interrupt.set, on_event=hear)
+        with pytest.raises(_Stopped):
+            scorer(Candidate(0, 0, (0,)), stop)
+    run = campaign.runs[0]
+    assert RunFolder(campaign.place(run)).model.exists() and not campaign.is_done(run)
 
 
 def test_a_loss_that_is_not_finite_is_a_result(make: Callable[..., Campaign]) -> None:

@@ -47,6 +47,8 @@ def test_steps_tell_before_any_run_is_done(campaign: Campaign) -> None:
     assert [cost.images for cost in clock.costs()] == [4, 4, 8, 8]
     assert clock.seconds_left() == 3.0 * 2 * 2 * (4 + 8)
     assert clock.seconds_of_round(1) == 3.0 * 2 * (4 + 8)
+    # A detector waits for its pre-training: eight workers take as long as the longest such pair.
+    assert clock.seconds_of_round(1, workers=2) == clock.seconds_left(workers=8) == 3.0 * (4 + 8)
     lines = format_costs(clock, workers=2)
     assert "2 G × 4 images" in lines[0] and "0 of 2 done" in lines[0]
     assert lines[-1] == "8 runs left, about 72 s for 2 workers; evaluation not counted"

@@ -28,7 +28,8 @@ def test_data_that_changed_are_refused(
         file.write_text(json.dumps(content))
     else:
         next((data / "classes/train").rglob("*.png")).unlink()
-    told = f"{data / which}: changed since the first run of {tmp_path / 'c'}"
+    record = "data: scenes" if which == "scenes" else "pretrain"
+    told = f"{tmp_path / 'c.yaml'}: {record}: {data / which}: changed since the first run of"
     with pytest.raises(InputError, match="put back what was there") as error:
         begin_campaign(campaign_file(), tmp_path / "c", root=data)
     assert str(error.value).startswith(told)

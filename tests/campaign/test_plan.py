@@ -33,7 +33,8 @@ def test_seeds_and_variants_can_be_added(
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"data": {"scenes": "nowhere"}}, "nowhere"),
+        ({"data": {"scenes": "nowhere"}}, r"c\.yaml: data: scenes: .*nowhere: no such folder"),
+        ({"storage": "mysql://host"}, r"c\.yaml: storage mysql://host: give postgresql"),
         ({"variants": {**VARIANTS, "x": {"backbone": "detnet95"}}}, "unknown backbone 'detnet95'"),
         ({"train": {**TRAIN, "detector_options": {"roi_bach": 1}}}, "roi_bach"),
     ],

@@ -28,7 +28,7 @@ def test_runs_are_planned_round_by_round(
         "scenes/resnet50/seed-1",
     ]
     train = campaign.runs[2]
-    weights = train.settings["weights"]
+    weights = campaign.settings(train).weights
     assert weights == str(tmp_path / "c/pretrain/detnet59/seed-0/model.safetensors"), "the last"
     assert train.needs == "pretrain/detnet59/seed-0" and train.settings["seed"] == 0
     assert campaign.plan.data["scenes"].images == 6 and campaign.plan.data["pretrain"].images == 4
@@ -73,5 +73,10 @@ def test_what_changes_no_result_may_change(
     begin_campaign(campaign_file(), tmp_path / "c", root=campaign_data)
     moved = tmp_path / "moved"
     shutil.copytree(campaign_data, moved)
+    (tmp_path / "c").rename(tmp_path / "elsewhere")
     file = campaign_file(train={**TRAIN, "workers": 1, "log_every": 7, "device": "cpu"})
-    begin_campaign(file, tmp_path / "c", root=moved)
+    campaign = begin_campaign(file, tmp_path / "elsewhere", root=moved)
+    train = campaign.settings(campaign.runs[2])
+    assert (train.workers, train.log_every, train.device) == (1, 7, "cpu"), "as given last"
+    assert train.data == str(moved / "scenes")
+    assert train.weights == str(tmp_path / "elsewhere/pretrain/detnet59/seed-0/model.safetensors")

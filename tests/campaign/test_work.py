@@ -14,7 +14,7 @@ from detnet.campaign.agenda import open_campaign_study
 from detnet.campaign.answers import answer_questions
 from detnet.campaign.costs import CampaignClock
 from detnet.campaign.plan import begin_campaign, open_campaign
-from detnet.campaign.work import run_campaign
+from detnet.campaign.work import gpu_of_worker, run_campaign
 from detnet.engine.runs import RunFolder
 from detnet.errors import InputError
 from tests.campaign.small_campaign import TRAIN
@@ -83,11 +83,45 @@ def test_kills_and_interruptions_change_no_bit(
 
 
 @pytest.mark.slow
+def test_workers_end_with_their_command_even_if_it_is_killed(
+    tmp_path: Path, campaign_data: Path, campaign_file: Write
+) -> None:
+    folder, file = tmp_path / "c", campaign_file(train=LONG, seeds=1)
+    process = start(file, folder, campaign_data, "--workers", "2")
+    wait_for(lambda: begun(folder), process)
+    with open_campaign_study(open_campaign(folder)) as study:
+
+        def running() -> list[int]:
+            found = [t.user_attrs for t in study.get_trials() if t.state.name == "RUNNING"]
+            return [int(one["worker"].rpartition("-")[2]) for one in found if "worker" in one]
+
+        workers = running()
+        process.kill()
+        process.communicate()
+        end = time.monotonic() + 120
+        while any(Path(f"/proc/{pid}").exists() for pid in workers):
+            assert time.monotonic() < end
+            time.sleep(0.1)
+        assert workers and not running(), "what they were at was saved and handed back"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_budget_that_is_spent_at_once_ends_as_any(
+    tmp_path: Path, campaign_data: Path, campaign_file: Write, workers: str
+) -> None:
+    options = ("--budget", "1e-9", "--workers", workers)
+    process = start(campaign_file(), tmp_path / "c", campaign_data, *options)
+    out, _ = process.communicate(timeout=300)
+    assert process.returncode == 130 and "the budget is spent" in out, out
+
+
+@pytest.mark.slow
 def test_a_budget_does_whole_rounds(
     tmp_path: Path, campaign_data: Path, campaign_file: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A round is begun though it does not fit where it is the first, a second one is not."""
-    monkeypatch.setattr(CampaignClock, "seconds_of_round", lambda clock, number: 1e4)
+    monkeypatch.setattr(CampaignClock, "seconds_of_round", lambda clock, number, workers: 1e4)
     campaign = begin_campaign(campaign_file(), tmp_path / "c", root=campaign_data)
     notes: list[str] = []
 
@@ -112,6 +146,16 @@ def test_workers_that_cannot_work_end_the_campaign(
     (folder / "last.ckpt").write_text("no checkpoint")
     with pytest.raises(InputError, match=r"worker-0\.log: all workers ended: detnet: error: "):
         run_campaign(campaign, workers=2, estimate=False, on_event=lambda event: None)
+
+
+@pytest.mark.parametrize(("named", "given"), [(None, ["0", "1"]), ("2, GPU-5a", ["2", "GPU-5a"])])
+def test_workers_take_the_gpus_that_the_command_may(
+    monkeypatch: pytest.MonkeyPatch, named: str | None, given: list[str]
+) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if named:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named)
+    assert [gpu_of_worker(number, 2) for number in range(4)] == given * 2
 
 
 def test_arguments_out_of_range_are_refused(
