@@ -82,7 +82,7 @@ class _AnswersAction:
         from detnet.report.campaign.state import read_campaign_state
         from detnet.report.campaign.text import format_campaign, to_json, write_results_section
 
-        with telling("detectors measured") as tell:
+        with telling("steps of measuring") as tell:
             state = read_campaign_state(open_campaign(args.folder), progress=tell)
         page = write_campaign_page(args.output or args.folder / "campaign.html", state)
         if args.results_table:

@@ -129,7 +129,8 @@ def _seed_drawing(answer: Answer, styles: Mapping[str, str]) -> str:
     values = [value for side in answer.values for value in side]
     if not values:
         return ""
-    ticks = nice_ticks(min(values), max(values), about=4)
+    low, high = min(values), max(values)
+    ticks = nice_ticks(low, max(high, low + 0.01), about=4)  # they may be all the same
     frame = Frame(0, 2, ticks[0], ticks[-1])
     names = (answer.question.first, answer.question.other)
     parts = []
