@@ -135,9 +135,16 @@ def test_the_road_of_detnet(world: Path) -> None:
     take("Data")
     take("DetNet")
     runs = world / "runs"
-    for name in ("detnet59_fpn", "resnet101_fpn", "detnet59_mask"):
+    for name in (
+        "detnet59_fpn",
+        "resnet101_fpn",
+        "resnet101_retinanet",
+        "detnet59_mask",
+        "resnet101_mask",
+    ):
         assert zipfile.ZipFile(runs / f"{name}.zip").namelist()
-    assert zipfile.ZipFile(runs / "detnet59_mask-segm.zip").namelist()
+    for name in ("detnet59_mask", "resnet101_mask"):
+        assert zipfile.ZipFile(runs / f"{name}-segm.zip").namelist()
     assert (runs / "detnet59-resnet50" / "comparison.json").is_file()
 
 
@@ -183,6 +190,17 @@ def test_every_preset_of_the_road_has_its_row() -> None:
         if "--config" in words
     }
     assert asked == set(table())
+
+
+def test_every_row_of_the_papers_tables_has_its_command() -> None:
+    """Detectron's variants, which stand beside the papers' presets, aside."""
+    text = (ROOT / "docs/papers.md").read_text(encoding="utf-8")
+    both = text.partition("### Presets of other papers")[0]
+    rows = [line for line in both.splitlines() if line.startswith("| ")]
+    named = {name for row in rows for name in re.findall("`([a-z0-9_]+)`", row)}
+    named |= {name for name in RECIPES if name.removeprefix(SEARCH) in named}
+    wanted = {name for name in named & RECIPES.keys() if not name.endswith("_detectron")}
+    assert len(wanted) > 40 and wanted <= set(table())
 
 
 @pytest.mark.slow
