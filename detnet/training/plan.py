@@ -7,7 +7,8 @@ share of the pixels, so that two small images tell what a large one takes.
 """
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,7 @@ from detnet.coco.categories import Categories
 from detnet.detectors.base import Detector
 from detnet.engine.distributed import Process
 from detnet.engine.loop import Batch
-from detnet.engine.machine import drawing_from
+from detnet.engine.machine import choose_precision, drawing_from, precision_name
 from detnet.errors import InputError
 from detnet.text import gibibytes
 from detnet.training.classification.config import PretrainConfig
@@ -276,7 +277,10 @@ def check_memory(config: RunConfig, process: Process) -> list[str]:
     """
     if isinstance(config, TrainConfig | PretrainConfig) and process.device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(process.device)
-        return [require_memory(config, processes=process.world_size, limit=free)]
+        # What is left to the device is settled: one without bf16 keeps twice as much.
+        kind: Any = precision_name(choose_precision(config.precision, process.device))
+        settled = replace(config, precision=kind)
+        return [require_memory(settled, processes=process.world_size, limit=free)]
     return []
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from detnet.coco.categories import Categories
-from detnet.engine.distributed import single_process
+from detnet.engine.distributed import Process, single_process
 from detnet.errors import InputError
 from detnet.training.classification.config import PretrainConfig
 from detnet.training.detection.config import TrainConfig
@@ -146,3 +146,24 @@ def test_what_cannot_fit_is_refused_in_a_line_with_what_does(
 
 def test_a_processor_is_not_asked(tiny: TrainConfig) -> None:
     assert check_memory(tiny, single_process("cpu")) == []
+
+
+@pytest.mark.parametrize(("bf16", "kind"), [("always", "bf16"), ("never", "fp32")])
+def test_a_gpu_without_bf16_keeps_twice_as_much(
+    bf16: str, kind: str, tiny: TrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the precision that settings leave to the device."""
+    config: Any = replace(tiny, precision="auto", norm="frozen")
+    process = Process(0, 1, 0, torch.device("cuda", 0))
+    monkeypatch.setenv("DETNET_BF16", bf16)
+    monkeypatch.setattr("detnet.training.plan._RESERVE", 0)
+    settled: Any = replace(config, precision=kind)
+    found = step_memory(image_cost(settled), settled, images=config.batch_size, processes=1)
+    for free, fits in ((1.01 * found.needed, True), (0.99 * found.needed, False)):
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device, free=free: (free, 80 * GIB))
+        if fits:
+            (told,) = check_memory(config, process)
+            assert "(estimated)" in told
+        else:
+            with pytest.raises(InputError, match="would take about"):
+                check_memory(config, process)
