@@ -129,7 +129,8 @@ def cleanup(why: str = "") -> None:
     """Leaves the other processes, telling them why if it is before its time."""
     for peers in _peers:
         peers.leave(why)
-    if several():
+    # NCCL takes its leave of all together: those who wait in an exchange would never come to it.
+    if several() and not (why and "nccl" in dist.get_backend_config()):
         dist.destroy_process_group()
     while _peers:
         _peers.pop().close()

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 
 from detnet.engine import distributed
 from detnet.errors import InputError
@@ -111,3 +112,20 @@ def test_cuda_where_there_is_none_is_refused() -> None:
     with pytest.raises(InputError, match="device cuda: .*use device cpu"):
         distributed.setup("cuda")
     assert distributed.setup().device == torch.device("cpu")
+
+
+def test_who_fails_does_not_wait_for_the_others_farewell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NCCL's is for all at once, and the others wait for this one in an exchange."""
+    store = dist.FileStore(str(tmp_path / "store"), 1)
+    dist.init_process_group("gloo", store=store, rank=0, world_size=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(dist, "get_backend_config", lambda: "cpu:gloo,cuda:nccl")
+        distributed.cleanup("an image cannot be read")
+        assert dist.is_initialized()
+        distributed.cleanup()
+        assert not dist.is_initialized()
+    dist.init_process_group("gloo", store=dist.PrefixStore("a", store), rank=0, world_size=1)
+    distributed.cleanup("an image cannot be read")
+    assert not dist.is_initialized()
