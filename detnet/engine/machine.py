@@ -89,11 +89,11 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype | None:
     return PRECISIONS[name]
 
 
-def settle_products(device: torch.device, *, tf32: bool, fixed_size: bool) -> None:
+def settle_products(device: torch.device, *, tf32: bool = False, fixed_size: bool = False) -> None:
     """Settles how a CUDA device multiplies in fp32 and looks for its convolutions.
 
     Args:
-        tf32: round factors to 10 bits. Torch does so in convolutions unless it is told.
+        tf32: round factors to 10 bits, as torch does in convolutions unless it is told.
         fixed_size: all batches have one size, for which trying every algorithm pays.
     """
     if device.type == "cuda":

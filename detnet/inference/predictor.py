@@ -12,7 +12,7 @@ from detnet.coco.keypoints import KeypointLayout, unnamed_layout
 from detnet.coco.masks import RunLengths, decode_masks
 from detnet.detectors.base import Detector, info_of
 from detnet.detectors.files import load_model
-from detnet.engine.machine import accelerator
+from detnet.engine.machine import accelerator, settle_products
 from detnet.errors import InputError
 from detnet.inference.augmentation import Detections, PredictionOptions, detect
 from detnet.inference.draw import to_picture
@@ -172,6 +172,7 @@ def usable_device(name: str | torch.device | None) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         reason = str(error).partition("\n")[0]
         raise InputError(f"device {str(name)!r} cannot be used: {reason}") from error
+    settle_products(device)
     return device
 
 

@@ -129,3 +129,14 @@ def test_who_fails_does_not_wait_for_the_others_farewell(
     dist.init_process_group("gloo", store=dist.PrefixStore("a", store), rank=0, world_size=1)
     distributed.cleanup("an image cannot be read")
     assert not dist.is_initialized()
+
+
+def test_fp32_is_fp32_on_a_gpu(rounded_products: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch rounds its convolutions' factors to 10 bits by itself."""
+    monkeypatch.setattr(distributed, "accelerator", lambda: torch.device("cuda"))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    chosen: list[torch.device] = []
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    process = distributed.single_process("cuda")
+    assert chosen == [process.device] == [torch.device("cuda", 0)]
+    assert torch.backends.cudnn.conv.fp32_precision == "ieee"

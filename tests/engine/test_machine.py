@@ -10,6 +10,7 @@ from detnet.engine.machine import (
     drawing_from,
     fast_bf16,
     precision_name,
+    settle_products,
 )
 from detnet.engine.processor import bf16_instructions
 from detnet.errors import InputError
@@ -100,3 +101,15 @@ def test_drawing_elsewhere_leaves_the_stream() -> None:
     with drawing_from(2, CPU):
         first = torch.rand(3)
     assert torch.equal(torch.rand(3), expected) and not torch.equal(first, expected)
+
+
+def test_products_are_settled_on_cuda_alone(rounded_products: None) -> None:
+    convolutions, products = torch.backends.cudnn.conv, torch.backends.cuda.matmul
+    settle_products(CPU, fixed_size=True)
+    assert convolutions.fp32_precision == products.fp32_precision == "tf32"
+    settle_products(torch.device("cuda", 0), fixed_size=True)
+    assert convolutions.fp32_precision == products.fp32_precision == "ieee"
+    assert torch.backends.cudnn.benchmark
+    settle_products(torch.device("cuda", 0), tf32=True)
+    assert convolutions.fp32_precision == products.fp32_precision == "tf32"
+    assert not torch.backends.cudnn.benchmark
