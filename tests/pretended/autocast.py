@@ -88,8 +88,9 @@ def _cast(
         with torch._C._ExcludeDispatchKeyGuard(torch._C.DispatchKeySet(_key)):
             options = {key: mapped(value, change) for key, value in kwargs.items()}
             found = overload(*mapped(args, change), **options)
-        if gives_back and found.is_floating_point():
-            return found.to(floating[0].dtype)
+        if gives_back:  # some give whole numbers, too
+            back = floating[0].dtype
+            return mapped(found, lambda each: each.to(back) if each.is_floating_point() else each)
         return found
 
     return run
