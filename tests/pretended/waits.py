@@ -44,6 +44,21 @@ def counted() -> Iterator[Counter[tuple[str, str, str]]]:
         _masks.clear()
 
 
+@contextmanager
+def waiting_for_nothing(device: torch.device) -> Iterator[None]:
+    """Fails where the host waits for the device in what is inside; on CUDA torch itself tells."""
+    if device.type == "cuda":
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            yield
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+        return
+    with counted() as waits:
+        yield
+    assert not waits, "\n".join(f"{times} {' '.join(place)}" for place, times in waits.items())
+
+
 def note_waits(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     """Counts what an operator has the host wait for."""
     if _counters:

@@ -192,9 +192,9 @@ def prepare(
         values = images.float()
         unit = 255 if images.dtype == torch.uint8 else 1
         matrix, shift = _colour_maps(values.mean((2, 3)) / unit, draws)
-        scale = 1 / torch.tensor(std, device=images.device)
+        scale = 1 / _sent(std, images)
         matrix = scale[:, None] * matrix / unit
-        shift = scale * (shift - torch.tensor(mean, device=images.device))
+        shift = scale * (shift - _sent(mean, images))
         pixels = values.permute(0, 2, 3, 1).flatten(1, 2)
         done = torch.baddbmm(shift[:, None, :], pixels, matrix.transpose(1, 2))
         return done.unflatten(1, images.shape[-2:]).permute(0, 3, 1, 2)
@@ -213,11 +213,11 @@ def _colour_maps(mean: Tensor, draws: Sequence[dict[str, Any]]) -> tuple[Tensor,
     shift = torch.zeros(count, 3, device=device)
     if not draws:
         return matrix, shift
-    drawn = torch.tensor([draw["color"] for draw in draws], dtype=torch.float32, device=device)
+    drawn = _sent([draw["color"] for draw in draws], mean)
     factors = drawn[:, :3]
-    gray = torch.tensor(_GRAY, device=device)
+    gray = _sent(_GRAY, mean)
     to_gray = gray.expand(3, 3)  # each of red, green and blue becomes the gray value
-    for which in torch.tensor(_ORDERS, device=device)[drawn[:, 3].long()].unbind(1):
+    for which in _sent(_ORDERS, mean).long()[drawn[:, 3].long()].unbind(1):
         factor = factors.gather(1, which[:, None])
         saturates = (which == 2)[:, None]
         # Brightness (0) and contrast (1) scale all channels alike, saturation (2) away from gray.
@@ -228,5 +228,9 @@ def _colour_maps(mean: Tensor, draws: Sequence[dict[str, Any]]) -> tuple[Tensor,
         offset = (which == 1)[:, None] * (1 - factor) * level
         matrix = step @ matrix
         shift = (step @ shift[:, :, None]).squeeze(2) + offset
-    light = torch.tensor([draw["light"] for draw in draws], dtype=torch.float32, device=device)
-    return matrix, shift + light
+    return matrix, shift + _sent([draw["light"] for draw in draws], mean)
+
+
+def _sent(values: Sequence[Any], like: Tensor) -> Tensor:
+    """Numbers in fp32 where a tensor is; made there at once, they would have the host wait."""
+    return torch.tensor(values, dtype=torch.float32).to(like.device, non_blocking=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from detnet.data.folders import find_split
 from detnet.data.reading import load_annotations
@@ -17,10 +17,13 @@ from detnet.detectors.base import Detector
 from detnet.engine.distributed import Process
 from detnet.engine.loop import to_device
 from detnet.inference.predictor import Predictor
+from detnet.training.classification.config import PretrainConfig
+from detnet.training.classification.network import build_classifier
 from detnet.training.detection.evaluate import evaluate_model
+from detnet.training.estimate import pictures
 from tests.contracts import scene
 from tests.pretended.device import register
-from tests.pretended.waits import counted
+from tests.pretended.waits import counted, waiting_for_nothing
 
 PLACE = register()
 FAMILIES = ("resnet50", "detnet59", "detnasnet_300m")
@@ -62,7 +65,7 @@ def batch(model: Detector) -> tuple[list[Tensor], list[dict[str, Tensor]]]:
     return scene(masks="masks" in model.targets, keypoints="keypoints" in model.targets)
 
 
-def step(model: Detector, images: Any, targets: Any) -> dict[str, Tensor]:
+def step(model: nn.Module, images: Any, targets: Any) -> dict[str, Tensor]:
     """Losses of a training step without its end: the samplers draw alike on all devices."""
     torch.manual_seed(2)
     losses = model.train()(images, targets)
@@ -95,6 +98,26 @@ def test_a_step_is_the_processors(detector: str, backbone: str) -> None:
         step(here, *given)
     if backbone == COUNTED:  # others propose regions in other numbers
         assert told(waits) == WAITS[detector], listed(waits)
+
+
+@pytest.mark.parametrize(("backbone", "mixup"), [("detnet59", 0.0), ("detnasnet_300m", 0.2)])
+def test_a_classifiers_step_waits_for_nothing(backbone: str, mixup: float) -> None:
+    """Colours changed as drawn; losses and gradients are the processor's."""
+    config = PretrainConfig(backbone=backbone, width=0.125, image_size=64)
+    torch.manual_seed(0)
+    model = build_classifier(config, ("box", "ball", "bar"))
+    images, targets = pictures(config, 4)
+    for number, target in enumerate(targets):
+        target |= {"label": number % 3, "color": (0.8, 1.2, 1.1, number), "share": 1 - mixup}
+        target["light"] = (0.01, -0.02, 0.03)
+    here = copy.deepcopy(model).to(PLACE)
+    given = to_device((images, targets), PLACE)
+    with waiting_for_nothing(PLACE):
+        found = step(here, *given)
+    expected = step(model, images, targets)
+    assert found["loss_classifier"].item() == pytest.approx(expected["loss_classifier"].item())
+    for one, other in zip(here.parameters(), model.parameters(), strict=True):
+        torch.testing.assert_close(one.grad.cpu(), other.grad, rtol=1e-3, atol=1e-4)
 
 
 def told(waits: Counter[tuple[str, str, str]]) -> tuple[int, int]:
