@@ -65,16 +65,19 @@ def part_machine(place: Place) -> Found:
 
 
 def part_tests(place: Place) -> Found:
-    """The tests marked `gpu`, and those of steps ahead of the host, on the device."""
+    """The tests marked `gpu`, and those of steps and norms that no host waits for."""
     if importlib.util.find_spec("pytest") is None:
         raise LeftOut("pytest is not installed here")
     tests = ROOT / "tests"
+    cases = [str(tests / "pretended/cases" / name) for name in ("engine.py", "norms.py")]
     marked = [str(f) for f in sorted(tests.rglob("test_*.py")) if "mark.gpu" in f.read_text()]
     # Without conftest.py, whose scenes need packages that may be missing.
+    # Nor are warnings of whatever else is installed here failures of the GPU.
     command = [sys.executable, "-m", "pytest", "-q", "--noconftest", "-p", "no:cacheprovider"]
+    command += ["-W", "default"]
     runs = {
         "marked gpu": [*command, "-m", "gpu", *marked],
-        "steps ahead": [*command, "-m", "not slow", str(tests / "pretended/cases/engine.py")],
+        "steps ahead": [*command, "-m", "not slow", *cases],
     }
     environment = {**os.environ, "DETNET_TEST_DEVICE": place.device.type}
     lines, held = [], True

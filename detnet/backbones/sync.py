@@ -11,24 +11,19 @@ from torch.autograd.function import once_differentiable
 class SyncBatchNorm(nn.BatchNorm2d):
     """Batch norm over the batches of all processes, on CPU (gloo) as well as on CUDA.
 
-    In evaluation and in a single process it is plain batch norm, on CUDA it runs torch's own
-    `nn.SyncBatchNorm`; what is computed here is several processes on CPU, which torch's layer
-    refuses. So does `DistributedDataParallel` by that layer's type, whence another base class.
-    Processes may hold batches of different sizes, even empty ones. Statistics are fp32 for
-    half-precision input.
+    In evaluation and in a single process it is plain batch norm. Torch's `nn.SyncBatchNorm` refuses
+    the CPU, as `DistributedDataParallel` there refuses that layer by its type; on CUDA its host
+    waits for the device three times a layer, and tells of no values in the input's type, of
+    some in fp32. Processes may hold batches of different sizes, even empty ones. Statistics are
+    fp32 for half-precision input.
     """
-
-    @property
-    def process_group(self) -> Any:
-        """All processes; torch's layer asks for it."""
-        return _own_group()
 
     def forward(self, input: Tensor) -> Tensor:
         self._check_input_dim(input)
         if not self._synchronised():
             return super().forward(input)
         if input.device.type != "cpu":
-            return nn.SyncBatchNorm.forward(self, input)  # type: ignore[arg-type]
+            return self._by_kernels(input)
         output, mean, variance, count = _SyncNorm.apply(input, self.weight, self.bias, self.eps)
         if self.running_mean is not None:
             self._update_running(mean, variance, count)
@@ -37,19 +32,34 @@ class SyncBatchNorm(nn.BatchNorm2d):
     def _synchronised(self) -> bool:
         return self.training and _processes() > 1
 
-    _check_non_zero_input_channels = nn.SyncBatchNorm._check_non_zero_input_channels
+    def _by_kernels(self, input: Tensor) -> Tensor:
+        running = self.running_mean, self.running_var, self._counted()
+        output: Tensor = _FusedSyncNorm.apply(input, self.weight, self.bias, *running, self.eps)
+        return output
+
+    def _counted(self) -> float:
+        """Counts a batch, and gives its share in the running statistics."""
+        if self.num_batches_tracked is None:
+            return 0.0
+        self.num_batches_tracked.add_(1)
+        return 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
 
     @torch.no_grad()
     def _update_running(self, mean: Tensor, variance: Tensor, count: Tensor) -> None:
         assert self.running_mean is not None and self.running_var is not None
-        assert self.num_batches_tracked is not None
-        self.num_batches_tracked.add_(1)
-        momentum = self.momentum
-        if momentum is None:
-            momentum = 1.0 / float(self.num_batches_tracked)
+        momentum = self._counted()
         unbiased = variance * (count / (count - 1).clamp(min=1))
         self.running_mean.lerp_(mean.to(self.running_mean.dtype), momentum)
         self.running_var.lerp_(unbiased.to(self.running_var.dtype), momentum)
+
+
+def leave_uncompiled() -> None:
+    """Has compilers leave the synchronised norms of GPUs as they are, between what they compile.
+
+    What is exchanged in them, and statistics changed in place, are nothing to be traced.
+    """
+    layer: Any = SyncBatchNorm
+    layer._by_kernels = torch.compiler.disable(layer._by_kernels)
 
 
 class _SyncNorm(torch.autograd.Function):
@@ -91,6 +101,71 @@ class _SyncNorm(torch.autograd.Function):
         scale = inverse_std if weight is None else inverse_std * weight
         grad_x = grad - _per_channel(mean_grad, x) - normalised * _per_channel(mean_dot, x)
         return (grad_x * _per_channel(scale, x)).to(x.dtype), grad_weight, grad_bias, None
+
+
+class _FusedSyncNorm(torch.autograd.Function):
+    """The same by the kernels that torch has on GPUs for its own layer; the host waits for none."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        running_mean: Tensor | None,
+        running_var: Tensor | None,
+        momentum: float,
+        eps: float,
+    ) -> Tensor:
+        x, channels = _dense(x), x.shape[1]
+        if x.numel():
+            mean, inverse_std = torch.batch_norm_stats(x, eps)
+        else:
+            mean = x.new_zeros(channels, dtype=_statistics_type(x))
+            inverse_std = torch.ones_like(mean)
+        count = mean.new_full((1,), x.numel() // channels or _NONE)
+        mine = torch.cat([mean, inverse_std, count])
+        all_of_them = mine.repeat(dist.get_world_size())
+        dist.all_gather_into_tensor(all_of_them, mine, group=_own_group())
+        table = all_of_them.reshape(-1, len(mine))
+        means, inverse_stds, counts = table.split([channels, channels, 1], dim=1)
+        mean, inverse_std = torch.batch_norm_gather_stats_with_counts(
+            x, means, inverse_stds, running_mean, running_var, momentum, eps, counts.reshape(-1)
+        )
+        ctx.save_for_backward(x, weight, mean, inverse_std, counts.to(torch.int32))
+        if not x.numel():
+            return torch.empty_like(x)
+        return torch.batch_norm_elemt(x, weight, bias, mean, inverse_std, eps)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, mean, inverse_std, counts = ctx.saved_tensors
+        grad, channels = _dense(grad_output), x.shape[1]
+        sums = torch.zeros_like(mean).repeat(2)
+        wanted = ctx.needs_input_grad[1:3]
+        # Weight and bias keep this process's share, as above.
+        shares = [torch.zeros_like(mean) if each else None for each in wanted]
+        if x.numel():
+            *both, grad_weight, grad_bias = torch.batch_norm_backward_reduce(
+                grad, x, mean, inverse_std, weight, True, *wanted
+            )
+            sums, shares = torch.cat(both), [grad_weight, grad_bias]
+        dist.all_reduce(sums, group=_own_group())
+        if not x.numel():
+            return grad, *shares, None, None, None, None
+        grad_sum, grad_dot = sums.split(channels)
+        grad_x = torch.batch_norm_backward_elemt(
+            grad, x, mean, inverse_std, weight, grad_sum, grad_dot, counts
+        )
+        return grad_x, *shares, None, None, None, None
+
+
+_NONE = 1e-30  # values, where there are none: the kernel divides by how many came so far
+
+
+def _dense(x: Tensor) -> Tensor:
+    return x if x.is_contiguous(memory_format=torch.channels_last) else x.contiguous()
 
 
 def _global_statistics(values: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,4 +1,5 @@
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
@@ -9,7 +10,9 @@ import torch.multiprocessing as mp
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from detnet.backbones import sync
 from detnet.backbones.sync import SyncBatchNorm, share_of_count
+from tests.pretended.norms import KERNELS
 
 pytestmark = pytest.mark.processor
 
@@ -71,6 +74,20 @@ def part(rank: int, tensor: Tensor) -> Tensor:
     return tensor.split(SIZES)[rank]
 
 
+class ByKernels(SyncBatchNorm):
+    """Computes as on a GPU, by what a processor makes of its kernels."""
+
+    forward = SyncBatchNorm._by_kernels
+
+
+@contextmanager
+def with_kernels() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        for kernel, ours in KERNELS.items():
+            patch.setattr(torch, kernel._qualified_op_name.partition("::")[2], ours)
+        yield
+
+
 def several_cases(rank: int) -> dict[str, Tensor]:
     """All two-process cases in one start of the processes, which takes seconds."""
     x, grad = example()
@@ -87,18 +104,27 @@ def several_cases(rank: int) -> dict[str, Tensor]:
         low = outcome(norm, part(rank, x).bfloat16(), part(rank, grad))
     found |= {f"bf16.{name}": value for name, value in low.items()}
 
-    # Everything in process 0, nothing in process 1.
-    rows = slice(0, 4) if rank == 0 else slice(4, 4)
-    empty = outcome(fill(SyncBatchNorm(5)), x[rows], grad[rows])
-    found |= {f"empty.{name}": value for name, value in empty.items()}
+    # Everything in one process, nothing in the other.
+    for name, layer, full in (
+        ("empty", SyncBatchNorm, 0),
+        ("kernels_first", ByKernels, 0),
+        ("kernels_last", ByKernels, 1),
+    ):
+        rows = slice(0, 4) if rank == full else slice(4, 4)
+        with with_kernels():
+            empty = outcome(fill(layer(5)), x[rows], grad[rows])
+        found |= {f"{name}.{key}": value for key, value in empty.items()}
+
+    with with_kernels():
+        by_kernels = outcome(fill(ByKernels(5)), part(rank, x), part(rank, grad))
+        found |= {f"kernels.{name}": value for name, value in by_kernels.items()}
+        rows = slice(0, 4 * rank)  # none in half precision, where the other has some in it
+        half = outcome(fill(ByKernels(5)), x.bfloat16()[rows], grad[rows])
+        found["kernels_bf16"] = half["running_mean"]
 
     norm = fill(SyncBatchNorm(5))
     parallel = outcome(DistributedDataParallel(norm), part(rank, x), part(rank, grad))
     found |= {f"ddp.{name.removeprefix('module.')}": value for name, value in parallel.items()}
-
-    # On CUDA torch's layer runs with ours in its place: it gets as far as finding no CUDA here.
-    with pytest.raises(ValueError, match="input tensor to be on GPU"):
-        nn.SyncBatchNorm.forward(norm, x)  # type: ignore[arg-type]
 
     last = x.to(memory_format=torch.channels_last)
     assert norm(part(rank, last)).is_contiguous(memory_format=torch.channels_last)
@@ -108,8 +134,8 @@ def several_cases(rank: int) -> dict[str, Tensor]:
     assert all(torch.equal(own[name], plain[name]) for name in plain)
 
     # Sums of a layer and gradients are exchanged apart, on CUDA, too.
-    assert norm.process_group is not dist.group.WORLD
-    assert dist.get_process_group_ranks(norm.process_group) == [0, 1]
+    assert sync._own_group() is not dist.group.WORLD
+    assert dist.get_process_group_ranks(sync._own_group()) == [0, 1]
 
     counts = [torch.tensor(pair[rank]) for pair in ((5, 1), (0, 0), (3, 0))]
     found["shares"] = torch.stack([share_of_count(count) for count in counts])
@@ -136,7 +162,7 @@ def joined(two: list[dict[str, Tensor]], prefix: str = "") -> dict[str, Tensor]:
     return found
 
 
-@pytest.mark.parametrize("prefix", ["", "empty."])
+@pytest.mark.parametrize("prefix", ["", "empty.", "kernels.", "kernels_first.", "kernels_last."])
 def test_two_processes_equal_batch_norm_over_both_batches(
     two: list[dict[str, Tensor]], prefix: str
 ) -> None:
@@ -145,6 +171,14 @@ def test_two_processes_equal_batch_norm_over_both_batches(
     assert found.keys() == expected.keys()
     for name, value in expected.items():
         torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-4, msg=name)
+
+
+def test_no_values_are_told_as_others_tell_theirs_in_half_precision(
+    two: list[dict[str, Tensor]],
+) -> None:
+    expected = 0.1 * example()[0].bfloat16().float().mean((0, 2, 3))
+    for rank in two:
+        torch.testing.assert_close(rank["kernels_bf16"], expected, rtol=1e-4, atol=1e-4)
 
 
 def test_data_parallel_averages_the_shares(two: list[dict[str, Tensor]]) -> None:
@@ -196,3 +230,34 @@ def test_losses_go_by_what_all_have_counted(two: list[dict[str, Tensor]]) -> Non
     assert [rank["shares"].tolist() for rank in two] == [[3.0, 0.5, 1.5]] * 2
     assert [rank["own"].tolist() for rank in two] == [[5.0, 1.0, 3.0], [1.0, 1.0, 1.0]]
     assert share_of_count(torch.tensor(7)) == 7 and share_of_count(torch.tensor(0)) == 1
+
+
+@pytest.mark.slow
+def test_compilers_leave_a_gpus_norm_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two processes the other one is made up: it has the same images as this one."""
+
+    class OnGpu(SyncBatchNorm):
+        def forward(self, input: Tensor) -> Tensor:
+            traced.append(torch.compiler.is_compiling())
+            return self._by_kernels(input)
+
+    def gather(table: Tensor, mine: Tensor, group: object) -> None:
+        assert not torch.compiler.is_compiling()
+        table.copy_(mine.repeat(2))
+
+    traced: list[bool] = []
+    monkeypatch.setattr(SyncBatchNorm, "_by_kernels", SyncBatchNorm._by_kernels)  # put back
+    monkeypatch.setattr(sync, "_own_group", lambda: None)
+    monkeypatch.setattr(dist, "get_world_size", lambda: 2)
+    monkeypatch.setattr(dist, "all_gather_into_tensor", gather)
+    monkeypatch.setattr(dist, "all_reduce", lambda sums, group: sums.mul_(2))
+    x, grad = example()
+    expected = outcome(nn.Sequential(nn.ReLU(), nn.BatchNorm2d(5), nn.ReLU()), x, grad)
+    network = nn.Sequential(nn.ReLU(), OnGpu(5), nn.ReLU())
+    sync.leave_uncompiled()
+    network.compile(backend="eager")
+    with with_kernels():
+        found = outcome(network, x, grad)
+    assert traced and traced[0]  # what is around it was compiled
+    for name in ("y", "x_grad", "1.weight_grad", "1.running_mean"):
+        torch.testing.assert_close(found[name], expected[name], rtol=1e-4, atol=1e-4, msg=name)

@@ -137,7 +137,7 @@ assert found.held and found.figures["processes"] == 2, found
 
 @pytest.mark.slow
 def test_two_processes_synchronise_their_norms_on_pretended_devices() -> None:
-    """By torch's own layer, which asks kernels of the device that no processor has."""
+    """By kernels of the device that no processor has."""
     path = os.pathsep.join([str(SCRIPT.parents[1]), str(SCRIPT.parent)])
     done = subprocess.run(
         [sys.executable, "-c", TWO],

@@ -293,7 +293,7 @@ def register() -> torch.device:
 
 
 def place() -> torch.device:
-    """Where the cases of `engine.py` run: on CUDA where `DETNET_TEST_DEVICE` says so, or here."""
+    """Where `engine.py` and `norms.py` run: on CUDA where `DETNET_TEST_DEVICE` says so, or here."""
     if os.environ.get("DETNET_TEST_DEVICE", NAME) == NAME:
         return register()
     torch.backends.cudnn.deterministic = True

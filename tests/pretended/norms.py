@@ -1,4 +1,4 @@
-"""What torch's synchronised batch norm asks of a device, and only GPUs have kernels for."""
+"""What synchronised batch norm asks of a device, and only GPUs have kernels for."""
 
 from typing import Any
 
@@ -32,14 +32,18 @@ def _gather(
     eps: float,
     counts: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    weights, total = counts.reshape(-1, 1), counts.sum()
-    mean = (means * weights).sum(0) / total
-    variances = inverse_stds.square().reciprocal() - eps + (means - mean).square()
-    variance = (variances * weights).sum(0) / total
+    # One after another, by the number of values so far, as CUDA's kernel: 0 of 0 is NaN there, too.
+    mean, squares, total = means.new_zeros(means.shape[1]), 0.0, 0
+    for m, inverse_std, count in zip(means, inverse_stds, counts, strict=True):
+        share = 1 / (total + count)
+        apart = (mean - m).square() * total * count * share
+        squares = squares + (inverse_std.square().reciprocal() - eps) * count + apart
+        mean = total * share * mean + count * share * m
+        total = int(total + count)
     if running_mean is not None and running_var is not None:
         running_mean.lerp_(mean, momentum)
-        running_var.lerp_(variance * total / (total - 1), momentum)
-    return mean, (variance + eps).rsqrt()
+        running_var.lerp_(squares / (total - 1), momentum)
+    return mean, (squares / total + eps).rsqrt()
 
 
 def _apply(
