@@ -83,8 +83,17 @@ class DetectionDataset(KeyedDataset):
 
     @staticmethod
     def collate(samples: list[Sample]) -> Batch:
-        """Gives the images and their targets, a list each: images differ in size."""
-        return [image for image, _ in samples], [target for _, target in samples]
+        """Gives the images and their targets, a list each: images differ in size.
+
+        What a worker sends has `MaskBits` for masks.
+        """
+        targets = [target for _, target in samples]
+        if get_worker_info() is not None:
+            targets = [
+                {**target, "masks": MaskBits(target["masks"])} if "masks" in target else target
+                for target in targets
+            ]
+        return [image for image, _ in samples], targets
 
     def _read(self, index: int) -> Tensor:
         path = self.annotations.image_path(index)
@@ -119,6 +128,31 @@ class DetectionDataset(KeyedDataset):
             target["keypoints"] = torch.from_numpy(to_pixels(notes.keypoints[rows]))
             target["keypoint_mirror"] = torch.from_numpy(notes.keypoint_layout.mirrored)
         return target
+
+
+class MaskBits:
+    """Masks on their way from a worker to the device, where they are made whole: a bit a pixel.
+
+    Batches wait in memory, of which masks of a byte a pixel would take most.
+
+    Args:
+        masks: (N, H, W) uint8, zeros and ones.
+    """
+
+    def __init__(self, masks: Tensor) -> None:
+        self.width = masks.shape[-1]
+        self.bits = torch.from_numpy(np.packbits(masks.numpy(), axis=-1))
+
+    def pin_memory(self) -> "MaskBits":
+        """Moves them to where an accelerator fetches them by itself; torch's loader calls this."""
+        self.bits = self.bits.pin_memory()
+        return self
+
+    def to(self, device: torch.device, *, non_blocking: bool = False) -> Tensor:
+        """Gives (N, H, W) uint8 on the device, which has received the bits alone."""
+        bits = self.bits.to(device, non_blocking=non_blocking)[..., None]
+        places = torch.arange(7, -1, -1, dtype=torch.uint8, device=device)
+        return ((bits >> places) & 1).flatten(-2)[..., : self.width]
 
 
 def _full_key(key: int | tuple[int, ...]) -> Key:

@@ -174,7 +174,7 @@ def _backward(
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
-    """The batch with its images and its targets' tensors on the device."""
+    """The batch with its images and what its targets have to move on the device."""
     images: list[Tensor] | Tensor
     if isinstance(batch[0], Tensor):
         images = batch[0].to(device, non_blocking=True)
@@ -182,7 +182,7 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
         images = [image.to(device, non_blocking=True) for image in batch[0]]
     targets = [
         {
-            name: value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
+            name: value.to(device, non_blocking=True) if hasattr(value, "to") else value
             for name, value in target.items()
         }
         for target in batch[1]
