@@ -5,7 +5,8 @@
     detnet check --annotations boxes.json --images photos
 
 DATA is a folder in COCO layout (annotations/instances_SPLIT*.json with images in SPLIT*/ or
-images/), in Roboflow's (SPLIT/_annotations.coco.json) or in VOC's (a VOCdevkit, or one year of it).
+images/), in Roboflow's (SPLIT/_annotations.coco.json), in VOC's (a VOCdevkit, or one year of it) or
+in YOLO's (data.yaml, or classes.txt with labels/). All that is wrong is told, not the first alone.
 Errors stop training; warnings are repaired or tolerated by it; the rest is only said. The exit code
 is 1 when there are errors, and 2 when there is no data to check.
 """
@@ -85,7 +86,8 @@ def format_report(report: "Report", *, root: Path | None = None, everything: boo
         root: files are named from here.
         everything: list every record and class, not the first of each.
     """
-    lines = _statistics(report.statistics.get("splits", {}), everything)
+    splits = report.statistics.get("splits", {})
+    lines = [*_sources(splits, root), *_statistics(splits, everything)]
     for severity, heading in _HEADINGS.items():
         kinds: dict[str, list[Problem]] = {}
         for problem in report.problems:
@@ -105,11 +107,28 @@ def format_report(report: "Report", *, root: Path | None = None, everything: boo
 
 
 def _line(problem: "Problem", root: Path | None) -> str:
-    file = Path(problem.file)
-    if root is not None and file.is_relative_to(root) and file != root:
-        file = file.relative_to(root)
-    text = ": ".join(filter(None, [str(file), problem.record, problem.message]))
+    return _plain(_from(root, problem.file), problem.record, problem.message)
+
+
+def _from(root: Path | None, name: str) -> str:
+    inside = root is not None and Path(name) != root and Path(name).is_relative_to(root)
+    return str(Path(name).relative_to(root)) if root is not None and inside else name
+
+
+def _plain(*parts: str) -> str:
+    text = ": ".join(filter(None, parts))
     return "".join(char if char.isprintable() else "?" for char in text)  # names hold anything
+
+
+def _sources(splits: dict[str, Any], root: Path | None) -> list[str]:
+    """Says what was found in the folder, which may be another than was meant."""
+    lines = []
+    for name, split in splits.items():
+        source, images = split["source"], split["source"]["images"]
+        files = ", ".join(_from(root, file) for file in source["files"])
+        below = f", images in {_from(root, images)}" if Path(images) != root else ""
+        lines.append(_plain(name, f"{files} ({source['format']}){below}"))
+    return [*lines, ""] if lines else []
 
 
 def _statistics(splits: dict[str, Any], everything: bool) -> list[str]:

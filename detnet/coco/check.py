@@ -36,8 +36,8 @@ def find_problems(table: AnnotationTable) -> list[Problem]:
     """Finds what is wrong with the content of a COCO file, the gravest first.
 
     Codes, by severity. error: those of `AnnotationTable.errors`.
-    warning: box-degenerate, box-outside, box-subpixel, area-missing, area-wrong, id-zero,
-    duplicate-annotation-id, duplicate-file-name, bad-segmentation, bad-keypoint-names,
+    warning: box-degenerate, box-outside, box-subpixel, box-twice, area-missing, area-wrong,
+    id-zero, duplicate-annotation-id, duplicate-file-name, bad-segmentation, bad-keypoint-names,
     keypoints-length, keypoints-visibility, keypoints-unnamed, keypoints-outside, keypoints-number.
     info: image-without-annotations, few-boxes, unused-category, crowd, id-zero (of an image or
     a category, where 0 is harmless).
@@ -53,6 +53,7 @@ def find_problems(table: AnnotationTable) -> list[Problem]:
         padded = np.append(table.sizes, [[np.nan] * 2], axis=0)
         sizes = np.where(known[:, None], padded[table.image_of], np.nan)
         boxes = _check_boxes(table, sizes)
+        _check_twice(table, boxes)
         _check_areas(table, boxes, sizes)
         crowds = int(table.crowd.sum())
         if crowds:
@@ -117,6 +118,20 @@ def _check_boxes(table: AnnotationTable, sizes: Floats) -> Floats:
         corners = ", ".join(_plain(v) for v in (x[index], y[index], right[index], bottom[index]))
         report("warning", "box-outside", [int(index)], f"box ({corners}) {how} its image of {edge}")
     return np.where(degenerate[:, None], np.nan, table.boxes)
+
+
+def _check_twice(table: AnnotationTable, boxes: Floats) -> None:
+    """Reports objects that an image has twice: both would be learned, and one counted as missed."""
+    links = np.stack([table.image_of, table.category_of, table.crowd], axis=1)
+    usable = (links >= 0).all(axis=1) & ~np.isnan(boxes).any(axis=1)
+    rows = np.flatnonzero(usable)
+    values = np.concatenate([links, boxes], axis=1)[rows]
+    order = np.lexsort(values.T)  # stable: of equal ones the first stays first
+    same = (values[order[1:]] == values[order[:-1]]).all(axis=1)
+    for place in np.flatnonzero(same):
+        earlier, index = rows[order[place]], int(rows[order[place + 1]])
+        message = f"has the same box and class as {table.annotations.name(int(earlier))}"
+        table.annotations.report("warning", "box-twice", [index], message)
 
 
 def _check_areas(table: AnnotationTable, boxes: Floats, sizes: Floats) -> None:

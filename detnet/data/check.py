@@ -9,11 +9,21 @@ from detnet.coco.check import find_problems
 from detnet.coco.records import SEVERITIES, Problem, Problems
 from detnet.coco.statistics import statistics
 from detnet.coco.table import AnnotationTable
-from detnet.data.folders import SPLITS, Split, find_split, find_splits, leads_out, names_start
+from detnet.data.folders import (
+    SPLITS,
+    Split,
+    find_split,
+    find_splits,
+    leads_out,
+    names_start,
+)
+from detnet.data.formats import FORMATS
+from detnet.data.formats.interchange import UnsoundFiles
 from detnet.data.image_check import NamedImage, duplicate_images, image_problems, inspect_images
 from detnet.data.images import IMAGE_SUFFIXES
 from detnet.data.reading import read_content
 from detnet.errors import InputError
+from detnet.text import count
 
 _NAMED = 5  # how many names a message lists
 
@@ -24,7 +34,8 @@ class Report:
 
     Args:
         problems: the gravest first.
-        statistics: {"splits": {name: see `statistics`}}, of the files that are read.
+        statistics: {"splits": {name: see `statistics`}}, of the files that are read, each with its
+            "source": {"format", "files", "images"}.
     """
 
     problems: list[Problem] = field(default_factory=list)
@@ -50,7 +61,7 @@ def check(
     """Checks the annotations and images of a data set.
 
     Args:
-        data: a folder in COCO, Roboflow or VOC layout.
+        data: a folder in one of `FORMATS`.
         splits: the splits to check; all that are there if None.
         images: whether to read the images too.
         progress: called with (images done, images in all).
@@ -106,17 +117,27 @@ def check_splits(
     for split in splits:
         try:
             table = read_content(split)
+        except UnsoundFiles as error:
+            problems += error.problems
+            if error.content is None:
+                continue
+            table = AnnotationTable(error.content, str(split.annotations))
         except InputError as error:
             message = str(error).removeprefix(f"{split.annotations}: ")
-            kinds = {"voc": "xml", "coco": "json", "roboflow": "json"}
-            code = f"unreadable-{kinds.get(split.format, 'files')}"
-            problems.append(Problem("error", code, str(split.annotations), "", message))
+            kind = "json" if split.format in ("coco", "roboflow") else "files"
+            problems.append(
+                Problem("error", f"unreadable-{kind}", str(split.annotations), "", message)
+            )
             continue
         problems += find_problems(table)
+        if not len(table.images):
+            problems.append(Problem("error", "no-images", table.file, "", "names no images"))
         images_named, outside = _named_images(table, split)
         named += images_named
         problems += outside
-        numbers[split.name] = statistics(table)
+        lists = [str(path) for path in split.lists or (split.annotations,)]
+        source = {"format": split.format, "files": lists, "images": str(split.images)}
+        numbers[split.name] = {"source": source, **statistics(table)}
         rows = table.categories.rows
         categories[table.file] = {str(row.get("id")): row.get("name") for row in rows}
     problems += _differing_categories(categories)
@@ -129,6 +150,8 @@ def check_splits(
                 {s.images for s in splits if s.format in ("coco", "roboflow")},
                 {p for p in files if files[p].digest},
             )
+    for name, root in {(s.format, s.root): None for s in splits if s.root is not None}:
+        problems += _unread(name, root)
     problems.sort(key=lambda problem: SEVERITIES.index(problem.severity))
     return Report(problems, {"splits": numbers})
 
@@ -174,6 +197,16 @@ def _named_images(table: AnnotationTable, split: Split) -> tuple[list[NamedImage
         size = row.get("width"), row.get("height")
         named.append(NamedImage(split.name, f"{record} ({name})", folder / name, *size))
     return named, outside.found
+
+
+def _unread(format_name: str, root: Path) -> list[Problem]:
+    found = FORMATS[format_name]().unread(root)
+    if not found:
+        return []
+    names = ", ".join(str(path.relative_to(root)) for path in found[:_NAMED])
+    listing = names + (", …" if len(found) > _NAMED else "")
+    message = f"{count(len(found), 'file')} of annotations in no split, or without image: {listing}"
+    return [Problem("info", "annotations-unread", str(root), "", message)]
 
 
 def _unlisted(folders: set[Path], listed: set[Path]) -> list[Problem]:

@@ -114,6 +114,10 @@ class DatasetFormat(ABC):
         """
         return tuple(name for name in SPLITS if self.find(data, name) is not None)
 
+    def unread(self, data: Path) -> list[Path]:
+        """Files of annotations that no split has, for `detnet check` to name them."""
+        return []
+
     def fingerprint(self, split: Split) -> str:
         """SHA-256 of the annotation files, by which a resumed run knows its data again."""
         digest = hashlib.sha256()

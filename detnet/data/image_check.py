@@ -49,19 +49,25 @@ class ImageFile:
 
 
 def inspect_images(
-    paths: Iterable[Path], *, progress: Callable[[int, int], None] | None = None
+    paths: Iterable[Path],
+    *,
+    sizes_only: bool = False,
+    progress: Callable[[int, int], None] | None = None,
 ) -> dict[Path, ImageFile]:
     """Reads and decodes every file once, on a few threads (decoding runs outside Python's lock).
 
     Args:
+        sizes_only: read headers for size and orientation alone; only what has none is decoded, for
+            the reason.
         progress: called with (files done, files in all), on the caller's thread.
     """
+    inspect = _read_header if sizes_only else _inspect
     unique = list(dict.fromkeys(paths))
     Image.init()  # the list of formats fills itself on first use, which threads would do twice
     found = {}
     with listening(), ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         for done, (path, facts) in enumerate(
-            zip(unique, pool.map(_inspect, unique), strict=True), start=1
+            zip(unique, pool.map(inspect, unique), strict=True), start=1
         ):
             found[path] = facts
             if progress is not None:
@@ -77,6 +83,15 @@ def inspect_image(path: Path) -> ImageFile:
     """
     with listening():
         return _inspect(path)
+
+
+def _read_header(path: Path) -> ImageFile:
+    try:
+        with heard(), opened(path) as image:
+            size, orientation = image.size, orientation_of(image)
+    except Exception:  # told in the words of the other
+        return _inspect(path)
+    return ImageFile(width=size[0], height=size[1], orientation=orientation)
 
 
 def _inspect(path: Path) -> ImageFile:

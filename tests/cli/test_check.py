@@ -42,8 +42,8 @@ def break_boxes(data: Path) -> None:
 def test_nothing_wrong(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", str(data)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split() == ["train"]
-    assert lines[1].split() == ["images", "12"]
+    assert lines[0] == "train: annotations/instances_train.json (coco), images in images"
+    assert [line.split() for line in lines[1:4]] == [[], ["train"], ["images", "12"]]
     assert [line.split() for line in lines if "cat" in line] == [["cat", "12", "(12)"]]
     assert lines[-1] == "no errors, no warnings, no remarks"
 
@@ -95,7 +95,9 @@ def test_explicit_paths(data: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     file = (data / "annotations" / "instances_train.json").rename(tmp_path / "boxes.json")
     images = (data / "images").rename(tmp_path / "photos")
     assert main(["check", "--annotations", str(file), "--images", str(images)]) == 0
-    assert capsys.readouterr().out.splitlines()[0].split() == ["boxes"]
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"boxes: {file} (coco), images in {images}"
+    assert lines[2].split() == ["boxes"]
     assert main(["check", str(file), "--images", str(images)]) == 0
     capsys.readouterr()
     (images / "3.png").unlink()
@@ -109,6 +111,19 @@ def test_names_of_any_characters(data: Path, capsys: pytest.CaptureFixture[str])
     path.write_text(path.read_text().replace('"3.png"', '"a\\ud800\\nb.png"'))
     assert main(["check", str(data)]) == 1
     assert "image 3 (a??b.png): " in capsys.readouterr().out
+
+
+def test_two_sets_taken_for_the_years_of_one_are_both_named(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("one", "two"):
+        assert (
+            main(["convert", str(data), "--to", "voc", "--output", f"{tmp_path}/sets/{name}"]) == 0
+        )
+    capsys.readouterr()
+    assert main(["check", f"{tmp_path}/sets"]) == 0
+    first = capsys.readouterr().out.splitlines()[0]
+    assert first == "train: one/ImageSets/Main/train.txt, two/ImageSets/Main/train.txt (voc)"
 
 
 def test_split(data: Path, capsys: pytest.CaptureFixture[str]) -> None:

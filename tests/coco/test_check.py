@@ -165,6 +165,26 @@ def test_ids_that_clash_or_point_nowhere() -> None:
     assert ("info", "id-zero", "category 0 (cat)") in codes
 
 
+def test_an_object_that_is_there_twice() -> None:
+    raw = good()
+    again = dict(raw["annotations"][1])
+    raw["annotations"] += [
+        again | {"id": 1},
+        again | {"id": 2, "bbox": [1, 2.5, 20, 10.5], "area": 210},
+        again | {"id": 3, "image_id": 7},
+        again | {"id": 4, "iscrowd": 1},
+        again | {"id": 5, "bbox": [1, 2, float("nan"), 3]},
+        again | {"id": 6, "bbox": [1, 2, float("nan"), 3]},
+    ]
+    problems = find_problems(AnnotationTable(raw, "x.json"))
+    assert [(p.record, p.message) for p in problems if p.code == "box-twice"] == [
+        (
+            "annotation 1 (image b.jpg)",
+            "has the same box and class as annotation 900100000001 (image b.jpg)",
+        )
+    ]
+
+
 def test_what_training_refuses_are_the_errors_among_them() -> None:
     raw = good()
     raw["categories"] += [{"id": 4, "name": "cat"}, {"id": 4, "name": ""}]
@@ -247,7 +267,10 @@ def test_many_annotations_take_little_time() -> None:
     raw = good()
     raw["annotations"] *= 5000
     for index, row in enumerate(raw["annotations"]):
-        raw["annotations"][index] = {**row, "id": index + 1, "segmentation": SQUARE}
+        box = [index / 3000, 2.5, 20, 10]
+        raw["annotations"][index] = {
+            **row, "id": index + 1, "segmentation": SQUARE, "bbox": box,
+        }  # fmt: skip
     start = time.perf_counter()
     assert find_problems(AnnotationTable(raw, "x.json")) == []
     assert time.perf_counter() - start < 5  # 0.3 s here; a loop over annotations takes far more

@@ -14,6 +14,7 @@ from PIL import Image
 
 from detnet.data.check import Report, check, check_splits
 from detnet.data.folders import Split
+from detnet.data.formats.convert import convert
 from detnet.errors import InputError
 
 DATA = Path(os.environ.get("DETNET_DATA", Path(__file__).parents[2] / ".." / "shared" / "data"))
@@ -70,6 +71,11 @@ def only_problem(report: Report) -> tuple[str, str, str, str, str]:
     assert len(report.problems) == 1, report.problems
     problem = report.problems[0]
     return problem.severity, problem.code, problem.file, problem.record, problem.message
+
+
+def only_problem_of(report: Report, severity: str) -> tuple[str, str, str]:
+    (problem,) = [each for each in report.problems if each.severity == severity]
+    return problem.code, problem.file, problem.message
 
 
 def test_a_faultless_set(data: Path) -> None:
@@ -262,6 +268,58 @@ def test_roboflow_layout(data: Path, tmp_path: Path) -> None:
     report = check(tmp_path / "roboflow")
     assert report.problems == []
     assert list(report.statistics["splits"]) == ["train", "val"]
+
+
+def test_every_broken_record_of_a_yolo_folder(data: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "yolo"
+    convert(data, folder, target_format="yolo")
+    assert not [p for p in check(folder).problems if p.severity != "info"]
+    labels = folder / "labels" / "train" / "a.txt"
+    lines = labels.read_text().splitlines()
+    labels.write_text("\n".join(["7 0.5 0.5 0.1 0.1", "0 nan 0.5 0.1 0.1", *lines[2:]]))
+    (folder / "images" / "train" / "b.jpg").unlink()
+    (folder / "images" / "val" / "c.jpg").unlink()
+    (folder / "images" / "val" / "c.jpg").write_bytes(b"")
+    report = check(folder)
+    told = [(p.severity, p.code, Path(p.file).name, p.message[:16]) for p in report.problems]
+    assert told == [
+        ("error", "bad-label", "a.txt", "line 1: class 7 "),
+        ("error", "bad-label", "a.txt", "line 2: 'nan' is"),
+        ("error", "image-unreadable", "c.jpg", "the file is empt"),
+        ("error", "no-images", "data.yaml", "names no images"),
+        ("info", "few-boxes", "data.yaml", "has only 8 boxes"),
+        ("info", "unused-category", "data.yaml", "has no boxes"),
+        ("info", "annotations-unread", "yolo", "1 file of annota"),
+    ]
+    assert report.problems[-1].message.endswith("labels/train/b.txt")
+    assert report.statistics["splits"]["train"]["annotations"] == 8
+
+
+def test_every_broken_record_of_a_voc_folder(data: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "voc"
+    convert(data, folder, target_format="voc")
+    assert not [p for p in check(folder).problems if p.severity != "info"]
+    first = folder / "Annotations" / "a.xml"
+    first.write_text(first.read_text().replace("<xmin>", "<xmin>x", 2).replace("cat", "cow", 1))
+    (folder / "Annotations" / "c.xml").write_text("<annotation>")
+    (folder / "Annotations" / "b.xml").rename(folder / "Annotations" / "d.xml")
+    report = check(folder)
+    assert [(p.code, Path(p.file).name, p.message[:9]) for p in report.problems] == [
+        ("bad-object", "a.xml", "object 1 "),
+        ("bad-object", "a.xml", "object 2 "),
+        ("missing-xml", "train.txt", "'b' has n"),
+        ("unreadable-xml", "c.xml", "not a who"),
+        ("no-images", "val.txt", "names no "),
+        ("few-boxes", "train.txt", "has only "),
+        ("unused-category", "val.txt", "has no bo"),
+        ("annotations-unread", "voc", "1 file of"),
+    ]
+    assert report.problems[-1].message.endswith(": Annotations/d.xml")
+
+
+def test_a_split_without_images_is_an_error(data: Path) -> None:
+    path = rewrite(data, "val", annotations([]))
+    assert only_problem_of(check(data), "error") == ("no-images", str(path), "names no images")
 
 
 def test_no_data_is_the_users_mistake(tmp_path: Path) -> None:

@@ -2,7 +2,8 @@
 
 import os
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -10,11 +11,63 @@ from typing import Any
 import numpy as np
 
 from detnet.coco.masks import segmentation_areas
+from detnet.coco.records import Problem
 from detnet.data.image_check import ImageFile, inspect_images
 from detnet.data.images import IMAGE_SUFFIXES
 from detnet.errors import InputError
 
 Progress = Callable[[int, int], None]
+
+
+class UnsoundFiles(InputError):
+    """Files of which some cannot be read: the message names the first, `problems` are all.
+
+    Args:
+        content: that of a COCO file, of what could be read; None where nobody asks for it.
+    """
+
+    def __init__(
+        self, message: str, problems: Sequence[Problem] = (), content: dict[str, Any] | None = None
+    ) -> None:
+        super().__init__(message)
+        self.problems, self.content = tuple(problems), content
+
+
+class Flaws:
+    """What cannot be read, file by file and record by record: reading goes on behind each.
+
+    Args:
+        place: the data set, for the command that lists all of them.
+    """
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+        self.found: list[Problem] = []
+
+    @contextmanager
+    def noting(self, path: Path, code: str) -> Iterator[None]:
+        """Keeps an `InputError` that is raised inside, as a problem of this file and kind."""
+        try:
+            yield
+        except InputError as error:
+            self.add(path, code, str(error).removeprefix(f"{path}: "))
+
+    def add(self, path: Path, code: str, message: str) -> None:
+        self.found.append(Problem("error", code, str(path), "", message))
+
+    def settle(self, content: dict[str, Any] | None = None) -> None:
+        """Ends the reading.
+
+        Args:
+            content: see `UnsoundFiles`.
+
+        Raises:
+            UnsoundFiles: there is any.
+        """
+        if self.found:
+            more = f"+{len(self.found) - 1} more: " if len(self.found) > 1 else ""
+            message = f"{self.found[0]} ({more}run `detnet check {self.place}`)"
+            raise UnsoundFiles(message, self.found, content)
 
 
 @dataclass(frozen=True)
@@ -137,18 +190,19 @@ def unique_names(paths: Iterable[Path]) -> dict[Path, str]:
     return names
 
 
-def measure(paths: Iterable[Path], progress: Progress | None = None) -> dict[Path, ImageFile]:
-    """Reads the images for their sizes.
+def measure(
+    paths: Iterable[Path], flaws: Flaws, progress: Progress | None = None
+) -> dict[Path, ImageFile]:
+    """Reads the images for their sizes; those that are missing or say none are left out and noted.
 
-    Raises:
-        InputError: one is missing or says no size; one that is merely cut is let through, for
-            `detnet check` to name with all the others.
+    One that is merely cut is let through, for `detnet check` to name with all the others.
     """
-    files = inspect_images(paths, progress=progress)
+    files = inspect_images(paths, sizes_only=True, progress=progress)
     for path, facts in files.items():
         if not facts.width:
-            raise InputError(f"{path}: {facts.message}; replace it or take it out of the data set")
-    return files
+            message = f"{facts.message}; replace it or take it out of the data set"
+            flaws.add(path, facts.error, message)
+    return {path: facts for path, facts in files.items() if facts.width}
 
 
 def place_image(source: Path, target: Path, *, link: bool) -> None:

@@ -17,10 +17,16 @@ from typing import Any
 
 from detnet.data.folders import DatasetFormat, Split, leaves
 from detnet.data.formats.interchange import (
+    Flaws,
     Picture,
     to_content,
 )
-from detnet.data.formats.voc_xml import annotated_size, class_names, parse_annotation, read_objects
+from detnet.data.formats.voc_xml import (
+    annotated_size,
+    listed_classes,
+    parse_annotation,
+    read_objects,
+)
 from detnet.data.image_check import inspect_image
 from detnet.errors import InputError
 
@@ -61,6 +67,18 @@ class VocFolder(DatasetFormat):
     def read(self, split: Split) -> dict[str, Any]:
         return read_voc_lists(split.lists, split.images)
 
+    def unread(self, data: Path) -> list[Path]:
+        """XML files that no list names."""
+        years = find_years(data).values()
+        listed = {
+            annotation_file(path, stem)
+            for year in years
+            for path in (year / LISTS).glob("*.txt")
+            for stem in read_list(path)
+        }
+        present = {path for year in years for path in (year / "Annotations").glob("*.xml")}
+        return sorted(present - listed)
+
     def fingerprint(self, split: Split) -> str:
         """SHA-256 of the names and contents of the listed XML files, in their order."""
         digest = hashlib.sha256()
@@ -74,7 +92,7 @@ def read_voc_lists(lists: Sequence[Path], root: Path) -> dict[str, Any]:
     """Reads the XML files of the listed images.
 
     An image's id is its name's number (2007_000027: 2007000027), or its position where the names
-    are no numbers or two years share one. Classes are in the order of labels.txt, else the names
+    are no numbers or two years share one. Classes are those of labels.txt, else the names
     in all of the data's train, val and test lists, alphabetical: all splits have the same.
 
     Args:
@@ -82,25 +100,32 @@ def read_voc_lists(lists: Sequence[Path], root: Path) -> dict[str, Any]:
         root: where the names of images start: the folder of the years, or the only year's.
 
     Raises:
-        InputError: a file is missing or cannot be read; the message names it and the object.
+        InputError: a list or the folder of images cannot be read.
+        UnsoundFiles: some files are missing or cannot be read; the message names the first and its
+            object.
     """
     places = _places(lists)
     folders = {path: _Folder(path, root) for path in dict.fromkeys(p.parents[1] for p in places)}
-    pictures: list[Picture] = []
+    listed = listed_classes(root, *find_years(root).values())
+    stems, pictures, flaws = list[str](), list[Picture](), Flaws(root)
     for path, listing in places.items():
         if not path.is_file():
-            raise InputError(
-                f"{listing}: {path.stem!r} has no {path.parent.name}/{path.name}; add it, or take "
-                "the line out"
-            )
-        element = parse_annotation(path)
-        name, file = folders[path.parents[1]].image(path.stem, element)
-        size = annotated_size(element) or _size_of(file, path)
-        pictures.append(Picture(file, name, *size, read_objects(element, path)))
+            message = f"{path.stem!r} has no {path.parent.name}/{path.name}"
+            flaws.add(listing, "missing-xml", f"{message}; add it, or take the line out")
+            continue
+        with flaws.noting(path, "unreadable-xml"):
+            element = parse_annotation(path)
+            name, file = folders[path.parents[1]].image(path.stem, element)
+            boxes = read_objects(element, path, flaws, listed)
+            size = annotated_size(element) or _size_of(file, path)
+            pictures.append(Picture(file, name, *size, boxes))
+            stems.append(path.stem)
     used = {box.name for picture in pictures for box in picture.boxes}
     names = {picture.path: picture.name for picture in pictures}
-    ids = _image_ids([path.stem for path in places])
-    return to_content(pictures, _classes(root, used, places.keys()), names, ids=ids, exact=True)
+    classes = listed or _classes(root, used, places.keys())
+    content = to_content(pictures, classes, names, ids=_image_ids(stems), exact=True)
+    flaws.settle(content)
+    return content
 
 
 def _places(lists: Sequence[Path]) -> dict[Path, Path]:
@@ -151,15 +176,13 @@ def _size_of(image: Path, path: Path) -> tuple[int, int]:
 
 def _classes(root: Path, used: set[str], known: Iterable[Path]) -> list[str]:
     """The names of all classes; `known` are the files whose names are in `used` already."""
-    years = find_years(root)
-    for folder in (root, *years.values()):
-        if any((folder / name).is_file() for name in ("labels.txt", "classes.txt")):
-            return class_names(folder, used)
-    lists = [year / LISTS / f"{name}.txt" for year in years.values() for name in STANDARD]
+    years = find_years(root).values()
+    lists = [year / LISTS / f"{name}.txt" for year in years for name in STANDARD]
     everything = _places([path for path in lists if path.is_file()])
     for path in everything.keys() - set(known):
         with contextlib.suppress(InputError):  # what is wrong there is told when it is asked for
-            used = used | {box.name for box in read_objects(parse_annotation(path), path)}
+            boxes = read_objects(parse_annotation(path), path, Flaws(root))
+            used = used | {box.name for box in boxes}
     return sorted(used)
 
 

@@ -6,11 +6,13 @@ trained on nor counted.
 """
 
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Sequence
 from pathlib import Path
 
 from detnet.coco.masks import MAX_SIDE
 from detnet.data.folders import SPELLINGS, SPLITS
 from detnet.data.formats.interchange import (
+    Flaws,
     LabelledBox,
     Picture,
     PictureSet,
@@ -38,39 +40,45 @@ def read_voc(
 
     Splits are those of ImageSets/Main, else folders named train, val, valid or test, else all is
     train. An image belongs to the XML file of the same stem, else to the one that names it.
-    Classes are in the order of labels.txt or classes.txt, else alphabetical.
+    Classes are those of labels.txt or classes.txt, else all names, alphabetical.
 
     Args:
         keep_difficult: makes difficult objects ordinary ones, not crowds, which are ignored.
         zero_based: coordinates count from 0 and end after the last pixel, as some tools write.
 
     Raises:
-        InputError: a file cannot be read; the message names it and the object.
+        InputError: the folder holds several data sets, or a list cannot be read.
+        UnsoundFiles: some files cannot be read; the message names the first and its object.
     """
-    notes: list[str] = []
+    notes, flaws, classes = list[str](), Flaws(folder), listed_classes(folder)
     images = _ImageFinder(folder)
     found: dict[str, list[tuple[Path | None, Path, ElementTree.Element]]] = {}
     for split, members in _splits(folder, images, notes).items():
         found[split] = []
         for place in members:
             xml = place if place.suffix == ".xml" else None
-            root = parse_annotation(xml) if xml else ElementTree.Element("annotation")
-            image = images.of(place, root.findtext("filename") or "") if xml else place
-            if image is None:
-                raise InputError(f"{xml}: {folder} has no image that belongs to it")
-            found[split].append((xml, image, root))
-    files = measure((image for rows in found.values() for _, image, _ in rows), progress)
+            with flaws.noting(place, "unreadable-xml"):
+                root = parse_annotation(xml) if xml else ElementTree.Element("annotation")
+                image = images.of(place, root.findtext("filename") or "") if xml else place
+                if image is None:
+                    raise InputError(f"{xml}: {folder} has no image that belongs to it")
+                found[split].append((xml, image, root))
+    files = measure((image for rows in found.values() for _, image, _ in rows), flaws, progress)
     splits: dict[str, list[Picture]] = {}
     for split, rows in found.items():
         names = unique_names(image for _, image, _ in rows)
         for xml, image, root in rows:
-            width, height = annotated_size(root) or files[image].upright_size
-            boxes = read_objects(root, xml, keep_difficult=keep_difficult, zero_based=zero_based)
-            picture = Picture(image, names[image], width, height, boxes)
-            splits.setdefault(split, []).append(picture)
-    result = PictureSet([], splits, notes)
+            boxes = read_objects(
+                root, xml, flaws, classes, keep_difficult=keep_difficult, zero_based=zero_based
+            )
+            if image in files:
+                width, height = annotated_size(root) or files[image].upright_size
+                picture = Picture(image, names[image], width, height, boxes)
+                splits.setdefault(split, []).append(picture)
+    flaws.settle()
+    result = PictureSet(classes, splits, notes)
     used = {box.name for picture in result.pictures for box in picture.boxes}
-    result.classes = class_names(folder, used)
+    result.classes = classes or sorted(used)
     _note(result, keep_difficult=keep_difficult)
     return result
 
@@ -104,6 +112,8 @@ def annotated_size(root: ElementTree.Element) -> tuple[int, int] | None:
 def read_objects(
     root: ElementTree.Element,
     path: Path | None,
+    flaws: Flaws,
+    classes: Sequence[str] = (),
     *,
     keep_difficult: bool = False,
     zero_based: bool = False,
@@ -112,31 +122,43 @@ def read_objects(
 
     Args:
         path: of the file, for messages.
+        flaws: takes those that lack their name or a corner, which are left out.
+        classes: the names there may be; any if none are given.
         keep_difficult: makes difficult objects ordinary ones, not crowds.
         zero_based: coordinates count from 0 and end after the last pixel, as some tools write.
-
-    Raises:
-        InputError: an object lacks its name or a corner; the message names file and object.
     """
     boxes = []
     for number, node in enumerate(root.findall("object"), start=1):
-        where = f"{path}: object {number}"
-        name = (node.findtext("name") or "").strip()
-        if not name:
-            raise InputError(f"{where}: has no <name>")
-        corners = []
-        for key in _CORNERS:
-            text = node.findtext(f"bndbox/{key}")
-            if text is None:
-                raise InputError(f"{where} ({name}): has no <{key}> in <bndbox>")
-            corners.append(finite(text, f"{where} ({name})"))
-        left, top, right, bottom = corners
-        if not zero_based:
-            left, top = left - 1, top - 1
-        difficult = (node.findtext("difficult") or "0").strip() not in ("0", "")
-        box = (left, top, right - left, bottom - top)
-        boxes.append(LabelledBox(name, box, crowd=difficult and not keep_difficult))
+        with flaws.noting(Path(str(path)), "bad-object"):
+            name, corners = _read_object(node, f"{path}: object {number}", classes)
+            left, top, right, bottom = corners
+            if not zero_based:
+                left, top = left - 1, top - 1
+            difficult = (node.findtext("difficult") or "0").strip() not in ("0", "")
+            box = (left, top, right - left, bottom - top)
+            boxes.append(LabelledBox(name, box, crowd=difficult and not keep_difficult))
     return boxes
+
+
+def _read_object(
+    node: ElementTree.Element, where: str, classes: Sequence[str]
+) -> tuple[str, list[float]]:
+    """Its name and the numbers of its corners, as they are written."""
+    name = (node.findtext("name") or "").strip()
+    if not name:
+        raise InputError(f"{where}: has no <name>")
+    if classes and name not in classes:
+        raise InputError(
+            f"{where}: class {name!r} is not in labels.txt or classes.txt; correct it, or add it "
+            "there"
+        )
+    corners = []
+    for key in _CORNERS:
+        text = node.findtext(f"bndbox/{key}")
+        if text is None:
+            raise InputError(f"{where} ({name}): has no <{key}> in <bndbox>")
+        corners.append(finite(text, f"{where} ({name})"))
+    return name, corners
 
 
 class _ImageFinder:
@@ -206,15 +228,17 @@ def _listed(listing: Path, xmls: dict[str, Path], images: _ImageFinder) -> dict[
     return splits
 
 
-def class_names(folder: Path, used: set[str]) -> list[str]:
-    """The classes in the order of labels.txt or classes.txt, others and else alphabetical."""
-    for name in ("labels.txt", "classes.txt"):
-        path = folder / name
+def listed_classes(*folders: Path) -> list[str]:
+    """The lines of the first labels.txt or classes.txt that there is; none without one.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    for path in (folder / name for folder in folders for name in ("labels.txt", "classes.txt")):
         if path.is_file():
             lines = read_text(path).splitlines()
-            listed = list(dict.fromkeys(line.strip() for line in lines if line.strip()))
-            return listed + sorted(used - set(listed))
-    return sorted(used)
+            return list(dict.fromkeys(line.strip() for line in lines if line.strip()))
+    return []
 
 
 def _note(pictures: PictureSet, *, keep_difficult: bool) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import yaml
 
 from detnet.data.folders import SPELLINGS, SPLITS, DatasetFormat, Split
 from detnet.data.formats.interchange import (
+    Flaws,
     LabelledBox,
     Picture,
     PictureSet,
@@ -45,9 +47,20 @@ class YoloFolder(DatasetFormat):
         return Split(name, listing, data) if there else None
 
     def read(self, split: Split) -> dict[str, Any]:
-        found = read_yolo(split.images, outside=split.outside, only=split.name)
+        flaws = Flaws(split.images)
+        found = _read(split.images, flaws, outside=split.outside, only=split.name)
         names = {picture.path: _below(picture.path, split.images) for picture in found.pictures}
-        return to_content(found.pictures, found.classes, names)
+        content = to_content(found.pictures, found.classes, names)
+        flaws.settle(content)
+        return content
+
+    def unread(self, data: Path) -> list[Path]:
+        """Label files without an image.
+
+        Raises:
+            InputError: as `find`.
+        """
+        return _orphans(data, _splits(data, *find_yaml(data), []).values())
 
     def fingerprint(self, split: Split) -> str:
         """SHA-256 of the class names, and of names and labels of the images, in their order.
@@ -66,11 +79,7 @@ class YoloFolder(DatasetFormat):
 
 
 def read_yolo(
-    folder: Path,
-    *,
-    outside: bool = False,
-    only: str | None = None,
-    progress: Progress | None = None,
+    folder: Path, *, outside: bool = False, progress: Progress | None = None
 ) -> PictureSet:
     """Reads a folder in one of YOLO's layouts.
 
@@ -80,12 +89,26 @@ def read_yolo(
 
     Args:
         outside: follow data.yaml and lists of paths out of the folder, too.
-        only: one of the splits.
 
     Raises:
-        InputError: a file cannot be read, or lies outside of the folder; the message names it and
-            the line.
+        InputError: a file lies outside of the folder.
+        UnsoundFiles: some cannot be read; the message names the first and its line.
     """
+    flaws = Flaws(folder)
+    found = _read(folder, flaws, outside=outside, progress=progress)
+    flaws.settle()
+    return found
+
+
+def _read(
+    folder: Path,
+    flaws: Flaws,
+    *,
+    outside: bool = False,
+    only: str | None = None,
+    progress: Progress | None = None,
+) -> PictureSet:
+    """Reads all splits or one of them; pictures and lines that cannot be read are left out."""
     config_path, config = find_yaml(folder)
     classes = _classes(folder, config_path, config)
     notes: list[str] = []
@@ -99,22 +122,30 @@ def read_yolo(
                     f"{folder}: its files name {path}, which lies outside of it; move it in or "
                     "link it, or allow it by --outside-images"
                 )
-    files = measure((path for paths in members.values() for path in paths), progress)
-    splits = {}
-    read: set[Path] = set()
+    files = measure((path for paths in members.values() for path in paths), flaws, progress)
+    splits: dict[str, list[Picture]] = {split: [] for split in members}
     for split, paths in members.items():
         names = unique_names(paths)
-        splits[split] = [Picture(path, names[path], *files[path].upright_size) for path in paths]
-        for picture in splits[split]:
-            labels = _label_file(picture.path)
+        for path in (path for path in paths if path in files):
+            picture = Picture(path, names[path], *files[path].upright_size)
+            splits[split].append(picture)
+            labels = _label_file(path)
             if labels.is_file():
-                read.add(labels.resolve())
-                picture.boxes = _read_labels(labels, picture, classes)
-    present = {p.resolve() for p in folder.rglob("*.txt") if "labels" in p.parts}
-    orphans = [path for path in present - read if path.name != "classes.txt"]
-    if orphans and only is None:
-        notes.append(f"left out {len(orphans)} label files without an image, {min(orphans)} first")
+                picture.boxes = _read_labels(labels, picture, classes, flaws)
+    if only is None:
+        orphans = _orphans(folder, members.values())
+        if orphans:
+            notes.append(
+                f"left out {len(orphans)} label files without an image, {orphans[0]} first"
+            )
     return PictureSet(classes, splits, notes)
+
+
+def _orphans(folder: Path, members: Iterable[Iterable[Path]]) -> list[Path]:
+    """The label files that belong to no image of any split."""
+    known = {_label_file(path).resolve() for paths in members for path in paths}
+    present = (path for path in sorted(folder.rglob("*.txt")) if "labels" in path.parts)
+    return [p for p in present if p.name != "classes.txt" and p.resolve() not in known]
 
 
 def find_yaml(folder: Path) -> tuple[Path | None, dict[str, Any]]:
@@ -228,28 +259,33 @@ def _label_file(image: Path) -> Path:
     return image.with_suffix(".txt")
 
 
-def _read_labels(path: Path, picture: Picture, classes: list[str]) -> list[LabelledBox]:
-    boxes = []
-    for number, line in enumerate(read_text(path).splitlines(), start=1):
-        fields = line.split()
-        if not fields:
-            continue
-        where = f"{path}: line {number}"
-        label = finite(fields[0], where)
-        if label not in range(len(classes)):
-            raise InputError(f"{where}: class {fields[0]} is not among the {len(classes)} names")
-        numbers = [finite(text, where) for text in fields[1:]]
-        name = classes[int(label)]
-        if len(numbers) == 4:
-            boxes.append(LabelledBox(name, _to_pixels(numbers, picture)))
-        elif len(numbers) >= 6 and len(numbers) % 2 == 0:
-            boxes.append(_outlined(name, numbers, picture))
-        else:
-            raise InputError(
-                f"{where}: {len(fields)} numbers; a box is a class and 4, an outline a class and "
-                f"6 or more in pairs"
-            )
+def _read_labels(
+    path: Path, picture: Picture, classes: list[str], flaws: Flaws
+) -> list[LabelledBox]:
+    boxes: list[LabelledBox] = []
+    with flaws.noting(path, "unreadable-labels"):
+        for number, line in enumerate(read_text(path).splitlines(), start=1):
+            if line.strip():
+                with flaws.noting(path, "bad-label"):
+                    where = f"{path}: line {number}"
+                    boxes.append(_read_line(line.split(), where, picture, classes))
     return boxes
+
+
+def _read_line(fields: list[str], where: str, picture: Picture, classes: list[str]) -> LabelledBox:
+    label = finite(fields[0], where)
+    if label not in range(len(classes)):
+        raise InputError(f"{where}: class {fields[0]} is not among the {len(classes)} names")
+    numbers = [finite(text, where) for text in fields[1:]]
+    name = classes[int(label)]
+    if len(numbers) == 4:
+        return LabelledBox(name, _to_pixels(numbers, picture))
+    if len(numbers) >= 6 and len(numbers) % 2 == 0:
+        return _outlined(name, numbers, picture)
+    raise InputError(
+        f"{where}: {len(fields)} numbers; a box is a class and 4, an outline a class and 6 or more "
+        "in pairs"
+    )
 
 
 def _to_pixels(numbers: list[float], picture: Picture) -> tuple[float, float, float, float]:

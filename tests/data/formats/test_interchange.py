@@ -1,11 +1,15 @@
 """What all converters share: names, numbers, images put in place."""
 
 import os
+import pickle
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from detnet.data.formats.interchange import (
+    Flaws,
+    UnsoundFiles,
     clipped,
     finite,
     measure,
@@ -55,7 +59,34 @@ def test_clipping() -> None:
     assert clipped((1, 2, 0, 4), 60, 40) is None
 
 
-def test_an_image_without_a_size_is_refused(tmp_path: Path) -> None:
+def test_images_without_a_size_are_noted_and_left_out(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_text("words")
-    with pytest.raises(InputError, match=r"a\.jpg: is a text file"):
-        measure([tmp_path / "a.jpg"])
+    Image.new("RGB", (60, 40)).save(tmp_path / "b.png")
+    cut = tmp_path / "c.jpg"  # is not decoded, which takes five times as long
+    Image.new("RGB", (500, 400)).save(cut)
+    cut.write_bytes(cut.read_bytes()[:-60])
+    flaws = Flaws(tmp_path)
+    files = measure([tmp_path / "a.jpg", tmp_path / "b.png", cut], flaws)
+    told = [(path.name, facts.width, facts.error) for path, facts in files.items()]
+    assert told == [("b.png", 60, ""), ("c.jpg", 500, "")]
+    with pytest.raises(UnsoundFiles, match=r"a\.jpg: is a text file, .* \(run `detnet check /"):
+        flaws.settle()
+
+
+def test_all_flaws_are_kept_and_the_first_is_told(tmp_path: Path) -> None:
+    flaws = Flaws(tmp_path)
+    flaws.settle()
+    for number in range(3):
+        with flaws.noting(tmp_path / "a.txt", "bad-label"):
+            raise InputError(f"{tmp_path}/a.txt: line {number}: wrong")
+    with pytest.raises(KeyError), flaws.noting(tmp_path / "a.txt", "bad-label"):
+        raise KeyError  # ours, not the user's
+    with pytest.raises(UnsoundFiles) as caught:
+        flaws.settle({"images": []})
+    first = f"{tmp_path}/a.txt: line 0: wrong (+2 more: run `detnet check {tmp_path}`)"
+    assert str(caught.value) == first
+    again = pickle.loads(pickle.dumps(caught.value))  # another process may have read
+    assert (str(again), again.content) == (first, {"images": []})
+    assert [(p.code, p.message) for p in again.problems] == [
+        ("bad-label", f"line {number}: wrong") for number in range(3)
+    ]

@@ -135,11 +135,16 @@ def test_a_size_that_is_not_given_is_the_images(tmp_path: Path) -> None:
             annotation("x", [("cat", ("?", 1, 2, 2), 0)]),  # type: ignore[arg-type]
             r"000007\.xml: object 1 \(cat\): '\?' is not a number",
         ),
+        (
+            annotation("x", [("cow", (1, 1, 2, 2), 0), ("dgo", (1, 1, 2, 2), 0)]),
+            r"000007\.xml: object 2: class 'dgo' is not in labels\.txt .* \(run `detnet check",
+        ),
         (None, r"trainval\.txt: '000007' has no Annotations/000007\.xml"),
     ],
 )
 def test_mistakes_name_file_and_object(devkit: Path, text: str | None, message: str) -> None:
     path = devkit / "VOC2007" / "Annotations" / "000007.xml"
+    (devkit / "labels.txt").write_text("dog\nbird\ncat\ncow\n")
     path.unlink()
     if text is not None:
         path.write_text(text)

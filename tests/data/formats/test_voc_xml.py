@@ -182,7 +182,7 @@ def test_written_and_read_again(tmp_path: Path) -> None:
     put(tmp_path / "in", "a", xml("a.jpg", boxes))
     put(tmp_path / "in", "b", xml("b.jpg", thing("dog", (3, 4, 5, 6), "<difficult>1</difficult>")))
     list_split(tmp_path / "in", train="a", val="b")
-    (tmp_path / "in" / "labels.txt").write_text("fish\ndog\n")
+    (tmp_path / "in" / "labels.txt").write_text("fish\ndog\nbird\n")
     first = read_voc(tmp_path / "in")
     assert first.classes == ["fish", "dog", "bird"]
     assert write_voc(first, tmp_path / "out") == {"train": 2, "val": 1}
