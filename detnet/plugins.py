@@ -55,8 +55,10 @@ def _load(text: str) -> str:
         imported = importlib.import_module(module)
     except (Exception, SystemExit) as error:
         if isinstance(error, ModuleNotFoundError) and _leads_to(error.name, module):
+            name = module.removesuffix(".py")
+            hint = f"; a module is named without .py: {name}" if name != module else ""
             raise InputError(
-                f"plugin {module}: no such module in {place} or among what is installed"
+                f"plugin {module}: no such module in {place} or among what is installed{hint}"
             ) from None
         reason = " ".join(str(error).split()) or "no reason given"
         raise InputError(

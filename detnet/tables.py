@@ -31,12 +31,14 @@ class NameTable(Mapping[str, Any]):
             value: what the name stands for, or "module:function", to be imported on first use.
 
         Raises:
-            ValueError: the name stands for something else already, or is none.
+            ValueError: the name stands for something else already, or is none. What is defined
+                again, as by a notebook's cell, takes the place of what it was.
         """
         if not re.fullmatch(r"[\w.-]+", name):
             raise ValueError(f"{name!r} is no name of a {self.kind}: letters, digits, _, - and .")
-        if self._homes.get(name, value) is not value and self._homes[name] != value:
-            raise ValueError(f"there is a {self.kind} {name!r} already: {self._homes[name]}")
+        known = self._homes.get(name, value)
+        if known is not value and known != value and _definition(known) != _definition(value):
+            raise ValueError(f"there is a {self.kind} {name!r} already: {known}")
         self._homes[name] = value
 
     def require(self, name: str) -> None:
@@ -45,6 +47,11 @@ class NameTable(Mapping[str, Any]):
         Raises:
             InputError: naming the nearest.
         """
+        if not isinstance(name, str):
+            raise InputError(
+                f"a {self.kind} is asked for by its name, got a {type(name).__name__}; "
+                "`register` what makes yours under a name of its own"
+            )
         if name not in self._homes:
             raise InputError(unknown_name(self.kind, name, self._homes))
 
@@ -64,6 +71,16 @@ class NameTable(Mapping[str, Any]):
 
     def __len__(self) -> int:
         return len(self._homes)
+
+    def __repr__(self) -> str:
+        return f"<{self.kind}s: {', '.join(self)}>"
+
+
+def _definition(value: Any) -> object:
+    """Where a function or class is written; anything else stands for itself."""
+    if not hasattr(value, "__qualname__"):
+        return value
+    return value.__module__, value.__qualname__
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:

@@ -66,3 +66,25 @@ def test_a_plugin_adds_a_name_that_is_new() -> None:
         table.register("root", half)
     with pytest.raises(ValueError, match="'my part' is no name of a part"):
         table.register("my part", half)
+    with pytest.raises(ValueError, match="there is a part 'half' already"):
+        table.register("half", nearest)
+
+
+def test_what_a_notebook_defines_again_takes_its_place() -> None:
+    table = NameTable("part", {})
+    for times in (2, 3):
+
+        def grow(value: int, times: int = times) -> int:
+            return times * value
+
+        table.register("grow", grow)
+    assert table["grow"](5) == 15
+    table.register("sizes", [1])
+    with pytest.raises(ValueError, match="there is a part 'sizes' already"):
+        table.register("sizes", [2])
+
+
+def test_names_are_asked_for_by_name_and_shown() -> None:
+    with pytest.raises(InputError, match="^a part is asked for by its name, got a list; "):
+        TABLE[["root"]]  # type: ignore[index]
+    assert repr(TABLE) == "<parts: root, rest, gone>"

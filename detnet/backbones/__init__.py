@@ -10,6 +10,7 @@ from detnet.tables import NameTable, unknown_name
 # ImageNet's colours, which networks are given normalised: red, green, blue of values in [0, 1].
 PIXEL_MEAN = (0.485, 0.456, 0.406)
 PIXEL_STD = (0.229, 0.224, 0.225)
+_COMMON = ("width", "stride_in", "norm")  # what every builder is asked for
 LARGEST_SIDE = 16_384  # of a network's input, in pixels
 BACKBONES = NameTable(
     "backbone",
@@ -59,7 +60,8 @@ def build_backbone(name: str, **options: Any) -> Any:
         options: as its builder takes them: width, stride_in, norm.
 
     Raises:
-        InputError: an unknown name, or options that do not fit.
+        InputError: an unknown name, options that do not fit, or what stands under the name takes
+            none of them or makes no `Backbone`.
     """
     require_backbone(name)
     builder = (BACKBONES if name in BACKBONES else OPEN_BACKBONES)[name]
@@ -69,12 +71,21 @@ def build_backbone(name: str, **options: Any) -> Any:
         raise InputError(unknown_name(f"option of {name}", strange[0], _takes(builder)))
     if missing:
         raise InputError(f"{name} asks for {missing[0]}: give it among backbone_options")
-    return builder(**options)
+    try:
+        inspect.signature(builder).bind(**options)
+    except TypeError as error:
+        takes = f"{', '.join(_COMMON)} as keywords, or **options"
+        raise InputError(f"backbone {name!r}: its builder must take {takes}: {error}") from None
+    backbone = builder(**options)
+    if not (hasattr(backbone, "freeze") and hasattr(backbone, "feature_info")):
+        kind = type(backbone).__name__
+        raise InputError(f"backbone {name!r}: {kind} must be a `Backbone` and set feature_info")
+    return backbone
 
 
 def _takes(builder: Callable[..., Any]) -> list[str]:
     own = [name for name in inspect.signature(builder).parameters if name != "options"]
-    return ["width", "stride_in", "norm", *own]
+    return [*_COMMON, *own]
 
 
 def _asks(builder: Callable[..., Any]) -> list[str]:

@@ -1,5 +1,6 @@
 """The one counter of multiply-adds and parameters, and what a backbone costs, level by level."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -14,6 +15,8 @@ from torchvision.ops.misc import FrozenBatchNorm2d
 from detnet.backbones import build_backbone
 from detnet.backbones.base import Classifier
 from detnet.errors import InputError
+
+_CHECKED = 128  # pixels at least of the image that levels are looked at with
 
 
 class Cost(NamedTuple):
@@ -71,6 +74,51 @@ def count(
     outputs: list[Any] = []
     macs = count_macs(lambda: outputs.append((run or network)(*inputs)))
     return Cost(macs, count_params(network)), outputs[0]
+
+
+def check_levels(
+    name: str, *, width: float = 1.0, options: Mapping[str, Any] | None = None
+) -> None:
+    """Refuses a backbone whose levels are not what its `feature_info` says; nothing is computed.
+
+    Channels that differ end a run with a message of torch's, and a stride that differs puts all
+    anchors in the wrong places and says nothing. What cannot run on the meta device is let through.
+
+    Args:
+        name, width, options: as of `backbone_cost`.
+
+    Raises:
+        InputError: naming the level, and what it is.
+    """
+    with on_meta():
+        backbone = build_backbone(name, width=width, **(options or {}))
+        unit = math.lcm(*(info.stride for info in backbone.feature_info))
+        height, width_px = (unit * math.ceil(_CHECKED / unit) * times for times in (1, 2))
+        images = torch.empty(1, 3, height, width_px)
+    try:
+        _, features = count(backbone, images)
+    except Exception:  # a network may do what needs values; the first step then tells
+        return
+    said = {
+        info.name: (info.channels, height // info.stride, width_px // info.stride)
+        for info in backbone.feature_info
+    }
+    found = {level: tuple(feature.shape[1:]) for level, feature in features.items()}
+    if list(said) != list(found):
+        raise InputError(
+            f"backbone {name!r} gives the levels {', '.join(found)}, its feature_info has "
+            f"{', '.join(said)}"
+        )
+    for level, shape in said.items():
+        if found[level] != shape:
+            raise InputError(
+                f"backbone {name!r}: of an image of {height}×{width_px} its level {level} is "
+                f"{_shape(found[level])}, by its feature_info {_shape(shape)}"
+            )
+
+
+def _shape(sizes: tuple[int, ...]) -> str:
+    return f"{sizes[0]} channels of {'×'.join(map(str, sizes[1:]))} cells"
 
 
 class _NothingDrawn(TorchFunctionMode):

@@ -48,13 +48,15 @@ def run(args: argparse.Namespace) -> int:
     if min(args.image_size) < 1:
         raise InputError("--image-size must be positive")
 
-    from detnet.backbones.cost import backbone_cost
+    from detnet.backbones.cost import backbone_cost, check_levels
 
+    options = given_group(args, "backbone_options")
+    check_levels(args.name, width=args.width, options=options)
     found = backbone_cost(
         args.name,
         image_size=tuple(args.image_size),
         width=args.width,
-        options=given_group(args, "backbone_options"),
+        options=options,
     )
     print(json.dumps(found.to_json()) if args.json else format_info(found))
     return 0

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from detnet.backbones import PIXEL_MEAN, PIXEL_STD
+from detnet.backbones.cost import check_levels
 from detnet.backbones.weights.layout import IMAGE_OPTIONS
 from detnet.backbones.weights.loading import compare_backbone, part_of
 from detnet.backbones.weights.pretrained import PretrainedWeights, meta_backbone
@@ -69,6 +70,7 @@ def resolve(config: Run, *, load_weights: bool = True) -> Resolved[Run]:
         for name in ("norm_weight_decay", "bias_weight_decay")
         if getattr(config, name) is None
     }
+    check_levels(config.backbone, width=config.width, options=config.backbone_options)
     changes: dict[str, Any] = {**config.length, **decays}
     config = replace(config, **changes)
     kind: Any = _detector if isinstance(config, TrainConfig) else _classifier

@@ -33,9 +33,10 @@ BEGINNINGS = (
 # What the core reaches and can be read without: other projects' weights, other formats, metrics and
 # evaluators, what is kept of files for the next start, drawing, how masks are packed, kernels for
 # some processors, spaces for searches and networks found in them, what several processes agree on,
-# what is said when one is lost or memory is short, and what is reckoned of a machine before a run
-# begins.
+# what is said when one is lost or memory is short, and what is reckoned of a network or a machine
+# before a run begins.
 BEYOND = (
+    "detnet.backbones.cost",
     "detnet.backbones.detnas",
     "detnet.backbones.spaces",
     "detnet.backbones.sync",

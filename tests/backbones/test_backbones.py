@@ -1,12 +1,15 @@
 """Every backbone of `BACKBONES` through the contract, and the published costs."""
 
+from collections.abc import Callable, Iterator
+
 import pytest
 import torch
 import torchvision
+from torch import Tensor, nn
 
-from detnet.backbones import BACKBONES
-from detnet.backbones.base import Classifier
-from detnet.backbones.cost import backbone_cost
+from detnet.backbones import BACKBONES, build_backbone
+from detnet.backbones.base import Backbone, Classifier, FeatureInfo
+from detnet.backbones.cost import backbone_cost, check_levels
 from detnet.backbones.weights.torchvision import from_torchvision
 from detnet.errors import InputError
 from tests.contracts import check_backbone
@@ -173,3 +176,84 @@ def test_bad_names() -> None:
         BACKBONES["detnet59"](width=0.125).freeze(("c7",))
     with pytest.raises(InputError, match="smaller than detnet59's coarsest stride 16"):
         backbone_cost("detnet59", image_size=(8, 224))
+
+
+class _Own(Backbone):
+    """A backbone as someone writes it who is new to this, of three levels at strides 4, 8, 16."""
+
+    def __init__(self, info: tuple[FeatureInfo, ...], **options: object) -> None:
+        super().__init__()
+        steps = ((3, 4), (8, 2), (8, 2))
+        self.layers = nn.ModuleList(nn.Conv2d(before, 8, 3, s, 1) for before, s in steps)
+        self.feature_info = info
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        return {
+            name: (images := layer(images)) for name, layer in zip("abc", self.layers, strict=True)
+        }
+
+
+class _Asking(_Own):
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        return super().forward(images * images.mean().item())
+
+
+A, B, C = FeatureInfo("a", 8, 4), FeatureInfo("b", 8, 8), FeatureInfo("c", 8, 16)
+
+
+@pytest.fixture
+def own() -> Iterator[Callable[..., str]]:
+    """Registers what builds a backbone, for one test."""
+
+    def register(builder: Callable[..., object]) -> str:
+        BACKBONES.register("own", builder)
+        return "own"
+
+    yield register
+    BACKBONES._homes.pop("own")
+
+
+@pytest.mark.parametrize(
+    ("info", "said"),
+    [
+        ((A, B, FeatureInfo("c", 9, 16)), "level c is 8 channels of 8×16 cells, by .* 9 channels"),
+        (
+            (A, B, FeatureInfo("c", 8, 32)),
+            "of 128×256 its level c .* by its feature_info .* 4×8 ce",
+        ),
+        ((A, B), "gives the levels a, b, c, its feature_info has a, b"),
+        ((FeatureInfo("x", 8, 4), B, C), "gives the levels a, b, c, its feature_info has x, b, c"),
+    ],
+)
+def test_levels_that_are_not_as_they_are_said_to_be(
+    own: Callable[..., str], info: tuple[FeatureInfo, ...], said: str
+) -> None:
+    """A wrong stride would put all anchors in the wrong places, without a word."""
+    name = own(lambda **options: _Own(info, **options))
+    with pytest.raises(InputError, match=f"^backbone 'own'.* {said}"):
+        check_levels(name)
+
+
+def test_levels_that_are_as_they_are_said_to_be(own: Callable[..., str]) -> None:
+    check_levels(own(lambda **options: _Own((A, B, C), **options)))
+    check_levels("detnet59", width=0.125)
+    check_levels("searched", options={"space": "detnas_small", "path": [0] * 20})
+
+
+def test_what_needs_values_is_let_through(own: Callable[..., str]) -> None:
+    check_levels(own(lambda **options: _Asking((A, B), **options)))
+
+
+@pytest.mark.parametrize(
+    ("builder", "said"),
+    [
+        (lambda: _Own((A, B, C)), "its builder must take width, stride_in, norm as keywords, or"),
+        (lambda **options: nn.Conv2d(3, 8, 3), "Conv2d must be a `Backbone` and set feature_info"),
+        (lambda **options: Backbone(), "Backbone must be a `Backbone` and set feature_info"),
+    ],
+)
+def test_what_is_no_backbone_is_said_to_be_none(
+    own: Callable[..., str], builder: Callable[..., object], said: str
+) -> None:
+    with pytest.raises(InputError, match=f"^backbone 'own': {said}"):
+        build_backbone(own(builder), width=0.5)
