@@ -17,7 +17,9 @@ import yaml
 from detnet.backbones import BACKBONES
 from detnet.cli import main
 from detnet.data.batches import _start_worker
-from detnet.detectors import DETECTORS
+from detnet.detectors import DETECTORS, create
+from detnet.detectors.files import load_model
+from detnet.detectors.fpn import NECKS
 from detnet.errors import InputError
 from detnet.evaluation.metrics import METRICS
 from detnet.plugins import load_plugins, loaded_plugins
@@ -25,7 +27,7 @@ from tests.conftest import TINY
 
 HERE = Path(__file__).parent / "plugins"
 OURS = [f"{HERE}:my_backbone", f"{HERE}:my_detector", f"{HERE}:my_metric"]
-TABLES = (BACKBONES, DETECTORS, METRICS)
+TABLES = (BACKBONES, DETECTORS, METRICS, NECKS)
 
 BACKBONE = """
 from detnet.backbones import BACKBONES
@@ -85,6 +87,7 @@ def test_what_is_installed_keeps_its_name() -> None:
     ("name", "source", "message"),
     [
         ("plugin_lost", None, "plugin plugin_lost: no such module in"),
+        ("plugin_lost.py", None, "a module is named without .py: plugin_lost"),
         ("plugin_lost.part", None, "plugin plugin_lost.part: no such module in"),
         ("plugin_bad", "import plugin_unknown", "ModuleNotFoundError: No module named"),
         ("plugin_bad", "1 / 0", "cannot be imported: ZeroDivisionError: division by zero"),
@@ -208,3 +211,22 @@ def test_torchruns_processes_import_them(command: list[str], tmp_path: Path) -> 
     )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "run" / "model.safetensors").is_file()
+
+
+def test_a_neck_is_trained_kept_and_loaded(scenes: Path, tmp_path: Path) -> None:
+    """By a new run, and from the model file, in a process that has imported it."""
+    run, values = tmp_path / "run", {**TINY, "iterations": 1}
+    options = {**TINY["detector_options"], "neck": "pan"}
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump({**values, "detector_options": options}))
+    plugin = ["--plugin", f"{HERE}:my_neck"]
+    command = ["train", "--config", str(path), "--data", str(scenes), "--output", str(run)]
+    assert main([*command, "--val-split", "none"]) == 2  # unknown before it is brought along
+    assert main([*command, "--val-split", "none", *plugin]) == 0
+    model = load_model(run / "model.safetensors")
+    neck = model.backbone.neck
+    assert type(neck).__name__ == "PathAggregation" and list(neck.up) == ["p3", "p4", "p5", "p6"]
+    assert [conv.stride for conv in neck.up.values()] == [(2, 2), (2, 2), (1, 1), (1, 1)]
+    for name in ("retinanet", "fcos", "cascade_rcnn_fpn"):
+        made = create(name, backbone="detnet59", num_classes=2, width=0.125, neck="pan")
+        assert type(made.backbone.neck).__name__ == "PathAggregation"

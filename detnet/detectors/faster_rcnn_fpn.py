@@ -60,6 +60,7 @@ class FasterRCNNFPN(RegionDetector):
         proposals: of the first stage.
         boxes: of the second stage.
         pyramid_norm: of the pyramid's convolutions; DetNAS synchronises it.
+        neck: what makes the pyramid, see `detnet.detectors.fpn.NECKS`.
 
     Paper: Li et al. 2018, arXiv:1804.06215, Section 4.1; Lin et al. 2017, arXiv:1612.03144.
     """
@@ -73,8 +74,9 @@ class FasterRCNNFPN(RegionDetector):
         proposals: ProposalOptions,
         boxes: BoxOptions,
         pyramid_norm: NormKind | None = None,
+        neck: str = "fpn",
     ) -> None:
-        body = PyramidNet(backbone, finest=2, coarsest=6, norm=pyramid_norm)
+        body = PyramidNet(backbone, finest=2, coarsest=6, norm=pyramid_norm, neck=neck)
         heads = self.box_heads(
             boxes,
             num_classes,

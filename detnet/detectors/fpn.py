@@ -10,7 +10,11 @@ from detnet.backbones.base import Backbone, FeatureInfo
 from detnet.backbones.norm import NormKind, make_norm
 from detnet.backbones.stages import scale_channels
 from detnet.errors import InputError
+from detnet.tables import NameTable
 
+NECKS = NameTable(
+    "neck", {"fpn": "detnet.detectors.fpn:FPN"}
+)  # called, and saying of itself, as FPN
 Extra = Literal["pool", "conv_from_c", "conv_from_p"]
 
 
@@ -127,9 +131,11 @@ class PyramidNet(nn.Module):
         coarsest: number of the coarsest level; those the backbone lacks are made by `extra`.
         extra: see `FPN`.
         norm: of the pyramid's convolutions, none by default.
+        neck: of `NECKS`.
 
     Raises:
-        InputError: the backbone lacks level `finest` or one after it, or goes on after `coarsest`.
+        InputError: the backbone lacks level `finest` or one after it, or goes on after `coarsest`,
+            or there is no such neck.
     """
 
     def __init__(
@@ -140,13 +146,14 @@ class PyramidNet(nn.Module):
         coarsest: int = 0,
         extra: Extra = "pool",
         norm: NormKind | None = None,
+        neck: str = "fpn",
     ) -> None:
         super().__init__()
         self.backbone = backbone
         used = [info for info in backbone.feature_info if info.level >= finest]
         require_levels(backbone, "this detector's pyramid", finest, coarsest)
         self.out_channels = scale_channels(256, backbone.width)
-        self.neck = FPN(
+        self.neck = NECKS[neck](
             used,
             out_channels=self.out_channels,
             num_levels=max(coarsest - finest + 1, len(used)),
@@ -158,7 +165,8 @@ class PyramidNet(nn.Module):
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Maps (N, 3, H, W) to {name: (N, out_channels, H / stride, W / stride)}."""
-        return self.neck(self.backbone(images))
+        pyramid: dict[str, Tensor] = self.neck(self.backbone(images))
+        return pyramid
 
 
 def require_levels(backbone: Backbone, user: str, finest: int, coarsest: int = 0) -> None:

@@ -37,6 +37,7 @@ class DenseOptions:
         score_threshold, nms_threshold, max_detections: of the detections given out, per image.
         max_candidates: per level, before suppression.
         anchor_strides: see `ProposalOptions`.
+        neck: what makes the pyramid, see `detnet.detectors.fpn.NECKS`.
 
     Raises:
         InputError: coarse levels cannot begin there.
@@ -48,6 +49,7 @@ class DenseOptions:
     max_detections: int = 100
     max_candidates: int = 1000
     anchor_strides: AnchorStrides = "fixed"
+    neck: str = "fpn"
 
     def __post_init__(self) -> None:
         require_choice("coarse_from", self.coarse_from, ("c", "p"))
@@ -56,7 +58,7 @@ class DenseOptions:
     def pyramid(self, backbone: Backbone, norm: NormKind | None) -> PyramidNet:
         """Makes the pyramid P3 … P7."""
         extra: Extra = "conv_from_c" if self.coarse_from == "c" else "conv_from_p"
-        return PyramidNet(backbone, finest=3, coarsest=7, extra=extra, norm=norm)
+        return PyramidNet(backbone, finest=3, coarsest=7, extra=extra, norm=norm, neck=self.neck)
 
 
 class RetinaNet(OneStageDetector, torchvision_retinanet.RetinaNet):
