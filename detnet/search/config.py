@@ -9,12 +9,12 @@ from typing import Any, ClassVar, Literal
 
 from detnet.engine.readers import image_readers
 from detnet.errors import InputError
+from detnet.search.costs import COSTS
 from detnet.training.detection.config import fitting_options
 from detnet.training.settings import Settings
 
 BudgetName = Literal["full", "cheap"]  # of scoring
 PHASES = ("pretrain", "finetune", "search", "retrain")
-OBJECTIVES = ("macs", "params", "latency_ms")
 
 _POSITIVE = (
     *("search_images", "recalibration_images", "recalibration_batch", "heartbeat_s"),
@@ -29,7 +29,7 @@ class SearchConfig(Settings):
     """Everything a search depends on; the defaults are DetNAS's, for COCO.
 
     Args:
-        data: data set folder that the search is for, in COCO's, Roboflow's or VOC's layout.
+        data: data set folder that the search is for, in any layout that training takes.
         pretrain_data: folder of images in class folders, train/CLASS/… and val/CLASS/…
         train_split: split of data to train on; the search split is carved out of it.
         val_split: split of data on which networks trained alone are measured; no phase before that
@@ -162,10 +162,10 @@ class SearchConfig(Settings):
             raise InputError(
                 f"cost_image_size takes a height and a width, got {self.cost_image_size}"
             )
-        strange = [name for name in self.objectives if name not in OBJECTIVES]
+        strange = [name for name in self.objectives if name not in COSTS]
         if strange or not self.objectives:
             raise InputError(
-                f"objectives are of {', '.join(OBJECTIVES)}, got {', '.join(strange) or 'none'}"
+                f"objectives are of {', '.join(COSTS)}, got {', '.join(strange) or 'none'}"
             )
         changes = [name for name in self.validate if name not in ("pretrain", "train")]
         if changes:

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from detnet import kinds
 from detnet.files import read_json, write_json
+from detnet.search.costs import COSTS
 from detnet.search.standalone.statistics import Interval, mean_interval
 from detnet.text import count
 
@@ -18,7 +19,6 @@ TrainingBudget = dict[
     str, dict[str, Any]
 ]  # kind of training -> setting -> value, as config.yaml has it
 
-COSTS = ("macs", "params", "latency_ms")
 CONFIDENCE = 0.95
 _SHOWN = 12  # digits of a hash in a line
 

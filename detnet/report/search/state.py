@@ -13,7 +13,8 @@ from detnet.report.search.networks import (
     drawn_space,
     published_networks,
 )
-from detnet.search.records import COSTS, Baselines, TakenSupernet, Validation, Winner
+from detnet.search.costs import COSTS
+from detnet.search.records import Baselines, TakenSupernet, Validation, Winner
 from detnet.search.run import SearchRun
 from detnet.search.study.study import CandidateRecord, StudyNotBegun
 
@@ -84,7 +85,7 @@ class SearchState:
     @property
     def limits(self) -> dict[str, float]:
         """The largest cost allowed, by its name."""
-        found = {name: getattr(self.run.config, f"max_{name}") for name in COSTS}
+        found = {name: getattr(self.run.config, f"max_{name}", None) for name in COSTS}
         return {name: value for name, value in found.items() if value is not None}
 
     @property

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from detnet.errors import InputError
+from detnet.search.costs import COSTS
 from detnet.search.methods.method import (
     CandidateSampler,
     Method,
@@ -16,8 +17,6 @@ from detnet.search.methods.method import (
 
 if TYPE_CHECKING:
     from detnet.search.costs.constraints import Constraints
-
-_COSTS = ("macs", "params", "latency_ms")
 
 
 class Nsga2(Method):
@@ -154,9 +153,9 @@ def crowding(points: np.ndarray) -> np.ndarray:
 
 def _costs(objectives: Sequence[str]) -> tuple[str, ...]:
     costs = tuple(name for name in objectives if name != "score")
-    if not costs or len(set(costs)) < len(costs) or not set(costs) <= set(_COSTS):
+    if not costs or len(set(costs)) < len(costs) or not set(costs) <= set(COSTS):
         raise InputError(
-            f"objectives must be one or more of {', '.join(_COSTS)}, each once; "
+            f"objectives must be one or more of {', '.join(COSTS)}, each once; "
             f"got {', '.join(objectives) or 'none'}"
         )
     return costs
