@@ -5,7 +5,7 @@
     detnet demo --data FOLDER --output demo
 
 It measures this machine's pace in its first steps and chooses what fits into the minutes. With
---data it does the same with someone's own data set in COCO format.
+--data it does the same with someone's own data set, in any layout that training takes.
 """
 
 import argparse
@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output", default="demo", metavar="DIR", help="folder for everything (default: demo)"
     )
-    parser.add_argument("--data", metavar="DATA", help="a data set of your own, in COCO format")
+    parser.add_argument("--data", metavar="DATA", help="a data set of your own")
     parser.add_argument(
         "--minutes", type=float, metavar="N", help="time until the page is there (default: 6)"
     )

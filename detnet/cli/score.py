@@ -1,4 +1,4 @@
-"""Score anyone's results file against COCO ground truth, without a model.
+"""Scores anyone's results file against COCO ground truth, without a model.
 
     detnet score --annotations instances_val.json --results results.json
     detnet score --annotations instances_val.json --results results.json --area tiny=0-256 \\

@@ -1,4 +1,4 @@
-"""Trains a detector on a data set in COCO format, or goes on with a run.
+"""Trains a detector on a data set, or goes on with a run.
 
     detnet train --data DATA --output runs/a --config small --backbone detnet59
     detnet train --data DATA --output runs/b --epochs 12 --detector-option box_head=4conv1fc

@@ -20,7 +20,7 @@ class TrainConfig(RunConfig):
     """Everything a detection run depends on; the defaults are DetNet's recipe for COCO.
 
     Args:
-        data: data set folder, in COCO's, Roboflow's or VOC's layout.
+        data: data set folder, in COCO's, Roboflow's, VOC's or YOLO's layout.
         train_annotations: annotation file instead of the folder's own, with train_images.
         train_images: image folder of train_annotations.
         val_annotations: annotation file to evaluate on, with val_images.
