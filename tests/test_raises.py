@@ -76,8 +76,16 @@ def _own(function: Function) -> Iterator[ast.AST]:
         yield node
         if isinstance(node, ast.Try) and node.handlers:  # what is raised there is caught there
             waiting += [*node.handlers, *node.orelse, *node.finalbody]
+        elif isinstance(node, ast.With) and any(map(_catches, node.items)):
+            continue
         elif not isinstance(node, Function | ast.Lambda | ast.ClassDef):
             waiting += ast.iter_child_nodes(node)
+
+
+def _catches(item: ast.withitem) -> bool:
+    """Whether what is raised inside stays there: `suppress(…)`, `flaws.noting(…)`."""
+    called = item.context_expr.func if isinstance(item.context_expr, ast.Call) else None
+    return getattr(called, "attr", getattr(called, "id", "")) in ("suppress", "noting")
 
 
 # Commands end in one line by `main`, whatever they raise.
@@ -122,6 +130,8 @@ def test_what_a_base_class_tells_is_told() -> None:
         ),
         ("def f():\n def g():\n  raise ValueError\n return g", []),
         ("def _f():\n raise ValueError\ndef f():\n raise", []),
+        ("def f():\n with flaws.noting(path):\n  raise ValueError", []),
+        ("def f():\n with flaws.told(path):\n  raise ValueError", ["ValueError"]),
     ],
 )
 def test_what_is_not_told_is_found(source: str, expected: list[str]) -> None:

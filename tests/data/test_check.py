@@ -305,7 +305,7 @@ def test_every_broken_record_of_a_voc_folder(data: Path, tmp_path: Path) -> None
     (folder / "Annotations" / "b.xml").rename(folder / "Annotations" / "d.xml")
     report = check(folder)
     assert [(p.code, Path(p.file).name, p.message[:9]) for p in report.problems] == [
-        ("bad-object", "a.xml", "object 1 "),
+        ("bad-object", "a.xml", "object 1:"),
         ("bad-object", "a.xml", "object 2 "),
         ("missing-xml", "train.txt", "'b' has n"),
         ("unreadable-xml", "c.xml", "not a who"),
