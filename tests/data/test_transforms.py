@@ -8,6 +8,7 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from detnet.data.transforms import (
     Augmentation,
+    _resize_masks,
     eval_transform,
     flip_horizontal,
     flip_vertical,
@@ -169,3 +170,17 @@ def test_evaluation_changes_nothing_or_only_the_size() -> None:
 def test_impossible_options_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="must be"):
         Augmentation(**options)
+
+
+@pytest.mark.parametrize("count", [0, 3])
+@pytest.mark.parametrize("old", [(37, 53), (480, 640), (1, 9)])
+@pytest.mark.parametrize("new", [(37, 91), (800, 1066), (333, 499), (20, 1)])
+def test_masks_are_resized_as_torch_takes_the_nearest(
+    count: int, old: tuple[int, int], new: tuple[int, int]
+) -> None:
+    masks = (torch.rand(count, *old) < 0.5).to(torch.uint8)
+    found = _resize_masks(masks, new)
+    assert found.dtype == torch.uint8 and found.shape == (count, *new)
+    if count:
+        expected = torch.nn.functional.interpolate(masks[:, None], size=new, mode="nearest")
+        assert torch.equal(found, expected[:, 0])
