@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from detnet.data.folders import find_split
+from detnet.data.images import read_image
 from detnet.data.reading import load_annotations
 from detnet.detectors import DETECTORS, create
 from detnet.detectors.base import Detector
@@ -56,8 +57,15 @@ def pairs(*usual: tuple[str, str]) -> list[Any]:
 
 
 def made(detector: str, backbone: str = "detnet59", **options: Any) -> Detector:
+    """With residual branches that say little, as trained ones at first: drawn ones make a gradient
+    of a rounding, of which regions have some, since another kernel pools them there.
+    """
     torch.manual_seed(0)
-    return create(detector, backbone=backbone, **SMALL, **options)
+    model = create(detector, backbone=backbone, **SMALL, **options)
+    for name, layer in model.named_modules():
+        if name.endswith("bn3"):
+            nn.init.constant_(layer.get_parameter("weight"), 0.1)
+    return model
 
 
 def batch(model: Detector) -> tuple[list[Tensor], list[dict[str, Tensor]]]:
@@ -136,13 +144,13 @@ def test_predicts_and_evaluates(detector: str, backbone: str, scenes: Path) -> N
     two_stage = TWO_STAGE if "rcnn" in detector or detector == "rfcn" else {}
     model = made(detector, backbone, **two_stage).eval()
     annotations, _ = load_annotations(find_split(scenes, "val"))
-    image = annotations.image_path(0)
+    # Of the network's size: a processor scales bytes in whole numbers, a device does not.
+    image = read_image(annotations.image_path(0))[:, :96, :128]
     expected = Predictor(copy.deepcopy(model), score_threshold=0.05).predict(image)
     predictor = Predictor(model, score_threshold=0.05, device=PLACE)
     found = predictor.predict(image)
     assert found.boxes.device.type == "cpu" and len(found.boxes) == len(expected.boxes)
-    # A processor scales bytes in whole numbers, a device rounds afterwards: a level of 255 apart.
-    torch.testing.assert_close(found.scores, expected.scores, rtol=0, atol=0.02)
+    torch.testing.assert_close(found.scores, expected.scores, rtol=0, atol=1e-3)
     process = Process(0, 1, 0, PLACE)
     measured = evaluate_model(model, annotations, process=process, autocast=None, workers=0)
     assert {record["image_id"] for record in measured.results} <= {*annotations.image_ids}
