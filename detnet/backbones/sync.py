@@ -53,13 +53,17 @@ class SyncBatchNorm(nn.BatchNorm2d):
         self.running_var.lerp_(unbiased.to(self.running_var.dtype), momentum)
 
 
-def leave_uncompiled() -> None:
-    """Has compilers leave the synchronised norms of GPUs as they are, between what they compile.
+def ready_for_compilers() -> None:
+    """Readies synchronised norms for torch.compile, at the same point on all processes.
 
-    What is exchanged in them, and statistics changed in place, are nothing to be traced.
+    On GPUs they stay as they are, between what is compiled: statistics that are changed in place
+    and what is exchanged are nothing to be traced there. On processors they are traced whole if the
+    group that they talk in is there before.
     """
     layer: Any = SyncBatchNorm
     layer._by_kernels = torch.compiler.disable(layer._by_kernels)
+    if _processes() > 1:
+        _own_group()
 
 
 class _SyncNorm(torch.autograd.Function):

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from detnet.backbones.norm import set_momentum
-from detnet.backbones.sync import leave_uncompiled
+from detnet.backbones.sync import ready_for_compilers
 from detnet.engine import distributed
 from detnet.engine.agreement import require_same, require_shared
 from detnet.engine.distributed import Process
@@ -110,7 +110,7 @@ def _prepare(task: Task, output: Path, process: Process, *, resume: bool, on_eve
     if config.compile:
         if task.partial:
             raise InputError("compile: a supernet computes another path in each step")
-        leave_uncompiled()
+        ready_for_compilers()
         compile_network(getattr(model, "backbone", model))
     lr, origin = learning_rate(config)
     for note in [*task.data.notes, *notes, *more, origin]:

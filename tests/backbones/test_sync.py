@@ -254,7 +254,7 @@ def test_compilers_leave_a_gpus_norm_as_it_is(monkeypatch: pytest.MonkeyPatch) -
     x, grad = example()
     expected = outcome(nn.Sequential(nn.ReLU(), nn.BatchNorm2d(5), nn.ReLU()), x, grad)
     network = nn.Sequential(nn.ReLU(), OnGpu(5), nn.ReLU())
-    sync.leave_uncompiled()
+    sync.ready_for_compilers()
     network.compile(backend="eager")
     with with_kernels():
         found = outcome(network, x, grad)
