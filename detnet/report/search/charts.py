@@ -132,22 +132,30 @@ def ranking_chart(found: Validation, name: str, score_name: str) -> str:
     """Networks' AP trained alone against their scores with shared weights.
 
     Args:
-        found: the networks.
+        found: the networks; those of several seeds have these on a line through their mean.
         name: of the scoring budget.
         score_name: what the supernet's score is.
     """
     pairs = [
-        (score, one.AP, _told(one, score, score_name))
+        (score, one.AP, one)
         for one in found.networks
         if (score := one.scores[name]) is not None and one.AP is not None
     ]
     if not pairs:
         return ""
-    x_ticks, y_ticks = score_ticks([x for x, _, _ in pairs]), score_ticks([y for _, y, _ in pairs])
+    x_ticks = score_ticks([x for x, _, _ in pairs])
+    y_ticks = score_ticks([value for _, y, one in pairs for value in (y, *one.values)])
     frame = Frame(x_ticks[0], x_ticks[-1], y_ticks[0], y_ticks[-1])
-    content = [
-        f'<path class="dot pt front" d="M{_xy(frame.place(x, y))}h0" data-tip="{escape(tip)}"/>'
-        for x, y, tip in pairs
+    content = []
+    for x, _, one in pairs:
+        if len(one.values) > 1:
+            seeds = [frame.place(x, value) for value in sorted(one.values)]
+            content.append(f'<polyline class="front-line" points="{path(seeds)}"/>')
+            content += [f'<path class="dot pt faint" d="M{_xy(place)}h0"/>' for place in seeds]
+    content += [
+        f'<path class="dot pt front" d="M{_xy(frame.place(x, y))}h0" '
+        f'data-tip="{escape(_told(one, x, score_name))}"/>'
+        for x, y, one in pairs
     ]
     return plot(
         content,
@@ -166,6 +174,8 @@ def _told(one: ValidatedNetwork, score: float, score_name: str) -> str:
         f"{score_name} with shared weights {text.percent(score, 2)}",
         f"AP trained alone {text.percent(one.AP)}",
     ]
+    if len(one.values) > 1:
+        lines[-1] += f", by seeds {', '.join(map(text.percent, one.values))}"
     lines += [f"{cost_name(name)} {cost_text(name, value)}" for name, value in one.costs.items()]
     return "\n".join(lines)
 

@@ -28,6 +28,7 @@ from detnet.report.search.summary import (
     summarise_phase,
 )
 from detnet.search.records import ValidatedNetwork, Validation
+from detnet.search.standalone.spread import spread_lines
 from detnet.search.study.study import CandidateRecord
 from detnet.text import duration, percent
 
@@ -80,6 +81,7 @@ def render(state: SearchState) -> str:
         state_names=STATES,
         sections=_sections(values),
         trained=_by_score(state.validation),
+        spread=_spread(state.validation),
         alike=alike,
         cost_name=cost_name,
         cost_text=cost_text,
@@ -136,6 +138,11 @@ def _by_score(found: Validation | None) -> list[ValidatedNetwork]:
     """The networks of a validation, the best first, those without a score last."""
     networks = found.networks if found else ()
     return sorted(networks, key=lambda one: -1.0 if one.AP is None else one.AP)[::-1]
+
+
+def _spread(found: Validation | None) -> list[str]:
+    """How far networks differ beside their seeds, and what that allows, where there are several."""
+    return spread_lines(found.spread, found.confidence) if found and found.spread else []
 
 
 def _described(state: SearchState) -> str:

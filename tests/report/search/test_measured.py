@@ -6,6 +6,7 @@ from typing import Any
 
 from detnet.report.search.charts import ranking_chart
 from detnet.search.records import Baselines, Ranking, Validation, WelchDifference
+from detnet.search.standalone.spread import measure_spread
 from tests.report.search.test_page import full_search, made_page
 from tests.search.standalone.test_text import BASELINES, VALIDATION, compared, validated
 
@@ -70,6 +71,21 @@ def test_what_was_not_trained_has_no_point() -> None:
     assert "AP with shared weights 20.00\nAP trained alone 30.0" in drawing
     nothing = replace(validation(), networks=validation().networks[2:])
     assert ranking_chart(nothing, "full", "AP") == ""
+
+
+def test_several_seeds_are_told_and_drawn() -> None:
+    first, second, _ = validation().networks
+    networks = (replace(first, values=(0.28, 0.32)), replace(second, values=(0.35, 0.33)))
+    spread = measure_spread([one.values for one in networks])
+    found = replace(validation(), networks=networks, spread=spread)
+    content, page = made_page(full_search(validation=found))
+    assert "Networks differ by" in page.text and "With 2 seeds no score is expected" in page.text
+    head, *rows = section(content, "validation", "phases")[:3]
+    assert head[2] == "of each seed" and [row[2] for row in rows] == ["35.0, 33.0", "28.0, 32.0"]
+    drawing = ranking_chart(found, "full", "AP")
+    assert drawing.count("<polyline") == 2 and drawing.count('class="dot pt faint"') == 4
+    assert "AP trained alone 30.0, by seeds 28.0, 32.0" in drawing
+    assert drawing.count("data-tip") == 2, "a network is told once"
 
 
 def test_baselines_have_means_seeds_and_differences() -> None:
