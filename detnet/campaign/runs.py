@@ -116,7 +116,10 @@ def require_alike(before: CampaignRun, now: CampaignRun, where: str, folder: Pat
     Raises:
         InputError: naming the first setting, and both of its values.
     """
-    for name, old, new in _differing(before, now):
+    differing = [*_differing(before, now)]
+    if before.needs != now.needs:
+        differing.append(("its pre-training", before.needs or "none", now.needs or "none"))
+    for name, old, new in differing:
         raise InputError(
             f"{where}: {now.title}: {name} is {new}, but {folder / now.folder} was planned with "
             f"{old}; restore it, or give the variant another name"
@@ -126,7 +129,7 @@ def require_alike(before: CampaignRun, now: CampaignRun, where: str, folder: Pat
 def _differing(before: CampaignRun, now: CampaignRun) -> Iterator[tuple[str, Any, Any]]:
     """Names and values of the settings that make two runs other runs."""
     config = _KINDS[now.kind]()
-    # Data that moved are the same by their fingerprint, pre-trained weights by their own settings.
+    # Data that moved are the same by their fingerprint.
     aside = {*_ASIDE, *config.places()} - (set() if now.needs else {"weights"})
     for name, new in now.settings.items():
         old = before.settings.get(name, getattr(config, name))

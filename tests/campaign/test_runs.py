@@ -8,7 +8,7 @@ import pytest
 
 from detnet.campaign.plan import begin_campaign, open_campaign
 from detnet.errors import InputError
-from tests.campaign.small_campaign import PRETRAIN, TRAIN
+from tests.campaign.small_campaign import PRETRAIN, TRAIN, VARIANTS
 
 Write = Callable[..., Path]
 
@@ -64,6 +64,13 @@ def test_seeds_that_exist_with_other_settings_are_refused(
     file = campaign_file(pretrain={**PRETRAIN, "lr": 0.02})
     with pytest.raises(InputError, match=r"detnet59 pre-training, seed 0: lr is 0\.02, but"):
         begin_campaign(file, tmp_path / "c", root=campaign_data)
+    scratch = {name: {**own, "pretrain": None} for name, own in VARIANTS.items()}
+    for changes, told in (
+        ({"share_pretraining": True}, "seed 1: its pre-training is pretrain/detnet59/seed-0, but"),
+        ({"variants": scratch}, "seed 0: its pre-training is none, but"),
+    ):
+        with pytest.raises(InputError, match=told):
+            begin_campaign(campaign_file(**changes), tmp_path / "c", root=campaign_data)
 
 
 @pytest.mark.slow
