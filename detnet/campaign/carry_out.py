@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from detnet.campaign.plan import RESULT, Campaign, require_same_data
 from detnet.campaign.runs import CampaignRun
+from detnet.engine.memory import OutOfMemory
 from detnet.engine.runs import RunFolder
 from detnet.engine.watch import NonFiniteLoss
 from detnet.search.records import read_record, write_record
@@ -98,6 +99,8 @@ class RunScorer:
                 scores, took = measure_last(folder, config, folder.path / LAST, self._stop)
         except MeasuringStopped:
             return False
+        except OutOfMemory as error:  # of this run: others are smaller, other machines larger
+            raise RuntimeError(str(error)) from error
         except NonFiniteLoss as error:
             text = " ".join(str(error).split())
             note = f"{run.title}: {text}; it is left out"

@@ -15,7 +15,9 @@ import pytest
 from detnet.campaign.carry_out import RunScorer, read_outcome
 from detnet.campaign.plan import Campaign, begin_campaign
 from detnet.engine.interrupt import Interrupt
+from detnet.engine.memory import OutOfMemory
 from detnet.engine.runs import RunFolder
+from detnet.errors import InputError
 from detnet.evaluation.files import read_scores
 from detnet.search.standalone.sharing import claimed
 from detnet.search.study.study import Candidate
@@ -108,6 +110,19 @@ def test_a_loss_that_is_not_finite_is_a_result(make: Callable[..., Campaign]) ->
     found = read_outcome(campaign, campaign.runs[0])
     assert found is not None and found.error is not None and not found.scores
     assert any("it is left out" in note for note in notes)
+
+
+def test_too_little_memory_is_one_runs_failure_and_no_workers_end(
+    make: Callable[..., Campaign], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lacking(*args: object) -> bool:
+        raise OutOfMemory("training takes more memory than there is")
+
+    monkeypatch.setattr("detnet.campaign.carry_out.carry_out", lacking)
+    campaign = make()
+    with pytest.raises(RuntimeError, match="more memory than there is") as error:
+        score(campaign, [])
+    assert not isinstance(error.value, InputError) and not campaign.is_done(campaign.runs[0])
 
 
 def test_a_run_in_other_hands_is_waited_for(make: Callable[..., Campaign]) -> None:
