@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Any, ClassVar, Self, TypeVar, get_type_hints
 
 import yaml
 
 from detnet.errors import InputError
 from detnet.files import read_yaml, write_text
-from detnet.kinds import of_kind
+from detnet.kinds import of_kind, say_kind
 from detnet.plugins import load_plugins
 from detnet.tables import unknown_name
 
@@ -173,7 +173,7 @@ def typed(kind: type[Config], values: Mapping[str, Any], *, where: str) -> Confi
     try:
         checked = parser.parse_object({"run": values})
     except (ArgumentError, TypeError, ValueError) as error:
-        raise InputError(f"{where}: {_mistake(str(error))}") from error
+        raise InputError(f"{where}: {_mistake(str(error), kind, values)}") from error
     return kind(**checked.run.as_dict())
 
 
@@ -210,8 +210,11 @@ def _different(pairs: Mapping[str, tuple[Any, Any]]) -> dict[str, Any]:
     return found
 
 
-def _mistake(message: str) -> str:
-    """Says a wrong kind of value in one line."""
-    text = " ".join(message.replace("run.", "").replace("a typing.Literal", "one of ").split())
-    match = re.search(r'[Kk]ey "(\w+)"(.*)', text)
-    return f"setting {match[1]}{match[2]}" if match else text
+def _mistake(message: str, kind: type, values: Mapping[str, Any]) -> str:
+    """Says a wrong kind of value in one line, in our words where the message names the setting."""
+    name = next((n for n in re.findall(r'[Kk]ey "run\.(\w+)"', message) if n in values), None)
+    if name is None:
+        return " ".join(message.split())
+    return (
+        f"setting {name} must be {say_kind(get_type_hints(kind)[name])}, got {values[name]!r:.60}"
+    )

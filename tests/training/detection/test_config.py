@@ -95,8 +95,10 @@ def test_weights_are_written_so_that_they_are_found_again(
     ("changes", "message"),
     [
         ({"batchsize": 3}, "did you mean 'batch_size'"),
-        ({"batch_size": "many"}, "setting batch_size: Expected a <class 'int'>. Got value: many"),
-        ({"norm": "group"}, r"norm: Expected one of \['auto', .*Got value: group"),
+        ({"batch_size": "many"}, "setting batch_size must be a whole number, got 'many'"),
+        ({"epochs": "long"}, "setting epochs must be a finite number or nothing, got 'long'"),
+        ({"frozen": [1]}, r"setting frozen must be a list of texts, got \[1\]"),
+        ({"norm": "group"}, "setting norm must be 'auto' or .*, got 'group'"),
         ({"epochs": 3, "iterations": 5}, "epochs, not both"),
         ({"batch_size": 0}, "batch_size must be positive, got 0"),
         ({"ema": 1.0}, "ema must lie in"),
@@ -107,7 +109,7 @@ def test_weights_are_written_so_that_they_are_found_again(
         ({"clip_norm": -1}, "clip_norm must not be negative"),
         ({"momentum": 1}, "momentum must lie in"),
         ({"norm_momentum": 0}, r"norm_momentum must lie in \(0, 1\], got 0"),
-        ({"norm_shift": "weight"}, r"norm_shift: Expected one of .*Got value: weight"),
+        ({"norm_shift": "weight"}, "norm_shift must be 'norm' or 'bias', got 'weight'"),
         ({"workers": -1}, "workers must not be negative"),
     ],
 )
