@@ -122,10 +122,16 @@ class BenchReport:
 
 
 class _Facts(NamedTuple):
-    """What a process says of the detector that it has loaded."""
+    """What a process says of the detector that it has loaded.
+
+    Args:
+        at_once: images that run together, for an export which was made for several takes as long
+            for one of them.
+    """
 
     engine: str
     runs_as: str
+    at_once: int = 1
 
 
 class _Turn(NamedTuple):
@@ -164,9 +170,9 @@ def time_detectors(
             for one, of_one in zip(timed, told, strict=True):
                 of_one.append(one.ask(images[number % len(images)]))
             progress(max(0, number + 1 - WARM_UP), turns)
-        for one, of_one in zip(timed, told, strict=True):
+        for one, of_one, fact in zip(timed, told, facts, strict=True):
             for turn, nodes in zip(of_one, one.ask(None), strict=False):  # torch tells of none
-                split_network(turn.seconds, nodes)
+                split_network(turn.seconds, nodes, images=fact.at_once)
     counted = [of_one[WARM_UP:] for of_one in told]
     totals = [[sum(turn.seconds.values()) for turn in of_one] for of_one in counted]
     return BenchReport(
@@ -269,7 +275,7 @@ def _serve(
             with clock.stage(DECODE):
                 pixels = read_pixels(path)
             with clock.stage(REST):
-                found = predictor.predict_batch([pixels])[0]
+                found = predictor.predict_batch([pixels] * facts.at_once)[0]
             memory = _most_memory(getattr(predictor, "device", None))
             end.send(_Turn(dict(clock.seconds), len(found), memory))
         engine = getattr(predictor, "engine", None)
@@ -295,11 +301,11 @@ def _open(candidate: TimedModel, threshold: float) -> tuple[Any, StageClock, _Fa
     engine, clock = predictor.engine, StageClock()
     for method, name in OF_EXPORTS.items():
         clock.watch(engine, method, name)
-    return predictor, clock, _Facts(engine.name, engine.runs_as)
+    several = f"; {engine.batch} images at once" if engine.batch > 1 else ""
+    return predictor, clock, _Facts(engine.name, engine.runs_as + several, engine.batch)
 
 
 def _open_in_torch(candidate: TimedModel, threshold: float) -> tuple[Any, StageClock, _Facts]:
-
     from detnet.engine.machine import choose_precision, wait_for
     from detnet.engine.processor import keep_freed_memory
     from detnet.inference.engines.torch import TorchEngine

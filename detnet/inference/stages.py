@@ -77,17 +77,22 @@ def watch_detector(network: Any, clock: StageClock) -> None:
             clock.watch(owner, method, name)
 
 
-def split_network(seconds: dict[str, float], nodes: Mapping[str, float]) -> None:
+def split_network(
+    seconds: dict[str, float], nodes: Mapping[str, float], *, images: int = 1
+) -> None:
     """Counts what an exported network's nodes take to their stages instead of to the network.
 
     What belongs to no stage, the runtime's own work, stays the network's; an export whose nodes
     are not named by stages stays in one piece.
 
     Args:
-        seconds: of one image by stage, changed in place.
+        seconds: by stage, changed in place.
         nodes: seconds of each by its name.
+        images: that ran together; each has its share of all but decoding, which was of one.
     """
     for name, took in nodes.items():
         if stage := _OF_NODES.search(name):
             seconds[stage[1]] = seconds.get(stage[1], 0.0) + took
             seconds[NETWORK] = max(0.0, seconds[NETWORK] - took)
+    for name in seconds.keys() - {DECODE}:
+        seconds[name] /= images

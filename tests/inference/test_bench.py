@@ -4,6 +4,7 @@ import multiprocessing
 import re
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from detnet.inference.bench import (
     draw_image,
     time_detectors,
 )
+from detnet.inference.engines.predictor import EnginePredictor
 from detnet.inference.predictor import Predictor
 from detnet.inference.stages import REST, STAGES
 from tests.inference.engines.tiny import tiny_export
@@ -100,6 +102,42 @@ def test_exports_run_in_turns_and_have_the_stages_around_their_network(tmp_path:
         assert 1000 / total.p99_ms <= timing.images_per_s * 1.001
         assert timing.objects == 2
         assert timing.memory_bytes is None or timing.memory_bytes > 1e7  # of the tests, too
+
+
+class End:
+    """The end of a pipe: what is asked, and what was said."""
+
+    def __init__(self, *questions: Path | None) -> None:
+        self.questions = [*questions]
+        self.said: list[Any] = []
+
+    def recv(self) -> Path | None:
+        return self.questions.pop(0)
+
+    def send(self, answer: Any) -> None:
+        self.said.append(answer)
+
+
+def test_an_export_of_several_images_is_timed_with_several(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("onnxruntime", reason="needs the export extra")
+    monkeypatch.setattr(bench.signal, "signal", lambda *_: None)
+    given: list[int] = []
+    predict_batch = EnginePredictor.predict_batch
+
+    def counted(self: EnginePredictor, images: list[np.ndarray]) -> Any:
+        given.append(len(images))
+        return predict_batch(self, images)
+
+    monkeypatch.setattr(EnginePredictor, "predict_batch", counted)
+    draw_image(tmp_path / "a.jpg", 60, 90)
+    end = End(tmp_path / "a.jpg", tmp_path / "a.jpg", None)
+    candidate = TimedModel("a", tiny_export(tmp_path / "a", batch=4))
+    bench._serve(end, candidate, 0.1, ())
+    facts, first, _, profile = end.said
+    assert facts.at_once == 4 and facts.runs_as.endswith("; 4 images at once")
+    assert given == [4, 4] and len(profile) == 2 and first.objects == 2
 
 
 @pytest.mark.slow  # exports a network

@@ -76,3 +76,6 @@ def test_nodes_are_counted_to_their_stages() -> None:
     nodes = {"backbone/c_1": 4.0, "QuantizeLinear_backbone/c_1": 1.0, "resize/p_0": 0.5, "own": 2.0}
     split_network(seconds, nodes)
     assert seconds == {"resize": 1.5, "backbone": 5.0, NETWORK: 4.5}
+    seconds = {"decode": 1.0, "resize": 1.0, NETWORK: 10.0}
+    split_network(seconds, nodes, images=4)
+    assert seconds == {"decode": 1.0, "resize": 0.375, "backbone": 1.25, NETWORK: 1.125}
