@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 from detnet.errors import InputError
+from detnet.inference import stream
 from detnet.inference.media import MediaFile, find_media
 from detnet.inference.prediction import Prediction
 from detnet.inference.stream import PredictionRecords, batches, in_order, predict_files
@@ -220,31 +221,39 @@ def test_an_error_of_the_source_comes_after_what_was_before_it() -> None:
     assert found == [1, 2]
 
 
-def test_decoding_and_drawing_go_on_while_the_detector_runs(tmp_path: Path) -> None:
-    """Ten images of a detector that waits take what it waits, not that and the rest."""
+def test_decoding_and_drawing_go_on_while_the_detector_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each waits for the other: one after the other they would stand still."""
+    decoded, drawn, running = threading.Event(), threading.Event(), threading.Event()
+    threads = set()
+    read_pixels = stream.read_pixels
 
-    class Slow(Finder):
-        def predict_batch(self, images: Sequence[Any]) -> list[Prediction]:
-            time.sleep(0.05)
-            return super().predict_batch(images)
-
-    drawn_at = []
+    def read(path: Path) -> Any:
+        if path.name == "01.png":
+            decoded.set()
+        return read_pixels(path)
 
     class Watched(Prediction):
         def draw(self, image: Any) -> Image.Image:
-            time.sleep(0.04)
-            drawn_at.append(threading.get_ident())
+            threads.add(threading.get_ident())
+            assert running.wait(60)
+            drawn.set()
             return Image.fromarray(image)
 
-    class Watching(Slow):
+    class Watching(Finder):
         def predict_batch(self, images: Sequence[Any]) -> list[Prediction]:
+            if not self.given:
+                assert decoded.wait(60)  # the second, while the first is looked at
+            if len(self.given) == 1:
+                running.set()
+                assert drawn.wait(60)  # the first, while the second is
             return [Watched(**vars(found)) for found in super().predict_batch(images)]
 
-    write_pictures(tmp_path / "in", 10)
-    start = time.monotonic()
-    run(Watching(), [tmp_path / "in"], tmp_path / "out")
-    assert time.monotonic() - start < 10 * 0.09
-    assert threading.get_ident() not in drawn_at
+    monkeypatch.setattr(stream, "read_pixels", read)
+    write_pictures(tmp_path / "in", 4)
+    assert len(run(Watching(), [tmp_path / "in"], tmp_path / "out")) == 4
+    assert threading.get_ident() not in threads
 
 
 def source(name: str, *, video: bool = False) -> MediaFile:
