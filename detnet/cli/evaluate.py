@@ -1,5 +1,6 @@
 """Scores a trained model on a split: a detector's AP and AR, a classifier's top-1 and top-5 error.
 
+    detnet evaluate runs/a                           # on the run's own validation split
     detnet evaluate runs/a --data DATA
     detnet evaluate model.safetensors --data DATA --split test --json
     detnet evaluate runs/a --annotations image_info_test-dev2017.json --images test2017 \\
@@ -36,7 +37,11 @@ from detnet.cli.arguments import (
 )
 from detnet.cli.score import OF_COCO, add_score_arguments
 from detnet.engine.readers import image_readers
+from detnet.engine.runs import RunFolder
 from detnet.errors import InputError
+from detnet.files import read_yaml
+
+_WHICH = "give either --data FOLDER, or --annotations FILE with --images DIR"
 
 if TYPE_CHECKING:
     from detnet.engine.distributed import Process
@@ -47,8 +52,12 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's options."""
     parser.add_argument("model", metavar="MODEL", help=A_MODEL)
-    parser.add_argument("--data", metavar="DATA", help="data set folder")
-    parser.add_argument("--split", default="val", help="split to score on (default: val)")
+    parser.add_argument(
+        "--data", metavar="DATA", help="data set folder (default: that of a run folder)"
+    )
+    parser.add_argument(
+        "--split", help="split to score on (default: val, or the run's own on its own data)"
+    )
     parser.add_argument("--annotations", metavar="FILE", help="annotation file instead of --data")
     parser.add_argument("--images", metavar="DIR", help="image folder of --annotations")
     parser.add_argument(
@@ -73,8 +82,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Evaluates and prints the tables."""
-    if bool(args.data) == bool(args.annotations):
-        raise InputError("give either --data FOLDER, or --annotations FILE with --images DIR")
+    if not args.data and not args.annotations:
+        args.data, own = _own_data(Path(args.model))
+        args.split = args.split or own
+        tell(f"on the run's own data: {args.split} of {args.data}")
+    elif args.data and args.annotations:
+        raise InputError(_WHICH)
+    args.split = args.split or "val"
     if args.workers < 0:
         raise InputError(f"--workers must not be negative, got {args.workers}")
     measures = grid_options(args) | {
@@ -101,6 +115,21 @@ def run(args: argparse.Namespace) -> int:
         if classifier:
             return _classifier(args, process)
         return _detector(args, process, measures)
+
+
+def _own_data(model: Path) -> tuple[str, str]:
+    """Folder and split that a run is evaluated on while it trains.
+
+    Raises:
+        InputError: it is no run folder, or one without such data.
+    """
+    settings = RunFolder(model).config
+    config = read_yaml(settings) if settings.is_file() else {}
+    data, split = config.get("data"), config.get("val_split")
+    # Where these are given, the split is no part of the folder.
+    if not data or split in (None, "none") or config.get("val_annotations"):
+        raise InputError(_WHICH)
+    return str(data), str(split)
 
 
 def _detector(args: argparse.Namespace, process: "Process", measures: dict[str, Any]) -> int:
