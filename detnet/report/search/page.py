@@ -142,7 +142,8 @@ def _by_score(found: Validation | None) -> list[ValidatedNetwork]:
 
 def _spread(found: Validation | None) -> list[str]:
     """How far networks differ beside their seeds, and what that allows, where there are several."""
-    return spread_lines(found.spread, found.confidence) if found and found.spread else []
+    lines = spread_lines(found.spread, found.confidence) if found and found.spread else []
+    return [line.replace("tau", "τ") for line in lines]
 
 
 def _described(state: SearchState) -> str:
