@@ -233,6 +233,7 @@ def test_losses_go_by_what_all_have_counted(two: list[dict[str, Tensor]]) -> Non
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # torch's own, compiling
 def test_compilers_leave_a_gpus_norm_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of two processes the other one is made up: it has the same images as this one."""
 
