@@ -151,11 +151,11 @@ def test_unusable_keypoints_leave_a_box(write_data: WriteData, record: Record) -
 
 
 def test_check_finds_each_kind() -> None:
-    box = {"image_id": 1, "category_id": 4, "bbox": [10, 5, 30, 30], "area": 900, "iscrowd": 0}
+    box = {"image_id": 1, "category_id": 4, "area": 900, "iscrowd": 0}
     good = {"keypoints": [20, 10, 2, 59.5, 39.5, 1, 0, 0, 0], "num_keypoints": 2}
     raw = {
         "images": [{"id": 1, "file_name": "a.jpg", "width": 60, "height": 40}],
-        "annotations": [{"id": i, **box, **good} for i in range(1, 13)],
+        "annotations": [{"id": i, "bbox": [i, 5, 30, 30], **box, **good} for i in range(1, 13)],
         "categories": [PERSON],
     }
     assert not [p for p in find_problems(AnnotationTable(raw, "x")) if p.severity != "info"]

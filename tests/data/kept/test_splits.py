@@ -24,6 +24,7 @@ from detnet.data.kept import splits, telling
 from detnet.data.kept.splits import ReadOptions, load_kept, make, place_of
 from detnet.data.reading import fingerprint_files, load_annotations, load_scored
 from detnet.data.transforms import Augmentation
+from detnet.engine.loop import to_device
 from detnet.errors import InputError
 from tests.data.kept.test_packing import require_equal
 
@@ -317,7 +318,8 @@ def test_workers_make_the_same_batches_of_mapped_columns(
         notes, _ = load(split, masks=True)
         dataset = DetectionDataset(notes, Augmentation(min_sizes=(24,)), seed=0, masks=True)
         dealt = TrainBatches(notes, batch_size=2)
-        batches.append([*stream(dataset, dealt, start=0, stop=2, workers=2)])
+        loaded = stream(dataset, dealt, start=0, stop=2, workers=2)
+        batches.append([to_device(batch, torch.device("cpu")) for batch in loaded])
     for (images, targets), (others, other_targets) in zip(*batches, strict=True):
         assert all(map(torch.equal, images, others))
         for one, other in zip(targets, other_targets, strict=True):
