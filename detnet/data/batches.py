@@ -3,7 +3,6 @@
 The order is a pure function of seed and epoch, the same on every rank.
 """
 
-import gc
 import math
 import multiprocessing
 import warnings
@@ -251,7 +250,6 @@ class _Loader(DataLoader[Any]):
 
 
 def _start_worker(worker: int, *, plugins: Sequence[str]) -> None:
-    gc.freeze()  # looking for cycles writes to what a forked worker shares with its parent
     torch.set_num_threads(1)
     load_plugins(plugins)  # a process that was not forked knows none yet
 

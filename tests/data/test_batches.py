@@ -1,4 +1,3 @@
-import gc
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -7,7 +6,7 @@ import numpy as np
 import pytest
 
 from detnet.coco.annotations import Annotations
-from detnet.data.batches import KeyedDataset, TrainBatches, eval_loader, repeat_factors
+from detnet.data.batches import TrainBatches, repeat_factors
 from detnet.data.folders import Split
 from detnet.data.reading import load_annotations
 
@@ -133,22 +132,3 @@ def test_no_images_are_refused(write_data: WriteData) -> None:
     empty, _ = load_annotations(write_data([], [], files=False))
     with pytest.raises(ValueError, match="no images"):
         TrainBatches(empty, batch_size=2)
-
-
-class Frozen(KeyedDataset):
-    """How many objects the collector of cycles leaves alone where a sample is made."""
-
-    def __len__(self) -> int:
-        return 2
-
-    def __getitem__(self, key: object) -> int:
-        return gc.get_freeze_count()
-
-    @staticmethod
-    def collate(samples: list[int]) -> list[int]:
-        return samples
-
-
-def test_workers_do_not_write_to_the_objects_that_they_share() -> None:
-    assert all(count > 10_000 for (count,) in eval_loader(Frozen(), workers=2))
-    assert gc.get_freeze_count() == 0
