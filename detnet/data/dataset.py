@@ -7,9 +7,9 @@ from torch.utils.data import get_worker_info
 
 from detnet.coco.annotations import Annotations
 from detnet.coco.keypoints import to_pixels
-from detnet.coco.masks import decode_masks
 from detnet.data.batches import Key, KeyedDataset, WorkerInputError
 from detnet.data.images import read_image
+from detnet.data.masks import Masks
 from detnet.data.transforms import Target, Transform
 from detnet.errors import InputError
 
@@ -60,10 +60,10 @@ class DetectionDataset(KeyedDataset):
 
         Returns:
             (3, H, W) uint8 image, and its target: boxes (N, 4) float32 xyxy pixels, labels (N,)
-            int64, area (N,) float32, iscrowd (N,) int64, masks (N, H, W) uint8 if asked for,
-            keypoints (N, K, 3) float32 if asked for, x and y in pixels as boxes have them, and
-            keypoint_mirror (K,) int64, which each becomes in a mirror,
-            image_id and index (int), original_size (height, width before the transform).
+            int64, area (N,) float32, iscrowd (N,) int64, masks (N, H, W) uint8 if asked for (from
+            a loader's worker `MaskBits`), keypoints (N, K, 3) float32 if asked for, x and y in
+            pixels as boxes have them, and keypoint_mirror (K,) int64, which each becomes in a
+            mirror, image_id and index (int), original_size (height, width before the transform).
 
         Raises:
             InputError: the image cannot be read or has not the size the annotations say.
@@ -79,21 +79,16 @@ class DetectionDataset(KeyedDataset):
                 raise
             raise WorkerInputError(str(error)) from None
         image, target = self.transform(image, self._target(index), generator)
-        return image, _without_slivers(target)
+        target = _without_slivers(target)
+        if self.masks:
+            in_worker = get_worker_info() is not None
+            target["masks"] = target["masks"].bits() if in_worker else target["masks"].pixels()
+        return image, target
 
     @staticmethod
     def collate(samples: list[Sample]) -> Batch:
-        """Gives the images and their targets, a list each: images differ in size.
-
-        What a worker sends has `MaskBits` for masks.
-        """
-        targets = [target for _, target in samples]
-        if get_worker_info() is not None:
-            targets = [
-                {**target, "masks": MaskBits(target["masks"])} if "masks" in target else target
-                for target in targets
-            ]
-        return [image for image, _ in samples], targets
+        """Gives the images and their targets, a list each: images differ in size."""
+        return [image for image, _ in samples], [target for _, target in samples]
 
     def _read(self, index: int) -> Tensor:
         path = self.annotations.image_path(index)
@@ -123,36 +118,11 @@ class DetectionDataset(KeyedDataset):
         }
         if self.masks and notes.masks is not None:
             counts = [notes.masks[int(row)] for row in rows]
-            target["masks"] = torch.from_numpy(decode_masks(counts, height, width))
+            target["masks"] = Masks.of_file(counts, height, width)
         if self.keypoints and notes.keypoints is not None and notes.keypoint_layout is not None:
             target["keypoints"] = torch.from_numpy(to_pixels(notes.keypoints[rows]))
             target["keypoint_mirror"] = torch.from_numpy(notes.keypoint_layout.mirrored)
         return target
-
-
-class MaskBits:
-    """Masks on their way from a worker to the device, where they are made whole: a bit a pixel.
-
-    Batches wait in memory, of which masks of a byte a pixel would take most.
-
-    Args:
-        masks: (N, H, W) uint8, zeros and ones.
-    """
-
-    def __init__(self, masks: Tensor) -> None:
-        self.width = masks.shape[-1]
-        self.bits = torch.from_numpy(np.packbits(masks.numpy(), axis=-1))
-
-    def pin_memory(self) -> "MaskBits":
-        """Moves them to where an accelerator fetches them by itself; torch's loader calls this."""
-        self.bits = self.bits.pin_memory()
-        return self
-
-    def to(self, device: torch.device, *, non_blocking: bool = False) -> Tensor:
-        """Gives (N, H, W) uint8 on the device, which has received the bits alone."""
-        bits = self.bits.to(device, non_blocking=non_blocking)[..., None]
-        places = torch.arange(7, -1, -1, dtype=torch.uint8, device=device)
-        return ((bits >> places) & 1).flatten(-2)[..., : self.width]
 
 
 def _full_key(key: int | tuple[int, ...]) -> Key:

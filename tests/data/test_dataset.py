@@ -8,7 +8,7 @@ import torch
 
 from detnet.coco.annotations import Annotations
 from detnet.data.batches import TrainBatches, eval_loader, stream
-from detnet.data.dataset import DetectionDataset, MaskBits
+from detnet.data.dataset import DetectionDataset
 from detnet.data.folders import Split
 from detnet.data.reading import load_annotations
 from detnet.data.transforms import Augmentation, eval_transform
@@ -129,15 +129,6 @@ def test_a_stream_resumed_anywhere_gives_the_same_bits(
     assert list(stream(dataset, batches, start=8, stop=8)) == []
     seen = [[target["index"] for target in targets] for _, targets in whole]
     assert seen == [*batches.batches(0), *batches.batches(1), *batches.batches(2)[:2]]
-
-
-@pytest.mark.parametrize("shape", [(2, 5, 16), (3, 7, 19), (0, 4, 9)])
-def test_masks_travel_as_bits(shape: tuple[int, ...]) -> None:
-    whole = (torch.rand(shape) < 0.5).to(torch.uint8).flip(2)  # a mirror's are not contiguous
-    bits = MaskBits(whole)
-    assert bits.bits.nbytes == shape[0] * shape[1] * -(-shape[2] // 8)
-    found = bits.to(torch.device("cpu"))
-    assert found.dtype == torch.uint8 and torch.equal(found, whole)
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
+from detnet.data.masks import Masks
 from detnet.data.transforms import (
     Augmentation,
-    _resize_masks,
     eval_transform,
     flip_horizontal,
     flip_vertical,
@@ -25,7 +25,7 @@ def sample(height: int = 40, width: int = 60) -> tuple[Tensor, dict[str, Any]]:
         "boxes": torch.tensor([[4.0, 10, 24, 20]]),
         "labels": torch.tensor([2]),
         "area": torch.tensor([200.0]),
-        "masks": (image[:1] > 0).to(torch.uint8),
+        "masks": Masks.of_pixels((image[:1] > 0).to(torch.uint8)),
     }
     return image, target
 
@@ -51,7 +51,7 @@ def test_resizing_takes_boxes_masks_and_areas_along() -> None:
     assert target["boxes"].tolist() == [[8, 20, 48, 40]]
     assert target["area"].tolist() == [800]
     assert target["masks"].shape == (1, 80, 120)
-    assert box_of(target["masks"][0]) == [8, 20, 48, 40]
+    assert box_of(target["masks"].pixels()[0]) == [8, 20, 48, 40]
     assert target["labels"].tolist() == [2]
 
 
@@ -79,7 +79,7 @@ def test_flips(flip: Any, expected: list[float]) -> None:
     image, target = sample()
     flipped, changed = flip(image, target)
     assert changed["boxes"].tolist() == [expected]
-    assert box_of(changed["masks"][0]) == expected
+    assert box_of(changed["masks"].pixels()[0]) == expected
     assert box_of(flipped[0] > 0) == expected
     again, back = flip(flipped, changed)
     assert torch.equal(again, image)
@@ -89,7 +89,8 @@ def test_flips(flip: Any, expected: list[float]) -> None:
 
 def test_images_without_objects_pass() -> None:
     image, target = sample()
-    empty = {name: value[:0] for name, value in target.items()}
+    none = torch.zeros(1, dtype=torch.bool)
+    empty = {name: value[none] for name, value in target.items()}
     transform = Augmentation(min_sizes=(30,), flip_h=1, flip_v=1, color_jitter=0.3)
     image, changed = transform(image, empty, np.random.default_rng(0))
     assert image.shape == (3, 30, 45)
@@ -170,17 +171,3 @@ def test_evaluation_changes_nothing_or_only_the_size() -> None:
 def test_impossible_options_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="must be"):
         Augmentation(**options)
-
-
-@pytest.mark.parametrize("count", [0, 3])
-@pytest.mark.parametrize("old", [(37, 53), (480, 640), (1, 9)])
-@pytest.mark.parametrize("new", [(37, 91), (800, 1066), (333, 499), (20, 1)])
-def test_masks_are_resized_as_torch_takes_the_nearest(
-    count: int, old: tuple[int, int], new: tuple[int, int]
-) -> None:
-    masks = (torch.rand(count, *old) < 0.5).to(torch.uint8)
-    found = _resize_masks(masks, new)
-    assert found.dtype == torch.uint8 and found.shape == (count, *new)
-    if count:
-        expected = torch.nn.functional.interpolate(masks[:, None], size=new, mode="nearest")
-        assert torch.equal(found, expected[:, 0])
