@@ -19,7 +19,8 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "TRAIN_SCENES", 4)
     monkeypatch.setattr(module, "VAL_SCENES", 2)
     monkeypatch.setattr(module, "_SIDES", (64, 32))
-    monkeypatch.setattr(module, "_PACE_STEPS", 3)
+    monkeypatch.setattr(module, "_PACE_STEPS", 4)
+    monkeypatch.setattr(module, "_LEAST_STEPS", 4)
     monkeypatch.setattr(module, "_UNTIMED_STEPS", 1)
 
     def tiny(place: Path, changes: Mapping[str, Any]) -> TrainConfig:
