@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torchvision.models.detection.roi_heads import keypointrcnn_inference
 
 from detnet.cli import main
 from detnet.data.folders import find_split
@@ -188,12 +189,15 @@ def _likeness(path: Path, data: Path) -> float:
         inputs, _ = model.transform([pixels])
         (size,), own = inputs.image_sizes, (pixels.shape[1], pixels.shape[2])
         scale = torch.tensor([size[1] / own[1], size[0] / own[0]]).repeat(2)
-        found = [{"boxes": torch.from_numpy(notes.boxes[rows]) * scale}]
-        model.roi_heads._add_keypoints(model.backbone(inputs.tensors), found, [size])
+        boxes = [torch.from_numpy(notes.boxes[rows]) * scale]
+        features = model.backbone(inputs.tensors)
+        logits = model.roi_heads._keypoint_logits(features, boxes, [size])
+        (points,), _ = keypointrcnn_inference(logits, boxes)
+        found = [{"boxes": boxes[0], "keypoints": points}]
         (found_here,) = model.transform.postprocess(found, [size], [own])
         places = found_here["keypoints"].numpy()[..., :2] - 0.5
-        for points, at, area in zip(notes.keypoints[rows], places, notes.areas[rows], strict=True):
-            if (seen := points[:, 2] > 0).any():
-                squares = ((at - points[:, :2]) ** 2).sum(axis=1)[seen]
+        for true, at, area in zip(notes.keypoints[rows], places, notes.areas[rows], strict=True):
+            if (seen := true[:, 2] > 0).any():
+                squares = ((at - true[:, :2]) ** 2).sum(axis=1)[seen]
                 likeness.append(float(np.exp(-squares / (2 * area * (2 * 0.05) ** 2)).mean()))
     return float(np.mean(likeness))
