@@ -13,6 +13,7 @@ from detnet.backbones.spaces.space import Space, Supernet, read_space
 from detnet.detectors import create
 from detnet.detectors.base import Detector
 from detnet.detectors.export.form import export_form
+from detnet.inference.export.differences import BOUNDS
 
 
 def check_backbone(build: Callable[[], Backbone]) -> None:
@@ -275,8 +276,11 @@ def check_form(
     """The form for export finds what the detector finds, in images of several sizes.
 
     Args:
-        run: maps (N, 3, H, W) uint8 to what `ExportForm` gives; the form itself by default.
+        run: maps (N, 3, H, W) uint8 to what `ExportForm` gives; the form itself by default. What
+            another runtime rounds in its own way may cost as many objects as an export's own check
+            allows, the form in torch none.
     """
+    unmatched = BOUNDS["fp32"].unmatched if run else 0.0
     form = export_form(model)
     # Masks and keypoints are compared as the heads give them, before they are laid on the image.
     model.transform.postprocess = lambda found, *sizes: found
@@ -293,28 +297,38 @@ def check_form(
         outputs = dict(zip(form.output_names, (run or form)(images), strict=True))
         for index, expected in enumerate(model(list(images))):
             found = {name: values[index] for name, values in outputs.items()}
-            check_same_detections(found, expected)
+            check_same_detections(found, expected, unmatched=unmatched)
             found_some |= len(expected["scores"]) > 0
     assert found_some
 
 
-def check_same_detections(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
-    """Padded detections of one image are those of the detector; ties may be in another order."""
-    count = int(found["count"])
-    assert count == len(expected["scores"])
+def check_same_detections(
+    found: dict[str, Tensor], expected: dict[str, Tensor], *, unmatched: float
+) -> None:
+    """Padded detections of one image are those of the detector; ties may be in another order.
+
+    Args:
+        unmatched: share of all objects, of both, that may be there in one of them alone.
+    """
+    places, counts = len(found["scores"]), (int(found["count"]), len(expected["scores"]))
+    count = counts[0]
     assert (found["scores"][count:] < 0).all() and not found["boxes"][count:].any()
     assert not found["labels"][count:].any()
-    torch.testing.assert_close(found["scores"][:count], expected["scores"], atol=1e-4, rtol=0)
+    scores = found["scores"][:count], expected["scores"]
+    assert all((own.diff() <= 0).all() for own in scores)
     near = (found["boxes"][:count, None] - expected["boxes"]).abs().amax(2) < 1e-2
-    near &= (found["scores"][:count, None] - expected["scores"]).abs() < 1e-4
+    near &= (scores[0][:, None] - scores[1]).abs() < 1e-4
     near &= found["labels"][:count, None] == expected["labels"]
-    if not count:
+    if not all(counts):
+        assert counts == (0, 0)
         return
-    # Of equally sure ones at the end of a full list, either may have been left out.
-    full = count == len(found["scores"])
-    least = expected["scores"][-1] + 1e-4 if full else 0.0
-    clear = expected["scores"] > least
-    assert near.any(0)[clear].all() and near.any(1)[clear].all()
+    alone = 0
+    for axis, other in ((0, 1), (1, 0)):
+        # Of equally sure ones at the end of a full list, either may have been left out.
+        least = float(scores[other][-1]) + 1e-4 if counts[other] == places else 0.0
+        alone += int((~near.any(1 - axis) & (scores[axis] > least)).sum())
+    alone = max(alone, abs(counts[0] - counts[1]))  # one may be there twice
+    assert alone <= unmatched * sum(counts), f"{alone} of {counts} have no partner"
     # Of each found one the expected one, where there is one.
     matched = near.any(1).nonzero().squeeze(1)
     same = near.float().argmax(1)[matched]

@@ -112,7 +112,10 @@ class RegionForm(ExportForm):
             logits, index = top(logits, before)
             boxes = rows_at(boxes, index)
         boxes = clip(boxes, size)
-        scores = torch.where(wide_enough(boxes, rpn.min_size), logits.sigmoid(), NOTHING)[:, None]
+        # By the logits that they were chosen by: where the network is sure, many probabilities are
+        # 1 but for the last bit, which each runtime rounds in its own way.
+        above_least = logits - logits.amin(1, keepdim=True)
+        scores = torch.where(wide_enough(boxes, rpn.min_size), above_least, NOTHING)[:, None]
         if not rpn.pooled:
             scores = torch.where(kind == torch.arange(len(chosen))[:, None], scores, NOTHING)
         left = suppress(boxes, scores, rpn.nms_thresh, count)
