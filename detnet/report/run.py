@@ -31,7 +31,8 @@ from detnet.report.rendering import flat_settings, render_template
 from detnet.report.score_tables import PaperRow, paper_rows, score_view
 from detnet.training.detection.config import TrainConfig
 
-THRESHOLD = 0.5  # score from which on a detection is shown at first
+THRESHOLD = 0.5  # score from which on a detection is shown at first, by a model that is so sure
+STEP = 0.05  # of the slider
 _KINDS = (("best", "Best"), ("worst", "Worst"), ("missed", "Missed"), ("false", "False alarms"))
 _OF_EXPORTS = (
     *("format", "precision", "detector", "backbone", "batch", "kept_precise"),
@@ -113,11 +114,27 @@ def render(
         has_masks=any(mark.mask for mark in marks),
         has_keypoints=any(mark.skeleton for mark in marks),
         several_classes=len(names) > 1,
-        threshold=THRESHOLD,
+        threshold=first_threshold(content.pictures),
         lowest=LOWEST,
+        step=STEP,
         live=live,
         **values,
     )
+
+
+def first_threshold(pictures: Sequence[GalleryPicture]) -> float:
+    """Score from which on detections are shown at first, where the slider stands.
+
+    Lower than usual where a model is so unsure that fewer than half as many would be seen as there
+    are objects.
+    """
+    scores = sorted((mark.score for picture in pictures for mark in picture.found), reverse=True)
+    objects = sum(mark.kind == "truth" for picture in pictures for mark in picture.truths)
+    wanted = min(len(scores), max(1, objects // 2))
+    if not wanted or scores[wanted - 1] >= THRESHOLD:
+        return THRESHOLD
+    steps = int(scores[wanted - 1] / STEP + 1e-6)  # a score on the step itself is seen
+    return round(max(LOWEST, steps * STEP), 2)
 
 
 def _summary(record: RunRecord) -> str:

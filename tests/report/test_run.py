@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from detnet.errors import InputError
-from detnet.report.run import follow_page, make_page
+from detnet.report.pictures import GalleryPicture, Mark
+from detnet.report.run import first_threshold, follow_page, make_page
 from detnet.training.settings import presets, read_source
 from tests.report.runs import LONG_NAME, NAMES, log, write_data, write_run
 from tests.report.test_page import Checker
@@ -28,6 +29,27 @@ def test_everything_is_on_the_page(data: Path, tmp_path: Path) -> None:
     assert content.count("<figure") >= 6
     assert page.text.count("What is taken for what") == 2, "for boxes and for masks"
     assert len(content) < 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("scores", "objects", "first"),
+    [
+        ((0.9, 0.8, 0.3), 4, 0.5),
+        ((0.9, 0.31, 0.3), 4, 0.3),
+        ((0.12, 0.12, 0.06), 6, 0.05),
+        ((0.3,), 0, 0.3),
+        ((), 3, 0.5),
+    ],
+)
+def test_the_slider_begins_where_something_is_seen(
+    scores: tuple[float, ...], objects: int, first: float
+) -> None:
+    def marks(kind: str, values: tuple[float, ...]) -> list[Mark]:
+        return [Mark(kind, 0, 0, 1, 1, "cat", value) for value in values]
+
+    truths = marks("truth", (-1.0,) * objects)
+    picture = GalleryPicture("a.jpg", "", (30, 20), (), truths, marks("right", scores), "")
+    assert first_threshold([picture]) == first
 
 
 def test_keypoints_are_on_the_page(tmp_path: Path) -> None:
