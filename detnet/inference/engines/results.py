@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -27,39 +26,52 @@ def engine_results(
 ) -> Results:
     """Detects on every image of a split; the next ones are decoded on another thread meanwhile.
 
+    An engine that runs several at once gets those together that the network sees at one size: in
+    the order of the file there are few such neighbours, and the rest of a batch would be copies.
+
     Args:
         annotations: of the images.
         score_threshold: objects below it are left out.
         chosen: positions of images to look at; None for all.
         track: wraps the images to show progress.
 
+    Returns:
+        What was found, in the order of `chosen`.
+
     Raises:
         InputError: an image cannot be read, or has not the size that the annotations say.
     """
     at_once = engine.batch or 1
     chosen = range(len(annotations)) if chosen is None else chosen
-    images = read_ahead(annotations, chosen)
-    shown: Iterable[Pixels] = track(images, len(chosen)) if track else images
-    ids = iter([int(annotations.image_ids[index]) for index in chosen])
-    pieces: list[Results] = []
+
+    def size(place: int) -> tuple[int, int]:
+        width, height = annotations.sizes[place].tolist()
+        return engine.network_size(height, width)
+
+    order = chosen if at_once == 1 else sorted(chosen, key=size)
+    images = read_ahead(annotations, order)
+    shown: Iterable[Pixels] = track(images, len(order)) if track else images
     of_label = annotations.keypoint_layout.of_label if annotations.keypoint_layout else None
-    waiting: list[Pixels] = []
+    found: dict[int, Results] = {}
+    waiting: dict[int, Pixels] = {}
 
     def detect() -> None:
-        found = [
-            _as_mapping(each) for each in engine.detect(waiting, score_threshold=score_threshold)
-        ]
-        own = islice(ids, len(found))
-        pieces.append(to_results(found, own, annotations.categories.ids, of_label))
+        objects = engine.detect(list(waiting.values()), score_threshold=score_threshold)
+        for place, own in zip(waiting, objects, strict=True):
+            ids = annotations.image_ids[place : place + 1]
+            categories = annotations.categories.ids
+            found[place] = to_results([_as_mapping(own)], ids, categories, of_label)
         waiting.clear()
 
-    for image in shown:
-        waiting.append(image)
+    for place, image in zip(order, shown, strict=True):
+        if waiting and size(next(iter(waiting))) != size(place):
+            detect()
+        waiting[place] = image
         if len(waiting) == at_once:
             detect()
     if waiting:
         detect()
-    return join_results(pieces)
+    return join_results(found[place] for place in chosen)
 
 
 def _as_mapping(found: Found) -> dict[str, Any]:
