@@ -229,6 +229,7 @@ def test_int8_is_calibrated_and_measured(
     if code:  # weights drawn at random may find other objects in int8: then nothing is made
         assert code == 2 and not folder.exists()
         assert "not made: the export differs from the model" in told
+        assert "a higher --precision differs less" in told
         return
     content = json.loads(found)
     assert "in int8" in content["check"]["runs_as"]

@@ -1,14 +1,12 @@
 """Exports a detector: the network, what is to be known of it, and what checking found, or nothing.
 
 All is made in a hidden folder beside the output, which gets its name when everything is there and
-checked; an error or Ctrl-C leaves nothing.
+checked; an error, Ctrl-C or SIGTERM leaves nothing.
 """
 
 import shutil
-import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,7 +22,6 @@ from detnet.inference.engines.predictor import open_engine
 from detnet.inference.engines.record import (
     LEAST,
     NETWORKS,
-    RECORD_FILE,
     RUNTIMES,
     ExportRecord,
     require_runtime,
@@ -42,6 +39,7 @@ from detnet.inference.export.checking import (
     spread,
 )
 from detnet.inference.export.differences import BOUNDS
+from detnet.inference.export.folder import folder_beside, give_name
 from detnet.inference.export.plan import ExportPlan, image_input, make_record
 from detnet.inference.export.quantising import (
     CALIBRATION_IMAGES,
@@ -118,7 +116,7 @@ def export_model(
     model = load_model(plan.model)
     images = image_input(plan, model)
     torch = reference_engine(model, images)
-    with _folder_beside(plan.output) as folder:
+    with folder_beside(plan.output) as folder:
         tell(f"writing {info_of(model).detector} as a graph; a minute or two, by its layers")
         layers = _write_network(plan, model, folder)
         record = make_record(plan, model, images)
@@ -145,12 +143,23 @@ def export_model(
             shutil.copyfile(folder / PICTURE_FILE, picture)
             raise InputError(
                 f"{plan.output}: not made: the export differs from the model: "
-                f"{'; '.join(check.failures)}; the worst image: {picture}"
+                f"{'; '.join(check.failures)}; the worst image: {picture}; "
+                f"{_remedy(plan, check)}"
             )
         check.write(folder)
-        _give_name(folder, plan.output)
+        give_name(folder, plan.output)
     size = sum((plan.output / name).stat().st_size for name in record.files)
     return Exported(plan.output, record, check, size, round(time.monotonic() - start, 1))
+
+
+def _remedy(plan: ExportPlan, check: CheckReport) -> str:
+    """What to try where the export differs too much."""
+    if plan.precision != "fp32":
+        return "a higher --precision differs less, fp32 least"
+    # Where it is unsure of everything, boxes that overlap by nearly the threshold are many.
+    why = "rounding decides much in a model that has learnt little"
+    more = "train it further" if check.pictures == "data" else "give --data DATA, what it learnt on"
+    return f"{why}: {more}"
 
 
 def _require_packages(plan: ExportPlan) -> None:
@@ -161,29 +170,6 @@ def _require_packages(plan: ExportPlan) -> None:
     require_runtime(RUNTIMES[plan.format], LEAST[RUNTIMES[plan.format]], what)
     if plan.precision == "int8":
         require_runtime("nncf", "2.14", "int8")
-
-
-@contextmanager
-def _folder_beside(output: Path) -> Iterator[Path]:
-    """A hidden folder that is gone afterwards, whatever happens, unless it got another name."""
-    output.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{output.name}.", suffix=".part", dir=output.parent))
-    folder.chmod(0o755)  # made for the user alone, but what is kept is like any other folder
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _give_name(folder: Path, output: Path) -> None:
-    """Makes a finished folder the output; an empty one that is there, maybe mounted, is filled."""
-    if not output.exists():
-        folder.rename(output)
-        return
-    if any(each.name != folder.name for each in output.iterdir()):
-        raise InputError(f"{output}: holds something by now; name a new folder")
-    for each in sorted(folder.iterdir(), key=lambda each: each.name == RECORD_FILE):
-        shutil.move(each, output / each.name)  # the record last, which makes it an export
 
 
 def _write_network(plan: ExportPlan, model: Detector, folder: Path) -> QuantisedLayers | None:

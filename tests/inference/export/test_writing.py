@@ -21,6 +21,7 @@ from detnet.inference.export.quantising import QuantisedLayers
 from detnet.inference.export.writing import ExportData, export_model
 from detnet.training.detection.evaluate import load_for
 from tests.inference.engines.tiny import tiny_export, tiny_network
+from tests.inference.export.test_checking import Shifted
 
 CATEGORIES = [{"id": i, "name": n} for i, n in enumerate(("disk", "square", "triangle"), 1)]
 
@@ -102,6 +103,25 @@ def test_an_empty_folder_that_is_there_is_filled(
         export_model(ExportPlan(model, tmp_path / "other", "onnx"), data=None, tell=lambda _: None)
     assert [each.name for each in (tmp_path / "other").iterdir()] == ["something"]
     assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize(
+    ("precision", "remedy"),
+    [("fp32", "in a model that has learnt little: give --data"), ("fp16", "a higher --precision")],
+)
+def test_what_differs_is_refused_with_what_to_try(
+    precision: str, remedy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = Shifted(open_engine(tiny_export(tmp_path / "torch")))
+    monkeypatch.setattr(writing, "reference_engine", lambda *_: engine)
+    monkeypatch.setattr(
+        writing, "_write_network", lambda plan, model, folder: tiny_network(folder / "model.onnx")
+    )
+    plan = ExportPlan(saved_model(tmp_path / "best.safetensors"), tmp_path / "o", "onnx", precision)
+    with pytest.raises(InputError, match=f"not made: the export differs .*{remedy}"):
+        export_model(plan, data=None, tell=lambda _: None)
+    left = {"torch", "best.safetensors", "o-check.png"}
+    assert {each.name for each in tmp_path.iterdir()} == left
 
 
 def test_layers_are_chosen_on_other_images_than_ap_is_told_on(
