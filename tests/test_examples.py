@@ -10,7 +10,13 @@ from pathlib import Path
 
 import pytest
 
-EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.py"))
+from detnet.backbones.detnet import detnet59
+from detnet.backbones.spaces.space import read_space
+from detnet.campaign.config import read_campaign, read_questions, read_variants
+from detnet.search.config import SearchConfig
+
+HERE = Path(__file__).parents[1] / "examples"
+EXAMPLES = sorted(HERE.glob("*.py"))
 
 
 NOT_IMPORTED = {"06_backbone_in_detr.py": ["scipy"]}  # transformers needs it for DETR's losses
@@ -74,3 +80,19 @@ def test_example_runs(example: Path, outcomes: dict[str, list[str]]) -> None:
     said, error = outcomes[example.name]
     assert not error
     assert said.strip()
+
+
+@pytest.mark.parametrize("file", sorted((HERE / "campaigns").glob("*.yaml")), ids=lambda f: f.name)
+def test_example_campaign_can_be_read(file: Path, tmp_path: Path) -> None:
+    config = read_campaign(file, root=tmp_path)
+    trainings = read_variants(config, where=str(file))
+    assert len(trainings) == len(config.variants) * len(config.data)
+    assert read_questions(config, trainings, where=str(file))
+
+
+def test_example_search_asks_what_makes_detnet59() -> None:
+    config = SearchConfig.make(str(HERE / "search/detnet_pairs.yaml"), {})
+    space = read_space(config.space)
+    assert [len(gene.choices) for gene in space.genes] == [2] * 12
+    first = space.network((0,) * 12, width=config.width)
+    assert first.state_dict().keys() == detnet59(width=config.width).state_dict().keys()
