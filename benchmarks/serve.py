@@ -11,6 +11,7 @@ the engine's own pace in a process of its own. Bounded in number and time.
 import argparse
 import asyncio
 import contextlib
+import os
 import random
 import signal
 import statistics
@@ -36,11 +37,11 @@ from detnet.inference.server.models import open_served
 engine = open_served(sys.argv[1], sys.argv[2])
 image = np.asarray(Image.open(sys.argv[3]).convert("RGB"))
 engine.detect([image], score_threshold=0.5)
-start, count = time.perf_counter(), 0
+start, busy, count = time.perf_counter(), time.process_time(), 0
 while time.perf_counter() - start < float(sys.argv[4]) or count < 3:
     engine.detect([image], score_threshold=0.5)
     count += 1
-print(count / (time.perf_counter() - start))
+print(count / (time.perf_counter() - start), (time.process_time() - busy) / count)
 """
 
 
@@ -62,6 +63,11 @@ class Server:
         """The worker's resident memory."""
         lines = Path(f"/proc/{self.worker()}/status").read_text().splitlines()
         return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS:")) / 1024
+
+    def busy_s(self) -> float:
+        """Processor's time that the worker took so far."""
+        fields = Path(f"/proc/{self.worker()}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     async def ask(self, data: bytes) -> bytes:
         """Sends bytes on a connection of their own; what comes back until it is closed."""
@@ -201,16 +207,15 @@ def _percentiles(values: list[float]) -> dict[str, float]:
     return {f"p{at}": round(cuts[at - 1], 3) for at in (50, 99)}
 
 
-def own_pace(model: str, engine: str, image: Path, seconds: float) -> float:
-    """Images a second of the engine by itself, in a process of its own."""
+def own_pace(model: str, engine: str, image: Path, seconds: float) -> tuple[float, float]:
+    """Images a second of the engine in a process of its own, and the processor's seconds of one."""
     words = [sys.executable, "-c", OWN_PACE, model, engine, str(image), str(seconds)]
-    return float(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
+    told = subprocess.run(words, check=True, capture_output=True, text=True).stdout.split()
+    return float(told[0]), float(told[1])
 
 
 async def replaced(server: Server) -> float:
     """Seconds from the worker's kill to the next answer of a sound kind."""
-    import os
-
     os.kill(server.worker(), signal.SIGKILL)
     start = time.perf_counter()
     while time.perf_counter() - start < PATIENCE_S:
@@ -246,15 +251,23 @@ def main() -> None:
         image.write_bytes(content)
         before = own_pace(args.model, args.engine, image, args.client_seconds)
         with serving([args.model, "--engine", args.engine]) as server:
+            idle = server.busy_s()
             pace, seen = asyncio.run(closed_loop(server, data, args.clients, args.client_seconds))
+            busy = (server.busy_s() - idle) / max(1, seen[200])
             facts["replaced_s"] = round(asyncio.run(replaced(server)), 2)
         after = own_pace(args.model, args.engine, image, args.client_seconds)
-    own = (before + after) / 2
+    own = (before[0] + after[0]) / 2
     facts["clients"] = {
         "clients": args.clients,
         "images_per_s": round(pace, 3),
-        "engine_images_per_s": [round(before, 3), round(after, 3)],
+        "engine_images_per_s": [round(before[0], 3), round(after[0], 3)],
         "share": round(pace / own, 3),
+        # Of an image: other work on the machine changes it less than the clock.
+        "processor_s": {
+            "engine": [round(before[1], 5), round(after[1], 5)],
+            "worker": round(busy, 5),
+        },
+        "processor_share": round((before[1] + after[1]) / 2 / busy, 3),
         "statuses": {str(each): seen[each] for each in sorted(seen)},
     }
     print(facts["clients"], f"replaced in {facts['replaced_s']} s", flush=True)

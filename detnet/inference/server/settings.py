@@ -81,6 +81,8 @@ class ServerSettings:
         token_digests: SHA-256 of the tokens of which each request must bring one, in hexadecimal;
             none lets everyone in.
         plugins: see `load_plugins`.
+        image_s: what an image took the worker before this one; None for the first, which tries the
+            model out.
     """
 
     model: str
@@ -88,6 +90,7 @@ class ServerSettings:
     limits: ServerLimits = field(default_factory=ServerLimits)
     token_digests: tuple[str, ...] = ()
     plugins: tuple[str, ...] = ()
+    image_s: float | None = None
 
     def to_json(self) -> str:
         """One line, from which another process makes the same."""

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from detnet.errors import InputError
@@ -169,6 +169,8 @@ class Supervisor:
             else:
                 worker.ready_at = time.monotonic()
                 first, self._been_ready = not self._been_ready, True
+                # The next one need not try it out before it answers: two images' time.
+                self._settings = replace(self._settings, image_s=facts["image_s"])
                 self._on_ready({**facts, "first": first})
         return bool(data)
 

@@ -70,8 +70,14 @@ class WorkerServer(uvicorn.Server):
         settings = self.service.settings
         try:
             engine = await asyncio.to_thread(models.open_served, settings.model, settings.engine)
-            queue = ImageQueue(engine, settings.limits, self.service.meters)
-            await asyncio.to_thread(queue.warm_up)
+            queue = ImageQueue(
+                engine,
+                settings.limits,
+                self.service.meters,
+                seconds_per_image=settings.image_s or 0.0,
+            )
+            if settings.image_s is None:
+                await asyncio.to_thread(queue.warm_up)
         except OSError as error:
             self._report(failed=f"{error.filename or settings.model}: {error.strerror or error}")
             os._exit(2)

@@ -65,13 +65,20 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Served]]:
     """Starts servers around a `BrightEngine`; options are `ServerLimits`'."""
     with contextlib.ExitStack() as stack:
 
-        def start(*, engine: BrightEngine | None = None, token: str = "", **limits: Any) -> Served:
+        def start(
+            *,
+            engine: BrightEngine | None = None,
+            token: str = "",
+            image_s: float | None = None,
+            **limits: Any,
+        ) -> Served:
             runs = engine or BrightEngine()
             monkeypatch.setattr(models, "open_served", lambda *_: runs)
             settings = ServerSettings(
                 "folder/bright",
                 limits=ServerLimits(**limits),
                 token_digests=(digest(token),) if token else (),
+                image_s=image_s,
             )
             server = WorkerServer(settings, lambda **_: None)
             listener = socket.create_server(("127.0.0.1", 0))

@@ -6,12 +6,14 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 
 import pytest
 
 from detnet.errors import InputError
 from detnet.inference.server.settings import ServerLimits, ServerSettings
 from detnet.inference.server.supervisor import Supervisor, _end, _Told, _WorkerProcess
+from tests.inference.server.conftest import Served
 
 
 def supervisor(said: list[str], **limits: float) -> Supervisor:
@@ -47,6 +49,27 @@ def test_what_dies_again_and_again_is_started_later_and_later() -> None:
         parent._pause(one)
     _end(one)
     parent._listener.close()
+
+
+def test_the_next_worker_is_told_what_an_image_takes() -> None:
+    parent = supervisor([])
+    assert parent._settings.image_s is None
+    one = worker("pass")
+    read, write = os.pipe()
+    os.write(write, b'{"ready": true, "image_s": 0.25}\n')
+    one.status = read
+    assert parent._read(one)
+    assert ServerSettings.from_json(parent._settings.to_json()).image_s == 0.25
+    _end(one)
+    os.close(write)
+    parent._listener.close()
+
+
+def test_a_worker_that_follows_another_does_not_try_the_model_out(
+    serve: Callable[..., Served],
+) -> None:
+    queue = serve(image_s=0.4).server.service.queue
+    assert queue is not None and queue.seconds_per_image == 0.4
 
 
 def test_a_worker_that_hangs_is_killed() -> None:
