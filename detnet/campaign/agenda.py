@@ -32,6 +32,7 @@ from detnet.search.study.study import (
 from detnet.text import duration, percent
 
 _ROUNDS = "rounds"  # attribute of the study: how many may be begun
+_SPENT = "spent"  # attribute: how many budgets were
 _AGAIN = "again"  # attribute: the first attempt that counts, by slot, of runs that had failed
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 
@@ -67,6 +68,7 @@ class RunAgenda:
         self._campaign, self._study, self._allow = campaign, study, allow
         self._attempts: dict[int, list[FrozenTrial]] = {}
         self._lost: dict[str, bool] = {}  # pre-trainings that are done: whether to no avail
+        self._spent_before = self._spent
 
     def begin(self, *, limited: bool) -> None:
         """Gives runs that had failed another chance, and says how many rounds may be begun.
@@ -84,11 +86,18 @@ class RunAgenda:
             self._study.set_user_attr(_ROUNDS, 0 if limited else self._campaign.rounds)
 
     def free(self) -> None:
-        """Lets workers that were started elsewhere go on with all rounds."""
+        """Lets workers elsewhere go on with all rounds; after a budget those that begin later.
+
+        Those that took part in it end with what they are at, so that the table stays balanced.
+        """
+        if self._allow is not None:
+            self._study.set_user_attr(_SPENT, self._spent + 1)
         self._study.set_user_attr(_ROUNDS, self._campaign.rounds)
 
     def advance(self) -> bool:
         """Enqueues what can be done now; True when all is, or no further round may be begun."""
+        if self._spent > self._spent_before:
+            return True
         self._read()
         open_, lacking, left = self._look()
         if not left:
@@ -137,6 +146,11 @@ class RunAgenda:
             for number in self._campaign.asked
             if (why := self._given_up(number)) is not None
         }
+
+    @property
+    def _spent(self) -> int:
+        """How many budgets of this campaign have ended."""
+        return int(self._study.user_attrs.get(_SPENT, 0))
 
     @property
     def _rounds(self) -> int:

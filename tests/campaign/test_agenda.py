@@ -148,7 +148,9 @@ def test_rounds_are_begun_as_they_are_allowed(campaign: Campaign, study: SearchS
     assert play(campaign, study, agenda) == [run.folder for run in campaign.runs[:4]]
     assert asked == [0, 1]
     agenda.free()
-    assert play(campaign, study, other) == [run.folder for run in campaign.runs[4:]]
+    assert play(campaign, study, other) == [], "it took part in the budget that is spent"
+    later = RunAgenda(campaign, study, allow=None)
+    assert play(campaign, study, later) == [run.folder for run in campaign.runs[4:]]
 
 
 def test_what_became_of_a_run_is_told_in_a_line(campaign: Campaign, study: SearchStudy) -> None:
