@@ -46,10 +46,13 @@ class CampaignPlan:
         rooted: whether it was told where the places of data start.
         identity: by which workers on a storage know it, drawn at random.
         data: by name; of pre-training "pretrain".
+        paired: whether seeds are taken in pairs, as was said before any was scored; None in a plan
+            of an earlier version.
     """
 
     file: str
     identity: str
+    paired: bool | None = None
     runs: tuple[CampaignRun, ...] = ()
     data: dict[str, DataRecord] = field(default_factory=dict)
     rooted: bool = False
@@ -156,9 +159,15 @@ def begin_campaign(
             if run.folder in runs:
                 require_alike(runs[run.folder], run, where, folder)
             runs[run.folder] = run  # in its place, with what may have changed
+        _require_same_pairs(before, config, where, folder)
         data = {**before.data, **look_at_data(variants, before.data, where, folder)}
         plan = replace(
-            before, file=where, rooted=root is not None, runs=tuple(runs.values()), data=data
+            before,
+            file=where,
+            rooted=root is not None,
+            runs=tuple(runs.values()),
+            data=data,
+            paired=config.paired,
         )
         write_record(place, plan)
         write_config(config, folder / "campaign.yaml")
@@ -200,6 +209,23 @@ def require_same_data(campaign: Campaign, run: CampaignRun) -> None:
     """
     name = run.data or PRETRAIN
     require_same(run.config(), name, campaign.plan.data.get(name), campaign.folder)
+
+
+def _require_same_pairs(
+    before: CampaignPlan, config: CampaignConfig, where: str, folder: Path
+) -> None:
+    """Refuses to pair seeds, or to stop doing so, once scores could have been seen."""
+    if not any((folder / run.folder / RESULT).is_file() for run in before.runs):
+        return
+    planned = before.paired
+    if planned is None:
+        planned = read_campaign(folder / "campaign.yaml").paired
+    if planned != config.paired:
+        now, then = str(config.paired).lower(), str(planned).lower()
+        raise InputError(
+            f"{where}: paired is {now}, but {folder} was planned with {then} and has scores by "
+            "now, which must not decide it; restore it, or begin a campaign in another folder"
+        )
 
 
 def _require_networks(variants: Sequence[VariantTraining], where: str) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from detnet.campaign.plan import begin_campaign, open_campaign
+from detnet.campaign.plan import RESULT, begin_campaign, open_campaign
 from detnet.errors import InputError
 from tests.campaign.small_campaign import TRAIN, VARIANTS
 
@@ -28,6 +28,24 @@ def test_seeds_and_variants_can_be_added(
     assert not after.seeds_paired("detnet59", "resnet50")
     rounds = [after.round_of(run) for run in after.runs]
     assert rounds == sorted(rounds), "what was added later is of the first round still"
+
+
+def test_pairs_are_decided_before_a_score_can_be_seen(
+    tmp_path: Path, campaign_data: Path, campaign_file: Write
+) -> None:
+    folder, told = tmp_path / "c", "paired is true, but .* planned with false and has scores"
+    begin_campaign(campaign_file(paired=True), folder, root=campaign_data)
+    before = begin_campaign(campaign_file(), folder, root=campaign_data)  # nothing was scored yet
+    result = folder / before.runs[-1].folder / RESULT
+    result.parent.mkdir(parents=True)
+    result.touch()
+    begin_campaign(campaign_file(), folder, root=campaign_data)
+    with pytest.raises(InputError, match=told):
+        begin_campaign(campaign_file(paired=True), folder, root=campaign_data)
+    plan = folder / "plan.json"  # an earlier version's tells nothing, but campaign.yaml does
+    plan.write_text(plan.read_text().replace('"paired": false', '"paired": null'))
+    with pytest.raises(InputError, match=told):
+        begin_campaign(campaign_file(paired=True), folder, root=campaign_data)
 
 
 @pytest.mark.parametrize(
