@@ -161,7 +161,8 @@ class CampaignClock:
             place = torch.device("cuda" if cuda else "cpu")
             images = min(config.batch_size, _AT_ONCE[run.kind])
             try:
-                step = measure_steps(config, place, images=images, steps=2)
+                classes = self._campaign.plan.data[run.data or PRETRAIN].classes
+                step = measure_steps(config, place, images=images, steps=2, classes=classes)
             except InputError as error:
                 raise InputError(f"{self._campaign.plan.file}: {run.title}: {error}") from error
             seconds = step.step_s / step.images

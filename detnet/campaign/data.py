@@ -21,10 +21,12 @@ class DataRecord:
     Args:
         fingerprint: of annotations, or of classes and names of images.
         images: to train on.
+        classes: of their objects or of themselves; None in a plan of an earlier version.
     """
 
     fingerprint: str
     images: int
+    classes: int | None = None
 
 
 def look_at_data(
@@ -71,7 +73,7 @@ def require_same(
     """
     print_ = _fingerprint(settings)
     if known is None:
-        return DataRecord(fingerprint=print_, images=_count(settings))
+        return DataRecord(fingerprint=print_, **_count(settings))
     if known.fingerprint != print_:
         raise InputError(
             f"{settings.data}: changed since the first run of {folder} (plan.json: data: {name}); "
@@ -89,10 +91,12 @@ def _fingerprint(settings: RunConfig) -> str:
     return _images(settings).fingerprint()
 
 
-def _count(settings: RunConfig) -> int:
+def _count(settings: RunConfig) -> dict[str, int]:
     if isinstance(settings, TrainConfig):
-        return len(load_annotations(find_train(settings), keep_empty=not settings.skip_empty)[0])
-    return len(_images(settings))
+        found, _ = load_annotations(find_train(settings), keep_empty=not settings.skip_empty)
+        return {"images": len(found), "classes": len(found.categories)}
+    images = _images(settings)
+    return {"images": len(images), "classes": len(images.classes)}
 
 
 def _images(settings: RunConfig) -> Any:

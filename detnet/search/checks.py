@@ -152,7 +152,7 @@ def forecast(run: SearchRun, phases: Sequence[str]) -> list[str]:
     def measure(training: PretrainConfig | TrainConfig) -> Estimate:
         key = (type(training), training.precision, *_shape(training))
         if key not in measured:
-            measured[key] = _measure(run, training, path, place)
+            measured[key] = _measure(run, training, path, place, counts.get("classes"))
         return measured[key]
 
     for phase in phases:
@@ -184,12 +184,18 @@ def _measure(
     training: PretrainConfig | TrainConfig,
     path: tuple[int, ...],
     place: torch.device,
+    classes: int | None,
 ) -> Estimate:
-    """Takes steps of one network alone: a supernet's step costs what that of its path does."""
+    """Takes steps of one network alone: a supernet's step costs what that of its path does.
+
+    Args:
+        classes: of objects.
+    """
     options = {**training.backbone_options, "path": written_path(run.config, path)}
     alone: Any = replace(training, backbone="searched", backbone_options=options)
     images = min(training.batch_size, _AT_ONCE[type(training)])
-    return measure_steps(alone, place, images=images, steps=2)
+    own = classes if isinstance(training, TrainConfig) else None
+    return measure_steps(alone, place, images=images, steps=2, classes=own)
 
 
 def _shape(training: PretrainConfig | TrainConfig) -> tuple[Any, ...]:

@@ -94,7 +94,10 @@ def same_data(config: SearchConfig, other: Path) -> bool:
 
 
 def counts_of(run: Path) -> dict[str, int]:
-    """Images of the parts, "train" and "search", and "detection", all to train detectors on."""
+    """Images of the parts, "train" and "search", and "detection", all to train detectors on.
+
+    And the "classes" of objects, which a folder of an earlier version has not.
+    """
     return read_record(_Parted, run / "data" / _RECORD).counts
 
 
@@ -157,7 +160,7 @@ def _part_annotations(config: SearchConfig, folder: Path) -> tuple[dict[str, int
     for name, (annotations, images) in parts.items():
         write_text(folder / f"{name}.json", json.dumps(to_coco_dict(annotations, images)))
     counts = {name: len(images) for name, (_, images) in parts.items()}
-    return {**counts, "detection": len(train)}, notes
+    return {**counts, "detection": len(train), "classes": len(train.categories)}, notes
 
 
 def _part_classes(config: SearchConfig, folder: Path) -> tuple[dict[str, int], list[str]]:
@@ -176,7 +179,8 @@ def _part_classes(config: SearchConfig, folder: Path) -> tuple[dict[str, int], l
     write_record(folder / _CLASSES, _KeptApart(tuple(chosen)))
     split = find_split(Path(config.data), config.train_split)
     counts = {"train": len(images) - len(chosen), "search": len(chosen)}
-    counts["detection"] = len(load_annotations(split)[0])
+    found, _ = load_annotations(split)
+    counts |= {"detection": len(found), "classes": len(found.categories)}
     return counts, _say(len(chosen), len(images), config.search_images, skipped)
 
 

@@ -86,18 +86,28 @@ def estimate(name: str, *, images: int = 1, device: str | None = None, steps: in
 
 
 def measure_steps(
-    config: TrainConfig | PretrainConfig, place: torch.device, *, images: int, steps: int
+    config: TrainConfig | PretrainConfig,
+    place: torch.device,
+    *,
+    images: int,
+    steps: int,
+    classes: int | None = None,
 ) -> Estimate:
-    """Measures a training of any settings as `estimate` does that of a recipe."""
+    """Measures a training of any settings as `estimate` does that of a recipe.
+
+    Args:
+        classes: of the data, without background; COCO's or ImageNet's by default. SSD on three
+            takes a third of the time of SSD on eighty.
+    """
     if isinstance(config, TrainConfig):
-        size = _image_size(config)
-        categories = Categories(tuple(range(1, CLASSES + 1)), tuple(map(str, range(CLASSES))))
+        size, classes = _image_size(config), classes or CLASSES
+        categories = Categories(tuple(range(1, classes + 1)), tuple(map(str, range(classes))))
         model: nn.Module = build_detector(config, categories)
-        batch, counted = scenes(config, size, images), "of backbone and pyramid"
+        batch, counted = scenes(config, size, images, classes), "of backbone and pyramid"
     else:
-        size = (config.image_size, config.image_size)
-        model = build_classifier(config, tuple(map(str, range(IMAGENET_CLASSES))))
-        batch, counted = pictures(config, images), "with the classifier"
+        size, classes = (config.image_size, config.image_size), classes or IMAGENET_CLASSES
+        model = build_classifier(config, tuple(map(str, range(classes))))
+        batch, counted = pictures(config, images, classes), "with the classifier"
     seconds = _time_steps(model, batch, config, place, steps)
     return Estimate(
         macs=_macs(model, size, place),
@@ -152,7 +162,9 @@ def _image_size(config: TrainConfig) -> tuple[int, int]:
     return short, min(config.max_size, round(short * _ASPECT))
 
 
-def scenes(config: TrainConfig, size: tuple[int, int], images: int) -> Batch:
+def scenes(
+    config: TrainConfig, size: tuple[int, int], images: int, classes: int = CLASSES
+) -> Batch:
     """Makes up a detector's batch: noise of a size, height and width, with seven objects each."""
     generator = torch.Generator().manual_seed(0)
     height, width = size
@@ -166,7 +178,7 @@ def scenes(config: TrainConfig, size: tuple[int, int], images: int) -> Batch:
         scale = torch.tensor([width, height, width, height])
         target: dict[str, Any] = {
             "boxes": torch.cat([corners, corners + sides], 1) * scale,
-            "labels": torch.randint(1, CLASSES + 1, (_OBJECTS,), generator=generator),
+            "labels": torch.randint(1, classes + 1, (_OBJECTS,), generator=generator),
             "image_id": image,
         }
         if "masks" in DETECTORS[config.detector].targets:
@@ -179,13 +191,13 @@ def scenes(config: TrainConfig, size: tuple[int, int], images: int) -> Batch:
     return pictures, targets
 
 
-def pictures(config: PretrainConfig, images: int) -> Batch:
+def pictures(config: PretrainConfig, images: int, classes: int = IMAGENET_CLASSES) -> Batch:
     """Makes up a classifier's batch of noise."""
     side = config.image_size
     generator = torch.Generator().manual_seed(0)
     plain = {"color": (1.0, 1.0, 1.0, 0), "light": (0.0, 0.0, 0.0), "share": 1.0}
     pixels = torch.randint(0, 256, (images, 3, side, side), dtype=torch.uint8, generator=generator)
-    targets = [{"image_id": i, "label": i % IMAGENET_CLASSES, **plain} for i in range(images)]
+    targets = [{"image_id": i, "label": i % classes, **plain} for i in range(images)]
     return pixels, targets
 
 

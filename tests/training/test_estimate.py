@@ -43,6 +43,12 @@ def test_a_detector_is_measured_at_its_own_size(tiny: TrainConfig) -> None:
     assert found.macs == count_macs(lambda: model.backbone(torch.zeros(1, 3, 96, 128)))
 
 
+def test_classes_are_those_of_the_data(tiny: TrainConfig) -> None:
+    found = measure_steps(tiny, CPU, images=2, steps=1, classes=3)
+    model: Any = create("faster_rcnn_fpn", num_classes=4, width=0.125)
+    assert found.params == sum(parameter.numel() for parameter in model.parameters())
+
+
 def test_a_classifier_is_measured_with_its_classes() -> None:
     config = PretrainConfig(
         backbone="shufflenetv2_20", width=0.25, image_size=64, epochs=2.5, batch_size=8
