@@ -18,7 +18,12 @@ from detnet.search.run import SearchRun
 from detnet.search.scoring.cache import ImageMemory
 from detnet.search.scoring.scorer import Scorer, make_scorer
 from detnet.search.split import kept_apart, write_split
-from detnet.search.standalone.training import begun, carry_out, is_complete
+from detnet.search.standalone.training import (
+    begun,
+    carry_out,
+    is_complete,
+    require_same_settings,
+)
 from detnet.search.study.study import Candidate, read_candidates
 from detnet.search.study.worker import CheckStop, work
 from detnet.search.supernet import SupernetFinetuning, SupernetPretraining
@@ -218,11 +223,13 @@ def _retrain(run: SearchRun, on_event: OnEvent) -> bool:
     pretrained = None if run.config.from_scratch else folder / "pretrain"
     if pretrained is not None:
         before = retrain_pretrain_config(run.config, run.folder, path)
+        require_same_settings(pretrained, before)
         if distributed.is_main():
             write_config(before, folder / "pretrain.yaml")
         if not carry_out(pretrained, before, on_event):
             return False
     config = retrain_config(run.config, run.folder, path, pretrained)
+    require_same_settings(folder / "train", config)
     if distributed.is_main():
         write_config(config, folder / "train.yaml")
     return carry_out(folder / "train", config, on_event)

@@ -38,6 +38,9 @@ _PLACES |= {"train_annotations", "train_images", "val_annotations", "val_images"
 # What changes nothing of what a training reaches.
 HABITS = {"log_every", "checkpoint_every", "evaluate_every", "tensorboard", "val_loss"}
 
+# What may have become another between two sessions of one training.
+_ASIDE = _PLACES - {"backbone_options", "seed"} | HABITS | {"threads", "preset", "departures"}
+
 Item = TypeVar("Item")
 
 
@@ -121,7 +124,7 @@ def train_standalone(
 
     Raises:
         Busy: another process is at the pre-training that several seeds share.
-        InputError: the settings cannot be used.
+        InputError: the settings cannot be used, or it was begun with others.
     """
     before, config = training.settings
     try:
@@ -202,6 +205,40 @@ def carry_out(folder: Path, config: PretrainConfig | TrainConfig, on_event: OnEv
     return bool(start(config, folder, on_event=on_event))
 
 
+def require_same_settings(folder: Path, config: PretrainConfig | TrainConfig) -> None:
+    """Refuses a training that was begun or completed with other settings than asked for now.
+
+    What the settings leave open was decided by data, weights or machine when it began.
+
+    Args:
+        folder: of the training; nothing is refused where none has a state to go on from.
+
+    Raises:
+        InputError: naming the first setting that differs.
+    """
+    run = RunFolder(folder)
+    if not (run.last.exists() or is_complete(folder)):
+        return
+    before = _flat(type(config).read(run.config))
+    for name, new in _flat(config).items():
+        if new not in (None, "auto", []) and before.get(name) != new:
+            raise InputError(
+                f"{folder}: was trained with {name} {before.get(name)}, now it is {new}; restore "
+                "that, or delete the folder to train anew"
+            )
+
+
+def _flat(config: PretrainConfig | TrainConfig) -> dict[str, Any]:
+    """What decides a training, those settings in groups as GROUP.NAME."""
+    found: dict[str, Any] = {}
+    for name, value in asdict(config).items():
+        if name not in _ASIDE and isinstance(value, dict):
+            found |= {f"{name}.{key}": one for key, one in value.items()}
+        elif name not in _ASIDE:
+            found[name] = value
+    return found
+
+
 def _carry_out_alone(
     folder: Path, config: PretrainConfig | TrainConfig, on_event: OnEvent, *, shared: bool = False
 ) -> bool:
@@ -212,7 +249,9 @@ def _carry_out_alone(
 
     Raises:
         Busy: somebody is, who trains this one by hand or for another seed.
+        InputError: it was begun with other settings.
     """
+    require_same_settings(folder, config)
     if is_complete(folder):
         return True
     with ExitStack() as mine:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from PIL import Image
 
 from detnet.data.scenes import write_scenes
 from detnet.engine.runs import RunFolder
+from detnet.errors import InputError
 from detnet.search.config import SearchConfig
 from detnet.search.records import SpaceNetwork
 from detnet.search.run import SearchRun
@@ -127,6 +129,13 @@ def test_a_network_is_trained_and_measured(make: Callable[..., StandaloneTrainin
     repeated = json.loads(network.result.read_text())
     assert repeated["AP"] == found["AP"]
     assert repeated["seconds"]["train"] == found["seconds"]["train"]
+
+    longer = make(changes={"train": {"iterations": 6}})
+    other = replace(network, network=SpaceNetwork(path="0 0 2 3", macs=1e6, params=1e5))
+    told = ("train: was trained with iterations 4, now it is 6", "path 0 1 2 3, now it is 0 0 2 3")
+    for wrong, message in zip((longer, other), told, strict=True):
+        with pytest.raises(InputError, match=message):
+            train_standalone(wrong, stop=never, on_event=quiet)
 
 
 def test_a_killed_network_ends_as_one_that_was_not(make: Callable[..., StandaloneTraining]) -> None:
