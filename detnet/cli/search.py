@@ -116,8 +116,14 @@ class _ValidateAction:
     retrain_pretrain, retrain and validate of RUN/config.yaml. With several seeds of each network it
     tells how far networks differ beside their seeds: where seeds differ as much, nothing can rank.
 
-    It can be interrupted and started again at any point. Started several times, also on other
-    machines that share the folder, each process takes the next network that nobody is at.
+    Another supernet, longer or trained otherwise, is held against the same networks by --trained:
+    nothing is trained a second time. Changed settings of scoring score anew, too.
+
+        detnet search validate runs/longer --trained runs/s
+
+    It can be interrupted and started again at any point, and `detnet search show` tells what is
+    known by then. Started several times, also on other machines that share the folder, each process
+    takes the next network that nobody is at.
     """
 
     @staticmethod
@@ -145,6 +151,13 @@ class _ValidateAction:
             default=[],
             help="how the supernet scores; give both to compare them (default: the search's way)",
         )
+        parser.add_argument(
+            "--trained",
+            type=Path,
+            metavar="RUN",
+            help="take networks, and what they reached, from the validation of another search of "
+            "the same space, data and settings of training",
+        )
         parser.add_argument("--json", action="store_true", help="print one JSON object")
 
     @staticmethod
@@ -161,6 +174,7 @@ class _ValidateAction:
                 seeds=args.seeds,
                 seed=args.seed,
                 budgets=args.scoring,
+                trained=args.trained,
                 on_event=screen,
             )
         return _finish(screen, found, args, format_validation)

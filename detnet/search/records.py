@@ -115,9 +115,16 @@ class StandalonePlan:
 
 @dataclass(frozen=True, kw_only=True)
 class ValidationPlan(StandalonePlan):
-    """The networks whose ranking tells how well the supernet ranks, drawn before any score."""
+    """The networks whose ranking tells how well the supernet ranks, drawn before any score.
+
+    Args:
+        seed: of the draw.
+        taken: folder of the search for whose supernet they were drawn and trained; None where that
+            is this one.
+    """
 
     seed: int
+    taken: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,10 +169,16 @@ class StandaloneResult(SpaceNetwork, StandaloneScores):
 
 @dataclass(frozen=True, kw_only=True)
 class SupernetScore:
-    """What the supernet says of a network; None where it gave no number."""
+    """What the supernet says of a network; None where it gave no number.
+
+    Args:
+        by: the settings of scoring, and "supernet", of which file; nothing in a file of an earlier
+            version.
+    """
 
     score: float | None
     seconds: float
+    by: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,6 +211,22 @@ class Ranking:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RankingDifference:
+    """How much better one score ranks networks than another, both of the same networks.
+
+    Args:
+        name, other: of scoring budgets, or "macs" for multiply-adds alone.
+        difference: of τ, that of `name` less that of `other`.
+        interval: of the difference.
+    """
+
+    name: str
+    other: str
+    difference: float
+    interval: Interval
+
+
+@dataclass(frozen=True, kw_only=True)
 class NetworkSpread:
     """How far networks differ, beside how far trainings of one network by other seeds do.
 
@@ -224,7 +253,11 @@ class Validation:
 
     Args:
         rankings: by scoring budget.
+        by_macs: how well multiply-adds alone rank, which cost nothing to know.
+        differences: between each two of these rankings.
         spread: None where each network has one training.
+        taken: folder of the search for which the networks were drawn and trained, if another.
+        done, planned: trainings; networks are ranked by the seeds that all of them are done with.
     """
 
     seed: int
@@ -232,7 +265,12 @@ class Validation:
     resamples: int
     rankings: dict[str, Ranking]
     networks: tuple[ValidatedNetwork, ...]
+    by_macs: Ranking | None = None
+    differences: tuple[RankingDifference, ...] = ()
     spread: NetworkSpread | None = None
+    taken: str | None = None
+    done: int = 0
+    planned: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -123,6 +123,11 @@ class SearchRun:
         """The run whose supernet the candidates are taken from."""
         return self.folder / ("pretrain" if self.config.by_classes else "finetune")
 
+    @cached_property
+    def supernet_hash(self) -> str:
+        """By which scores tell whether it is still that supernet."""
+        return _hash(self.supernet_folder / "model.safetensors")
+
     # The space
 
     @cached_property
@@ -250,7 +255,7 @@ class SearchRun:
             heartbeat_s=config.heartbeat_s,
             identity={
                 "space": self.space.to_json(),
-                "supernet": _hash(self.supernet_folder / "model.safetensors"),
+                "supernet": self.supernet_hash,
                 "objectives": list(self.objectives),
                 **{name: getattr(config, name) for name in _DECISIVE},
             },

@@ -1,5 +1,6 @@
 """One HTML page of a search, complete in itself; of one that goes on, the state so far."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,7 +29,7 @@ from detnet.report.search.summary import (
     summarise_phase,
 )
 from detnet.search.records import ValidatedNetwork, Validation
-from detnet.search.standalone.spread import spread_lines
+from detnet.search.standalone.ranking import bound_lines
 from detnet.search.study.study import CandidateRecord
 from detnet.text import duration, percent
 
@@ -81,7 +82,7 @@ def render(state: SearchState) -> str:
         state_names=STATES,
         sections=_sections(values),
         trained=_by_score(state.validation),
-        spread=_spread(state.validation),
+        bounds=_bounds(state.validation),
         alike=alike,
         cost_name=cost_name,
         cost_text=cost_text,
@@ -140,10 +141,10 @@ def _by_score(found: Validation | None) -> list[ValidatedNetwork]:
     return sorted(networks, key=lambda one: -1.0 if one.AP is None else one.AP)[::-1]
 
 
-def _spread(found: Validation | None) -> list[str]:
-    """How far networks differ beside their seeds, and what that allows, where there are several."""
-    lines = spread_lines(found.spread, found.confidence) if found and found.spread else []
-    return [line.replace("tau", "τ") for line in lines]
+def _bounds(found: Validation | None) -> list[str]:
+    """What the ranking must be held against."""
+    lines = bound_lines(found) if found else []
+    return [re.sub(r"-(?=\d)", "−", line.replace("tau", "τ")) for line in lines]
 
 
 def _described(state: SearchState) -> str:

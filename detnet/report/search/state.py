@@ -16,6 +16,7 @@ from detnet.report.search.networks import (
 from detnet.search.costs import COSTS
 from detnet.search.records import Baselines, TakenSupernet, Validation, Winner
 from detnet.search.run import SearchRun
+from detnet.search.standalone.validate import validation_so_far
 from detnet.search.study.study import CandidateRecord, StudyNotBegun
 
 _PHASES = (
@@ -151,7 +152,7 @@ def read_search(folder: Path, *, storage: str | None = None) -> SearchState:
         run,
         candidates,
         run.winner,
-        run.validation,
+        validation_so_far(run) or run.validation,
         run.baselines,
         supernet,
         phases,

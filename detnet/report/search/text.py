@@ -17,7 +17,7 @@ from detnet.report.search.summary import (
 )
 from detnet.search.run import SearchRun
 from detnet.search.standalone.baselines import baselines_markdown, comparison_lines
-from detnet.search.standalone.validate import validation_lines
+from detnet.search.standalone.ranking import validation_lines
 from detnet.text import amount, duration, lay_out, percent
 
 _MOST_ROWS = 12

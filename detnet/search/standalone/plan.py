@@ -2,7 +2,7 @@
 
 import json
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -65,15 +65,23 @@ def _require_same_budget(before: TrainingBudget, now: TrainingBudget, where: Pat
     Raises:
         InputError: naming the first that differs.
     """
+    for kind, name, old, new in differences(before, now):
+        raise InputError(
+            f"{where}: planned with {kind} {name} {old}, the settings now say {new}; restore them, "
+            f"or delete {where.parent} to begin anew"
+        )
+
+
+def differences(
+    before: TrainingBudget, now: TrainingBudget
+) -> Iterator[tuple[str, str, object, object]]:
+    """Yields kind of training, name and both values of each setting that two budgets differ in."""
     now = json.loads(json.dumps(now))
     for kind in sorted({*before, *now}):
         old, new = before.get(kind) or {}, now.get(kind) or {}
         for name in sorted({*old, *new}):
             if old.get(name) != new.get(name):
-                raise InputError(
-                    f"{where}: planned with {kind} {name} {old.get(name)}, the settings now say "
-                    f"{new.get(name)}; restore them, or delete {where.parent} to begin anew"
-                )
+                yield kind, name, old.get(name), new.get(name)
 
 
 def carry_out_plan(

@@ -57,19 +57,61 @@ def tau_interval(
     Raises:
         ValueError: as `kendall_tau`; no resamples; a confidence outside (0, 1).
     """
+    signs = _signs(a, b)
+    return _middle(_tau(signs, _draws(len(a), resamples, seed, confidence)), confidence)
+
+
+def tau_difference_interval(
+    a: Sequence[float],
+    other: Sequence[float],
+    b: Sequence[float],
+    *,
+    resamples: int = 2000,
+    seed: int = 0,
+    confidence: float = 0.95,
+) -> tuple[float, float]:
+    """The interval of how much better one score ranks candidates than another does.
+
+    That is τ of `a` with `b` less τ of `other` with `b`, both over the draws that `tau_interval`
+    makes: what is hard to rank is so for both, and the difference is known better than either τ.
+
+    Args:
+        a, other: two scores of the same candidates.
+        b: what both are to rank.
+        resamples, seed, confidence: see `tau_interval`.
+
+    Returns:
+        Its lower and its upper end.
+
+    Raises:
+        ValueError: as `tau_interval`.
+    """
+    drawn = [_signs(a, b), _signs(other, b)]
+    counts = _draws(len(a), resamples, seed, confidence)
+    first, second = (_tau(signs, counts) for signs in drawn)
+    return _middle(first - second, confidence)
+
+
+def _draws(size: int, resamples: int, seed: int, confidence: float) -> NDArray[np.float64]:
+    """How often each candidate is in each draw, (resamples, size).
+
+    Raises:
+        ValueError: no resamples; a confidence outside (0, 1).
+    """
     if resamples < 1 or not 0 < confidence < 1:
         raise ValueError(
             f"resamples must be positive and confidence in (0, 1), got {resamples}, {confidence}"
         )
-    signs = _signs(a, b)
-    size = len(a)
     rng = np.random.default_rng(np.random.SeedSequence((seed, _PURPOSE)))
     drawn = rng.integers(size, size=(resamples, size))
     rows = np.arange(resamples)[:, None] * size
     counts = np.bincount((drawn + rows).ravel(), minlength=resamples * size)
-    taus = _tau(signs, counts.reshape(resamples, size).astype(float))
+    return counts.reshape(resamples, size).astype(float)
+
+
+def _middle(values: NDArray[np.float64], confidence: float) -> tuple[float, float]:
     tail = (1 - confidence) / 2
-    low, high = np.nanquantile(taus, [tail, 1 - tail])
+    low, high = np.nanquantile(values, [tail, 1 - tail])
     return float(low), float(high)
 
 

@@ -5,7 +5,13 @@ from dataclasses import replace
 from typing import Any
 
 from detnet.report.search.charts import ranking_chart
-from detnet.search.records import Baselines, Ranking, Validation, WelchDifference
+from detnet.search.records import (
+    Baselines,
+    Ranking,
+    RankingDifference,
+    Validation,
+    WelchDifference,
+)
 from detnet.search.standalone.spread import measure_spread
 from tests.report.search.test_page import full_search, made_page
 from tests.search.standalone.test_text import BASELINES, VALIDATION, compared, validated
@@ -77,9 +83,14 @@ def test_several_seeds_are_told_and_drawn() -> None:
     first, second, _ = validation().networks
     networks = (replace(first, values=(0.28, 0.32)), replace(second, values=(0.35, 0.33)))
     spread = measure_spread([one.values for one in networks])
-    found = replace(validation(), networks=networks, spread=spread)
+    macs = Ranking(tau=0.25, interval=(-0.5, 0.75), compared=2)
+    less = RankingDifference(name="full", other="macs", difference=0.25, interval=(-0.3, 1))
+    more: dict[str, Any] = {"spread": spread, "by_macs": macs, "differences": (less,)}
+    found = replace(validation(), networks=networks, **more)
     content, page = made_page(full_search(validation=found))
     assert "Networks differ by" in page.text and "With 2 seeds no score is expected" in page.text
+    assert "Multiply-adds alone, without any training, rank them with τ 0.25 (−0.50 to" in page.text
+    assert "τ of full scoring less that of multiply-adds: +0.25 (−0.30 to +1.00" in page.text
     head, *rows = section(content, "validation", "phases")[:3]
     assert head[2] == "of each seed" and [row[2] for row in rows] == ["35.0, 33.0", "28.0, 32.0"]
     drawing = ranking_chart(found, "full", "AP")

@@ -1,9 +1,10 @@
 """Validation: the plan comes first and stays, trainings are shared and resumed, τ is told."""
 
 import json
+import os
 import shutil
+import signal
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,13 @@ import numpy as np
 import pytest
 
 from detnet.errors import InputError
-from detnet.search.records import StandaloneResult, SupernetScore, write_record
+from detnet.report.search.state import read_search
+from detnet.search.records import StandaloneResult, SupernetScore, read_record, write_record
 from detnet.search.run import SearchRun
 from detnet.search.standalone.sharing import claimed
 from detnet.search.standalone.statistics import kendall_tau
-from detnet.search.standalone.validate import format_validation, rank, ranking_line, validate
+from detnet.search.standalone.validate import format_validation, validate, validation_so_far
 from tests.search.settings_of_search import make_run
-from tests.search.standalone.test_text import VALIDATION, validated
 
 
 def quiet(event: dict[str, Any]) -> None:
@@ -46,46 +47,6 @@ def plan_of(run: Path) -> dict[str, Any]:
     return found
 
 
-def test_the_plan_is_written_before_anything_is_scored(run: Path) -> None:
-    with pytest.raises(Kill):
-        validate(run, on_event=killing("trainings of networks alone"))
-    plan = plan_of(run)
-    assert plan["seed"] == 3 and len(plan["networks"]) == 10
-    assert not list((run / "validate").glob("*/score_*.json"))
-    paths = [network["path"] for network in plan["networks"]]
-    assert len(set(paths)) == 10
-    assert all(network["macs"] <= 2e6 for network in plan["networks"])
-
-    with pytest.raises(Kill):  # more networks are added to these
-        validate(run, count=13, on_event=killing("trainings of networks alone"))
-    longer = plan_of(run)
-    assert longer["networks"][:10] == plan["networks"] and len(longer["networks"]) == 13
-    with pytest.raises(InputError, match="13 networks are planned"):
-        validate(run, count=12, on_event=quiet)
-    with pytest.raises(InputError, match="drawn with seed 3, not 4"):
-        validate(run, seed=4, on_event=quiet)
-    assert plan_of(run) == longer
-
-
-def test_seeds_are_added_to_all_networks(run: Path) -> None:
-    told: list[str] = []
-
-    def listen(event: dict[str, Any]) -> None:
-        told.append(event.get("text", ""))
-        killing("trainings of networks alone")(event)
-
-    for seeds, trainings in ((1, 10), (3, 30)):
-        with pytest.raises(Kill):
-            validate(run, seeds=seeds, on_event=listen)
-        assert told[-1].startswith(f"{trainings} trainings of networks alone")
-    assert {tuple(one["seeds"]) for one in plan_of(run)["networks"]} == {(3, 4, 5)}
-    with pytest.raises(InputError, match=r"--seeds 2: 3 are planned"):
-        validate(run, seeds=2, on_event=quiet)
-    with pytest.raises(Kill):  # as planned
-        validate(run, count=11, on_event=listen)
-    assert told[-1].startswith("33 trainings")
-
-
 def test_several_seeds_tell_how_far_networks_differ(run: Path) -> None:
     """All was scored and trained by others, who measured anything."""
     with pytest.raises(Kill):
@@ -110,25 +71,42 @@ def test_several_seeds_tell_how_far_networks_differ(run: Path) -> None:
     assert "by seeds" in text and "Networks differ by" in text and found.rankings["full"].tau == 1
 
 
-def test_other_draws_by_other_seeds_and_too_few(run: Path) -> None:
-    with pytest.raises(InputError, match="at least 10"):
-        validate(run, count=9, on_event=quiet)
-    plans = []
-    for seed in (1, 2):
-        with pytest.raises(Kill):
-            validate(run, seed=seed, on_event=killing("trainings of networks alone"))
-        plans.append(plan_of(run)["networks"])
-        shutil.rmtree(run / "validate")
-    assert plans[0] != plans[1]
+def write_results(run: Path, *, second: int = 0) -> list[float]:
+    """All networks as trained by the first seed, and so many by the second; AP of the first."""
+    reached = [0.3 + 0.01 * (number * 7 % 10) for number in range(10)]
+    for number, (network, ap) in enumerate(zip(plan_of(run)["networks"], reached, strict=True)):
+        folder = run / "validate" / network["name"]
+        costs = {"path": network["path"], "macs": network["macs"], "params": network["params"]}
+        write_record(folder / "score_full.json", SupernetScore(score=ap, seconds=1.0))
+        for seed, place in ((3, folder), (4, folder / "seed4"))[: 1 + (number < second)]:
+            found = StandaloneResult(**costs, name="x", seed=seed, AP=ap + 0.1 * (seed - 3))
+            write_record(place / "result.json", found)
+    return reached
 
 
-def test_other_settings_are_refused(run: Path) -> None:
+def test_what_is_known_so_far_is_told(run: Path) -> None:
+    """The second seed gives ten points more, which the four networks that have it do not gain."""
     with pytest.raises(Kill):
-        validate(run, on_event=killing("trainings of networks alone"))
-    config = run / "config.yaml"
-    config.write_text(config.read_text().replace("iterations: 2", "iterations: 3"))
-    with pytest.raises(InputError, match="train iterations 2, the settings now say 3"):
-        validate(run, on_event=quiet)
+        validate(run, seeds=2, on_event=killing("trainings of networks alone"))
+    assert validation_so_far(SearchRun.open(run)) is None
+    reached = write_results(run, second=4)
+    told: list[str] = []
+
+    def interrupt(event: dict[str, Any]) -> None:
+        told.append(event.get("text", ""))
+        if told[-1].startswith("training 15 of 20"):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    assert validate(run, on_event=interrupt) is None
+    assert "So far: 14 of 20 trainings are done" in told
+    found = validation_so_far(SearchRun.open(run))
+    assert found is not None and (found.done, found.planned) == (14, 20)
+    assert [one.AP for one in found.networks] == reached and found.rankings["full"].tau == 1
+    assert found.spread is not None and (found.spread.networks, found.spread.seeds) == (4, 2)
+    assert read_search(run).validation == found
+    shutil.rmtree(run / "validate" / "10")  # not even the first seed is complete
+    fewer = validation_so_far(SearchRun.open(run))
+    assert fewer is not None and [one.AP for one in fewer.networks] == reached[:9]
 
 
 def test_torchrun_is_refused(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,7 +116,10 @@ def test_torchrun_is_refused(run: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_networks_are_scored_trained_and_ranked(run: Path) -> None:
-    """Most were scored and trained by others, who measured anything; two and one are left."""
+    """Most were scored and trained by others, who measured anything; two and one are left.
+
+    One of the two was scored by another supernet.
+    """
     with pytest.raises(Kill):
         validate(run, on_event=killing("trainings of networks alone"))
     plan = plan_of(run)["networks"]
@@ -147,13 +128,16 @@ def test_networks_are_scored_trained_and_ranked(run: Path) -> None:
         folder = run / "validate" / network["name"]
         costs = {"path": network["path"], "macs": network["macs"], "params": network["params"]}
         write_record(folder / "result.json", StandaloneResult(**costs, name="x", seed=3, AP=score))
-        if number < 8:
-            write_record(
-                folder / "score_full.json", SupernetScore(score=0.01 * number, seconds=1.0)
-            )
+        by = {} if number < 8 else {"supernet": "another"}
+        score = SupernetScore(score=0.01 * number, seconds=1.0, by=by)
+        write_record(folder / "score_full.json", score)
     events: list[dict[str, Any]] = []
     found = validate(run, on_event=events.append)
     assert found is not None
+    told = [event["text"] for event in events if event["event"] == "note"]
+    assert "1 score of before by other settings, found anew" in told
+    ninth = read_record(SupernetScore, run / "validate" / "09" / "score_full.json")
+    assert ninth.by["supernet"] == SearchRun.open(run).supernet_hash and ninth.seconds != 1.0
     assert found == SearchRun.open(run).validation
     assert sum(event["event"] == "start" for event in events) == 2
     rows = found.networks
@@ -185,17 +169,3 @@ def test_killed_and_shared_it_ends_alike(run: Path) -> None:
     rows = found.networks
     assert [row.name for row in rows] == [f"{number:02d}" for number in range(1, 11)]
     assert all(set(row.scores) == {"cheap", "full"} for row in rows)
-
-
-def test_the_ranking_is_of_the_networks_that_have_both_scores() -> None:
-    rows = [
-        validated(str(score), "0 0", real, score, None)
-        for score, real in [(0.1, 0.2), (0.2, 0.1), (0.3, 0.5), (None, 0.1), (0.2, None)]
-    ]
-    found = rank(rows, "full")
-    assert found.tau == kendall_tau([0.1, 0.2, 0.3], [0.2, 0.1, 0.5])
-    assert found.compared == 3 and found.interval is not None
-    assert found.interval[0] <= found.tau <= found.interval[1]
-    nothing = rank(rows[:1], "full")
-    assert nothing.tau is None and "at least two" in str(nothing.undefined)
-    assert "not defined" in ranking_line(replace(VALIDATION, rankings={"full": nothing}), "full")

@@ -1,0 +1,104 @@
+"""The plan of a validation: drawn first, only added to, and taken over from another search."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from detnet.errors import InputError
+from detnet.search.standalone.validate import format_validation, validate
+from tests.search.settings_of_search import make_run
+from tests.search.standalone.test_validate import Kill, killing, plan_of, quiet, write_results
+
+
+@pytest.fixture
+def run(scored_run: Path, scenes: Path, tmp_path: Path) -> Path:
+    return make_run(tmp_path / "run", scored_run, scenes)
+
+
+def test_the_plan_is_written_before_anything_is_scored(run: Path) -> None:
+    with pytest.raises(Kill):
+        validate(run, on_event=killing("trainings of networks alone"))
+    plan = plan_of(run)
+    assert plan["seed"] == 3 and len(plan["networks"]) == 10
+    assert not list((run / "validate").glob("*/score_*.json"))
+    paths = [network["path"] for network in plan["networks"]]
+    assert len(set(paths)) == 10
+    assert all(network["macs"] <= 2e6 for network in plan["networks"])
+
+    with pytest.raises(Kill):  # more networks are added to these
+        validate(run, count=13, on_event=killing("trainings of networks alone"))
+    longer = plan_of(run)
+    assert longer["networks"][:10] == plan["networks"] and len(longer["networks"]) == 13
+    with pytest.raises(InputError, match="13 networks are planned"):
+        validate(run, count=12, on_event=quiet)
+    with pytest.raises(InputError, match="drawn with seed 3, not 4"):
+        validate(run, seed=4, on_event=quiet)
+    assert plan_of(run) == longer
+
+
+def test_seeds_are_added_to_all_networks(run: Path) -> None:
+    told: list[str] = []
+
+    def listen(event: dict[str, Any]) -> None:
+        told.append(event.get("text", ""))
+        killing("trainings of networks alone")(event)
+
+    for seeds, trainings in ((1, 10), (3, 30)):
+        with pytest.raises(Kill):
+            validate(run, seeds=seeds, on_event=listen)
+        assert told[-1].startswith(f"{trainings} trainings of networks alone")
+    assert {tuple(one["seeds"]) for one in plan_of(run)["networks"]} == {(3, 4, 5)}
+    with pytest.raises(InputError, match=r"--seeds 2: 3 are planned"):
+        validate(run, seeds=2, on_event=quiet)
+    with pytest.raises(Kill):  # as planned
+        validate(run, count=11, on_event=listen)
+    assert told[-1].startswith("33 trainings")
+
+
+def test_networks_of_another_search_are_not_trained_again(
+    run: Path, scored_run: Path, scenes: Path, tmp_path: Path
+) -> None:
+    other = make_run(tmp_path / "other", scored_run, scenes)
+    with pytest.raises(InputError, match=r"run/validate/plan\.json: no such file"):
+        validate(other, trained=run, on_event=quiet)
+    with pytest.raises(Kill):
+        validate(run, on_event=killing("trainings of networks alone"))
+    write_results(run)
+    config = other / "config.yaml"
+    before = config.read_text()
+    config.write_text(before.replace("iterations: 2", "iterations: 3"))
+    with pytest.raises(InputError, match="trained with train iterations 2, here it is 3"):
+        validate(other, trained=run, on_event=quiet)
+    assert not (other / "validate" / "plan.json").exists()
+    config.write_text(before.replace("seed: 3", "seed: 4"))  # another supernet, so to say
+    with pytest.raises(Kill):
+        validate(other, trained=run, on_event=killing("10 of them done"))
+    assert plan_of(other) == {**plan_of(run), "taken": str(run)}
+    for one in sorted((run / "validate").glob("*/score_full.json")):
+        shutil.copyfile(one, other / one.relative_to(run))
+    found = validate(other, on_event=quiet)
+    assert found is not None and found.rankings["full"].tau == 1 and found.taken == str(run)
+    assert f"The networks were drawn and trained for {run}" in format_validation(found)
+
+
+def test_other_draws_by_other_seeds_and_too_few(run: Path) -> None:
+    with pytest.raises(InputError, match="at least 10"):
+        validate(run, count=9, on_event=quiet)
+    plans = []
+    for seed in (1, 2):
+        with pytest.raises(Kill):
+            validate(run, seed=seed, on_event=killing("trainings of networks alone"))
+        plans.append(plan_of(run)["networks"])
+        shutil.rmtree(run / "validate")
+    assert plans[0] != plans[1]
+
+
+def test_other_settings_are_refused(run: Path) -> None:
+    with pytest.raises(Kill):
+        validate(run, on_event=killing("trainings of networks alone"))
+    config = run / "config.yaml"
+    config.write_text(config.read_text().replace("iterations: 2", "iterations: 3"))
+    with pytest.raises(InputError, match="train iterations 2, the settings now say 3"):
+        validate(run, on_event=quiet)
