@@ -51,7 +51,7 @@ def test_both_parts_make_up_the_training_images(data: Path, tmp_path: Path) -> N
         "4 of 12 training images are kept apart to score candidates on; supernets are trained on "
         "the other 8"
     ]
-    assert counts_of(run) == {"train": 8, "search": 4, "detection": 12}
+    assert counts_of(run) == {"train": 8, "search": 4, "detection": 12, "classes": 3}
 
 
 def test_the_seed_alone_decides(data: Path, tmp_path: Path) -> None:
@@ -149,7 +149,7 @@ def test_classes_are_parted_where_they_guide(data: Path, tmp_path: Path) -> None
     chosen = kept_apart(run)
     assert len(chosen) == 4 and 0 <= min(chosen) <= max(chosen) < 16
     assert "4 of 16 training images" in notes[0]
-    assert counts_of(run) == {"train": 12, "search": 4, "detection": 12}
+    assert counts_of(run) == {"train": 12, "search": 4, "detection": 12, "classes": 3}
     Image.new("RGB", (40, 52)).save(classes / "train" / "cat" / "more.png")
     with pytest.raises(InputError, match="began with another training data"):
         carved(run, data, **changes)
