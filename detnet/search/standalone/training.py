@@ -1,5 +1,6 @@
 """Trains one network of a space standalone, as any detector, and measures what it reaches."""
 
+import json
 import os
 import statistics
 import time
@@ -229,9 +230,9 @@ def require_same_settings(folder: Path, config: PretrainConfig | TrainConfig) ->
 
 
 def _flat(config: PretrainConfig | TrainConfig) -> dict[str, Any]:
-    """What decides a training, those settings in groups as GROUP.NAME."""
+    """What decides a training as a file would have it, settings in groups as GROUP.NAME."""
     found: dict[str, Any] = {}
-    for name, value in asdict(config).items():
+    for name, value in json.loads(json.dumps(asdict(config))).items():
         if name not in _ASIDE and isinstance(value, dict):
             found |= {f"{name}.{key}": one for key, one in value.items()}
         elif name not in _ASIDE:
