@@ -98,7 +98,7 @@ class Supervisor:
         self._short_lives = 0
 
     def run(self) -> None:
-        """Serves until the process gets SIGTERM, SIGINT or SIGHUP.
+        """Serves until the process gets SIGTERM, SIGINT or, unless started by nohup, SIGHUP.
 
         Raises:
             InputError: the model cannot be served.
@@ -216,7 +216,12 @@ def _signals() -> Iterator[_Told]:
     """Catches the signals that end a server, and that a worker's end sends; `select` sees them."""
     read, write = os.pipe()
     os.set_blocking(write, False)
-    caught = (*_ENDING, signal.SIGCHLD)
+    ending = [
+        number
+        for number in _ENDING
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN  # by nohup
+    ]
+    caught = (*ending, signal.SIGCHLD)
     before = [(number, signal.signal(number, lambda *_: None)) for number in caught]
     wakeup = signal.set_wakeup_fd(write, warn_on_full_buffer=False)
     try:

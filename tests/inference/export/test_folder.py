@@ -10,10 +10,12 @@ import pytest
 from detnet.errors import InputError
 from detnet.inference.export.folder import folder_beside, give_name
 
+# As a terminal starts it: nohup has a suite ignore SIGHUP, and its children with it.
 AT_WORK = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
 from detnet.inference.export.folder import folder_beside
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 with folder_beside(Path(sys.argv[1])) as folder:
     (folder / "network").write_text("half")
     print(folder.name, flush=True)
@@ -31,7 +33,10 @@ def at_work(output: Path) -> tuple[subprocess.Popen[str], Path]:
 
 def end(process: subprocess.Popen[str], number: int) -> int:
     process.send_signal(number)
-    process.communicate(timeout=30)
+    try:
+        process.communicate(timeout=30)
+    finally:
+        process.kill()
     return process.returncode
 
 

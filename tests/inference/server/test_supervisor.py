@@ -12,7 +12,7 @@ import pytest
 
 from detnet.errors import InputError
 from detnet.inference.server.settings import ServerLimits, ServerSettings
-from detnet.inference.server.supervisor import Supervisor, _end, _Told, _WorkerProcess
+from detnet.inference.server.supervisor import Supervisor, _end, _signals, _Told, _WorkerProcess
 from tests.inference.server.conftest import Served
 
 
@@ -88,3 +88,17 @@ def test_a_worker_that_hangs_is_killed() -> None:
     assert one.process.returncode == -signal.SIGKILL and time.monotonic() - start < 30
     for descriptor in (read, write):
         os.close(descriptor)
+
+
+@pytest.mark.parametrize(
+    ("before", "ends"), [(signal.SIG_DFL, True), (signal.SIG_IGN, False)], ids=["usual", "nohup"]
+)
+def test_a_closed_terminal_ends_it_unless_nohup_started_it(before: int, ends: bool) -> None:
+    usual = signal.signal(signal.SIGHUP, before)
+    try:
+        with _signals() as told:
+            signal.raise_signal(signal.SIGHUP)
+            assert told.wait(5 if ends else 0.1) is ends
+        assert signal.getsignal(signal.SIGHUP) == before
+    finally:
+        signal.signal(signal.SIGHUP, usual)
