@@ -39,7 +39,7 @@ _FEWER_PROPOSALS = 0.5  # where time is short: small scenes hold six objects, no
 _PACE_STEPS, _UNTIMED_STEPS = 14, 3
 _START_S = 8.0  # from the command's first moment to here, and from the last step to the page's end
 _EVALUATION_STEPS = 20.0  # what evaluations and the page take of the machine, in training steps
-_RESERVE = 0.08  # of the training's time, for steps that get slower than the first ones
+_RESERVE = 0.12  # of the training's time, for steps that get slower than the first ones
 
 
 @dataclass(frozen=True)
