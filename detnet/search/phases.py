@@ -1,7 +1,9 @@
 """Carries a search out, phase by phase; it can be interrupted anywhere and resumed."""
 
+import math
 import os
 import socket
+import statistics
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ from typing import Any
 from detnet.engine import distributed
 from detnet.engine.agreement import require_shared
 from detnet.engine.interrupt import Interrupt
+from detnet.engine.runs import RunFolder
 from detnet.errors import InputError
 from detnet.search.checks import check, forecast
 from detnet.search.config import PHASES, SearchConfig
@@ -39,6 +42,9 @@ from detnet.training.detection.config import TrainConfig
 from detnet.training.run import run_task
 from detnet.training.run_state import OnEvent
 from detnet.training.settings import absolute, write_config
+
+_LAST_STEPS = 10  # that are on record, of the supernet's pre-training
+_LEARNT = 0.95  # of the loss of guessing; a supernet above it says nothing of its networks
 
 
 def run_phases(
@@ -193,7 +199,27 @@ def _pretrain(run: SearchRun, on_event: OnEvent) -> bool:
     sampler = run.sampler(run.config.pretrain_sampling, first=True)
     left_out = kept_apart(run.folder) if run.config.by_classes else ()
     task = SupernetPretraining(config, sampler, left_out)
-    return run_task(task, folder, resume=resume, on_event=on_event)
+    complete = run_task(task, folder, resume=resume, on_event=on_event)
+    if not complete or not distributed.is_main():
+        return complete
+    if text := learnt_nothing(folder, classes=len(task.train.classes)):
+        on_event({"event": "note", "text": text})
+    return True
+
+
+def learnt_nothing(folder: Path, *, classes: int) -> str:
+    """Says that a supernet's pre-training ended where guessing is, and what to try, or nothing."""
+    steps = [one for one in RunFolder(folder).read_metrics() if one["event"] == "step"]
+    last, guessing = (
+        statistics.fmean(one["loss"] for one in steps[-_LAST_STEPS:]),
+        math.log(classes),
+    )
+    if last <= _LEARNT * guessing:
+        return ""
+    return (
+        f"the supernet has hardly learnt: its loss is {last:.2f}, guessing's {guessing:.2f}; try "
+        "single_steps: 1000, a lower rate or more steps before you trust a ranking"
+    )
 
 
 def _finetune(run: SearchRun, on_event: OnEvent) -> bool:

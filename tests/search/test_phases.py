@@ -18,7 +18,7 @@ import yaml
 
 from detnet.errors import InputError
 from detnet.search.config import SearchConfig
-from detnet.search.phases import join, phases_of, run_phases
+from detnet.search.phases import join, learnt_nothing, phases_of, run_phases
 from detnet.search.records import Winner
 from detnet.search.run import SearchRun
 from detnet.search.study.study import CandidateRecord
@@ -184,6 +184,18 @@ def test_an_interrupted_pretraining_is_gone_on_with(values: dict[str, Any], tmp_
     assert models[0].read_bytes() == models[1].read_bytes()
     again, events = go(None, parts, only="pretrain")
     assert again and {"event": "note", "text": "pretrain: done before"} in events
+
+
+def test_a_supernet_that_has_learnt_nothing_is_told(values: dict[str, Any], tmp_path: Path) -> None:
+    config = configured(values, pretrain={**values["pretrain"], "lr": 1e-9})
+    done, events = go(config, tmp_path / "run", only="pretrain")
+    assert done and any("hardly learnt" in event.get("text", "") for event in events)
+    metrics = tmp_path / "run/pretrain/metrics.jsonl"
+    for loss, told in ((3.58, "its loss is 3.58, guessing's 3.69; try"), (3.4, "")):
+        step = json.dumps({"event": "step", "loss": loss}) + "\n"
+        metrics.write_text(10 * step.replace(str(loss), "9.9") + 10 * step)
+        said = learnt_nothing(metrics.parent, classes=40)
+        assert told in said and bool(said) == bool(told)
 
 
 def test_a_signal_while_a_phase_is_finished_ends_the_search(
