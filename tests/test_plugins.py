@@ -187,7 +187,9 @@ def test_they_go_through_every_command(
     assert main(with_plugins(["info", "plain"])) == 0
 
 
-def test_resume_imports_what_the_settings_name(command: list[str], tmp_path: Path) -> None:
+def test_resume_imports_what_the_settings_name(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """In a process that knows nothing of them, from another folder."""
     run = tmp_path / "run"
     assert main(with_plugins([*command, "--output", str(run), "--val-split", "none"])) == 0
@@ -197,8 +199,8 @@ def test_resume_imports_what_the_settings_name(command: list[str], tmp_path: Pat
     assert done.returncode == 0 and "complete at iteration 2" in done.stderr, done.stderr
     text = (run / "config.yaml").read_text()
     (run / "config.yaml").write_text(text.replace(":my_metric", ":my_lost_metric"))
-    done = subprocess.run(resume, capture_output=True, text=True, cwd=tmp_path, env=environment)
-    assert done.returncode == 2 and "plugin my_lost_metric: no such module" in done.stderr
+    assert main(["train", "--resume", str(run)]) == 2
+    assert "plugin my_lost_metric: no such module" in capsys.readouterr().err
 
 
 @pytest.mark.slow

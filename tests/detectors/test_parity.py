@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from detnet.detectors import create
 from detnet.detectors.weights import from_torchvision
 
-SIZE = (160, 224)
+SIZE = (96, 160)
 THEIRS: dict[str, Any] = {
     "weights": None,
     "weights_backbone": None,
@@ -39,7 +39,7 @@ TWO_STAGE: dict[str, Any] = {
     "pre_nms_train": 2000,
     "pre_nms_test": 1000,
     "box_loss_beta": 1 / 9,
-    "roi_batch": 64,  # in fp64 a region costs as much as a small network
+    "roi_batch": 32,  # in fp64 a region costs as much as a small network
 }
 SLOW = pytest.param("keypoint_rcnn_fpn", marks=pytest.mark.slow)  # eight wide layers, in fp64
 NAMES = ["faster_rcnn_fpn", "mask_rcnn_fpn", SLOW, "retinanet"]
@@ -59,7 +59,7 @@ def pair(name: str) -> tuple[nn.Module, nn.Module]:
     else:
         builder = name.replace("_rcnn_fpn", "rcnn_resnet50_fpn")
         # In fp64 a detection of the mask or keypoint branch costs as much as a whole small network.
-        most = 100 if name == "faster_rcnn_fpn" else 30
+        most = 50 if name == "faster_rcnn_fpn" else 12
         theirs = getattr(torchvision.models.detection, builder)(
             **THEIRS,
             box_score_thresh=0.0,
@@ -80,10 +80,10 @@ def pair(name: str) -> tuple[nn.Module, nn.Module]:
 def batch() -> tuple[list[Tensor], list[dict[str, Tensor]]]:
     generator = torch.Generator().manual_seed(7)
     images = [torch.rand(3, *SIZE, generator=generator, dtype=torch.float64) for _ in range(2)]
-    boxes = torch.tensor([[10.0, 20.0, 130.0, 150.0], [100.0, 5.0, 150.0, 60.0]])
+    boxes = torch.tensor([[6.0, 12.0, 90.0, 88.0], [96.0, 5.0, 150.0, 50.0]])
     masks = torch.zeros(2, *SIZE, dtype=torch.uint8)
-    masks[0, 20:150, 10:130] = 1
-    masks[1, 5:60, 100:150] = 1
+    masks[0, 12:88, 6:90] = 1
+    masks[1, 5:50, 96:150] = 1
     places = torch.rand(2, 17, 3, generator=generator)
     places[..., :2] = boxes[:, None, :2] + places[..., :2] * (
         boxes[:, None, 2:] - boxes[:, None, :2]
@@ -145,4 +145,4 @@ def test_same_detections(name: str) -> None:
             torch.testing.assert_close(b[key], a[key], rtol=0, atol=1e-5)
             assert a[key].std() > 0.01  # heatmaps that say something
         compared += len(a["boxes"])
-    assert compared >= 50
+    assert compared >= 20
