@@ -186,9 +186,10 @@ class _BaselinesAction:
         detnet search baselines runs/s
         detnet search baselines runs/s --random 5 --seeds 3 --within 0.05
 
-    The winner, the network of first choices (all 3×3 in DetNAS's spaces; elsewhere the smallest),
-    the largest network within the limit, each by several seeds, and random networks of about the
-    winner's multiply-adds, one seed each: all with one budget, the settings retrain_pretrain and
+    The winner, the networks that its space is built around (all 3×3 in DetNAS's; DetNet-59 and
+    ResNet-50 in DetNet's; the smallest in others), the largest network within the limit, each by
+    several seeds, and random networks of about the winner's multiply-adds, one seed each: all with
+    one budget, the settings retrain_pretrain and
     retrain of RUN/config.yaml. Which networks is written to RUN/baselines/plan.json before any is
     trained. Intervals are Student's over seeds, of differences Welch's. Writes baselines.json and
     baselines.md into RUN/baselines.

@@ -90,7 +90,7 @@ class PlannedNetwork(SpaceNetwork):
 
     Args:
         name: by which people know it, unique in its plan.
-        kind: why it is trained: "random", "winner", "first", "smallest" or "largest".
+        kind: why it is trained: "random", "winner", "known" or "largest".
         seeds: one for each of its trainings.
         notes: what a person should know of it.
     """

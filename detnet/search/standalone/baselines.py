@@ -2,9 +2,13 @@
 
 import statistics
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import fields, replace
 from pathlib import Path
 
+from detnet.backbones.detnet import DETNET59
+from detnet.backbones.resnet import RESNET50
+from detnet.backbones.spaces.detnet_space import DetNetSpace
 from detnet.backbones.spaces.shuffle_space import ShuffleSpace
 from detnet.errors import InputError
 from detnet.files import write_text
@@ -44,11 +48,11 @@ def baselines(
 ) -> Baselines | None:
     """Trains the winner of a search, and networks to hold it against, each by the same settings.
 
-    These are the network of first choices (all 3×3 in DetNAS's spaces; where a space's genes are
-    not kinds of blocks, its smallest network), the largest within the search's limit, and random
-    ones of about the winner's multiply-adds, whatever else they cost; which ones is written to
-    RUN/baselines/plan.json before any is trained. Several processes may be at it, each started by
-    itself. Writes baselines.json and baselines.md into RUN/baselines.
+    These are the networks that its space is built around (all 3×3 in DetNAS's; DetNet-59 and
+    ResNet-50 in DetNet's; the smallest where it has none of these), the largest within the search's
+    limit, and random ones of about the winner's multiply-adds, whatever else they cost; which ones
+    is written to RUN/baselines/plan.json before any is trained. Several processes may be at it,
+    each started by itself. Writes baselines.json and baselines.md into RUN/baselines.
 
     The winner's first training is that of RUN/winner, the search's last phase.
 
@@ -139,7 +143,7 @@ def _choose(run: SearchRun, winner: SpacePath, asked: BaselinesPlan) -> tuple[Pl
     found: dict[SpacePath, PlannedNetwork] = {}
     for kind, name, path, note in (
         ("winner", "the winner", winner, ""),
-        (*_first_choices(run), ""),
+        *(("known", name, path, "") for name, path in _known(run)),
         ("largest", "the largest", *_largest(run, constraints)),
     ):
         if path in found:
@@ -164,12 +168,17 @@ def _choose(run: SearchRun, winner: SpacePath, asked: BaselinesPlan) -> tuple[Pl
     return (*found.values(), *random)
 
 
-def _first_choices(run: SearchRun) -> tuple[str, str, SpacePath]:
-    """Kind, name and path of the network of first choices, or of the smallest."""
-    if isinstance(run.space, ShuffleSpace):
-        name = f"all {run.space.genes[0].choices[0]}"
-        return "first", name, run.space.check((0,) * len(run.space.genes))
-    return "smallest", "the smallest", run.costs.smallest()
+def _known(run: SearchRun) -> list[tuple[str, SpacePath]]:
+    """Names and paths of the networks that the space is built around, or of its smallest."""
+    space = run.space
+    if isinstance(space, ShuffleSpace):
+        return [(f"all {space.genes[0].choices[0]}", space.check((0,) * len(space.genes)))]
+    found = []
+    if isinstance(space, DetNetSpace):
+        for name, table in (("DetNet-59", DETNET59), ("ResNet-50", RESNET50)):
+            with suppress(InputError):  # the space has no such network
+                found.append((name, space.path_of(table)))
+    return found or [("the smallest", run.costs.smallest())]
 
 
 def _largest(run: SearchRun, constraints: Constraints) -> tuple[SpacePath, str]:

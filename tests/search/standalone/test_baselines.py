@@ -8,7 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from detnet.backbones.detnet import DETNET59
+from detnet.backbones.resnet import RESNET50
+from detnet.backbones.spaces.detnet_space import DetNetSpace
 from detnet.errors import InputError
 from detnet.search.records import StandaloneResult, Winner, write_record
 from detnet.search.run import SearchRun
@@ -59,7 +63,7 @@ def test_the_networks_are_those_to_beat(run: Path) -> None:
     networks = planned(run, within=0.2)
     search = SearchRun.open(run)
     macs = search.costs.macs
-    assert [one["kind"] for one in networks] == ["winner", "first", "largest", *["random"] * 5]
+    assert [one["kind"] for one in networks] == ["winner", "known", "largest", *["random"] * 5]
     paths = [search.read_path(one["path"], run) for one in networks]
     assert len(set(paths)) == 8
     assert paths[0] == WINNER and paths[1] == (0, 0, 0, 0)
@@ -81,6 +85,44 @@ def test_a_network_is_trained_once_though_it_is_two(run: Path) -> None:
     networks = planned(run, random=0)
     assert [one["kind"] for one in networks] == ["winner", "largest"]
     assert networks[0]["notes"] == ["is all shufflenet_3x3, too"]
+
+
+AS_RESNET = {"channels": [1024, 2048], "strides": [1, 2], "dilations": [2, 1], "inner": [256, 512]}
+AS_DETNET = {"channels": [1024], "dilations": [2]}
+
+
+@pytest.mark.parametrize(
+    ("c5", "depths", "names"),
+    [
+        (AS_DETNET, [3, 2], ["DetNet-59"]),
+        (AS_DETNET, [1, 2], ["the smallest"]),
+        pytest.param(AS_RESNET, [3, 0], ["DetNet-59", "ResNet-50"], marks=pytest.mark.slow),
+    ],
+)
+def test_a_detnet_space_is_held_against_what_it_is_built_around(
+    c5: dict[str, Any], depths: list[int], names: list[str], run: Path
+) -> None:
+    rows = [
+        {"name": "c2", "depths": [3], "channels": [256]},
+        {"name": "c3", "depths": [4], "channels": [512], "strides": [2]},
+        {"name": "c4", "depths": [6, 2], "channels": [1024], "strides": [2]},
+        {"name": "c5", "depths": [3], **c5},
+        {"name": "c6", "depths": depths, "channels": [1024], "dilations": [2]},
+    ]
+    space = DetNetSpace.from_json({"rows": rows})
+    (run / "space.json").write_text(json.dumps(space.to_json()))
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    config |= {"max_macs": None, "space": str(run / "space.json")}
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    genes = range(len(space.genes))
+    write_winner(run, space.format_path(space.check([int(gene == 1) for gene in genes])))
+    networks = planned(run, random=0, seeds=1)
+    assert [one["name"] for one in networks if one["kind"] == "known"] == names
+    tables = {"DetNet-59": DETNET59, "ResNet-50": RESNET50}
+    for one in networks:
+        if one["name"] in tables:
+            path = SearchRun.open(run).read_path(one["path"], run)
+            assert space.table(path) == tables[one["name"]]
 
 
 def test_what_cannot_be_is_said(run: Path) -> None:
@@ -106,7 +148,7 @@ def test_the_difference_is_told(run: Path) -> None:
     networks = planned(run, seeds=2, random=3, within=0.2)
     scores = {
         "winner": [0.6, None],
-        "first": [0.4, 0.42],
+        "known": [0.4, 0.42],
         "largest": [0.61, 0.63],
         "random": [0.5],
     }
