@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from detnet.campaign.config import PRETRAIN, CampaignConfig, VariantTraining
 from detnet.errors import InputError
-from detnet.search.standalone.training import HABITS
+from detnet.search.begun import HABITS
 from detnet.training.classification.config import PretrainConfig
 from detnet.training.detection.config import TrainConfig
 

@@ -14,14 +14,17 @@ from detnet.detectors import DETECTORS
 from detnet.engine.machine import accelerator
 from detnet.engine.processor import keep_freed_memory
 from detnet.errors import InputError
+from detnet.search.begun import require_same_settings
 from detnet.search.reuse import check_supernet
 from detnet.search.run import SearchRun
 from detnet.search.scoring.evaluator import ScoringBudget
 from detnet.search.split import class_folder, counts_of
+from detnet.search.supernet import PathSampler
 from detnet.search.trainings import (
     changed,
     finetune_config,
     images_of,
+    path_settings,
     pretrain_config,
     retrain_config,
     retrain_pretrain_config,
@@ -55,11 +58,12 @@ def check(run: SearchRun) -> list[str]:
     path = constraints.require_possible()
     run.method(constraints)
     if not config.from_scratch:
-        run.sampler(config.pretrain_sampling)
+        run.sampler("pretrain")
     if not config.by_classes:
-        run.sampler(config.finetune_sampling)
+        run.sampler("finetune")
     for group, training in _trainings(run, path).items():
         _require_sound(group, training)
+        _require_unchanged(run, group, training)
     return [_about(run), *(check_supernet(run) if config.supernet else [])]
 
 
@@ -111,6 +115,16 @@ def _require_sound(group: str, config: PretrainConfig | TrainConfig) -> None:
         raise InputError(f"{group}: {error}") from error
 
 
+def _require_unchanged(run: SearchRun, group: str, config: PretrainConfig | TrainConfig) -> None:
+    """Refuses a supernet that was begun with other settings; one taken over may have others."""
+    taken = run.taken_supernet
+    if config.backbone != "supernet" or taken is not None and taken.phase == group:
+        return
+    decided = () if "norm" in run.config.pretrain else ("norm",)  # by the number of processes
+    paths = path_settings(run.config, group)
+    require_same_settings(run.folder / group, config, paths=paths, aside=decided)
+
+
 def _about(run: SearchRun) -> str:
     height, width = run.costs.image_size
     paths = math.prod(len(gene.choices) for gene in run.space.genes)
@@ -145,7 +159,7 @@ def forecast(run: SearchRun, phases: Sequence[str]) -> list[str]:
     keep_freed_memory()
     config = run.config
     place = (accelerator() if config.device != "cpu" else None) or torch.device("cpu")
-    path = run.sampler("uniform").path(0)
+    path = PathSampler(run.space, config.seed).path(0)
     trainings, counts = _trainings(run, path), counts_of(run.folder)
     lines, measured = [], dict[tuple[Any, ...], Estimate]()
 

@@ -13,6 +13,7 @@ from detnet.engine.agreement import require_shared
 from detnet.engine.interrupt import Interrupt
 from detnet.engine.runs import RunFolder
 from detnet.errors import InputError
+from detnet.search.begun import begun, going_on, is_complete, require_same_settings, write_paths
 from detnet.search.checks import check, forecast
 from detnet.search.config import PHASES, SearchConfig
 from detnet.search.costs.constraints import Constraints
@@ -21,24 +22,18 @@ from detnet.search.run import SearchRun
 from detnet.search.scoring.cache import ImageMemory
 from detnet.search.scoring.scorer import Scorer, make_scorer
 from detnet.search.split import kept_apart, write_split
-from detnet.search.standalone.training import (
-    begun,
-    carry_out,
-    is_complete,
-    require_same_settings,
-)
+from detnet.search.standalone.training import carry_out
 from detnet.search.study.study import Candidate, read_candidates
 from detnet.search.study.worker import CheckStop, work
 from detnet.search.supernet import SupernetFinetuning, SupernetPretraining
 from detnet.search.trainings import (
     finetune_config,
+    path_settings,
     pretrain_config,
     retrain_config,
     retrain_pretrain_config,
 )
 from detnet.text import count
-from detnet.training.classification.config import PretrainConfig
-from detnet.training.detection.config import TrainConfig
 from detnet.training.run import run_task
 from detnet.training.run_state import OnEvent
 from detnet.training.settings import absolute, write_config
@@ -190,13 +185,12 @@ def _unheard(event: dict[str, Any]) -> None:
 
 
 def _pretrain(run: SearchRun, on_event: OnEvent) -> bool:
-    folder = run.folder / "pretrain"
-    config = (
-        PretrainConfig.read(folder / "config.yaml")
-        if (resume := begun(folder))
-        else pretrain_config(run.config, run.folder)
-    )
-    sampler = run.sampler(run.config.pretrain_sampling, first=True)
+    folder, sampler = run.folder / "pretrain", run.sampler("pretrain")
+    config = pretrain_config(run.config, run.folder)
+    if resume := begun(folder):
+        config = going_on(folder, config)
+    else:
+        write_paths(folder, path_settings(run.config, "pretrain"))
     left_out = kept_apart(run.folder) if run.config.by_classes else ()
     task = SupernetPretraining(config, sampler, left_out)
     complete = run_task(task, folder, resume=resume, on_event=on_event)
@@ -223,13 +217,12 @@ def learnt_nothing(folder: Path, *, classes: int) -> str:
 
 
 def _finetune(run: SearchRun, on_event: OnEvent) -> bool:
-    folder = run.folder / "finetune"
-    config = (
-        TrainConfig.read(folder / "config.yaml")
-        if (resume := begun(folder))
-        else finetune_config(run.config, run.folder)
-    )
-    sampler = run.sampler(run.config.finetune_sampling, first=run.config.from_scratch)
+    folder, sampler = run.folder / "finetune", run.sampler("finetune")
+    config = finetune_config(run.config, run.folder)
+    if resume := begun(folder):
+        config = going_on(folder, config)
+    else:
+        write_paths(folder, path_settings(run.config, "finetune"))
     task = SupernetFinetuning(config, sampler)
     return run_task(task, folder, resume=resume, on_event=on_event)
 

@@ -22,10 +22,10 @@ from detnet.engine import checkpoint
 from detnet.engine.runs import RunFolder
 from detnet.errors import InputError
 from detnet.files import read_yaml, replacing
+from detnet.search.begun import is_complete
 from detnet.search.records import TakenSupernet, write_record
 from detnet.search.run import SearchRun, is_search
 from detnet.search.split import class_folder, same_data
-from detnet.search.standalone.training import is_complete
 from detnet.search.trainings import finetune_config, pretrain_config
 from detnet.training.classification.config import PretrainConfig
 from detnet.training.detection.config import TrainConfig

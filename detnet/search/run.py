@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
@@ -39,6 +39,7 @@ from detnet.search.study.study import (
     read_candidates,
 )
 from detnet.search.supernet import MacBins, PathSampler
+from detnet.search.trainings import path_settings
 from detnet.training.settings import absolute, write_config
 
 _TABLE = "space.json"  # of the space; a folder with it is a search's
@@ -208,20 +209,19 @@ class SearchRun:
         objectives = tuple(self.config.objectives)
         return make_method(self.config.method, constraints, **sizes, objectives=objectives)
 
-    def sampler(
-        self, sampling: Literal["uniform", "bins", "fair"], *, first: bool = False
-    ) -> PathSampler:
-        """Draws the paths of a supernet's training.
+    def sampler(self, phase: str) -> PathSampler:
+        """Draws the paths of a supernet's phase.
 
         Args:
-            sampling: as in the settings.
-            first: whether the supernet's weights are still those drawn at random.
+            phase: "pretrain" or "finetune".
 
         Raises:
             InputError: the bins lie outside of the space; fairness is not for this space.
         """
-        single, fair = self.config.single_steps if first else 0, sampling == "fair"
+        how = path_settings(self.config, phase)
+        sampling, single = how[f"{phase}_sampling"], how.get("single_steps", 0)
         if sampling != "bins":
+            fair = sampling == "fair"
             return PathSampler(self.space, self.config.seed, single=single, fair=fair)
         low, high = self.config.bin_low, self.config.bin_high
         found = MacBins(low, high, self.config.bin_width, self._total_macs)

@@ -76,6 +76,16 @@ def finetune_config(config: SearchConfig, run: Path) -> TrainConfig:
     return _typed(TrainConfig, config, "finetune", values, _supernet(config, places))
 
 
+def path_settings(config: SearchConfig, phase: str) -> dict[str, Any]:
+    """The settings by which a supernet's phase draws its paths; not those without effect."""
+    names = [sampling := f"{phase}_sampling"]
+    if phase == "pretrain" or config.from_scratch:  # weights are those drawn at random
+        names.append("single_steps")
+    if getattr(config, sampling) == "bins":
+        names += ["bin_low", "bin_high", "bin_width"]
+    return {name: getattr(config, name) for name in names}
+
+
 def retrain_pretrain_config(
     config: SearchConfig, run: Path, path: Sequence[int] | str
 ) -> PretrainConfig:

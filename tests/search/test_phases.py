@@ -16,6 +16,7 @@ import pytest
 import torch
 import yaml
 
+from detnet.engine.runs import RunFolder
 from detnet.errors import InputError
 from detnet.search.config import SearchConfig
 from detnet.search.phases import join, learnt_nothing, phases_of, run_phases
@@ -184,6 +185,32 @@ def test_an_interrupted_pretraining_is_gone_on_with(values: dict[str, Any], tmp_
     assert models[0].read_bytes() == models[1].read_bytes()
     again, events = go(None, parts, only="pretrain")
     assert again and {"event": "note", "text": "pretrain: done before"} in events
+
+
+def test_a_supernet_goes_on_with_the_settings_it_began_with(
+    values: dict[str, Any], tmp_path: Path
+) -> None:
+    """What changes no weight may be otherwise; all else is refused, now or when it is complete."""
+    run = tmp_path / "run"
+    go(configured(values), run, only="pretrain", on_event=interrupting(at("pretrain", 1)))
+    place = run / "config.yaml"
+    written = yaml.safe_load(place.read_text())
+
+    def refused(changes: dict[str, Any], message: str) -> None:
+        place.write_text(yaml.safe_dump({**written, **changes}))
+        with pytest.raises(InputError, match=f"^{run}/pretrain: was trained with {message}; resto"):
+            go(None, run, only="pretrain")
+
+    refused({"pretrain": {**values["pretrain"], "lr": 0.5}}, "lr 0.02, now it is 0.5")
+    refused({"pretrain_sampling": "fair"}, "pretrain_sampling uniform, now it is fair")
+    refused({"single_steps": 1}, "single_steps 0, now it is 1")
+    free = {"log_every": 2, "tensorboard": False}
+    changes = {"pretrain": {**values["pretrain"], **free}, "bin_low": 1e6, "finetune": {}}
+    place.write_text(yaml.safe_dump({**written, **changes, "workers": 1}))
+    assert go(None, run, only="pretrain")[0]
+    metrics = RunFolder(run / "pretrain").read_metrics()
+    assert [one["iteration"] for one in metrics if one["event"] == "step"] == [1, 2, 4]
+    refused({"pretrain": {**values["pretrain"], "iterations": 5}}, "iterations 4, now it is 5")
 
 
 def test_a_supernet_that_has_learnt_nothing_is_told(values: dict[str, Any], tmp_path: Path) -> None:

@@ -11,11 +11,11 @@ from typing import Any, TypeVar
 from detnet.engine.interrupt import Interrupt
 from detnet.engine.runs import RunFolder
 from detnet.errors import InputError
+from detnet.search.begun import is_complete
 from detnet.search.records import StandalonePlan, TrainingBudget, read_record, write_record
 from detnet.search.standalone.sharing import Job, in_turn, share
 from detnet.search.standalone.training import (
     StandaloneTraining,
-    is_complete,
     seconds_of,
     train_standalone,
 )

@@ -1,7 +1,5 @@
 """Trains one network of a space standalone, as any detector, and measures what it reaches."""
 
-import json
-import os
 import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -16,6 +14,14 @@ from detnet.engine.machine import choose_precision
 from detnet.engine.runs import RunFolder
 from detnet.engine.watch import NonFiniteLoss
 from detnet.errors import InputError
+from detnet.search.begun import (
+    HABITS,
+    PLACES,
+    begun,
+    going_on,
+    is_complete,
+    require_same_settings,
+)
 from detnet.search.records import (
     SCORES,
     SpaceNetwork,
@@ -26,21 +32,13 @@ from detnet.search.records import (
 from detnet.search.run import SearchRun
 from detnet.search.standalone.sharing import Busy, claimed
 from detnet.search.trainings import changed, retrain_config, retrain_pretrain_config
-from detnet.training.classification import train as classification
 from detnet.training.classification.config import PretrainConfig
-from detnet.training.detection import train as detection
+from detnet.training.classification.train import PretrainTask
 from detnet.training.detection.config import TrainConfig, find_val
 from detnet.training.detection.evaluate import evaluate_file
+from detnet.training.detection.train import DetectionTask
+from detnet.training.run import run_task
 from detnet.training.run_state import OnEvent
-
-# What may differ between two trainings of the same budget.
-_PLACES = {"data", "weights", "backbone_options", "seed", "device", "workers", "plugins"}
-_PLACES |= {"train_annotations", "train_images", "val_annotations", "val_images"}
-# What changes nothing of what a training reaches.
-HABITS = {"log_every", "checkpoint_every", "evaluate_every", "tensorboard", "val_loss"}
-
-# What may have become another between two sessions of one training.
-_ASIDE = _PLACES - {"backbone_options", "seed"} | HABITS | {"threads", "preset", "departures"}
 
 Item = TypeVar("Item")
 
@@ -102,9 +100,7 @@ class StandaloneTraining:
         """The settings that decide what it takes and reaches, for two to be compared by."""
         return {
             kind: {
-                name: value
-                for name, value in asdict(config).items()
-                if name not in _PLACES | HABITS
+                name: value for name, value in asdict(config).items() if name not in PLACES | HABITS
             }
             for kind, config in zip(("pretrain", "train"), self.settings, strict=True)
             if config is not None
@@ -168,76 +164,20 @@ def mean_scores(results: Iterable[StandaloneResult]) -> dict[str, Any]:
     return means
 
 
-def is_complete(folder: Path) -> bool:
-    """Whether a training has written its final model and said so."""
-    run = RunFolder(folder)
-    return run.model.exists() and run.end() is not None
-
-
 def seconds_of(folder: Path) -> float:
     """How long a complete training took, over all its sessions."""
     end = RunFolder(folder).end()
     return float(end["seconds"]) if end else 0.0
 
 
-def begun(folder: Path) -> bool:
-    """Whether a training has a state to go on from; what a kill left before that is removed.
-
-    Without a checkpoint nothing is lost by beginning anew, and a kill may have cut the settings.
-    """
-    run = RunFolder(folder)
-    if run.last.exists():
-        return True
-    if os.environ.get("RANK", "0") == "0":
-        for path in (run.config, run.metrics):
-            path.unlink(missing_ok=True)
-    return False
-
-
 def carry_out(folder: Path, config: PretrainConfig | TrainConfig, on_event: OnEvent) -> bool:
     """Begins a run, goes on with it, or finds it complete; False when it was interrupted."""
     if is_complete(folder):
         return True
-    classes = isinstance(config, PretrainConfig)
-    if begun(folder):
-        resume = classification.resume if classes else detection.resume
-        return resume(folder, on_event=on_event)
-    start: Any = classification.pretrain if classes else detection.train
-    return bool(start(config, folder, on_event=on_event))
-
-
-def require_same_settings(folder: Path, config: PretrainConfig | TrainConfig) -> None:
-    """Refuses a training that was begun or completed with other settings than asked for now.
-
-    What the settings leave open was decided by data, weights or machine when it began.
-
-    Args:
-        folder: of the training; nothing is refused where none has a state to go on from.
-
-    Raises:
-        InputError: naming the first setting that differs.
-    """
-    run = RunFolder(folder)
-    if not (run.last.exists() or is_complete(folder)):
-        return
-    before = _flat(type(config).read(run.config))
-    for name, new in _flat(config).items():
-        if new not in (None, "auto", []) and before.get(name) != new:
-            raise InputError(
-                f"{folder}: was trained with {name} {before.get(name)}, now it is {new}; restore "
-                "that, or delete the folder to train anew"
-            )
-
-
-def _flat(config: PretrainConfig | TrainConfig) -> dict[str, Any]:
-    """What decides a training as a file would have it, settings in groups as GROUP.NAME."""
-    found: dict[str, Any] = {}
-    for name, value in json.loads(json.dumps(asdict(config))).items():
-        if name not in _ASIDE and isinstance(value, dict):
-            found |= {f"{name}.{key}": one for key, one in value.items()}
-        elif name not in _ASIDE:
-            found[name] = value
-    return found
+    if resume := begun(folder):
+        config = going_on(folder, config)
+    task = PretrainTask(config) if isinstance(config, PretrainConfig) else DetectionTask(config)
+    return run_task(task, folder, resume=resume, on_event=on_event)
 
 
 def _carry_out_alone(

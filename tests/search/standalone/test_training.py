@@ -13,11 +13,12 @@ from PIL import Image
 from detnet.data.scenes import write_scenes
 from detnet.engine.runs import RunFolder
 from detnet.errors import InputError
+from detnet.search.begun import is_complete
 from detnet.search.config import SearchConfig
 from detnet.search.records import SpaceNetwork
 from detnet.search.run import SearchRun
 from detnet.search.standalone.sharing import Busy, claimed
-from detnet.search.standalone.training import StandaloneTraining, is_complete, train_standalone
+from detnet.search.standalone.training import StandaloneTraining, train_standalone
 from detnet.training.run_state import OnEvent
 
 SPACE = {
