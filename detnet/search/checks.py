@@ -37,8 +37,11 @@ from detnet.training.estimate import Estimate, device_name, measure_steps
 from detnet.training.resolve import resolve
 
 
-def check(run: SearchRun) -> list[str]:
+def check(run: SearchRun, *, resume: bool) -> list[str]:
     """Refuses what would end a later phase.
+
+    Args:
+        resume: whether the run's folder is its own; else what is in it is not looked at.
 
     Returns:
         One line for each thing a person should know.
@@ -63,7 +66,8 @@ def check(run: SearchRun) -> list[str]:
         run.sampler("finetune")
     for group, training in _trainings(run, path).items():
         _require_sound(group, training)
-        _require_unchanged(run, group, training)
+        if resume:
+            _require_unchanged(run, group, training)
     return [_about(run), *(check_supernet(run) if config.supernet else [])]
 
 

@@ -162,7 +162,7 @@ def _open(
         run = SearchRun.open(folder)
     else:
         run = SearchRun(folder, absolute(config))
-    notes = check(run)
+    notes = check(run, resume=resume)
     with distributed.joined("cpu") as process:  # the trainings choose their own device
         if process.main:
             if not resume:
