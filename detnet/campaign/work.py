@@ -3,8 +3,6 @@
 import math
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +17,7 @@ from detnet.campaign.costs import CampaignClock, format_costs
 from detnet.campaign.plan import Campaign, open_campaign
 from detnet.engine.interrupt import Interrupt
 from detnet.errors import InputError
+from detnet.search.standalone.processes import start_workers, with_leader
 from detnet.search.standalone.sharing import require_one_process
 from detnet.search.study.study import SearchStudy
 from detnet.search.study.worker import work_off
@@ -27,9 +26,6 @@ from detnet.training.run_state import OnEvent
 
 _POLL_S = 0.5, 2.0  # each look reads the whole study: seldom, where runs take minutes
 _HOUR = 3600.0
-_GPUS = "CUDA_VISIBLE_DEVICES"
-_LEADER = "DETNET_CAMPAIGN_LEADER"  # process of the command that started a worker
-_LEADER_S = 2.0  # between two looks at it
 
 
 def run_campaign(
@@ -99,7 +95,7 @@ def join_campaign(folder: Path, *, storage: str | None = None, on_event: OnEvent
     """
     require_one_process("campaign worker")
     campaign = open_campaign(folder)
-    with open_campaign_study(campaign, storage) as study, Interrupt(), _with_leader(on_event):
+    with open_campaign_study(campaign, storage) as study, Interrupt(), with_leader(on_event):
         return _work(campaign, study, RunAgenda(campaign, study, allow=None), on_event)
 
 
@@ -142,10 +138,14 @@ def _watch(
 ) -> None:
     """Starts workers, and tells what they do until all is over."""
     told = {run.folder for run in campaign.runs if campaign.is_done(run)}
+    command = ["campaign", "worker", str(campaign.folder)]
+    command += ["--storage", storage] if storage else []
     with (
         Interrupt() as interrupt,
         _ending(ends, on_event),
-        _workers(campaign, workers, storage) as processes,
+        start_workers(
+            command, range(workers), threads=campaign.config.threads, logs=campaign.folder
+        ) as processes,
     ):
         _note(on_event, f"{count(workers, 'worker')}; their logs are in {campaign.folder}")
         over, wait = False, _POLL_S[0]
@@ -166,73 +166,6 @@ def _watch(
     log = campaign.folder / "worker-0.log"
     last = log.read_text(errors="replace").strip().splitlines()[-1:]
     raise InputError(f"{log}: all workers ended: {(last or ['nothing was said'])[0]}")
-
-
-@contextmanager
-def _workers(
-    campaign: Campaign, count: int, storage: str | None
-) -> Iterator[list[subprocess.Popen[bytes]]]:
-    """Workers of this machine, which end with this process's part, saving what they are at."""
-    command = [sys.executable, "-m", "detnet", "campaign", "worker", str(campaign.folder)]
-    command += ["--storage", storage] if storage else []
-    gpus = torch.cuda.device_count()
-    processes = []
-    try:
-        for number in range(count):
-            threads = str(campaign.config.threads)
-            own = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
-            own[_LEADER] = str(os.getpid())
-            if gpus > 1:
-                own[_GPUS] = gpu_of_worker(number, gpus)
-            with (campaign.folder / f"worker-{number}.log").open("ab") as log:
-                process = subprocess.Popen(
-                    command, stdout=log, stderr=log, env={**os.environ, **own}
-                )
-            processes.append(process)
-        yield processes
-    finally:
-        for process in processes:
-            if process.poll() is None:
-                process.send_signal(signal.SIGTERM)
-        for process in processes:
-            process.wait()
-
-
-@contextmanager
-def _with_leader(on_event: OnEvent) -> Iterator[None]:
-    """Ends a worker whose command was killed, as a signal would: the next start has its own."""
-    leader = os.environ.get(_LEADER)
-    if leader is None:
-        yield
-        return
-    over = threading.Event()
-
-    def watch() -> None:
-        while not over.wait(_LEADER_S):
-            if os.getppid() != int(leader):
-                _note(on_event, "the command that started this worker has ended")
-                os.kill(os.getpid(), signal.SIGTERM)
-                return
-
-    watching = threading.Thread(target=watch, daemon=True)
-    watching.start()
-    try:
-        yield
-    finally:
-        over.set()
-        watching.join()
-
-
-def gpu_of_worker(number: int, gpus: int) -> str:
-    """Names a worker's GPU, among those that this process may take, as CUDA_VISIBLE_DEVICES does.
-
-    Args:
-        number: of the worker, from 0.
-        gpus: how many this process sees.
-    """
-    named = os.environ.get(_GPUS)
-    names = named.split(",") if named else [str(gpu) for gpu in range(gpus)]
-    return names[number % gpus].strip()
 
 
 def _within(

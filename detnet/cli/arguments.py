@@ -4,6 +4,7 @@ import argparse
 import re
 import sys
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from detnet.errors import InputError
@@ -111,6 +112,11 @@ def add_precision(parser: argparse.ArgumentParser) -> None:
 def add_any_device(parser: argparse.ArgumentParser) -> None:
     """Adds the option of a device by its own name."""
     parser.add_argument("--device", help="cpu, cuda, cuda:1, … (default: a GPU if there is one)")
+
+
+def add_search(parser: argparse.ArgumentParser) -> None:
+    """Adds the search that an action is about."""
+    parser.add_argument("run", metavar="RUN", type=Path, help="run folder of a search")
 
 
 def add_storage(parser: argparse.ArgumentParser) -> None:

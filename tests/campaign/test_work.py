@@ -14,7 +14,7 @@ from detnet.campaign.agenda import open_campaign_study
 from detnet.campaign.answers import answer_questions
 from detnet.campaign.costs import CampaignClock
 from detnet.campaign.plan import begin_campaign, open_campaign
-from detnet.campaign.work import gpu_of_worker, run_campaign
+from detnet.campaign.work import run_campaign
 from detnet.engine.runs import RunFolder
 from detnet.errors import InputError
 from tests.campaign.small_campaign import TRAIN
@@ -146,16 +146,6 @@ def test_workers_that_cannot_work_end_the_campaign(
     (folder / "last.ckpt").write_text("no checkpoint")
     with pytest.raises(InputError, match=r"worker-0\.log: all workers ended: detnet: error: "):
         run_campaign(campaign, workers=2, estimate=False, on_event=lambda event: None)
-
-
-@pytest.mark.parametrize(("named", "given"), [(None, ["0", "1"]), ("2, GPU-5a", ["2", "GPU-5a"])])
-def test_workers_take_the_gpus_that_the_command_may(
-    monkeypatch: pytest.MonkeyPatch, named: str | None, given: list[str]
-) -> None:
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    if named:
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named)
-    assert [gpu_of_worker(number, 2) for number in range(4)] == given * 2
 
 
 def test_arguments_out_of_range_are_refused(

@@ -28,7 +28,7 @@ from detnet.search.records import (
 from detnet.search.run import SearchRun
 from detnet.search.standalone.plan import carry_out_plan, resolve_plan
 from detnet.search.standalone.samples import draw_paths, largest_within
-from detnet.search.standalone.sharing import require_one_process
+from detnet.search.standalone.sharing import require_processes
 from detnet.search.standalone.statistics import difference_interval, mean_interval
 from detnet.search.standalone.training import StandaloneTraining, mean_scores
 from detnet.text import amount, interval, lay_out, percent, points
@@ -44,6 +44,7 @@ def baselines(
     seeds: int = 3,
     within: float = 0.05,
     share_pretraining: bool = False,
+    workers: int = 1,
     on_event: OnEvent,
 ) -> Baselines | None:
     """Trains the winner of a search, and networks to hold it against, each by the same settings.
@@ -63,15 +64,17 @@ def baselines(
         within: how far from the winner's multiply-adds random networks may be, as a share.
         share_pretraining: whether all seeds of a network begin with the first one's pre-training;
             then they differ by their fine-tuning alone.
+        workers: processes of this machine that train at once, a GPU each where there are several,
+            else a share of the processor's threads; further ones may be started elsewhere.
         on_event: called with the events of the trainings, and "note".
 
     Returns:
         What it found; None when it was interrupted and can be gone on with.
 
     Raises:
-        InputError: no winner, or other arguments or settings than planned.
+        InputError: no winner, no worker, or other arguments or settings than planned.
     """
-    require_one_process("baselines")
+    require_processes("baselines", workers)
     if random < 0 or seeds < 1 or not 0 < within < 1:
         raise InputError(
             f"--random {random} --seeds {seeds} --within {within:g}: give a number of networks, "
@@ -88,7 +91,15 @@ def baselines(
         lambda plan: _trainings(run, plan, plan.networks[0])[0].budget,
     )
     trainings = [_trainings(run, plan, network) for network in plan.networks]
-    if not carry_out_plan([one for several in trainings for one in several], on_event):
+    command = ["search", "baselines", str(folder), "--random", str(random), "--seeds", str(seeds)]
+    command += ["--within", repr(within), *(["--share-pretraining"] if share_pretraining else [])]
+    if not carry_out_plan(
+        [one for several in trainings for one in several],
+        on_event,
+        workers=workers,
+        command=command,
+        logs=_plan_file(run).parent,
+    ):
         return None
     found = _summary(plan, trainings)
     write_record(folder / "baselines" / "baselines.json", found)

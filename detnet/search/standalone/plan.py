@@ -13,6 +13,7 @@ from detnet.engine.runs import RunFolder
 from detnet.errors import InputError
 from detnet.search.begun import is_complete
 from detnet.search.records import StandalonePlan, TrainingBudget, read_record, write_record
+from detnet.search.standalone.processes import helped
 from detnet.search.standalone.sharing import Job, in_turn, share
 from detnet.search.standalone.training import (
     StandaloneTraining,
@@ -85,13 +86,22 @@ def differences(
 
 
 def carry_out_plan(
-    trainings: Sequence[StandaloneTraining], on_event: OnEvent, *, before: Sequence[Job] = ()
+    trainings: Sequence[StandaloneTraining],
+    on_event: OnEvent,
+    *,
+    workers: int = 1,
+    command: Sequence[str],
+    logs: Path,
+    before: Sequence[Job] = (),
 ) -> bool:
     """Does all trainings together with other processes; False when interrupted.
 
     Args:
         trainings: of the plan.
         on_event: called with their events, and "note".
+        workers: processes of this machine that it takes, this one among them.
+        command: arguments of `detnet` for one of the others.
+        logs: folder of what the others say.
         before: what is to be done of all networks before the first is trained.
     """
 
@@ -106,13 +116,14 @@ def carry_out_plan(
         Job(one.title, one.folder, one.result, partial(train, one, f"{number} of {len(trainings)}"))
         for number, one in enumerate(trainings, 1)
     ]
-    on_event({"event": "note", "text": expectation(trainings)})
-    with Interrupt() as interrupt:
+    on_event({"event": "note", "text": expectation(trainings, workers=workers)})
+    helpers = helped(command, workers, logs=logs, on_event=on_event)
+    with Interrupt() as interrupt, helpers:
         return all(share(some, stop=stop, on_event=on_event) for some in (before, jobs))
 
 
-def expectation(trainings: Sequence[StandaloneTraining]) -> str:
-    """Says in one line what is left to train, and about how long that will take one process.
+def expectation(trainings: Sequence[StandaloneTraining], *, workers: int = 1) -> str:
+    """Says in one line what is left to train, and about how long that will take.
 
     A training takes as long as the mean of those that are complete; as long as none is, its images
     are reckoned at the pace that the search's supernet was trained with, one network a step too.
@@ -135,7 +146,9 @@ def expectation(trainings: Sequence[StandaloneTraining]) -> str:
     known = [value for value in seconds if value is not None]
     if len(known) < len(seconds):
         return f"{text}; how long they take is known after the first"
-    return f"{text}; about {duration(sum(known))} left for one process, evaluation not counted"
+    left = duration(sum(known) / workers)
+    by = "one process" if workers == 1 else f"{workers} processes, if each is as fast as one alone"
+    return f"{text}; about {left} left for {by}, evaluation not counted"
 
 
 def _left(folders: set[Path], needed: set[Path], config: RunConfig, supernet: Path) -> float | None:

@@ -123,3 +123,14 @@ def require_one_process(command: str) -> None:
             f"{command} is not for torchrun: start it by itself once for each device; these "
             "processes share the work"
         )
+
+
+def require_processes(command: str, workers: int) -> None:
+    """Refuses torchrun, and a number of workers that is none.
+
+    Raises:
+        InputError: of either.
+    """
+    require_one_process(command)
+    if workers < 1:
+        raise InputError(f"--workers {workers}: give a number of processes, 1 or more")

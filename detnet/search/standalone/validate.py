@@ -22,7 +22,7 @@ from detnet.search.run import SearchRun
 from detnet.search.scoring.scorer import Scorer, make_scorer
 from detnet.search.standalone.plan import carry_out_plan, resolve_plan
 from detnet.search.standalone.ranking import summarise, validation_lines
-from detnet.search.standalone.sharing import Job, require_one_process
+from detnet.search.standalone.sharing import Job, require_processes
 from detnet.search.standalone.training import StandaloneTraining
 from detnet.search.standalone.validation_plan import (
     budget_of,
@@ -53,6 +53,7 @@ def validate(
     seed: int | None = None,
     budgets: Sequence[BudgetName] = (),
     trained: Path | None = None,
+    workers: int = 1,
     on_event: OnEvent,
 ) -> Validation | None:
     """Draws networks of a search's space, scores them by its supernet, trains each standalone.
@@ -75,6 +76,8 @@ def validate(
             search's own.
         trained: folder of another search of the same space, whose validation's networks are taken
             with what they reached, so that they need not be trained again.
+        workers: processes of this machine that train at once, a GPU each where there are several,
+            else a share of the processor's threads; further ones may be started elsewhere.
         on_event: called with the events of the trainings, and "note"; when it is interrupted, with
             what was found so far.
 
@@ -83,10 +86,10 @@ def validate(
 
     Raises:
         InputError: fewer networks or seeds than planned, another seed of the draw, other
-            settings, no trained supernet; `trained` has no validation, or is of other data or
-            another space.
+            settings, no trained supernet, no worker; `trained` has no validation, or is of other
+            data or another space.
     """
-    require_one_process("validate")
+    require_processes("validate", workers)
     run = SearchRun.open(folder)
     names = tuple(dict.fromkeys(budgets or (run.config.scoring,)))
     if trained is not None:
@@ -103,7 +106,14 @@ def validate(
     scoring.drop_others(names)
     # All are scored first: the supernet need not stay in memory while others train.
     together = [one for by_seed in trainings for one in by_seed]
-    if not carry_out_plan(together, on_event, before=scoring.jobs(names)):
+    if not carry_out_plan(
+        together,
+        on_event,
+        workers=workers,
+        command=["search", "validate", str(folder), "--scoring", *names],
+        logs=plan_file(run).parent,
+        before=scoring.jobs(names),
+    ):
         so_far = validation_so_far(run)
         for line in validation_lines(so_far) if so_far else []:
             on_event({"event": "note", "text": line})

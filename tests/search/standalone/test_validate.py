@@ -152,6 +152,19 @@ def test_networks_are_scored_trained_and_ranked(run: Path) -> None:
 
 
 @pytest.mark.slow
+def test_two_workers_share_the_trainings(run: Path) -> None:
+    events: list[dict[str, Any]] = []
+    found = validate(run, workers=2, on_event=events.append)
+    assert found is not None and all(row.AP is not None for row in found.networks)
+    told = [event["text"] for event in events if event["event"] == "note"]
+    assert any(text.startswith("1 further worker, 1 thread each") for text in told)
+    here = sum(text.startswith("training ") for text in told)
+    there = (run / "validate" / "worker-1.log").read_text().count("\ntraining ")
+    assert here and there and here + there == 10
+    assert found == SearchRun.open(run).validation
+
+
+@pytest.mark.slow
 def test_killed_and_shared_it_ends_alike(run: Path) -> None:
     """Both ways of scoring, ten trainings; the first is killed, others are at the second."""
     events: list[dict[str, Any]] = []
