@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from detnet.backbones.spaces.inheritance import RECTIFIED_MEAN
 from detnet.backbones.stages import Norm, initialise
 
 _TILE = 3  # the one kernel size for which oneDNN has a fast gradient of depthwise weights
@@ -138,7 +139,6 @@ def _gradients(
 
 
 _DROPOUT = 0.2  # of whole channels, before a classifier's pooling
-_RECTIFIED_MEAN = 0.683  # of the positive part of a normal variable, in its own deviations
 
 
 @dataclass(frozen=True)
@@ -324,7 +324,7 @@ def _pass_on(layer: nn.Module, *, rectified: bool) -> None:
     elif isinstance(layer, nn.BatchNorm2d):
         nn.init.ones_(layer.weight)
         # What was rectified comes out of the norm at -0.7 and more, and must not be cut again.
-        nn.init.constant_(layer.bias, _RECTIFIED_MEAN if rectified else 0.0)
+        nn.init.constant_(layer.bias, RECTIFIED_MEAN if rectified else 0.0)
 
 
 def _convs(part: nn.Sequential, depthwise: bool | None = None) -> list[nn.Module]:

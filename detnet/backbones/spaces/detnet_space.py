@@ -239,6 +239,16 @@ class DetNetSupernet(Supernet):
             name: value for name, value in found.items() if not name.startswith(tuple(left_out))
         }
 
+    def spread(self) -> None:
+        """Other widths begin as parts or extensions of the path's, further blocks as identities.
+
+        The first channels of a wider or deeper form compute what the path's do. Of a last stage
+        that the path leaves out there is nothing to take over.
+        """
+        for before, stage, taken in self._forms(self._table):
+            for form in self.stages[stage.name].values():  # type: ignore[operator]
+                form.inherit(taken, before, stage)
+
     def _forms(self, table: Sequence[Stage]) -> Iterator[tuple[int, Stage, WideStage]]:
         """Every stage of a table with the width before it and the modules of its own width."""
         before = _STEM_CHANNELS

@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from detnet.backbones.spaces.inheritance import add_nothing, inherit, pass_on
 from detnet.backbones.spaces.space import ROW_NAME
 from detnet.backbones.stages import (
     Bottleneck,
@@ -215,6 +216,31 @@ class WideStage(nn.Module):
             _set(opening.downsample[0], stride=stage.stride)
         for block in self.chosen(before, stage):
             _set(block.conv2, dilation=stage.dilation, padding=stage.dilation)
+
+    def inherit(self, taken: "WideStage", before: int, stage: Stage) -> None:
+        """Takes over what a form has learnt, in whatever width; it keeps what it has learnt itself.
+
+        A block beyond the form's last is a copy of that one, whose branch is not heard yet.
+
+        Args:
+            taken: the modules of the form's widths, perhaps these.
+            before: channels of the stage before it, as in the table.
+            stage: the form.
+        """
+        first = taken.opening[str(before)]
+        for opening in self.opening.values():
+            for name, layer in opening.named_children():
+                if name == "downsample" and not stage.project:
+                    pass_on(layer)
+                else:
+                    inherit(first.get_submodule(name), layer)
+        learnt = stage.blocks - 1
+        for one, block in zip(taken.blocks, list(self.blocks)[:learnt], strict=False):
+            inherit(one, block)
+        for block in list(self.blocks)[learnt:]:
+            if learnt:
+                inherit(self.blocks[learnt - 1], block)
+            add_nothing(block)
 
 
 def _set(conv: object, **values: int) -> None:
