@@ -130,7 +130,7 @@ def changed(training: Any, changes: Mapping[str, Any], part: str) -> Any:
     if not changes.get(part):
         return training
     values = combine(asdict(training), changes[part])
-    return typed(type(training), values, where=f"validate: {part}")
+    return _whole(type(training), values, f"validate: {part}")
 
 
 def images_of(training: RunConfig, epoch: float) -> float:
@@ -175,4 +175,15 @@ def _typed(
             raise InputError(f"{group}: {name} is decided by the search itself; leave it out there")
     names = ("device", "precision", "workers", "seed", "plugins")
     general = {name: getattr(config, name) for name in names}
-    return typed(kind, {**general, "width": config.width, **values, **ours}, where=group)
+    return _whole(kind, {**general, "width": config.width, **values, **ours}, group)
+
+
+def _whole(kind: Any, values: Mapping[str, Any], where: str) -> Any:
+    """The settings of a run that takes its whole length, whatever its scores on the way."""
+    found = typed(kind, values, where=where)
+    if found.patience:
+        raise InputError(
+            f"{where}: patience would end a training by its scores on val; all networks of a "
+            "search take their whole length, or none could be compared"
+        )
+    return found

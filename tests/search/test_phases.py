@@ -71,6 +71,15 @@ def go(config: SearchConfig | None, run: Path, **options: Any) -> tuple[bool, li
         ({"finetune": {"norm": "frozen"}}, "finetune: norm frozen would hold"),
         ({"finetune": {"val_split": "val"}}, "finetune: val_split is none or search"),
         ({"finetune": {"weights": "x"}}, "finetune: weights is decided by the search itself"),
+        (
+            {"retrain": {"patience": 2}},
+            "retrain: patience would end a training by its scores on val",
+        ),
+        ({"finetune": {"val_split": "search", "patience": 2}}, "finetune: patience would end"),
+        (
+            {"validate": {"train": {"patience": 2}}},
+            "validate: train: patience would end a training",
+        ),
         ({"validate": {"train": {"epoch": 3}}}, "validate: train: unknown setting 'epoch'"),
         ({"detector": "retinanett"}, "unknown detector 'retinanett'; did you mean 'retinanet'"),
         ({"detector": "mask_rcnn_fpn"}, "guided by boxes"),
