@@ -23,11 +23,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from detnet.cli import list_actions, make_parser
+from detnet.cli import list_actions
 from detnet.cli.arguments import add_search, add_storage
 from detnet.cli.progress import Screen
 from detnet.cli.search_alone import BaselinesAction, ValidateAction
-from detnet.cli.settings import add_run_arguments, asked_run, first_of_run
+from detnet.cli.settings import add_run_arguments, asked_run
 from detnet.errors import InputError
 from detnet.tables import unknown_name
 from detnet.text import amount, percent
@@ -123,30 +123,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--no-estimate", action="store_true", help="do not measure what the phases will take"
     )
     parser.add_argument(
-        "action", metavar="ACTION", nargs="?", help=f"one of {', '.join(ACTIONS)}; see below"
+        "action", metavar="ACTION", nargs="*", help=f"one of {', '.join(ACTIONS)}; see below"
     )
-    parser.add_argument("rest", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     parser.epilog = list_actions("search", ACTIONS)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Searches, or does what the action says."""
-    if args.action is None:
-        return _search(args)
-    if args.action not in ACTIONS:
-        raise InputError(unknown_name("action of detnet search", args.action, ACTIONS))
-    _refuse_options(args)
-    action = ACTIONS[args.action]
-    parser = make_parser(f"search {args.action}", action)
-    try:
-        own = parser.parse_args(args.rest)
-    except SystemExit as finished:  # argparse's --help
-        return finished.code if isinstance(finished.code, int) else 0
-    return int(action.run(own))
-
-
-def _search(args: argparse.Namespace) -> int:
     """Searches, and tells how it went."""
+    if args.action:
+        _refuse_action(args.action[0])
     from detnet.search.config import SearchConfig
 
     asked = asked_run(args, SearchConfig)
@@ -171,20 +156,18 @@ def _search(args: argparse.Namespace) -> int:
     return code
 
 
-def _refuse_options(args: argparse.Namespace) -> None:
-    """Refuses options of a search in front of an action, which has its own.
+def _refuse_action(name: str) -> None:
+    """Refuses an action that there is not, or one behind options of a search.
 
     Raises:
-        InputError: naming the first.
+        InputError: always.
     """
-    from detnet.search.config import SearchConfig
-
-    given = first_of_run(args, SearchConfig, "output", "resume", "config", "phase")
-    if given:
-        raise InputError(
-            f"{given} does not go with the action {args.action}; see "
-            f"`detnet search {args.action} --help`"
-        )
+    if name not in ACTIONS:
+        raise InputError(unknown_name("action of detnet search", name, ACTIONS))
+    raise InputError(
+        f"write the action first, `detnet search {name} RUN`, and its own options behind it; see "
+        f"`detnet search {name} --help`"
+    )
 
 
 def _tell(place: Path, *, as_json: bool) -> None:

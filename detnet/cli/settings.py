@@ -83,7 +83,7 @@ def asked_run(args: argparse.Namespace, kind: type[Config]) -> Asked[Config] | N
     if args.resume:
         from detnet.engine.runs import RunFolder
 
-        given = first_of_run(args, kind, "output", "config")
+        given = _first_given(args, kind)
         if given:
             raise InputError(
                 f"--resume goes on with the run's own settings; {given} cannot be changed"
@@ -127,13 +127,6 @@ def given_settings(args: argparse.Namespace, kind: type[Settings]) -> dict[str, 
     return found
 
 
-def first_of_run(args: argparse.Namespace, kind: type[Settings], *places: str) -> str | None:
-    """The first option given of these about a run's place, or of its settings; None for none."""
-    given = [name for name in places if getattr(args, name)]
-    given += sorted(given_settings(args, kind).keys() - {"plugins"})
-    return _option(given[0]) if given else None
-
-
 def given_group(args: argparse.Namespace, setting: str) -> dict[str, Any]:
     """What was given of `add_group_argument`.
 
@@ -151,6 +144,13 @@ def given_group(args: argparse.Namespace, setting: str) -> dict[str, Any]:
             place = place.setdefault(part, {})
         place[last] = _from_yaml(text)
     return found
+
+
+def _first_given(args: argparse.Namespace, kind: type[Settings]) -> str | None:
+    """The first option given of a new run's place or settings; None for none."""
+    given = [name for name in ("output", "config") if getattr(args, name)]
+    given += sorted(given_settings(args, kind).keys() - {"plugins"})
+    return _option(given[0]) if given else None
 
 
 def _option(setting: str) -> str:

@@ -50,6 +50,7 @@ def test_print_config_is_a_file_that_config_takes(
         (["--finetune", "epochs"], "--finetune epochs: write NAME=VALUE"),
         (["--output", "x", "--data", "nowhere"], "nowhere: no such folder"),
         (["shw", "x"], "unknown action of detnet search 'shw'; did you mean 'show'"),
+        (["--json", "show", "x"], "write the action first, `detnet search show RUN`"),
         (["show", "--otput", "x", "y"], "unknown option '--otput' (did you mean '--output'?)"),
         (["--resume", "nowhere"], "nowhere: there is no such run folder"),
     ],
