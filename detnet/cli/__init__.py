@@ -22,7 +22,7 @@ from types import ModuleType
 from typing import Any
 
 import detnet
-from detnet.cli.arguments import Parser, did_you_mean, tell
+from detnet.cli.arguments import Parser, did_you_mean, is_main, tell
 from detnet.data.kept.telling import when_reading
 from detnet.errors import InputError
 from detnet.plugins import load_plugins
@@ -121,7 +121,7 @@ def _dispatch(argv: list[str]) -> int:
         args = make_parser(name, module).parse_args(rest, asked)
     except SystemExit as finished:  # argparse's --help
         return finished.code if isinstance(finished.code, int) else 0
-    if os.environ.get("RANK", "0") == "0":  # of several processes one says it
+    if is_main():
         when_reading(tell)
     return int(module.run(args))
 

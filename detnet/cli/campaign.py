@@ -46,7 +46,6 @@ class _JoinAction:
         storage = " --storage URL" if args.storage else ""  # it may hold a password
         with Screen(again=f"detnet campaign worker {args.folder}{storage}") as screen:
             over = join_campaign(args.folder, storage=args.storage, on_event=screen)
-        screen.main = True
         return screen.finish(over)
 
 

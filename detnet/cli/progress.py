@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from detnet.cli import EXIT_INTERRUPTED
+from detnet.cli.arguments import is_main
 from detnet.errors import InputError
 from detnet.text import duration
 
@@ -116,7 +117,6 @@ class Screen:
 
     def __init__(self, *, again: str) -> None:
         self.again = again
-        self.main = False  # other processes see no events
         self.folder = ""
         self.end: dict[str, Any] = {}
         self._bar: Any = None
@@ -125,7 +125,6 @@ class Screen:
         self._clock = self._said = time.monotonic()
 
     def __call__(self, event: dict[str, Any]) -> None:
-        self.main = True
         getattr(self, f"_{event['event']}")(event)
 
     def __enter__(self) -> "Screen":
@@ -145,7 +144,7 @@ class Screen:
         Args:
             as_json: print one object about the run's end on standard output.
         """
-        if not self.main:
+        if not is_main():
             return 0
         if not complete:
             print(f"saved; go on with: {self.again}", file=sys.stderr)

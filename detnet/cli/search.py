@@ -18,13 +18,12 @@ detnet search …
 
 import argparse
 import json
-import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from detnet.cli import list_actions
-from detnet.cli.arguments import add_search, add_storage
+from detnet.cli.arguments import add_search, add_storage, is_main
 from detnet.cli.progress import Screen
 from detnet.cli.search_alone import BaselinesAction, ValidateAction
 from detnet.cli.settings import add_run_arguments, asked_run
@@ -151,7 +150,7 @@ def run(args: argparse.Namespace) -> int:
             on_event=screen,
         )
     code = screen.finish(complete)
-    if code == 0 and os.environ.get("RANK", "0") == "0":  # one of several processes tells it
+    if code == 0 and is_main():
         _tell(asked.folder, as_json=args.json)
     return code
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from detnet.cli import progress
+from detnet.cli import EXIT_INTERRUPTED, progress
 from detnet.cli.progress import Screen, candidate_text, plain_line, telling, track
 from detnet.engine.watch import NonFiniteLoss
 from detnet.errors import InputError
@@ -73,6 +73,16 @@ def followed(training: Callable[[Screen], bool], *, as_json: bool = False) -> in
     with Screen(again="detnet train --resume a") as screen:
         complete = training(screen)
     return screen.finish(complete, as_json=as_json)
+
+
+def test_an_end_before_the_first_event_is_told_by_one_process(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert followed(lambda _: False) == EXIT_INTERRUPTED
+    assert capsys.readouterr().err == "saved; go on with: detnet train --resume a\n"
+    monkeypatch.setenv("RANK", "1")
+    assert followed(lambda _: False) == 0
+    assert capsys.readouterr().err == ""
 
 
 def test_an_evaluation_tells_masks_and_keypoints(capsys: pytest.CaptureFixture[str]) -> None:
