@@ -84,7 +84,8 @@ def create(
     full = defaults | options
     of_backbone = {name: full[name] for name in _BACKBONE_OPTIONS if name != "backbone_options"}
     body = build_backbone(backbone, **of_backbone, **full["backbone_options"])
-    body.freeze(frozen := tuple(frozen))
+    frozen = (frozen,) if isinstance(frozen, str) else tuple(frozen)
+    body.freeze(frozen)
     groups, single = _keywords(kind)
     model: Detector = kind(
         body,

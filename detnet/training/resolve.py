@@ -87,7 +87,9 @@ def _detector(
     notes: list[str] = []
     if weights is not None:
         config, notes = _by_weights(config, weights)
-    elif not config.weights:
+    with torch.device("meta"):
+        model = build_detector(config, _ONE_CLASS)
+    if not config.weights:
         still = (["batch norm"] if config.norm == "frozen" else []) + config.frozen
         if still:
             raise InputError(
@@ -95,8 +97,6 @@ def _detector(
                 "trained model, or train from scratch with --norm sync and an empty list of frozen "
                 "parts"
             )
-    with torch.device("meta"):
-        model = build_detector(config, _ONE_CLASS)
     built = info_of(model).options
     kept = (*kind.weight_options, *(IMAGE_OPTIONS if config.weights else ()))
     options = {**config.detector_options, **{name: _plain(built[name]) for name in kept}}

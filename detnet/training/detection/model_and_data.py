@@ -141,8 +141,11 @@ def build_detector(
         "min_size": config.test_min_size or config.min_sizes[-1],
         "max_size": config.max_size,
         "backbone_options": config.backbone_options,
-        **config.detector_options,
     }
+    if twice := next((name for name in config.detector_options if name in options), None):
+        own = "test_min_size" if twice == "min_size" else twice
+        raise InputError(f"detector_options: {twice} is a setting of its own: give {own}")
+    options |= config.detector_options
     if layout is not None:
         options["num_keypoints"] = len(layout)
     try:

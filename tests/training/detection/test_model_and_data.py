@@ -5,13 +5,19 @@ from pathlib import Path
 import pytest
 import torch
 
+from detnet.coco.categories import Categories
 from detnet.data.batches import TrainBatches
 from detnet.data.transforms import Augmentation
 from detnet.engine.distributed import Process
 from detnet.engine.machine import choose_precision
 from detnet.errors import InputError
 from detnet.training.detection.config import TrainConfig, find_val
-from detnet.training.detection.model_and_data import load_data, make_batches, make_dataset
+from detnet.training.detection.model_and_data import (
+    build_detector,
+    load_data,
+    make_batches,
+    make_dataset,
+)
 
 CPU = torch.device("cpu")
 
@@ -100,6 +106,14 @@ def test_the_settings_reach_images_and_batches(tiny: TrainConfig) -> None:
     assert batches.batches(3) == expected.batches(3)
     plain = TrainBatches(train, batch_size=1, seed=7, aspect_grouping=False, rank=1, world_size=2)
     assert batches.batches(3) != plain.batches(3)  # rare classes are there to be repeated
+
+
+@pytest.mark.parametrize(("name", "own"), [("frozen", "frozen"), ("min_size", "test_min_size")])
+def test_a_setting_of_its_own_is_no_option(tiny: TrainConfig, name: str, own: str) -> None:
+    """It would be another value than what the weights, the images and config.yaml go by."""
+    config = replace(tiny, detector_options={name: 1})
+    with pytest.raises(InputError, match=f"{name} is a setting of its own: give {own}$"):
+        build_detector(config, Categories((1,), ("a",)))
 
 
 def test_batches_must_divide(tiny: TrainConfig) -> None:

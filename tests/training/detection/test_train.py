@@ -47,6 +47,8 @@ def test_nothing_random_is_frozen(tiny: TrainConfig, tmp_path: Path) -> None:
     for change in ({"norm": "frozen"}, {"frozen": ["stem"]}):
         with pytest.raises(InputError, match="frozen as drawn at random: give --weights"):
             train(replace(tiny, **change), tmp_path / "run", on_event=quiet)
+    with pytest.raises(InputError, match="cannot freeze 'c9'; this backbone's parts: stem, c2"):
+        train(replace(tiny, frozen=["c9"]), tmp_path / "run", on_event=quiet)
     assert not (tmp_path / "run").exists()
 
 
