@@ -3,18 +3,13 @@
 import json
 import math
 import os
-import platform
-import subprocess
-import sys
-import time
-from importlib import metadata
 from pathlib import Path
 from types import ModuleType
 from typing import IO, Any
 
+from detnet.engine.environment import describe_environment
 from detnet.errors import InputError
 from detnet.files import write_json, write_text
-from detnet.text import hide_passwords
 
 fcntl: ModuleType | None
 try:
@@ -24,8 +19,6 @@ except ImportError:  # Windows has no such locks
 
 _locks: set[IO[str]] = set()  # held by this process
 _SIGNS = ("config.yaml", "last.ckpt", "metrics.jsonl")
-_PACE = ("OMP_", "GOMP_", "MKL_NUM", "ONEDNN_MAX", "ATEN_CPU")  # settings of the pace begin so
-_PACKAGES = ("detnet", "torch", "torchvision", "numpy", "hotcoco", "pycocotools")
 
 
 class RunFolder:
@@ -186,29 +179,6 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_let_go)
 
 
-def describe_environment() -> dict[str, Any]:
-    """The command, versions, commit and machine; no passwords, no names of people or machines."""
-    import torch  # here, since reading a run folder needs none of it
-
-    return {
-        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "command": [Path(sys.argv[0]).name, *map(hide_passwords, sys.argv[1:])],
-        "commit": _commit(Path(__file__).parent),
-        "python": platform.python_version(),
-        "packages": {name: version for name in _PACKAGES if (version := _version(name))},
-        "system": f"{platform.system()} {platform.machine()}",
-        "cpu": cpu_name(),
-        "cpu_cores": len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "variables": {
-            name: value for name, value in sorted(os.environ.items()) if name.startswith(_PACE)
-        },
-        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
-        "cuda": torch.version.cuda if torch.cuda.is_available() else None,
-        "processes": int(os.environ.get("WORLD_SIZE", 1)),
-    }
-
-
 def _plain(value: Any) -> Any:
     """The same in JSON's own types: no NaN, no infinity, no tensors, numpy numbers or paths."""
     if isinstance(value, dict):
@@ -231,33 +201,3 @@ def _is_event(line: str) -> bool:
         return isinstance(json.loads(line), dict)
     except ValueError:
         return False
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def _commit(folder: Path) -> str | None:
-    """The commit this code is at, "+" behind it if files have changed since; None if unknown."""
-    if not (folder.parents[1] / ".git").exists():
-        return None
-    git = ["git", "-C", str(folder), "describe", "--always", "--abbrev=12", "--dirty=+"]
-    git += ["--exclude", "*"]
-    try:
-        found = subprocess.run(git, capture_output=True, text=True, timeout=30)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return found.stdout.strip() or None
-
-
-def cpu_name() -> str:
-    """Names this machine's processor."""
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        for line in cpuinfo.read_text(errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()

@@ -33,8 +33,8 @@ BEGINNINGS = (
 # What the core reaches and can be read without: other projects' weights, other formats, metrics and
 # evaluators, what is kept of files for the next start, drawing, how masks are packed, kernels for
 # some processors, spaces for searches and networks found in them, what several processes agree on,
-# what is said when one is lost or memory is short, and what is reckoned of a network or a machine
-# before a run begins.
+# what is said when one is lost or memory is short, what is reckoned of a network or a machine
+# before a run begins, and what a run writes down of its machine.
 BEYOND = (
     "detnet.backbones.cost",
     "detnet.backbones.detnas",
@@ -46,6 +46,7 @@ BEYOND = (
     "detnet.detectors.export",
     "detnet.detectors.weights",
     "detnet.engine.agreement",
+    "detnet.engine.environment",
     "detnet.engine.memory",
     "detnet.engine.parallel",
     "detnet.engine.peers",

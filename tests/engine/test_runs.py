@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from detnet.engine.runs import RunFolder, describe_environment
+from detnet.engine.runs import RunFolder
 from detnet.errors import InputError
 from tests.limits import disk_of
 
@@ -126,20 +126,6 @@ def test_bytes_that_are_no_text_are_cut_with_what_is_later(run: RunFolder) -> No
     run.metrics.write_bytes(b'{"iteration": 1, "a": "\x97"}\n')
     run.cut_metrics(1)
     assert run.read_metrics()[0]["iteration"] == 1
-
-
-def test_environment_is_written(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("GOMP_SPINCOUNT", "1000")
-    monkeypatch.setenv("HOST_OF_MINE", "secret")
-    monkeypatch.setattr(sys, "argv", ["detnet", "--storage", "postgresql://me:secret@h/n"])
-    run.write_environment()
-    found = json.loads(run.environment.read_text())
-    assert found["threads"] == torch.get_num_threads()
-    assert found["variables"]["GOMP_SPINCOUNT"] == "1000"
-    assert "secret" not in run.environment.read_text()
-    assert found["packages"]["torch"] == describe_environment()["packages"]["torch"]
-    assert found["python"].startswith("3.")
-    assert found["cpu_cores"] >= 1 and found["processes"] == 1
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing is forked on this system")

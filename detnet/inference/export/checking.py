@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 from detnet.coco.annotations import Annotations
 from detnet.coco.ground_truth import GroundTruths
 from detnet.data.scenes import draw_scene
-from detnet.engine.runs import cpu_name
+from detnet.engine.environment import cpu_name
 from detnet.errors import InputError
 from detnet.evaluation.comparison.compare import compare
 from detnet.evaluation.detections import on_images

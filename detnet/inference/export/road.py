@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from detnet.engine.runs import cpu_name
+from detnet.engine.environment import cpu_name
 from detnet.errors import InputError
 from detnet.files import read_json
 from detnet.inference.engines.predictor import require_engine

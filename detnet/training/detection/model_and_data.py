@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -133,7 +134,7 @@ def build_detector(
     Raises:
         InputError: an unknown name or option.
     """
-    options = {
+    options: dict[str, Any] = {
         "width": config.width,
         "stride_in": config.stride_place,
         "norm": "sync" if config.norm == "auto" else config.norm,

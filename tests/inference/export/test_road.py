@@ -10,7 +10,7 @@ from detnet.cli import main
 from detnet.data.scenes import write_scenes
 from detnet.detectors import create
 from detnet.detectors.files import save_model
-from detnet.engine.runs import cpu_name
+from detnet.engine.environment import cpu_name
 from detnet.errors import InputError
 from detnet.inference.engines.record import ExportSource, read_export, sha256_of
 from detnet.inference.export import writing
