@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from detnet.errors import InputError
+from detnet.text import first_line
 
 
 @contextmanager
@@ -94,7 +95,7 @@ def read_json(path: Path | str) -> Any:
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
     except (ValueError, RecursionError) as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise InputError(f"{path}: not JSON, or cut off: {reason}; write the file again") from None
 
 

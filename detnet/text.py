@@ -1,4 +1,4 @@
-"""Numbers in words, for terminals and pages alike: percentages, times, sizes, aligned columns."""
+"""Numbers and errors in words: percentages, times, sizes, aligned columns, messages of one line."""
 
 import re
 from collections.abc import Collection, Iterable, Sequence
@@ -53,10 +53,10 @@ def count(number: int, noun: str, *, none: str = "no") -> str:
     return f"{f'{number:,}' if number else none} {noun}{'' if number == 1 else 's'}"
 
 
-def amount(number: float | None, digits: int = 1, *, none: str = NOTHING) -> str:
+def amount(number: float | None, digits: int = 1) -> str:
     """Gives a large number with the letter of its thousands: 4_213_000 is "4.2 M"."""
     if number is None:
-        return none
+        return NOTHING
     for size, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(number) >= size:
             return f"{number / size:.{digits}f} {letter}"
@@ -75,6 +75,21 @@ def hide_passwords(text: str) -> str:
 
 def _hidden(found: re.Match[str]) -> str:
     return f"{found[1]}***@" if found[1] else f"{found[2]}***"
+
+
+def one_line(error: BaseException, longest: int | None = None) -> str:
+    """Gives an error's message without line breaks, its kind where it has none.
+
+    Args:
+        longest: characters, an ellipsis last where some are missing.
+    """
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if longest is None else shorten(text, longest)
+
+
+def first_line(error: BaseException) -> str:
+    """Gives the first line of an error's message; behind it torch has advice for programmers."""
+    return next(filter(None, map(str.strip, str(error).splitlines())), type(error).__name__)
 
 
 def shorten(text: str, width: int) -> str:

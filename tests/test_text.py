@@ -6,9 +6,11 @@ from detnet.text import (
     amount,
     count,
     duration,
+    first_line,
     hide_passwords,
     interval,
     lay_out,
+    one_line,
     percent,
     points,
     shorten,
@@ -81,3 +83,11 @@ def test_a_long_text_is_cut() -> None:
 )
 def test_passwords_of_urls_are_hidden(text: str, told: str | None) -> None:
     assert hide_passwords(text) == (told or text.replace("password=x", "password=***"))
+
+
+def test_an_error_is_told_on_a_line() -> None:
+    error = RuntimeError("\n no kernel\n  for  this\nSearch for `cudaError`\n")
+    assert one_line(error) == "no kernel for this Search for `cudaError`"
+    assert one_line(error, 12) == "no kernel f…"
+    assert first_line(error) == "no kernel"
+    assert one_line(KeyError()) == first_line(KeyError()) == "KeyError"

@@ -9,9 +9,10 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from detnet.backbones.model_file import TensorFile, one_line
+from detnet.backbones.model_file import TensorFile
 from detnet.errors import InputError
 from detnet.kinds import MISTAKES
+from detnet.text import one_line
 
 Built = TypeVar("Built", bound=nn.Module)
 
@@ -35,16 +36,16 @@ def build_as_said(path: Path, found: TensorFile, build: Callable[[], Built], *, 
         with _Counted(path, 2 * found.numbers + _SPARE):
             model = build()
     except InputError as error:
-        message = one_line(error)
+        message = one_line(error, 300)
         named = message.startswith(f"{path}: ")
         raise InputError(message if named else f"{path}: {message}") from error
     except MISTAKES as error:
-        reason = f"{type(error).__name__}: {one_line(error)}"
+        reason = f"{type(error).__name__}: {one_line(error, 300)}"
         raise InputError(f"{path}: its header describes no network ({reason})") from error
     try:
         model.load_state_dict(found.tensors)
     except RuntimeError as error:
-        reason = one_line(error)
+        reason = one_line(error, 300)
         raise InputError(f"{path}: its weights do not fit a {name} ({reason})") from error
     return model.eval()
 

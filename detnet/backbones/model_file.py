@@ -19,6 +19,7 @@ from detnet.errors import InputError
 from detnet.files import replacing
 from detnet.kinds import LARGEST, of_kind, say_kind
 from detnet.tables import unknown_name
+from detnet.text import one_line
 
 FORMAT_VERSION = 1
 KEY = "detnet"  # of the metadata, under which a file of ours describes its network
@@ -171,19 +172,14 @@ def read_file(path: Path, *, weights: bool = True) -> TensorFile:
     # Kinds of numbers that torch lacks and shapes beyond its range come as other errors.
     except (SafetensorError, ArithmeticError, LookupError, OSError, RuntimeError) as error:
         raise InputError(
-            f"{path}: not a whole .safetensors file ({one_line(error)}); it may be "
+            f"{path}: not a whole .safetensors file ({one_line(error, 300)}); it may be "
             "cut, or a pickle, which is never read"
         ) from error
     except (AttributeError, TypeError, ValueError) as error:
-        reason = one_line(error)
+        reason = one_line(error, 300)
         raise InputError(f"{path}: holds tensors that cannot be read ({reason})") from error
     header = _parse(path, metadata[KEY]) if KEY in metadata else {}
     return TensorFile(header, tensors, sum(value.numel() for value in tensors.values()))
-
-
-def one_line(error: Exception) -> str:
-    """An error's message without line breaks, and no longer than a message can bear."""
-    return " ".join(str(error).split())[:300] or type(error).__name__
 
 
 def _parse(path: Path, text: str) -> dict[str, Any]:
@@ -193,7 +189,7 @@ def _parse(path: Path, text: str) -> dict[str, Any]:
     try:
         header = json.loads(text, parse_constant=_refuse)
     except (ValueError, RecursionError) as error:
-        reason = "too deep" if isinstance(error, RecursionError) else one_line(error)
+        reason = "too deep" if isinstance(error, RecursionError) else one_line(error, 300)
         raise InputError(f"{where} is not JSON ({reason})") from error
     if not isinstance(header, dict):
         raise InputError(f"{where} is no JSON object")

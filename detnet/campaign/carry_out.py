@@ -14,6 +14,7 @@ from detnet.search.standalone.sharing import claimed
 from detnet.search.standalone.training import MeasuringStopped, carry_out, measure_last, seconds_of
 from detnet.search.study.study import Candidate
 from detnet.search.study.worker import CheckStop
+from detnet.text import one_line
 from detnet.training.classification.config import PretrainConfig
 from detnet.training.detection.config import TrainConfig
 from detnet.training.run_state import OnEvent
@@ -102,7 +103,7 @@ class RunScorer:
         except OutOfMemory as error:  # of this run: others are smaller, other machines larger
             raise RuntimeError(str(error)) from error
         except NonFiniteLoss as error:
-            text = " ".join(str(error).split())
+            text = one_line(error)
             note = f"{run.title}: {text}; it is left out"
             self._on_event({"event": "note", "text": note})
             write_record(folder.path / RESULT, RunOutcome(error=text))

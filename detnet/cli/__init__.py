@@ -26,6 +26,7 @@ from detnet.cli.arguments import Parser, did_you_mean, is_main, tell
 from detnet.data.kept.telling import when_reading
 from detnet.errors import InputError
 from detnet.plugins import load_plugins
+from detnet.text import one_line
 
 # In the order in which a newcomer needs them; `detnet --help` keeps it.
 COMMANDS = {
@@ -71,20 +72,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         _silence_stdout()
         return EXIT_BROKEN_PIPE
     except (InputError, OSError) as error:
-        _say(f"error: {one_line(error)}")
+        _say(f"error: {message_of(error)}")
         return EXIT_USER_ERROR
     except KeyboardInterrupt:
         _say("interrupted")
         return EXIT_INTERRUPTED
 
 
-def one_line(error: Exception) -> str:
-    """The message of an error on a single line; for an OSError, the file and what befell it."""
+def message_of(error: Exception) -> str:
+    """The message of an error on a single line; for an OSError, the file and what went wrong."""
     if isinstance(error, OSError) and error.strerror:
         where = f"{os.fsdecode(error.filename)}: " if error.filename is not None else ""
         return f"{where}{error.strerror}"
-    lines = (line.strip() for line in str(error).splitlines())
-    return " ".join(line for line in lines if line) or type(error).__name__
+    return one_line(error)
 
 
 def summary_of(module: str) -> str:

@@ -13,6 +13,7 @@ from PIL import Image, UnidentifiedImageError
 
 from detnet.coco.records import Problem, Problems
 from detnet.data.images import TooLarge, heard, listening, most_pixels, opened, orientation_of
+from detnet.text import one_line
 
 _SWAPPING = (5, 6, 7, 8)  # orientations whose upright image is as wide as the stored one is high
 _ASK = "and its boxes must be those of the upright image: look at it"
@@ -117,7 +118,7 @@ def _inspect(path: Path) -> ImageFile:
     except UnidentifiedImageError:
         return ImageFile("image-unreadable", _what_else(content), digest)
     except Exception as error:  # decoders raise anything on damaged data
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         if "truncated" in reason.lower():
             message = f"the image is cut off: {reason}"
             return ImageFile("image-truncated", message, digest, width, height)

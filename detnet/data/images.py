@@ -20,6 +20,7 @@ import numpy as np
 from PIL import Image
 
 from detnet.errors import InputError
+from detnet.text import one_line
 
 IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm"}
@@ -148,7 +149,7 @@ def _open(source: Path | IO[bytes], formats: tuple[str, ...] | None, most: int) 
     except OSError:
         raise
     except Exception as error:  # text of many megabytes, fields that contradict each other, …
-        raise Image.UnidentifiedImageError(" ".join(str(error).split())) from error
+        raise Image.UnidentifiedImageError(one_line(error)) from error
 
 
 @contextmanager
@@ -265,7 +266,7 @@ def opened_image(path: Path, content: IO[bytes] | None = None) -> Iterator[Image
     except (IsADirectoryError, PermissionError) as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise InputError(f"{path}: the image is damaged or cut: {reason}") from None
     for text in warned:
         warnings.warn(f"{path}: {text}", stacklevel=3)

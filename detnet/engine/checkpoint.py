@@ -12,6 +12,7 @@ import torch
 from detnet.engine.machine import accelerator
 from detnet.errors import InputError
 from detnet.files import replacing
+from detnet.text import first_line
 
 
 def save(path: str | Path, state: dict[str, Any]) -> None:
@@ -54,7 +55,7 @@ def load(path: str | Path) -> dict[str, Any]:
             "run code and is refused)"
         ) from None
     except Exception as error:  # a damaged archive or pickle can go wrong in any way whatever
-        reason = str(error).strip().partition("\n")[0][:300] or type(error).__name__
+        reason = first_line(error)
         raise InputError(f"{path}: the checkpoint is cut or damaged: {reason}") from error
     if not isinstance(state, dict):
         raise InputError(f"{path}: not a checkpoint of ours: a {type(state).__name__}, not a dict")

@@ -19,11 +19,11 @@ import torch.distributed as dist
 from detnet.engine.machine import accelerator, settle_products
 from detnet.engine.peers import LostProcess, Peers
 from detnet.errors import InputError
+from detnet.text import one_line
 
 T = TypeVar("T")
 
 _PATIENCE = timedelta(hours=2)  # the others wait this long while the main process evaluates
-_LONGEST = 300  # letters of an error that is told to the others
 _HEARSAY_S = 5.0  # from an exchange that fails to the word of who is lost
 _groups = count()  # that this process has been in; the others count alike
 _peers: list[Peers] = []  # of the group that it is in
@@ -64,7 +64,7 @@ def joined(device: str | None = None) -> Iterator[Process]:
         for peers in _peers if failed else ():
             if what := peers.lost(within_s=_HEARSAY_S):
                 raise LostProcess(what) from error
-        why = " ".join(str(error).split())[:_LONGEST] or type(error).__name__
+        why = one_line(error, 300)
         raise
     finally:
         cleanup(why)

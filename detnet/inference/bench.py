@@ -35,6 +35,7 @@ from detnet.inference.stages import (
     watch_detector,
 )
 from detnet.plugins import load_plugins, loaded_plugins
+from detnet.text import one_line
 
 PERCENTILES = (50, 90, 99)
 _LESS = (
@@ -283,7 +284,7 @@ def _serve(
     except (EOFError, BrokenPipeError):
         return  # nobody asks any more
     except Exception as error:
-        what = " ".join(str(error).split())
+        what = one_line(error)
         if is_lack(error):
             what = lack_of(error, _LESS, getattr(predictor, "device", candidate.device))
         elif isinstance(error, InputError):

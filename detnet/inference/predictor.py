@@ -18,6 +18,7 @@ from detnet.inference.augmentation import Detections, PredictionOptions, detect
 from detnet.inference.draw import to_picture
 from detnet.inference.fuse import fuse
 from detnet.inference.prediction import ImageLike, Prediction, pixels_of
+from detnet.text import first_line
 
 
 class Predictor:
@@ -170,7 +171,7 @@ def usable_device(name: str | torch.device | None) -> torch.device:
         device = torch.device(name or accelerator() or "cpu")
         torch.empty(0, device=device)  # a device of the right name may still be absent
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).partition("\n")[0]
+        reason = first_line(error)
         raise InputError(f"device {str(name)!r} cannot be used: {reason}") from error
     settle_products(device)
     return device

@@ -14,6 +14,7 @@ from detnet.detectors.base import Detector
 from detnet.detectors.weights import load_into_detector, open_weights
 from detnet.errors import InputError
 from detnet.inference.models import find_model
+from detnet.text import first_line
 from detnet.training.settings import HUB, SHA256
 
 MODEL_FILE = "model.safetensors"
@@ -106,7 +107,7 @@ def pull(name: str) -> Path:
     try:
         return Path(hub.hf_hub_download(match["repo"], file, revision=match["revision"]))
     except (OSError, ValueError, hub.errors.HfHubHTTPError) as error:
-        raise InputError(f"{name}: {_first_line(error)}; a local path needs no hub") from error
+        raise InputError(f"{name}: {first_line(error)}; a local path needs no hub") from error
 
 
 def push(path: Path, name: str, *, private: bool = False) -> str:
@@ -133,7 +134,7 @@ def push(path: Path, name: str, *, private: bool = False) -> str:
             path_or_fileobj=str(path), path_in_repo=MODEL_FILE, repo_id=match["repo"]
         )
     except (OSError, ValueError, hub.errors.HfHubHTTPError) as error:
-        raise InputError(f"{name}: {_first_line(error)}") from error
+        raise InputError(f"{name}: {first_line(error)}") from error
     return str(getattr(done, "commit_url", done))
 
 
@@ -148,8 +149,3 @@ def _library(name: str) -> ModuleType:
         ) from error
     huggingface_hub.utils.logging.set_verbosity_error()  # it tells of every attempt
     return huggingface_hub
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__

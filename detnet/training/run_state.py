@@ -16,6 +16,7 @@ from detnet.engine.runs import RunFolder
 from detnet.engine.scale import LossScale
 from detnet.errors import InputError
 from detnet.kinds import MISTAKES, of_kind, say_kind
+from detnet.text import one_line
 from detnet.training.run_config import RunConfig
 from detnet.training.task import Task, TrainingSchedule
 
@@ -159,7 +160,7 @@ def restore(run: Run) -> None:
         if run.scale:
             run.scale.load_state(state["scale"])
     except MISTAKES as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error, 300)
         raise InputError(
             f"{run.folder.last}: does not fit the settings in {run.folder.config} ({reason})"
         ) from error
@@ -168,7 +169,7 @@ def restore(run: Run) -> None:
         checkpoint.restore_rng_state(state["rng"][run.process.rank])
         run.task.restore(state["task"][run.process.rank])
     except MISTAKES as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        reason = one_line(error, 300)
         raise InputError(
             f"{run.folder.last}: its random state or that of its data is damaged ({reason})"
         ) from error

@@ -14,12 +14,12 @@ from torch import Tensor
 from detnet.backbones import BACKBONES, build_backbone
 from detnet.backbones.base import Backbone
 from detnet.backbones.cost import on_meta
-from detnet.backbones.model_file import one_line
 from detnet.backbones.weights import detectron, detnas, torchvision
 from detnet.backbones.weights.layout import IMAGE_OPTIONS, Layout, State, is_counter
 from detnet.backbones.weights.reading import read_weights
 from detnet.errors import InputError
 from detnet.tables import unknown_name
+from detnet.text import one_line
 
 _OURS = Layout(  # a state dict of ours that was saved alone
     name="detnet",
@@ -201,7 +201,7 @@ def _source(
     except InputError as error:
         raise InputError(f"{place}: {error}") from error
     except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
-        reason = f"{type(error).__name__}: {one_line(error)}"
+        reason = f"{type(error).__name__}: {one_line(error, 300)}"
         raise InputError(f"{place}: no whole weights of {layout.title} ({reason})") from error
     backbone = {n: v for n, v in renamed.items() if n.startswith(("stem.", "stages."))}
     others = {n: v for n, v in renamed.items() if n not in backbone}

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from detnet.backbones.model_file import TensorFile, read_file, require_finite
 from detnet.errors import InputError
+from detnet.text import first_line
 
 # Where the tensors may stand in a checkpoint; Detectron's are in "blobs".
 _BOXES = ("state_dict", "model", "model_state_dict", "state_dict_ema", "net", "blobs")
@@ -62,14 +63,14 @@ def _read_torch(path: Path) -> Any:
     except pickle.UnpicklingError as error:
         forbidden = _FORBIDDEN.search(str(error))
         if forbidden is None:
-            reason = str(error).partition("\n")[0]
+            reason = first_line(error)
             raise InputError(f"{path}: cannot be read as weights alone ({reason})") from error
         raise InputError(
             f"{path}: a pickle that asks for {forbidden[1]}, which could run code; save its state "
             "dict alone where you trust it"
         ) from error
     except Exception as error:  # cut archives fail in many ways
-        reason = str(error).partition("\n")[0] or type(error).__name__
+        reason = first_line(error)
         raise InputError(f"{path}: not a whole file of torch.save ({reason})") from error
 
 

@@ -10,6 +10,7 @@ from detnet.errors import InputError
 from detnet.files import read_json
 from detnet.inference.engines.exported import INPUT, ExportedEngine, Outputs
 from detnet.inference.engines.record import chosen_threads
+from detnet.text import one_line
 
 _KERNEL = "_kernel_time"
 _RUNS_AS = {
@@ -53,7 +54,7 @@ class OnnxRuntimeEngine(ExportedEngine):
                 str(path), options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # of many classes of its own, by what is wrong with the file
-            reason = " ".join(str(error).split())[:300]
+            reason = one_line(error, 300)
             raise InputError(f"{path}: ONNX Runtime does not take it: {reason}") from error
         self._outputs = [output.name for output in self._session.get_outputs()]
         how = f"; {threads} thread{'s' * (threads != 1)}" if threads else ""

@@ -11,6 +11,7 @@ import numpy as np
 from detnet.errors import InputError
 from detnet.inference.engines.exported import INPUT, ExportedEngine, Outputs
 from detnet.inference.engines.record import chosen_threads
+from detnet.text import one_line
 
 _HINTS = {"fp32": "f32", "fp16": "f16", "bf16": "bf16", "int8": "f32"}
 _OURS = {"f32": "fp32", "f16": "fp16", "bf16": "bf16", "i8": "int8", "u8": "int8"}
@@ -66,7 +67,7 @@ class OpenVinoEngine(ExportedEngine):
         try:
             self._network: Any = openvino.Core().compile_model(str(path), "CPU", settings)
         except RuntimeError as error:
-            reason = " ".join(str(error).split())[:300]
+            reason = one_line(error, 300)
             raise InputError(f"{path}: OpenVINO does not take it: {reason}") from error
         self._outputs = [output.get_any_name() for output in self._network.outputs]
         self._requests = threading.local()

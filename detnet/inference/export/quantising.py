@@ -14,6 +14,7 @@ import numpy as np
 
 from detnet.errors import InputError
 from detnet.inference.engines.openvino import keep_silent
+from detnet.text import one_line
 
 _HEAVY = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 # What lies beyond these is another stage: proposals are chosen here, regions pooled.
@@ -160,7 +161,7 @@ def quantise(
                 advanced_parameters=AdvancedQuantizationParameters(overflow_fix=OverflowFix.ENABLE),
             )
         except (RuntimeError, ValueError, nncf.InternalError, nncf.ValidationError) as error:
-            reason = " ".join(str(error).split())[:300]
+            reason = one_line(error, 300)
             raise InputError(f"NNCF cannot quantise this network: {reason}") from error
         if openvino:
             keep_silent()

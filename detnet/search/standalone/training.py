@@ -32,6 +32,7 @@ from detnet.search.records import (
 from detnet.search.run import SearchRun
 from detnet.search.standalone.sharing import Busy, claimed
 from detnet.search.trainings import changed, retrain_config, retrain_pretrain_config
+from detnet.text import one_line
 from detnet.training.classification.config import PretrainConfig
 from detnet.training.classification.train import PretrainTask
 from detnet.training.detection.config import TrainConfig, find_val
@@ -132,7 +133,7 @@ def train_standalone(
         if not _carry_out_alone(training.train_folder, config, on_event):
             return False
     except NonFiniteLoss as error:
-        message = " ".join(str(error).split())
+        message = one_line(error)
         _write(training, error=message)
         text = (
             f"{training.title}: {message}; it is left out (delete {training.result} to try again)"

@@ -20,6 +20,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from detnet.errors import InputError
+from detnet.text import one_line
 
 CONNECT_TIMEOUT_S = 5
 _BUSY_S = 60  # how long a statement waits for SQLite's lock, held for milliseconds at a time
@@ -150,7 +151,7 @@ def _reason(error: BaseException, url: URL) -> str:
     while isinstance(origin, StorageInternalError) and origin.__cause__ is not None:
         origin = origin.__cause__
     origin = getattr(origin, "orig", None) or origin
-    text = " ".join(str(origin).split()) or type(origin).__name__
+    text = one_line(origin)
     if url.password:
         text = text.replace(str(url.password), "***")
     if "unable to open database file" in text:

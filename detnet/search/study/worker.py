@@ -21,6 +21,7 @@ from detnet.search.study.study import (
     SearchStudy,
     objectives_of,
 )
+from detnet.text import one_line
 
 if TYPE_CHECKING:
     from detnet.search.costs.constraints import Constraints
@@ -31,7 +32,6 @@ OnEvent = Callable[[dict[str, Any]], None]
 
 _LONGEST_PAUSE_S = 2.0
 _STOP_EVERY_S = 0.05  # how often a waiting worker looks whether it shall end
-_LONGEST_ERROR = 500
 
 
 class Agenda(Protocol):
@@ -207,7 +207,7 @@ class _StudyWorker:
 
 def _describe(error: Exception) -> str:
     """An error in one line, with the place it came from."""
-    text = " ".join(str(error).split())[:_LONGEST_ERROR]
+    text = one_line(error, 500)
     frames = traceback.extract_tb(error.__traceback__)
     place = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
     return f"{type(error).__name__}: {text}{place}"
