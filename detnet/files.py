@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from detnet.errors import InputError
+from detnet.kinds import say_kind
 from detnet.text import first_line
 
 
@@ -136,7 +137,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except yaml.YAMLError as error:
         raise InputError(f"{path}: is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
-        raise InputError(f"{path}: no settings, but a {type(content).__name__}")
+        kind = "nothing" if content is None else say_kind(type(content))
+        raise InputError(f"{path}: no settings, but {kind}")
     return content
 
 

@@ -76,7 +76,7 @@ def say_kind(hint: Any) -> str:
         count = "" if several else f"{len(arguments)} "
         return f"a list of {count}{_plural(arguments[0])}"
     plain = {bool: "true or false", int: "a whole number", float: "a finite number", str: "a text"}
-    more = {dict: "an object", list: "a list", tuple: "a list", type(None): "nothing"}
+    more = {dict: "an object", list: "a list", tuple: "a list", type(None): "null"}
     return (plain | more).get(origin or hint, str(hint))
 
 
@@ -87,7 +87,7 @@ def read_record(kind: type[Record], content: Any, where: str) -> Record:
         InputError: naming the place and what is missing, unknown or of the wrong kind there.
     """
     if not isinstance(content, Mapping):
-        raise InputError(f"{where}: holds no record, but a {type(content).__name__}")
+        raise InputError(f"{where}: holds no record, but {say_kind(type(content))}")
     hints = get_type_hints(kind)
     known = {entry.name: entry for entry in fields(kind)}  # type: ignore[arg-type]
     strange = [name for name in content if name not in known]

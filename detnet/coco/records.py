@@ -1,5 +1,6 @@
 """A list of COCO records read column by column, with a problem for every value that is wrong."""
 
+import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -282,6 +283,8 @@ def _is_box(value: Any) -> bool:
 
 def show(value: object) -> str:
     """The value as JSON would name it, cut to fit a line."""
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
     kinds: dict[type, str] = {str: "the text ", list: "the list ", dict: "the object "}
     return kinds.get(type(value), "") + _short(value)
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from detnet.coco.masks import MAX_SIDE
-from detnet.coco.records import Bools, Floats, Ints, Problem, Problems, Records
+from detnet.coco.records import Bools, Floats, Ints, Problem, Problems, Records, show
 from detnet.errors import InputError
 from detnet.files import read_json
 
@@ -174,13 +174,12 @@ def read_table(path: Path, *, unlabelled: bool = False, strict: bool = False) ->
 
 
 def _require_lists(raw: Any, file: str) -> None:
-    if isinstance(raw, list):
-        raise InputError(
-            f"{file}: not in COCO format: holds a list, as results files do; annotations are an "
-            'object with "images", "annotations" and "categories"'
-        )
     if not isinstance(raw, dict):
-        raise InputError(f"{file}: not in COCO format: holds {type(raw).__name__}, not an object")
+        seen = "a list, as results files do" if isinstance(raw, list) else show(raw)
+        raise InputError(
+            f"{file}: not in COCO format: holds {seen}; annotations are an object with "
+            '"images", "annotations" and "categories"'
+        )
     for key in LISTS:
         if not isinstance(raw.get(key), list):
             seen = "is no list" if key in raw else "is missing"

@@ -7,6 +7,7 @@ from typing import Any
 from detnet.engine.runs import RunFolder
 from detnet.errors import InputError
 from detnet.files import read_json, read_yaml
+from detnet.kinds import say_kind
 
 _IOU_TYPES = ("bbox", "segm", "keypoints")  # in the order in which they are told
 _SCORED = {"AP", "top1"}  # a name in every file of scores: a detector's or a classifier's
@@ -71,5 +72,5 @@ def read_scores_in(folder: Path) -> list[dict[str, Any]]:
 def _read_object(path: Path) -> dict[str, Any]:
     content = read_json(path)
     if not isinstance(content, dict):
-        raise InputError(f"{path}: holds no JSON object, but a {type(content).__name__}")
+        raise InputError(f"{path}: holds no JSON object, but {say_kind(type(content))}")
     return content

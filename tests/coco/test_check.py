@@ -64,7 +64,7 @@ SQUARE = [[0, 0, 20, 0, 20, 10, 0, 10]]
         ({"bbox": ...}, "error", "missing-field", 'has no "bbox"'),
         ({"bbox": [1, 2, 1e300, 1e300], "area": 1e308}, "warning", "box-outside", "1e+300"),
         ({"category_id": "3"}, "error", "bad-type", "whole number, found the text '3'"),
-        ({"category_id": True}, "error", "bad-type", "whole number, found True"),
+        ({"category_id": True}, "error", "bad-type", "whole number, found true"),
         ({"category_id": 3.5}, "error", "bad-type", "whole number, found 3.5"),
         ({"category_id": None}, "error", "missing-field", 'has no "category_id"'),
         ({"category_id": 4}, "error", "unknown-category", "has category 4"),

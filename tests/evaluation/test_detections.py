@@ -196,8 +196,8 @@ def test_bad_annotation(change: dict[str, Any], message: str, truth: dict[str, A
 
 
 BOOLEANS = [
-    ({"image_id": True}, '"image_id" must be a whole number, found True'),
-    ({"category_id": True}, '"category_id" must be a whole number, found True'),
+    ({"image_id": True}, '"image_id" must be a whole number, found true'),
+    ({"category_id": True}, '"category_id" must be a whole number, found true'),
     ({"bbox": [True, 0, 5, 5]}, '"bbox" must be 4 finite numbers, found the list [True, 0, 5, 5]'),
 ]
 
@@ -223,7 +223,7 @@ def test_true_is_no_number(change: dict[str, Any], message: str, every: bool) ->
     refuse(
         lambda: read_detections([{**sound, "score": 1}, {**sound, "score": True}], columns),
         "results: results[1]",
-        '"score" must be a finite number, found True',
+        '"score" must be a finite number, found true',
     )
 
 
@@ -232,7 +232,7 @@ def test_true_is_no_id(table: str, truth: dict[str, Any]) -> None:
     truth["annotations"] = []
     truth[table][1]["id"] = True
     refuse(
-        lambda: read_ground_truth(truth), "annotations: ", '"id" must be a whole number, found True'
+        lambda: read_ground_truth(truth), "annotations: ", '"id" must be a whole number, found true'
     )
 
 
@@ -268,7 +268,7 @@ def test_repeated_id(table: str, truth: dict[str, Any]) -> None:
         ("hello", "not JSON, or cut off"),
         ('{"annotations": []}', "the object"),
         ("3", "found 3"),
-        ("null", "found None"),
+        ("null", "found null"),
         ('"x"', "found the text 'x'"),
     ],
 )

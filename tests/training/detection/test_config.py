@@ -96,7 +96,7 @@ def test_weights_are_written_so_that_they_are_found_again(
     [
         ({"batchsize": 3}, "did you mean 'batch_size'"),
         ({"batch_size": "many"}, "setting batch_size must be a whole number, got 'many'"),
-        ({"epochs": "long"}, "setting epochs must be a finite number or nothing, got 'long'"),
+        ({"epochs": "long"}, "setting epochs must be a finite number or null, got 'long'"),
         ({"frozen": [1]}, r"setting frozen must be a list of texts, got \[1\]"),
         ({"norm": "group"}, "setting norm must be 'auto' or .*, got 'group'"),
         ({"epochs": 3, "iterations": 5}, "epochs, not both"),
@@ -122,7 +122,8 @@ def test_mistakes_are_one_line(changes: dict, message: str) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("- 1\n", "no settings, but a list"),
+        ("- 1\n", "no settings, but a list$"),
+        ("", "no settings, but nothing$"),
         ("lr: [\n", "not YAML"),
         ("leraning_rate: 1\n", "unknown setting 'leraning_rate'"),
     ],
