@@ -4,6 +4,7 @@ What is written goes beside its place, to the disk, and is then renamed.
 """
 
 import gc
+import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -98,6 +99,19 @@ def read_json(path: Path | str) -> Any:
     except (ValueError, RecursionError) as error:
         reason = first_line(error)
         raise InputError(f"{path}: not JSON, or cut off: {reason}; write the file again") from None
+
+
+def sha256_of(path: Path) -> str:
+    """Gives a file's SHA-256 in hexadecimal digits.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from detnet.data.scenes import write_scenes
 from detnet.engine.runs import RunFolder
 from detnet.errors import InputError
 from detnet.evaluation.results import write_results
-from detnet.files import cache_folder, replacing, write_bytes, write_json, write_text
+from detnet.files import cache_folder, replacing, sha256_of, write_bytes, write_json, write_text
 from detnet.training.run_config import RunConfig
 from detnet.training.settings import write_config
 from tests.limits import disk_of
@@ -161,3 +161,11 @@ def test_where_is_kept_what_can_be_made_again(monkeypatch: pytest.MonkeyPatch) -
     assert cache_folder() == Path("/somewhere/detnet")
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert cache_folder() == Path.home() / ".cache" / "detnet"
+
+
+def test_a_digest_is_of_the_content(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(b"abc")
+    assert sha256_of(path).startswith("ba7816bf8f01cfea") and len(sha256_of(path)) == 64
+    with pytest.raises(InputError, match="none: cannot be read: No such file"):
+        sha256_of(tmp_path / "none")

@@ -1,7 +1,6 @@
 """What several processes must have in common before they begin: settings, data, a shared folder."""
 
 import contextlib
-import hashlib
 import os
 import secrets
 import time
@@ -12,6 +11,7 @@ from typing import Any
 from detnet.engine.distributed import Process, all_gather, barrier, same_on_all
 from detnet.engine.peers import place
 from detnet.errors import InputError
+from detnet.files import sha256_of
 
 VISIBLE_S = 30.0  # in which a network's file system shows all machines what one has written
 _LOOK_S = 0.2
@@ -54,9 +54,7 @@ def require_same_files(
         InputError: on all processes, naming one that has other files, and which.
     """
     if process.world_size > 1:
-        with model.open("rb") as file:
-            weights = hashlib.file_digest(file, "sha256").hexdigest()
-        told = {"model": weights, **data()}
+        told = {"model": sha256_of(model), **data()}
         own = {f"{name} of fingerprint": digest[:_DIGITS] for name, digest in told.items()}
         require_same("files", own)
 

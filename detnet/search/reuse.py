@@ -5,7 +5,6 @@ under several detectors and for several data sets may share it. A fine-tuned one
 detector and data, and serves other methods and limits.
 """
 
-import hashlib
 import json
 import shutil
 from collections.abc import Iterator, Mapping
@@ -21,7 +20,7 @@ from detnet.data.classification.shards import index_images
 from detnet.engine import checkpoint
 from detnet.engine.runs import RunFolder
 from detnet.errors import InputError
-from detnet.files import read_yaml, replacing
+from detnet.files import read_yaml, replacing, sha256_of
 from detnet.search.begun import is_complete
 from detnet.search.records import TakenSupernet, write_record
 from detnet.search.run import SearchRun, is_search
@@ -121,13 +120,11 @@ def take_supernet(run: SearchRun) -> list[str]:
         shutil.copyfile(getattr(trained.folder, name), getattr(target, name))
     with replacing(target.model) as beside:
         shutil.copyfile(trained.folder.model, beside)
-        with beside.open("rb") as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         end = trained.folder.end()
         taken = TakenSupernet(
             source=str(trained.folder.path.resolve()),
             phase=trained.phase,
-            sha256=sha256,
+            sha256=sha256_of(beside),
             iterations=end["iteration"] if end else 0,
             notes=tuple(check_supernet(run)),
         )

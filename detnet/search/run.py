@@ -1,6 +1,5 @@
 """The run folder of a search: what it holds, and whether it is still the same search."""
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +14,7 @@ from detnet.backbones.spaces.space import Space, parse_path, read_space
 from detnet.engine.machine import accelerator, choose_precision
 from detnet.engine.runs import RunFolder
 from detnet.errors import InputError
-from detnet.files import read_json, write_json
+from detnet.files import read_json, sha256_of, write_json
 from detnet.plugins import load_plugins
 from detnet.search.config import SearchConfig, is_file
 from detnet.search.costs.constraints import Constraints, Limits, path_latency
@@ -127,7 +126,7 @@ class SearchRun:
     @cached_property
     def supernet_hash(self) -> str:
         """By which scores tell whether it is still that supernet."""
-        return _hash(self.supernet_folder / "model.safetensors")
+        return sha256_of(self.supernet_folder / "model.safetensors")[:16]
 
     # The space
 
@@ -344,8 +343,3 @@ def _read_settings(folder: Path) -> SearchConfig:
     if not is_search(folder):
         raise InputError(f"{folder}: holds no search (no {_TABLE} in it)")
     return absolute(SearchConfig.read(config))
-
-
-def _hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]

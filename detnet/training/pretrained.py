@@ -1,6 +1,5 @@
 """The weights a run begins from: found by a path or on a hub, opened, loaded into its network."""
 
-import hashlib
 import re
 from pathlib import Path
 from types import ModuleType
@@ -13,6 +12,7 @@ from detnet.backbones.weights.pretrained import PretrainedWeights
 from detnet.detectors.base import Detector
 from detnet.detectors.weights import load_into_detector, open_weights
 from detnet.errors import InputError
+from detnet.files import sha256_of
 from detnet.inference.models import find_model
 from detnet.text import first_line
 from detnet.training.settings import HUB, SHA256
@@ -82,8 +82,7 @@ def find_weights(text: str) -> Path:
         raise InputError(f"{text}: #sha256= takes 64 hexadecimal digits")
     path = pull(name) if name.startswith(HUB) else find_model(name)
     if mark:
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
+        found = sha256_of(path)
         if found != digest.lower():
             raise InputError(f"{path}: its sha256 is {found}, not {digest.lower()}")
     return path

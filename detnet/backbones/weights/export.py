@@ -1,6 +1,5 @@
 """What a weights file is, what it would fill, and how it is written for other projects."""
 
-import hashlib
 import io
 import pickle
 from collections.abc import Mapping
@@ -22,7 +21,7 @@ from detnet.backbones.weights.pretrained import (
     meta_backbone,
 )
 from detnet.errors import InputError
-from detnet.files import write_bytes
+from detnet.files import sha256_of, write_bytes
 
 _SUFFIXES = (".safetensors", ".pth", ".pt", ".pkl")
 _IMAGENET_CLASSES = 1000
@@ -57,13 +56,11 @@ class WeightsFile:
 
 def inspect_weights(path: Path, source: PretrainedWeights) -> WeightsFile:
     """Describes a weights file."""
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
     name, width = identify(source.backbone) or (None, None)
     state = {**source.backbone, **source.others}
     return WeightsFile(
         file=str(path),
-        sha256=digest,
+        sha256=sha256_of(path),
         layout=source.layout,
         title=source.title,
         backbone=source.header.get("backbone", name),

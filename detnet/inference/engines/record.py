@@ -1,6 +1,5 @@
 """What an exported folder says of itself, `model.json`: read strictly, and without torch."""
 
-import hashlib
 import importlib.metadata
 import os
 import re
@@ -10,7 +9,7 @@ from typing import Any, Literal
 
 from detnet.coco.keypoints import KeypointLayout
 from detnet.errors import InputError
-from detnet.files import read_json, write_json
+from detnet.files import read_json, sha256_of, write_json
 from detnet.kinds import read_record
 from detnet.tables import unknown_name
 
@@ -22,7 +21,6 @@ RUNTIMES = {"onnx": "onnxruntime", "openvino": "openvino"}
 LEAST = {"onnxruntime": "1.22", "openvino": "2025.2"}
 PRECISIONS = {"onnx": ("fp32", "fp16", "int8"), "openvino": ("fp32", "fp16", "bf16", "int8")}
 _ALL_PRECISIONS = ("fp32", "fp16", "bf16", "int8")
-_BLOCK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -165,22 +163,6 @@ def read_export(folder: Path) -> ExportRecord:
         _require_file(folder / name, expected)
     require_runtime(*next(iter(record.runtime.items())), folder)
     return record
-
-
-def sha256_of(path: Path) -> str:
-    """Gives a file's SHA-256 in hexadecimal digits.
-
-    Raises:
-        InputError: it cannot be read.
-    """
-    digest = hashlib.sha256()
-    try:
-        with path.open("rb") as file:
-            while block := file.read(_BLOCK):
-                digest.update(block)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
-    return digest.hexdigest()
 
 
 def require_runtime(package: str, least: str, what: object) -> None:

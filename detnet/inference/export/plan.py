@@ -9,6 +9,7 @@ from typing import Any
 from detnet.backbones import LARGEST_SIDE
 from detnet.detectors.base import Detector, info_of
 from detnet.errors import InputError
+from detnet.files import sha256_of
 from detnet.inference.engines.record import (
     LEAST,
     NETWORKS,
@@ -19,7 +20,6 @@ from detnet.inference.engines.record import (
     ImageInput,
     Thresholds,
     check_precision,
-    sha256_of,
 )
 
 

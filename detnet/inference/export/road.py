@@ -7,7 +7,7 @@ from pathlib import Path
 
 from detnet.engine.environment import cpu_name
 from detnet.errors import InputError
-from detnet.files import read_json
+from detnet.files import read_json, sha256_of
 from detnet.inference.engines.predictor import require_engine
 from detnet.inference.engines.record import (
     CHECK_FILE,
@@ -18,7 +18,6 @@ from detnet.inference.engines.record import (
     is_export,
     read_export,
     require_runtime,
-    sha256_of,
 )
 from detnet.inference.models import find_model
 

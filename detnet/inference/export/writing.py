@@ -15,6 +15,7 @@ from detnet.detectors.base import Detector, info_of
 from detnet.detectors.files import load_model
 from detnet.errors import InputError
 from detnet.evaluation.results import Results
+from detnet.files import sha256_of
 from detnet.inference.engines.base import Engine
 from detnet.inference.engines.images import prepare
 from detnet.inference.engines.openvino import keep_silent
@@ -25,7 +26,6 @@ from detnet.inference.engines.record import (
     RUNTIMES,
     ExportRecord,
     require_runtime,
-    sha256_of,
 )
 from detnet.inference.engines.results import Track, engine_results, read_ahead
 from detnet.inference.engines.torch import TorchEngine

@@ -107,7 +107,8 @@ def test_a_network_that_the_runtime_does_not_take(tmp_path: Path, format: str) -
     folder = tiny_export(tmp_path / "a", format)
     network = next(folder.glob("model.[ox]*"))
     network.write_bytes(b"<no network>")
-    from detnet.inference.engines.record import read_export, sha256_of
+    from detnet.files import sha256_of
+    from detnet.inference.engines.record import read_export
 
     content = (folder / "model.json").read_text()
     with pytest.raises(InputError, match="is not the file"):

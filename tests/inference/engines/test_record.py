@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from detnet.errors import InputError
+from detnet.files import sha256_of
 from detnet.inference.engines import record
 from detnet.inference.engines.record import (
     check_precision,
     chosen_threads,
     is_export,
     read_export,
-    sha256_of,
 )
 from tests.inference.engines.tiny import CATEGORIES, IMAGES, tiny_export
 

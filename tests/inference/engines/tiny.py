@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from detnet.files import sha256_of
 from detnet.inference.engines.openvino import keep_silent
 from detnet.inference.engines.record import (
     LEAST,
@@ -21,7 +22,6 @@ from detnet.inference.engines.record import (
     ExportSource,
     ImageInput,
     Thresholds,
-    sha256_of,
 )
 
 CATEGORIES = ({"id": 7, "name": "cat"}, {"id": 9, "name": "dog"})

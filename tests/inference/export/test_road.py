@@ -12,7 +12,8 @@ from detnet.detectors import create
 from detnet.detectors.files import save_model
 from detnet.engine.environment import cpu_name
 from detnet.errors import InputError
-from detnet.inference.engines.record import ExportSource, read_export, sha256_of
+from detnet.files import sha256_of
+from detnet.inference.engines.record import ExportSource, read_export
 from detnet.inference.export import writing
 from detnet.inference.export.plan import ExportPlan
 from detnet.inference.export.road import choose_road, exports_of
