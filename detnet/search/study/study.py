@@ -25,6 +25,7 @@ from detnet.search.study.storage import (
     reaching,
     shown,
 )
+from detnet.text import one_line
 
 _IDENTITY = "identity"
 _OBJECTIVES = "objectives"
@@ -165,7 +166,7 @@ def _opening(url: URL) -> Iterator[None]:
         except RuntimeError as error:  # Optuna's, of a database of another version
             if "optuna" not in str(error):
                 raise
-            raise InputError(f"storage {shown(url)}: {' '.join(str(error).split())}") from error
+            raise InputError(f"storage {shown(url)}: {one_line(error)}") from error
 
 
 def _recognise(study: SearchStudy, key: str, given: Mapping[str, Any]) -> None:
