@@ -81,7 +81,8 @@ def read_text(path: Path) -> str:
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise InputError(f"{path}: is no text (byte {error.start})") from error
+        found = f"byte {error.start} is {error.object[error.start]:#04x}"
+        raise InputError(f"{path}: no text in UTF-8 ({found}); save it so") from error
 
 
 def read_json(path: Path | str) -> Any:

@@ -14,7 +14,7 @@ from detnet.coco.records import Bools, Floats, Ints
 from detnet.coco.table import AnnotationTable
 from detnet.errors import InputError
 
-_EDGE_TOLERANCE = 0.05  # pixels; files rounded to one decimal exceed the edge by as much
+EDGE_TOLERANCE = 0.05  # pixels; files rounded to one decimal exceed the edge by as much
 
 
 @dataclass(frozen=True, eq=False)
@@ -192,7 +192,7 @@ class _Repair:
         flat = (xywh[:, 2:] <= 0).any(axis=1)
         gone = ~flat & _empty(boxes)
         changed = (boxes != raw).any(axis=1)
-        far = (np.abs(boxes - raw) > _EDGE_TOLERANCE).any(axis=1) & ~flat & ~gone
+        far = (np.abs(boxes - raw) > EDGE_TOLERANCE).any(axis=1) & ~flat & ~gone
         boxes[flat] = 0  # a negative width clipped at both ends could come out as a box
         self._note(far.sum(), "clipped {} to their image", "box", "boxes")
         self._note(flat.sum(), "dropped {} without width or height", "box", "boxes")

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from detnet.coco.annotations import EDGE_TOLERANCE
 from detnet.coco.keypoints import (
     LARGEST_COORDINATE,
     layout_flaw,
@@ -28,7 +29,6 @@ from detnet.coco.records import (
 from detnet.coco.table import AnnotationTable
 
 FEW_BOXES = 10  # classes with fewer boxes are named
-_EDGE_TOLERANCE = 0.05  # pixels; files that round to one decimal exceed the edge by as much
 _UNUSED = "; taken as a box without keypoints"
 
 
@@ -106,7 +106,7 @@ def _check_boxes(table: AnnotationTable, sizes: Floats) -> Floats:
     subpixel = ~degenerate & ((width < 1) | (height < 1))
     right, bottom = x + width, y + height
     edges = np.stack([-x, -y, right - sizes[:, 0], bottom - sizes[:, 1]])
-    outside = ~degenerate & (edges > _EDGE_TOLERANCE).any(axis=0)
+    outside = ~degenerate & (edges > EDGE_TOLERANCE).any(axis=0)
     wholly = (right <= 0) | (bottom <= 0) | (x >= sizes[:, 0]) | (y >= sizes[:, 1])
     for code, rows in (("box-degenerate", degenerate), ("box-subpixel", subpixel)):
         for index in np.flatnonzero(rows):

@@ -218,23 +218,6 @@ def place_image(source: Path, target: Path, *, link: bool) -> None:
     shutil.copyfile(source, target)
 
 
-def read_text(path: Path) -> str:
-    """The content of a text file.
-
-    Raises:
-        InputError: it cannot be read, or is no UTF-8.
-    """
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"{path}: no text in UTF-8 (byte {error.start} is {error.object[error.start]:#04x}); "
-            "save it so"
-        ) from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
-
-
 def finite(text: str, where: str) -> float:
     """A number from a label file.
 

@@ -20,10 +20,10 @@ from detnet.data.formats.interchange import (
     finite,
     image_files,
     measure,
-    read_text,
     unique_names,
 )
 from detnet.errors import InputError
+from detnet.files import read_text
 
 _SPLIT_FOLDERS = {word: name for name in SPLITS for word in SPELLINGS.get(name, (name,))}
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")

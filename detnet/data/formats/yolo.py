@@ -19,11 +19,11 @@ from detnet.data.formats.interchange import (
     image_files,
     measure,
     plain,
-    read_text,
     to_content,
     unique_names,
 )
 from detnet.errors import InputError
+from detnet.files import read_text
 
 
 class YoloFolder(DatasetFormat):
