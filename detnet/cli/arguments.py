@@ -5,6 +5,7 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -118,6 +119,24 @@ def add_any_device(parser: argparse.ArgumentParser) -> None:
 def add_search(parser: argparse.ArgumentParser) -> None:
     """Adds the search that an action is about."""
     parser.add_argument("run", metavar="RUN", type=Path, help="run folder of a search")
+
+
+def add_score_threshold(parser: argparse.ArgumentParser) -> None:
+    """Adds the score from which objects are given out."""
+    parser.add_argument(
+        "--score-threshold",
+        metavar="S",
+        type=_score,
+        default=0.5,
+        help="leave out objects less sure than this, 0 … 1 (default: 0.5)",
+    )
+
+
+def _score(text: str) -> float:
+    with suppress(ValueError):
+        if 0 <= (score := float(text)) <= 1:
+            return score
+    raise argparse.ArgumentTypeError(f"must be in 0 … 1, got {text}")
 
 
 def add_storage(parser: argparse.ArgumentParser) -> None:

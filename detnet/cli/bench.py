@@ -21,7 +21,7 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from detnet.cli.arguments import A_MODEL, ENGINE_CHOICES, tell
+from detnet.cli.arguments import A_MODEL, ENGINE_CHOICES, add_any_device, add_score_threshold, tell
 from detnet.errors import InputError
 from detnet.text import lay_out
 
@@ -58,17 +58,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=["auto"],
         help="what runs the network, each is timed; as `detnet predict` takes it (default: auto)",
     )
-    parser.add_argument("--device", help="cpu, cuda, cuda:1, … (default: a GPU if there is one)")
+    add_any_device(parser)
     parser.add_argument(
         "--repeats", metavar="N", type=int, default=20, help="images of each (default: 20)"
     )
-    parser.add_argument(
-        "--score-threshold",
-        metavar="S",
-        type=float,
-        default=0.5,
-        help="leave out objects less sure than this, 0 … 1 (default: 0.5)",
-    )
+    add_score_threshold(parser)
     parser.add_argument(
         "--output", metavar="DIR", type=Path, help="where bench.json and bench.svg go"
     )
@@ -95,8 +89,6 @@ def run(args: argparse.Namespace) -> int:
 def _check(args: argparse.Namespace) -> None:
     if args.repeats < 1:
         raise InputError(f"--repeats must be 1 or more, got {args.repeats}")
-    if not 0 <= args.score_threshold <= 1:
-        raise InputError(f"--score-threshold must be in 0 … 1, got {args.score_threshold}")
     if args.image_size and args.data:
         raise InputError("give --data, whose images have their sizes, or --image-size, not both")
     if args.image_size and min(args.image_size) < 1:

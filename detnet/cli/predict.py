@@ -26,6 +26,7 @@ from detnet.cli.arguments import (
     add_any_device,
     add_engine,
     add_prediction_arguments,
+    add_score_threshold,
     only_torch_can,
     prediction_options,
     refuse_for_export,
@@ -71,13 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output", metavar="DIR", type=Path, required=True, help="where drawn copies and JSON go"
     )
-    parser.add_argument(
-        "--score-threshold",
-        metavar="S",
-        type=float,
-        default=0.5,
-        help="leave out objects less sure than this, 0 … 1 (default: 0.5)",
-    )
+    add_score_threshold(parser)
     parser.add_argument(
         "--batch-size",
         metavar="N",
@@ -94,8 +89,6 @@ def run(args: argparse.Namespace) -> int:
     """Predicts on everything that was asked for and says what came of it."""
     if args.batch_size is not None and args.batch_size < 1:
         raise InputError(f"--batch-size must be 1 or more, got {args.batch_size}")
-    if not 0 <= args.score_threshold <= 1:
-        raise InputError(f"--score-threshold must be in 0 … 1, got {args.score_threshold}")
     if args.output.exists() and not args.output.is_dir():
         raise InputError(f"{args.output}: is a file; --output names a folder")
 

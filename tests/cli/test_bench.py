@@ -78,7 +78,7 @@ def test_what_only_torch_can_do_is_not_timed_in_a_faster_export(tmp_path: Path) 
     ("options", "said"),
     [
         (["--repeats", "0"], "--repeats must be 1 or more, got 0"),
-        (["--score-threshold", "2"], "--score-threshold must be in 0 … 1"),
+        (["--score-threshold", "2"], "argument --score-threshold: must be in 0 … 1"),
         (["--image-size", "0", "9"], "--image-size must be 1 pixel or more, got 0"),
         (["--data", "x", "--image-size", "8", "9"], "give --data, whose images have their sizes"),
         (["--precision", "fp23"], "unknown 'fp23'"),

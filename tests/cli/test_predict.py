@@ -129,7 +129,8 @@ def test_a_video_becomes_a_drawn_video_with_predictions_per_frame(
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--score-threshold", "50"], "--score-threshold must be in 0 … 1"),
+        (["--score-threshold", "50"], "argument --score-threshold: must be in 0 … 1, got 50;"),
+        (["--score-threshold", "x"], "argument --score-threshold: must be in 0 … 1, got x;"),
         (["--batch-size", "0"], "--batch-size must be 1 or more"),
         (["--precision", "fp23"], "unknown 'fp23' (did you mean 'fp32'?)"),
         (["--device", "abacus"], "device 'abacus' cannot be used"),
