@@ -1,6 +1,6 @@
 """Opens the MODEL that a server was told to serve, on the road that prediction takes."""
 
-import sys
+import logging
 from pathlib import Path
 
 from detnet.inference.engines.base import Engine
@@ -9,6 +9,7 @@ from detnet.inference.engines.predictor import open_engine
 from detnet.inference.engines.record import is_export
 from detnet.inference.export.road import choose_road, torch_alone
 
+logger = logging.getLogger("detnet.server")
 LEAST_SCORE = 0.05  # what the page asks for, and its slider then leaves out
 
 
@@ -24,7 +25,7 @@ def open_served(model: str, engine: str) -> Engine:
         engine,
         torch_only=None if exported or engine != "auto" else torch_alone(None),
         least_score=LEAST_SCORE,
-        tell=lambda line: print(f"detnet: {line}", file=sys.stderr, flush=True),
+        tell=logger.info,
     )
     if road.engine != "torch":
         return open_engine(Path(road.model), name=road.engine)

@@ -127,6 +127,7 @@ class Reporter:
 def main() -> None:
     """Serves until it is told to end, or its parent is gone."""
     logging.basicConfig(format="detnet: %(message)s", level=logging.WARNING)
+    logging.getLogger("detnet.server").setLevel(logging.INFO)
     for name in ("uvicorn", "python_multipart"):  # what strangers send is no news
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.simplefilter("ignore")  # what decoders say of strangers' images is for no one
