@@ -25,9 +25,9 @@ from detnet.engine.loop import Batch, to_device
 from detnet.engine.machine import (
     autocast_to,
     compile_network,
+    configure_cuda,
     fast_bf16,
     precision_name,
-    settle_products,
 )
 from detnet.engine.optim import sgd
 from detnet.errors import InputError
@@ -91,7 +91,7 @@ def part_tests(place: Place) -> Found:
 
 def part_steps(place: Place) -> Found:
     """Each detector's losses and gradients against the processor's in fp32."""
-    settle_products(place.device, tf32=False, fixed_size=False)
+    configure_cuda(place.device, tf32=False, fixed_size=False)
     lines, figures, held = [], {}, True
     precisions = [None, *([torch.bfloat16] if fast_bf16(place.device) else []), torch.float16]
     for name in list(DETECTORS)[:: 5 if place.tiny else 1]:

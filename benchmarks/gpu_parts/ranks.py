@@ -22,7 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from detnet.backbones import build_backbone
 from detnet.engine import distributed
-from detnet.engine.machine import settle_products
+from detnet.engine.machine import configure_cuda
 from detnet.engine.optim import sgd
 
 _IMAGES, _STEPS, _SECONDS = 4, 3, 200  # of each process, of the run, and at most
@@ -104,7 +104,7 @@ def _start(file: Path, place: Place, rank: int, count: int, *, local: int, port:
 
 def _trained(place: Place, *, rank: int, count: int, images: int) -> nn.Module:
     """The network after the steps on this process's share of the images."""
-    settle_products(place.device, tf32=False, fixed_size=False)
+    configure_cuda(place.device, tf32=False, fixed_size=False)
     torch.manual_seed(0)
     model = _Net().to(place.device)
     wrapped = DistributedDataParallel(model) if distributed.several() else model

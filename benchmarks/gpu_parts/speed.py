@@ -16,7 +16,7 @@ from train_step import CLASSES, ours, reference
 
 from detnet.detectors.roi import LevelPooler
 from detnet.engine.loop import Batch
-from detnet.engine.machine import autocast_to, precision_name, settle_products
+from detnet.engine.machine import autocast_to, configure_cuda, precision_name
 from detnet.engine.optim import sgd
 from detnet.engine.scale import LossScale
 from detnet.inference.fuse import fuse
@@ -27,13 +27,13 @@ _IMAGES = 2  # of a step, as the papers have them on a device
 
 def part_train_step(place: Place) -> Found:
     """A training step of Faster R-CNN R50-FPN, each side as its own program takes it."""
-    settle_products(place.device, tf32=False, fixed_size=False)
+    configure_cuda(place.device, tf32=False, fixed_size=False)
     return _beside(place, _training, TRAINING_TARGET, "steps/s", place.steps)
 
 
 def part_inference(place: Place) -> Found:
     """Faster R-CNN R50-FPN on a picture, with the same weights."""
-    settle_products(place.device, tf32=False, fixed_size=False)
+    configure_cuda(place.device, tf32=False, fixed_size=False)
     return _beside(place, _predicting, INFERENCE_TARGET, "images/s", 1)
 
 

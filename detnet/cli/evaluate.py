@@ -98,7 +98,7 @@ def run(args: argparse.Namespace) -> int:
     }
     from detnet.backbones.model_file import kind_of
     from detnet.engine import distributed
-    from detnet.engine.memory import saying_what_lacks
+    from detnet.engine.memory import explaining_out_of_memory
     from detnet.evaluation.submission import check_submission
     from detnet.inference.engines.record import is_export
     from detnet.inference.models import find_model
@@ -110,7 +110,7 @@ def run(args: argparse.Namespace) -> int:
         check_submission(args.submission)
     with (
         distributed.joined(None if args.device == "auto" else args.device) as process,
-        saying_what_lacks(process.device, lambda: "bf16 takes less (--precision bf16)"),
+        explaining_out_of_memory(process.device, lambda: "bf16 takes less (--precision bf16)"),
     ):
         if classifier:
             return _classifier(args, process)

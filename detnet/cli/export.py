@@ -69,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(
             "--precision int8 needs --data DATA: each layer's range is found on training images"
         )
-    from detnet.engine.memory import saying_what_lacks
+    from detnet.engine.memory import explaining_out_of_memory
     from detnet.engine.processor import keep_freed_memory
     from detnet.inference.export.plan import ExportPlan
     from detnet.inference.export.writing import export_model
@@ -80,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
         find_model(args.model), args.output, args.format, args.precision, args.batch, size
     )
     data = _read_data(plan, Path(args.data)) if args.data else None
-    with saying_what_lacks("cpu", lambda: "a smaller --image-size or --batch takes less"):
+    with explaining_out_of_memory("cpu", lambda: "a smaller --image-size or --batch takes less"):
         done = export_model(plan, data=data, tell=tell, track=_track)
     print(json.dumps(_to_json(done)) if args.json else format_export(done))
     return 0

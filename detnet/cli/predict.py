@@ -92,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
     if args.output.exists() and not args.output.is_dir():
         raise InputError(f"{args.output}: is a file; --output names a folder")
 
-    from detnet.engine.memory import saying_what_lacks
+    from detnet.engine.memory import explaining_out_of_memory
     from detnet.inference.media import find_media
     from detnet.inference.stream import predict_files
 
@@ -105,7 +105,7 @@ def run(args: argparse.Namespace) -> int:
     at_once = args.batch_size or getattr(predictor, "batch", None) or 1
     remedy = "--batch-size 1 and --precision bf16 take" if in_torch else "an export in int8 takes"
     with (
-        saying_what_lacks(getattr(predictor, "device", "cpu"), lambda: f"{remedy} less"),
+        explaining_out_of_memory(getattr(predictor, "device", "cpu"), lambda: f"{remedy} less"),
         closing(predict_files(predictor, files, args.output, batch_size=at_once)) as predicted,
     ):
         total = None if any(file.video for file in files) else len(files)

@@ -16,7 +16,7 @@ from typing import Any, NoReturn, TypeVar
 import torch
 import torch.distributed as dist
 
-from detnet.engine.machine import accelerator, settle_products
+from detnet.engine.machine import accelerator, configure_cuda
 from detnet.engine.peers import LostProcess, Peers
 from detnet.errors import InputError
 from detnet.text import one_line
@@ -122,7 +122,7 @@ def single_process(device: str | None = None) -> Process:
         _require_device(kind, local_rank)
         place = torch.device(kind, int(index or 0) if "RANK" not in os.environ else local_rank)
         torch.get_device_module(place).set_device(place)
-        settle_products(place)
+        configure_cuda(place)
     return Process(0, 1, local_rank if "RANK" in os.environ else 0, place)
 
 

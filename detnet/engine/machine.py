@@ -89,7 +89,7 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype | None:
     return PRECISIONS[name]
 
 
-def settle_products(device: torch.device, *, tf32: bool = False, fixed_size: bool = False) -> None:
+def configure_cuda(device: torch.device, *, tf32: bool = False, fixed_size: bool = False) -> None:
     """Settles how a CUDA device multiplies in fp32 and looks for its convolutions.
 
     Args:

@@ -32,7 +32,7 @@ class OutOfMemory(InputError):
 
 
 @contextmanager
-def saying_what_lacks(device: Device, remedy: Callable[[], str]) -> Iterator[None]:
+def explaining_out_of_memory(device: Device, remedy: Callable[[], str]) -> Iterator[None]:
     """Turns the errors by which libraries and runtimes say that memory is short into one line.
 
     Args:
@@ -45,23 +45,23 @@ def saying_what_lacks(device: Device, remedy: Callable[[], str]) -> Iterator[Non
     try:
         yield
     except Exception as error:
-        if not is_lack(error):
+        if not is_out_of_memory(error):
             raise
         # The memory of what was computed hangs on the error's frames.
-        text = lack_of(error, remedy(), device)
+        text = out_of_memory_line(error, remedy(), device)
     else:
         return
     raise OutOfMemory(text)
 
 
-def is_lack(error: BaseException) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory is short, and is not yet the line that tells it."""
     if isinstance(error, OutOfMemory):
         return False
     return isinstance(error, MemoryError) or any(word in str(error) for word in _WORDS)
 
 
-def lack_of(error: BaseException, remedy: str, device: Device | None = None) -> str:
+def out_of_memory_line(error: BaseException, remedy: str, device: Device | None = None) -> str:
     """Says in a line what such an error lacks, and what takes less.
 
     Args:

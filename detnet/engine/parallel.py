@@ -57,7 +57,7 @@ class _Settled(nn.Module):
 
 
 @contextmanager
-def saying_who_is_alone(process: Process, batch_size: int) -> Iterator[None]:
+def explaining_single_values(process: Process, batch_size: int) -> Iterator[None]:
     """Turns torch's refusal to normalise a single value into one line.
 
     Args:

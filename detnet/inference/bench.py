@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image
 
 from detnet.data.images import read_pixels
-from detnet.engine.memory import is_lack, lack_of
+from detnet.engine.memory import is_out_of_memory, out_of_memory_line
 from detnet.errors import InputError
 from detnet.inference.engines.predictor import load_export
 from detnet.inference.engines.record import is_export
@@ -285,8 +285,8 @@ def _serve(
         return  # nobody asks any more
     except Exception as error:
         what = one_line(error)
-        if is_lack(error):
-            what = lack_of(error, _LESS, getattr(predictor, "device", candidate.device))
+        if is_out_of_memory(error):
+            what = out_of_memory_line(error, _LESS, getattr(predictor, "device", candidate.device))
         elif isinstance(error, InputError):
             end.send(error)
             return

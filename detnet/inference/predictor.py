@@ -12,7 +12,7 @@ from detnet.coco.keypoints import KeypointLayout, unnamed_layout
 from detnet.coco.masks import RunLengths, decode_masks
 from detnet.detectors.base import Detector, info_of
 from detnet.detectors.files import load_model
-from detnet.engine.machine import accelerator, settle_products
+from detnet.engine.machine import accelerator, configure_cuda
 from detnet.errors import InputError
 from detnet.inference.augmentation import Detections, PredictionOptions, detect
 from detnet.inference.draw import to_picture
@@ -173,7 +173,7 @@ def usable_device(name: str | torch.device | None) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         reason = first_line(error)
         raise InputError(f"device {str(name)!r} cannot be used: {reason}") from error
-    settle_products(device)
+    configure_cuda(device)
     return device
 
 

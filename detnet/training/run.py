@@ -22,13 +22,13 @@ from detnet.engine.loop import train_steps
 from detnet.engine.machine import (
     choose_precision,
     compile_network,
+    configure_cuda,
     is_accelerator,
     precision_name,
-    settle_products,
 )
-from detnet.engine.memory import saying_what_lacks
+from detnet.engine.memory import explaining_out_of_memory
 from detnet.engine.optim import Ema, sgd
-from detnet.engine.parallel import in_parallel, saying_who_is_alone
+from detnet.engine.parallel import explaining_single_values, in_parallel
 from detnet.engine.processor import keep_freed_memory
 from detnet.engine.runs import RunFolder
 from detnet.engine.scale import LossScale
@@ -79,8 +79,8 @@ def run_task(task: Task, output: Path, *, resume: bool, on_event: OnEvent) -> bo
     with (
         Interrupt(heard) as interrupt,
         distributed.joined(device) as process,
-        saying_what_lacks(process.device, lambda: _smaller(task.config, process)),
-        saying_who_is_alone(process, task.config.batch_size),
+        explaining_out_of_memory(process.device, lambda: _smaller(task.config, process)),
+        explaining_single_values(process, task.config.batch_size),
     ):
         run = _prepare(task, output, process, resume=resume, on_event=on_event)
         try:
@@ -106,7 +106,7 @@ def _prepare(task: Task, output: Path, process: Process, *, resume: bool, on_eve
     if config.norm_momentum is not None:
         set_momentum(model, config.norm_momentum)
     model.to(process.device).to(memory_format=torch.channels_last)
-    settle_products(process.device, tf32=config.tf32, fixed_size=task.fixed_size)
+    configure_cuda(process.device, tf32=config.tf32, fixed_size=task.fixed_size)
     if config.compile:
         if task.partial:
             raise InputError("compile: a supernet computes another path in each step")

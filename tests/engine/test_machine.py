@@ -7,10 +7,10 @@ import torch
 from detnet.engine.machine import (
     autocast_to,
     choose_precision,
+    configure_cuda,
     drawing_from,
     fast_bf16,
     precision_name,
-    settle_products,
 )
 from detnet.engine.processor import bf16_instructions
 from detnet.errors import InputError
@@ -105,11 +105,11 @@ def test_drawing_elsewhere_leaves_the_stream() -> None:
 
 def test_products_are_settled_on_cuda_alone(rounded_products: None) -> None:
     convolutions, products = torch.backends.cudnn.conv, torch.backends.cuda.matmul
-    settle_products(CPU, fixed_size=True)
+    configure_cuda(CPU, fixed_size=True)
     assert convolutions.fp32_precision == products.fp32_precision == "tf32"
-    settle_products(torch.device("cuda", 0), fixed_size=True)
+    configure_cuda(torch.device("cuda", 0), fixed_size=True)
     assert convolutions.fp32_precision == products.fp32_precision == "ieee"
     assert torch.backends.cudnn.benchmark
-    settle_products(torch.device("cuda", 0), tf32=True)
+    configure_cuda(torch.device("cuda", 0), tf32=True)
     assert convolutions.fp32_precision == products.fp32_precision == "tf32"
     assert not torch.backends.cudnn.benchmark

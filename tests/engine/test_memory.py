@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from detnet.engine.memory import OutOfMemory, is_lack, lack_of, saying_what_lacks
+from detnet.engine.memory import (
+    OutOfMemory,
+    explaining_out_of_memory,
+    is_out_of_memory,
+    out_of_memory_line,
+)
 from detnet.errors import InputError
 
 CPU = torch.device("cpu")
@@ -53,7 +58,7 @@ def as_cublas() -> None:
 )
 def test_one_line_says_what_lacks(work: object, told: str) -> None:
     assert callable(work)
-    with pytest.raises(OutOfMemory) as caught, saying_what_lacks(CPU, lambda: "take less"):
+    with pytest.raises(OutOfMemory) as caught, explaining_out_of_memory(CPU, lambda: "take less"):
         work()
     assert re.fullmatch(f"cpu: out of memory: {told}; take less", str(caught.value))
 
@@ -61,20 +66,24 @@ def test_one_line_says_what_lacks(work: object, told: str) -> None:
 def test_a_line_is_made_once_and_names_the_device() -> None:
     with (
         pytest.raises(OutOfMemory) as caught,
-        saying_what_lacks("cpu", lambda: "take less"),
-        saying_what_lacks(CPU, lambda: "take half"),
+        explaining_out_of_memory("cpu", lambda: "take less"),
+        explaining_out_of_memory(CPU, lambda: "take half"),
     ):
         take_too_much_numpy()
-    assert str(caught.value).endswith("; take half") and not is_lack(caught.value)
-    assert lack_of(MemoryError(), "take less").startswith("cpu: out of memory: the request is not")
-    assert lack_of(RuntimeError(CUDA_TEXT), "take less").startswith("cuda: out of memory: 2.50 GiB")
+    assert str(caught.value).endswith("; take half") and not is_out_of_memory(caught.value)
+    assert out_of_memory_line(MemoryError(), "take less").startswith(
+        "cpu: out of memory: the request is not"
+    )
+    assert out_of_memory_line(RuntimeError(CUDA_TEXT), "take less").startswith(
+        "cuda: out of memory: 2.50 GiB"
+    )
 
 
 def test_other_errors_are_left_alone() -> None:
     with (
         pytest.raises(RuntimeError, match="^shapes differ$"),
-        saying_what_lacks(CPU, lambda: "take less"),
+        explaining_out_of_memory(CPU, lambda: "take less"),
     ):
         raise RuntimeError("shapes differ")
-    with saying_what_lacks(CPU, lambda: "take less"):
+    with explaining_out_of_memory(CPU, lambda: "take less"):
         pass

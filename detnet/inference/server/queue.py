@@ -13,7 +13,7 @@ from typing import NoReturn
 
 import numpy as np
 
-from detnet.engine.memory import is_lack, lack_of
+from detnet.engine.memory import is_out_of_memory, out_of_memory_line
 from detnet.errors import InputError
 from detnet.inference.engines.base import Engine, Found, Pixels
 from detnet.inference.server.meters import Meters
@@ -262,8 +262,8 @@ class ImageQueue:
 
 def _refuse(images: Sequence[_Waiting], error: Exception) -> None:
     """Gives an error to whom it concerns; one that is our own goes to the log, not to them."""
-    if is_lack(error):
-        logger.error("an image could not be run: %s", lack_of(error, TAKES_LESS))
+    if is_out_of_memory(error):
+        logger.error("an image could not be run: %s", out_of_memory_line(error, TAKES_LESS))
         error = RefusedRequest(503, "too little memory for this image now", retry_after_s=10)
     elif isinstance(error, InputError):  # whose message may name files of this machine
         logger.warning("an image was refused: %s", error)

@@ -17,7 +17,7 @@ from typing import IO, Any
 
 import uvicorn
 
-from detnet.engine.memory import is_lack, lack_of
+from detnet.engine.memory import is_out_of_memory, out_of_memory_line
 from detnet.errors import InputError
 from detnet.inference.server import models
 from detnet.inference.server.app import Service, make_app
@@ -82,8 +82,8 @@ class WorkerServer(uvicorn.Server):
             self._report(failed=f"{error.filename or settings.model}: {error.strerror or error}")
             os._exit(2)
         except Exception as error:
-            if is_lack(error):
-                self._report(failed=f"{settings.model}: {lack_of(error, TAKES_LESS)}")
+            if is_out_of_memory(error):
+                self._report(failed=f"{settings.model}: {out_of_memory_line(error, TAKES_LESS)}")
             elif isinstance(error, InputError):
                 self._report(failed=str(error))
             else:
