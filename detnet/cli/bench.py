@@ -102,25 +102,25 @@ def _candidates(args: argparse.Namespace) -> "list[TimedModel]":
     from detnet.cli.inspect import names_of
     from detnet.inference.bench import TimedModel
     from detnet.inference.engines.record import is_export
-    from detnet.inference.export.road import choose_road, torch_alone
+    from detnet.inference.export.engine_choice import choose_engine, torch_alone
 
     found: list[TimedModel] = []
     for name, model in zip(names_of(args.models), args.models, strict=True):
         own = []
         for engine, precision in product(args.engine, args.precision):
             by_rule = engine == "auto" and not is_export(model)
-            road = choose_road(
+            choice = choose_engine(
                 model,
                 engine,
                 torch_only=torch_alone(args.device, precision) if by_rule else None,
                 least_score=args.score_threshold,
                 tell=tell,
             )
-            in_torch = road.engine == "torch"
-            words = [name, *([road.engine] if len(args.engine) > 1 else [])]
+            in_torch = choice.engine == "torch"
+            words = [name, *([choice.engine] if len(args.engine) > 1 else [])]
             words += [precision] if in_torch and len(args.precision) > 1 else []
             of_torch = precision if in_torch else "auto"
-            own.append(TimedModel(" ".join(words), road.model, of_torch, args.device))
+            own.append(TimedModel(" ".join(words), choice.model, of_torch, args.device))
         found += dict.fromkeys(own)  # an export would be there once for each precision
     return found
 

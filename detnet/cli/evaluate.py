@@ -45,7 +45,7 @@ _WHICH = "give either --data FOLDER, or --annotations FILE with --images DIR"
 
 if TYPE_CHECKING:
     from detnet.engine.distributed import Process
-    from detnet.inference.export.road import Road
+    from detnet.inference.export.engine_choice import EngineChoice
     from detnet.training.detection.evaluate import Track
 
 
@@ -146,11 +146,11 @@ def _detector(args: argparse.Namespace, process: "Process", measures: dict[str, 
         images=Path(args.images) if args.images else None,
         outside=args.outside_images,
     )
-    road = _road(args, process)
+    choice = _engine(args, process)
     asked = {"measures": measures, "submission": args.submission, "metric": args.metric}
-    if road.engine != "torch":
+    if choice.engine != "torch":
         scores = evaluate_export(
-            road.model,
+            choice.model,
             split,
             model=Path(args.model),
             output=Path(args.output) if args.output else None,
@@ -179,10 +179,10 @@ def _detector(args: argparse.Namespace, process: "Process", measures: dict[str, 
     return 0
 
 
-def _road(args: argparse.Namespace, process: "Process") -> "Road":
+def _engine(args: argparse.Namespace, process: "Process") -> "EngineChoice":
     """What runs the detector; several processes share torch's work only."""
     from detnet.inference.engines.record import is_export
-    from detnet.inference.export.road import choose_road
+    from detnet.inference.export.engine_choice import choose_engine
 
     exported = is_export(args.model)
     if exported:
@@ -192,15 +192,15 @@ def _road(args: argparse.Namespace, process: "Process") -> "Road":
     several = "a run of several processes" if process.world_size > 1 else None
     if exported and several:
         raise InputError(f"{args.model}: is an export, which one process evaluates")
-    road = choose_road(
+    choice = choose_engine(
         args.model,
         args.engine,
         torch_only=None if exported else several or only_torch_can(args),
         tell=tell,
     )
     if process.main:
-        tell(str(road))
-    return road
+        tell(str(choice))
+    return choice
 
 
 def _classifier(args: argparse.Namespace, process: "Process") -> int:

@@ -97,9 +97,9 @@ def run(args: argparse.Namespace) -> int:
     from detnet.inference.stream import predict_files
 
     files, others = find_media(args.paths, args.output)
-    predictor, road = _load(args)
-    if args.engine != "auto" or "runs in torch" not in road:  # the rule is not worth a line
-        tell(road)
+    predictor, choice = _load(args)
+    if args.engine != "auto" or "runs in torch" not in choice:  # the rule is not worth a line
+        tell(choice)
     start = time.monotonic()
     in_torch = hasattr(predictor, "device")
     at_once = args.batch_size or getattr(predictor, "batch", None) or 1
@@ -116,7 +116,7 @@ def run(args: argparse.Namespace) -> int:
         skipped=[*map(str, others), *skipped],
         seconds=round(time.monotonic() - start, 2),
         output=str(args.output),
-        engine=road,
+        engine=choice,
     )
     print(json.dumps(asdict(summary)) if args.json else format_summary(summary))
     return 0
@@ -125,23 +125,23 @@ def run(args: argparse.Namespace) -> int:
 def _load(args: argparse.Namespace) -> tuple["AnyPredictor", str]:
     """Loads what predicts, and says what it runs in."""
     from detnet.inference.engines.record import is_export
-    from detnet.inference.export.road import choose_road
+    from detnet.inference.export.engine_choice import choose_engine
     from detnet.inference.models import load
 
     exported = is_export(args.model)  # runs without torch
     if exported:
         refuse_for_export(args)
-    road = choose_road(
+    choice = choose_engine(
         args.model,
         args.engine,
         torch_only=None if exported else only_torch_can(args),
         least_score=args.score_threshold,
         tell=tell,
     )
-    if road.engine != "torch":
+    if choice.engine != "torch":
         device = args.device if exported else None
-        found = load(road.model, score_threshold=args.score_threshold, device=device)
-        return found, str(road)
+        found = load(choice.model, score_threshold=args.score_threshold, device=device)
+        return found, str(choice)
     from detnet.engine.machine import choose_precision
     from detnet.engine.processor import keep_freed_memory
     from detnet.inference.predictor import usable_device
@@ -149,13 +149,13 @@ def _load(args: argparse.Namespace) -> tuple["AnyPredictor", str]:
     keep_freed_memory()
     device = usable_device(args.device)
     found = load(
-        road.model,
+        choice.model,
         score_threshold=args.score_threshold,
         device=device,
         dtype=choose_precision(args.precision, device),
         options=prediction_options(args),
     )
-    return found, str(road)
+    return found, str(choice)
 
 
 def _follow(predicted: "Iterable[PredictedImage]", total: int | None) -> tuple[int, int, list[str]]:

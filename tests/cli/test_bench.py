@@ -12,7 +12,7 @@ from detnet.cli import main
 from detnet.cli.arguments import Parser
 from detnet.cli.bench import _candidates, add_arguments
 from tests.inference.engines.tiny import tiny_export
-from tests.inference.export.test_road import run_with_export
+from tests.inference.export.test_engine_choice import run_with_export
 
 
 def test_two_models_beside_each_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

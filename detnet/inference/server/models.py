@@ -1,4 +1,4 @@
-"""Opens the MODEL that a server was told to serve, on the road that prediction takes."""
+"""Opens the MODEL that a server was told to serve, by the engine that prediction would choose."""
 
 import logging
 from pathlib import Path
@@ -7,7 +7,7 @@ from detnet.inference.engines.base import Engine
 from detnet.inference.engines.exported import ExportedEngine
 from detnet.inference.engines.predictor import open_engine
 from detnet.inference.engines.record import is_export
-from detnet.inference.export.road import choose_road, torch_alone
+from detnet.inference.export.engine_choice import choose_engine, torch_alone
 
 logger = logging.getLogger("detnet.server")
 LEAST_SCORE = 0.05  # what the page asks for, and its slider then leaves out
@@ -20,15 +20,15 @@ def open_served(model: str, engine: str) -> Engine:
         InputError: no model, or an engine that cannot run it.
     """
     exported = is_export(model)
-    road = choose_road(
+    choice = choose_engine(
         model,
         engine,
         torch_only=None if exported or engine != "auto" else torch_alone(None),
         least_score=LEAST_SCORE,
         tell=logger.info,
     )
-    if road.engine != "torch":
-        return open_engine(Path(road.model), name=road.engine)
+    if choice.engine != "torch":
+        return open_engine(Path(choice.model), name=choice.engine)
     from detnet.engine.machine import choose_precision
     from detnet.engine.processor import keep_freed_memory
     from detnet.inference.engines.torch import TorchEngine
@@ -37,7 +37,7 @@ def open_served(model: str, engine: str) -> Engine:
     keep_freed_memory()
     device = usable_device(None)
     dtype = choose_precision("auto", device)
-    return TorchEngine(load_predictor(road.model, device=device, dtype=dtype))
+    return TorchEngine(load_predictor(choice.model, device=device, dtype=dtype))
 
 
 def least_score(engine: Engine) -> float:

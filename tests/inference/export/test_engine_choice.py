@@ -15,8 +15,8 @@ from detnet.errors import InputError
 from detnet.files import sha256_of
 from detnet.inference.engines.record import ExportSource, read_export
 from detnet.inference.export import writing
+from detnet.inference.export.engine_choice import choose_engine, exports_of
 from detnet.inference.export.plan import ExportPlan
-from detnet.inference.export.road import choose_road, exports_of
 from detnet.inference.export.writing import Exported
 from tests.inference.engines.tiny import tiny_export
 
@@ -41,11 +41,13 @@ def silent(line: str) -> None:
 
 def test_a_faster_export_of_this_model_is_taken(tmp_path: Path) -> None:
     run = run_with_export(tmp_path, torch_s=0.3, export_s=0.2)
-    road = choose_road(run, tell=silent)
-    assert road.engine == "onnxruntime" and road.model.name == "best-onnx-fp32"
-    assert "checked to be 1.5 times as fast as torch" in str(road)
-    assert choose_road(run, "torch", tell=silent).model == run / "best.safetensors"
-    assert choose_road(run, "onnxruntime", tell=silent).model == road.model  # nothing is exported
+    choice = choose_engine(run, tell=silent)
+    assert choice.engine == "onnxruntime" and choice.model.name == "best-onnx-fp32"
+    assert "checked to be 1.5 times as fast as torch" in str(choice)
+    assert choose_engine(run, "torch", tell=silent).model == run / "best.safetensors"
+    assert (
+        choose_engine(run, "onnxruntime", tell=silent).model == choice.model
+    )  # nothing is exported
 
 
 def test_scores_of_a_run_are_written_where_its_own_would_be(tmp_path: Path) -> None:
@@ -65,16 +67,16 @@ def test_scores_of_a_run_are_written_where_its_own_would_be(tmp_path: Path) -> N
 
 def test_torch_is_taken_where_it_must_be(tmp_path: Path) -> None:
     run = run_with_export(tmp_path, torch_s=0.3, export_s=0.2)
-    road = choose_road(run, torch_only="--soft-nms", tell=silent)
-    assert road.engine == "torch" and "--soft-nms is torch's alone" in road.why
-    assert choose_road(run, least_score=0.01, tell=silent).engine == "torch"
+    choice = choose_engine(run, torch_only="--soft-nms", tell=silent)
+    assert choice.engine == "torch" and "--soft-nms is torch's alone" in choice.why
+    assert choose_engine(run, least_score=0.01, tell=silent).engine == "torch"
     with pytest.raises(InputError, match="--engine onnxruntime cannot do --soft-nms"):
-        choose_road(run, "onnxruntime", torch_only="--soft-nms", tell=silent)
+        choose_engine(run, "onnxruntime", torch_only="--soft-nms", tell=silent)
 
 
 def test_slower_other_and_damaged_exports_are_left_alone(tmp_path: Path) -> None:
     run = run_with_export(tmp_path, torch_s=0.2, export_s=0.3)
-    assert choose_road(run, tell=silent).engine == "torch"
+    assert choose_engine(run, tell=silent).engine == "torch"
     model = run / "best.safetensors"
     assert len(exports_of(model)) == 1
     network = run / "exports" / "best-onnx-fp32" / "model.onnx"
@@ -101,11 +103,11 @@ def test_a_model_that_was_trained_further_is_exported_beside_its_former_self(
 
     monkeypatch.setattr(writing, "export_model", export_model)
     lines: list[str] = []
-    road = choose_road(run, "onnxruntime", tell=lines.append)
+    choice = choose_engine(run, "onnxruntime", tell=lines.append)
     name = f"best-onnx-fp32-{sha256_of(model)[:8]}"
-    assert asked == [run / "exports" / name] == [road.model] and str(road.model) in lines[0]
+    assert asked == [run / "exports" / name] == [choice.model] and str(choice.model) in lines[0]
     with pytest.raises(InputError, match=f"{name}: is damaged; remove it, and it is made anew"):
-        choose_road(run, "onnxruntime", tell=lines.append)
+        choose_engine(run, "onnxruntime", tell=lines.append)
     assert len(asked) == 1
 
 
@@ -114,23 +116,23 @@ def test_times_of_another_processor_or_other_versions_do_not_count(tmp_path: Pat
     folder = run / "exports" / "best-onnx-fp32"
     record = read_export(folder)
     replace(record, versions={"torch": "1.0"}).write(folder)
-    road = choose_road(run, tell=silent)
-    assert road.engine == "torch" and "export it again to compare" in road.why
+    choice = choose_engine(run, tell=silent)
+    assert choice.engine == "torch" and "export it again to compare" in choice.why
     replace(record, versions={"no-such-package": "1.0"}).write(folder)
-    assert choose_road(run, tell=silent).engine == "torch"
+    assert choose_engine(run, tell=silent).engine == "torch"
     record.write(folder)
-    assert choose_road(run, tell=silent).engine == "onnxruntime"
+    assert choose_engine(run, tell=silent).engine == "onnxruntime"
     times = {"torch_s": 0.3, "export_s": 0.2, "machine": "another"}
     (folder / "check.json").write_text(json.dumps(times))
-    assert choose_road(run, tell=silent).engine == "torch"
+    assert choose_engine(run, tell=silent).engine == "torch"
 
 
 def test_an_export_runs_in_its_own_runtime(tmp_path: Path) -> None:
     folder = tiny_export(tmp_path / "a")
-    assert choose_road(folder, tell=silent).engine == "onnxruntime"
+    assert choose_engine(folder, tell=silent).engine == "onnxruntime"
     with pytest.raises(InputError, match="is an export for onnxruntime"):
-        choose_road(folder, "torch", tell=silent)
+        choose_engine(folder, "torch", tell=silent)
     with pytest.raises(InputError, match="did you mean 'torch'"):
-        choose_road(folder, "torhc", tell=silent)
+        choose_engine(folder, "torhc", tell=silent)
     with pytest.raises(InputError, match="no such run folder"):
-        choose_road(tmp_path / "b", tell=silent)
+        choose_engine(tmp_path / "b", tell=silent)

@@ -26,7 +26,7 @@ _FORMATS = {runtime: format for format, runtime in RUNTIMES.items()}
 
 
 @dataclass(frozen=True)
-class Road:
+class EngineChoice:
     """What runs a model.
 
     Args:
@@ -43,14 +43,14 @@ class Road:
         return f"runs in {self.engine}: {self.why}"
 
 
-def choose_road(
+def choose_engine(
     model: str | Path,
     engine: str = "auto",
     *,
     torch_only: str | None = None,
     least_score: float = 1.0,
     tell: Callable[[str], None],
-) -> Road:
+) -> EngineChoice:
     """Says what runs a model; with an engine other than torch it is exported once, if it must be.
 
     By itself it leaves torch only for an export in fp32 of exactly this model (by its SHA-256) that
@@ -72,16 +72,16 @@ def choose_road(
         own = RUNTIMES[read_export(Path(model)).format]
         if engine not in ("auto", own):
             raise InputError(f"{model}: is an export for {own}; leave --engine {engine} out")
-        return Road(Path(model), own, "the export's own runtime")
+        return EngineChoice(Path(model), own, "the export's own runtime")
     file = find_model(model)
     if engine == "torch":
-        return Road(file, "torch", "as asked for")
+        return EngineChoice(file, "torch", "as asked for")
     if engine != "auto":
         if torch_only:
             raise InputError(f"--engine {engine} cannot do {torch_only}; leave one of them out")
-        return Road(_exported(file, _FORMATS[engine], tell), engine, "as asked for")
+        return EngineChoice(_exported(file, _FORMATS[engine], tell), engine, "as asked for")
     if torch_only:
-        return Road(file, "torch", f"{torch_only} is torch's alone")
+        return EngineChoice(file, "torch", f"{torch_only} is torch's alone")
     exports = exports_of(file)
     shares = [
         (share, folder, RUNTIMES[record.format])
@@ -91,11 +91,11 @@ def choose_road(
     share, folder, runtime = min(shares, default=(1.0, file, "torch"))
     if share < 1:
         why = f"{folder}, checked to be {1 / share:.1f} times as fast as torch"
-        return Road(folder, runtime, why)
+        return EngineChoice(folder, runtime, why)
     if exports and not shares:
         why = "no export beside it was checked as it would run here; export it again to compare"
-        return Road(file, "torch", why)
-    return Road(file, "torch", "no faster export of this model lies beside it")
+        return EngineChoice(file, "torch", why)
+    return EngineChoice(file, "torch", "no faster export of this model lies beside it")
 
 
 def torch_alone(device: str | None, precision: str = "auto") -> str | None:
