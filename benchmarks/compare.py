@@ -5,7 +5,7 @@
 
 The bootstrap is measured on `coco-boxes` val where it is there (DETNET_DATA), else on made-up data
 of its size, with two made-up detectors of 50,000 boxes each. The reference writes every drawn image
-as often as it was drawn and accumulates anew in plain numpy, without matching again; it is run for
+as often as it was drawn and accumulates in plain numpy, without matching again; it is run for
 ten resamples and extrapolated. Matching is measured against hotcoco's, read image by image from
 `eval_imgs`, each in a process of its own: with the 5,000 images asked for by default that takes
 a minute and several GB.

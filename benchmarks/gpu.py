@@ -7,7 +7,7 @@
 Runs with the Python it is given: torch, torchvision, numpy, pillow and yaml are enough; what else
 is missing is told in one line, and the parts that need it are left out. No set-up, no network. Each
 part has a process and a time of its own, and leaves OUTPUT/NAME.json; begun again, the parts that
-are there are passed over (`--again` takes them anew). At the end all stand in OUTPUT/figures.json
+are there are passed over (`--again` takes them again). At the end all stand in OUTPUT/figures.json
 and, for people, in OUTPUT/figures.txt. The exit code is 1 where something did not hold.
 """
 

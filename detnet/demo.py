@@ -3,7 +3,7 @@
 Machines differ by a factor of five, people's patience does not: the demonstration takes its first
 steps on a network that is thrown away, and then chooses the length of its training and the size of
 its images to end in the minutes it was given. The choice stands in the run's own settings, so that
-going on with it chooses nothing anew.
+going on with it chooses nothing again.
 """
 
 import json

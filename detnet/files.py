@@ -27,7 +27,7 @@ def replacing(path: Path, *, shared: bool = False) -> Iterator[Path]:
 
     Args:
         shared: several processes may write the same file at once; the last one stays. Without it
-            what a kill has left beside is written over next time, and does not gather.
+            what a killed process left is overwritten next time, and does not pile up.
 
     Raises:
         OSError: naming the file, also where the system tells only why.

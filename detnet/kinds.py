@@ -1,4 +1,4 @@
-"""Values from a file: of the kinds that our annotations ask for, and records made of them."""
+"""Checks values read from files against type annotations, and makes dataclasses of them."""
 
 import math
 import types
@@ -11,7 +11,7 @@ from detnet.errors import InputError
 Record = TypeVar("Record")
 
 LARGEST = 2**63 - 1  # what arrays and tensors can hold
-# What values of the right kinds that do not fit one another make torch, numpy and ours raise.
+# What torch, numpy and our code raise on values of the right types that do not fit together.
 MISTAKES = (
     ArithmeticError,
     AssertionError,

@@ -31,8 +31,8 @@ class NameTable(Mapping[str, Any]):
             value: what the name stands for, or "module:function", to be imported on first use.
 
         Raises:
-            ValueError: the name stands for something else already, or is none. What is defined
-                again, as by a notebook's cell, takes the place of what it was.
+            ValueError: the name stands for something else already, or is no valid name. A
+                function or class defined again, as in a notebook's cell, replaces its old self.
         """
         if not re.fullmatch(r"[\w.-]+", name):
             raise ValueError(f"{name!r} is no name of a {self.kind}: letters, digits, _, - and .")

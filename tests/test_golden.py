@@ -1,7 +1,7 @@
 """Ten losses of a seeded toy run for each detector: a refactoring may not move them.
 
 In fp64 and with small steps: otherwise rounding grows a hundredfold a step and turns decisions.
-A change that should move them writes the files anew: python -m tests.test_golden [DETECTOR…]
+A change that should move them writes the files again: python -m tests.test_golden [DETECTOR…]
 """
 
 import sys

@@ -99,9 +99,9 @@ class Backbone(nn.Module):
         self._frozen = (*self.frozen, *names)
 
     def cut(self, level: str) -> None:
-        """Leaves out what comes after a level, where nothing asks for it and it would never learn.
+        """Drops the parts after a level, which nothing uses and which would never learn.
 
-        Here it is held still; a backbone that can do without it takes it off.
+        Here they are frozen; a backbone that can run without them removes them.
         """
         names = list(self.parts())
         for name in names[names.index(level) + 1 :] if level in names else ():

@@ -1,4 +1,4 @@
-"""Builds networks by what model files say of them, which may be anything."""
+"""Builds networks from what model files say of them, which may be wrong or hostile."""
 
 import math
 from collections.abc import Callable

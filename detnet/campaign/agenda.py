@@ -67,7 +67,7 @@ class RunAgenda:
     def __init__(self, campaign: Campaign, study: SearchStudy, *, allow: Allow | None) -> None:
         self._campaign, self._study, self._allow = campaign, study, allow
         self._attempts: dict[int, list[FrozenTrial]] = {}
-        self._lost: dict[str, bool] = {}  # pre-trainings that are done: whether to no avail
+        self._lost: dict[str, bool] = {}  # pre-trainings that are done: whether they failed
         self._spent_before = self._spent
 
     def begin(self, *, limited: bool) -> None:

@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--follow",
         action="store_true",
-        help="write the page anew whenever the run has something new, until it ends",
+        help="write the page again whenever the run has something new, until it ends",
     )
     parser.add_argument(
         "--every",

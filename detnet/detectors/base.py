@@ -17,12 +17,12 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 def keep_precise(*layers: nn.Module) -> None:
-    """Has these layers compute in fp32 from now on, fp64 where they are, whatever autocast says.
+    """Makes these layers compute in fp32 (fp64 where their weights are), whatever autocast says.
 
-    Their weights, names and first values are left as they are. A number in bf16 has eight
-    significant bits. Cast up after the layer, the scores of some hundred thousand anchors share
-    some thousand values: which of those tied go on to the suppression, and in which order, is then
-    left to chance, and boxes come in steps.
+    Weights, names and initial values stay. A number in bf16 has eight significant bits: computed in
+    it, the scores of some hundred thousand anchors take only some thousand values, so that chance
+    decides which of the equal ones reach suppression, and boxes move in steps. Casting the result
+    to fp32 would be too late.
 
     Args:
         layers: convolutions, transposed convolutions and linear layers of torch's.
@@ -33,12 +33,12 @@ def keep_precise(*layers: nn.Module) -> None:
     for layer in layers:
         if type(layer) not in _KINDS:
             raise ValueError(f"{type(layer).__name__} is none of {', '.join(_names())}")
-        # Nothing but `forward` differs; a layer made anew would draw its weights again.
+        # Nothing but `forward` differs; a new layer would draw its weights again.
         layer.__class__ = _KINDS[type(layer)]
 
 
 class PreciseLayer:
-    """Goes before a layer of torch's that leaves autocast."""
+    """Mixed in before a layer of torch's that is to compute outside autocast."""
 
     def forward(self, x: Tensor, *others: Any) -> Tensor:
         layer: Any = super()

@@ -192,7 +192,7 @@ class CascadeRCNNFPN(FasterRCNNFPN):
 
     It is `faster_rcnn_fpn` with a cascade of box stages instead of one.
 
-    Every stage pools its regions anew, from the level that the box has grown or shrunk to; offsets
+    Every stage pools its regions again, from the level that the box has grown or shrunk to; offsets
     are the same for all classes. The pyramid is the same as there, DetNet's P2 … P6 too.
 
     Args:

@@ -92,7 +92,7 @@ def _is_seen(file: Path) -> bool:
         if time.monotonic() > end:
             return False
         time.sleep(_LOOK_S)
-        with contextlib.suppress(OSError):  # a network's file system looks anew when it lists
+        with contextlib.suppress(OSError):  # a network's file system looks again when it lists
             os.listdir(file.parent)
     return True
 

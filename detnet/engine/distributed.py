@@ -24,7 +24,7 @@ from detnet.text import one_line
 T = TypeVar("T")
 
 _PATIENCE = timedelta(hours=2)  # the others wait this long while the main process evaluates
-_HEARSAY_S = 5.0  # from an exchange that fails to the word of who is lost
+_NEWS_S = 5.0  # from an exchange that fails to the news of who is lost
 _groups = count()  # that this process has been in; the others count alike
 _peers: list[Peers] = []  # of the group that it is in
 
@@ -48,7 +48,8 @@ class Process:
 def joined(device: str | None = None) -> Iterator[Process]:
     """Does work together with the other processes, see `setup`.
 
-    An error here is told to the others, and one of theirs here: nobody waits for whom it ended.
+    An error here is told to the others, and one of theirs here, so that nobody waits for a process
+    that has failed.
 
     Raises:
         InputError: see `setup`.
@@ -62,7 +63,7 @@ def joined(device: str | None = None) -> Iterator[Process]:
         # What torch raises when it finds that nobody is at the other end.
         failed = type(error) is RuntimeError or isinstance(error, dist.DistError)
         for peers in _peers if failed else ():
-            if what := peers.lost(within_s=_HEARSAY_S):
+            if what := peers.lost(within_s=_NEWS_S):
                 raise LostProcess(what) from error
         why = one_line(error, 300)
         raise
@@ -130,7 +131,7 @@ def cleanup(why: str = "") -> None:
     """Leaves the other processes, telling them why if it is before its time."""
     for peers in _peers:
         peers.leave(why)
-    # NCCL takes its leave of all together: those who wait in an exchange would never come to it.
+    # NCCL ends a group when all its processes do: one that waits in an exchange never gets there.
     if several() and not (why and "nccl" in dist.get_backend_config()):
         dist.destroy_process_group()
     while _peers:
@@ -138,11 +139,11 @@ def cleanup(why: str = "") -> None:
 
 
 def leave(code: int) -> NoReturn:
-    """Ends a process that was one of several, without Python's winding up.
+    """Ends a process that was one of several, without Python's own shutdown.
 
     A thread of gloo's may still hold a tensor after the last exchange, as DDP keeps the group
-    alive beyond `cleanup`. Giving it back while Python winds up aborts the process (torch 2.11 to
-    2.15), and a finished run would end in an error.
+    alive beyond `cleanup`. Giving it back while Python shuts down aborts the process (torch 2.11
+    to 2.15), and a finished run would end in an error.
     """
     sys.stdout.flush()
     sys.stderr.flush()

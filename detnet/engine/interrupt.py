@@ -12,11 +12,11 @@ from typing import Any
 class Interrupt:
     """Turns SIGTERM and Ctrl-C into the flag `set`, so that a run ends between two steps.
 
-    Enter it before the data loader starts its workers: they inherit its calm, and a signal to the
-    whole process group does not end them first. A second Ctrl-C, two seconds later or more, is
-    Python's own KeyboardInterrupt (torchrun repeats the first one at once). One in another takes
-    the other's flag at its beginning, and gives it back at its end. Outside the main thread, where
-    Python allows no handlers, the flag can only be set by hand.
+    Enter it before the data loader starts its workers: they inherit its handlers, and a signal to
+    the whole process group does not end them first. A second Ctrl-C, two seconds later or more, is
+    Python's own KeyboardInterrupt (torchrun repeats the first one at once). Nested, the inner one
+    takes over the outer one's flag when it begins, and hands it back when it ends. Outside the main
+    thread, where Python allows no handlers, the flag can only be set by hand.
 
     Args:
         heard: called at once with the name of the first signal, on a thread of its own: the main

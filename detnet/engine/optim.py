@@ -38,7 +38,7 @@ def sgd(
         bias_lr_factor: the other biases' learning rate over `lr`; Detectron's recipes use 2.
         norm_shift: "norm" gives a normalisation layer's shift the rate and decay of its scale,
             "bias" those of the other biases, as recipes have it that go by a parameter's name.
-        fused: takes the step in one launch and heeds `found_inf`, for accelerators; rounds
+        fused: takes the step in one launch and obeys `found_inf`, for accelerators; rounds
             otherwise than the plain one.
 
     Raises:

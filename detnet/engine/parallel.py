@@ -40,7 +40,7 @@ def in_parallel(
 class _Settled(nn.Module):
     """Has gradients travel in the same company from the first step to the last.
 
-    By itself `DistributedDataParallel` deals them out anew after its first step, and gloo adds the
+    By itself `DistributedDataParallel` deals them out again after its first step, and gloo adds the
     processes' shares up in an order that depends on the place among the others: with more than two
     processes a resumed run, whose first step is a later one, would come to other bits. It does not
     where it is to look for unused parameters, and complains unless it finds some: here is one.

@@ -86,7 +86,7 @@ class Peers:
         threading.Thread(target=self._listen, name="peers", daemon=True).start()
 
     def lost(self, *, within_s: float) -> str:
-        """What has befallen another process, "" if nothing is heard of it in that time."""
+        """What happened to another process, "" if no news of it comes within that time."""
         self._heard.wait(within_s)
         return self._what
 

@@ -29,7 +29,7 @@ def _cpu_flags(cpuinfo: Path) -> frozenset[str]:
 def keep_freed_memory() -> bool:
     """Lets this process reuse the large buffers it frees, instead of returning them to the system.
 
-    By default glibc maps every buffer of some megabytes anew and unmaps it when it is freed, so
+    By default glibc maps each buffer of some megabytes by itself and unmaps it when it is freed, so
     that each layer pays for the system's zeroing of fresh pages: a third of a training step of a
     narrow detector on two cores. The process then holds on to the most memory it ever needed.
 

@@ -94,7 +94,7 @@ class StepWatch:
 
     Args:
         model: in `DistributedDataParallel` or bare.
-        optimizer: fused where `ahead` is not 0, so that it heeds `found_inf`.
+        optimizer: fused where `ahead` is not 0, so that it obeys `found_inf`.
         ema: of the bare model.
         ahead: None for `AHEAD` on an accelerator with a fused optimizer, else 0.
         scale: of the losses, in fp16; its skipped steps are no failure unless nothing else follows.

@@ -69,7 +69,7 @@ def write_page(
         run: the run folder (config.yaml, environment.json, metrics.jsonl, evaluation/scores.json),
             or an exported one.
         content: what else there is to show.
-        live: seconds after which an open page reads itself anew; None for a page that stays.
+        live: seconds after which an open page reloads itself; None for a page that stays.
         shown: the run's place as the reader would type it; `run` by default.
 
     Returns:

@@ -35,7 +35,7 @@ def is_complete(folder: Path) -> bool:
 def begun(folder: Path) -> bool:
     """Whether a training has a state to go on from; what a kill left before that is removed.
 
-    Without a checkpoint nothing is lost by beginning anew, and a kill may have cut the settings.
+    Without a checkpoint nothing is lost by beginning again, and a kill may have cut the settings.
     """
     run = RunFolder(folder)
     if run.last.exists():
@@ -86,7 +86,7 @@ def require_same_settings(
         if name not in aside and new not in (None, "auto", []) and before.get(name) != new:
             raise InputError(
                 f"{folder}: was trained with {name} {before.get(name)}, now it is {new}; restore "
-                "that, or delete the folder and all that was made of it to train anew"
+                "that, or delete the folder and all that was made of it to train again"
             )
 
 

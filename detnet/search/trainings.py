@@ -32,7 +32,7 @@ def pretrain_config(config: SearchConfig, run: Path) -> PretrainConfig:
 
     Batch norm is each process's own, as in the release (128 images of a device), unless `norm` says
     otherwise or a process has fewer than 32 images at once. Running statistics of a supernet are
-    never used, since each candidate's are taken anew.
+    never used, since each candidate's are taken again.
 
     Raises:
         InputError: a setting that is unknown, wrong, or the search's own.

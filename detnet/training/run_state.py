@@ -125,7 +125,7 @@ def save(run: Run) -> None:
 
 
 def restore(run: Run) -> None:
-    """Puts the state of the last checkpoint back; without one the run begins anew.
+    """Puts the state of the last checkpoint back; without one the run begins again.
 
     Raises:
         InputError: the checkpoint is damaged, of other settings, data or number of processes.
@@ -133,7 +133,7 @@ def restore(run: Run) -> None:
     if not run.folder.last.exists():
         if run.process.main:
             run.folder.cut_metrics(0)
-        run.on_event({"event": "note", "text": "no checkpoint yet: the run begins anew"})
+        run.on_event({"event": "note", "text": "no checkpoint yet: the run begins again"})
         return
     state = checkpoint.load(run.folder.last)
     try:

@@ -321,7 +321,7 @@ def _line(above: Place, below: Place) -> str:
 
 
 def main() -> int:
-    """Writes the drawing and the list anew, and says how large the core is."""
+    """Writes the drawing and the list again, and says how large the core is."""
     DRAWING.write_text(drawing(), encoding="utf-8")
     if ARCHITECTURE.is_file():
         text = ARCHITECTURE.read_text(encoding="utf-8")

@@ -164,7 +164,7 @@ def live(net: nn.Module) -> nn.Module:
     return net
 
 
-# DetNAS's release, written down anew from its names and its order of operations: what a state dict
+# DetNAS's release, from its names and its order of operations: what a state dict
 # of a single model must give.
 
 

@@ -124,7 +124,7 @@ def test_a_worker_of_this_machine_that_is_no_more_is_noticed_at_once(
 def test_process_numbers_of_another_container_say_nothing(
     campaign: Campaign, study: SearchStudy
 ) -> None:
-    """Containers with the host's network have its name too, and count their processes anew."""
+    """Containers with the host's network have its name too, and count their processes from 1."""
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
     agenda = RunAgenda(campaign, study, allow=None)

@@ -13,7 +13,7 @@ def test_the_core_can_be_read() -> None:
 
 
 def test_the_drawing_is_of_this_house() -> None:
-    told = "python -m docs._tools.house draws it anew"
+    told = "python -m docs._tools.house draws it again"
     assert house.DRAWING.read_text(encoding="utf-8") == house.drawing(), told
 
 
@@ -22,7 +22,7 @@ def test_the_core_is_listed_in_order() -> None:
     block = text[text.index(house.BEGIN) : text.index(house.END)]
     listed = re.findall(r"^1\. `(.+?)`", block, re.MULTILINE)
     there = [house.modules()[module].relative_to(ROOT).as_posix() for module in house.core()]
-    assert listed == there, "python -m docs._tools.house lists it anew"
+    assert listed == there, "python -m docs._tools.house lists it again"
 
 
 def test_what_is_run_by_name_belongs_to_the_core_and_comes_after_what_it_needs() -> None:

@@ -96,7 +96,7 @@ def test_without_a_checkpoint_it_begins_anew(tmp_path: Path) -> None:
     run_state.log(run, None, {"event": "step", "iteration": 1})
     before = {name: value.clone() for name, value in tensors(run).items()}
     run_state.restore(run)
-    assert run.told == [{"event": "note", "text": "no checkpoint yet: the run begins anew"}]  # type: ignore[attr-defined]
+    assert run.told == [{"event": "note", "text": "no checkpoint yet: the run begins again"}]  # type: ignore[attr-defined]
     assert run.folder.read_metrics() == [] and run.progress == Progress()
     assert all(torch.equal(before[name], value) for name, value in tensors(run).items())
 

@@ -1,4 +1,4 @@
-"""Opens pretrained weights: tells whose they are, gives them our names, heeds what a file says."""
+"""Opens pretrained weights: tells whose they are, gives them our names, follows what files say."""
 
 import json
 import re

@@ -49,7 +49,7 @@ def listed(path: Path, kind: str, make: Callable[[], Listing]) -> tuple[Listing,
 
     Args:
         path: the folder, resolved.
-        kind: of listing, and how it is made: another kind is made anew.
+        kind: of listing, and how it is made: another kind is made again.
         make: reads the folder.
 
     Returns:
@@ -89,7 +89,7 @@ def _read(place: Path, path: Path) -> Listing | None:
                 return None
             arrays = {name: stored[name] for name in stored.files if name != "header"}
             return Listing(header["facts"], arrays, watched)
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile):  # none, or cut: it is made anew
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile):  # none, or cut: it is made again
         return None
 
 

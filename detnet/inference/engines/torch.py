@@ -13,7 +13,7 @@ _PRECISIONS = {torch.bfloat16: "bf16", torch.float16: "fp16"}
 
 
 class TorchEngine(Engine):
-    """A `Predictor` as an engine; its score threshold is set anew by each call of `detect`.
+    """A `Predictor` as an engine; its score threshold is set by each call of `detect`.
 
     Args:
         predictor: what finds objects.

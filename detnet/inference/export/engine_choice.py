@@ -149,7 +149,7 @@ def _exported(file: Path, format: str, tell: Callable[[str], None]) -> Path:
     places = [file.parent / EXPORTS / name for name in names]
     place = next((place for place in places if not place.exists()), None)
     if place is None:
-        raise InputError(f"{places[-1]}: is damaged; remove it, and it is made anew")
+        raise InputError(f"{places[-1]}: is damaged; remove it, and it is made again")
     tell(f"exporting {file} to {place}, once; it takes a minute or two")
     return export_model(ExportPlan(file, place, format), data=None, tell=tell).folder
 

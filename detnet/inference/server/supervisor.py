@@ -25,7 +25,7 @@ _LONGEST_PAUSE_S = 30.0
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Takes the address, before anything is loaded that would be in vain.
+    """Takes the address, before a model is loaded that could not be served without it.
 
     Raises:
         InputError: the port is in use or not allowed, or there is no such address.
@@ -71,7 +71,7 @@ class _WorkerProcess:
 
 
 class Supervisor:
-    """Starts a worker, starts another when it ends unbidden, and stops it when told to.
+    """Starts a worker, starts another when it ends by itself, and stops it when told to.
 
     Args:
         settings: for the worker.

@@ -56,7 +56,7 @@ class Scored:
 class CandidateSampler:
     """Chooses the paths of one generation, none of them twice and none seen before.
 
-    A mutant or crossover that is not new or not legal is drawn anew, up to 100 times as often as
+    A mutant or crossover that is not new or not legal is drawn again, up to 100 times as often as
     paths are wanted (DetNAS's release counts only its successes, and so may never end). Random
     ones fill what is missing.
 

@@ -105,7 +105,7 @@ class Evaluator(ABC):
         batches: Sequence[Sequence[tuple[int, bool]]],
         budget: ScoringBudget,
     ) -> None:
-        """Takes the statistics anew from batches of training images, (index, mirrored) each.
+        """Takes the statistics again from batches of training images, (index, mirrored) each.
 
         Raises:
             NonFinite: its batch norms have no finite statistics.

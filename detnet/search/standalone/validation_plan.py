@@ -55,7 +55,7 @@ def plan_validation(
         place = plan_file(run)
         raise InputError(
             f"{place}: drawn with seed {plan.seed}, not {seed}; leave --seed out, or delete "
-            f"{place.parent} to begin anew"
+            f"{place.parent} to begin again"
         )
     count = _resolve_count(count, len(plan.networks) if plan else 0)
     planned = len(plan.networks[0].seeds) if plan else 0

@@ -106,7 +106,7 @@ def test_a_model_that_was_trained_further_is_exported_beside_its_former_self(
     choice = choose_engine(run, "onnxruntime", tell=lines.append)
     name = f"best-onnx-fp32-{sha256_of(model)[:8]}"
     assert asked == [run / "exports" / name] == [choice.model] and str(choice.model) in lines[0]
-    with pytest.raises(InputError, match=f"{name}: is damaged; remove it, and it is made anew"):
+    with pytest.raises(InputError, match=f"{name}: is damaged; remove it, and it is made again"):
         choose_engine(run, "onnxruntime", tell=lines.append)
     assert len(asked) == 1
 
