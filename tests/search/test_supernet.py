@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from detnet.backbones.spaces.detnet_space import DetNetSpace
+from detnet.backbones.spaces.detnet_stage import StageChoices
 from detnet.backbones.spaces.shuffle_space import ShuffleSpace, ShuffleStage
 from detnet.backbones.spaces.space import find_supernet, read_space
 from detnet.detectors.files import load_model
@@ -128,6 +130,17 @@ def test_fair_sampling_gives_each_choice_its_turn() -> None:
     assert paths != [
         PathSampler(SIX_GENES, seed=4, single=2, fair=True).path(i) for i in range(202)
     ]
+
+
+def test_an_answer_without_meaning_loses_its_turn() -> None:
+    """At stride 2 an identity is a projection; of the other steps half have either."""
+    open_row = StageChoices("c3", (1,), (32,), strides=(1, 2), project=(True, False))
+    space = DetNetSpace(rows=(StageChoices("c2", (1,), (32,)), open_row))
+    sampler = PathSampler(space, seed=0, fair=True)
+    drawn = Counter(space.table(sampler.path(step))[1] for step in range(800))
+    counts = {(stage.stride, stage.project): count for stage, count in drawn.items()}
+    assert counts[2, True] == 400 == counts[1, True] + counts[1, False]
+    assert abs(counts[1, False] - 200) < 50  # deviation 10
 
 
 def test_what_cannot_be_fair_is_refused() -> None:
