@@ -143,8 +143,9 @@ def read_search(folder: Path, *, storage: str | None = None) -> SearchState:
     supernet = run.taken_supernet
     if supernet is not None and supernet.phase == "finetune":
         skipped.add("pretrain")
+    begun = {place for _, place in _PHASES if (folder / place / "config.yaml").is_file()}
     phases = [
-        Phase(title, place, read_run(folder / place) if (folder / place).is_dir() else None)
+        Phase(title, place, read_run(folder / place) if place in begun else None)
         for title, place in _PHASES
         if place not in skipped
     ]

@@ -59,6 +59,7 @@ def test_before_the_first_candidate(tmp_path: Path) -> None:
     run = write_search(tmp_path / "run")
     write_training(run / "pretrain", ended=True)
     write_training(run / "finetune", ended=False)
+    (run / "winner" / "train").mkdir(parents=True)  # its data are being read
     page, summary = make_search_page(run)
     assert page == run / "search.html" and not (run / "study.db").exists()
     assert summary["state"] == "not begun"
