@@ -22,8 +22,9 @@ from types import ModuleType
 from typing import Any
 
 import detnet
-from detnet.cli.arguments import Parser, did_you_mean, is_main, tell
+from detnet.cli.arguments import Parser, did_you_mean, tell
 from detnet.data.kept.telling import when_reading
+from detnet.engine.launch import is_main
 from detnet.errors import InputError
 from detnet.plugins import load_plugins
 from detnet.text import one_line

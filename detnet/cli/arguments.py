@@ -1,7 +1,6 @@
 """A parser whose mistakes are one line with the nearest name, and options that commands share."""
 
 import argparse
-import os
 import re
 import sys
 from collections.abc import Iterable, Sequence
@@ -234,11 +233,6 @@ def add_prediction_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--tta-flip", action="store_true", help="look at each image's mirror image, too"
     )
-
-
-def is_main() -> bool:
-    """Whether this process talks to the user: of those that torchrun started the first alone."""
-    return os.environ.get("RANK", "0") == "0"
 
 
 def tell(line: str) -> None:

@@ -36,7 +36,7 @@ from detnet.cli.arguments import (
     tell,
 )
 from detnet.cli.score import OF_COCO, add_score_arguments
-from detnet.engine.readers import image_readers
+from detnet.engine.launch import image_readers
 from detnet.engine.runs import RunFolder
 from detnet.errors import InputError
 from detnet.files import read_yaml

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from detnet.cli import EXIT_INTERRUPTED
-from detnet.cli.arguments import is_main
+from detnet.engine.launch import is_main
 from detnet.errors import InputError
 from detnet.text import duration
 

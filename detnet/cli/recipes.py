@@ -17,7 +17,7 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-from detnet.engine.readers import image_readers
+from detnet.engine.launch import image_readers
 from detnet.text import count, duration, gibibytes, lay_out
 
 if TYPE_CHECKING:

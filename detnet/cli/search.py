@@ -23,10 +23,11 @@ from pathlib import Path
 from typing import Any
 
 from detnet.cli import list_actions
-from detnet.cli.arguments import add_search, add_storage, is_main
+from detnet.cli.arguments import add_search, add_storage
 from detnet.cli.progress import Screen
 from detnet.cli.search_alone import BaselinesAction, ValidateAction
 from detnet.cli.settings import add_run_arguments, asked_run
+from detnet.engine.launch import is_main
 from detnet.errors import InputError
 from detnet.tables import unknown_name
 from detnet.text import amount, percent

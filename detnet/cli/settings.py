@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Generic
 
-from detnet.engine.readers import image_readers
+from detnet.engine.launch import image_readers
 from detnet.errors import InputError
 from detnet.plugins import load_plugins
 from detnet.training.run_config import RunConfig

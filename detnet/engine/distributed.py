@@ -16,6 +16,7 @@ from typing import Any, NoReturn, TypeVar
 import torch
 import torch.distributed as dist
 
+from detnet.engine.launch import is_main as is_main
 from detnet.engine.machine import accelerator, configure_cuda
 from detnet.engine.peers import LostProcess, Peers
 from detnet.errors import InputError
@@ -69,11 +70,6 @@ def joined(device: str | None = None) -> Iterator[Process]:
         raise
     finally:
         cleanup(why)
-
-
-def is_main() -> bool:
-    """Whether this is the first process by what torchrun says, also before `setup`."""
-    return os.environ.get("RANK", "0") == "0"
 
 
 def setup(device: str | None = None) -> Process:

@@ -1,12 +1,12 @@
 """Whether a training of a search was begun, is complete, and is still that of the settings."""
 
 import json
-import os
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from detnet.engine.launch import is_main
 from detnet.engine.runs import RunFolder
 from detnet.errors import InputError
 from detnet.files import read_json, write_json
@@ -40,7 +40,7 @@ def begun(folder: Path) -> bool:
     run = RunFolder(folder)
     if run.last.exists():
         return True
-    if os.environ.get("RANK", "0") == "0":
+    if is_main():
         for path in (run.config, run.metrics):
             path.unlink(missing_ok=True)
     return False
@@ -96,7 +96,7 @@ def write_paths(folder: Path, paths: Mapping[str, Any]) -> None:
     Args:
         paths: as `require_same_settings` takes them.
     """
-    if os.environ.get("RANK", "0") == "0":
+    if is_main():
         folder.mkdir(exist_ok=True)
         write_json(folder / _PATHS, paths)
 

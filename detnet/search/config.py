@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
-from detnet.engine.readers import image_readers
+from detnet.engine.launch import image_readers
 from detnet.errors import InputError
 from detnet.search.costs import COSTS
 from detnet.training.detection.config import fitting_options

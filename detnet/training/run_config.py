@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
-from detnet.engine.readers import image_readers
+from detnet.engine.launch import image_readers
 from detnet.errors import InputError
 from detnet.training.settings import Settings
 

@@ -51,7 +51,7 @@ BEYOND = (
     "detnet.engine.parallel",
     "detnet.engine.peers",
     "detnet.engine.processor",
-    "detnet.engine.readers",
+    "detnet.engine.launch",
     "detnet.evaluation.curves",
     "detnet.evaluation.original",
     "detnet.evaluation.submission",

@@ -1,8 +1,13 @@
-"""How many processes read images where nobody says: as many as this machine has cores for."""
+"""What torchrun says of this process in its environment; needs no torch."""
 
 import os
 
 _MOST = 8  # feed any one GPU: they decode, crop and scale some thousand ImageNet pictures a second
+
+
+def is_main() -> bool:
+    """Whether this is the first process, which alone writes files and talks to the user."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def image_readers(processes: int | None = None) -> int:
