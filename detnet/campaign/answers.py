@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -125,53 +125,74 @@ def _answer(
     measured: _SeedsMeasured | None,
 ) -> Answer:
     names = (question.first, question.other)
-    done: list[dict[int, bool]] = [{}, {}]  # by seed, whether it has scores
+    paired = campaign.seeds_paired(*names)
+    seeds, notes = _comparable_seeds(campaign, names, data, outcomes, paired=paired)
+    nothing = Answer(question, data, ((), ()), ((), ()), None, notes=notes)
+    if measured is None or not all(seeds):
+        return nothing
+    first, other = (
+        measured.scores(name, side, question) for name, side in zip(names, seeds, strict=True)
+    )
+    values = (tuple(first.values.tolist()), tuple(other.values.tolist()))
+    if any(math.isnan(value) for side in values for value in side):
+        note = f"{data} has nothing that {question.measure.text} is measured on"
+        return replace(nothing, seeds=seeds, notes=(note,))
+    images = min(measured.images[one.measure.size] for one in question.measures)
+    level = campaign.config.confidence
+    found = crossed_difference(first, other, images=images, paired=paired, confidence=level)
+    answer = replace(nothing, seeds=seeds, values=values, found=found)
+    if found.seed_variance is None:
+        return replace(answer, notes=(*notes, *_why_no_interval(seeds, images, level)))
+    effect, rounds = question.effect, max(2, campaign.rounds)
+    return replace(
+        answer,
+        needed=None if effect is None else seeds_needed(found, effect, confidence=level),
+        shows=smallest_effect(found, rounds, confidence=level),
+    )
+
+
+def _comparable_seeds(
+    campaign: Campaign,
+    names: tuple[str, str],
+    data: str,
+    outcomes: dict[str, RunOutcome | None],
+    *,
+    paired: bool,
+) -> tuple[tuple[tuple[int, ...], tuple[int, ...]], tuple[str, ...]]:
+    """Of each of two variants the seeds with scores, among those that both are done with.
+
+    Args:
+        paired: a seed without scores leaves the other variant's out, too.
+
+    Returns:
+        the seeds of both, and notes on those that are left out.
+    """
+    scored: list[dict[int, bool]] = [{}, {}]  # of the seeds that are done, whether they have scores
     for run in campaign.runs:
         found = outcomes[run.folder]
         if run.data == data and run.variant in names and found is not None:
-            done[names.index(run.variant)][run.seed] = found.error is None
-    both = [seed for seed in campaign.config.seed_numbers if all(seed in side for side in done)]
+            scored[names.index(run.variant)][run.seed] = found.error is None
+    both = [seed for seed in campaign.config.seed_numbers if all(seed in side for side in scored)]
     notes = []
-    for name, side in zip(names, done, strict=True):
+    for name, side in zip(names, scored, strict=True):
         if lost := [seed for seed in both if not side[seed]]:
             notes.append(f"{name}: the loss of seed {_listed(lost)} was not finite; left out")
         if more := [seed for seed in side if seed not in both]:
             notes.append(f"{name}: seed {_listed(more)} waits for the other variant")
-    paired = campaign.seeds_paired(*names)
     if paired:
-        both = [seed for seed in both if all(side[seed] for side in done)]
-    seeds = [tuple(seed for seed in both if side[seed]) for side in done]
-    if measured is None or not all(seeds):
-        return Answer(question, data, ((), ()), ((), ()), None, notes=tuple(notes))
-    first, other = (
-        measured.scores(name, side, question) for name, side in zip(names, seeds, strict=True)
-    )
-    images = min(measured.images[one.measure.size] for one in question.measures)
-    values = (tuple(first.values.tolist()), tuple(other.values.tolist()))
-    if any(math.isnan(value) for side in values for value in side):
-        note = f"{data} has nothing that {question.measure.text} is measured on"
-        return Answer(question, data, (seeds[0], seeds[1]), ((), ()), None, notes=(note,))
-    level = campaign.config.confidence
-    difference = crossed_difference(first, other, images=images, paired=paired, confidence=level)
-    needed = shows = None
-    if difference.seed_variance is not None:
-        if question.effect is not None:
-            needed = seeds_needed(difference, question.effect, confidence=level)
-        shows = smallest_effect(difference, max(2, campaign.rounds), confidence=level)
-    elif images < least_images(level):
-        notes.append(f"something to be found on {images} images only: too few for an interval")
-    elif min(map(len, seeds)) < 2:
-        notes.append("one seed tells nothing of what another would give")
-    return Answer(
-        question,
-        data,
-        (seeds[0], seeds[1]),
-        values,
-        difference,
-        needed,
-        shows,
-        tuple(notes),
-    )
+        both = [seed for seed in both if all(side[seed] for side in scored)]
+    first, other = (tuple(seed for seed in both if side[seed]) for side in scored)
+    return (first, other), tuple(notes)
+
+
+def _why_no_interval(
+    seeds: tuple[tuple[int, ...], tuple[int, ...]], images: int, confidence: float
+) -> list[str]:
+    if images < least_images(confidence):
+        return [f"something to be found on {images} images only: too few for an interval"]
+    if min(map(len, seeds)) < 2:
+        return ["one seed tells nothing of what another would give"]
+    return []
 
 
 def _measure(
