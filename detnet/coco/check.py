@@ -182,14 +182,7 @@ def _check_keypoints(categories: Records, annotations: Records, sizes: Floats) -
     Args:
         sizes: (rows, 2) width and height of each annotation's image, NaN where not known.
     """
-    named: dict[Any, int] = {}
-    for index, row in enumerate(categories.rows):
-        flaw = layout_flaw(row)
-        if flaw:
-            categories.report("warning", "bad-keypoint-names", [index], flaw)
-        elif type(row.get("id")) is int:
-            named[row["id"]] = len(row.get("keypoints") or ())
-    # Whole lists of zeros are what some tools write for every class.
+    named = _keypoint_counts(categories)
     known = [
         index
         for index, row in enumerate(annotations.rows)
@@ -197,35 +190,65 @@ def _check_keypoints(categories: Records, annotations: Records, sizes: Floats) -
         if row["category_id"] in named  # else the category has been reported
     ]
     rows = [annotations.rows[index] for index in known]
-    counts = np.array([named[row["category_id"]] for row in rows], np.int64)
-    given = [row["keypoints"] for row in rows]
-    points, unusable = stack_keypoints(given, np.arange(len(rows)), counts)
-    strange = ~np.isin(points[..., 2], (0, 1, 2))
+    counts = [named[row["category_id"]] for row in rows]
+    points, unusable = stack_keypoints(
+        [row["keypoints"] for row in rows], np.arange(len(rows)), np.array(counts, np.int64)
+    )
     outside = outside_image(points, sizes[known])
-    labelled = (points[..., 2] > 0).sum(axis=1).tolist()
     for at, (index, row) in enumerate(zip(known, rows, strict=True)):
-        values, told = row["keypoints"], row.get("num_keypoints")
         if counts[at] == 0:
-            if not isinstance(values, list) or any(values):
-                message = "has keypoints, but its category names none; they are not used"
-                annotations.report("warning", "keypoints-unnamed", [index], message)
+            flaws = _unnamed_keypoints(row["keypoints"])
         elif unusable[at]:
-            message = _keypoints_flaw(values, int(counts[at])) + _UNUSED
-            annotations.report("warning", "keypoints-length", [index], message)
-        elif strange[at].any():
-            message = (
-                "visibility of a keypoint must be 0 (not labelled), 1 (hidden) or 2, found "
-                f"{points[at, strange[at], 2][0]:g}{_UNUSED}"
-            )
-            annotations.report("warning", "keypoints-visibility", [index], message)
+            message = _keypoints_flaw(row["keypoints"], counts[at]) + _UNUSED
+            flaws = [("keypoints-length", message)]
         else:
-            for x, y, _ in points[at, outside[at]]:
-                edge = " x ".join(f"{side:g}" for side in sizes[index])
-                message = f"keypoint ({x:g}, {y:g}) lies outside its image of {edge}; left out"
-                annotations.report("warning", "keypoints-outside", [index], message)
-            if told is not None and told != labelled[at]:
-                message = f'"num_keypoints" is {show(told)}, but {labelled[at]} are labelled'
-                annotations.report("warning", "keypoints-number", [index], message)
+            flaws = _point_flaws(row, points[at], outside[at], sizes[index])
+        for code, message in flaws:
+            annotations.report("warning", code, [index], message)
+
+
+def _keypoint_counts(categories: Records) -> dict[int, int]:
+    """How many keypoints each category names, by its id; names that cannot be are reported."""
+    counts = {}
+    for index, row in enumerate(categories.rows):
+        if flaw := layout_flaw(row):
+            categories.report("warning", "bad-keypoint-names", [index], flaw)
+        elif type(row.get("id")) is int:
+            counts[row["id"]] = len(row.get("keypoints") or ())
+    return counts
+
+
+def _unnamed_keypoints(values: Any) -> list[tuple[str, str]]:
+    """Codes and messages for keypoints of a category that has none."""
+    if isinstance(values, list) and not any(values):
+        return []  # whole lists of zeros are what some tools write for every class
+    return [("keypoints-unnamed", "has keypoints, but its category names none; they are not used")]
+
+
+def _point_flaws(
+    row: dict[str, Any], points: Floats, outside: Bools, size: Floats
+) -> list[tuple[str, str]]:
+    """Codes and messages for an annotation's keypoints one by one.
+
+    Args:
+        points: (K, 3) x, y and visibility.
+        outside: (K,) which lie outside of the image.
+        size: width and height of the image.
+    """
+    strange = points[~np.isin(points[:, 2], (0, 1, 2)), 2]
+    if len(strange):
+        message = "visibility of a keypoint must be 0 (not labelled), 1 (hidden) or 2, found "
+        return [("keypoints-visibility", f"{message}{strange[0]:g}{_UNUSED}")]
+    edge = " x ".join(f"{side:g}" for side in size)
+    found = [
+        ("keypoints-outside", f"keypoint ({x:g}, {y:g}) lies outside its image of {edge}; left out")
+        for x, y, _ in points[outside]
+    ]
+    told, labelled = row.get("num_keypoints"), int((points[:, 2] > 0).sum())
+    if told is not None and told != labelled:
+        message = f'"num_keypoints" is {show(told)}, but {labelled} are labelled'
+        found.append(("keypoints-number", message))
+    return found
 
 
 def _keypoints_flaw(values: Any, count: int) -> str:

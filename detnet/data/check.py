@@ -26,6 +26,7 @@ from detnet.errors import InputError
 from detnet.text import count
 
 _NAMED = 5  # how many names a message lists
+_JSON = ("coco", "roboflow")  # formats of one JSON file a split
 
 
 @dataclass(frozen=True)
@@ -115,19 +116,9 @@ def check_splits(
     categories: dict[str, dict[str, Any]] = {}
     named: list[NamedImage] = []
     for split in splits:
-        try:
-            table = read_content(split)
-        except UnsoundFiles as error:
-            problems += error.problems
-            if error.content is None:
-                continue
-            table = AnnotationTable(error.content, str(split.annotations))
-        except InputError as error:
-            message = str(error).removeprefix(f"{split.annotations}: ")
-            kind = "json" if split.format in ("coco", "roboflow") else "files"
-            problems.append(
-                Problem("error", f"unreadable-{kind}", str(split.annotations), "", message)
-            )
+        table, unsound = _read_table(split)
+        problems += unsound
+        if table is None:
             continue
         problems += find_problems(table)
         if not len(table.images):
@@ -135,9 +126,7 @@ def check_splits(
         images_named, outside = _named_images(table, split)
         named += images_named
         problems += outside
-        lists = [str(path) for path in split.lists or (split.annotations,)]
-        source = {"format": split.format, "files": lists, "images": str(split.images)}
-        numbers[split.name] = {"source": source, **statistics(table)}
+        numbers[split.name] = {"source": _source(split), **statistics(table)}
         rows = table.categories.rows
         categories[table.file] = {str(row.get("id")): row.get("name") for row in rows}
     problems += _differing_categories(categories)
@@ -147,13 +136,32 @@ def check_splits(
         problems += duplicate_images(named, files)
         if len(numbers) == len(splits):
             problems += _unlisted(
-                {s.images for s in splits if s.format in ("coco", "roboflow")},
+                {s.images for s in splits if s.format in _JSON},
                 {p for p in files if files[p].digest},
             )
     for name, root in {(s.format, s.root): None for s in splits if s.root is not None}:
         problems += _unread(name, root)
     problems.sort(key=lambda problem: SEVERITIES.index(problem.severity))
     return Report(problems, {"splits": numbers})
+
+
+def _read_table(split: Split) -> tuple[AnnotationTable | None, list[Problem]]:
+    """What a split's files say, None where they cannot be read, and what is wrong with them."""
+    file = str(split.annotations)
+    try:
+        return read_content(split), []
+    except UnsoundFiles as error:
+        content = error.content
+        return None if content is None else AnnotationTable(content, file), [*error.problems]
+    except InputError as error:
+        kind = "json" if split.format in _JSON else "files"
+        message = str(error).removeprefix(f"{file}: ")
+        return None, [Problem("error", f"unreadable-{kind}", file, "", message)]
+
+
+def _source(split: Split) -> dict[str, Any]:
+    files = [str(path) for path in split.lists or (split.annotations,)]
+    return {"format": split.format, "files": files, "images": str(split.images)}
 
 
 def _without_images(data: Path, name: str) -> Split | None:
