@@ -6,8 +6,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from detnet.evaluation.comparison.bootstrap import NOISE
 from detnet.files import write_text
 from detnet.report.charts import Chart, training_charts
+from detnet.report.comparison_view import Axis, Row, on_axis
 from detnet.report.rendering import flat_settings, render_template
 from detnet.report.search.charts import (
     cost_name,
@@ -16,6 +18,7 @@ from detnet.report.search.charts import (
     progress_chart,
     ranking_chart,
 )
+from detnet.report.search.effects import Effects, effects_by_origin
 from detnet.report.search.networks import alike
 from detnet.report.search.state import SearchState
 from detnet.report.search.summary import (
@@ -56,6 +59,7 @@ def render(state: SearchState) -> str:
         "fronts": _fronts(state),
         "best": state.best,
         "preferences": preferences(state),
+        "effects": [(name, one, _forest(one)) for name, one in effects_by_origin(state).items()],
         "rows": rows,
         "phases": [summarise_phase(one) for one in state.phases],
         "validation": state.validation,
@@ -197,6 +201,28 @@ def _fronts(state: SearchState) -> list[tuple[str, Chart]]:
     return charts
 
 
+def _forest(found: Effects) -> Axis:
+    """The intervals of all effects on a common axis."""
+    rows, last = [], ""
+    for one in found.effects:
+        low, high = one.interval
+        verdict = "higher" if low > 0 else "lower" if high < 0 else NOISE
+        row = Row(
+            f"{one.choice} for {one.first}",
+            first=0.0,
+            other=one.difference,
+            difference=one.difference,
+            low=low,
+            high=high,
+            verdict=verdict,
+            group="" if one.gene == last else one.gene,
+            objects=one.networks,
+        )
+        rows.append(row)
+        last = one.gene
+    return on_axis(rows)
+
+
 def _phase_charts(state: SearchState) -> list[tuple[str, list[Chart]]]:
     found = [(row.title, training_charts(row.record.events)) for row in state.phases if row.record]
     return [(title, charts) for title, charts in found if charts]
@@ -215,6 +241,7 @@ def _sections(values: Mapping[str, Any]) -> Sequence[tuple[str, str]]:
         ("front", "Front", values["fronts"]),
         ("network", "Best network", values["best"]),
         ("preferences", "Preferences", values["preferences"]),
+        ("effects", "Effects", values["effects"]),
         ("validation", "Ranking", values["validation"]),
         ("baselines", "Baselines", values["baselines"]),
         ("phases", "Phases and cost", values["phases"]),

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from detnet.engine.run_records import RunRecord
+from detnet.report.search.effects import effects_by_origin
 from detnet.report.search.networks import alike
 from detnet.report.search.state import Phase, SearchState
 from detnet.search.methods.nsga2 import front as undominated
@@ -207,6 +208,7 @@ def summarise(state: SearchState) -> dict[str, Any]:
         "generations": [vars(row) for row in generations(state.candidates)],
         "front": {"costs": state.front_costs, "candidates": [_plain(state, o) for o in on_front]},
         "preferences": found and asdict(found),
+        "effects": {name: asdict(one) for name, one in effects_by_origin(state).items()},
         "cost": {**vars(cost), "workers": workers},
         "phases": [vars(summarise_phase(phase)) for phase in state.phases],
         "published": published,

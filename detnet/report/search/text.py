@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from detnet.report.search.charts import cost_name, cost_text
+from detnet.report.search.effects import Effects, effects_by_origin
 from detnet.report.search.networks import alike
 from detnet.report.search.state import SearchState
 from detnet.report.search.summary import (
@@ -18,7 +19,7 @@ from detnet.report.search.summary import (
 from detnet.search.run import SearchRun
 from detnet.search.standalone.baselines import baselines_markdown, comparison_lines
 from detnet.search.standalone.ranking import validation_lines
-from detnet.text import amount, duration, lay_out, percent
+from detnet.text import amount, count, duration, lay_out, percent, points
 
 _MOST_ROWS = 12
 _INDENT = "  "
@@ -33,6 +34,7 @@ def format_search(state: SearchState) -> str:
         _generations(state),
         _front(state),
         _preferences(preferences(state)),
+        *(_effects(name, one) for name, one in effects_by_origin(state).items()),
         _standalone(state),
         *(f"note: {note}" for note in state.notes),
     ]
@@ -144,6 +146,24 @@ def _preferences(found: Preferences | None) -> str:
     rows = [row + [""] * (count - len(row)) for row in rows]
     title = f"Choices of the best {found.best} in percent (of all {found.all})"
     return f"{title}\n{lay_out(rows, left=range(count), indent=_INDENT)}"
+
+
+def _effects(name: str, found: Effects) -> str:
+    """The choices whose interval does not hold zero, the largest effect first."""
+    clear = [one for one in found.effects if one.interval[0] > 0 or one.interval[1] < 0]
+    clear.sort(key=lambda one: -abs(one.difference))
+    rows = [
+        [f"{one.gene} {one.choice} for {one.first}", points(one.difference)]
+        + [" to ".join(map(points, one.interval))]
+        for one in clear[:_MOST_ROWS]
+    ]
+    title = (
+        f"What a choice adds, {name}, in points ({found.networks} networks, "
+        f"{100 * found.confidence:g} % intervals; {percent(found.explained, 0)} % of the variance)"
+    )
+    rest = len(found.effects) - len(clear)
+    rows += [[f"{count(rest, 'other')} cannot be told from nothing", "", ""]] if rest else []
+    return f"{title}\n{lay_out(rows, left=(0,), indent=_INDENT)}"
 
 
 def _standalone(state: SearchState) -> str:
