@@ -121,7 +121,7 @@ def main() -> None:
         config = PretrainConfig.make(None, {**changes, "backbone": "resnet50", "val_split": "none"})
         task = PretrainTask(config)
         task.resolve(load_weights=True)
-        task.read_data(Process(0, 1, 0, device))
+        task.read_data(Process(0, 1, device))
         turns = Turns(task, options.steps)
         read_ms = reading_ms(Path(place))
         turns.on_tensors()

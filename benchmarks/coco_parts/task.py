@@ -60,4 +60,4 @@ def make_pretraining(told: dict[str, Any]) -> Task:
 
 def _process() -> Process:
     rank, world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    return Process(rank, world_size, rank, torch.device("cpu"))
+    return Process(rank, world_size, torch.device("cpu"))

@@ -36,7 +36,6 @@ class Process:
 
     rank: int
     world_size: int
-    local_rank: int
     device: torch.device
 
     @property
@@ -120,7 +119,7 @@ def single_process(device: str | None = None) -> Process:
         place = torch.device(kind, int(index or 0) if "RANK" not in os.environ else local_rank)
         torch.get_device_module(place).set_device(place)
         configure_cuda(place)
-    return Process(0, 1, local_rank if "RANK" in os.environ else 0, place)
+    return Process(0, 1, place)
 
 
 def cleanup(why: str = "") -> None:

@@ -106,7 +106,7 @@ def test_keypoints_are_scored_by_the_sigmas_asked_for(
 
 
 def test_the_reading_processes_are_as_many_as_asked_for() -> None:
-    process = Process(0, 1, 0, torch.device("cpu"))
+    process = Process(0, 1, torch.device("cpu"))
     for workers in (0, 3):
         args = argparse.Namespace(workers=workers, precision="fp32", output=None)
         assert _how(args, process)["workers"] == workers

@@ -5,7 +5,7 @@ import torch
 from detnet.engine.agreement import require_same, require_shared
 from detnet.engine.distributed import Process
 
-ALONE = Process(0, 1, 0, torch.device("cpu"))
+ALONE = Process(0, 1, torch.device("cpu"))
 
 
 def test_one_alone_agrees_with_itself(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
 def test_processes_know_their_place_and_talk(ranks: list[dict[str, Any]]) -> None:
     for rank, found in enumerate(ranks):
         assert found["talk"] == {
-            "process": [rank, 2, rank, "cpu"],
+            "process": [rank, 2, "cpu"],
             "main": rank == 0,
             "gathered": [{"rank": 0}, {"rank": 1}],
             "to_main": [] if rank else [(1, 0), (1, 1), (1, 2)],
@@ -84,7 +84,7 @@ def test_two_processes_resume_bit_for_bit(ranks: list[dict[str, Any]]) -> None:
 def test_they_meet_as_often_as_they_like(ranks: list[dict[str, Any]]) -> None:
     """Each time under keys of their own, and in between each has nobody to talk to."""
     for rank, found in enumerate(ranks):
-        assert found["again"] == {"met": [[0, 1]] * 4, "apart": [(0, 1, rank, ["me"])] * 4}
+        assert found["again"] == {"met": [[0, 1]] * 4, "apart": [(0, 1, ["me"])] * 4}
 
 
 def test_a_word_of_one_is_heard_by_all(ranks: list[dict[str, Any]]) -> None:
@@ -94,7 +94,7 @@ def test_a_word_of_one_is_heard_by_all(ranks: list[dict[str, Any]]) -> None:
 def test_a_single_process_has_nobody_to_talk_to(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RANK", raising=False)
     process = distributed.setup("cpu")
-    assert process == distributed.Process(0, 1, 0, torch.device("cpu"))
+    assert process == distributed.Process(0, 1, torch.device("cpu"))
     assert process.main
     assert distributed.all_gather(3) == [3]
     assert distributed.same_on_all("a") == "a"

@@ -14,7 +14,7 @@ from tests.engine.toy import CPU, Toy, batch
 
 def test_a_single_process_has_the_model_itself() -> None:
     model = Toy()
-    found = in_parallel(model, Process(0, 1, 0, CPU), partial=False, buffers_differ=True)
+    found = in_parallel(model, Process(0, 1, CPU), partial=False, buffers_differ=True)
     assert found is model
 
 
@@ -28,7 +28,7 @@ def test_losses_and_gradients_are_the_models(
     dist.init_process_group("gloo", store=store, rank=0, world_size=1)
     try:
         model = Toy()
-        several = Process(0, 2, 0, CPU)  # as if; the group is of one
+        several = Process(0, 2, CPU)  # as if; the group is of one
         wrapped = in_parallel(model, several, partial=partial, buffers_differ=True)
         assert isinstance(wrapped, DistributedDataParallel)
         losses = wrapped(*batch(0))

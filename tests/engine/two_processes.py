@@ -44,7 +44,7 @@ def mine(process: Process, start: int = 0) -> Iterator[Batch]:
 def talk(process: Process) -> dict[str, Any]:
     barrier()
     return {
-        "process": [process.rank, process.world_size, process.local_rank, process.device.type],
+        "process": [process.rank, process.world_size, process.device.type],
         "main": process.main,
         "gathered": all_gather({"rank": process.rank}),
         "to_main": to_main([(process.rank, piece) for piece in range(3 * process.rank)]),
@@ -128,7 +128,7 @@ def meet_again() -> dict[str, Any]:
         apart.append((single_process("cpu"), all_gather("me")))
         process = setup("cpu")
         met.append(all_gather(process.rank))
-    return {"met": met, "apart": [(p.rank, p.world_size, p.local_rank, m) for p, m in apart]}
+    return {"met": met, "apart": [(p.rank, p.world_size, m) for p, m in apart]}
 
 
 def call(process: Process) -> list[bool]:

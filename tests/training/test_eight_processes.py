@@ -15,7 +15,7 @@ from tests.training.eight_processes import COUNT, NETWORKS, take_steps
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
-ALONE = Process(0, 1, 0, torch.device("cpu"))
+ALONE = Process(0, 1, torch.device("cpu"))
 
 
 @pytest.fixture(scope="module")

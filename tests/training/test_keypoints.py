@@ -88,7 +88,7 @@ def test_a_file_is_evaluated_alike(
     run: tuple[Path, Events], data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     folder, _ = run
-    process = Process(0, 1, 0, torch.device("cpu"))
+    process = Process(0, 1, torch.device("cpu"))
     again = evaluate_file(
         folder,
         find_split(data, "val"),

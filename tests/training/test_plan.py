@@ -154,7 +154,7 @@ def test_a_gpu_without_bf16_keeps_twice_as_much(
 ) -> None:
     """Of the precision that settings leave to the device."""
     config: Any = replace(tiny, precision="auto", norm="frozen")
-    process = Process(0, 1, 0, torch.device("cuda", 0))
+    process = Process(0, 1, torch.device("cuda", 0))
     monkeypatch.setenv("DETNET_BF16", bf16)
     monkeypatch.setattr("detnet.training.plan._RESERVE", 0)
     settled: Any = replace(config, precision=kind)

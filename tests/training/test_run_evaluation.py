@@ -19,7 +19,7 @@ from detnet.training.run import evaluate_and_keep
 from detnet.training.run_state import Run
 from detnet.training.task import Measured, RunData, Task, training_schedule
 
-ALONE = Process(0, 1, 0, torch.device("cpu"))
+ALONE = Process(0, 1, torch.device("cpu"))
 
 
 class Scripted(Task):

@@ -19,7 +19,7 @@ from detnet.training.task import training_schedule
 from tests.engine.toy import CPU, batch
 from tests.training.toy_task import CONFIG, PER_EPOCH, ToyTask
 
-ALONE = Process(0, 1, 0, CPU)
+ALONE = Process(0, 1, CPU)
 
 
 def make_run(folder: Path, *, process: Process = ALONE, seed: int = 0, **options: Any) -> Run:
@@ -115,7 +115,7 @@ def test_another_number_of_processes_is_refused(wrote: int, resumes: int, tmp_pa
     run_state.save(run)
     state = load(run.folder.last)
     save(run.folder.last, {**state, "rng": state["rng"] * wrote, "task": state["task"] * wrote})
-    other = make_run(tmp_path / "run", process=Process(0, resumes, 0, CPU))
+    other = make_run(tmp_path / "run", process=Process(0, resumes, CPU))
     before = {name: value.clone() for name, value in tensors(other).items()}
     message = f"last.ckpt: written by {wrote} processes, resumed by {resumes}; start as many"
     with pytest.raises(InputError, match=message):
@@ -135,7 +135,7 @@ def test_each_process_takes_its_own_random_state(tmp_path: Path) -> None:
     both["task"] = [{"rank": 0, "steps": 0}, {"rank": 1, "steps": 0}]
     save(run.folder.last, {**states[0], **both})
     for rank in range(2):
-        again = make_run(tmp_path / "run", process=Process(rank, 2, rank, CPU))
+        again = make_run(tmp_path / "run", process=Process(rank, 2, CPU))
         run_state.restore(again)
         assert torch.equal(torch.rand(4), drawn[rank])
         assert again.task.given == {"rank": rank, "steps": 0}
@@ -178,7 +178,7 @@ def test_a_failed_save_keeps_the_checkpoint_before(tmp_path: Path) -> None:
 
 
 def test_only_the_main_process_writes(tmp_path: Path) -> None:
-    run = make_run(tmp_path / "run", process=Process(1, 2, 1, CPU))
+    run = make_run(tmp_path / "run", process=Process(1, 2, CPU))
     run_state.log(run, None, {"event": "step", "iteration": 1})
     assert not run.folder.metrics.exists()
 
@@ -211,7 +211,7 @@ def test_numbers_go_to_the_board(tmp_path: Path) -> None:
 def test_whose_statistics_differ(
     layer: nn.Module, processes: int, differ: bool, tmp_path: Path
 ) -> None:
-    run = make_run(tmp_path / "run", process=Process(0, processes, 0, CPU))
+    run = make_run(tmp_path / "run", process=Process(0, processes, CPU))
     run.model = nn.Sequential(layer)
     assert run.buffers_differ is differ
 
@@ -219,6 +219,6 @@ def test_whose_statistics_differ(
 def test_synchronised_statistics_are_the_same_anyway(tmp_path: Path) -> None:
     from detnet.backbones.sync import SyncBatchNorm
 
-    run = make_run(tmp_path / "run", process=Process(0, 2, 0, CPU))
+    run = make_run(tmp_path / "run", process=Process(0, 2, CPU))
     run.model = nn.Sequential(SyncBatchNorm(3))
     assert run.buffers_differ is False

@@ -57,7 +57,7 @@ class Counting(Task):
 def make_run(folder: Path) -> Run:
     torch.manual_seed(0)
     config = RunConfig(iterations=4, batch_size=2, ema=0.5)
-    process = Process(0, 1, 0, torch.device("cpu"))
+    process = Process(0, 1, torch.device("cpu"))
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
     optimizer = sgd(model, lr=0.1, momentum=0.9, weight_decay=1e-4)
     run = Run(

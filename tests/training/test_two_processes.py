@@ -25,7 +25,7 @@ from tests.training.toy_task import carry_out, different, events_of
 from tests.training.two_processes import classify_all, detect_all, sum_losses
 
 ROOT = Path(__file__).parents[2]
-ALONE = Process(0, 1, 0, torch.device("cpu"))
+ALONE = Process(0, 1, torch.device("cpu"))
 
 Found = list[dict[str, Any]]
 
@@ -220,7 +220,7 @@ def shares(make: Any) -> None:
         batches = task.stream(start=0, stop=steps)
         return [[target["image_id"] for target in targets] for _, targets in batches]
 
-    parts = [ids(Process(rank, 2, rank, ALONE.device), 4) for rank in range(2)]
+    parts = [ids(Process(rank, 2, ALONE.device), 4) for rank in range(2)]
     assert [list(chain(*step)) for step in zip(*parts, strict=True)] == ids(ALONE, 4)
 
 

@@ -151,7 +151,7 @@ def test_predicts_and_evaluates(detector: str, backbone: str, scenes: Path) -> N
     found = predictor.predict(image)
     assert found.boxes.device.type == "cpu" and len(found.boxes) == len(expected.boxes)
     torch.testing.assert_close(found.scores, expected.scores, rtol=0, atol=1e-3)
-    process = Process(0, 1, 0, PLACE)
+    process = Process(0, 1, PLACE)
     measured = evaluate_model(model, annotations, process=process, autocast=None, workers=0)
     assert {record["image_id"] for record in measured.results} <= {*annotations.image_ids}
     assert measured.bbox.headline["AP"] is not None

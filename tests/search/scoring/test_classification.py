@@ -45,7 +45,7 @@ def scorer(tmp_path: Path) -> Scorer:
         recalibration_batch=4,
         cheap_score_images=6,
     )
-    return make_scorer(settings, run, Process(0, 1, 0, torch.device("cpu")))
+    return make_scorer(settings, run, Process(0, 1, torch.device("cpu")))
 
 
 def test_the_score_is_the_share_told_right(scorer: Scorer) -> None:

@@ -17,7 +17,7 @@ from detnet.search.scoring.scorer import Scorer, make_scorer
 from detnet.training.detection.evaluate import evaluate_model
 from tests.search.conftest import scoring_settings
 
-ONE = Process(0, 1, 0, torch.device("cpu"))
+ONE = Process(0, 1, torch.device("cpu"))
 PATH, OTHER = (2, 1, 3, 0), (0, 3, 1, 2)
 
 IN_ANOTHER_PROCESS = """
@@ -29,7 +29,7 @@ from detnet.search.scoring.scorer import make_scorer
 sys.path.insert(0, sys.argv[2])
 from conftest import scoring_settings
 torch.set_num_threads(int(sys.argv[3]))
-scorer = make_scorer(scoring_settings(), Path(sys.argv[1]), Process(0, 1, 0, torch.device("cpu")))
+scorer = make_scorer(scoring_settings(), Path(sys.argv[1]), Process(0, 1, torch.device("cpu")))
 print(scorer.score((2, 1, 3, 0), "full").hex())
 """
 

@@ -21,7 +21,7 @@ from detnet.training.classification.evaluate import (
 )
 from detnet.training.settings import write_config
 
-PROCESS = Process(0, 1, 0, torch.device("cpu"))
+PROCESS = Process(0, 1, torch.device("cpu"))
 COLOURS = {"blue": (10, 20, 200), "green": (10, 200, 20), "red": (200, 20, 10)}
 
 

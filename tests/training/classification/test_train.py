@@ -237,7 +237,7 @@ def begun(config: PretrainConfig) -> tuple[PretrainTask, Any]:
     """A task that has read its data, and its model."""
     task = PretrainTask(config)
     task.resolve(load_weights=True)
-    task.read_data(Process(0, 1, 0, torch.device("cpu")))
+    task.read_data(Process(0, 1, torch.device("cpu")))
     return task, task.make_model()[0]
 
 

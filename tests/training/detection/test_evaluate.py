@@ -16,7 +16,7 @@ from detnet.training.detection.config import TrainConfig
 from detnet.training.detection.evaluate import evaluate_file, evaluate_model, place_of_scores
 from detnet.training.settings import write_config
 
-ALONE = Process(0, 1, 0, torch.device("cpu"))
+ALONE = Process(0, 1, torch.device("cpu"))
 
 
 def detector(name: str = "faster_rcnn_fpn") -> torch.nn.Module:

@@ -31,7 +31,7 @@ from detnet.training.detection.config import TrainConfig
 from detnet.training.detection.evaluate import evaluate_file
 from detnet.training.detection.train import train
 
-ALONE = Process(0, 1, 0, torch.device("cpu"))
+ALONE = Process(0, 1, torch.device("cpu"))
 AS_IT_IS = "the file as it is"
 
 

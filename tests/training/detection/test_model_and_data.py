@@ -93,7 +93,7 @@ def test_the_settings_reach_images_and_batches(tiny: TrainConfig) -> None:
         min_sizes=(64, 80, 96), max_size=150, flip_h=0.25, flip_v=0.75, color_jitter=0.375
     )
     assert dataset.seed == 7
-    batches = make_batches(config, train, Process(1, 2, 0, CPU))
+    batches = make_batches(config, train, Process(1, 2, CPU))
     expected = TrainBatches(
         train,
         batch_size=1,
@@ -119,7 +119,7 @@ def test_a_setting_of_its_own_is_no_option(tiny: TrainConfig, name: str, own: st
 def test_batches_must_divide(tiny: TrainConfig) -> None:
     material = load_data(tiny)
     with pytest.raises(InputError, match="batch_size 2 cannot be divided by 4 processes × 1"):
-        make_batches(tiny, material.train, Process(0, 4, 0, CPU))
+        make_batches(tiny, material.train, Process(0, 4, CPU))
 
 
 def test_precision() -> None:

@@ -14,7 +14,7 @@ from detnet.detectors import create
 from detnet.engine.distributed import Process
 from detnet.training.detection.evaluate import validation_losses
 
-ALONE = Process(0, 1, 0, torch.device("cpu"))
+ALONE = Process(0, 1, torch.device("cpu"))
 
 
 def small_detector() -> Any:
