@@ -135,9 +135,7 @@ def run(args: argparse.Namespace) -> int:
     from detnet.campaign.plan import begin_campaign
     from detnet.campaign.work import run_campaign
 
-    root = f" --data-root {args.data_root}" if args.data_root else ""
-    again = f"detnet campaign {args.file} --output {args.output}{root}"
-    with Screen(again=again) as screen:
+    with Screen(again=command_again(args)) as screen:
         complete = run_campaign(
             begin_campaign(args.file, args.output, root=args.data_root, plugins=args.plugins),
             workers=args.workers,
@@ -149,6 +147,17 @@ def run(args: argparse.Namespace) -> int:
     code = screen.finish(complete)
     print(f"see `detnet campaign show {args.output}`")
     return code
+
+
+def command_again(args: argparse.Namespace) -> str:
+    """The command that goes on with a campaign in the same way, its budget left to the user."""
+    options = {
+        "--data-root": args.data_root,
+        "--workers": args.workers if args.workers > 1 else None,
+        "--storage": "URL" if args.storage else None,  # it may hold a password
+    }
+    given = "".join(f" {option} {value}" for option, value in options.items() if value)
+    return f"detnet campaign {args.file} --output {args.output}{given}"
 
 
 def _add_folder(parser: argparse.ArgumentParser) -> None:

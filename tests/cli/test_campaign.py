@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from detnet.cli import main
+from detnet.cli import campaign, main, make_parser
 from detnet.data.scenes import write_scenes
 from tests.campaign.small_campaign import CAMPAIGN, TRAIN
 
@@ -74,3 +74,20 @@ def test_mistakes_are_one_line(
     captured = capsys.readouterr()
     (line,) = captured.err.splitlines()
     assert line.startswith("detnet: error: ") and message in line
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ([], ""),
+        (["--workers", "3", "--budget", "2"], " --workers 3"),
+        (
+            ["--data-root", "d", "--storage", "postgresql://me:secret@h/n"],
+            " --data-root d --storage URL",
+        ),
+    ],
+)
+def test_what_goes_on_is_told_as_it_was_begun(options: list[str], told: str) -> None:
+    parser = make_parser("campaign", campaign)
+    args = parser.parse_args(["c.yaml", "--output", "c", *options])
+    assert campaign.command_again(args) == f"detnet campaign c.yaml --output c{told}"
