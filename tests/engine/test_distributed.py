@@ -83,7 +83,7 @@ def test_two_processes_resume_bit_for_bit(ranks: list[dict[str, Any]]) -> None:
 
 def test_they_meet_as_often_as_they_like(ranks: list[dict[str, Any]]) -> None:
     """Each time under keys of their own, and in between each has nobody to talk to."""
-    for rank, found in enumerate(ranks):
+    for found in ranks:
         assert found["again"] == {"met": [[0, 1]] * 4, "apart": [(0, 1, ["me"])] * 4}
 
 
