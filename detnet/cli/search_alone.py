@@ -33,7 +33,8 @@ class ValidateAction:
 
     It can be interrupted and started again at any point, and `detnet search show` tells what is
     known by then. Started several times, also on other machines that share the folder, each process
-    takes the next network that nobody is at.
+    takes the next network that nobody is at; before the supernet is trained, too: then scores come
+    last.
     """
 
     @staticmethod

@@ -93,6 +93,7 @@ def carry_out_plan(
     command: Sequence[str],
     logs: Path,
     before: Sequence[Job] = (),
+    after: Sequence[Job] = (),
 ) -> bool:
     """Does all trainings together with other processes; False when interrupted.
 
@@ -102,7 +103,8 @@ def carry_out_plan(
         workers: processes of this machine that it takes, this one among them.
         command: arguments of `detnet` for one of the others.
         logs: folder of what the others say.
-        before: what is to be done of all networks before the first is trained.
+        before, after: what is to be done of all networks before the first is trained, and when all
+            are.
     """
 
     def train(training: StandaloneTraining, place: str) -> bool:
@@ -119,7 +121,7 @@ def carry_out_plan(
     on_event({"event": "note", "text": expectation(trainings, workers=workers)})
     helpers = helped(command, workers, logs=logs, on_event=on_event)
     with Interrupt() as interrupt, helpers:
-        return all(share(some, stop=stop, on_event=on_event) for some in (before, jobs))
+        return all(share(some, stop=stop, on_event=on_event) for some in (before, jobs, after))
 
 
 def expectation(trainings: Sequence[StandaloneTraining], *, workers: int = 1) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from detnet.engine import distributed
+from detnet.engine.runs import RunFolder
 from detnet.search.config import BudgetName
 from detnet.search.records import (
     StandaloneResult,
@@ -60,11 +61,12 @@ def validate(
 
     The networks are drawn among those that the search may take before any score is looked at, and
     written to RUN/validate/plan.json; later calls go on with these. Several processes may be at
-    it, each started by itself. Writes RUN/validate/validation.json. Scores of another supernet, or
+    it, each started by itself, also while the supernet is trained elsewhere: then scores come
+    last. Writes RUN/validate/validation.json. Scores of another supernet, or
     by other settings of scoring, than there are now are found anew; nothing is trained for that.
 
     Args:
-        folder: of a search whose supernet is trained.
+        folder: of a search that has begun.
         count: of networks, at least `FEWEST`; by default as planned, else `FEWEST`. A larger
             number than planned adds networks, a smaller one is refused.
         seeds: trainings of each network, by the search's seed and those after it, all networks
@@ -86,8 +88,8 @@ def validate(
 
     Raises:
         InputError: fewer networks or seeds than planned, another seed of the draw, other
-            settings, no trained supernet, no worker; `trained` has no validation, or is of other
-            data or another space.
+            settings, no supernet when all is trained, no worker; `trained` has no validation, or is
+            of other data or another space.
     """
     require_processes("validate", workers)
     run = SearchRun.open(folder)
@@ -103,8 +105,12 @@ def validate(
     )
     trainings = trainings_of(run, plan)
     scoring = _Scoring(run, trainings[0], on_event)
-    scoring.drop_others(names)
+    scores = scoring.jobs(names)
     # All are scored first: the supernet need not stay in memory while others train.
+    if ready := RunFolder(run.supernet_folder).model.is_file():
+        scoring.drop_others(names)
+    else:
+        on_event({"event": "note", "text": "the supernet is not trained yet: scores come last"})
     together = [one for by_seed in trainings for one in by_seed]
     if not carry_out_plan(
         together,
@@ -112,7 +118,8 @@ def validate(
         workers=workers,
         command=["search", "validate", str(folder), "--scoring", *names],
         logs=plan_file(run).parent,
-        before=scoring.jobs(names),
+        before=scores if ready else (),
+        after=() if ready else scores,
     ):
         so_far = validation_so_far(run)
         for line in validation_lines(so_far) if so_far else []:

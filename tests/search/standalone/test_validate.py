@@ -151,6 +151,34 @@ def test_networks_are_scored_trained_and_ranked(run: Path) -> None:
     assert "10 networks)" in format_validation(found)
 
 
+def test_networks_may_be_trained_before_their_supernet(run: Path) -> None:
+    """Nine were trained by others; the tenth is, the scores come when the supernet is there."""
+    supernet, aside = run / "finetune", run.parent / "finetune"
+    supernet.rename(aside)
+    with pytest.raises(Kill):
+        validate(run, on_event=killing("trainings of networks alone"))
+    for number, network in enumerate(plan_of(run)["networks"][:9]):
+        costs = {"path": network["path"], "macs": network["macs"], "params": network["params"]}
+        found = StandaloneResult(**costs, name="x", seed=3, AP=0.1 * number)
+        write_record(run / "validate" / network["name"] / "result.json", found)
+    told: list[str] = []
+
+    def hear(event: dict[str, Any]) -> None:
+        told.append(event.get("text", event["event"]))
+
+    with pytest.raises(InputError, match="no trained supernet; let the phases before"):
+        validate(run, budgets=["cheap"], on_event=hear)
+    assert "the supernet is not trained yet: scores come last" in told
+    assert sum(text.startswith("training ") for text in told) == 1
+    result = (run / "validate" / "10" / "result.json").read_bytes()
+    aside.rename(supernet)
+    told.clear()
+    ranked = validate(run, budgets=["cheap"], on_event=hear)
+    assert ranked is not None and ranked.rankings["cheap"].compared == 10
+    assert not any(text.startswith("training ") for text in told)
+    assert (run / "validate" / "10" / "result.json").read_bytes() == result
+
+
 @pytest.mark.slow
 def test_two_workers_share_the_trainings(run: Path) -> None:
     events: list[dict[str, Any]] = []
