@@ -8,7 +8,10 @@ import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+
+import numpy as np
 
 from detnet.coco.annotations import Annotations
 from detnet.detectors.base import Detector, info_of
@@ -210,52 +213,84 @@ def _quantise(
         train: to calibrate on.
         val: to choose layers on, none of it told of later.
     """
-    source, target = folder / "network.onnx", folder / NETWORKS[plan.format]
     samples = [
         prepare([picture] * plan.batch, record.images)
         for picture in read_ahead(train, spread(len(train), CALIBRATION_IMAGES))
     ]
-    threshold = record.thresholds.score
-
-    def results(engine: Engine) -> Results:
-        return engine_results(
-            engine,
-            val.annotations,
-            score_threshold=threshold,
-            chosen=val.positions,
-            track=track,
-        )
-
-    reference = results(torch)
-    tried: dict[tuple[str, ...], float] = {}
-    start = time.monotonic()
-
-    def measure(kept: Sequence[str]) -> float:
-        names = [*layers.ignored, *(name for group in kept for name in layers.groups[group])]
-        quantise(source, target, samples, ignored=names)
-        replace(record, files=_hashes(folder)).write(folder)
-        precisions = paired_precisions(val.truths, [reference, results(open_engine(folder))])
-        if not precisions:
-            raise InputError(
-                f"{val.annotations.path}: nothing is to be found on the {len(val)} images that "
-                "int8's layers are chosen on"
-            )
-        worst = min(precisions, key=lambda one: one.difference)
-        if not tried:
-            most = 2 * len(layers.groups) * (time.monotonic() - start)
-            tell(f"should layers have to stay in fp32, finding them takes {duration(most)} at most")
-        tried[tuple(kept)] = worst.difference
-        return worst.difference
-
+    trial = _Int8Trial(plan, folder, record, layers, samples, val, tell, track)
+    reference = trial.results(torch)
     tell(
         f"int8: calibrating {count(sum(map(len, layers.groups.values())), 'layer')} on "
         f"{count(len(samples), 'training image')}, choosing them on {len(val)} of "
         f"{count(len(val.annotations), 'validation image')}"
     )
+    measure = partial(trial.measure, reference)
     kept = choose_layers(layers, measure, bound=BOUNDS["int8"].ap, tell=tell)
-    if list(tried)[-1] != kept:
-        measure(kept)  # the file is of what was tried last
+    if trial.written != kept:
+        trial.write(kept)
     return replace(record, kept_precise=kept)
+
+
+@dataclass
+class _Int8Trial:
+    """Writes a network in int8 with groups of layers left in fp32, and measures what that loses.
+
+    Args:
+        samples: (N, 3, H, W) uint8 each, to calibrate on.
+        val: what it is measured on.
+
+    Attributes:
+        written: the groups left in fp32 by what is in the folder; None before the first.
+    """
+
+    plan: ExportPlan
+    folder: Path
+    record: ExportRecord
+    layers: QuantisedLayers
+    samples: Sequence[np.ndarray]
+    val: CheckData
+    tell: Tell
+    track: Track | None
+    written: tuple[str, ...] | None = None
+
+    def results(self, engine: Engine) -> Results:
+        """What an engine finds."""
+        return engine_results(
+            engine,
+            self.val.annotations,
+            score_threshold=self.record.thresholds.score,
+            chosen=self.val.positions,
+            track=self.track,
+        )
+
+    def write(self, kept: Sequence[str]) -> None:
+        """Writes the network with these groups left in fp32."""
+        groups = self.layers.groups
+        names = [*self.layers.ignored, *(name for group in kept for name in groups[group])]
+        source, target = self.folder / "network.onnx", self.folder / NETWORKS[self.plan.format]
+        quantise(source, target, self.samples, ignored=names)
+        replace(self.record, files=_hashes(self.folder)).write(self.folder)
+        self.written = tuple(kept)
+
+    def measure(self, reference: Results, kept: Sequence[str]) -> float:
+        """Writes it, and gives its AP less the reference's, of the kind that loses most.
+
+        Raises:
+            InputError: there is nothing to be found on these images.
+        """
+        first, start = self.written is None, time.monotonic()
+        self.write(kept)
+        found = self.results(open_engine(self.folder))
+        precisions = paired_precisions(self.val.truths, [reference, found])
+        if not precisions:
+            raise InputError(
+                f"{self.val.annotations.path}: nothing is to be found on the {len(self.val)} "
+                "images that int8's layers are chosen on"
+            )
+        if first:
+            most = duration(2 * len(self.layers.groups) * (time.monotonic() - start))
+            self.tell(f"should layers have to stay in fp32, finding them takes {most} at most")
+        return min(one.difference for one in precisions)
 
 
 def _hashes(folder: Path) -> dict[str, str]:
