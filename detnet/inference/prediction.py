@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from detnet.coco.keypoints import KeypointLayout
-from detnet.coco.masks import RunLengths
+from detnet.coco.masks import RunLengths, decode_masks
 from detnet.data.images import read_pixels
 from detnet.errors import InputError
 from detnet.evaluation.results import to_results
@@ -107,6 +107,12 @@ class Prediction:
     def _own(self, by_label: Sequence[Any]) -> list[Any]:
         """What each object has by its label."""
         return [by_label[label - 1] for label in self.labels.tolist()]
+
+
+def paint_masks(masks: Sequence[RunLengths], size: Sequence[int]) -> NDArray[np.bool_]:
+    """Paints masks as COCO has them, (N, H, W), `size` being height and width."""
+    counts = [mask["counts"].encode() for mask in masks]
+    return decode_masks(counts, size[0], size[1]).view(bool)
 
 
 def pixels_of(image: ImageLike) -> "Tensor | NDArray[np.uint8] | Image.Image":

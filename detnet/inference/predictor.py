@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from detnet.coco.keypoints import KeypointLayout, unnamed_layout
-from detnet.coco.masks import RunLengths, decode_masks
 from detnet.detectors.base import Detector, info_of
 from detnet.detectors.files import load_model
 from detnet.engine.machine import accelerator, configure_cuda
@@ -17,7 +16,7 @@ from detnet.errors import InputError
 from detnet.inference.augmentation import Detections, PredictionOptions, detect
 from detnet.inference.draw import to_picture
 from detnet.inference.fuse import fuse
-from detnet.inference.prediction import ImageLike, Prediction, pixels_of
+from detnet.inference.prediction import ImageLike, Prediction, paint_masks, pixels_of
 from detnet.text import first_line
 
 
@@ -131,7 +130,7 @@ class Predictor:
             names=tuple(self.class_names[label - 1] for label in labels.tolist()),
             category_ids=tuple(self.category_ids[label - 1] for label in labels.tolist()),
             size=size,
-            masks=None if masks is None else _painted(masks, size),
+            masks=None if masks is None else torch.from_numpy(paint_masks(masks, size[::-1])),
             run_lengths=masks,
             **more,
         )
@@ -175,12 +174,6 @@ def usable_device(name: str | torch.device | None) -> torch.device:
         raise InputError(f"device {str(name)!r} cannot be used: {reason}") from error
     configure_cuda(device)
     return device
-
-
-def _painted(masks: Sequence[RunLengths], size: tuple[int, int]) -> Tensor:
-    """(N, H, W) bool, `size` being width and height."""
-    counts = [mask["counts"].encode() for mask in masks]
-    return torch.from_numpy(decode_masks(counts, size[1], size[0]).view(bool))
 
 
 def _tensor(image: ImageLike) -> Tensor:

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from detnet.coco.keypoints import KeypointLayout, unnamed_layout
-from detnet.coco.masks import RunLengths, decode_masks
 from detnet.errors import InputError
 from detnet.inference.draw import to_picture
 from detnet.inference.engines.base import Engine, Found, Pixels
 from detnet.inference.engines.exported import ExportedEngine
 from detnet.inference.engines.record import RUNTIMES, read_export
-from detnet.inference.prediction import ImageLike, Prediction, pixels_of
+from detnet.inference.prediction import ImageLike, Prediction, paint_masks, pixels_of
 from detnet.tables import unknown_name
 
 if TYPE_CHECKING:
@@ -95,7 +94,7 @@ class EnginePredictor:
             names=tuple(self.class_names[label - 1] for label in found.labels.tolist()),
             category_ids=tuple(self.category_ids[label - 1] for label in found.labels.tolist()),
             size=(size[1], size[0]),
-            masks=None if found.masks is None else painted(found.masks, size),
+            masks=None if found.masks is None else paint_masks(found.masks, size),
             keypoints=found.keypoints,
             keypoint_scores=found.keypoint_scores,
             layout=layout,
@@ -192,8 +191,3 @@ def to_pixels(image: ImageLike) -> Pixels:
     if isinstance(pixels, np.ndarray) and plain and pixels.shape[2:] == (3,):
         return pixels
     return np.asarray(to_picture(pixels))
-
-
-def painted(masks: Sequence[RunLengths], size: tuple[int, ...]) -> np.ndarray:
-    """Paints masks out, (N, H, W) bool."""
-    return decode_masks([mask["counts"].encode() for mask in masks], *size[:2]).astype(bool)

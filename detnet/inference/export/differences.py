@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from detnet.coco.masks import RunLengths, decode_masks
 from detnet.inference.engines.base import Found
+from detnet.inference.prediction import paint_masks
 
 _FAR = 2.0  # an unmatched object's distance; more than any score's
 
@@ -187,13 +187,10 @@ def _need_partner(own: Found, other: Found, least: float, margin: float, limit: 
 def _mask_overlap(first: Found, other: Found, pair: tuple[int, int]) -> float:
     if first.masks is None or other.masks is None:
         return 1.0
-    one, two = _painted(first.masks[pair[0]]), _painted(other.masks[pair[1]])
+    masks = [first.masks[pair[0]], other.masks[pair[1]]]
+    one, two = paint_masks(masks, masks[0]["size"])
     either = int((one | two).sum())
     return float((one & two).sum()) / either if either >= 64 else 1.0  # of less, a pixel is much
-
-
-def _painted(mask: RunLengths) -> np.ndarray:
-    return decode_masks([mask["counts"].encode()], *mask["size"])[0].astype(bool)
 
 
 def _keypoint_distance(first: Found, other: Found, pair: tuple[int, int]) -> float:
