@@ -138,6 +138,18 @@ def _score(text: str) -> float:
     raise argparse.ArgumentTypeError(f"must be in 0 … 1, got {text}")
 
 
+def folder(text: str) -> Path:
+    """Reads the place of a folder that is there or can be made, before work is done for it.
+
+    Raises:
+        argparse.ArgumentTypeError: there is a file in its place.
+    """
+    path = Path(text)
+    if path.exists() and not path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text} is a file; name a folder")
+    return path
+
+
 def add_storage(parser: argparse.ArgumentParser) -> None:
     """Adds the place where workers meet."""
     parser.add_argument(

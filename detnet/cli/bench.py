@@ -21,7 +21,14 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from detnet.cli.arguments import A_MODEL, ENGINE_CHOICES, add_any_device, add_score_threshold, tell
+from detnet.cli.arguments import (
+    A_MODEL,
+    ENGINE_CHOICES,
+    add_any_device,
+    add_score_threshold,
+    folder,
+    tell,
+)
 from detnet.errors import InputError
 from detnet.text import lay_out
 
@@ -64,7 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_score_threshold(parser)
     parser.add_argument(
-        "--output", metavar="DIR", type=Path, help="where bench.json and bench.svg go"
+        "--output", metavar="DIR", type=folder, help="where bench.json and bench.svg go"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
@@ -93,8 +100,6 @@ def _check(args: argparse.Namespace) -> None:
         raise InputError("give --data, whose images have their sizes, or --image-size, not both")
     if args.image_size and min(args.image_size) < 1:
         raise InputError(f"--image-size must be 1 pixel or more, got {min(args.image_size)}")
-    if args.output and args.output.exists() and not args.output.is_dir():
-        raise InputError(f"{args.output}: is a file; --output names a folder")
 
 
 def _candidates(args: argparse.Namespace) -> "list[TimedModel]":

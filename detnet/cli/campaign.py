@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from detnet.cli import list_actions
-from detnet.cli.arguments import add_storage
+from detnet.cli.arguments import add_storage, folder
 from detnet.cli.progress import Screen, telling
 
 
@@ -102,7 +102,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what a campaign is, where it is, and who works on it for how long."""
     parser.add_argument("file", metavar="FILE", type=Path, help="the campaign, a YAML file")
     parser.add_argument(
-        "--output", metavar="FOLDER", type=Path, required=True, help="where its runs are kept"
+        "--output", metavar="FOLDER", type=folder, required=True, help="where its runs are kept"
     )
     parser.add_argument(
         "--data-root",

@@ -17,6 +17,7 @@ from detnet.cli.arguments import (
     add_iou_type,
     add_precision,
     add_sigmas,
+    folder,
     grid_options,
 )
 from detnet.errors import InputError
@@ -65,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_precision(parser)
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     parser.add_argument(
-        "--output", type=Path, metavar="DIR", help="write comparison.json and comparison.html"
+        "--output", type=folder, metavar="DIR", help="write comparison.json and comparison.html"
     )
     parser.add_argument(
         "--pictures",

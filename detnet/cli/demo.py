@@ -11,11 +11,17 @@ It measures this machine's pace in its first steps and chooses what fits into th
 import argparse
 from pathlib import Path
 
+from detnet.cli.arguments import folder
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's options."""
     parser.add_argument(
-        "--output", default="demo", metavar="DIR", help="folder for everything (default: demo)"
+        "--output",
+        default="demo",
+        type=folder,
+        metavar="DIR",
+        help="folder for everything (default: demo)",
     )
     parser.add_argument("--data", metavar="DATA", help="a data set of your own")
     parser.add_argument(
@@ -28,10 +34,10 @@ def run(args: argparse.Namespace) -> int:
     from detnet.cli.progress import Screen
     from detnet.demo import demo
 
-    output, data = Path(args.output), Path(args.data) if args.data else None
+    data = Path(args.data) if args.data else None
     again = "detnet demo" + (f" --data {args.data}" if args.data else "")
-    with Screen(again=f"{again} --output {output}") as screen:
-        outcome = demo(output, data, minutes=args.minutes, on_event=screen)
+    with Screen(again=f"{again} --output {args.output}") as screen:
+        outcome = demo(args.output, data, minutes=args.minutes, on_event=screen)
     if outcome.page is not None:
         print(f"look at {outcome.page}")
     return screen.finish(outcome.page is not None)

@@ -29,6 +29,7 @@ from detnet.cli.arguments import (
     add_grid_arguments,
     add_prediction_arguments,
     first_given,
+    folder,
     grid_options,
     only_torch_can,
     prediction_options,
@@ -65,7 +66,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="let annotations name images outside of the data set's folder",
     )
-    parser.add_argument("--output", metavar="DIR", help="folder for scores.json and results.json")
+    parser.add_argument(
+        "--output", metavar="DIR", type=folder, help="folder for scores.json and results.json"
+    )
     add_grid_arguments(parser)
     add_score_arguments(parser)
     add_prediction_arguments(parser)
@@ -153,7 +156,7 @@ def _detector(args: argparse.Namespace, process: "Process", measures: dict[str, 
             choice.model,
             split,
             model=Path(args.model),
-            output=Path(args.output) if args.output else None,
+            output=args.output,
             track=_shown(process, "images"),
             **asked,
         )
@@ -222,7 +225,7 @@ def _how(args: argparse.Namespace, process: "Process") -> dict[str, Any]:
     return {
         "process": process,
         "autocast": choose_precision(args.precision, process.device),
-        "output": Path(args.output) if args.output else None,
+        "output": args.output,
         "workers": args.workers,
         "track": _shown(process, "batches"),
     }

@@ -18,7 +18,7 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from detnet.cli.arguments import add_any_device
+from detnet.cli.arguments import add_any_device, folder
 from detnet.errors import InputError
 from detnet.text import lay_out, percent
 
@@ -45,8 +45,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output",
         metavar="DIR",
-        type=Path,
-        default=Path("inspect"),
+        type=folder,
+        default="inspect",
         help="where the pictures go (default: inspect)",
     )
     parser.add_argument(
@@ -65,8 +65,6 @@ def run(args: argparse.Namespace) -> int:
     """Inspects the models, writes the pictures and prints the table."""
     if args.draws < 1:
         raise InputError(f"--draws must be 1 or more, got {args.draws}")
-    if args.output.exists() and not args.output.is_dir():
-        raise InputError(f"{args.output}: is a file; --output names a folder")
     if args.image.is_dir():
         raise InputError(f"{args.image}: is a folder; give one image file in it")
 

@@ -27,6 +27,7 @@ from detnet.cli.arguments import (
     add_engine,
     add_prediction_arguments,
     add_score_threshold,
+    folder,
     only_torch_can,
     prediction_options,
     refuse_for_export,
@@ -70,7 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "paths", metavar="PATH", type=Path, nargs="+", help="image, video, or folder of them"
     )
     parser.add_argument(
-        "--output", metavar="DIR", type=Path, required=True, help="where drawn copies and JSON go"
+        "--output", metavar="DIR", type=folder, required=True, help="where drawn copies and JSON go"
     )
     add_score_threshold(parser)
     parser.add_argument(
@@ -89,8 +90,6 @@ def run(args: argparse.Namespace) -> int:
     """Predicts on everything that was asked for and says what came of it."""
     if args.batch_size is not None and args.batch_size < 1:
         raise InputError(f"--batch-size must be 1 or more, got {args.batch_size}")
-    if args.output.exists() and not args.output.is_dir():
-        raise InputError(f"{args.output}: is a file; --output names a folder")
 
     from detnet.engine.memory import explaining_out_of_memory
     from detnet.inference.media import find_media

@@ -141,6 +141,8 @@ class RunConfig(Settings):
                 raise InputError(f"{name} must lie in [0, 1), got {getattr(self, name)}")
         if self.norm_momentum is not None and not 0 < self.norm_momentum <= 1:
             raise InputError(f"norm_momentum must lie in (0, 1], got {self.norm_momentum}")
+        if not all(step > 0 for step in self.steps):
+            raise InputError(f"steps must be positive, got {self.steps}")
         self.check_shares("flip", "color_jitter")
         self.check_not_negative(*_NOT_NEGATIVE)
 

@@ -83,7 +83,7 @@ def test_what_only_torch_can_do_is_not_timed_in_a_faster_export(tmp_path: Path) 
         (["--data", "x", "--image-size", "8", "9"], "give --data, whose images have their sizes"),
         (["--precision", "fp23"], "unknown 'fp23'"),
         (["--data", "nowhere"], "nowhere: no such file or folder"),
-        (["--output", "taken"], "taken: is a file"),
+        (["--output", "taken"], "--output: taken is a file; name a folder"),
     ],
 )
 def test_bad_options_are_one_line(

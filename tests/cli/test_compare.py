@@ -72,6 +72,7 @@ def test_json_is_all_there_is(
         (["--iou-type", "keypoints"], "no keypoints"),
         (["--sigmas", "0.1"], "sigmas are for iou_type keypoints, not bbox"),
         (["--split"], "--split"),
+        (["--output", __file__], "is a file; name a folder"),
     ],
 )
 def test_mistakes_take_one_line(

@@ -84,6 +84,7 @@ def test_mistakes_are_found_before_the_work(
         ["--submission", "mine.json"],
         ["--max-dets", "0"],
         ["--workers", "-1"],
+        ["--output", str(scenes / "model.safetensors")],
     ):
         assert main([*words, *wrong]) == 2
         output, errors = capfd.readouterr()

@@ -99,7 +99,7 @@ def test_the_table_is_read_by_people(
         ("resnet50", "notes.txt", [], "notes.txt: is not an image"),
         ("resnet50", "small.png", [], "small.png: the image is 60×20 pixels, smaller than one"),
         ("resnet50", "", ["--draws", "0"], "--draws must be 1 or more, got 0"),
-        ("resnet50", "", ["--output", "notes.txt"], "notes.txt: is a file; --output names a"),
+        ("resnet50", "", ["--output", "notes.txt"], "--output: notes.txt is a file; name a"),
         ("resnet50", "", ["--beside", "nowhere"], "nowhere: no such run folder or model file"),
         ("resnet50", "", ["--device", "abacus"], "device 'abacus' cannot be used"),
     ],

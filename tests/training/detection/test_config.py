@@ -101,6 +101,7 @@ def test_weights_are_written_so_that_they_are_found_again(
         ({"norm": "group"}, "setting norm must be 'auto' or .*, got 'group'"),
         ({"epochs": 3, "iterations": 5}, "epochs, not both"),
         ({"batch_size": 0}, "batch_size must be positive, got 0"),
+        ({"steps": [0.5, -1]}, r"steps must be positive, got \[0.5, -1.0\]"),
         ({"ema": 1.0}, "ema must lie in"),
         ({"min_sizes": []}, "min_sizes"),
         ({"flip": 2}, r"flip must lie in \[0, 1\], got 2"),
