@@ -2,7 +2,7 @@
 
 import math
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -62,6 +62,45 @@ def require_choice(name: str, value: Any, choices: Sequence[str]) -> None:
     if value not in choices:
         *others, last = map(repr, choices)
         raise InputError(f"{name} must be {', '.join(others)} or {last}, got {value!r}")
+
+
+def require_positive(settings: object, *names: str) -> None:
+    """Refuses numbers that are zero, negative or not finite; None is no number, and passes.
+
+    Args:
+        settings: with these attributes.
+
+    Raises:
+        InputError: naming the first.
+    """
+    _require_numbers(settings, names, lambda value: 0 < value < math.inf, "be positive")
+
+
+def require_not_negative(settings: object, *names: str) -> None:
+    """Refuses numbers that are negative or not finite; see `require_positive`.
+
+    Raises:
+        InputError: naming the first.
+    """
+    _require_numbers(settings, names, lambda value: 0 <= value < math.inf, "not be negative")
+
+
+def require_shares(settings: object, *names: str) -> None:
+    """Refuses numbers that are no share of a whole; see `require_positive`.
+
+    Raises:
+        InputError: naming the first.
+    """
+    _require_numbers(settings, names, lambda value: 0 <= value <= 1, "lie in [0, 1]")
+
+
+def _require_numbers(
+    settings: object, names: Sequence[str], fits: Callable[[float], bool], must: str
+) -> None:
+    for name in names:
+        value = getattr(settings, name)
+        if value is not None and not fits(value):
+            raise InputError(f"{name} must {must}, got {value}")
 
 
 def say_kind(hint: Any) -> str:

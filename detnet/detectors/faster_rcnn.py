@@ -167,7 +167,7 @@ class SingleLevelBoxOptions(RegionOptions):
         head_init: how linear layers are drawn, see `BoxOptions`.
 
     Raises:
-        InputError: there is no such head.
+        InputError: there is no such head, or a number is out of range.
     """
 
     box_head: Literal["2fc", "4conv1fc", "stages"] = "2fc"
@@ -175,6 +175,7 @@ class SingleLevelBoxOptions(RegionOptions):
     head_init: Literal["torch", "detectron"] = "torch"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require_choice("head_init", self.head_init, HEAD_INITS)
         require_choice("box_head", self.box_head, ("2fc", "4conv1fc", "stages"))
 

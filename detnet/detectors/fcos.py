@@ -21,8 +21,7 @@ from detnet.detectors.anchors import ExactAnchors
 from detnet.detectors.base import Detection, OneStageDetector, keep_precise
 from detnet.detectors.images import ImageOptions, ImageTransform
 from detnet.detectors.retinanet import DenseOptions
-from detnet.errors import InputError
-from detnet.kinds import require_choice
+from detnet.kinds import require_choice, require_positive
 
 # Pixels to the farthest side of the object, where one level ends and the next begins.
 RANGES = (64.0, 128.0, 256.0, 512.0)
@@ -56,8 +55,7 @@ class FCOSOptions(DenseOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.center_radius <= 0:
-            raise InputError(f"center_radius must be positive, got {self.center_radius}")
+        require_positive(self, "center_radius")
         require_choice("threshold_on", self.threshold_on, ("class", "score"))
 
 

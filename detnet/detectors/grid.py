@@ -11,7 +11,7 @@ from torchvision.ops import box_iou
 from detnet.backbones.norm import NormKind
 from detnet.detectors.images import Resize
 from detnet.errors import InputError
-from detnet.kinds import of_kind
+from detnet.kinds import of_kind, require_not_negative, require_positive, require_shares
 
 # Of the authors' release for VOC, in pixels of a 416×416 image: 32 times its numbers.
 _VOC_ANCHORS = (
@@ -41,7 +41,7 @@ class YOLOOptions:
         max_candidates: before suppression, per image.
 
     Raises:
-        InputError: anchors that are no pairs of positive numbers.
+        InputError: anchors that are no pairs of positive numbers, or a number out of range.
 
     Paper: Redmon & Farhadi 2017, arXiv:1612.08242, Section 2.
     """
@@ -61,6 +61,10 @@ class YOLOOptions:
     max_candidates: int = 1000
 
     def __post_init__(self) -> None:
+        require_positive(self, "max_detections", "max_candidates")
+        require_shares(self, "score_threshold", "nms_threshold", "ignore_threshold")
+        weights = ("object_weight", "noobject_weight", "box_weight", "class_weight")
+        require_not_negative(self, *weights)
         pairs = self.anchor_sizes
         sizes = bool(pairs) and of_kind(pairs, list[tuple[float, float]])
         if not sizes or not all(side > 0 for pair in pairs for side in pair):

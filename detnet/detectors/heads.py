@@ -22,7 +22,7 @@ from torchvision.models.detection.roi_heads import (
 from detnet.backbones.norm import NormKind, make_norm
 from detnet.detectors.base import Detection, PostProcessor, keep_precise
 from detnet.errors import InputError
-from detnet.kinds import require_choice
+from detnet.kinds import require_choice, require_not_negative, require_positive, require_shares
 
 HEAD_INITS = ("torch", "detectron")
 BINS = 7  # across a region, as box heads see it
@@ -38,6 +38,9 @@ class RegionOptions:
         roi_batch: regions that an image's losses are taken over, a quarter of them positive.
         box_loss_beta: where the smooth L1 loss turns linear; Detectron's 1, torchvision's 1/9.
         score_threshold, nms_threshold, max_detections: of the detections given out, per image.
+
+    Raises:
+        InputError: a number is out of range.
     """
 
     roi_batch: int = 512
@@ -45,6 +48,11 @@ class RegionOptions:
     score_threshold: float = 0.05
     nms_threshold: float = 0.5
     max_detections: int = 100
+
+    def __post_init__(self) -> None:
+        require_positive(self, "roi_batch", "max_detections")
+        require_not_negative(self, "box_loss_beta")
+        require_shares(self, "score_threshold", "nms_threshold")
 
 
 @dataclass(frozen=True)
@@ -59,7 +67,7 @@ class BoxOptions(RegionOptions):
             `draw_as_detectron`.
 
     Raises:
-        InputError: there is no such head or level.
+        InputError: there is no such head or level, or a number is out of range.
     """
 
     box_head: Literal["2fc", "4conv1fc"] = "2fc"
@@ -68,6 +76,7 @@ class BoxOptions(RegionOptions):
     head_init: Literal["torch", "detectron"] = "torch"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require_choice("box_head", self.box_head, ("2fc", "4conv1fc"))
         require_choice("head_init", self.head_init, HEAD_INITS)
         if not 1 <= self.roi_levels <= 5:

@@ -19,7 +19,7 @@ from detnet.detectors.anchors import (
 )
 from detnet.detectors.base import keep_precise
 from detnet.errors import InputError
-from detnet.kinds import require_choice
+from detnet.kinds import require_choice, require_positive
 
 ANCHOR_SIZES = (32, 64, 128, 256, 512)
 ASPECT_RATIOS = (0.5, 1.0, 2.0)
@@ -68,8 +68,8 @@ class ProposalOptions:
         require_choice("anchor_strides", self.anchor_strides, ANCHOR_STRIDES)
         if self.rpn_straddle is not None and not self.rpn_straddle >= 0:
             raise InputError(f"rpn_straddle must be 0 pixels or more, got {self.rpn_straddle}")
-        if self.post_nms_images < 1:
-            raise InputError(f"post_nms_images must be 1 or more, got {self.post_nms_images}")
+        require_positive(self, "pre_nms_train", "pre_nms_test", "post_nms_train", "post_nms_test")
+        require_positive(self, "rpn_batch", "post_nms_images")
 
 
 class Float32RPNHead(RPNHead):

@@ -21,7 +21,7 @@ from detnet.detectors.fpn import Extra, PyramidNet
 from detnet.detectors.images import ImageOptions, ImageTransform
 from detnet.detectors.proposals import ANCHOR_SIZES
 from detnet.errors import InputError
-from detnet.kinds import require_choice
+from detnet.kinds import require_choice, require_positive, require_shares
 
 _OCTAVES = (1.0, 2 ** (1 / 3), 2 ** (2 / 3))
 _ANCHORS_PER_CELL = 9
@@ -40,7 +40,7 @@ class DenseOptions:
         neck: what makes the pyramid, see `detnet.detectors.fpn.NECKS`.
 
     Raises:
-        InputError: coarse levels cannot begin there.
+        InputError: coarse levels cannot begin there, or a number is out of range.
     """
 
     coarse_from: Literal["c", "p"] = "c"
@@ -54,6 +54,8 @@ class DenseOptions:
     def __post_init__(self) -> None:
         require_choice("coarse_from", self.coarse_from, ("c", "p"))
         require_choice("anchor_strides", self.anchor_strides, ANCHOR_STRIDES)
+        require_positive(self, "max_detections", "max_candidates")
+        require_shares(self, "score_threshold", "nms_threshold")
 
     def pyramid(self, backbone: Backbone, norm: NormKind | None) -> PyramidNet:
         """Makes the pyramid P3 … P7."""

@@ -24,8 +24,7 @@ from detnet.detectors.heads import RegionHeads, RegionOptions, Sizes, Targets
 from detnet.detectors.images import ImageOptions, ImageTransform
 from detnet.detectors.proposals import ProposalOptions
 from detnet.detectors.roi import LevelPooler
-from detnet.errors import InputError
-from detnet.kinds import require_choice
+from detnet.kinds import require_choice, require_positive
 
 Pooling = Literal["align", "pool"]
 _SAMPLING_RATIO = 2
@@ -224,7 +223,7 @@ class RFCNOptions(RegionOptions):
         vote: "scaled" is the bins' average times k, "mean" the average itself, as the paper.
 
     Raises:
-        InputError: there is no such pooling or vote, or a number is below 1.
+        InputError: there is no such pooling or vote, or a number is out of range.
     """
 
     ohem: bool = True
@@ -235,12 +234,10 @@ class RFCNOptions(RegionOptions):
     vote: Literal["scaled", "mean"] = "scaled"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
+        require_positive(self, "bins")
         require_choice("pooling", self.pooling, ("align", "pool"))
         require_choice("vote", self.vote, ("scaled", "mean"))
-        if self.bins < 1 or self.roi_batch < 1:
-            raise InputError(
-                f"bins and roi_batch must be 1 or more, got {self.bins} and {self.roi_batch}"
-            )
 
 
 class RFCN(RegionDetector):

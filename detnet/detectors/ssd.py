@@ -17,6 +17,7 @@ from detnet.detectors.base import OneStageDetector, keep_precise
 from detnet.detectors.fpn import require_levels
 from detnet.detectors.images import ImageOptions, Resize, make_transform
 from detnet.errors import InputError
+from detnet.kinds import require_positive, require_shares
 
 
 class LevelBoxes(DefaultBoxGenerator):
@@ -124,8 +125,8 @@ class SSDOptions:
                     f"anchor_sizes must be {self.levels} numbers, one a level, got "
                     f"{list(self.anchor_sizes)}"
                 )
-        if self.negatives <= 0:
-            raise InputError(f"negatives must be positive, got {self.negatives}")
+        require_positive(self, "negatives", "max_detections", "max_candidates")
+        require_shares(self, "score_threshold", "nms_threshold")
 
 
 class MultiBoxNet(nn.Module):

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal
 
 from detnet.engine.launch import image_readers
 from detnet.errors import InputError
+from detnet.kinds import require_not_negative, require_positive
 from detnet.search.costs import COSTS
 from detnet.training.detection.config import fitting_options
 from detnet.training.settings import Settings
@@ -148,12 +149,8 @@ class SearchConfig(Settings):
     validate: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in _POSITIVE:
-            if not getattr(self, name) > 0:
-                raise InputError(f"{name} must be positive, got {getattr(self, name)}")
-        for name in ("retries", "seed", "workers", "single_steps", "image_memory"):
-            if (getattr(self, name) or 0) < 0:
-                raise InputError(f"{name} must not be negative, got {getattr(self, name)}")
+        require_positive(self, *_POSITIVE)
+        require_not_negative(self, "retries", "seed", "workers", "single_steps", "image_memory")
         for name in _LIMITS:
             limit = getattr(self, name)
             if limit is not None and not limit > 0:

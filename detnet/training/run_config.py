@@ -1,11 +1,11 @@
 """The settings that every kind of training has; each kind adds its own. Needs no torch."""
 
-import math
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
 from detnet.engine.launch import image_readers
 from detnet.errors import InputError
+from detnet.kinds import require_not_negative, require_positive, require_shares
 from detnet.training.settings import Settings
 
 Run = TypeVar("Run", bound="RunConfig")
@@ -132,10 +132,7 @@ class RunConfig(Settings):
     def __post_init__(self) -> None:
         if self.iterations is not None and self.epochs is not None:
             raise InputError("give iterations or epochs, not both")
-        for name in _POSITIVE:
-            count = getattr(self, name)
-            if count is not None and count <= 0:
-                raise InputError(f"{name} must be positive, got {count}")
+        require_positive(self, *_POSITIVE)
         for name in ("ema", "momentum"):
             if not 0 <= getattr(self, name) < 1:
                 raise InputError(f"{name} must lie in [0, 1), got {getattr(self, name)}")
@@ -143,8 +140,8 @@ class RunConfig(Settings):
             raise InputError(f"norm_momentum must lie in (0, 1], got {self.norm_momentum}")
         if not all(step > 0 for step in self.steps):
             raise InputError(f"steps must be positive, got {self.steps}")
-        self.check_shares("flip", "color_jitter")
-        self.check_not_negative(*_NOT_NEGATIVE)
+        require_shares(self, "flip", "color_jitter")
+        require_not_negative(self, *_NOT_NEGATIVE)
 
     @property
     def length(self) -> dict[str, float]:
@@ -179,24 +176,3 @@ class RunConfig(Settings):
     def places(self) -> tuple[str, ...]:
         """The settings that are paths."""
         return ("data", "weights")
-
-    def check_shares(self, *names: str) -> None:
-        """Refuses shares that are none.
-
-        Raises:
-            InputError: one does not lie in [0, 1].
-        """
-        for name in names:
-            if not 0 <= getattr(self, name) <= 1:
-                raise InputError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
-
-    def check_not_negative(self, *names: str) -> None:
-        """Refuses negative numbers.
-
-        Raises:
-            InputError: one is negative.
-        """
-        for name in names:
-            value = getattr(self, name)
-            if value is not None and not 0 <= value < math.inf:
-                raise InputError(f"{name} must not be negative, got {value}")

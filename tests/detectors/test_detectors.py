@@ -64,6 +64,34 @@ def test_options(options: dict) -> None:
     assert any("stem" in n for n in learned) == ("frozen" not in options)
 
 
+@pytest.mark.parametrize("detector", DETECTORS)
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"score_threshold": 5}, "score_threshold must lie in \\[0, 1\\], got 5"),
+        ({"nms_threshold": -0.5}, "nms_threshold must lie in"),
+        ({"max_detections": 0}, "max_detections must be positive, got 0"),
+        ({"roi_batch": 0}, "roi_batch must be positive"),
+        ({"rpn_batch": 0}, "rpn_batch must be positive"),
+        ({"max_candidates": 0}, "max_candidates must be positive"),
+    ],
+)
+def test_numbers_out_of_range_are_refused(
+    detector: str, options: dict[str, Any], said: str
+) -> None:
+    """With these it would learn nothing or find nothing, and say nothing."""
+    if not options.keys() <= option_defaults(detector).keys():
+        return
+    with pytest.raises(InputError, match=said), torch.device("meta"):
+        create(detector, backbone="resnet50", num_classes=4, width=0.125, **options)
+
+
+def test_one_frozen_part_needs_no_list() -> None:
+    with torch.device("meta"):
+        model = create("ssd", backbone="resnet50", num_classes=4, width=0.125, frozen="stem")
+    assert model.info.options["frozen"] == ("stem",)
+
+
 def test_box_heads_are_what_they_are_called() -> None:
     two = create("faster_rcnn_fpn", num_classes=4, width=0.25)
     four = create("faster_rcnn_fpn", num_classes=4, width=0.25, box_head="4conv1fc")

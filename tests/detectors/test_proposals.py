@@ -179,7 +179,7 @@ def test_images_share_their_surest_proposals_in_training() -> None:
     ("options", "message"),
     [
         ({"rpn_straddle": -1}, "rpn_straddle must be 0 pixels or more, got -1"),
-        ({"post_nms_images": 0}, "post_nms_images must be 1 or more, got 0"),
+        ({"post_nms_images": 0}, "post_nms_images must be positive, got 0"),
     ],
 )
 def test_mistakes_are_one_line(options: dict[str, Any], message: str) -> None:

@@ -80,7 +80,7 @@ def test_options(options: dict[str, Any], tmp_path: Path) -> None:
     [
         ({"pooling": "max"}, "'align' or 'pool', got 'max'"),
         ({"vote": "sum"}, "'scaled' or 'mean', got 'sum'"),
-        ({"bins": 0}, "1 or more, got 0 and 128"),
+        ({"bins": 0}, "bins must be positive, got 0"),
         ({"level": "c6"}, "one level, c6, at stride 16; the backbone has c2 at 4"),
         ({"proposal_level": "c3"}, "one level, c3, at stride 16"),
         ({"frozen": ("c5",), "dilate": False}, "cannot freeze c5"),

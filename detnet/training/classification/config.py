@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from detnet.errors import InputError
+from detnet.kinds import require_not_negative
 from detnet.training.run_config import RunConfig
 
 SMALLEST_IMAGE = 32  # pixels: the coarsest stride of the backbones
@@ -72,7 +73,7 @@ class PretrainConfig(RunConfig):
             raise InputError(f"label_smoothing must lie in [0, 1), got {self.label_smoothing}")
         if not 0 < self.min_area <= 1:
             raise InputError(f"min_area must lie in (0, 1], got {self.min_area}")
-        self.check_not_negative("lighting", "mixup")
+        require_not_negative(self, "lighting", "mixup")
 
     def default_length(self) -> dict[str, float]:
         return {"epochs": 100}

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from detnet.data.folders import Split, find_split, find_splits
 from detnet.errors import InputError
+from detnet.kinds import require_not_negative, require_shares
 from detnet.training.run_config import RunConfig
 
 _INSTANCES, _PERSONS = "instances_", "person_keypoints_"  # COCO's files of one split
@@ -70,8 +71,8 @@ class TrainConfig(RunConfig):
             raise InputError(
                 f"min_sizes must be one or more positive numbers, got {self.min_sizes}"
             )
-        self.check_shares("flip_vertical")
-        self.check_not_negative("repeat_threshold")
+        require_shares(self, "flip_vertical")
+        require_not_negative(self, "repeat_threshold")
 
     @classmethod
     def fitting(cls, values: Mapping[str, Any], changes: Mapping[str, Any]) -> Mapping[str, Any]:
