@@ -92,8 +92,8 @@ def carry_out_plan(
     workers: int = 1,
     command: Sequence[str],
     logs: Path,
-    before: Sequence[Job] = (),
-    after: Sequence[Job] = (),
+    beside: Sequence[Job] = (),
+    beside_first: bool = True,
 ) -> bool:
     """Does all trainings together with other processes; False when interrupted.
 
@@ -103,8 +103,9 @@ def carry_out_plan(
         workers: processes of this machine that it takes, this one among them.
         command: arguments of `detnet` for one of the others.
         logs: folder of what the others say.
-        before, after: what is to be done of all networks before the first is trained, and when all
-            are.
+        beside: what else is to be done of the networks. What others keep from being done first,
+            since they train those networks, is done last.
+        beside_first: whether it can be done before the networks are trained.
     """
 
     def train(training: StandaloneTraining, place: str) -> bool:
@@ -121,7 +122,9 @@ def carry_out_plan(
     on_event({"event": "note", "text": expectation(trainings, workers=workers)})
     helpers = helped(command, workers, logs=logs, on_event=on_event)
     with Interrupt() as interrupt, helpers:
-        return all(share(some, stop=stop, on_event=on_event) for some in (before, jobs, after))
+        if beside_first and not share(beside, stop=stop, on_event=on_event, wait=False):
+            return False
+        return all(share(some, stop=stop, on_event=on_event) for some in (jobs, beside))
 
 
 def expectation(trainings: Sequence[StandaloneTraining], *, workers: int = 1) -> str:

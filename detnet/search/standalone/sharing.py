@@ -34,7 +34,12 @@ class Job:
 
 
 def share(
-    jobs: Sequence[Job], *, stop: Callable[[], bool], on_event: OnEvent, poll_s: float = 1.0
+    jobs: Sequence[Job],
+    *,
+    stop: Callable[[], bool],
+    on_event: OnEvent,
+    wait: bool = True,
+    poll_s: float = 1.0,
 ) -> bool:
     """Does all jobs, of which other processes may do some at the same time.
 
@@ -43,6 +48,7 @@ def share(
     Args:
         stop: asked between two jobs, and while waiting.
         on_event: called with "note" events.
+        wait: at the end; else what others are at then is left to them.
         poll_s: between two looks at what others are doing.
 
     Returns:
@@ -59,6 +65,8 @@ def share(
             if done:
                 break
         else:
+            if not wait:
+                return True
             if not waiting:
                 names = ", ".join(job.name for job in left)
                 on_event({"event": "note", "text": f"waiting for other processes: {names}"})

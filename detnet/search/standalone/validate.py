@@ -105,7 +105,6 @@ def validate(
     )
     trainings = trainings_of(run, plan)
     scoring = _Scoring(run, trainings[0], on_event)
-    scores = scoring.jobs(names)
     # All are scored first: the supernet need not stay in memory while others train.
     if ready := RunFolder(run.supernet_folder).model.is_file():
         scoring.drop_others(names)
@@ -118,8 +117,8 @@ def validate(
         workers=workers,
         command=["search", "validate", str(folder), "--scoring", *names],
         logs=plan_file(run).parent,
-        before=scores if ready else (),
-        after=() if ready else scores,
+        beside=scoring.jobs(names),
+        beside_first=ready,
     ):
         so_far = validation_so_far(run)
         for line in validation_lines(so_far) if so_far else []:

@@ -55,6 +55,14 @@ def test_jobs_that_others_are_at_come_last(tmp_path: Path) -> None:
     assert notes == ["waiting for other processes: a"]
 
 
+def test_what_others_are_at_can_be_left_to_them(tmp_path: Path) -> None:
+    log = list[str]()
+    with claimed(tmp_path / "b") as mine:
+        assert mine and share(jobs(tmp_path, log), stop=never, on_event=quiet, wait=False)
+    assert log == ["a", "c", "d"]
+    assert share(jobs(tmp_path, log), stop=never, on_event=quiet) and log[3:] == ["b"]
+
+
 def test_the_work_of_the_dead_is_taken_over(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     code = (  # what RunFolder.lock does, without importing torch
