@@ -1,10 +1,10 @@
-"""Who of several processes has ended before its time: each keeps a line open to the first.
+"""Who of several processes has ended before its time: each keeps a connection open to the first.
 
-An exchange that one of them does not come to fails on some of the others, waits for hours on the
-rest, and says nowhere whose absence it was. The system closes a process's lines however it ends,
-`kill -9` too. A machine that vanishes closes nothing: what is sent to it is not acknowledged, and
-the system gives up the line. A process that stands still, its machine alive, is silent: each says
-from time to time that it is there. Needs no torch.
+Where one process does not come to an exchange, it fails on some of the others, keeps the rest
+waiting for hours, and says nowhere who was missing. The system closes a process's connections
+however it ends, `kill -9` too. A machine that vanishes closes nothing: what is sent to it is not
+acknowledged, and the system gives up the connection. A process that stands still on a machine that
+is alive is silent: so each says from time to time that it is there. Needs no torch.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ _REACH_S = 60.0  # to reach the first process
 _LOOK_S = 0.5  # between two looks whether the first process is at its end
 _BEAT_S = 10.0  # between two words that a process is there
 SILENCE_S = 300.0  # without one, to be lost: a computation may keep the interpreter for minutes
-# Of the system's own questions on a line on which nothing is said: after 10 s, 4 times every 5 s;
+# The system's own questions on a silent connection: after 10 s, 4 times every 5 s;
 # and for how long, in thousandths of a second, what was sent may go unacknowledged.
 _ASKING = {"TCP_KEEPIDLE": 10, "TCP_KEEPALIVE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 4}
 _ASKING |= {"TCP_USER_TIMEOUT": 30_000}
@@ -65,7 +65,7 @@ class Peers:
     def __init__(self, store: Any, rank: int, count: int, address: str) -> None:
         self._rank, self._count = rank, count
         self._places = {rank: place()}
-        self._lines: dict[int, socket.socket] = {}
+        self._connections: dict[int, socket.socket] = {}
         self._selector = selectors.DefaultSelector()
         self._heard, self._over = threading.Event(), threading.Event()
         self._what = ""
@@ -79,8 +79,8 @@ class Peers:
         else:
             port, self._secret, self._places[0] = json.loads(store.get(_KEY))
             self._server = None
-            self._lines[0] = _reach(address, port)
-            self._selector.register(self._lines[0], selectors.EVENT_READ, _Words(0))
+            self._connections[0] = _reach(address, port)
+            self._selector.register(self._connections[0], selectors.EVENT_READ, _Words(0))
             self._say(0, {"rank": rank, "secret": self._secret, "place": place()})
         _open.add(self)
         threading.Thread(target=self._listen, name="peers", daemon=True).start()
@@ -99,11 +99,11 @@ class Peers:
         word = {"end": why}
         if why and self._rank == 0 and not self._heard.is_set():
             word = {"lost": self._name(0, why)}
-        for rank in list(self._lines):
+        for rank in list(self._connections):
             self._say(rank, word)
 
     def close(self) -> None:
-        """Closes the lines, when nothing is exchanged any more."""
+        """Closes the connections, when nothing is exchanged any more."""
         self._over.set()
         _open.discard(self)
 
@@ -123,8 +123,8 @@ class Peers:
         if self._heard.is_set() and not self._over.wait(PATIENCE_S):
             for end in _when_stuck:
                 end(self._what)
-        for line in [*self._lines.values(), *([self._server] if self._server else [])]:
-            line.close()
+        for connection in [*self._connections.values(), *([self._server] if self._server else [])]:
+            connection.close()
         self._selector.close()
 
     def _beat(self, *, late: bool) -> None:
@@ -133,7 +133,7 @@ class Peers:
         Args:
             late: this process has stood still itself, and waits for the others from now on.
         """
-        for rank in list(self._lines):
+        for rank in list(self._connections):
             self._say(rank, {"here": self._rank})
         now = time.monotonic()
         for key in list(self._selector.get_map().values()):
@@ -151,15 +151,15 @@ class Peers:
 
     def _accept(self, server: Any) -> None:
         with contextlib.suppress(OSError):
-            line, _ = server.accept()
-            _keep_alive(line)
-            self._selector.register(line, selectors.EVENT_READ, _Words())
+            connection, _ = server.accept()
+            _keep_alive(connection)
+            self._selector.register(connection, selectors.EVENT_READ, _Words())
 
-    def _read(self, line: Any, words: "_Words") -> None:
-        """Takes in what has come on a line, or that it is closed."""
+    def _read(self, connection: Any, words: "_Words") -> None:
+        """Takes in what has come on a connection, or that it is closed."""
         why = ""
         try:
-            some = line.recv(4096)
+            some = connection.recv(4096)
             words.heard = time.monotonic()
         except OSError as error:
             some = b""
@@ -170,7 +170,7 @@ class Peers:
                 if word.get("secret") != self._secret or not isinstance(word.get("rank"), int):
                     break
                 words.rank = word["rank"]
-                self._lines[words.rank] = line
+                self._connections[words.rank] = connection
                 self._places[words.rank] = str(word.get("place"))
             elif "lost" in word:
                 self._note(str(word["lost"]))
@@ -179,12 +179,12 @@ class Peers:
             elif "end" in word and words.rank is not None:
                 self._note(self._name(words.rank, str(word["end"])))
         if not some:
-            self._drop(line, words, why)
+            self._drop(connection, words, why)
 
-    def _drop(self, line: Any, words: "_Words", unreachable: str) -> None:
-        self._selector.unregister(line)
+    def _drop(self, connection: Any, words: "_Words", unreachable: str) -> None:
+        self._selector.unregister(connection)
         if words.rank is not None:
-            self._lines.pop(words.rank, None)
+            self._connections.pop(words.rank, None)
             if not words.done and not self._over.is_set():
                 what = self._name(words.rank, "")
                 if unreachable:
@@ -193,7 +193,7 @@ class Peers:
                         "whether its machine is on, on the network, and still part of the job"
                     )
                 self._note(what)
-        line.close()
+        connection.close()
 
     def _note(self, what: str) -> None:
         """Takes in that somebody is lost, and tells all others."""
@@ -202,7 +202,7 @@ class Peers:
         self._what = what
         self._heard.set()
         if self._rank == 0:
-            for rank in list(self._lines):
+            for rank in list(self._connections):
                 self._say(rank, {"lost": what})
 
     def _name(self, rank: int, why: str) -> str:
@@ -213,19 +213,19 @@ class Peers:
         return f"rank {rank} of {self._count} processes ({self._places[rank]})"
 
     def _say(self, rank: int, word: Mapping[str, Any]) -> None:
-        line = self._lines.get(rank)
+        connection = self._connections.get(rank)
         with self._lock, contextlib.suppress(OSError):
-            if line is not None:
-                line.sendall(json.dumps(word).encode() + b"\n")
+            if connection is not None:
+                connection.sendall(json.dumps(word).encode() + b"\n")
 
     def let_go(self) -> None:
-        """Closes a forked process's share in the lines: they would outlive this process."""
+        """Closes a forked process's share in the connections: they would outlive this process."""
         for key in list((self._selector.get_map() or {}).values()):
             key.fileobj.close()  # type: ignore[union-attr]
 
 
 class _Words:
-    """What has come on one line, and from whom; None until they have said it."""
+    """What has come on one connection, and from whom; None until they have said it."""
 
     def __init__(self, rank: int | None = None) -> None:
         self.rank = rank
@@ -255,21 +255,21 @@ def _listen() -> socket.socket:
 
 def _reach(address: str, port: int) -> socket.socket:
     try:
-        line = socket.create_connection((address, port), timeout=_REACH_S)
+        connection = socket.create_connection((address, port), timeout=_REACH_S)
     except OSError as error:
         where = f"{address}, port {port}"
         raise LostProcess(f"rank 0 cannot be reached at {where}: {error.strerror}") from error
-    line.settimeout(None)
-    _keep_alive(line)
-    return line
+    connection.settimeout(None)
+    _keep_alive(connection)
+    return connection
 
 
-def _keep_alive(line: socket.socket) -> None:
+def _keep_alive(connection: socket.socket) -> None:
     """Has the system ask from time to time whether the other machine is still there."""
-    line.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in _ASKING.items():
         if hasattr(socket, name):  # not all systems know all of them
-            line.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+            connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 def _let_go() -> None:

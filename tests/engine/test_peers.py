@@ -29,7 +29,7 @@ def three(tmp_path: Path) -> Iterator[list[Peers]]:
     store.set_timeout(timedelta(seconds=SOON_S))
     met = [Peers(store, rank, 3, "127.0.0.1") for rank in range(3)]
     end = time.monotonic() + SOON_S
-    while len(met[0]._lines) < 2 and time.monotonic() < end:
+    while len(met[0]._connections) < 2 and time.monotonic() < end:
         time.sleep(0.01)
     yield met
     for one in met:
@@ -81,7 +81,7 @@ def test_a_stranger_is_not_listened_to(three: list[Peers]) -> None:
         for word in ({"rank": 2, "secret": "guessed"}, {"lost": "all"}, {"end": "me"}, ["x"], 3):
             line.sendall(json.dumps(word).encode() + b"\n")
         line.sendall(b"\xff\x00 no JSON\n")
-    assert three[0].lost(within_s=0.3) == "" and set(three[0]._lines) == {1, 2}
+    assert three[0].lost(within_s=0.3) == "" and set(three[0]._connections) == {1, 2}
 
 
 def test_a_first_process_that_cannot_be_reached_is_named(tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_one_that_stands_still_is_named(tmp_path: Path, monkeypatch: pytest.Monk
     ]
     try:
         end = time.monotonic() + 60
-        while len(first._lines) < 2 and time.monotonic() < end:
+        while len(first._connections) < 2 and time.monotonic() < end:
             time.sleep(0.01)
         assert first.lost(within_s=4.0) == ""  # they say that they are there
         others[1].send_signal(signal.SIGSTOP)
@@ -180,7 +180,7 @@ class Gone:
 
 def test_a_machine_that_has_vanished_is_named(three: list[Peers]) -> None:
     (key,) = (k for k in three[0]._selector.get_map().values() if k.data and k.data.rank == 1)
-    three[0]._read(Gone(three[0]._lines[1]), key.data)
+    three[0]._read(Gone(three[0]._connections[1]), key.data)
     told = three[2].lost(within_s=SOON_S)
     assert told == three[0].lost(within_s=0)
     assert told.startswith(f"rank 1 of 3 processes ({place()}) cannot be reached any more (")
