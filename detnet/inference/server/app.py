@@ -178,9 +178,6 @@ async def _left(request: Request) -> None:
 
 def make_app(service: Service) -> ASGIApp:
     """Makes the application that answers for a service."""
-    refused = {"model": RefusedAnswer}
-    why = "The model is being loaded, or the server ends."
-    not_now: dict[int | str, dict[str, Any]] = {503: {**refused, "description": why}}
     app = FastAPI(
         title="detnet",
         version=detnet.__version__,
@@ -190,6 +187,26 @@ def make_app(service: Service) -> ASGIApp:
         redirect_slashes=False,  # whose address would be made of a header
         separate_input_output_schemas=False,
     )
+    _add_prediction(app, service)
+    _add_state(app, service)
+    for path, (name, kind) in _FILES.items():
+        content = (_PAGES / name).read_bytes()
+        app.add_api_route(path, _file(content, kind), include_in_schema=False)
+    app.add_exception_handler(RefusedRequest, _on_refused)
+    app.add_exception_handler(HTTPException, _on_http)
+    app.add_exception_handler(RequestValidationError, _on_invalid)
+    app.add_exception_handler(Exception, _on_defect)
+    return RequestGuard(
+        app,
+        service.meters,
+        paths=(*_PUBLIC, "/predict", "/model", "/metrics"),
+        public=_PUBLIC,
+        token_digests=service.settings.token_digests,
+    )
+
+
+def _add_prediction(app: FastAPI, service: Service) -> None:
+    """Adds the address that finds objects."""
 
     @app.post(
         "/predict",
@@ -197,7 +214,7 @@ def make_app(service: Service) -> ASGIApp:
         response_model=PredictAnswer,
         response_model_exclude_none=True,
         responses={
-            status: {**refused, "description": what}
+            status: {"model": RefusedAnswer, "description": what}
             for status, what in {
                 400: "The body is not what its header says.",
                 401: "The token is missing or wrong.",
@@ -215,6 +232,12 @@ def make_app(service: Service) -> ASGIApp:
         lengths where the model has masks."""
         content = await service.predict(request, query.score_threshold)
         return Response(content, media_type="application/json")
+
+
+def _add_state(app: FastAPI, service: Service) -> None:
+    """Adds the addresses that tell of the model and of the server."""
+    why = "The model is being loaded, or the server ends."
+    not_now: dict[int | str, dict[str, Any]] = {503: {"model": RefusedAnswer, "description": why}}
 
     @app.get("/model", summary="What runs here", responses=not_now)
     async def model() -> ModelAnswer:
@@ -237,21 +260,6 @@ def make_app(service: Service) -> ASGIApp:
     async def metrics() -> Response:
         """Requests, latency, batch sizes, the queue and the process."""
         return Response(service.meters.text(), media_type=service.meters.content_type)
-
-    for path, (name, kind) in _FILES.items():
-        content = (_PAGES / name).read_bytes()
-        app.add_api_route(path, _file(content, kind), include_in_schema=False)
-    app.add_exception_handler(RefusedRequest, _on_refused)
-    app.add_exception_handler(HTTPException, _on_http)
-    app.add_exception_handler(RequestValidationError, _on_invalid)
-    app.add_exception_handler(Exception, _on_defect)
-    return RequestGuard(
-        app,
-        service.meters,
-        paths=(*_PUBLIC, "/predict", "/model", "/metrics"),
-        public=_PUBLIC,
-        token_digests=service.settings.token_digests,
-    )
 
 
 def _body() -> dict[str, Any]:
