@@ -24,6 +24,7 @@ class MaskRCNNFPN(FasterRCNNFPN):
         proposals: of the first stage.
         boxes: of the second stage.
         pyramid_norm: of the pyramid's convolutions.
+        neck: what makes the pyramid, see `detnet.detectors.fpn.NECKS`.
 
     Paper: He et al. 2017, arXiv:1703.06870, Figure 4 (right); Li et al. 2018, arXiv:1804.06215,
     Table 8.
