@@ -3,6 +3,7 @@
 What is written goes beside its place, to the disk, and is then renamed.
 """
 
+import errno
 import gc
 import hashlib
 import json
@@ -46,6 +47,18 @@ def replacing(path: Path, *, shared: bool = False) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # already failing for a reason that matters more
             beside.unlink(missing_ok=True)
+
+
+def make_writable(folder: Path) -> None:
+    """Makes a folder if it is not there, and sees that it can be written to, before the work.
+
+    Raises:
+        OSError: it cannot be made.
+        PermissionError: it cannot be written to.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
 
 
 def write_text(path: Path, text: str, *, shared: bool = False) -> None:

@@ -1,5 +1,6 @@
 """Files are there whole or not at all: on a full disk, after a mistake, from several processes."""
 
+import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,15 @@ from detnet.data.scenes import write_scenes
 from detnet.engine.runs import RunFolder
 from detnet.errors import InputError
 from detnet.evaluation.results import write_results
-from detnet.files import cache_folder, replacing, sha256_of, write_bytes, write_json, write_text
+from detnet.files import (
+    cache_folder,
+    make_writable,
+    replacing,
+    sha256_of,
+    write_bytes,
+    write_json,
+    write_text,
+)
 from detnet.training.run_config import RunConfig
 from detnet.training.settings import write_config
 from tests.limits import disk_of
@@ -161,6 +170,16 @@ def test_where_is_kept_what_can_be_made_again(monkeypatch: pytest.MonkeyPatch) -
     assert cache_folder() == Path("/somewhere/detnet")
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert cache_folder() == Path.home() / ".cache" / "detnet"
+
+
+def test_a_folder_that_cannot_be_written_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_writable(tmp_path / "a" / "b")
+    assert (tmp_path / "a" / "b").is_dir()
+    monkeypatch.setattr(os, "access", lambda *_: False)  # root may write anywhere
+    with pytest.raises(PermissionError, match=f"Permission denied: '{tmp_path}'"):
+        make_writable(tmp_path)
 
 
 def test_a_digest_is_of_the_content(tmp_path: Path) -> None:

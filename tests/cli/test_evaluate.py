@@ -20,6 +20,7 @@ from detnet.data.scenes import write_scenes
 from detnet.detectors import create
 from detnet.detectors.files import save_model
 from detnet.engine.distributed import Process
+from detnet.training.detection import evaluate
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +90,16 @@ def test_mistakes_are_found_before_the_work(
         assert main([*words, *wrong]) == 2
         output, errors = capfd.readouterr()
         assert not output and errors.count("\n") == 1
+
+
+def test_the_place_of_scores_is_tried_before_the_work(
+    scenes: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluate, "evaluate_model", None)  # the work
+    model = scenes / "model.safetensors"
+    words = f"evaluate {model} --data {scenes} --output {model}/below --workers 0"
+    assert main(words.split()) == 2
+    assert f"{model}/below: Not a directory" in capfd.readouterr().err
 
 
 def test_keypoints_are_scored_by_the_sigmas_asked_for(

@@ -22,7 +22,7 @@ from detnet.engine.machine import autocast_to, is_accelerator
 from detnet.engine.processor import keep_freed_memory
 from detnet.errors import InputError
 from detnet.evaluation.classification import ClassifierScores, ranks, summarise
-from detnet.files import write_json
+from detnet.files import make_writable, write_json
 from detnet.inference.fuse import fuse
 from detnet.inference.models import find_model
 from detnet.training.classification.config import PretrainConfig
@@ -55,6 +55,7 @@ def evaluate_classifier(
     Raises:
         InputError: the model cannot be read, its classes are not the data's, several processes
             have other files, or too many images cannot be read.
+        OSError: the folder cannot be written to.
     """
     keep_freed_memory()
     path = find_model(model_path)
@@ -66,11 +67,13 @@ def evaluate_classifier(
             f"{len(info.classes)} classes of {path}"
         )
     require_same_files(process, path, lambda: {"images": images.fingerprint()})
+    folder = output or (_place(model_path, images.path) if model_path.is_dir() else None)
+    if folder is not None and process.main:
+        make_writable(folder)
     model.to(process.device).to(memory_format=torch.channels_last)
     scores = measure(
         model, info, images, process=process, autocast=autocast, workers=workers, track=track
     )
-    folder = output or (_place(model_path, images.path) if model_path.is_dir() else None)
     if folder is not None and process.main:
         write_scores(scores, folder)
     return scores

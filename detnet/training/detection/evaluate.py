@@ -31,6 +31,7 @@ from detnet.evaluation.files import DetectorScores, write_scores
 from detnet.evaluation.results import Results, join_results, to_results
 from detnet.evaluation.submission import write_submissions
 from detnet.evaluation.voc import score_voc
+from detnet.files import make_writable
 from detnet.inference.augmentation import PredictionOptions, detect
 from detnet.inference.fuse import fuse
 from detnet.inference.models import find_model
@@ -74,6 +75,7 @@ def evaluate_file(
     Raises:
         InputError: the model cannot be read, its categories are not the data's, or several
             processes have other files.
+        OSError: the folder cannot be written to.
     """
     keep_freed_memory()
     path = find_model(model_path)
@@ -82,6 +84,11 @@ def evaluate_file(
         split, info_of(model).categories, masks="masks" in model.targets, categories_of=str(path)
     )
     require_same_files(process, path, lambda: {"annotations": fingerprint_files(used)})
+    folder = output or (place_of_scores(model_path, split) if model_path.is_dir() else None)
+    if options and not output and folder:
+        folder /= options.name  # those of the run as it is stay where reports look for them
+    if folder and process.main:
+        make_writable(folder)
     scores = evaluate_model(
         model,
         annotations,
@@ -94,9 +101,6 @@ def evaluate_file(
         options=options,
         track=track,
     )
-    folder = output or (place_of_scores(model_path, split) if model_path.is_dir() else None)
-    if options and not output and folder:
-        folder /= options.name  # those of the run as it is stay where reports look for them
     if process.main:
         scores = with_voc(scores, truths, metric)
         write_files(scores, truths, folder, submission)

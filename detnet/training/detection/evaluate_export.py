@@ -9,6 +9,7 @@ from detnet.data.folders import Split
 from detnet.errors import InputError
 from detnet.evaluation.detector import score_results
 from detnet.evaluation.files import DetectorScores
+from detnet.files import make_writable
 from detnet.inference.engines.predictor import open_engine
 from detnet.inference.engines.record import read_export
 from detnet.inference.engines.results import engine_results
@@ -42,6 +43,7 @@ def evaluate_export(
 
     Raises:
         InputError: the folder cannot be used, or its categories are not the data's.
+        OSError: the scores' folder cannot be written to.
     """
     record = read_export(folder)
     used, annotations, truths = load_for(
@@ -49,12 +51,14 @@ def evaluate_export(
     )
     if annotations.keypoints is None and (measures or {}).get("sigmas"):
         raise InputError("sigmas are for keypoints, which this detector does not find")
+    owner = model or folder
+    place = output or (place_of_scores(owner, split) if owner.is_dir() else None)
+    if place:
+        make_writable(place)
     results = engine_results(
         open_engine(folder), annotations, score_threshold=record.thresholds.score, track=track
     )
     scores = replace(score_results(results, truths, measures or {}), split=used)
     scores = with_voc(scores, truths, metric)
-    owner = model or folder
-    place = output or (place_of_scores(owner, split) if owner.is_dir() else None)
     write_files(scores, truths, place, submission)
     return scores
