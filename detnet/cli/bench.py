@@ -79,14 +79,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Times the detectors and prints the tables."""
     _check(args)
-    from detnet.files import write_json, write_text
+    from detnet.files import make_writable, write_json, write_text
     from detnet.report.bench_chart import draw_bench
 
-    with tempfile.TemporaryDirectory() as folder:
-        report = _measure(_candidates(args), _images(args, Path(folder)), args)
+    with tempfile.TemporaryDirectory() as scratch:
+        candidates, images = _candidates(args), _images(args, Path(scratch))
+        if args.output:
+            make_writable(args.output)
+        report = _measure(candidates, images, args)
     facts = to_json(report)
     if args.output:
-        args.output.mkdir(parents=True, exist_ok=True)
         write_json(args.output / "bench.json", facts)
         write_text(args.output / "bench.svg", draw_bench(report))
     print(json.dumps(facts) if args.json else format_bench(report))
