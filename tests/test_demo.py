@@ -102,6 +102,32 @@ def test_more_minutes_buy_more() -> None:
     assert steps[0].iterations < steps[1].iterations
 
 
+@pytest.mark.parametrize(
+    ("step_s", "minutes", "given"),
+    [
+        (0.1, None, 6),
+        (0.25, None, 6),
+        (0.32, None, 7),
+        (0.36, None, 8),
+        (9.0, None, 9),
+        (0.36, 6, 6),
+    ],
+)
+def test_a_slow_machine_takes_more_minutes_unless_told(
+    step_s: float, minutes: float | None, given: float
+) -> None:
+    preset, asked = TrainConfig.make("demo", {"data": "x"}), list[int]()
+
+    def pace(side: int) -> float:
+        asked.append(side)
+        return step_s * side / 160
+
+    choice = module.choose_patiently(preset, pace, minutes=minutes, clock=lambda: 5.0)
+    assert choice.minutes == given and len(asked) == len(set(asked)), "each side is tried once"
+    assert (choice.iterations >= 1000) == (step_s < 0.36 or (step_s, minutes) == (0.36, None))
+    assert f"to end within {given} minutes" in choice.told(preset)
+
+
 @pytest.mark.parametrize("minutes", [0, 0.5, -3, float("nan"), float("inf")])
 def test_too_few_minutes_are_refused(minutes: float, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="minutes must be at least 1"):

@@ -25,7 +25,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--data", metavar="DATA", help="a data set of your own")
     parser.add_argument(
-        "--minutes", type=float, metavar="N", help="time until the page is there (default: 6)"
+        "--minutes",
+        type=float,
+        metavar="N",
+        help="time until the page is there (default: 6, on slow machines up to 9)",
     )
 
 
