@@ -150,6 +150,16 @@ def folder(text: str) -> Path:
     return path
 
 
+def add_results_table(parser: argparse.ArgumentParser, what: str) -> None:
+    """Adds the Markdown page that something is put into."""
+    parser.add_argument(
+        "--results-table",
+        metavar="FILE",
+        type=Path,
+        help=f"put {what} into a Markdown page, in the place of the one before",
+    )
+
+
 def add_storage(parser: argparse.ArgumentParser) -> None:
     """Adds the place where workers meet."""
     parser.add_argument(

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from detnet.cli import list_actions
-from detnet.cli.arguments import add_storage, folder
+from detnet.cli.arguments import add_results_table, add_storage, folder
 from detnet.cli.progress import Screen, telling
 
 
@@ -65,12 +65,7 @@ class _AnswersAction:
         parser.add_argument(
             "--output", metavar="FILE", type=Path, help="the page (default: FOLDER/campaign.html)"
         )
-        parser.add_argument(
-            "--results-table",
-            metavar="FILE",
-            type=Path,
-            help="put the campaign's table into a Markdown page, in the place of the one before",
-        )
+        add_results_table(parser, "the campaign's table")
         parser.add_argument("--json", action="store_true", help="print one JSON object")
 
     @staticmethod

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from detnet.cli import list_actions
-from detnet.cli.arguments import add_search, add_storage
+from detnet.cli.arguments import add_results_table, add_search, add_storage
 from detnet.cli.progress import Screen
 from detnet.cli.search_alone import BaselinesAction, ValidateAction
 from detnet.cli.settings import add_run_arguments, asked_run
@@ -71,6 +71,7 @@ class _ShowAction:
 
         detnet search show runs/s           # writes runs/s/search.html and says the main things
         detnet search show runs/s --json    # everything as one JSON object
+        detnet search show runs/s --results-table RESULTS.md
 
     A search that goes on is shown as it is by now. The page is one file that needs no network.
     """
@@ -82,6 +83,7 @@ class _ShowAction:
             "--output", metavar="FILE", type=Path, help="the page (default: RUN/search.html)"
         )
         add_storage(parser)
+        add_results_table(parser, "the search's section")
         parser.add_argument("--json", action="store_true", help="print one JSON object")
 
     @staticmethod
@@ -90,10 +92,12 @@ class _ShowAction:
         from detnet.report.search.page import write_search_page
         from detnet.report.search.state import read_search
         from detnet.report.search.summary import summarise
-        from detnet.report.search.text import format_search
+        from detnet.report.search.text import format_search, write_results_section
 
         state = read_search(args.run, storage=args.storage)
         page = write_search_page(args.output or args.run / "search.html", state)
+        if args.results_table:
+            write_results_section(args.results_table, state)
         if args.json:
             print(json.dumps({**summarise(state), "page": str(page)}, allow_nan=False))
             return 0

@@ -1,5 +1,6 @@
 """What finished run folders say about themselves, and their curves as pictures."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,6 +69,12 @@ def hardware(environment: Mapping[str, Any]) -> str:
         return f"{len(gpus)} × {gpus[0]}"
     cores, name = (environment.get(key, "?") for key in ("cpu_cores", "cpu"))
     return f"{cores} {'core' if cores == 1 else 'cores'} of {name}"
+
+
+def command_of(environment: Mapping[str, Any]) -> str:
+    """The command of a run's environment.json; … stands where someone keeps data and runs."""
+    words = ["detnet", *environment.get("command", ["", "?"])[1:]]  # not python -m's __main__.py
+    return " ".join(re.sub(r"(^|=)(?:~|\.{1,2})?/(?:[^/]+/)*", r"\1…/", word) for word in words)
 
 
 def read_result(run: Path) -> Result:

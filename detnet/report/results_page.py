@@ -1,7 +1,6 @@
 """Single runs in RESULTS.md: each number with its command, commit, seconds and hardware."""
 
 import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from detnet.evaluation.metrics import Metric, metrics_of
 from detnet.report.results import (
     SINGLE_RUNS,
     Result,
+    command_of,
     hardware,
     put_section,
     read_comparison,
@@ -247,17 +247,11 @@ def _points(difference: float) -> str:
 
 
 def _how(name: str, environment: Mapping[str, Any]) -> str:
-    words = ["detnet", *environment.get("command", ["", "?"])[1:]]  # not python -m's __main__.py
-    command = " ".join(map(_without_place, words))
     packages = environment.get("packages", {})
     versions = f"torch {packages.get('torch', '?')}, torchvision {packages.get('torchvision', '?')}"
     commit = environment.get("commit") or "?"
-    return f"| {name} | `{command}` | {commit} | {versions} | {hardware(environment)} |"
-
-
-def _without_place(word: str) -> str:
-    """Shortens a path to its last part: where someone keeps their data is not for a page."""
-    return re.sub(r"(^|=)(?:~|\.{1,2})?/(?:[^/]+/)*", r"\1…/", word)
+    cells = [name, f"`{command_of(environment)}`", commit, versions, hardware(environment)]
+    return f"| {' | '.join(cells)} |"
 
 
 def detector_table(results: Sequence[Result], comparisons: Sequence[Mapping[str, Any]]) -> str:

@@ -1,8 +1,9 @@
 """A search as text: for a terminal, and as a section of RESULTS.md."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from detnet.report.results import command_of, hardware, put_section
 from detnet.report.search.charts import cost_name, cost_text
 from detnet.report.search.effects import Effects, effects_by_origin
 from detnet.report.search.networks import alike
@@ -16,6 +17,7 @@ from detnet.report.search.summary import (
     scoring_cost,
     summarise_phase,
 )
+from detnet.search.records import Validation
 from detnet.search.run import SearchRun
 from detnet.search.standalone.baselines import baselines_markdown, comparison_lines
 from detnet.search.standalone.ranking import validation_lines
@@ -41,10 +43,57 @@ def format_search(state: SearchState) -> str:
     return "\n\n".join(block for block in blocks if block)
 
 
-def search_section(run: SearchRun) -> str:
-    """Writes what was searched, how well the supernet ranks, and what the winner reached."""
+def write_results_section(page: Path, state: SearchState) -> None:
+    """Puts the search's section into a Markdown page, in the place of the one before.
+
+    Raises:
+        InputError: as `put_section`.
+    """
+    put_section(page, f"search: {state.run.name}", results_section(state))
+
+
+def results_section(state: SearchState) -> str:
+    """The search as Markdown: its command, what it found, how well it ranks, what choices add."""
+    commit = state.environment.get("commit") or "?"
+    lines = [
+        search_section(state.run, validation=state.validation).replace("###", "##", 1),
+        f"`{command_of(state.environment)}`; commit {commit}, {hardware(state.environment)}.",
+    ]
+    if state.validation:
+        names = list(state.validation.rankings)
+        rows = [["network", "multiply-adds", "AP alone", *(f"score, {name}" for name in names)]]
+        for one in sorted(state.validation.networks, key=lambda one: -(one.AP or 0.0)):
+            if one.AP is not None:
+                scores = [percent(one.scores[name], 2) for name in names]
+                values = " ".join(map(percent, one.values)) or percent(one.AP)
+                rows.append([f"`{one.path}`", amount(one.macs), values, *scores])
+        lines.append(_table(rows))
+    for name, effects in effects_by_origin(state).items():
+        rows = [["choice", f"points, {name}", "interval", "networks"]]
+        for effect in effects.effects:
+            title = f"{effect.gene}: {effect.choice} for {effect.first}"
+            ends = " to ".join(map(points, effect.interval))
+            rows.append([title, points(effect.difference), ends, str(effect.networks)])
+        said = f"What each choice adds, {name}: {effects.networks} networks, "
+        said += f"{percent(effects.explained, 0)} % of the variance in these sums."
+        lines += [said, _table(rows)]
+    return "\n\n".join(lines) + "\n"
+
+
+def _table(rows: Sequence[Sequence[str]]) -> str:
+    heads, *others = ["| " + " | ".join(row) + " |" for row in rows]
+    return "\n".join([heads, "|" + "---|" * len(rows[0]), *others])
+
+
+def search_section(run: SearchRun, *, validation: Validation | None = None) -> str:
+    """Writes what was searched, how well the supernet ranks, and what the winner reached.
+
+    Args:
+        validation: as far as it is by now; else the complete one, if there is one.
+    """
     parts = [f"### {run.name}: {_what(run)}"]
-    winner, validation, baselines = run.winner, run.validation, run.baselines
+    winner, baselines = run.winner, run.baselines
+    validation = validation or run.validation
     if winner is not None:
         parts.append(
             f"Winner `{winner.path}`, {amount(winner.macs)} multiply-adds (body), score with "

@@ -10,11 +10,11 @@ import yaml
 from detnet.errors import InputError
 from detnet.report.results_page import write_results_page
 from detnet.report.search.state import SearchState
-from detnet.report.search.text import format_search, search_section
+from detnet.report.search.text import format_search, search_section, write_results_section
 from detnet.search.records import Winner, write_record
 from detnet.search.run import SearchRun, is_search
 from tests.report.search.test_page import detnet_search, full_search
-from tests.report.search.test_summary import a_thousand, searching
+from tests.report.search.test_summary import a_thousand, made_search, searching
 from tests.search.standalone.test_text import BASELINES, VALIDATION
 
 
@@ -50,6 +50,24 @@ def test_networks_trained_alone_are_told_of() -> None:
     assert lines[1].startswith("  Kendall's tau between the supernet's score (full scoring)")
     assert any(line.startswith("  the winner less") for line in lines)
     assert "Networks trained alone" not in format_search(full_search())
+
+
+def test_a_section_of_the_results_is_replaced_by_the_next(tmp_path: Path) -> None:
+    networks = tuple(replace(one, path="012 210") for one in VALIDATION.networks)
+    known = {"command": ["x/__main__.py", "search", "--data", "/home/me/cells"], "commit": "abc"}
+    state = full_search(validation=replace(VALIDATION, networks=networks), environment=known)
+    page = tmp_path / "RESULTS.md"
+    write_results_section(page, state)
+    text = page.read_text()
+    assert "<!-- search: run -->\n## run: " in text and "`detnet search --data …/cells`" in text
+    assert text.count("| `012 210` |") == sum(one.AP is not None for one in networks)
+    assert "What each choice adds" not in text, "there are too few candidates"
+    rich = made_search(a_thousand(), environment=known)
+    write_results_section(page, rich)
+    text = page.read_text()
+    assert text.count("<!-- search: run -->") == 1 and "012 210" not in text
+    assert "What each choice adds, with shared weights: 1000 networks" in text
+    assert "| c2 block 1: xception_3x3 for shufflenet_3x3 |" in text
 
 
 CONFIG = {
