@@ -211,18 +211,21 @@ def points(difference: float) -> str:
     return text.points(difference, 0 if abs(difference) >= 0.9995 else 1)
 
 
-def on_axis(rows: Sequence[Row]) -> Axis:
+def on_axis(rows: Sequence[Row], *, room: float = _ROOM) -> Axis:
     """Rows with the places of their dots and lines on a common axis around 0.
 
     One wide interval would press all others together; those far beyond the middle one are cut off.
     Rows where nothing was found by either, all 0, have no say in what is far.
+
+    Args:
+        room: how far the axis reaches at most, in middle intervals; inf cuts nothing off.
     """
     values = [
         [value for value in (row.low, row.high, row.difference) if value is not None]
         for row in rows
     ]
     reach = [far for three in values if (far := max(map(abs, three)))]
-    most = max(1e-3, min(max(reach), _ROOM * float(np.median(reach)))) if reach else 1e-3
+    most = max(1e-3, min(max(reach), room * float(np.median(reach)))) if reach else 1e-3
     low = 1.1 * min(-0.05 * most, max(-most, min(map(min, values), default=0)))
     high = 1.1 * max(0.05 * most, min(most, max(map(max, values), default=0)))
 

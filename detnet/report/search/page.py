@@ -1,5 +1,6 @@
 """One HTML page of a search, complete in itself; of one that goes on, the state so far."""
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -220,7 +221,7 @@ def _forest(found: Effects) -> Axis:
         )
         rows.append(row)
         last = one.gene
-    return on_axis(rows)
+    return on_axis(rows, room=math.inf)  # the largest effects matter most
 
 
 def _phase_charts(state: SearchState) -> list[tuple[str, list[Chart]]]:

@@ -128,6 +128,17 @@ def test_a_search_tells_them_everywhere() -> None:
     assert [*summarise(state)["effects"]] == [*found]
 
 
+def test_the_largest_effect_is_drawn_whole() -> None:
+    """One of ten times the others' would be cut off in a comparison, where it is an accident."""
+    candidates = [
+        replace(one, values=(0.3 - 0.08 * (one.path[0] == 1) + 1e-3 * (one.slot % 7),))
+        for one in a_thousand()
+    ]
+    page = render(made_search(candidates))
+    start = page.index('id="effects"')
+    assert page[start : page.index("</tfoot>", start)].count("<circle") == 12
+
+
 def test_a_search_that_has_begun_tells_none() -> None:
     state = made_search([candidate(0, 0, "000000", 0.2, 1e6)])
     assert effects_by_origin(state) == {} and 'id="effects"' not in render(state)
