@@ -7,7 +7,6 @@ going on with it chooses nothing again.
 """
 
 import json
-import os
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -20,6 +19,7 @@ import torch
 
 from detnet.data.scenes import write_scenes
 from detnet.engine import distributed
+from detnet.engine.launch import world_size
 from detnet.engine.processor import keep_freed_memory
 from detnet.errors import InputError
 from detnet.files import write_text
@@ -118,7 +118,7 @@ def demo(
     began = time.perf_counter()
     if minutes is not None and not _LEAST_MINUTES <= minutes < float("inf"):
         raise InputError(f"minutes must be at least {_LEAST_MINUTES:g}, got {minutes:g}")
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if world_size() > 1:
         raise InputError("the demonstration is not for torchrun: start it by itself")
     scenes = output / "scenes"
     if data is None and not (scenes / "annotations" / "instances_val.json").exists():

@@ -9,6 +9,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from detnet.engine.launch import world_size
 from detnet.text import hide_passwords
 
 _PACE = ("OMP_", "GOMP_", "MKL_NUM", "ONEDNN_MAX", "ATEN_CPU")  # settings of the pace begin so
@@ -34,7 +35,7 @@ def describe_environment() -> dict[str, Any]:
         },
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
         "cuda": torch.version.cuda if torch.cuda.is_available() else None,
-        "processes": int(os.environ.get("WORLD_SIZE", 1)),
+        "processes": world_size(),
     }
 
 

@@ -10,6 +10,11 @@ def is_main() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
+def world_size() -> int:
+    """How many processes torchrun started, 1 without it."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 def image_readers(processes: int | None = None) -> int:
     """The processes that read images for each training process: its share of the cores, 1 to 8.
 

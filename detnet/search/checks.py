@@ -1,7 +1,6 @@
 """Looks at everything that a search will need before it begins, and says what it will take."""
 
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +10,7 @@ import torch
 
 from detnet.data.classification.shards import index_images
 from detnet.detectors import DETECTORS
+from detnet.engine.launch import world_size
 from detnet.engine.machine import accelerator
 from detnet.engine.processor import keep_freed_memory
 from detnet.errors import InputError
@@ -108,7 +108,7 @@ def _require_data(run: SearchRun) -> None:
 
 def _require_sound(group: str, config: PretrainConfig | TrainConfig) -> None:
     """Refuses what a training would only find out when it begins."""
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    processes = world_size()
     supernet = config.backbone == "supernet"
     if supernet and isinstance(config, TrainConfig) and config.norm not in ("batch", "sync"):
         raise InputError(f"{group}: norm {config.norm} would hold a supernet's batch norms still")

@@ -1,12 +1,12 @@
 """The trainings that a search is made of: settings of ordinary runs, put together from its own."""
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from detnet.backbones.spaces.space import parse_path, read_space
+from detnet.engine.launch import world_size
 from detnet.errors import InputError
 from detnet.search.config import SearchConfig, is_file
 from detnet.search.split import training_images
@@ -43,7 +43,7 @@ def pretrain_config(config: SearchConfig, run: Path) -> PretrainConfig:
     )
     if "norm" in config.pretrain:
         return found
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    processes = world_size()
     plain = found.batch_size >= _PLAIN_FROM * processes * found.accumulate
     return replace(found, norm="batch" if plain else "sync")
 

@@ -43,9 +43,8 @@ def _lay_corner(source: Tensor, target: Tensor) -> None:
 @torch.no_grad()
 def add_nothing(block: nn.Module) -> None:
     """Lets a bottleneck with a plain shortcut pass its input on, until its last norm has learnt."""
-    norm = block.get_submodule("bn3")
-    for name in ("weight", "bias"):
-        getattr(norm, name).zero_()
+    for values in block.get_submodule("bn3").parameters():
+        values.zero_()
 
 
 @torch.no_grad()

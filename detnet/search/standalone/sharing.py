@@ -1,12 +1,12 @@
 """Work that several processes share: each takes the next piece that nobody is at."""
 
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from detnet.engine.launch import world_size
 from detnet.engine.runs import RunFolder
 from detnet.errors import InputError
 from detnet.training.run_state import OnEvent
@@ -126,7 +126,7 @@ def require_one_process(command: str) -> None:
     Raises:
         InputError: it started several.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if world_size() > 1:
         raise InputError(
             f"{command} is not for torchrun: start it by itself once for each device; these "
             "processes share the work"

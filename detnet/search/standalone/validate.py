@@ -104,10 +104,10 @@ def validate(
         lambda plan: budget_of(run, plan),
     )
     trainings = trainings_of(run, plan)
-    scoring = _Scoring(run, trainings[0], on_event)
+    scoring = _Scoring(run, trainings[0], names, on_event)
     # All are scored first: the supernet need not stay in memory while others train.
     if ready := RunFolder(run.supernet_folder).model.is_file():
-        scoring.drop_others(names)
+        scoring.drop_others()
     else:
         on_event({"event": "note", "text": "the supernet is not trained yet: scores come last"})
     together = [one for by_seed in trainings for one in by_seed]
@@ -117,7 +117,7 @@ def validate(
         workers=workers,
         command=["search", "validate", str(folder), "--scoring", *names],
         logs=plan_file(run).parent,
-        beside=scoring.jobs(names),
+        beside=scoring.jobs(),
         beside_first=ready,
     ):
         so_far = validation_so_far(run)
@@ -165,18 +165,19 @@ def _summary(run: SearchRun, plan: ValidationPlan, names: Sequence[str]) -> Vali
 
 @dataclass
 class _Scoring:
-    """Scores networks by the supernet, which the first that is left to score loads."""
+    """Scores networks by the supernet, in memory from the first that is left to the last."""
 
     run: SearchRun
     trainings: Sequence[StandaloneTraining]
+    names: Sequence[BudgetName]
     on_event: OnEvent
     scorer: Scorer | None = None
 
-    def drop_others(self, names: Sequence[BudgetName]) -> None:
+    def drop_others(self) -> None:
         """Removes scores of another supernet, or by other settings, than there are now."""
         others = [
             place
-            for name in names
+            for name in self.names
             for place in (_score_file(one, name) for one in self.trainings)
             if place.exists()
             and (by := read_record(SupernetScore, place).by)  # {} of an earlier version
@@ -192,7 +193,7 @@ class _Scoring:
         settings = {one: getattr(self.run.config, one) for one in _SCORING[name]}
         return {"supernet": self.run.supernet_hash, **settings}
 
-    def jobs(self, names: Sequence[BudgetName]) -> list[Job]:
+    def jobs(self) -> list[Job]:
         """One for each network and budget."""
         return [
             Job(
@@ -201,7 +202,7 @@ class _Scoring:
                 _score_file(one, name),
                 partial(self.score, one, name, f"{number} of {len(self.trainings)}"),
             )
-            for name in names
+            for name in self.names
             for number, one in enumerate(self.trainings, 1)
         ]
 
@@ -217,6 +218,8 @@ class _Scoring:
         )
         text = f"{name} score {percent(found, 2, none='no number')}, {seconds:.1f} s"
         self.on_event({"event": "note", "text": f"{training.title}, {place}: {text}"})
+        if all(_score_file(one, each).exists() for one in self.trainings for each in self.names):
+            self.scorer = None  # and the images it keeps
         return True
 
     def _loaded(self, name: BudgetName) -> Scorer:
