@@ -148,6 +148,11 @@ class RunAgenda:
         }
 
     @property
+    def only_failed(self) -> bool:
+        """Whether nothing is left to do but for another chance, when `advance` last looked."""
+        return not self._look()[2]
+
+    @property
     def _spent(self) -> int:
         """How many budgets of this campaign have ended."""
         return int(self._study.user_attrs.get(_SPENT, 0))

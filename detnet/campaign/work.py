@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -24,6 +25,8 @@ from detnet.search.study.worker import work_off
 from detnet.text import count, duration
 from detnet.training.run_state import OnEvent
 
+CampaignEnd = Literal["complete", "interrupted", "spent", "failed"]
+
 _POLL_S = 0.5, 2.0  # each look reads the whole study: seldom, where runs take minutes
 _HOUR = 3600.0
 
@@ -36,7 +39,7 @@ def run_campaign(
     storage: str | None = None,
     estimate: bool = True,
     on_event: OnEvent,
-) -> bool:
+) -> CampaignEnd:
     """Does all runs that are left, together with workers that others start.
 
     Args:
@@ -49,7 +52,8 @@ def run_campaign(
         on_event: called with the trainings' events, and "note".
 
     Returns:
-        True when all is done, False when it was interrupted, the budget is spent, or runs failed.
+        "complete" when all is done, "interrupted" by a signal, "spent" when the budget allowed no
+        more, "failed" when only runs are left that failed, or that need one which did.
 
     Raises:
         InputError: an argument, the storage, or the settings of a run cannot be used.
@@ -69,16 +73,21 @@ def run_campaign(
         allow = None if ends is None else _within(ends, clock, workers, on_event)
         agenda = RunAgenda(campaign, study, allow=allow)
         agenda.begin(limited=allow is not None)
-        try:
-            if workers == 1:
-                _work(campaign, study, agenda, on_event, ends=ends)
-            else:
-                _watch(campaign, agenda, workers, storage, on_event, ends=ends)
-        finally:
-            agenda.free()
+        with Interrupt() as interrupt, _ending(ends, on_event) as spent:
+            try:
+                if workers == 1:
+                    _work(campaign, study, agenda, on_event)
+                else:
+                    _watch(campaign, agenda, workers, storage, on_event)
+            finally:
+                agenda.free()
         for number, why in agenda.failures().items():
             _note(on_event, f"{campaign.plan.runs[number].title}: failed: {why}")
-    return all(map(campaign.is_done, campaign.runs))
+    if all(map(campaign.is_done, campaign.runs)):
+        return "complete"
+    if interrupt.set and not spent.is_set():
+        return "interrupted"
+    return "failed" if agenda.only_failed else "spent"
 
 
 def join_campaign(folder: Path, *, storage: str | None = None, on_event: OnEvent) -> bool:
@@ -104,14 +113,12 @@ def _work(
     study: SearchStudy,
     agenda: RunAgenda,
     on_event: OnEvent,
-    *,
-    ends: float | None = None,
 ) -> bool:
     def heard(name: str) -> None:
         _note(on_event, f"{name} heard: what is under way is saved, and then it ends")
 
     torch.set_num_threads(campaign.config.threads)
-    with Interrupt(heard) as interrupt, _ending(ends, on_event):
+    with Interrupt(heard) as interrupt:
 
         def stop() -> bool:
             return interrupt.set
@@ -133,8 +140,6 @@ def _watch(
     workers: int,
     storage: str | None,
     on_event: OnEvent,
-    *,
-    ends: float | None,
 ) -> None:
     """Starts workers, and tells what they do until all is over."""
     told = {run.folder for run in campaign.runs if campaign.is_done(run)}
@@ -142,7 +147,6 @@ def _watch(
     command += ["--storage", storage] if storage else []
     with (
         Interrupt() as interrupt,
-        _ending(ends, on_event),
         start_workers(
             command, range(workers), threads=campaign.config.threads, logs=campaign.folder
         ) as processes,
@@ -188,13 +192,18 @@ def _within(
 
 
 @contextmanager
-def _ending(ends: float | None, on_event: OnEvent) -> Iterator[None]:
-    """Ends what is under way, as a signal would, when the budget is spent; within `Interrupt`."""
+def _ending(ends: float | None, on_event: OnEvent) -> Iterator[threading.Event]:
+    """Ends what is under way, as a signal would, when the budget is spent; within `Interrupt`.
+
+    Gives an event that is set when this has happened.
+    """
+    spent = threading.Event()
     if ends is None:
-        yield
+        yield spent
         return
 
     def end() -> None:
+        spent.set()
         _note(on_event, "the budget is spent")
         os.kill(os.getpid(), signal.SIGTERM)
 
@@ -202,7 +211,7 @@ def _ending(ends: float | None, on_event: OnEvent) -> Iterator[None]:
     timer.daemon = True
     timer.start()
     try:
-        yield
+        yield spent
     finally:
         timer.cancel()
         timer.join()  # a signal that is on its way comes while it is heard

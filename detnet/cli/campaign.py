@@ -12,6 +12,7 @@ same command goes on, to the same bits.
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,12 @@ class _AnswersAction:
 ACTIONS: dict[str, Any] = {"worker": _JoinAction, "show": _AnswersAction}
 
 
+_LEFT = {
+    "spent": "the budget allows no more; go on with",
+    "failed": "runs failed, see above; try them again with",
+}
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what a campaign is, where it is, and who works on it for how long."""
     parser.add_argument("file", metavar="FILE", type=Path, help="the campaign, a YAML file")
@@ -131,7 +138,7 @@ def run(args: argparse.Namespace) -> int:
     from detnet.campaign.work import run_campaign
 
     with Screen(again=command_again(args)) as screen:
-        complete = run_campaign(
+        end = run_campaign(
             begin_campaign(args.file, args.output, root=args.data_root, plugins=args.plugins),
             workers=args.workers,
             budget_h=args.budget,
@@ -139,9 +146,11 @@ def run(args: argparse.Namespace) -> int:
             estimate=not args.no_estimate,
             on_event=screen,
         )
-    code = screen.finish(complete)
+    code = screen.finish(end != "interrupted")
+    if end in _LEFT:
+        print(f"{_LEFT[end]}: {screen.again}", file=sys.stderr)
     print(f"see `detnet campaign show {args.output}`")
-    return code
+    return 1 if end == "failed" else code
 
 
 def command_again(args: argparse.Namespace) -> str:

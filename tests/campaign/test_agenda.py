@@ -98,9 +98,11 @@ def test_a_run_that_fails_is_tried_again_then_left_then_given_another_chance(
     (number, why), *others = agenda.failures().items()
     assert number == 3 and not others and "RuntimeError: out of memory" in why
     assert "failed: RuntimeError" in agenda.told(campaign.runs[3])
+    assert agenda.only_failed
     later = RunAgenda(campaign, study, allow=None)
     assert play(campaign, study, later) == []
     later.begin(limited=False)
+    assert not later.only_failed
     assert play(campaign, study, later) == [campaign.runs[3].folder]
     assert later.failures() == {}
 

@@ -10,6 +10,7 @@ import yaml
 
 from detnet.cli import campaign, main, make_parser
 from detnet.data.scenes import write_scenes
+from detnet.engine.memory import OutOfMemory
 from tests.campaign.small_campaign import CAMPAIGN, TRAIN
 
 
@@ -50,6 +51,20 @@ def test_train_show_and_show_again(
     assert "`detnet campaign c.yaml --output c`" in (folder / "R.md").read_text()
     assert main(["campaign", "show", "c", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["done"] == 2
+
+
+def test_runs_that_fail_are_told_and_end_with_1(
+    place: Callable[..., Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lacking(*args: object) -> bool:
+        raise OutOfMemory("training takes more memory than there is")
+
+    monkeypatch.setattr("detnet.campaign.carry_out.carry_out", lacking)
+    write_scenes(place(retries=0) / "scenes", train=2, val=6, size=(128, 96))
+    assert main(["campaign", "c.yaml", "--output", "c", "--no-estimate"]) == 1
+    *_, failed, again = capsys.readouterr().err.splitlines()
+    assert "resnet50 on scenes, seed 0: failed: RuntimeError: training takes more mem" in failed
+    assert again.endswith("try them again with: detnet campaign c.yaml --output c")
 
 
 @pytest.mark.parametrize(
