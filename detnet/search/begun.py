@@ -80,8 +80,8 @@ def require_same_settings(
     if not (run.last.exists() or is_complete(folder)):
         return
     before, now = _flat(type(config).read(run.config)), _flat(config)
-    if paths is not None and (recorded := folder / _PATHS).is_file():
-        before, now = before | read_json(recorded), {**now, **paths}
+    if paths is not None and (recorded := read_paths(folder)):
+        before, now = before | recorded, {**now, **paths}
     for name, new in now.items():
         if name not in aside and new not in (None, "auto", []) and before.get(name) != new:
             raise InputError(
@@ -99,6 +99,12 @@ def write_paths(folder: Path, paths: Mapping[str, Any]) -> None:
     if is_main():
         folder.mkdir(exist_ok=True)
         write_json(folder / _PATHS, paths)
+
+
+def read_paths(folder: Path) -> dict[str, Any]:
+    """Gives what `write_paths` noted; nothing of a supernet from before that was noted."""
+    place = folder / _PATHS
+    return read_json(place) if place.is_file() else {}
 
 
 def _flat(config: RunConfig) -> dict[str, Any]:

@@ -66,6 +66,8 @@ def check(run: SearchRun, *, resume: bool) -> list[str]:
         run.sampler("finetune")
     for group, training in _trainings(run, path).items():
         _require_sound(group, training)
+        if training.backbone == "supernet":
+            _require_inheritance(run, group, training)
         if resume:
             _require_unchanged(run, group, training)
     return [_about(run), *(check_supernet(run) if config.supernet else [])]
@@ -117,6 +119,17 @@ def _require_sound(group: str, config: PretrainConfig | TrainConfig) -> None:
         resolve(config, load_weights=False)
     except InputError as error:
         raise InputError(f"{group}: {error}") from error
+
+
+def _require_inheritance(
+    run: SearchRun, group: str, config: PretrainConfig | TrainConfig
+) -> None:
+    """Refuses an average over what most paths inherit and what was there before."""
+    if config.ema and (single := path_settings(run.config, group).get("single_steps")):
+        raise InputError(
+            f"{group}: ema {config.ema:g} would average what all paths begin from after "
+            f"single_steps {single} with the weights drawn before; leave one of them out"
+        )
 
 
 def _require_unchanged(run: SearchRun, group: str, config: PretrainConfig | TrainConfig) -> None:

@@ -21,11 +21,11 @@ from detnet.engine import checkpoint
 from detnet.engine.runs import RunFolder
 from detnet.errors import InputError
 from detnet.files import read_yaml, replacing, sha256_of
-from detnet.search.begun import is_complete
+from detnet.search.begun import is_complete, read_paths, write_paths
 from detnet.search.records import TakenSupernet, write_record
 from detnet.search.run import SearchRun, is_search
 from detnet.search.split import class_folder, same_data
-from detnet.search.trainings import finetune_config, pretrain_config
+from detnet.search.trainings import finetune_config, path_settings, pretrain_config
 from detnet.training.classification.config import PretrainConfig
 from detnet.training.detection.config import TrainConfig
 
@@ -92,6 +92,8 @@ def check_supernet(run: SearchRun) -> list[str]:
     other = [*_differences(group, {name: getattr(config, name) for name in group})]
     if config.seed != asked.seed:
         other.append(f"seed {config.seed}, not {asked.seed}")
+    if drawn := read_paths(place):
+        other += _differences(path_settings(run.config, trained.phase), drawn)
     if other:
         notes.append(f"the supernet taken over was trained with {', '.join(other)}")
     return notes
@@ -118,6 +120,8 @@ def take_supernet(run: SearchRun) -> list[str]:
     target.path.mkdir(exist_ok=True)
     for name in ("config", "environment", "metrics"):
         shutil.copyfile(getattr(trained.folder, name), getattr(target, name))
+    if drawn := read_paths(trained.folder.path):
+        write_paths(target.path, drawn)
     with replacing(target.model) as beside:
         shutil.copyfile(trained.folder.model, beside)
         end = trained.folder.end()

@@ -64,7 +64,11 @@ def test_a_pretrained_supernet_is_taken_over(
 ) -> None:
     run = tmp_path / "run"
     changes = {"detector": "fcos", **plain(values), "pretrain": {**values["pretrain"], "lr": 0.5}}
+    changes["single_steps"] = 3
     notes = go(values, run, "pretrain", supernet=str(first), **changes)
+    drawn = first / "pretrain" / "paths.json", run / "pretrain" / "paths.json"
+    assert drawn[0].read_bytes() == drawn[1].read_bytes(), "how its paths were drawn comes along"
+    assert "single_steps 0, not 3" in notes
     model = run / "pretrain" / "model.safetensors"
     assert model.read_bytes() == (first / "pretrain" / "model.safetensors").read_bytes()
     assert "trained with lr 0.02, not 0.5" in notes and "pretrain: done before" in notes
