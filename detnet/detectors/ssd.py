@@ -1,9 +1,12 @@
 """SSD: one stage, default boxes of one size a level, no pyramid."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.detection import ssd as torchvision_ssd
 from torchvision.models.detection.anchor_utils import DefaultBoxGenerator
@@ -12,6 +15,7 @@ from torchvision.models.detection.image_list import ImageList
 from detnet.backbones.base import Backbone, FeatureInfo
 from detnet.backbones.norm import NormKind, make_norm
 from detnet.backbones.stages import scale_channels
+from detnet.backbones.sync import share_of_count
 from detnet.detectors.anchors import require_sizes
 from detnet.detectors.base import OneStageDetector, keep_precise
 from detnet.detectors.fpn import require_levels
@@ -87,6 +91,10 @@ class SSDOptions:
         anchor_sizes: sides in pixels of an image of min_size, one a level, instead of these shares.
         resize: "aspect" keeps an image's aspect, "square" squeezes it to min_size × min_size.
         extra_norm: of the added levels' convolutions; the paper has none.
+        balance: what counts alike in the loss: "boxes", every matched box (the paper's), or
+            "objects", every object, however many boxes match it. On a finer level an object is
+            matched by more boxes, so that with "boxes" a backbone that holds its resolution
+            learns its small objects by a smaller share of the loss (docs/detectors.md).
         negatives: hardest background boxes per matched box that the loss is taken over.
         score_threshold, nms_threshold, max_detections: of the detections given out, per image.
         max_candidates: per class, before suppression.
@@ -105,6 +113,7 @@ class SSDOptions:
     anchor_sizes: tuple[int, ...] | None = None
     resize: Resize = "aspect"
     extra_norm: NormKind | None = None
+    balance: Literal["boxes", "objects"] = "boxes"
     negatives: float = 3.0
     score_threshold: float = 0.01
     nms_threshold: float = 0.45
@@ -233,6 +242,7 @@ class SSD(OneStageDetector, torchvision_ssd.SSD):
             positive_fraction=1 / (1 + multibox.negatives),
         )
         self.transform = make_transform(images, multibox.resize)
+        self.balance = multibox.balance
 
     def compute_loss(
         self,
@@ -244,9 +254,48 @@ class SSD(OneStageDetector, torchvision_ssd.SSD):
         """Gives `loss_classifier` and `loss_box_reg`, divided by the number of matched boxes.
 
         That of all processes: Equation 1 is of a batch, and does not know who holds its images.
+        With `balance` objects they are sums over objects of the mean over an object's boxes,
+        divided by the number of objects; the background counts as before.
         """
-        losses = super().compute_loss(targets, head_outputs, anchors, matched_idxs)
-        return self.named(self.shared(losses, matched_idxs))
+        logits, deltas = head_outputs["cls_logits"], head_outputs["bbox_regression"]
+        matched = torch.stack(matched_idxs)
+        positive = matched >= 0
+        weights = self._weights(matched_idxs, [len(target["boxes"]) for target in targets])
+        labels = torch.zeros_like(matched)
+        box_loss = deltas.new_zeros(())
+        for index, target in enumerate(targets):
+            at = positive[index].nonzero().flatten()
+            objects = matched[index, at]
+            labels[index, at] = target["labels"][objects]
+            wanted = self.box_coder.encode_single(target["boxes"][objects], anchors[index][at])
+            off = F.smooth_l1_loss(deltas[index, at], wanted, reduction="none")
+            box_loss = box_loss + (weights[index, at, None] * off).sum()
+        loss = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none")
+        loss = loss.view_as(labels)
+        chosen = self._hardest(loss.detach(), positive)
+        background = loss[chosen].sum() / share_of_count(positive.sum())
+        found = (weights * loss)[positive].sum()
+        return {"loss_classifier": found + background, "loss_box_reg": box_loss}
+
+    def _weights(self, matched: list[Tensor], objects: list[int]) -> Tensor:
+        """What every matched box counts, (N, A); of the others it has no meaning."""
+        boxes = share_of_count(torch.cat(matched).ge(0).sum())
+        if self.balance == "boxes":
+            return torch.ones_like(torch.stack(matched), dtype=boxes.dtype) / boxes
+        counts, shares = [], []
+        for one, number in zip(matched, objects, strict=True):
+            at = one.clamp(min=0)
+            count = one.new_zeros(max(1, number)).index_add(0, at, one.ge(0).long())
+            counts.append(count.gt(0).sum())
+            shares.append(1 / count[at].clamp(min=1))
+        return torch.stack(shares) / share_of_count(torch.stack(counts).sum())
+
+    def _hardest(self, loss: Tensor, positive: Tensor) -> Tensor:
+        """Which boxes without an object the loss is taken over: those of highest loss."""
+        wanted = self.neg_to_pos_ratio * positive.sum(1, keepdim=True)
+        order = loss.masked_fill(positive, -math.inf).argsort(1, descending=True)
+        rank = order.argsort(1)
+        return (rank < wanted) & ~positive
 
 
 def box_scales(options: SSDOptions, min_size: int) -> list[float]:

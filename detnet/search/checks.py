@@ -121,9 +121,7 @@ def _require_sound(group: str, config: PretrainConfig | TrainConfig) -> None:
         raise InputError(f"{group}: {error}") from error
 
 
-def _require_inheritance(
-    run: SearchRun, group: str, config: PretrainConfig | TrainConfig
-) -> None:
+def _require_inheritance(run: SearchRun, group: str, config: PretrainConfig | TrainConfig) -> None:
     """Refuses an average over what most paths inherit and what was there before."""
     if config.ema and (single := path_settings(run.config, group).get("single_steps")):
         raise InputError(

@@ -1,5 +1,7 @@
 """SSD's levels, default boxes and losses, and torchvision's own SSD beside ours."""
 
+import math
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -252,3 +254,34 @@ def test_mistakes_are_one_line(options: dict, message: str) -> None:
     with pytest.raises(InputError, match=message) as caught:
         make(**options)
     assert "\n" not in str(caught.value)
+
+
+def test_objects_count_alike_however_many_boxes_match_them() -> None:
+    """Of two objects one has two boxes, the other a single one; an image without any is there."""
+    model = make(balance="objects", negatives=1.0)
+    matches = [torch.tensor([1, 0, 1, -1, -1, -1]), torch.full((6,), -1)]
+    anchors = torch.tensor([[0.0, 0.0, 10.0, 10.0]]).repeat(6, 1)
+    boxes = anchors[:2] + torch.tensor([[0.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 1.0]])
+    targets = [
+        {"boxes": boxes, "labels": torch.tensor([1, 2])},
+        {"boxes": boxes[:0], "labels": torch.tensor([], dtype=torch.long)},
+    ]
+    logits = torch.zeros(2, 6, 4)
+    logits[0, 0, 3] = 2.0  # the second object's first box is taken for another class
+    outputs = {"cls_logits": logits, "bbox_regression": torch.zeros(2, 6, 4)}
+    losses = model.compute_loss(targets, outputs, [anchors] * 2, matches)
+    nat, wrong = math.log(4), math.log(math.exp(2) + 3)
+    objects = (nat + (wrong + nat) / 2) / 2
+    background = 3 * nat / 3  # three matched boxes, as many of the background
+    assert losses["loss_classifier"] == pytest.approx(objects + background, rel=1e-5)
+    off = 10 * 1 / 10  # of the second object's boxes, by a tenth of their height, weight 10
+    assert losses["loss_box_reg"] == pytest.approx((0 + (off - 0.5)) / 2, rel=1e-5)
+
+
+def test_background_that_runs_out_is_not_made_up_of_objects() -> None:
+    model = make(negatives=3.0)
+    anchors = torch.tensor([[0.0, 0.0, 10.0, 10.0]]).repeat(3, 1)
+    target = {"boxes": anchors[:1], "labels": torch.tensor([2])}
+    outputs = {"cls_logits": torch.zeros(1, 3, 4), "bbox_regression": torch.zeros(1, 3, 4)}
+    losses = model.compute_loss([target], outputs, [anchors], [torch.tensor([0, 0, -1])])
+    assert losses["loss_classifier"] == pytest.approx(3 * math.log(4) / 2, rel=1e-5)
