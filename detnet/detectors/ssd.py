@@ -260,7 +260,7 @@ class SSD(OneStageDetector, torchvision_ssd.SSD):
         logits, deltas = head_outputs["cls_logits"], head_outputs["bbox_regression"]
         matched = torch.stack(matched_idxs)
         positive = matched >= 0
-        weights = self._weights(matched_idxs, [len(target["boxes"]) for target in targets])
+        weights, total = self._weights(matched_idxs, targets, like=logits)
         labels = torch.zeros_like(matched)
         box_loss = deltas.new_zeros(())
         for index, target in enumerate(targets):
@@ -274,21 +274,24 @@ class SSD(OneStageDetector, torchvision_ssd.SSD):
         loss = loss.view_as(labels)
         chosen = self._hardest(loss.detach(), positive)
         background = loss[chosen].sum() / share_of_count(positive.sum())
-        found = (weights * loss)[positive].sum()
-        return {"loss_classifier": found + background, "loss_box_reg": box_loss}
+        found = (weights * loss)[positive].sum() / total
+        return {"loss_classifier": found + background, "loss_box_reg": box_loss / total}
 
-    def _weights(self, matched: list[Tensor], objects: list[int]) -> Tensor:
-        """What every matched box counts, (N, A); of the others it has no meaning."""
-        boxes = share_of_count(torch.cat(matched).ge(0).sum())
+    def _weights(
+        self, matched: list[Tensor], targets: list[dict[str, Tensor]], like: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """What every matched box counts, (N, A), and what all of them do; no meaning elsewhere."""
         if self.balance == "boxes":
-            return torch.ones_like(torch.stack(matched), dtype=boxes.dtype) / boxes
-        counts, shares = [], []
-        for one, number in zip(matched, objects, strict=True):
+            weights = torch.ones_like(torch.stack(matched), dtype=like.dtype)
+            return weights, share_of_count(torch.cat(matched).ge(0).sum())
+        shares, objects = [], []
+        for one, target in zip(matched, targets, strict=True):
             at = one.clamp(min=0)
-            count = one.new_zeros(max(1, number)).index_add(0, at, one.ge(0).long())
-            counts.append(count.gt(0).sum())
-            shares.append(1 / count[at].clamp(min=1))
-        return torch.stack(shares) / share_of_count(torch.stack(counts).sum())
+            count = one.new_zeros(max(1, len(target["boxes"])))
+            count = count.index_add(0, at, one.ge(0).long())
+            objects.append(count.gt(0).sum())
+            shares.append(1 / count[at].clamp(min=1).to(like.dtype))
+        return torch.stack(shares), share_of_count(torch.stack(objects).sum())
 
     def _hardest(self, loss: Tensor, positive: Tensor) -> Tensor:
         """Which boxes without an object the loss is taken over: those of highest loss."""
