@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.detection import ssd as torchvision_ssd
+from torchvision.models.detection._utils import BoxCoder
 from torchvision.models.detection.anchor_utils import DefaultBoxGenerator
 from torchvision.models.detection.image_list import ImageList
 
@@ -213,6 +214,8 @@ class SSD(OneStageDetector, torchvision_ssd.SSD):
     class_layers = ("head.classification_head.module_list.",)  # one a level
     background_channel = True
     export_class = "detnet.detectors.export.boxes:SSDForm"
+    box_coder: BoxCoder
+    neg_to_pos_ratio: float
 
     def __init__(
         self,
