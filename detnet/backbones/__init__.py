@@ -21,6 +21,7 @@ BACKBONES = NameTable(
         "detnet59": "detnet.backbones.detnet:detnet59",
         "detnet59_noproj": "detnet.backbones.detnet:detnet59_noproj",
         "detnet110": "detnet.backbones.detnet:detnet110",
+        "detnet53_s8": "detnet.backbones.detnet:detnet53_s8",
         "detnasnet_300m": "detnet.backbones.detnas:detnasnet_300m",
         "detnasnet_300m_retinanet": "detnet.backbones.detnas:detnasnet_300m_retinanet",
         "detnasnet_voc_300m": "detnet.backbones.detnas:detnasnet_voc_300m",

@@ -12,6 +12,14 @@ DETNET59 = (
     Stage("c6", blocks=3, channels=1024, dilation=2),
 )
 DETNET59_NOPROJ = (*DETNET59[:-1], Stage("c6", blocks=3, channels=1024, dilation=2, project=False))
+# Found by search (docs/detnet53_s8.md): c4 and c5 are held at the resolution of c3.
+DETNET53_S8 = (
+    Stage("c2", blocks=3, channels=256),
+    Stage("c3", blocks=3, channels=512, stride=2),
+    Stage("c4", blocks=4, channels=512, dilation=2),
+    Stage("c5", blocks=4, channels=512, project=False),
+    Stage("c6", blocks=3, channels=512, stride=2),
+)
 DETNET110 = (*DETNET59[:2], Stage("c4", blocks=23, channels=1024, stride=2), *DETNET59[3:])
 
 
@@ -45,3 +53,12 @@ def detnet110(**options: Unpack[StagedOptions]) -> StagedNet:
     Paper: Li et al. 2018, arXiv:1804.06215, Section 3.2.
     """
     return StagedNet(DETNET110, **options)
+
+
+def detnet53_s8(**options: Unpack[StagedOptions]) -> StagedNet:
+    """DetNet-53 at stride 8: c4 and c5 keep the resolution of c3 and half of DetNet-59's width.
+
+    Not in the paper: found by evolution in a space of DetNet's own questions, under SSD on small
+    images (docs/detnet53_s8.md has what was measured). Its levels lie at strides 4, 8, 8, 8 and 16.
+    """
+    return StagedNet(DETNET53_S8, **options)

@@ -10,7 +10,6 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import batched_nms
 
 from detnet.backbones.base import FeatureInfo
-from detnet.backbones.sync import share_of_count
 from detnet.detectors.images import ImageTransform, full_precision
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -261,17 +260,6 @@ class OneStageDetector(Detector):
         """Gives the targets with their labels as channels."""
         first = 0 if self.background_channel else 1
         return [{**target, "labels": target["labels"] - first} for target in targets]
-
-    @staticmethod
-    def shared(losses: dict[str, Tensor], matches: list[Tensor]) -> dict[str, Tensor]:
-        """Gives losses divided by the matches of this process as divided by those of all.
-
-        Args:
-            matches: of each image, negative where there is none.
-        """
-        count = torch.cat(matches).ge(0).sum()
-        factor = count.clamp(min=1) / share_of_count(count)
-        return {name: loss * factor for name, loss in losses.items()}
 
     @staticmethod
     def named(losses: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -17,6 +17,7 @@ from torchvision.models.detection.fcos import (
 
 from detnet.backbones.base import Backbone
 from detnet.backbones.norm import NormKind
+from detnet.backbones.sync import share_of_count
 from detnet.detectors.anchors import ExactAnchors
 from detnet.detectors.base import Detection, OneStageDetector, keep_precise
 from detnet.detectors.images import ImageOptions, ImageTransform
@@ -154,7 +155,9 @@ class FCOS(OneStageDetector, torchvision_fcos.FCOS):
             for target, points in zip(targets, anchors, strict=True)
         ]
         losses = self.head.compute_loss(self.as_channels(targets), head_outputs, anchors, matches)
-        return self.named(self.shared(losses, matches))
+        count = torch.cat(matches).ge(0).sum()  # which torchvision has divided by
+        factor = count.clamp(min=1) / share_of_count(count)
+        return self.named({name: loss * factor for name, loss in losses.items()})
 
     def postprocess_detections(
         self, head_outputs: dict[str, list[Tensor]], *others: Any

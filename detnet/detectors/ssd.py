@@ -263,10 +263,12 @@ class SSD(OneStageDetector, torchvision_ssd.SSD):
         logits, deltas = head_outputs["cls_logits"], head_outputs["bbox_regression"]
         matched = torch.stack(matched_idxs)
         positive = matched >= 0
-        weights, total = self._weights(matched_idxs, targets, like=logits)
+        weights = logits.new_ones(matched.shape)
         labels = torch.zeros_like(matched)
         box_loss = deltas.new_zeros(())
         for index, target in enumerate(targets):
+            if self.balance == "objects":
+                weights[index] = _of_one(matched[index], len(target["boxes"]))
             at = positive[index].nonzero().flatten()
             objects = matched[index, at]
             labels[index, at] = target["labels"][objects]
@@ -277,24 +279,9 @@ class SSD(OneStageDetector, torchvision_ssd.SSD):
         loss = loss.view_as(labels)
         chosen = self._hardest(loss.detach(), positive)
         background = loss[chosen].sum() / share_of_count(positive.sum())
+        total = share_of_count(weights[positive].sum())
         found = (weights * loss)[positive].sum() / total
         return {"loss_classifier": found + background, "loss_box_reg": box_loss / total}
-
-    def _weights(
-        self, matched: list[Tensor], targets: list[dict[str, Tensor]], like: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """What every matched box counts, (N, A), and what all of them do; no meaning elsewhere."""
-        if self.balance == "boxes":
-            weights = torch.ones_like(torch.stack(matched), dtype=like.dtype)
-            return weights, share_of_count(torch.cat(matched).ge(0).sum())
-        shares, objects = [], []
-        for one, target in zip(matched, targets, strict=True):
-            at = one.clamp(min=0)
-            count = one.new_zeros(max(1, len(target["boxes"])))
-            count = count.index_add(0, at, one.ge(0).long())
-            objects.append(count.gt(0).sum())
-            shares.append(1 / count[at].clamp(min=1).to(like.dtype))
-        return torch.stack(shares), share_of_count(torch.stack(objects).sum())
 
     def _hardest(self, loss: Tensor, positive: Tensor) -> Tensor:
         """Which boxes without an object the loss is taken over: those of highest loss."""
@@ -302,6 +289,13 @@ class SSD(OneStageDetector, torchvision_ssd.SSD):
         order = loss.masked_fill(positive, -math.inf).argsort(1, descending=True)
         rank = order.argsort(1)
         return (rank < wanted) & ~positive
+
+
+def _of_one(matched: Tensor, objects: int) -> Tensor:
+    """One over the number of boxes that match the same object, (A,); 1 where none is matched."""
+    at = matched.clamp(min=0)
+    counts = matched.new_zeros(max(1, objects)).index_add(0, at, matched.ge(0).long())
+    return torch.where(matched >= 0, 1 / counts[at].clamp(min=1), 1.0)
 
 
 def box_scales(options: SSDOptions, min_size: int) -> list[float]:

@@ -279,6 +279,9 @@ RECIPES: dict[str, Recipe] = {
     "detnet59_ssd512_coco": _one_stage(
         "SSD", "Table 5, COCO test-dev", {"AP": 26.8, "AP50": 46.5}, voc=False
     ),
+    "detnet53_s8_ssd300_coco": _ours(
+        _COCO, "SSD300's settings; every object counts alike in the loss", "train"
+    ),
     "detnet59_yolo416_voc": _one_stage("YOLOv2", "Table 3, 416×416", {"AP50": 76.8}, voc=True),
     "detnet59_yolo416_coco": _one_stage(
         "YOLOv2", "Table 5, COCO test-dev", {"AP": 21.6, "AP50": 44.0}, voc=False
@@ -343,6 +346,7 @@ RECIPES: dict[str, Recipe] = {
     "detnet110_imagenet": Recipe(
         "DetNet, Section 4.2, its settings", {}, _IMAGENET, command="pretrain"
     ),
+    "detnet53_s8_imagenet": _ours(_IMAGENET, "DetNet's recipe", "pretrain"),
     "resnext": Recipe("ResNeXt's recipe for any backbone", {}, _IMAGENET, command="pretrain"),
     "small_images": _ours(
         "a few thousand images of 64 pixels", "quarter width, two cores", "pretrain"

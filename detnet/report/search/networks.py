@@ -12,7 +12,7 @@ from detnet.backbones.detnas import (
     DETNASNET_VOC_300M,
     DETNASNET_VOC_300M_RETINANET,
 )
-from detnet.backbones.detnet import DETNET59, DETNET59_NOPROJ
+from detnet.backbones.detnet import DETNET53_S8, DETNET59, DETNET59_NOPROJ
 from detnet.backbones.resnet import RESNET50, RESNET50_DILATED
 from detnet.backbones.spaces.detnet_space import DetNetSpace
 from detnet.backbones.spaces.detnet_stage import spell
@@ -36,6 +36,7 @@ _PATHS: dict[str, dict[str, SpacePath]] = {
 _TABLES = {
     "detnet59": DETNET59,
     "detnet59_noproj": DETNET59_NOPROJ,
+    "detnet53_s8": DETNET53_S8,
     "resnet50": RESNET50,
     "resnet50_dilated": RESNET50_DILATED,
 }

@@ -2,16 +2,18 @@ import copy
 import dataclasses
 import itertools
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from torch import Tensor, nn
 
 from detnet.backbones import BACKBONES
 from detnet.backbones.base import Classifier
-from detnet.backbones.detnet import DETNET59, DETNET59_NOPROJ, DETNET110
+from detnet.backbones.detnet import DETNET53_S8, DETNET59, DETNET59_NOPROJ, DETNET110
 from detnet.backbones.resnet import RESNET50, RESNET50_DILATED
 from detnet.backbones.spaces.detnet_space import DETNET, DetNetSpace, DetNetSupernet
 from detnet.backbones.spaces.detnet_stage import StageChoices
@@ -21,6 +23,7 @@ from detnet.errors import InputError
 from detnet.inference.fuse import fuse
 from tests.contracts import check_freezing
 
+EXAMPLES = Path(__file__).parents[3] / "examples"
 POINTS = {
     "detnet59": (DETNET59, "0 0 00 000000 000000"),
     "detnet59_noproj": (DETNET59_NOPROJ, "0 0 00 000000 000010"),
@@ -59,6 +62,17 @@ def test_the_published_networks_are_points_of_the_space(name: str) -> None:
         found, expected = ours(images), published(images)
     assert list(found) == list(expected)
     assert all(torch.equal(found[level], expected[level]) for level in expected)
+
+
+def test_the_network_found_is_a_point_of_the_space_it_was_found_in() -> None:
+    """And what the campaign compares is that very network."""
+    search = yaml.safe_load((EXAMPLES / "search/detnet_stride8.yaml").read_text())
+    space = read_space(search["space"])
+    path = parse_path("0 1 101 1011 0110")
+    assert isinstance(space, DetNetSpace) and space.table(path) == DETNET53_S8
+    campaign = yaml.safe_load((EXAMPLES / "campaigns/found_over_detnet59.yaml").read_text())
+    found = campaign["variants"]["found"]["backbone_options"]
+    assert parse_path(found["path"]) == path and read_space(found["space"]) == space
 
 
 def test_genes_are_the_questions_with_several_answers() -> None:
