@@ -31,7 +31,7 @@ GUIDES = {
         "docs/inspect",
     ),
     "Use elsewhere": ("docs/export", "docs/serve", "docs/speed"),
-    "Search": ("docs/search",),
+    "Search": ("docs/search", "docs/detnet53_s8"),
     "Campaigns": ("docs/campaigns",),
     "Reference": ("reference/commands/index", "reference/python/index", "examples/index"),
     "The project": (
