@@ -162,4 +162,6 @@ def _arguments(arguments: ast.arguments, *, skip: bool) -> str:
 
 def _rst(docstring: str | None, what: str) -> list[str]:
     lines = to_rst(inspect.cleandoc(docstring).splitlines()) if docstring else []
-    return GoogleDocstring(lines, _NAPOLEON, what=what).lines()
+    made = GoogleDocstring(lines, _NAPOLEON, what=what).lines()
+    # Errors that take several lines are one line with breaks in it, which indenting would miss.
+    return [line for one in made for line in one.split("\n")]
