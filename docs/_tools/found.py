@@ -33,7 +33,7 @@ def draw_stages(axes: Axes, name: str, table: Sequence[Stage]) -> None:
         begin = left
         for block in range(stage.blocks):
             wide = stage.channels / 1024
-            colour = HELD if stride == 8 and stage.name in ("c4", "c5") else HALVED
+            colour = HELD if stage.stride == 1 and stage is not table[0] else HALVED
             bar = Rectangle((left, 0), wide, 4 / stride, facecolor=colour, edgecolor="white")
             axes.add_patch(bar)
             if stage.dilation > 1:
@@ -77,8 +77,9 @@ def main() -> None:
     left.text(
         0.02,
         0.01,
-        "height: resolution; width: channels; bold edge: projected shortcut; dot: dilated",
-        fontsize=7,
+        "height: resolution, dark where it is that of the stage before; width: channels; "
+        "bold edge: projected shortcut; dot: dilated",
+        fontsize=6,
     )
     draw_effects(right.subplots(), found["effects"])
     for place in [DRAWING, *sys.argv[2:]]:
