@@ -267,10 +267,10 @@ class SSD(OneStageDetector, torchvision_ssd.SSD):
         labels = torch.zeros_like(matched)
         box_loss = deltas.new_zeros(())
         for index, target in enumerate(targets):
-            if self.balance == "objects":
-                weights[index] = _of_one(matched[index], len(target["boxes"]))
             at = positive[index].nonzero().flatten()
             objects = matched[index, at]
+            if self.balance == "objects":
+                weights[index, at] /= objects.bincount()[objects]
             labels[index, at] = target["labels"][objects]
             wanted = self.box_coder.encode_single(target["boxes"][objects], anchors[index][at])
             off = F.smooth_l1_loss(deltas[index, at], wanted, reduction="none")
@@ -289,13 +289,6 @@ class SSD(OneStageDetector, torchvision_ssd.SSD):
         order = loss.masked_fill(positive, -math.inf).argsort(1, descending=True)
         rank = order.argsort(1)
         return (rank < wanted) & ~positive
-
-
-def _of_one(matched: Tensor, objects: int) -> Tensor:
-    """One over the number of boxes that match the same object, (A,); 1 where none is matched."""
-    at = matched.clamp(min=0)
-    counts = matched.new_zeros(max(1, objects)).index_add(0, at, matched.ge(0).long())
-    return torch.where(matched >= 0, 1 / counts[at].clamp(min=1), 1.0)
 
 
 def box_scales(options: SSDOptions, min_size: int) -> list[float]:
