@@ -27,7 +27,8 @@ class ValidateAction:
     tells how far networks differ beside their seeds: where seeds differ as much, nothing can rank.
 
     Another supernet, longer or trained otherwise, is held against the same networks by --trained:
-    nothing is trained a second time. Changed settings of scoring score anew, too.
+    nothing is trained a second time, and the difference of the two taus is told. Changed settings
+    of scoring score anew, too.
 
         detnet search validate runs/longer --trained runs/s
 

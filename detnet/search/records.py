@@ -252,9 +252,10 @@ class Validation:
     """How well the supernet ranks.
 
     Args:
-        rankings: by scoring budget.
+        rankings: by scoring budget; "cheap of NAME" is that of the search NAME, whose networks
+            were taken.
         by_macs: how well multiply-adds alone rank, which cost nothing to know.
-        differences: between each two of these rankings.
+        differences: between each two of these rankings, and from the same budget of NAME.
         spread: None where each network has one training.
         taken: folder of the search for which the networks were drawn and trained, if another.
         done, planned: trainings; networks are ranked by the seeds that all of them are done with.

@@ -1,7 +1,8 @@
 """How well scores rank networks that were trained standalone: Kendall's τ, in records and words."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations, takewhile
+from pathlib import Path
 
 from detnet.search.records import (
     CONFIDENCE,
@@ -29,6 +30,7 @@ def summarise(
     plan: ValidationPlan,
     trainings: Sequence[Sequence[StandaloneResult | None]],
     scores: Mapping[str, Sequence[float | None]],
+    others: Mapping[str, Sequence[float | None]] | None = None,
 ) -> Validation | None:
     """What a validation has found, also before all is done; None before the first training is.
 
@@ -39,7 +41,12 @@ def summarise(
         trainings: of all networks by the first seed, then by the second, …; None for what is not
             done.
         scores: of all networks by scoring budget.
+        others: the same by the supernet of the search for which they were trained, by some of
+            these budgets.
     """
+    of_other = f" of {Path(plan.taken).name}" if plan.taken else ""
+    pairs = [*combinations([*scores, MACS], 2), *((name, name + of_other) for name in others or {})]
+    scores = {**scores, **{name + of_other: values for name, values in (others or {}).items()}}
     rounds = max(1, len([*takewhile(all, trainings)]))
     networks = []
     for place, planned in enumerate(plan.networks):
@@ -57,7 +64,7 @@ def summarise(
         resamples=RESAMPLES,
         rankings={name: rank(networks, name) for name in scores},
         by_macs=rank(networks, MACS),
-        differences=compare_rankings(networks, [*scores, MACS]),
+        differences=compare_rankings(networks, pairs),
         networks=tuple(networks),
         spread=_widest_spread(trainings),
         taken=plan.taken,
@@ -114,15 +121,15 @@ def rank(networks: Sequence[ValidatedNetwork], name: str) -> Ranking:
 
 
 def compare_rankings(
-    networks: Sequence[ValidatedNetwork], names: Sequence[str]
+    networks: Sequence[ValidatedNetwork], pairs: Iterable[tuple[str, str]]
 ) -> tuple[RankingDifference, ...]:
-    """How much better each of several scores ranks than each after it does, where both do.
+    """How much better the first score of each pair ranks than the second does, where both do.
 
     Args:
-        names: of scoring budgets, or "macs".
+        pairs: of scoring budgets, or "macs".
     """
     found = []
-    for name, other in combinations(names, 2):
+    for name, other in pairs:
         (first, second), real = _together(networks, [name, other])
         try:
             difference = kendall_tau(first, real) - kendall_tau(second, real)
@@ -182,17 +189,18 @@ def bound_lines(found: Validation) -> list[str]:
 
 
 def _named(name: str) -> str:
-    return "multiply-adds" if name == MACS else f"{name} scoring"
+    budget, of, whose = name.partition(" of ")
+    return "multiply-adds" if name == MACS else f"{budget} scoring{of}{whose}"
 
 
 def ranking_line(found: Validation, name: str) -> str:
     """Kendall's τ of one scoring budget, in a sentence."""
     one = found.rankings[name]
     if one.tau is None or one.interval is None:
-        return f"Kendall's tau ({name} scoring) is not defined: {one.undefined}"
+        return f"Kendall's tau ({_named(name)}) is not defined: {one.undefined}"
     low, high = one.interval
     return (
-        f"Kendall's tau between the supernet's score ({name} scoring) and AP trained alone: "
+        f"Kendall's tau between the supernet's score ({_named(name)}) and AP trained alone: "
         f"{one.tau:.2f} ({low:.2f} to {high:.2f}, {100 * found.confidence:g} % interval, "
         f"{one.compared} networks)"
     )

@@ -153,14 +153,21 @@ def _summary(run: SearchRun, plan: ValidationPlan, names: Sequence[str]) -> Vali
         [read_record(StandaloneResult, one.result) if one.result.exists() else None for one in some]
         for some in trainings
     ]
-    scores = {
-        name: [
-            read_record(SupernetScore, place).score if place.exists() else None
-            for place in (_score_file(one, name) for one in trainings[0])
-        ]
-        for name in names
-    }
-    return summarise(plan, results, scores)
+    scores = _scores(run.folder, plan, names)
+    others = _scores(Path(plan.taken), plan, names) if plan.taken else {}
+    others = {name: found for name, found in others.items() if found.count(None) < len(found)}
+    return summarise(plan, results, scores, others)
+
+
+def _scores(
+    folder: Path, plan: ValidationPlan, names: Sequence[str]
+) -> dict[str, list[float | None]]:
+    """All networks' scores by the supernet of a search, by scoring budget."""
+    found: dict[str, list[float | None]] = {}
+    for name in names:
+        files = [folder / "validate" / one.name / f"score_{name}.json" for one in plan.networks]
+        found[name] = [read_record(SupernetScore, f).score if f.exists() else None for f in files]
+    return found
 
 
 @dataclass

@@ -45,7 +45,7 @@ def test_sizes_rank_too_and_a_score_is_held_against_them() -> None:
     rows = networks(40)
     macs = rank(rows, "macs")
     assert macs.tau == kendall_tau([one.macs for one in rows], [one.AP or 0.0 for one in rows])
-    differences = {(one.name, one.other): one for one in compare_rankings(rows, ["full", "macs"])}
+    differences = {(one.name, one.other): one for one in compare_rankings(rows, [("full", "macs")])}
     (one,) = differences.values()
     assert one.difference == pytest.approx(1 - (macs.tau or 0.0)) and one.interval[0] > 0.5
     found = replace(VALIDATION, by_macs=macs, differences=(one,))
@@ -62,7 +62,7 @@ def test_sizes_rank_too_and_a_score_is_held_against_them() -> None:
 def test_two_ways_of_scoring_are_compared_on_the_networks_that_have_both() -> None:
     rows = networks(30)
     lost = [replace(rows[0], scores={"full": None, "cheap": 0.1}), *rows[1:]]
-    (cheap,) = compare_rankings(lost, ["cheap", "full"])
+    (cheap,) = compare_rankings(lost, [("cheap", "full")])
     there = [one for one in rows[1:]]
     tau = {
         name: kendall_tau([one.scores[name] or 0.0 for one in there], [o.AP or 0.0 for o in there])
@@ -70,4 +70,4 @@ def test_two_ways_of_scoring_are_compared_on_the_networks_that_have_both() -> No
     }
     assert cheap.difference == pytest.approx(tau["cheap"] - tau["full"]) and cheap.difference < 0
     assert cheap.interval[0] < cheap.difference < cheap.interval[1] < 0
-    assert compare_rankings(VALIDATION.networks, ["cheap", "full"]) == ()  # all scores are equal
+    assert compare_rankings(VALIDATION.networks, [("cheap", "full")]) == ()  # all scores are equal

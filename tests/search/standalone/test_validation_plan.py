@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from detnet.errors import InputError
+from detnet.search.records import SupernetScore, read_record, write_record
 from detnet.search.standalone.validate import format_validation, validate
 from tests.search.settings_of_search import make_run
 from tests.search.standalone.test_validate import Kill, killing, plan_of, quiet, write_results
@@ -76,11 +77,15 @@ def test_networks_of_another_search_are_not_trained_again(
     with pytest.raises(Kill):
         validate(other, trained=run, on_event=killing("10 of them done"))
     assert plan_of(other) == {**plan_of(run), "taken": str(run)}
-    for one in sorted((run / "validate").glob("*/score_full.json")):
-        shutil.copyfile(one, other / one.relative_to(run))
+    for one in (run / "validate").glob("*/score_full.json"):  # this supernet has them upside down
+        score = 1 - (read_record(SupernetScore, one).score or 0.0)
+        write_record(other / one.relative_to(run), SupernetScore(score=score, seconds=1.0))
     found = validate(other, on_event=quiet)
-    assert found is not None and found.rankings["full"].tau == 1 and found.taken == str(run)
-    assert f"The networks were drawn and trained for {run}" in format_validation(found)
+    assert found is not None and found.rankings["full"].tau == -1 and found.taken == str(run)
+    assert found.rankings[f"full of {run.name}"].tau == 1
+    told = format_validation(found)
+    assert f"The networks were drawn and trained for {run}" in told
+    assert f"tau of full scoring less that of full scoring of {run.name}: -2.00" in told
 
 
 def test_other_draws_by_other_seeds_and_too_few(run: Path) -> None:
