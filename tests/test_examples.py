@@ -14,6 +14,12 @@ from detnet.backbones.detnet import detnet59
 from detnet.backbones.spaces.space import read_space
 from detnet.campaign.config import read_campaign, read_questions, read_variants
 from detnet.search.config import SearchConfig
+from detnet.search.trainings import (
+    finetune_config,
+    pretrain_config,
+    retrain_config,
+    retrain_pretrain_config,
+)
 
 HERE = Path(__file__).parents[1] / "examples"
 EXAMPLES = sorted(HERE.glob("*.py"))
@@ -88,6 +94,16 @@ def test_example_campaign_can_be_read(file: Path, tmp_path: Path) -> None:
     trainings = read_variants(config, where=str(file))
     assert len(trainings) == len(config.variants) * len(config.data)
     assert read_questions(config, trainings, where=str(file))
+
+
+@pytest.mark.parametrize("file", sorted((HERE / "search").glob("*.yaml")), ids=lambda f: f.name)
+def test_example_search_can_be_read(file: Path, tmp_path: Path) -> None:
+    config = SearchConfig.make(str(file), {"data": "cells", "pretrain_data": "classes"})
+    path = [0] * len(read_space(config.space).genes)
+    assert pretrain_config(config, tmp_path).iterations
+    assert finetune_config(config, tmp_path).iterations
+    assert retrain_pretrain_config(config, tmp_path, path).iterations
+    assert retrain_config(config, tmp_path, path, None).iterations
 
 
 def test_example_search_asks_what_makes_detnet59() -> None:
