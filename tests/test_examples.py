@@ -97,8 +97,8 @@ def test_example_campaign_can_be_read(file: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("file", sorted((HERE / "search").glob("*.yaml")), ids=lambda f: f.name)
-def test_example_search_can_be_read(file: Path, tmp_path: Path) -> None:
-    config = SearchConfig.make(str(file), {"data": "cells", "pretrain_data": "classes"})
+def test_example_search_can_be_read(file: Path, scenes: Path, tmp_path: Path) -> None:
+    config = SearchConfig.make(str(file), {"data": str(scenes), "pretrain_data": "classes"})
     path = [0] * len(read_space(config.space).genes)
     assert pretrain_config(config, tmp_path).iterations
     assert finetune_config(config, tmp_path).iterations
