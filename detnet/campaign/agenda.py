@@ -67,7 +67,6 @@ class RunAgenda:
     def __init__(self, campaign: Campaign, study: SearchStudy, *, allow: Allow | None) -> None:
         self._campaign, self._study, self._allow = campaign, study, allow
         self._attempts: dict[int, list[FrozenTrial]] = {}
-        self._lost: dict[str, bool] = {}  # pre-trainings that are done: whether they failed
         self._spent_before = self._spent
 
     def begin(self, *, limited: bool) -> None:
@@ -148,11 +147,6 @@ class RunAgenda:
         }
 
     @property
-    def only_failed(self) -> bool:
-        """Whether nothing is left to do but for another chance, when `advance` last looked."""
-        return not self._look()[2]
-
-    @property
     def _spent(self) -> int:
         """How many budgets of this campaign have ended."""
         return int(self._study.user_attrs.get(_SPENT, 0))
@@ -188,8 +182,6 @@ class RunAgenda:
         for number in campaign.asked:  # a pre-training stands before what needs it
             run, attempts = campaign.plan.runs[number], self._attempts.get(number, [])
             if campaign.is_done(run):
-                if self._is_lost(run):
-                    hopeless.add(run.folder)
                 continue
             undone.add(run.folder)
             if self._given_up(number) is not None or run.needs in hopeless:
@@ -201,15 +193,6 @@ class RunAgenda:
             elif campaign.round_of(run) < rounds and run.needs not in undone:
                 lacking.append(number)
         return open_, lacking, left
-
-    def _is_lost(self, run: CampaignRun) -> bool:
-        """Whether a pre-training has no model to begin from."""
-        if run.kind == "train":
-            return False
-        if run.folder not in self._lost:
-            found = read_outcome(self._campaign, run)
-            self._lost[run.folder] = found is not None and found.error is not None
-        return self._lost[run.folder]
 
     def _given_up(self, number: int) -> str | None:
         """Why a run is not tried again; None where it is."""

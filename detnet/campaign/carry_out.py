@@ -32,7 +32,7 @@ class RunOutcome:
         scores: of the last model, by the names of metrics.jsonl; of a pre-training none.
         seconds: of training, evaluations in it included.
         evaluation_s: of measuring the last model.
-        error: why it has no scores: its loss was not finite.
+        error: why it has no scores: its loss was not finite, or that of its pre-training.
     """
 
     scores: dict[str, float | None] = field(default_factory=dict)
@@ -89,6 +89,8 @@ class RunScorer:
         return True
 
     def _train_and_measure(self, run: CampaignRun, folder: RunFolder) -> bool:
+        if lost := self._lost(run):
+            return self._leave_out(run, lost)
         config = self._campaign.settings(run)
         _follow_places(folder, config)
         try:
@@ -103,13 +105,20 @@ class RunScorer:
         except OutOfMemory as error:  # of this run: others are smaller, other machines larger
             raise RuntimeError(str(error)) from error
         except NonFiniteLoss as error:
-            text = one_line(error)
-            note = f"{run.title}: {text}; it is left out"
-            self._on_event({"event": "note", "text": note})
-            write_record(folder.path / RESULT, RunOutcome(error=text))
-            return True
+            return self._leave_out(run, one_line(error))
         found = RunOutcome(scores=scores, seconds=seconds_of(folder.path), evaluation_s=took)
         write_record(folder.path / RESULT, found)
+        return True
+
+    def _lost(self, run: CampaignRun) -> str | None:
+        """Why a run has no model to begin from: its pre-training's loss was not finite."""
+        before = [one for one in self._campaign.plan.runs if one.folder == run.needs]
+        found = read_outcome(self._campaign, before[0]) if before else None
+        return f"{before[0].title}: {found.error}" if found and found.error else None
+
+    def _leave_out(self, run: CampaignRun, why: str) -> bool:
+        self._on_event({"event": "note", "text": f"{run.title}: {why}; it is left out"})
+        write_record(self._campaign.place(run) / RESULT, RunOutcome(error=why))
         return True
 
 

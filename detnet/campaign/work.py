@@ -20,6 +20,7 @@ from detnet.engine.interrupt import Interrupt
 from detnet.errors import InputError
 from detnet.search.standalone.processes import start_workers, with_leader
 from detnet.search.standalone.sharing import require_one_process
+from detnet.search.study.storage import quiet, reaching
 from detnet.search.study.study import SearchStudy
 from detnet.search.study.worker import work_off
 from detnet.text import count, duration
@@ -52,8 +53,8 @@ def run_campaign(
         on_event: called with the trainings' events, and "note".
 
     Returns:
-        "complete" when all is done, "interrupted" by a signal, "spent" when the budget allowed no
-        more, "failed" when only runs are left that failed, or that need one which did.
+        "complete" when all is done, "interrupted" by a signal, "failed" when runs were given up,
+        else "spent": the budget allowed no more.
 
     Raises:
         InputError: an argument, the storage, or the settings of a run cannot be used.
@@ -64,7 +65,7 @@ def run_campaign(
             f"--workers {workers} --budget {budget_h}: give a number of workers and of hours"
         )
     ends = None if budget_h is None else time.monotonic() + budget_h * _HOUR
-    with open_campaign_study(campaign, storage) as study:
+    with open_campaign_study(campaign, storage) as study, quiet(), reaching(study.url):
         if estimate:
             _note(on_event, "measuring a few steps of each training (--no-estimate leaves it out)")
         clock = CampaignClock(campaign, estimate=estimate)
@@ -81,13 +82,14 @@ def run_campaign(
                     _watch(campaign, agenda, workers, storage, on_event)
             finally:
                 agenda.free()
-        for number, why in agenda.failures().items():
+        failures = agenda.failures()
+        for number, why in failures.items():
             _note(on_event, f"{campaign.plan.runs[number].title}: failed: {why}")
     if all(map(campaign.is_done, campaign.runs)):
         return "complete"
     if interrupt.set and not spent.is_set():
         return "interrupted"
-    return "failed" if agenda.only_failed else "spent"
+    return "failed" if failures else "spent"
 
 
 def join_campaign(folder: Path, *, storage: str | None = None, on_event: OnEvent) -> bool:
@@ -145,6 +147,8 @@ def _watch(
     told = {run.folder for run in campaign.runs if campaign.is_done(run)}
     command = ["campaign", "worker", str(campaign.folder)]
     command += ["--storage", storage] if storage else []
+    logs = [campaign.folder / f"worker-{number}.log" for number in range(workers)]
+    begins = [log.stat().st_size if log.exists() else 0 for log in logs]
     with (
         Interrupt() as interrupt,
         start_workers(
@@ -167,8 +171,10 @@ def _watch(
                 break
             time.sleep(wait)
             wait = min(1.2 * wait, _POLL_S[1])
-    log = campaign.folder / "worker-0.log"
-    last = log.read_text(errors="replace").strip().splitlines()[-1:]
+    codes = [abs(process.returncode) for process in processes]
+    worst = codes.index(max(codes))
+    log, said = logs[worst], logs[worst].read_bytes()[begins[worst] :]
+    last = said.decode(errors="replace").strip().splitlines()[-1:]
     raise InputError(f"{log}: all workers ended: {(last or ['nothing was said'])[0]}")
 
 
@@ -180,6 +186,8 @@ def _within(
     def allow(number: int) -> bool:
         left = ends - time.monotonic()
         takes = clock.seconds_of_round(number, workers=workers)
+        if takes == 0:  # it is done
+            return left > 0
         text = f"round {number + 1} takes about {duration(takes, none='?')}, {duration(left)} left"
         if takes is not None and takes > left and number:
             _note(on_event, f"{text}: not begun; start again with another budget to go on")

@@ -12,6 +12,7 @@ same command goes on, to the same bits.
 
 import argparse
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -160,8 +161,11 @@ def command_again(args: argparse.Namespace) -> str:
         "--workers": args.workers if args.workers > 1 else None,
         "--storage": "URL" if args.storage else None,  # it may hold a password
     }
-    given = "".join(f" {option} {value}" for option, value in options.items() if value)
-    return f"detnet campaign {args.file} --output {args.output}{given}"
+    words = ["detnet", "campaign", args.file, "--output", args.output]
+    words += [word for option, value in options.items() if value for word in (option, value)]
+    words += [word for name in args.plugins for word in ("--plugin", name)]
+    words += ["--no-estimate"] if args.no_estimate else []
+    return shlex.join(map(str, words))
 
 
 def _add_folder(parser: argparse.ArgumentParser) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from detnet.campaign.agenda import RunAgenda, open_campaign_study, worker_name
-from detnet.campaign.carry_out import RunOutcome
+from detnet.campaign.carry_out import RunOutcome, RunScorer, read_outcome
 from detnet.campaign.plan import RESULT, Campaign
 from detnet.search.records import write_record
 from detnet.search.study.study import Candidate, SearchStudy
@@ -76,14 +76,22 @@ def test_the_folder_says_what_is_done_and_a_lost_database_costs_nothing(
     assert again == [campaign.runs[7].folder], "what was deleted is done again"
 
 
-def test_nothing_begins_from_a_pre_training_that_was_lost(
-    campaign: Campaign, study: SearchStudy
-) -> None:
-    lost = RunOutcome(error="loss is nan")
+def test_what_needs_a_lost_pre_training_is_lost_too(campaign: Campaign, study: SearchStudy) -> None:
+    finish(campaign, 0, error="loss is nan")
+    run, notes = campaign.runs[2], list[str]()
+    assert run.needs == campaign.runs[0].folder
+
+    def stop() -> None:
+        raise AssertionError("it was not done")
+
+    scorer = RunScorer(campaign, stop=lambda: False, on_event=lambda e: notes.append(e["text"]))
+    scorer(Candidate(0, 2, (2,)), stop)
+    found = read_outcome(campaign, run)
+    assert found is not None and found.error == "detnet59 pre-training, seed 0: loss is nan"
+    assert notes[-1].endswith(f"{found.error}; it is left out")
     agenda = RunAgenda(campaign, study, allow=None)
-    tried = play(campaign, study, agenda, lambda number: lost if number == 0 else RunOutcome())
-    assert campaign.runs[2].needs == campaign.runs[0].folder
-    assert tried == [run.folder for i, run in enumerate(campaign.runs) if i != 2]
+    assert len(play(campaign, study, agenda)) == len(campaign.runs) - 2
+    assert all(map(campaign.is_done, campaign.runs)) and agenda.failures() == {}
 
 
 def test_a_run_that_fails_is_tried_again_then_left_then_given_another_chance(
@@ -98,11 +106,10 @@ def test_a_run_that_fails_is_tried_again_then_left_then_given_another_chance(
     (number, why), *others = agenda.failures().items()
     assert number == 3 and not others and "RuntimeError: out of memory" in why
     assert "failed: RuntimeError" in agenda.told(campaign.runs[3])
-    assert agenda.only_failed
     later = RunAgenda(campaign, study, allow=None)
     assert play(campaign, study, later) == []
     later.begin(limited=False)
-    assert not later.only_failed
+    assert later.failures() == {}
     assert play(campaign, study, later) == [campaign.runs[3].folder]
     assert later.failures() == {}
 

@@ -146,7 +146,7 @@ def test_workers_that_cannot_work_end_the_campaign(
     folder.mkdir(parents=True)
     (folder / "config.yaml").write_text("{")
     (folder / "last.ckpt").write_text("no checkpoint")
-    with pytest.raises(InputError, match=r"worker-0\.log: all workers ended: detnet: error: "):
+    with pytest.raises(InputError, match=r"worker-[01]\.log: all workers ended: detnet: error: "):
         run_campaign(campaign, workers=2, estimate=False, on_event=lambda event: None)
 
 

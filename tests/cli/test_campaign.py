@@ -64,7 +64,8 @@ def test_runs_that_fail_are_told_and_end_with_1(
     assert main(["campaign", "c.yaml", "--output", "c", "--no-estimate"]) == 1
     *_, failed, again = capsys.readouterr().err.splitlines()
     assert "resnet50 on scenes, seed 0: failed: RuntimeError: training takes more mem" in failed
-    assert again.endswith("try them again with: detnet campaign c.yaml --output c")
+    told = "try them again with: detnet campaign c.yaml --output c --no-estimate"
+    assert again.endswith(told)
 
 
 @pytest.mark.parametrize(
@@ -100,6 +101,8 @@ def test_mistakes_are_one_line(
             ["--data-root", "d", "--storage", "postgresql://me:secret@h/n"],
             " --data-root d --storage URL",
         ),
+        (["--data-root", "my data", "--plugin", "mine"], " --data-root 'my data' --plugin mine"),
+        (["--no-estimate"], " --no-estimate"),
     ],
 )
 def test_what_goes_on_is_told_as_it_was_begun(options: list[str], told: str) -> None:
