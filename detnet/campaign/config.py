@@ -22,6 +22,7 @@ NETWORK = ("backbone", "backbone_options", "width", "stride_in")  # of both trai
 _SCORES = {"boxes": "bbox", "masks": "segm", "keypoints": "keypoints"}  # by target
 _OURS = ("seed", "threads", "plugins", "preset", "departures")  # the campaign's to say
 _PLACES = ("data", "train_annotations", "train_images", "val_annotations", "val_images")
+_SPLITS = ("train_split", "val_split")
 _OPTIMISTIC = "would end a run by its scores on val; all variants take their whole length"
 
 
@@ -146,12 +147,12 @@ def read_campaign(path: Path, *, root: Path | None = None) -> CampaignConfig:
         raise InputError(f"{path}: {error}") from error
     load_plugins(config.plugins)
     if config.pretrain is not None:
-        config = replace(config, pretrain=_placed(config.pretrain, root))
+        config = replace(config, pretrain=_found(_placed(config.pretrain, root)))
     data = {
         name: _placed(entry if isinstance(entry, Mapping) else {"data": entry}, root)
         for name, entry in config.data.items()
     }
-    return replace(config, data=data)
+    return replace(config, data=data, train=_found(config.train))
 
 
 def read_variants(config: CampaignConfig, *, where: str) -> list[VariantTraining]:
@@ -244,6 +245,11 @@ def _made(
                 raise InputError(f"{where}: {group}: {unknown_name('setting', key, known)}")
             if key in _OURS:
                 raise InputError(f"{where}: {group}: {key} is the campaign's to say; leave it out")
+            if key in _SPLITS and group.startswith("variants"):
+                raise InputError(
+                    f"{where}: {group}: {key} is the same for all variants; give it under "
+                    f"{next(iter(groups))}"
+                )
             if key in _PLACES and group not in ("pretrain", f"data: {group.partition(': ')[2]}"):
                 raise InputError(f"{where}: {group}: {key} belongs under data")
         together = combine(together, values)
@@ -253,7 +259,9 @@ def _made(
     try:
         return absolute(kind.make(source, together))
     except InputError as error:
-        said = str(error).removeprefix(f"{source or 'options'}: ")
+        said = str(error)
+        if not said.endswith("no such settings file"):
+            said = said.removeprefix(f"{source or 'options'}: ")
         raise InputError(f"{where}: {last}: {said}") from error
 
 
@@ -297,6 +305,14 @@ def _bare(config: PretrainConfig) -> PretrainConfig:
 def _placed(settings: Mapping[str, Any], root: Path | None) -> dict[str, Any]:
     """With absolute paths."""
     return {**settings, **dict(_absolute(settings, root or Path.cwd()))}
+
+
+def _found(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """With the whole path of the file of settings: the campaign is read again from elsewhere."""
+    file = settings.get("config")
+    if isinstance(file, str) and file.endswith((".yaml", ".yml")):
+        return {**settings, "config": str(Path(file).resolve())}
+    return {**settings}
 
 
 def _absolute(settings: Mapping[str, Any], root: Path) -> Iterator[tuple[str, str]]:

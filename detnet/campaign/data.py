@@ -7,10 +7,13 @@ from typing import Any
 
 from detnet.campaign.config import PRETRAIN, VariantTraining
 from detnet.data.classification.shards import index_images
+from detnet.data.folders import Split
 from detnet.data.reading import fingerprint_files, load_annotations
+from detnet.detectors import DETECTORS
 from detnet.errors import InputError
 from detnet.training.classification.evaluate import split_folder
 from detnet.training.detection.config import TrainConfig, find_train, find_val
+from detnet.training.detection.model_and_data import load_data
 from detnet.training.run_config import RunConfig
 
 
@@ -40,20 +43,35 @@ def look_at_data(
         folder: the campaign's, for the error.
 
     Raises:
-        InputError: data that cannot be read, that changed, or that hold nothing to compare on.
+        InputError: data that cannot be read, that changed, that hold nothing to compare on or not
+            what a detector needs, or that variants read from different files.
     """
     found: dict[str, DataRecord] = {}
+    readers: dict[str, tuple[str, Any]] = {}  # whose files all others must have, by name
+    loaded: set[tuple[str, frozenset[str]]] = set()
     for one in variants:
         parts: list[tuple[str, RunConfig]] = [(one.data, one.train)]
         if one.before is not None:
             parts.append((PRETRAIN, one.before))
         for name, settings in parts:
-            if name in found:
-                continue
+            record = name if name == PRETRAIN else f"data: {name}"
             try:
-                found[name] = require_same(settings, name, known.get(name), folder)
+                files = _files(settings)
+                first, theirs = readers.setdefault(name, (one.variant, files))
+                if files != theirs:
+                    raise InputError(
+                        f"{one.variant} and {first} read different files there: "
+                        f"{' and '.join(map(str, files))}, {' and '.join(map(str, theirs))}; all "
+                        "variants need the same"
+                    )
+                if name not in found:
+                    found[name] = require_same(settings, name, known.get(name), folder)
+                if isinstance(settings, TrainConfig):
+                    needs = name, frozenset(DETECTORS[settings.detector].targets)
+                    if needs not in loaded:
+                        load_data(settings)
+                        loaded.add(needs)
             except InputError as error:
-                record = name if name == PRETRAIN else f"data: {name}"
                 raise InputError(f"{where}: {record}: {error}") from error
     return found
 
@@ -82,12 +100,24 @@ def require_same(
     return known
 
 
+def _files(settings: RunConfig) -> tuple[Path, ...]:
+    """Annotations to train on and to compare on, or the folder of classes."""
+    if isinstance(settings, TrainConfig):
+        train, val = _splits(settings)
+        return train.annotations, val.annotations
+    return (split_folder(Path(settings.data), settings.train_split),)
+
+
+def _splits(settings: TrainConfig) -> tuple[Split, Split]:
+    val = find_val(settings)
+    if val is None:
+        raise InputError(f"{settings.data}: no split {settings.val_split!r} to compare on")
+    return find_train(settings), val
+
+
 def _fingerprint(settings: RunConfig) -> str:
     if isinstance(settings, TrainConfig):
-        val = find_val(settings)
-        if val is None:
-            raise InputError(f"{settings.data}: no split {settings.val_split!r} to compare on")
-        return f"{fingerprint_files(find_train(settings))} {fingerprint_files(val)}"
+        return " ".join(map(fingerprint_files, _splits(settings)))
     return _images(settings).fingerprint()
 
 

@@ -229,14 +229,15 @@ def _require_same_pairs(
 
 
 def _require_networks(variants: Sequence[VariantTraining], where: str) -> None:
-    """Builds every network without its weights, so that what cannot be built is told first."""
+    """Builds every network, with the weights that the file names: what cannot be is told first."""
     for one in variants:
         pretrained = replace(one.train, weights=one.train.weights or PRETRAIN)
         train = pretrained if one.before is not None else one.train
         for settings in (one.before, train):
             if settings is None:
                 continue
+            own = bool(settings.weights) and settings.weights != PRETRAIN
             try:
-                resolve(settings, load_weights=False)
+                resolve(settings, load_weights=own)
             except InputError as error:
                 raise InputError(f"{where}: variants: {one.variant}: {error}") from error

@@ -53,6 +53,17 @@ def test_each_variant_is_laid_over_the_base_and_its_data(tmp_path: Path) -> None
     assert other is not None and other.epochs == 2 and other.data == str(tmp_path / "sets/classes")
 
 
+def test_a_file_of_settings_is_found_from_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "base.yaml").write_text("epochs: 7\n")
+    config = read_campaign(write(tmp_path, train={"config": "base.yaml"}), root=tmp_path)
+    monkeypatch.chdir("/")
+    first, *_ = read_variants(config, where="c.yaml")
+    assert first.train.epochs == 7
+
+
 def test_a_variant_can_do_without_the_pre_training(tmp_path: Path) -> None:
     scratch = {"backbone": "detnet59", "width": 0.5, "pretrain": None}
     file = write(tmp_path, variants={**WHOLE["variants"], "scratch": scratch})
@@ -87,7 +98,12 @@ def change(name: str, **settings: Any) -> dict[str, Any]:
         (change("detnet59", width=0.5, weights="w"), "weights are those of its pre-training"),
         (change("third", backbone="detnet59", width=0.5), "detnet59 and third are the same"),
         (change("detnet59", width=0.5, patience=3), "patience would end a run by its scores"),
-        (change("detnet59", width=0.5, val_split="none"), "leaves nothing to compare on"),
+        ({"train": {**WHOLE["train"], "val_split": "none"}}, "leaves nothing to compare on"),
+        (
+            change("detnet59", val_split="x"),
+            "val_split is the same for all variants; give it under",
+        ),
+        ({"train": {"config": "base.yaml"}}, "base.yaml: no such settings file"),
         (change("detnet59", pretrain={"width": 0.25}), "pre-trained with width 0.25, trained with"),
         (change("detnet59", pretrain=3), "pretrain: give settings, or null for none"),
         ({"variants": {"a": {}}}, "variants: give 2 or more by name, got 1"),

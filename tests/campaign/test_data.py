@@ -36,3 +36,35 @@ def test_data_that_changed_are_refused(
     run = campaign.runs[2 if which == "scenes" else 0]
     with pytest.raises(InputError, match="changed since the first run"):
         require_same_data(campaign, run)
+
+
+def test_data_that_a_variant_cannot_use_are_refused_at_once(
+    tmp_path: Path, campaign_data: Path, campaign_file: Write
+) -> None:
+    """The last variant's detector needs what is not there, or reads another file than the first."""
+    variants = {
+        "boxes": {"backbone": "resnet50", "width": 0.125},
+        "points": {"backbone": "resnet50", "width": 0.125, "detector": "keypoint_rcnn_fpn"},
+    }
+    file = campaign_file(variants=variants, pretrain=None, questions=[], train={"iterations": 1})
+    with pytest.raises(InputError, match=r"c\.yaml: data: scenes: .*keypoints"):
+        begin_campaign(file, tmp_path / "c", root=campaign_data)
+    data = tmp_path / "data"
+    shutil.copytree(campaign_data, data)
+    for split in ("train", "val"):
+        annotations = data / "scenes" / "annotations" / f"instances_{split}.json"
+        shutil.copyfile(annotations, annotations.with_name(f"person_keypoints_{split}.json"))
+    with pytest.raises(InputError, match="points and boxes read different files there"):
+        begin_campaign(file, tmp_path / "c", root=data)
+
+
+def test_weights_that_are_not_there_are_told_at_once(
+    tmp_path: Path, campaign_data: Path, campaign_file: Write
+) -> None:
+    variants = {
+        "own": {"backbone": "resnet50", "width": 0.125},
+        "given": {"backbone": "resnet50", "width": 0.125, "weights": "typo.pth"},
+    }
+    file = campaign_file(variants=variants, pretrain=None, questions=[])
+    with pytest.raises(InputError, match=r"variants: given: .*typo\.pth: no such"):
+        begin_campaign(file, tmp_path / "c", root=campaign_data)

@@ -135,10 +135,7 @@ def train_standalone(
     except NonFiniteLoss as error:
         message = one_line(error)
         _write(training, error=message)
-        text = (
-            f"{training.title}: {message}; it is left out (delete {training.result} to try again)"
-        )
-        on_event({"event": "note", "text": text})
+        on_event({"event": "note", "text": f"{training.title}: {message}; it is left out"})
         return True
     try:
         scores, seconds = measure_last(

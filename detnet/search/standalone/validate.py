@@ -27,6 +27,7 @@ from detnet.search.standalone.sharing import Job, require_processes
 from detnet.search.standalone.training import StandaloneTraining
 from detnet.search.standalone.validation_plan import (
     budget_of,
+    join_plans,
     plan_file,
     plan_validation,
     take_over,
@@ -94,21 +95,21 @@ def validate(
     require_processes("validate", workers)
     run = SearchRun.open(folder)
     names = tuple(dict.fromkeys(budgets or (run.config.scoring,)))
-    if trained is not None:
-        for note in take_over(run, trained):
-            on_event({"event": "note", "text": note})
-    plan = resolve_plan(
-        plan_file(run),
-        ValidationPlan,
-        lambda before: plan_validation(run, before, count, seeds, seed),
-        lambda plan: budget_of(run, plan),
-    )
+
+    def choose(before: ValidationPlan | None) -> ValidationPlan:
+        joined = before if trained is None else join_plans(run, before, trained)
+        return plan_validation(run, joined, count, seeds, seed)
+
+    plan = resolve_plan(plan_file(run), ValidationPlan, choose, lambda plan: budget_of(run, plan))
+    if trained is not None and (taken := take_over(run, plan, trained)):
+        text = f"{count_of(taken, 'training')} taken over from {trained}"
+        on_event({"event": "note", "text": text})
     trainings = trainings_of(run, plan)
     scoring = _Scoring(run, trainings[0], names, on_event)
     # All are scored first: the supernet need not stay in memory while others train.
-    if ready := RunFolder(run.supernet_folder).model.is_file():
-        scoring.drop_others()
-    else:
+    ready = RunFolder(run.supernet_folder).model.is_file()
+    scoring.drop_others(ready)
+    if not ready:
         on_event({"event": "note", "text": "the supernet is not trained yet: scores come last"})
     together = [one for by_seed in trainings for one in by_seed]
     if not carry_out_plan(
@@ -180,15 +181,19 @@ class _Scoring:
     on_event: OnEvent
     scorer: Scorer | None = None
 
-    def drop_others(self) -> None:
-        """Removes scores of another supernet, or by other settings, than there are now."""
+    def drop_others(self, ready: bool) -> None:
+        """Removes scores of another supernet, or by other settings, than there are now.
+
+        Args:
+            ready: whether there is a supernet.
+        """
         others = [
             place
             for name in self.names
             for place in (_score_file(one, name) for one in self.trainings)
             if place.exists()
             and (by := read_record(SupernetScore, place).by)  # {} of an earlier version
-            and by != self._by(name)
+            and not (ready and by == self._by(name))
         ]
         for place in others:
             place.unlink(missing_ok=True)

@@ -1,6 +1,6 @@
 """The plan of a validation: which networks are trained by which seeds, drawn before any score."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,6 @@ from detnet.search.standalone.plan import differences
 from detnet.search.standalone.samples import draw_paths
 from detnet.search.standalone.training import StandaloneTraining
 from detnet.search.trainings import retrain_config
-from detnet.text import count as count_of
 from detnet.training.detection.config import find_train, find_val
 
 FEWEST = 10  # networks
@@ -143,57 +142,77 @@ def _training(run: SearchRun, network: PlannedNetwork, seed: int) -> StandaloneT
     )
 
 
-def take_over(run: SearchRun, other: Path) -> Iterator[str]:
-    """Takes the networks of another search's validation, and what they reached when trained alone.
+def join_plans(run: SearchRun, plan: ValidationPlan | None, other: Path) -> ValidationPlan:
+    """Makes a plan hold all networks and seeds of another search's validation.
 
     So that several supernets, longer ones or trained otherwise, are held against the same networks,
-    which are trained once. What is here already stays.
+    which are trained once.
 
     Args:
         run: whose supernet is to be validated; of the same space, width and data.
+        plan: of its own, if there is one: it must begin with the same networks and seeds.
         other: folder of the other search.
-
-    Yields:
-        A line that says how many trainings were taken.
 
     Raises:
         InputError: it has no plan, is of another space, width or other data, its networks were
-            trained otherwise than here, or this search has another plan.
+            trained otherwise than here, or `plan` has others.
     """
     theirs = SearchRun.open(other)
-    place = plan_file(theirs)
-    if not place.is_file():
-        raise InputError(f"{place}: no such file: nothing was validated there")
-    plan = read_record(ValidationPlan, place)
+    found = _plan_of(theirs)
     for name, mine, its in zip(_ALIKE, _data_of(run), _data_of(theirs), strict=True):
         if mine != its:
             raise InputError(f"{other}: its networks are of another {name} than this search's")
-    trained = {kind: one for kind, one in plan.budget.items() if kind != _SCORING}
-    for kind, name, its, mine in differences(trained, budget_of(run, plan)):
+    trained = {kind: one for kind, one in found.budget.items() if kind != _SCORING}
+    for kind, name, its, mine in differences(trained, budget_of(run, found)):
         raise InputError(
             f"{other}: its networks were trained with {kind} {name} {its}, here it is {mine}"
         )
-    own = plan_file(run)
-    if own.is_file():
-        here = read_record(ValidationPlan, own)
-        if [one.path for one in here.networks[: len(plan.networks)]] != [
-            one.path for one in plan.networks
-        ]:
+    if plan is None:
+        return replace(found, taken=str(other.resolve()))
+    networks = max(plan.networks, found.networks, key=len)
+    seeds = max(plan.networks[0].seeds, found.networks[0].seeds, key=len)
+    for part in (plan.networks, found.networks):
+        alike = all(one.path == its.path for one, its in zip(part, networks, strict=False))
+        if not alike or part[0].seeds != seeds[: len(part[0].seeds)]:
+            own = plan_file(run)
             raise InputError(
-                f"{own}: plans other networks than {place}; delete {own.parent} to take those"
+                f"{own}: plans other networks or seeds than {plan_file(theirs)}; delete "
+                f"{own.parent} to take those"
             )
-        plan = here
-    else:
-        write_record(own, replace(plan, taken=str(other.resolve())))
+    networks = tuple(replace(one, seeds=seeds) for one in networks)
+    joined = replace(plan, networks=networks, taken=plan.taken or str(other.resolve()))
+    return plan if joined == plan else joined
+
+
+def take_over(run: SearchRun, plan: ValidationPlan, other: Path) -> int:
+    """Takes what networks of a plan reached when trained alone for another search's validation.
+
+    What is here already stays.
+
+    Returns:
+        How many trainings were taken.
+    """
+    theirs = SearchRun.open(other)
+    there = {
+        (one.network.path, one.seed): one.result
+        for by_seed in trainings_of(theirs, _plan_of(theirs))
+        for one in by_seed
+    }
     taken = 0
     for by_seed in trainings_of(run, plan):
         for one in by_seed:
-            there = place.parent / one.result.relative_to(own.parent)
-            if there.is_file() and not one.result.exists():
-                write_record(one.result, read_record(StandaloneResult, there))
+            found = there.get((one.network.path, one.seed))
+            if found is not None and found.is_file() and not one.result.exists():
+                write_record(one.result, read_record(StandaloneResult, found))
                 taken += 1
-    if taken:
-        yield f"{count_of(taken, 'training')} taken over from {other}"
+    return taken
+
+
+def _plan_of(run: SearchRun) -> ValidationPlan:
+    place = plan_file(run)
+    if not place.is_file():
+        raise InputError(f"{place}: no such file: nothing was validated there")
+    return read_record(ValidationPlan, place)
 
 
 _ALIKE = ("space", "width", "training data", "validation split", "pre-training data")

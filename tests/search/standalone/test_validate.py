@@ -161,6 +161,8 @@ def test_networks_may_be_trained_before_their_supernet(run: Path) -> None:
         costs = {"path": network["path"], "macs": network["macs"], "params": network["params"]}
         found = StandaloneResult(**costs, name="x", seed=3, AP=0.1 * number)
         write_record(run / "validate" / network["name"] / "result.json", found)
+    stale = run / "validate" / "01" / "score_cheap.json"
+    write_record(stale, SupernetScore(score=0.9, seconds=1.0, by={"supernet": "another"}))
     told: list[str] = []
 
     def hear(event: dict[str, Any]) -> None:
@@ -168,7 +170,7 @@ def test_networks_may_be_trained_before_their_supernet(run: Path) -> None:
 
     with pytest.raises(InputError, match="no trained supernet; let the phases before"):
         validate(run, budgets=["cheap"], on_event=hear)
-    assert "the supernet is not trained yet: scores come last" in told
+    assert "the supernet is not trained yet: scores come last" in told and not stale.exists()
     assert sum(text.startswith("training ") for text in told) == 1
     result = (run / "validate" / "10" / "result.json").read_bytes()
     aside.rename(supernet)

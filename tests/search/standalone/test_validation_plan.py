@@ -88,6 +88,37 @@ def test_networks_of_another_search_are_not_trained_again(
     assert f"tau of full scoring less that of full scoring of {run.name}: -2.00" in told
 
 
+def test_a_plan_grows_with_that_of_the_other_search(
+    run: Path, scored_run: Path, scenes: Path, tmp_path: Path
+) -> None:
+    """Theirs has a further seed, then a further network; what it has trained is never trained here."""
+    other = make_run(tmp_path / "other", scored_run, scenes)
+    told: list[str] = []
+
+    def listen(event: dict[str, Any]) -> None:
+        told.append(event.get("text", ""))
+        killing("trainings of networks alone")(event)
+
+    for asked, second, done in (
+        ({"count": 10}, 0, "10 trainings of networks alone, 10 of them done"),
+        ({"seeds": 2}, 4, "20 trainings of networks alone, 14 of them done"),
+        ({"count": 11}, None, "22 trainings of networks alone, 14 of them done"),
+    ):
+        with pytest.raises(Kill):
+            validate(run, **asked, on_event=killing("trainings of networks alone"))
+        if second is not None:
+            write_results(run, second=second)
+        with pytest.raises(Kill):
+            validate(other, trained=run, on_event=listen)
+        assert plan_of(other)["networks"] == plan_of(run)["networks"]
+        assert told[-1].startswith(done)
+    shutil.rmtree(other / "validate")
+    with pytest.raises(Kill):
+        validate(other, seed=9, on_event=killing("trainings of networks alone"))
+    with pytest.raises(InputError, match="plans other networks or seeds than"):
+        validate(other, trained=run, on_event=quiet)
+
+
 def test_other_draws_by_other_seeds_and_too_few(run: Path) -> None:
     with pytest.raises(InputError, match="at least 10"):
         validate(run, count=9, on_event=quiet)
