@@ -135,7 +135,12 @@ def _answer(
     )
     values = (tuple(first.values.tolist()), tuple(other.values.tolist()))
     if any(math.isnan(value) for side in values for value in side):
-        note = f"{data} has nothing that {question.measure.text} is measured on"
+        lacking = [
+            one.text
+            for one in question.measures
+            if np.isnan(measured.values[:, measured.measures[one.measure]]).any()
+        ]
+        note = f"{data} has nothing that {' and '.join(lacking)} is measured on"
         return replace(nothing, seeds=seeds, notes=(note,))
     images = min(measured.images[one.measure.size] for one in question.measures)
     level = campaign.config.confidence

@@ -142,7 +142,7 @@ class BaselinesAction:
         """Trains, and tells the table and the differences."""
         from detnet.search.standalone.baselines import baselines, format_baselines
 
-        options = f"--random {args.random} --seeds {args.seeds} --within {args.within:g}"
+        options = f"--random {args.random} --seeds {args.seeds} --within {args.within}"
         options += " --share-pretraining" if args.share_pretraining else ""
         again = f"detnet search baselines {args.run} {options}{_workers(args)}"
         with Screen(again=again + (" --json" if args.json else "")) as screen:

@@ -131,7 +131,7 @@ def given_group(args: argparse.Namespace, setting: str) -> dict[str, Any]:
     """What was given of `add_group_argument`.
 
     Raises:
-        InputError: an entry without its value.
+        InputError: an entry without its value, or one within another that is no group.
     """
     found: dict[str, Any] = {}
     for item in getattr(args, setting, ()):
@@ -142,6 +142,8 @@ def given_group(args: argparse.Namespace, setting: str) -> dict[str, Any]:
         place = found
         for part in outer:
             place = place.setdefault(part, {})
+            if not isinstance(place, dict):
+                raise InputError(f"{_option(setting)} {item}: {part} was given a value of its own")
         place[last] = _from_yaml(text)
     return found
 

@@ -207,7 +207,7 @@ def thinned(points: Sequence[tuple[float, float]]) -> Sequence[tuple[float, floa
 def nice_ticks(low: float, high: float, *, about: int = 5) -> list[float]:
     """Round numbers, evenly spaced, the first not above `low` and the last not below `high`."""
     if not high > low:
-        high = low + 1
+        high = low + (abs(low) / 10 or 1)
     rough = (high - low) / about
     size = 10 ** math.floor(math.log10(rough))
     step = size * next(factor for factor in (1, 2, 2.5, 5, 10) if factor * size >= rough * 0.999)

@@ -13,6 +13,7 @@ from detnet.campaign.answers import Answer, answer_questions
 from detnet.campaign.carry_out import LAST, RunOutcome
 from detnet.campaign.plan import RESULT, Campaign, begin_campaign
 from detnet.coco.ground_truth import read_ground_truth
+from detnet.data.scenes import write_scenes
 from detnet.errors import InputError
 from detnet.evaluation.comparison.compare import compare
 from detnet.search.records import write_record
@@ -109,6 +110,18 @@ def test_a_lost_run_is_told_and_the_others_count(campaign: Campaign) -> None:
     answer = answer_questions(campaign)[0]
     assert answer.seeds == ((0, 1, 2), (0, 2)) and answer.found is not None
     assert answer.notes == ("resnet50: the loss of seed 1 was not finite; left out",)
+
+
+def test_what_is_measured_on_nothing_is_named(tmp_path: Path, campaign_file: Write) -> None:
+    """No object is large in pictures so small."""
+    write_scenes(tmp_path / "scenes", train=2, val=8, size=(80, 60))
+    file = campaign_file(
+        pretrain=None, questions=["detnet59 over resnet50: AP small less AP large"], seeds=2
+    )
+    campaign = begin_campaign(file, tmp_path / "c", root=tmp_path)
+    finish(campaign)
+    (answer,) = answer_questions(campaign)
+    assert answer.notes == ("scenes has nothing that AP large is measured on",)
 
 
 def test_pairs_need_both(tmp_path: Path, campaign_data: Path, campaign_file: Write) -> None:

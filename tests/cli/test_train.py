@@ -150,6 +150,7 @@ def test_predict_from_a_run(trained: Path, scenes: Path, tmp_path: Path) -> None
         (["--iterations", "3", "--epochs", "4"], "iterations or epochs, not both"),
         (["--detector-option", "boxhead=4conv1fc"], "did you mean 'box_head'"),
         (["--detector-option", "box_head"], "NAME=VALUE"),
+        (["--detector-option", "a=1", "--detector-option", "a.b=2"], "a was given a value of its"),
         (["--frozen", "c9"], "c9"),
         (["--val-split", "vall"], "vall"),
         (["--flip", "2"], "flip must lie in"),

@@ -28,6 +28,7 @@ from detnet.report.charts import (
         (0, 12000, [0, 2500, 5000, 7500, 10000, 12500]),
         (-1, 1, [-1, -0.5, 0, 0.5, 1]),
         (0, 0, [0, 0.2, 0.4, 0.6, 0.8, 1.0]),
+        (3e8, 3e8, [3e8, 3.1e8, 3.2e8, 3.3e8]),
     ],
 )
 def test_ticks_are_round_and_cover(low: float, high: float, ticks: list[float]) -> None:

@@ -149,7 +149,9 @@ def _by_score(found: Validation | None) -> list[ValidatedNetwork]:
 def _bounds(found: Validation | None) -> list[str]:
     """What the ranking must be held against."""
     lines = bound_lines(found) if found else []
-    return [re.sub(r"-(?=\d)", "−", line.replace("tau", "τ")) for line in lines]
+    # Signs and the letter, not what stands within names and paths.
+    lines = [re.sub(r"(?<![\w./-])-(?=\d)", "−", line) for line in lines]
+    return [re.sub(r"(?<![\w./-])tau(?![\w./-])", "τ", line) for line in lines]
 
 
 def _described(state: SearchState) -> str:

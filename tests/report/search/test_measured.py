@@ -86,11 +86,13 @@ def test_several_seeds_are_told_and_drawn() -> None:
     macs = Ranking(tau=0.25, interval=(-0.5, 0.75), compared=2)
     less = RankingDifference(name="full", other="macs", difference=0.25, interval=(-0.3, 1))
     more: dict[str, Any] = {"spread": spread, "by_macs": macs, "differences": (less,)}
+    more["taken"] = "/runs/2026-11-20/my-tau-2"
     found = replace(validation(), networks=networks, **more)
     content, page = made_page(full_search(validation=found))
     assert "Networks differ by" in page.text and "With 2 seeds no score is expected" in page.text
     assert "Multiply-adds alone, without any training, rank them with τ 0.25 (−0.50 to" in page.text
     assert "τ of full scoring less that of multiply-adds: +0.25 (−0.30 to +1.00" in page.text
+    assert "The networks were drawn and trained for /runs/2026-11-20/my-tau-2" in page.text
     head, *rows = section(content, "validation", "phases")[:3]
     assert head[2] == "of each seed" and [row[2] for row in rows] == ["35.0, 33.0", "28.0, 32.0"]
     drawing = ranking_chart(found, "full", "AP")

@@ -91,7 +91,7 @@ def test_networks_of_another_search_are_not_trained_again(
 def test_a_plan_grows_with_that_of_the_other_search(
     run: Path, scored_run: Path, scenes: Path, tmp_path: Path
 ) -> None:
-    """Theirs has a further seed, then a further network; what it has trained is never trained here."""
+    """Theirs has a further seed, then a further network; what it has trained is taken."""
     other = make_run(tmp_path / "other", scored_run, scenes)
     told: list[str] = []
 
