@@ -9,6 +9,7 @@ import socket
 import zlib
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,25 @@ def open_campaign_study(campaign: Campaign, storage: str | None = None) -> Searc
     )
 
 
+@dataclass(frozen=True)
+class _Left:
+    """Runs that are not done, by their place in the plan.
+
+    Args:
+        open: that wait or are at work.
+        lacking: that are to be enqueued.
+        left: all that can be done, also in later rounds.
+    """
+
+    open: list[int]
+    lacking: list[int]
+    left: list[int]
+
+    @property
+    def at_hand(self) -> bool:
+        return bool(self.open or self.lacking)
+
+
 class RunAgenda:
     """A campaign's runs as one worker sees them.
 
@@ -98,22 +118,20 @@ class RunAgenda:
         if self._spent > self._spent_before:
             return True
         self._read()
-        open_, lacking, left = self._look()
-        if not left:
-            return True
-        if not (open_ or lacking) and self._allow is not None:
+        found = self._look()
+        while found.left and not found.at_hand and self._allow is not None:
             rounds = self._rounds
-            if rounds < self._campaign.rounds and self._allow(rounds):
-                self._study.set_user_attr(_ROUNDS, rounds + 1)
-                return self.advance()
-            return True
-        if lacking:
+            if rounds >= self._campaign.rounds or not self._allow(rounds):
+                return True
+            self._study.set_user_attr(_ROUNDS, rounds + 1)
+            found = self._look()
+        if found.lacking:
             with self._study.lock():
                 self._read()  # another may have been faster
-                for number in self._look()[1]:
+                for number in self._look().lacking:
                     self._enqueue(number)
             self._read()
-        return not (open_ or lacking) and self._rounds >= self._campaign.rounds
+        return not found.left or not found.at_hand and self._rounds >= self._campaign.rounds
 
     def name_of(self, candidate: Candidate) -> str:
         """A run in words."""
@@ -171,12 +189,9 @@ class RunAgenda:
             trial._trial_id for one in waiting for trial in one if trial.state == TrialState.WAITING
         ]
 
-    def _look(self) -> tuple[list[int], list[int], list[int]]:
-        """The runs that wait or are at work, those to be enqueued, and all that are left."""
-        campaign, rounds = self._campaign, self._rounds
-        open_: list[int] = []
-        lacking: list[int] = []
-        left: list[int] = []
+    def _look(self) -> "_Left":
+        """What is left by the folders and by what was read of the study."""
+        campaign, rounds, found = self._campaign, self._rounds, _Left([], [], [])
         undone: set[str] = set()
         hopeless: set[str] = set()
         for number in campaign.asked:  # a pre-training stands before what needs it
@@ -187,12 +202,12 @@ class RunAgenda:
             if self._given_up(number) is not None or run.needs in hopeless:
                 hopeless.add(run.folder)
                 continue
-            left.append(number)
+            found.left.append(number)
             if attempts and is_open(attempts):
-                open_.append(number)
+                found.open.append(number)
             elif campaign.round_of(run) < rounds and run.needs not in undone:
-                lacking.append(number)
-        return open_, lacking, left
+                found.lacking.append(number)
+        return found
 
     def _given_up(self, number: int) -> str | None:
         """Why a run is not tried again; None where it is."""

@@ -111,13 +111,13 @@ class VariantTraining:
 
     Args:
         variant, data: names in the file.
-        before: settings of its pre-training; None where it has none of its own.
+        pretrain: settings of its pre-training; None where it has none of its own.
         train: settings of the training.
     """
 
     variant: str
     data: str
-    before: PretrainConfig | None
+    pretrain: PretrainConfig | None
     train: TrainConfig
 
 
@@ -290,7 +290,7 @@ def _require_different(found: list[VariantTraining], where: str) -> None:
     for one in found:
         if one.data != data:
             continue
-        same = str([replace(one.train, departures={}), one.before and _bare(one.before)])
+        same = str([replace(one.train, departures={}), one.pretrain and _bare(one.pretrain)])
         if same in seen:
             raise InputError(
                 f"{where}: variants: {seen[same]} and {one.variant} are the same; leave one out"

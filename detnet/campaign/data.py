@@ -51,8 +51,8 @@ def look_at_data(
     loaded: set[tuple[str, frozenset[str]]] = set()
     for one in variants:
         parts: list[tuple[str, RunConfig]] = [(one.data, one.train)]
-        if one.before is not None:
-            parts.append((PRETRAIN, one.before))
+        if one.pretrain is not None:
+            parts.append((PRETRAIN, one.pretrain))
         for name, settings in parts:
             record = name if name == PRETRAIN else f"data: {name}"
             try:

@@ -232,8 +232,8 @@ def _require_networks(variants: Sequence[VariantTraining], where: str) -> None:
     """Builds every network, with the weights that the file names: what cannot be is told first."""
     for one in variants:
         pretrained = replace(one.train, weights=one.train.weights or PRETRAIN)
-        train = pretrained if one.before is not None else one.train
-        for settings in (one.before, train):
+        train = pretrained if one.pretrain is not None else one.train
+        for settings in (one.pretrain, train):
             if settings is None:
                 continue
             own = bool(settings.weights) and settings.weights != PRETRAIN

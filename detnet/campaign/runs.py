@@ -68,8 +68,8 @@ def wanted_runs(
         needs: dict[str, str] = {}
         first = config.seed_numbers[0] if config.share_pretraining else seed
         for one in variants:
-            if one.before is not None and one.variant not in needs:
-                before = _pretraining(one, one.before, first, [*found.values(), *planned])
+            if one.pretrain is not None and one.variant not in needs:
+                before = _pretraining(one, one.pretrain, first, [*found.values(), *planned])
                 found.setdefault(before.folder, before)
                 needs[one.variant] = before.folder
         for one in variants:

@@ -43,13 +43,13 @@ def test_each_variant_is_laid_over_the_base_and_its_data(tmp_path: Path) -> None
     assert few.data == str(tmp_path / "sets/few") and few.threads == 1 and few.preset == "small"
     assert few.min_sizes == [240], "of the preset"
     assert found["bccd", "resnet50"].train.epochs == 6
-    before = found["bccd", "resnet50"].before
+    before = found["bccd", "resnet50"].pretrain
     assert before is not None and (before.backbone, before.width, before.epochs) == (
         "resnet50",
         0.5,
         4,
     )
-    other = found["bccd", "detnet59"].before
+    other = found["bccd", "detnet59"].pretrain
     assert other is not None and other.epochs == 2 and other.data == str(tmp_path / "sets/classes")
 
 
@@ -68,7 +68,7 @@ def test_a_variant_can_do_without_the_pre_training(tmp_path: Path) -> None:
     scratch = {"backbone": "detnet59", "width": 0.5, "pretrain": None}
     file = write(tmp_path, variants={**WHOLE["variants"], "scratch": scratch})
     found = {one.variant: one for one in variants(file) if one.data == "bccd"}
-    assert found["scratch"].before is None and found["detnet59"].before is not None
+    assert found["scratch"].pretrain is None and found["detnet59"].pretrain is not None
 
 
 def test_names_may_be_numbers(tmp_path: Path) -> None:
