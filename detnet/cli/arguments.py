@@ -275,11 +275,8 @@ def add_engine(parser: argparse.ArgumentParser) -> None:
 
 
 def only_torch_can(args: argparse.Namespace) -> str | None:
-    """What is asked for that no export does; None for nothing."""
-    from detnet.inference.export.engine_choice import torch_alone
-
-    option = first_given(args, "soft_nms", "tta_scales", "tta_flip")
-    return option or torch_alone(args.device, args.precision)
+    """The option given that no export has; None for none."""
+    return first_given(args, "soft_nms", "tta_scales", "tta_flip")
 
 
 def refuse_for_export(args: argparse.Namespace) -> None:

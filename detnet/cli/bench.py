@@ -108,18 +108,18 @@ def _candidates(args: argparse.Namespace) -> "list[TimedModel]":
     """Every model by every engine, those in torch in every precision; exports have their own."""
     from detnet.cli.inspect import names_of
     from detnet.inference.bench import TimedModel
-    from detnet.inference.engines.record import is_export
-    from detnet.inference.export.engine_choice import choose_engine, torch_alone
+    from detnet.inference.export.engine_choice import choose_engine
 
     found: list[TimedModel] = []
     for name, model in zip(names_of(args.models), args.models, strict=True):
         own = []
         for engine, precision in product(args.engine, args.precision):
-            by_rule = engine == "auto" and not is_export(model)
+            by_rule = engine == "auto"  # else what is asked of torch is for the others
             choice = choose_engine(
                 model,
                 engine,
-                torch_only=torch_alone(args.device, precision) if by_rule else None,
+                device=args.device if by_rule else "cpu",
+                precision=precision if by_rule else "fp32",
                 least_score=args.score_threshold,
                 tell=tell,
             )
@@ -145,8 +145,8 @@ def _images(args: argparse.Namespace, folder: Path) -> list[Path]:
     found = [file.path for file in files if not file.video]
     if not found:
         raise InputError(f"{args.data}: no image found")
-    step = max(1, len(found) // MOST_IMAGES)
-    return found[::step][:MOST_IMAGES]
+    count = min(len(found), MOST_IMAGES)
+    return [found[place * len(found) // count] for place in range(count)]
 
 
 def _measure(

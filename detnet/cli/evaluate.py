@@ -199,6 +199,8 @@ def _engine(args: argparse.Namespace, process: "Process") -> "EngineChoice":
         args.model,
         args.engine,
         torch_only=None if exported else several or only_torch_can(args),
+        device=args.device,
+        precision=args.precision,
         tell=tell,
     )
     if process.main:

@@ -134,6 +134,8 @@ def _load(args: argparse.Namespace) -> tuple["AnyPredictor", str]:
         args.model,
         args.engine,
         torch_only=None if exported else only_torch_can(args),
+        device=args.device,
+        precision=args.precision,
         least_score=args.score_threshold,
         tell=tell,
     )

@@ -170,7 +170,8 @@ class SquareTransform(ImageTransform):
         return side, side
 
     def scaled_size(self, height: int, width: int) -> tuple[int, int]:
-        return self.options.min_size, self.options.min_size
+        side = int(self.min_size[-1])  # the options', or a view's of several
+        return side, side
 
     @staticmethod
     def _squeezed(image: Tensor, side: int) -> Tensor:

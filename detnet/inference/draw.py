@@ -64,6 +64,8 @@ def to_picture(image: "Tensor | NDArray[np.uint8] | Image.Image") -> Image.Image
         raise InputError(f"an image must be a path, a picture, a tensor or uint8 array, got {kind}")
     if image.ndim != 2 and image.shape[2:] != (3,):
         raise InputError(f"an image array must be (H, W, 3) or (H, W), got {image.shape}")
+    if not image.size:
+        raise InputError(f"an image must have pixels, got {image.shape}")
     return Image.fromarray(image).convert("RGB")
 
 
@@ -72,6 +74,8 @@ def _of_tensor(image: "Tensor") -> NDArray[np.uint8]:
         raise InputError(f"an image tensor must be (3, H, W), got {tuple(image.shape)}")
     if image.is_floating_point():
         image = (image.clamp(0, 1) * 255).round()
+    elif str(image.dtype) != "torch.uint8":
+        raise InputError(f"an image tensor must be uint8 or floats in [0, 1], got {image.dtype}")
     return image.permute(1, 2, 0).cpu().numpy().astype(np.uint8)
 
 

@@ -179,6 +179,9 @@ def usable_device(name: str | torch.device | None) -> torch.device:
 def _tensor(image: ImageLike) -> Tensor:
     """The image as (3, H, W), uint8 or floats, upright."""
     pixels = pixels_of(image)
-    if isinstance(pixels, Tensor) and pixels.ndim == 3 and pixels.shape[0] == 3:
-        return pixels
+    if isinstance(pixels, Tensor) and pixels.shape[:1] == (3,) and pixels.ndim == 3:
+        if pixels.is_floating_point() and pixels.numel():
+            return pixels.float()
+        if pixels.dtype == torch.uint8 and pixels.numel():
+            return pixels
     return torch.from_numpy(np.array(to_picture(pixels))).permute(2, 0, 1)

@@ -89,6 +89,15 @@ def pixels_of(masks: list[RunLengths]) -> Tensor:
     return torch.from_numpy(painted)[:, None] == 1
 
 
+@torch.no_grad()
+def test_a_view_of_another_size_is_one_for_squares_too() -> None:
+    model = create("yolo", num_classes=4, width=0.125, min_size=128, resize="square").eval()
+    seen: list[tuple[int, ...]] = []
+    model.backbone.register_forward_pre_hook(lambda _, given: seen.append(given[0].shape[-2:]))
+    detect(model, pictures(), PredictionOptions(tta_scales=(64, 128)))
+    assert seen == [(64, 64), (128, 128)]
+
+
 @pytest.mark.parametrize("detector", list(DETECTORS))
 @torch.no_grad()
 def test_every_detector(detector: str) -> None:

@@ -1,6 +1,7 @@
 """The predictor on real small detectors: forms of images, thresholds, files, COCO records."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -64,9 +65,26 @@ def test_every_form_of_an_image_gives_the_same_objects(
         found = mask_predictor.predict(form)
         assert torch.equal(found.boxes, expected.boxes)
         assert torch.equal(found.scores, expected.scores)
+    for kind in (torch.float64, torch.float16):
+        assert len(mask_predictor.predict((tensor / 255).to(kind))) >= 5
     # Floats are not rounded when they are resized, so the scores differ a little.
     found = mask_predictor.predict(tensor / 255)
     torch.testing.assert_close(found.scores[:5], expected.scores[:5], rtol=0, atol=0.01)
+
+
+@pytest.mark.parametrize(
+    ("image", "told"),
+    [
+        (np.zeros((0, 10, 3), np.uint8), "must have pixels"),
+        (torch.zeros(3, 0, 5), "must have pixels"),
+        (torch.zeros(3, 4, 5, dtype=torch.int32), "uint8 or floats in .*, got torch.int32"),
+        (torch.zeros(4, 4, 5), r"\(3, H, W\), got \(4, 4, 5\)"),
+        (np.zeros((4, 5, 3)), "got float64"),
+    ],
+)
+def test_what_is_no_image_is_refused(mask_predictor: Predictor, image: Any, told: str) -> None:
+    with pytest.raises(InputError, match=told):
+        mask_predictor.predict(image)
 
 
 def test_a_batch_of_sizes_gives_each_image_its_own(

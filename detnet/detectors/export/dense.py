@@ -93,8 +93,10 @@ class FCOSForm(DenseForm):
         tower = regressor.conv(feature)
         centres = regressor.bbox_ctrness(tower)
         sides = torch.relu(regressor.bbox_reg(tower))
-        best = (logits.amax(1, keepdim=True).sigmoid() * centres.sigmoid()).flatten(1)
-        _, index = top(best, model.topk_candidates)
+        # A cell whose classes are all below their threshold takes no candidate's place.
+        surest = logits.amax(1, keepdim=True).sigmoid()
+        best = torch.where(surest > model.class_thresh, surest * centres.sigmoid(), NOTHING)
+        _, index = top(best.flatten(1), model.topk_candidates)
         by_class = level.values_at(logits, index).sigmoid()
         scores = (by_class * level.values_at(centres, index).sigmoid()).sqrt()
         sure = (scores > self.score_thresh) & (by_class > model.class_thresh)

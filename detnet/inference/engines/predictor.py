@@ -188,6 +188,6 @@ def to_pixels(image: ImageLike) -> Pixels:
     """
     pixels = pixels_of(image)
     plain = isinstance(pixels, np.ndarray) and pixels.dtype == np.uint8
-    if isinstance(pixels, np.ndarray) and plain and pixels.shape[2:] == (3,):
+    if isinstance(pixels, np.ndarray) and plain and pixels.shape[2:] == (3,) and pixels.size:
         return pixels
     return np.asarray(to_picture(pixels))

@@ -48,6 +48,8 @@ def choose_engine(
     engine: str = "auto",
     *,
     torch_only: str | None = None,
+    device: str | None = "cpu",
+    precision: str = "fp32",
     least_score: float = 1.0,
     tell: Callable[[str], None],
 ) -> EngineChoice:
@@ -60,6 +62,8 @@ def choose_engine(
         model: a run folder, a `.safetensors` file, or an exported folder.
         engine: of `ENGINES`, or "auto".
         torch_only: what is asked for that only torch can do, None for nothing.
+        device, precision: as `--device` and `--precision` take them; by itself it stays with torch
+            on a GPU, and where bf16 is fast.
         least_score: that objects are wanted from; an export has a least one built in.
         tell: is called with a line when a model is exported.
 
@@ -76,12 +80,13 @@ def choose_engine(
     file = find_model(model)
     if engine == "torch":
         return EngineChoice(file, "torch", "as asked for")
+    asked = torch_only or _asked_of_torch(device, precision)
     if engine != "auto":
-        if torch_only:
-            raise InputError(f"--engine {engine} cannot do {torch_only}; leave one of them out")
+        if asked:
+            raise InputError(f"--engine {engine} cannot do {asked}; leave one of them out")
         return EngineChoice(_exported(file, _FORMATS[engine], tell), engine, "as asked for")
-    if torch_only:
-        return EngineChoice(file, "torch", f"{torch_only} is torch's alone")
+    if reason := asked or _fast_in_torch(device, precision):
+        return EngineChoice(file, "torch", f"{reason} is torch's alone")
     exports = exports_of(file)
     shares = [
         (share, folder, RUNTIMES[record.format])
@@ -98,17 +103,13 @@ def choose_engine(
     return EngineChoice(file, "torch", "no faster export of this model lies beside it")
 
 
-def torch_alone(device: str | None, precision: str = "auto") -> str | None:
-    """What only torch can do of what is asked for, or does fastest by itself; None for nothing.
-
-    Args:
-        device: as `--device` takes it.
-        precision: as `--precision` takes it.
-    """
+def _asked_of_torch(device: str | None, precision: str) -> str | None:
     if precision == "bf16":
         return "--precision bf16"
-    if device not in (None, "auto", "cpu"):
-        return f"--device {device}"
+    return f"--device {device}" if device not in (None, "auto", "cpu") else None
+
+
+def _fast_in_torch(device: str | None, precision: str) -> str | None:
     from detnet.engine.machine import accelerator, fast_bf16  # torch
 
     if device != "cpu" and accelerator() is not None:

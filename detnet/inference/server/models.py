@@ -6,8 +6,7 @@ from pathlib import Path
 from detnet.inference.engines.base import Engine
 from detnet.inference.engines.exported import ExportedEngine
 from detnet.inference.engines.predictor import open_engine
-from detnet.inference.engines.record import is_export
-from detnet.inference.export.engine_choice import choose_engine, torch_alone
+from detnet.inference.export.engine_choice import choose_engine
 
 logger = logging.getLogger("detnet.server")
 LEAST_SCORE = 0.05  # what the page asks for, and its slider then leaves out
@@ -19,11 +18,11 @@ def open_served(model: str, engine: str) -> Engine:
     Raises:
         InputError: no model, or an engine that cannot run it.
     """
-    exported = is_export(model)
     choice = choose_engine(
         model,
         engine,
-        torch_only=None if exported or engine != "auto" else torch_alone(None),
+        device=None,
+        precision="auto",
         least_score=LEAST_SCORE,
         tell=logger.info,
     )

@@ -49,6 +49,12 @@ def test_an_image_without_detections(detector: str) -> None:
     assert not boxes.any() and not labels.any()
 
 
+def test_cells_below_the_class_threshold_take_no_candidates_place() -> None:
+    model: Any = sure_detector("fcos", backbone="detnet59")
+    model.topk_candidates, model.class_thresh = 20, 0.6
+    check_form(model)
+
+
 @torch.no_grad()
 def test_proposals_keep_the_order_of_their_logits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where all probabilities are 1, whose last bit each runtime rounds in its own way."""

@@ -10,6 +10,7 @@ from detnet.cli import main
 from detnet.data.scenes import write_scenes
 from detnet.detectors import create
 from detnet.detectors.files import save_model
+from detnet.engine import machine
 from detnet.engine.environment import cpu_name
 from detnet.errors import InputError
 from detnet.files import sha256_of
@@ -72,6 +73,21 @@ def test_torch_is_taken_where_it_must_be(tmp_path: Path) -> None:
     assert choose_engine(run, least_score=0.01, tell=silent).engine == "torch"
     with pytest.raises(InputError, match="--engine onnxruntime cannot do --soft-nms"):
         choose_engine(run, "onnxruntime", torch_only="--soft-nms", tell=silent)
+    with pytest.raises(InputError, match="--engine onnxruntime cannot do --precision bf16"):
+        choose_engine(run, "onnxruntime", precision="bf16", tell=silent)
+
+
+@pytest.mark.parametrize("fast", ["a GPU", "bf16"])
+def test_what_torch_is_fast_at_keeps_auto_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fast: str
+) -> None:
+    monkeypatch.setattr(machine, "accelerator", lambda: "cuda" if fast == "a GPU" else None)
+    monkeypatch.setattr(machine, "fast_bf16", lambda device: fast == "bf16")
+    run = run_with_export(tmp_path, torch_s=0.3, export_s=0.2)
+    options = {"device": None, "precision": "auto", "tell": silent}
+    choice = choose_engine(run, **options)
+    assert choice.engine == "torch" and choice.why.startswith(fast)
+    assert choose_engine(run, "onnxruntime", **options).engine == "onnxruntime"
 
 
 def test_slower_other_and_damaged_exports_are_left_alone(tmp_path: Path) -> None:
