@@ -185,7 +185,7 @@ def _entry(place: Path) -> _Entry:
     evaluations = [
         _Evaluated(each / "results.json", read_scores(each))
         for each in (folder, *inside, place)
-        if (each / "results.json").is_file()
+        if all((each / file).is_file() for file in ("results.json", "scores.json"))  # the last
     ]
     scores = folder / "scores.json"
     if not evaluations and scores.is_file() and "top1" in read_json(scores):

@@ -17,8 +17,12 @@ class PredictQuery(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    score_threshold: float = Field(
-        0.5, ge=0, le=1, description="Objects less sure than this are left out."
+    score_threshold: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="Objects less sure than this are left out; 0.5, or the lowest that the model "
+        "takes where that is higher.",
     )
 
 

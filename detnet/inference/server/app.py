@@ -24,7 +24,7 @@ from detnet.inference.server.answers import (
 )
 from detnet.inference.server.guard import DEFECT, RequestGuard
 from detnet.inference.server.meters import Meters
-from detnet.inference.server.models import least_score
+from detnet.inference.server.models import least_score, usual_score
 from detnet.inference.server.queue import ImageQueue
 from detnet.inference.server.refusals import RefusedRequest
 from detnet.inference.server.settings import ServerSettings
@@ -83,14 +83,18 @@ class Service:
             raise RefusedRequest(503, "the model is being loaded", retry_after_s=1)
         return self.queue
 
-    async def predict(self, request: Request, threshold: float) -> bytes:
+    async def predict(self, request: Request, threshold: float | None) -> bytes:
         """Answers a request with images.
+
+        Args:
+            threshold: of scores; None for the usual one.
 
         Raises:
             RefusedRequest: saying why.
         """
         queue = self.require_queue()
         least = least_score(queue.engine)
+        threshold = usual_score(queue.engine) if threshold is None else threshold
         if threshold < least:
             reason = f"score_threshold: this export leaves out scores below {least:g}"
             raise RefusedRequest(422, reason)

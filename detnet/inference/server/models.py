@@ -42,3 +42,8 @@ def open_served(model: str, engine: str) -> Engine:
 def least_score(engine: Engine) -> float:
     """The lowest score threshold that an engine can be asked for."""
     return engine.record.thresholds.score if isinstance(engine, ExportedEngine) else 0.0
+
+
+def usual_score(engine: Engine) -> float:
+    """The score threshold of who asks for none."""
+    return max(0.5, least_score(engine))

@@ -17,6 +17,7 @@ from detnet.engine.memory import is_out_of_memory, out_of_memory_line
 from detnet.errors import InputError
 from detnet.inference.engines.base import Engine, Found, Pixels
 from detnet.inference.server.meters import Meters
+from detnet.inference.server.models import usual_score
 from detnet.inference.server.refusals import RefusedRequest
 from detnet.inference.server.settings import TAKES_LESS, ServerLimits
 from detnet.inference.server.uploads import check_image, decode_image
@@ -112,11 +113,11 @@ class ImageQueue:
         if count > most:
             raise RefusedRequest(413, f"{count} images in one request; send {most} at most")
         ahead = self.length + self._running
-        too_long = ahead and (ahead + count) * each_s > limits.max_delay_s
-        if self.length + count > limits.max_queue or too_long:
-            raise RefusedRequest(
-                503, f"the queue is full: {self.length} images wait", retry_after_s=count * each_s
-            )
+        full = self.length + count > limits.max_queue
+        if full or ahead and (ahead + count) * each_s > limits.max_delay_s:
+            waits = f"{ahead} images are ahead, {limits.max_delay_s:g} s of waiting too little"
+            reason = f"the queue is full: {self.length} images wait" if full else waits
+            raise RefusedRequest(503, reason, retry_after_s=count * each_s)
 
     async def check(self, contents: Sequence[bytes]) -> None:
         """Refuses by their headers images that would not be decoded.
@@ -167,9 +168,10 @@ class ImageQueue:
     def warm_up(self) -> None:
         """Runs the engine once, which shows that it can, and how long an image takes."""
         image = np.full((480, 640, 3), 114, np.uint8)
-        self.engine.detect([image], score_threshold=0.5)  # the first compiles, and says little
+        threshold = usual_score(self.engine)
+        self.engine.detect([image], score_threshold=threshold)  # it compiles, and says little
         start = time.perf_counter()
-        self.engine.detect([image], score_threshold=0.5)
+        self.engine.detect([image], score_threshold=threshold)
         self.seconds_per_image = time.perf_counter() - start
 
     async def _decode_all(self) -> NoReturn:

@@ -180,6 +180,14 @@ def test_runs_and_results_files_are_compared_on_the_file_as_it_is(tmp_path: Path
     assert compared(runs[0], files[1], annotations=path).comparison["names"]
 
 
+def test_an_evaluation_that_was_cut_off_is_passed_over(place: Path) -> None:
+    """Results are written first, then scores: another split's evaluation is going on."""
+    other = place / "b" / "evaluation" / "test"
+    other.mkdir()
+    (other / "results.json").write_text("[]")
+    assert compared(place / "a", place / "b").comparison["names"]
+
+
 def test_scores_of_another_version_are_to_be_made_again(place: Path, tmp_path: Path) -> None:
     folder = tmp_path / "old" / "evaluation"
     folder.mkdir(parents=True)

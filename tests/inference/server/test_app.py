@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from detnet.coco.masks import decode_masks
+from detnet.inference.server import app, models
 from detnet.inference.server.answers import ModelAnswer, PredictAnswer, RefusedAnswer
 from detnet.inference.server.refusals import HEADERS
 from tests.inference.server.bright import BrightEngine, colours
@@ -73,6 +74,16 @@ def test_what_formats_are_read_and_that_they_are_turned_upright(serve: Serve) ->
     turned = served.predict(file_of(colours(), "JPEG", exif=exif, quality=100)).json()
     assert turned["images"] == [{"id": 1, "width": 64, "height": 96}]
     refused(served.predict(file_of(colours(), "TIFF")), 415, "JPEG, PNG, WEBP, BMP, GIF")
+
+
+def test_who_asks_for_no_threshold_is_given_one_that_the_model_takes(
+    serve: Serve, picture: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (app, models):
+        monkeypatch.setattr(module, "least_score", lambda engine: 0.6)
+    served = serve()
+    assert served.predict(picture).status_code == 200
+    refused(served.predict(picture, score_threshold=0.5), 422, "leaves out scores below 0.6")
 
 
 def test_the_model_and_how_the_server_is(serve: Serve) -> None:
@@ -225,6 +236,11 @@ def test_pages_of_other_sites_may_not_use_it(serve: Serve, picture: bytes) -> No
         )
         assert answer.status_code == status
         assert "access-control-allow-origin" not in answer.headers
+    own = f"{served.client.base_url.host}:{served.client.base_url.port or 80}"
+    for origin, status in ((f"http://{own}", 200), ("http://evil.example", 403), ("null", 403)):
+        headers = {"Origin": origin, "Host": own}
+        answer = served.client.post("/predict", files={"image": picture}, headers=headers)
+        assert answer.status_code == status
 
 
 @pytest.fixture
