@@ -187,8 +187,9 @@ class Ema:
         torch._foreach_add_(averages, changes)
 
     def buffers(self) -> list[Tensor]:
-        """The averages of the model's buffers, not copied."""
-        return [self._average[name] for name, _ in self._model.named_buffers()]
+        """The averages of the model's buffers that are saved, not copied."""
+        saved = self._average
+        return [saved[name] for name, _ in self._model.named_buffers() if name in saved]
 
     @contextmanager
     def applied(self) -> Iterator[nn.Module]:

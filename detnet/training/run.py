@@ -29,7 +29,7 @@ from detnet.engine.machine import (
 from detnet.engine.memory import explaining_out_of_memory
 from detnet.engine.optim import Ema, sgd
 from detnet.engine.parallel import explaining_single_values, in_parallel
-from detnet.engine.processor import keep_freed_memory
+from detnet.engine.processor import keep_freed_memory, widen_single_columns
 from detnet.engine.runs import RunFolder
 from detnet.engine.scale import LossScale
 from detnet.engine.watch import NonFiniteLoss, Step
@@ -128,6 +128,8 @@ def _prepare(task: Task, output: Path, process: Process, *, resume: bool, on_eve
     )
     ema = Ema(model, config.ema) if config.ema else None
     precision = choose_precision(config.precision, process.device)
+    if precision is torch.bfloat16 and process.device.type == "cpu":
+        widen_single_columns(model)
     scale = LossScale(process.device) if precision is torch.float16 else None
     folder = _old_folder(output, process) if resume else _new_folder(config, output, process)
     run = Run(config, folder, process, task, schedule, model, optimizer, ema, on_event, scale)

@@ -178,6 +178,13 @@ def test_ema_is_lent_and_taken_back_bit_for_bit() -> None:
     assert all(torch.equal(value, own[name]) for name, value in model.state_dict().items())
 
 
+def test_ema_knows_the_buffers_that_are_saved() -> None:
+    """YOLO's anchors are not: the settings have them."""
+    model = nn.BatchNorm2d(2)
+    model.register_buffer("anchors", torch.ones(3), persistent=False)
+    assert len(Ema(model, 0.9).buffers()) == 3
+
+
 def test_ema_goes_on_from_its_state() -> None:
     model = small_model()
     first, second = Ema(model, decay=0.9), Ema(model, decay=0.9)

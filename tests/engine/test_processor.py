@@ -4,8 +4,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from torch import nn
 
-from detnet.engine.processor import _cpu_flags, keep_freed_memory
+from detnet.engine.processor import _cpu_flags, keep_freed_memory, widen_single_columns
 
 
 @pytest.mark.parametrize(
@@ -53,3 +55,26 @@ def test_freed_buffers_are_used_again() -> None:
 def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(platform, "libc_ver", lambda: ("", ""))  # as with musl, and off Linux
     assert not keep_freed_memory()
+
+
+@pytest.mark.processor
+@pytest.mark.parametrize("size", [(1, 1), (4, 1), (3, 2)])
+def test_taps_that_see_padding_alone_learn_nothing(size: tuple[int, int]) -> None:
+    """In whatever lay in memory before: sevens, here."""
+    torch.manual_seed(0)
+    layer = nn.Conv2d(32, 32, 3, 2, 1).to(torch.bfloat16, memory_format=torch.channels_last)
+    images = torch.randn(2, 32, *size, dtype=torch.bfloat16)
+    plain = layer(images)
+    widen_single_columns(nn.Sequential(layer))
+    for _ in range(5):
+        [torch.full((32 * 32 * 9 * kind,), 7.0) for kind in (1, 2) * 30].clear()
+        found = layer(images)
+        assert torch.equal(found, plain)
+        (gradient,) = torch.autograd.grad(found.float().sum(), layer.weight)
+        (exact,) = torch.autograd.grad(
+            nn.functional.conv2d(images.float(), layer.weight.float(), stride=2, padding=1).sum(),
+            layer.weight,
+        )
+        torch.testing.assert_close(gradient, exact, rtol=0.02, atol=0.02)
+    layer.eval()
+    assert torch.equal(layer(images), plain)

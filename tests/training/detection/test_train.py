@@ -118,10 +118,10 @@ def test_fine_tuning_on_other_categories(
     torch.testing.assert_close(after.state_dict()[weight], before[weight])
 
 
-@pytest.mark.parametrize("detector", ["mask_rcnn_fpn", "retinanet"])
+@pytest.mark.parametrize("detector", ["mask_rcnn_fpn", "retinanet", "yolo"])
 def test_other_detectors_train(detector: str, tiny: TrainConfig, tmp_path: Path) -> None:
     options = tiny.detector_options if detector == "mask_rcnn_fpn" else {}
-    config = replace(tiny, detector=detector, detector_options=options, iterations=2)
+    config = replace(tiny, detector=detector, detector_options=options, iterations=2, ema=0.9)
     assert train(config, tmp_path / "run", on_event=quiet)
     evaluation, end = metrics(tmp_path / "run")[-2:]
     assert end["event"] == "end"
