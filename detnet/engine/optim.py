@@ -188,8 +188,7 @@ class Ema:
 
     def buffers(self) -> list[Tensor]:
         """The averages of the model's buffers that are saved, not copied."""
-        saved = self._average
-        return [saved[name] for name, _ in self._model.named_buffers() if name in saved]
+        return [self._average[n] for n, _ in self._model.named_buffers() if n in self._average]
 
     @contextmanager
     def applied(self) -> Iterator[nn.Module]:

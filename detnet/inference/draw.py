@@ -70,13 +70,24 @@ def to_picture(image: "Tensor | NDArray[np.uint8] | Image.Image") -> Image.Image
 
 
 def _of_tensor(image: "Tensor") -> NDArray[np.uint8]:
-    if image.ndim != 3 or image.shape[0] != 3:
-        raise InputError(f"an image tensor must be (3, H, W), got {tuple(image.shape)}")
+    require_image(image)
     if image.is_floating_point():
         image = (image.clamp(0, 1) * 255).round()
-    elif str(image.dtype) != "torch.uint8":
-        raise InputError(f"an image tensor must be uint8 or floats in [0, 1], got {image.dtype}")
     return image.permute(1, 2, 0).cpu().numpy().astype(np.uint8)
+
+
+def require_image(image: "Tensor") -> None:
+    """Refuses a tensor that is no image.
+
+    Raises:
+        InputError: of another shape than (3, H, W), without pixels, or neither uint8 nor floats.
+    """
+    if image.ndim != 3 or image.shape[0] != 3:
+        raise InputError(f"an image tensor must be (3, H, W), got {tuple(image.shape)}")
+    if not image.numel():
+        raise InputError(f"an image must have pixels, got {tuple(image.shape)}")
+    if not image.is_floating_point() and str(image.dtype) != "torch.uint8":
+        raise InputError(f"an image tensor must be uint8 or floats in [0, 1], got {image.dtype}")
 
 
 def draw(

@@ -14,7 +14,7 @@ from detnet.detectors.files import load_model
 from detnet.engine.machine import accelerator, configure_cuda
 from detnet.errors import InputError
 from detnet.inference.augmentation import Detections, PredictionOptions, detect
-from detnet.inference.draw import to_picture
+from detnet.inference.draw import require_image, to_picture
 from detnet.inference.fuse import fuse
 from detnet.inference.prediction import ImageLike, Prediction, paint_masks, pixels_of
 from detnet.text import first_line
@@ -179,9 +179,7 @@ def usable_device(name: str | torch.device | None) -> torch.device:
 def _tensor(image: ImageLike) -> Tensor:
     """The image as (3, H, W), uint8 or floats, upright."""
     pixels = pixels_of(image)
-    if isinstance(pixels, Tensor) and pixels.shape[:1] == (3,) and pixels.ndim == 3:
-        if pixels.is_floating_point() and pixels.numel():
-            return pixels.float()
-        if pixels.dtype == torch.uint8 and pixels.numel():
-            return pixels
+    if isinstance(pixels, Tensor):
+        require_image(pixels)
+        return pixels.float() if pixels.is_floating_point() else pixels
     return torch.from_numpy(np.array(to_picture(pixels))).permute(2, 0, 1)
