@@ -191,6 +191,9 @@ def take_over(run: SearchRun, plan: ValidationPlan, other: Path) -> int:
 
     Returns:
         How many trainings were taken.
+
+    Raises:
+        InputError: the other search has no plan, or its files are damaged.
     """
     theirs = SearchRun.open(other)
     there = {
