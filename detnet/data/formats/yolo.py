@@ -70,7 +70,9 @@ class YoloFolder(DatasetFormat):
         """
         config_path, config = find_yaml(split.images)
         members = _splits(split.images, config_path, config, [])[split.name]
-        digest = hashlib.sha256(repr(_classes(split.images, config_path, config)).encode())
+        known = repr(_classes(split.images, config_path, config))
+        keypoints = _keypoint_numbers(config_path, config)
+        digest = hashlib.sha256(f"{known}{keypoints or ''}".encode())
         for path in members:
             labels = _label_file(path)
             content = labels.read_bytes() if labels.is_file() else b""
@@ -85,7 +87,8 @@ def read_yolo(
 
     Splits are those of data.yaml, else folders images/SPLIT or SPLIT/images, else all of images/
     is train. The labels of …/images/a.jpg are …/labels/a.txt, else a.txt beside it; an image
-    without them has no objects. Classes are data.yaml's names, else the lines of classes.txt.
+    without them has no objects. Classes are data.yaml's names, else the lines of classes.txt. Where
+    data.yaml has a `kpt_shape`, lines end with keypoints, which are left aside.
 
     Args:
         outside: follow data.yaml and lists of paths out of the folder, too.
@@ -111,7 +114,8 @@ def _read(
     """Reads all splits or one of them; pictures and lines that cannot be read are left out."""
     config_path, config = find_yaml(folder)
     classes = _classes(folder, config_path, config)
-    notes: list[str] = []
+    keypoints = _keypoint_numbers(config_path, config)
+    notes = ["left out the keypoints, keeping their boxes"] if keypoints else []
     members = _splits(folder, config_path, config, notes)
     if only is not None:
         members = {only: members[only]}
@@ -131,7 +135,7 @@ def _read(
             splits[split].append(picture)
             labels = _label_file(path)
             if labels.is_file():
-                picture.boxes = _read_labels(labels, picture, classes, flaws)
+                picture.boxes = _read_labels(labels, picture, classes, keypoints, flaws)
     if only is None:
         orphans = _orphans(folder, members.values())
         if orphans:
@@ -181,6 +185,17 @@ def _classes(folder: Path, path: Path | None, config: dict[str, Any]) -> list[st
         if isinstance(name, list | dict):
             raise InputError(f"{path or folder}: a class name must be a text, found {name!r:.40}")
     return [str(name) for name in names]
+
+
+def _keypoint_numbers(path: Path | None, config: dict[str, Any]) -> int:
+    """How many numbers of each line are keypoints: 51 by data.yaml's `kpt_shape: [17, 3]`."""
+    shape = config.get("kpt_shape")
+    if shape is None:
+        return 0
+    match shape:
+        case [int(keypoints), 2 | 3 as values] if keypoints > 0:
+            return keypoints * values
+    raise InputError(f"{path}: kpt_shape must be as [17, 3] or [17, 2], found {shape!r:.40}")
 
 
 def _class_list(folder: Path) -> Path | None:
@@ -260,7 +275,7 @@ def _label_file(image: Path) -> Path:
 
 
 def _read_labels(
-    path: Path, picture: Picture, classes: list[str], flaws: Flaws
+    path: Path, picture: Picture, classes: list[str], keypoints: int, flaws: Flaws
 ) -> list[LabelledBox]:
     boxes: list[LabelledBox] = []
     with flaws.noting(path, "unreadable-labels"):
@@ -268,18 +283,25 @@ def _read_labels(
             if line.strip():
                 with flaws.noting(path, "bad-label"):
                     where = f"{path}: line {number}"
-                    boxes.append(_read_line(line.split(), where, picture, classes))
+                    boxes.append(_read_line(line.split(), where, picture, classes, keypoints))
     return boxes
 
 
-def _read_line(fields: list[str], where: str, picture: Picture, classes: list[str]) -> LabelledBox:
+def _read_line(
+    fields: list[str], where: str, picture: Picture, classes: list[str], keypoints: int
+) -> LabelledBox:
     label = finite(fields[0], where)
     if label not in range(len(classes)):
         raise InputError(f"{where}: class {fields[0]} is not among the {len(classes)} names")
     numbers = [finite(text, where) for text in fields[1:]]
     name = classes[int(label)]
-    if len(numbers) == 4:
-        return LabelledBox(name, _to_pixels(numbers, picture))
+    if len(numbers) == 4 + keypoints:
+        return LabelledBox(name, _to_pixels(numbers[:4], picture))
+    if keypoints:
+        raise InputError(
+            f"{where}: {len(fields)} numbers; by data.yaml's kpt_shape a line is a class, 4 of a "
+            f"box and {keypoints} of keypoints"
+        )
     if len(numbers) >= 6 and len(numbers) % 2 == 0:
         return _outlined(name, numbers, picture)
     raise InputError(

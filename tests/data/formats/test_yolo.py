@@ -45,6 +45,15 @@ def test_boxes_and_outlines(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("shape", [(2, 2), (2, 3), (17, 3)])
+def test_keypoints_are_left_aside(tmp_path: Path, shape: tuple[int, int]) -> None:
+    put(tmp_path, "images/a.jpg", f"{BOX.strip()}{' 0.1' * shape[0] * shape[1]}\n")
+    configure(tmp_path, f"train: images\nnames: [dog]\nkpt_shape: {list(shape)}\n")
+    pictures = read_yolo(tmp_path)
+    assert pictures.pictures[0].boxes == [LabelledBox("dog", (15, 15, 30, 10))]
+    assert pictures.notes == ["left out the keypoints, keeping their boxes"]
+
+
 def test_sizes_are_the_upright_images(tmp_path: Path) -> None:
     put(tmp_path, "images/a.jpg")
     exif = Image.Exif()
@@ -122,6 +131,10 @@ def test_labels_beside_images(tmp_path: Path) -> None:
         ("names: [dog]", "0 0.5 0.5 0.5", "line 1: 4 numbers"),
         ("names: [dog]", "0 0.5 0.5 0.5 0.5 0.9", "line 1: 6 numbers"),
         ("names: [dog]", "0 0.5 nan 0.5 0.5", "line 1: 'nan' is not a number"),
+        ("names: [dog]\nkpt_shape: [2, 3]", BOX, "line 1: 5 numbers; by data.yaml's kpt_shape"),
+        ("names: [dog]\nkpt_shape: [2, 2]", "0" + " 0.5" * 10, "line 1: 11 numbers; by data.yaml"),
+        ("names: [dog]\nkpt_shape: 17", BOX, "data.yaml: kpt_shape must be as [17, 3]"),
+        ("names: [dog]\nkpt_shape: [2, 4]", BOX, "data.yaml: kpt_shape must be as [17, 3]"),
     ],
 )
 def test_files_that_cannot_be_read(tmp_path: Path, config: str, labels: str, message: str) -> None:
