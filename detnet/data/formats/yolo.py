@@ -85,10 +85,10 @@ def read_yolo(
 ) -> PictureSet:
     """Reads a folder in one of YOLO's layouts.
 
-    Splits are those of data.yaml, else folders images/SPLIT or SPLIT/images, else all of images/
-    is train. The labels of …/images/a.jpg are …/labels/a.txt, else a.txt beside it; an image
-    without them has no objects. Classes are data.yaml's names, else the lines of classes.txt. Where
-    data.yaml has a `kpt_shape`, lines end with keypoints, which are left aside.
+    Splits are those of data.yaml, where it names any, else folders images/SPLIT or SPLIT/images,
+    else all of images/ is train. The labels of …/images/a.jpg are …/labels/a.txt, else a.txt beside
+    it; an image without them has no objects. Classes are data.yaml's names, else the lines of
+    classes.txt. Where data.yaml has a `kpt_shape`, lines end with keypoints, which are left aside.
 
     Args:
         outside: follow data.yaml and lists of paths out of the folder, too.
@@ -216,6 +216,7 @@ def _splits(
     folder: Path, path: Path | None, config: dict[str, Any], notes: list[str]
 ) -> dict[str, list[Path]]:
     splits: dict[str, list[Path]] = {}
+    by_folder = not any(config.get(name) for name in (*SPLITS, *SPELLINGS["val"]))
     for split in SPLITS:
         spellings = SPELLINGS.get(split, (split,))
         given = next((config[name] for name in spellings if config.get(name)), None)
@@ -230,8 +231,8 @@ def _splits(
             continue
         for name in spellings:
             for place in (folder / "images" / name, folder / name / "images", folder / name):
-                if split not in splits and place.is_dir() and path is None:
-                    splits[split] = image_files(place)
+                if by_folder and split not in splits and (found := image_files(place)):
+                    splits[split] = found
     if not splits:
         whole = folder / "images"
         splits["train"] = image_files(whole if whole.is_dir() else folder)

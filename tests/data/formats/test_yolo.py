@@ -111,6 +111,17 @@ def test_without_a_yaml(tmp_path: Path) -> None:
     assert pictures.classes == ["dog", "cat"]
 
 
+@pytest.mark.parametrize("place", ["images/{}/{}", "{}/images/{}"])
+def test_a_yaml_that_names_classes_alone(tmp_path: Path, place: str) -> None:
+    put(tmp_path, place.format("train", "a.jpg"))
+    put(tmp_path, place.format("val", "b.jpg"))
+    (tmp_path / "test").mkdir()  # without an image: no split
+    configure(tmp_path, "nc: 1\nnames: [dog]\n")
+    assert names(read_yolo(tmp_path)) == {"train": ["a.jpg"], "val": ["b.jpg"]}
+    configure(tmp_path, f"train: {place.format('train', '')}\nnames: [dog]\n")
+    assert names(read_yolo(tmp_path)) == {"train": ["a.jpg"]}
+
+
 def test_labels_beside_images(tmp_path: Path) -> None:
     put(tmp_path, "a.jpg")
     (tmp_path / "classes.txt").write_text("dog\n")
