@@ -11,7 +11,7 @@ from detnet.cli import main
 from detnet.data.check import check
 from detnet.data.folders import find_split, leaves
 from detnet.data.formats.convert import convert
-from detnet.data.formats.voc import read_list
+from detnet.data.formats.voc_xml import read_list
 from detnet.data.reading import load_annotations
 from detnet.errors import InputError
 

@@ -25,7 +25,7 @@ from detnet.data.formats.interchange import (
     to_content,
     unique_names,
 )
-from detnet.data.formats.voc_xml import read_voc
+from detnet.data.formats.voc_xml import read_voc, split_line
 from detnet.data.formats.yolo import find_yaml, read_yolo
 from detnet.data.reading import read_sound
 from detnet.errors import InputError
@@ -227,7 +227,8 @@ def write_voc(pictures: PictureSet, folder: Path, *, link: bool = True) -> dict[
             xml = folder / "Annotations" / f"{stem}.xml"
             ElementTree.ElementTree(root).write(xml, encoding="utf-8")
             place_image(picture.path, folder / "JPEGImages" / name, link=link)
-        listing = "".join(f"{stem}\n" for stem in stems)
+        # "photo 1" would be the image "photo" with a mark, so it gets one.
+        listing = "".join(f"{s} 1\n" if split_line(s)[1] else f"{s}\n" for s in stems)
         (folder / "ImageSets" / "Main" / f"{split}.txt").write_text(listing, encoding="utf-8")
     labels = "".join(f"{name}\n" for name in pictures.classes)
     (folder / "labels.txt").write_text(labels, encoding="utf-8")

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from detnet.data.folders import DatasetFormat, Split, leaves
+from detnet.data.folders import DatasetFormat, Split
 from detnet.data.formats.interchange import (
     Flaws,
     Picture,
@@ -25,6 +25,7 @@ from detnet.data.formats.voc_xml import (
     annotated_size,
     listed_classes,
     parse_annotation,
+    read_list,
     read_objects,
 )
 from detnet.data.image_check import inspect_image
@@ -32,7 +33,6 @@ from detnet.errors import InputError
 
 LISTS = Path("ImageSets", "Main")
 STANDARD = ("train", "val", "trainval", "test")
-_NO_OBJECT = "-1"  # second column of the lists that VOC has for each class
 _ID_DIGITS = 15  # of an image's id; more would be no exact number to programs that read JSON
 
 
@@ -224,26 +224,6 @@ def find_standard(years: Mapping[str, Path]) -> tuple[str, ...]:
     plan = _plan(years)
     same = plan.get("test") == plan.get("val")
     return tuple(name for name in plan if not (same and name == "test"))
-
-
-def read_list(path: Path) -> list[str]:
-    """The stems that a list names, in its order, each once.
-
-    Of the lists of one class, as dog_train.txt, those images are left out that have no such object.
-
-    Raises:
-        InputError: the list cannot be read.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "no text file"
-        raise InputError(f"{path}: cannot be read: {reason}") from None
-    rows = [line.split() for line in lines if line.strip()]
-    out = next((row[0] for row in rows if leaves(row[0])), None)
-    if out is not None:
-        raise InputError(f"{path}: {out[:200]!r} leads out of the data set's folder")
-    return list(dict.fromkeys(row[0] for row in rows if row[1:2] != [_NO_OBJECT]))
 
 
 def annotation_file(listing: Path, stem: str) -> Path:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from detnet.coco.masks import MAX_SIDE
-from detnet.data.folders import SPELLINGS, SPLITS
+from detnet.data.folders import SPELLINGS, SPLITS, leaves
 from detnet.data.formats.interchange import (
     Flaws,
     LabelledBox,
@@ -26,6 +26,7 @@ from detnet.errors import InputError
 from detnet.files import read_text
 
 _SPLIT_FOLDERS = {word: name for name in SPLITS for word in SPELLINGS.get(name, (name,))}
+_MARKS = ("-1", "0", "1")  # the second column of the lists that VOC has for each class: no object …
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
@@ -218,14 +219,34 @@ def _listed(listing: Path, xmls: dict[str, Path], images: _ImageFinder) -> dict[
         lists["train"] = lists["trainval"]
     splits: dict[str, list[Path]] = {}
     for split in (name for name in SPLITS if name in lists):
-        lines = read_text(lists[split]).splitlines()
         splits[split] = []
-        for stem in dict.fromkeys(line.split()[0] for line in lines if line.strip()):
+        for stem in read_list(lists[split]):
             place = xmls.get(stem) or images.of(listing / f"{stem}.xml")
             if place is None:
                 raise InputError(f"{lists[split]}: {stem!r} has neither an XML file nor an image")
             splits[split].append(place)
     return splits
+
+
+def read_list(path: Path) -> list[str]:
+    """The stems that a list names, in its order, each once.
+
+    Of the lists of one class, as dog_train.txt, those images are left out that have no such object.
+
+    Raises:
+        InputError: the list cannot be read, or leads out of the data set.
+    """
+    rows = [split_line(line) for line in read_text(path).splitlines() if line.strip()]
+    out = next((stem for stem, _ in rows if leaves(stem)), None)
+    if out is not None:
+        raise InputError(f"{path}: {out[:200]!r} leads out of the data set's folder")
+    return list(dict.fromkeys(stem for stem, mark in rows if mark != _MARKS[0]))
+
+
+def split_line(line: str) -> tuple[str, str]:
+    """The stem that a line of a list names, which may hold blanks, and its mark or ""."""
+    stem, *mark = line.strip().rsplit(None, 1)
+    return (stem, mark[0]) if mark and mark[0] in _MARKS else (line.strip(), "")
 
 
 def listed_classes(*folders: Path) -> list[str]:

@@ -16,7 +16,6 @@ from detnet.data.formats.voc import (
     find_standard,
     find_years,
     names_root,
-    read_list,
 )
 from detnet.data.reading import fingerprint_files, load_annotations, read_content
 from detnet.errors import InputError
@@ -271,12 +270,3 @@ def test_own_data_in_vocs_form(tmp_path: Path) -> None:
     years = find_years(write_year(tmp_path / "bare", stems, {"trainval": "a b"}))
     assert names(find_lists(years, "train")) == ["bare/trainval"]
     assert find_years(tmp_path / "own" / "JPEGImages") == {}
-
-
-def test_lines_of_a_list(tmp_path: Path) -> None:
-    path = tmp_path / "dog_train.txt"
-    path.write_text("000005  1\n000007 -1\n\n000009  0\n000005  1\n")
-    assert read_list(path) == ["000005", "000009"]
-    path.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(InputError, match=r"dog_train\.txt: cannot be read: no text file"):
-        read_list(path)

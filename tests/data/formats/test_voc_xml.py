@@ -9,7 +9,7 @@ from PIL import Image
 
 from detnet.data.formats.convert import _set, write_coco, write_voc
 from detnet.data.formats.interchange import LabelledBox
-from detnet.data.formats.voc_xml import annotated_size, read_voc
+from detnet.data.formats.voc_xml import annotated_size, read_list, read_voc
 from detnet.errors import InputError
 
 
@@ -106,6 +106,22 @@ def test_splits_of_image_sets(tmp_path: Path) -> None:
     assert names == {"train": ["a.jpg", "b.jpg"], "val": ["c.jpg"]}
     assert pictures.splits["train"][1].boxes == []  # listed, without an XML file
     assert pictures.notes == ["left out 1 XML files that ImageSets/Main does not list"]
+
+
+def test_listed_names_may_hold_blanks(tmp_path: Path) -> None:
+    for stem in ("photo (1)", "photo (2)", "photo 1"):
+        put(tmp_path / "in", stem, xml(f"{stem}.jpg", thing("dog", (1, 1, 9, 9))))
+    list_split(tmp_path / "in", train="")
+    lists = tmp_path / "in" / "ImageSets" / "Main"
+    (lists / "train.txt").write_text("photo (1)\nphoto 1  1\n")
+    (lists / "val.txt").write_text("photo (2)  1\n")
+    first = read_voc(tmp_path / "in")
+    write_voc(first, tmp_path / "out")
+    assert (tmp_path / "out" / "ImageSets" / "Main" / "val.txt").read_text() == "photo (2)\n"
+    for pictures in (first, read_voc(tmp_path / "out")):
+        found = {split: [p.name for p in members] for split, members in pictures.splits.items()}
+        assert found == {"train": ["photo (1).jpg", "photo 1.jpg"], "val": ["photo (2).jpg"]}
+        assert all(len(picture.boxes) == 1 for picture in pictures.pictures)
 
 
 def test_trainval_stands_in_for_train(tmp_path: Path) -> None:
@@ -220,3 +236,12 @@ def test_a_name_that_xml_cannot_hold_is_refused() -> None:
         with pytest.raises(InputError, match="name .*: XML cannot hold the character"):
             _set(parent, "name", name)
     assert [child.text for child in parent] == ["cat\tmère \U0001f408"]
+
+
+def test_lines_of_a_list(tmp_path: Path) -> None:
+    path = tmp_path / "dog_train.txt"
+    path.write_text("000005  1\n000007 -1\n\n000009  0\n000005  1\n a (1)  1\na (2) -1\nb 2\n")
+    assert read_list(path) == ["000005", "000009", "a (1)", "b 2"]
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InputError, match=r"dog_train\.txt: no text in UTF-8"):
+        read_list(path)
