@@ -58,6 +58,19 @@ def test_two_files_that_fit_are_named(tmp_path: Path) -> None:
         find_split(tmp_path, "val")
 
 
+def test_each_of_two_files_that_fit_is_a_split_by_its_own_name(tmp_path: Path) -> None:
+    for name in ("train2014", "train2017", "val2014", "val2017"):
+        touch(tmp_path / "annotations" / f"instances_{name}.json", tmp_path / name / "a.jpg")
+    for name in ("train2017", "val2017"):
+        split = find_split(tmp_path, name)
+        assert split.annotations.name == f"instances_{name}.json"
+        assert (split.images, split.format) == (tmp_path / name, "coco")
+    with pytest.raises(InputError, match="both fit the split 'train'; name one, as 'train2014'"):
+        find_splits(tmp_path)
+    with pytest.raises(InputError, match="no annotations of the split 'mini'; it has train, val"):
+        find_split(tmp_path, "mini")
+
+
 def test_an_annotation_file_by_itself(tmp_path: Path) -> None:
     touch(tmp_path / "mine.json", tmp_path / "elsewhere" / "a.jpg")
     assert find_split(tmp_path / "mine.json", "train").images == tmp_path

@@ -30,12 +30,8 @@ class CocoFolder(DatasetFormat):
         )
 
     def names(self, data: Path) -> tuple[str, ...]:
-        """Which of train, val and test have a file, with images or without.
-
-        Raises:
-            InputError: two files fit one of them.
-        """
-        return tuple(name for name in SPLITS if _find(data, name) is not None)
+        """Which of train, val and test have a file or several, with images or without."""
+        return tuple(name for name in SPLITS if _matches(data, name))
 
     def near_miss(self, data: Path) -> str:
         """Names an annotation file that lies where no layout has it, and how it is taken."""
@@ -88,19 +84,26 @@ class RoboflowFolder(CocoFolder):
 
 def _find(data: Path, name: str) -> Path | None:
     """The annotation file of a split, or None; among several it refuses to choose."""
-    for spelling in SPELLINGS.get(name, (name,)):
-        path = data / "annotations" / f"instances_{spelling}.json"
-        if path.is_file():
-            return path
-    folder, matches = data / "annotations", list[Path]()
-    for prefix in _PREFIXES:
-        matches = matches or sorted(folder.glob(f"{prefix}{name}*.json"))
+    matches = _matches(data, name)
     if len(matches) > 1:
         raise InputError(
             f"{data}: {' and '.join(m.name for m in matches)} both fit the split {name!r}; "
-            "give the annotation file itself, with its folder of images"
+            f"name one, as {_plain_stem(matches[0])!r}, or give the annotation file itself, with "
+            "its folder of images"
         )
     return matches[0] if matches else None
+
+
+def _matches(data: Path, name: str) -> list[Path]:
+    """The annotation file of exactly this name, else those that begin with it."""
+    for spelling in SPELLINGS.get(name, (name,)):
+        path = data / "annotations" / f"instances_{spelling}.json"
+        if path.is_file():
+            return [path]
+    folder, matches = data / "annotations", list[Path]()
+    for prefix in _PREFIXES:
+        matches = matches or sorted(folder.glob(f"{prefix}{name}*.json"))
+    return matches
 
 
 def _images_of(data: Path, annotations: Path, name: str) -> Path:
