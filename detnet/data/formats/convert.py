@@ -94,6 +94,7 @@ def convert(
         pictures = read_splits(source, outside=outside)
     if not any(picture.boxes for picture in pictures.pictures):
         raise InputError(f"{source}: read as {found}, no image has an object; is it the format?")
+    pictures.join_repeated()
     write = {"coco": write_coco, "voc": write_voc, "yolo": write_yolo}[target_format]
     output.parent.mkdir(parents=True, exist_ok=True)
     try:

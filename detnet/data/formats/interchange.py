@@ -124,6 +124,18 @@ class PictureSet:
     def pictures(self) -> list[Picture]:
         return [picture for pictures in self.splits.values() for picture in pictures]
 
+    def join_repeated(self) -> None:
+        """Makes pictures of a split that are one file into one, with the objects of all."""
+        for split, pictures in self.splits.items():
+            found: dict[Path, Picture] = {}
+            for picture in pictures:
+                first = found.setdefault(picture.path, picture)
+                if first is not picture:
+                    first.boxes += [box for box in picture.boxes if box not in first.boxes]
+            if repeated := len(pictures) - len(found):
+                self.notes.append(f"{split}: joined {repeated} records of images named before")
+            self.splits[split] = list(found.values())
+
 
 def to_content(
     pictures: Sequence[Picture],

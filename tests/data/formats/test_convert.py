@@ -164,6 +164,23 @@ def test_a_coco_file_with_errors_is_refused(coco: Path, tmp_path: Path) -> None:
         convert(coco, tmp_path / "out", target_format="voc")
 
 
+@pytest.mark.parametrize(("target", "objects"), [("voc", 4), ("yolo", 3)])
+def test_records_of_one_file_are_joined(
+    coco: Path, tmp_path: Path, target: str, objects: int
+) -> None:
+    path = coco / "annotations" / "instances_val.json"
+    raw = json.loads(path.read_text())
+    raw["images"].append({**raw["images"][0], "id": 4})
+    for row in (raw["annotations"][1], annotation(0, 7, [2, 3, 20, 10], 200)):
+        raw["annotations"].append({**row, "id": len(raw["annotations"]) + 10, "image_id": 4})
+    path.write_text(json.dumps(raw))
+    done = convert(coco, tmp_path / "out", target_format=target)
+    assert done.counts["val"] == {"images": 2, "annotations": objects}  # the same box is one
+    assert "val: joined 1 records of images named before" in done.notes
+    names = [box[0] for box in boxes(tmp_path / "out", "val")]
+    assert sorted(names) == ["a cat"] * (objects - 1) + ["dog"]
+
+
 def test_names_that_repeat_the_folder(coco: Path, tmp_path: Path) -> None:
     for split in ("train", "val"):
         path = coco / "annotations" / f"instances_{split}.json"
