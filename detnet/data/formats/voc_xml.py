@@ -169,7 +169,8 @@ class _ImageFinder:
         self.by_stem: dict[str, list[Path]] = {}
         self.by_name: dict[str, list[Path]] = {}
         for path in image_files(folder):
-            if not any(part.startswith("Segmentation") for part in path.parts[:-1]):
+            below = path.relative_to(folder).parts[:-1]
+            if not any(part.startswith("Segmentation") for part in below):
                 self.by_stem.setdefault(path.stem, []).append(path)
                 self.by_name.setdefault(path.name, []).append(path)
 

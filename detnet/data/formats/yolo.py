@@ -148,7 +148,7 @@ def _read(
 def _orphans(folder: Path, members: Iterable[Iterable[Path]]) -> list[Path]:
     """The label files that belong to no image of any split."""
     known = {_label_file(path).resolve() for paths in members for path in paths}
-    present = (path for path in sorted(folder.rglob("*.txt")) if "labels" in path.parts)
+    present = (p for p in sorted(folder.rglob("*.txt")) if "labels" in p.relative_to(folder).parts)
     return [p for p in present if p.name != "classes.txt" and p.resolve() not in known]
 
 

@@ -108,6 +108,15 @@ def test_splits_of_image_sets(tmp_path: Path) -> None:
     assert pictures.notes == ["left out 1 XML files that ImageSets/Main does not list"]
 
 
+def test_folders_above_the_data_set_say_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / "Segmentation tools" / "own"
+    put(folder, "a", xml("a.jpg", thing("dog", (1, 1, 9, 9))))
+    (folder / "SegmentationClass").mkdir()
+    Image.new("P", (60, 40)).save(folder / "SegmentationClass" / "a.png")
+    (picture,) = read_voc(folder).pictures
+    assert picture.path == folder / "JPEGImages" / "a.jpg"
+
+
 def test_listed_names_may_hold_blanks(tmp_path: Path) -> None:
     for stem in ("photo (1)", "photo (2)", "photo 1"):
         put(tmp_path / "in", stem, xml(f"{stem}.jpg", thing("dog", (1, 1, 9, 9))))

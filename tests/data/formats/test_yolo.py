@@ -102,6 +102,13 @@ def test_a_list_of_files(tmp_path: Path) -> None:
     assert "left out 1 label files without an image" in pictures.notes[0]
 
 
+def test_folders_above_the_data_set_say_nothing(tmp_path: Path) -> None:
+    put(tmp_path / "labels" / "own", "a.jpg")
+    configure(tmp_path / "labels" / "own", "names: [dog]\n")
+    (tmp_path / "labels" / "own" / "readme.txt").write_text("hello\n")
+    assert read_yolo(tmp_path / "labels" / "own").notes == []
+
+
 def test_without_a_yaml(tmp_path: Path) -> None:
     put(tmp_path, "images/train/a.jpg")
     put(tmp_path, "images/val/b.jpg")
