@@ -154,7 +154,8 @@ class ImageFolder(ClassifiedImages):
 def index_folder(path: Path) -> ImageFolder:
     """Lists the images of a split, or takes the listing of an earlier start if nothing changed.
 
-    Folders in class folders are searched, too; names that begin with a dot are not.
+    Folders in class folders are searched, too; names that begin with a dot are not, nor links to a
+    folder they lie in.
 
     Raises:
         InputError: no such folder, no class folders, or class folders without images.
@@ -219,11 +220,15 @@ def _list(path: Path) -> Listing:
 
 def _list_class(path: Path, name: str, folders: dict[str, int]) -> tuple[list[bytes], int]:
     """The images of one class, relative to its folder, and how many other files lie there."""
-    images, others, todo = [], 0, [""]
+    images, others = [], 0
+    todo = [("", frozenset([_identity(path.stat())]))]  # each with the folders that it lies in
     while todo:
-        below = todo.pop()
+        below, above = todo.pop()
         place = path / name / below
-        folders[f"{name}/{below}"] = place.stat().st_mtime_ns
+        facts = place.stat()
+        if (identity := _identity(facts)) in above:
+            continue
+        folders[f"{name}/{below}"] = facts.st_mtime_ns
         with os.scandir(place) as entries:
             for entry in entries:
                 if entry.name.startswith("."):
@@ -231,10 +236,14 @@ def _list_class(path: Path, name: str, folders: dict[str, int]) -> tuple[list[by
                 if _is_image(found := os.fsencode(below + entry.name)):
                     images.append(found)
                 elif entry.is_dir():
-                    todo.append(f"{below}{entry.name}/")
+                    todo.append((f"{below}{entry.name}/", above | {identity}))
                 else:
                     others += 1
     return images, others
+
+
+def _identity(facts: os.stat_result) -> tuple[int, int]:
+    return facts.st_dev, facts.st_ino
 
 
 def _is_image(name: bytes) -> bool:

@@ -50,6 +50,16 @@ def test_classes_and_names_are_sorted(split: Path) -> None:
     assert not found.cached
 
 
+def test_a_link_to_a_folder_it_lies_in_is_not_followed(split: Path) -> None:
+    before = names(split)
+    (split / "cat" / "more" / "again").symlink_to("..")
+    (split / "dog" / "all").symlink_to(split)
+    assert names(split) == before
+    touch(split.parent, "others/c.jpg")
+    (split / "dog" / "others").symlink_to(split.parent / "others")  # leads elsewhere
+    assert names(split) == [*before, "dog/others/c.jpg"]
+
+
 def test_a_small_listing_leaves_no_file(
     split: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
