@@ -25,6 +25,7 @@ from detnet.data.classification.image_folder import (
 )
 from detnet.data.images import IMAGE_SUFFIXES
 from detnet.errors import InputError
+from detnet.files import read_text
 
 _LABEL = ".cls"
 _CLASSES = "classes.txt"
@@ -173,7 +174,7 @@ def _label(shard: Path, name: str, content: bytes) -> int:
 def _class_names(path: Path, count: int) -> tuple[str, ...]:
     for folder in (path, path.parent):
         if (folder / _CLASSES).is_file():
-            names = (folder / _CLASSES).read_text(encoding="utf-8").split("\n")
+            names = read_text(folder / _CLASSES).split("\n")
             while names and not names[-1].strip():
                 names.pop()
             if len(names) < count:

@@ -118,6 +118,9 @@ def test_damaged_shards_and_missing_names(split: Path) -> None:
     (split / "classes.txt").write_text("ape\nbee\n")
     with pytest.raises(InputError, match="names 2 classes, and the shards of .* have 3"):
         index_images(split)
+    (split / "classes.txt").write_bytes("ape\nbée\ncat\n".encode("latin-1"))
+    with pytest.raises(InputError, match=r"classes\.txt: no text in UTF-8"):
+        index_images(split)
     content = (split / "0.tar").read_bytes()
     for bad in (b"no tar", content[: len(content) // 2]):
         (split / "0.tar").write_bytes(bad)
