@@ -36,6 +36,7 @@ _OPTIONS: dict[str, Any] = {
     "width": float,
     "stride_in": Literal["1x1", "3x3"],
     "norm": Literal["frozen", "batch", "sync"],
+    "backbone_options": dict[str, Any],
     **_IMAGES,
 }
 # Of each kind of network: what a header must say, and what else it may.

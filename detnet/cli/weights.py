@@ -85,7 +85,7 @@ def format_file(found: "WeightsFile") -> list[str]:
     """Lays out what a weights file is as aligned lines."""
     network = "no network of ours"
     if found.backbone:
-        network = f"{found.backbone}, width {found.width:g}" if found.width else "partly"
+        network = f"{found.backbone}, width {found.width:g}"
     rows = {
         "holds": found.title,
         "layout": found.layout,

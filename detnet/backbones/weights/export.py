@@ -56,19 +56,20 @@ class WeightsFile:
 
 def inspect_weights(path: Path, source: PretrainedWeights) -> WeightsFile:
     """Describes a weights file."""
-    name, width = identify(source.backbone) or (None, None)
+    name, options = _network(source) or (None, {})
+    width = float(options.get("width", 1.0))
     state = {**source.backbone, **source.others}
     return WeightsFile(
         file=str(path),
         sha256=sha256_of(path),
         layout=source.layout,
         title=source.title,
-        backbone=source.header.get("backbone", name),
-        width=width,
+        backbone=name,
+        width=width if name else None,
         options=source.options,
         tensors=sum(not is_counter(n) for n in state),
         numbers=sum(value.numel() for n, value in state.items() if not is_counter(n)),
-        fits=[other for other in BACKBONES if _fits(source, other, width or 1.0)],
+        fits=[other for other in BACKBONES if _fits(source, other, width)],
     )
 
 
@@ -154,20 +155,33 @@ def _write_own(source: PretrainedWeights, path: Path) -> None:
     """Writes a classifier's model file, or a backbone's where there is no classifier."""
     if path.suffix != ".safetensors":
         raise InputError(f"{path}: a model file of ours ends in .safetensors")
-    found = identify(source.backbone)
+    found = _network(source)
     if found is None:
         raise InputError(f"{source.place}: holds no whole backbone of detnet's")
-    name = source.header.get("backbone", found[0])
-    options = {"width": found[1], "stride_in": source.options.get("stride_in", "1x1")}
+    name, options = found
     images = {key: source.options.get(key, IMAGENET_RGB[key]) for key in IMAGE_OPTIONS}
     head = {n: v for n, v in source.others.items() if n.split(".")[0] in ("fc", "tail")}
     state = {**{f"backbone.{n}": v for n, v in source.backbone.items()}, **head}
     if "fc.weight" in head and head["fc.weight"].ndim == 2 and len(head["fc.weight"]):
-        info = ClassifierInfo(name, _classes(source, len(head["fc.weight"])), options, **images)
-        save_classifier(path, info, state)
+        classes = _classes(source, len(head["fc.weight"]))
+        sizes = {n: source.header[n] for n in ("input_size", "short_side") if n in source.header}
+        save_classifier(path, ClassifierInfo(name, classes, options, **sizes, **images), state)
     else:
         header = {"kind": "backbone", "backbone": name, "options": options, **images}
         model_file.write(path, state, header)
+
+
+def _network(source: PretrainedWeights) -> tuple[str, dict[str, Any]] | None:
+    """The backbone and its options: as a file of ours says, else by the shapes of its weights."""
+    if not source.header:
+        found = identify(source.backbone)
+        stride = source.options.get("stride_in", "1x1")
+        return found and (found[0], {"width": found[1], "stride_in": stride})
+    name, options = source.header["backbone"], source.header.get("options", {})
+    if source.header["kind"] == "detector":
+        own = {n: options[n] for n in ("width", "stride_in") if n in options}
+        options = {**own, **options.get("backbone_options", {})}
+    return name, options
 
 
 def _classes(source: PretrainedWeights, count: int) -> tuple[str, ...]:
