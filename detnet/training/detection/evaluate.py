@@ -219,9 +219,9 @@ def evaluate_model(
 def place_of_scores(run: Path, split: Split) -> Path:
     """Where a run keeps scores: its own validation split's at the top, others' in a folder."""
     config = TrainConfig.read(run / "config.yaml") if (run / "config.yaml").exists() else None
-    own = find_val(config) if config else None
-    if own is not None and own.same_as(split):
-        return run / "evaluation"
+    with contextlib.suppress(InputError):  # a run may outlive its data
+        if config and (own := find_val(config)) and own.same_as(split):
+            return run / "evaluation"
     if split.lists:
         parts = [f"{path.parents[2].name}_{path.stem}" for path in split.files]
         return run / "evaluation" / "+".join(parts)

@@ -130,8 +130,9 @@ def test_a_run_keeps_its_own_splits_scores_at_the_top(
     # The same file by another way is the same split.
     annotations = scenes / "annotations" / ".." / "annotations" / "instances_val.json"
     assert place_of_scores(run, Split("test", annotations, scenes)) == own
-    write_config(replace(tiny, val_split="none"), run / "config.yaml")
-    assert place_of_scores(run, find_split(scenes, "val")) == own / f"{scenes.name}-val"
+    for changes in ({"val_split": "none"}, {"data": "gone"}, {"val_annotations": "gone.json"}):
+        write_config(replace(tiny, **changes), run / "config.yaml")
+        assert place_of_scores(run, find_split(scenes, "val")) == own / f"{scenes.name}-val"
 
 
 @pytest.mark.parametrize(
