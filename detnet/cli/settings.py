@@ -173,6 +173,8 @@ def _from_yaml(text: str) -> Any:
 
 
 def _value(value: str | list[str], kind: Any) -> Any:
+    if value == ["[]"]:
+        return []
     if isinstance(value, list):
         return value if kind == list[str] else [_from_yaml(item) for item in value]
     return value if kind in (str, str | None) else _from_yaml(value)

@@ -94,8 +94,7 @@ def _detector(
         if still:
             raise InputError(
                 f"{', '.join(still)} would be frozen as drawn at random: give --weights with a "
-                "trained model, or train from scratch with --norm sync and an empty list of frozen "
-                "parts"
+                "trained model, or train from scratch with --norm sync and --frozen []"
             )
     built = info_of(model).options
     kept = (*kind.weight_options, *(IMAGE_OPTIONS if config.weights else ()))

@@ -66,6 +66,17 @@ def test_print_config_is_a_file_that_config_takes(
         assert line in text
 
 
+def test_an_empty_list_can_be_given(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("frozen: [stem]\n")
+    asked = ["train", "--config", str(path), "--norm", "sync", "--print-config"]
+    assert "--norm sync and --frozen []" in error_line(capsys, asked)
+    assert main([*asked, "--frozen", "[]", "--steps", "[]"]) == 0
+    values = yaml.safe_load(capsys.readouterr().out)
+    assert values["frozen"] == values["steps"] == []
+    assert "min_sizes must be one or more" in error_line(capsys, [*asked, "--min-sizes", "[]"])
+
+
 def test_print_config_shows_what_would_be_run(capsys: pytest.CaptureFixture[str]) -> None:
     assert (
         main(["train", "--min-sizes", "640", "700", "--weight-decay", "5e-4", "--print-config"])
