@@ -105,7 +105,7 @@ def pull(name: str) -> Path:
     file = match["file"] or MODEL_FILE
     try:
         return Path(hub.hf_hub_download(match["repo"], file, revision=match["revision"]))
-    except (OSError, ValueError, hub.errors.HfHubHTTPError) as error:
+    except _refusals(hub) as error:
         raise InputError(f"{name}: {first_line(error)}; a local path needs no hub") from error
 
 
@@ -132,9 +132,18 @@ def push(path: Path, name: str, *, private: bool = False) -> str:
         done = hub.upload_file(
             path_or_fileobj=str(path), path_in_repo=MODEL_FILE, repo_id=match["repo"]
         )
-    except (OSError, ValueError, hub.errors.HfHubHTTPError) as error:
+    except _refusals(hub) as error:
         raise InputError(f"{name}: {first_line(error)}") from error
     return str(getattr(done, "commit_url", done))
+
+
+def _refusals(hub: ModuleType) -> tuple[type[BaseException], ...]:
+    """What is raised where the hub refuses, or cannot be reached.
+
+    Its own error is derived from those of the HTTP library that its version uses, of which only
+    requests' are `OSError` throughout.
+    """
+    return OSError, ValueError, *hub.errors.HfHubHTTPError.__bases__
 
 
 def _library(name: str) -> ModuleType:

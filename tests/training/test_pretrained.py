@@ -3,6 +3,7 @@
 import hashlib
 import importlib.util
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -100,6 +101,19 @@ def python(tmp_path: Path) -> Iterator[Script]:
     yield run
     server.kill()
     server.communicate()
+
+
+@needs_hub
+def test_push_where_no_hub_answers(model_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub_api = importlib.import_module("huggingface_hub.hf_api")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with socket.socket() as silent:  # it is bound and never listens
+        silent.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        monkeypatch.setattr(hub_api.api, "endpoint", address)
+        with pytest.raises(InputError, match=r"^me/detnet59: .*refused") as caught:
+            push(model_file, "me/detnet59")
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.slow  # three processes that import torch
