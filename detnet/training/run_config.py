@@ -138,8 +138,8 @@ class RunConfig(Settings):
                 raise InputError(f"{name} must lie in [0, 1), got {getattr(self, name)}")
         if self.norm_momentum is not None and not 0 < self.norm_momentum <= 1:
             raise InputError(f"norm_momentum must lie in (0, 1], got {self.norm_momentum}")
-        if not all(step > 0 for step in self.steps):
-            raise InputError(f"steps must be positive, got {self.steps}")
+        if not all(0 < step < float("inf") for step in self.steps):
+            raise InputError(f"steps must be positive and finite, got {self.steps}")
         require_shares(self, "flip", "color_jitter")
         require_not_negative(self, *_NOT_NEGATIVE)
 
