@@ -93,20 +93,20 @@ def asked_run(args: argparse.Namespace, kind: type[Config]) -> Asked[Config] | N
     else:
         config = kind.make(args.config, given_settings(args, kind))
     if args.print_config:
-        print(dump_config(_resolved(config)), end="")
+        print(dump_config(_resolved(config, load_weights=not args.resume)), end="")
         return None
     if not args.resume and not args.output:
         raise InputError("give --output RUN for a new run, or --resume RUN to go on with one")
     return Asked(config, Path(args.resume or args.output), bool(args.resume))
 
 
-def _resolved(config: Settings) -> Settings:
-    """A training's settings as it would have them."""
+def _resolved(config: Settings, *, load_weights: bool) -> Settings:
+    """A training's settings as it would have them; a resumed run's tell what weights decided."""
     if not isinstance(config, RunConfig):
         return config
     from detnet.training.resolve import resolve
 
-    return resolve(config).config
+    return resolve(config, load_weights=load_weights).config
 
 
 def given_settings(args: argparse.Namespace, kind: type[Settings]) -> dict[str, Any]:

@@ -77,6 +77,19 @@ def test_an_empty_list_can_be_given(capsys: pytest.CaptureFixture[str], tmp_path
     assert "min_sizes must be one or more" in error_line(capsys, [*asked, "--min-sizes", "[]"])
 
 
+def test_print_config_of_a_run_needs_no_weights_file(
+    trained: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    settings = yaml.safe_load((trained / "config.yaml").read_text())
+    text = yaml.safe_dump({**settings, "weights": "/gone.safetensors"}, sort_keys=False)
+    (run / "config.yaml").write_text(text)
+    capsys.readouterr()
+    assert main(["train", "--resume", str(run), "--print-config"]) == 0
+    assert yaml.safe_load(capsys.readouterr().out)["weights"] == "/gone.safetensors"
+
+
 def test_print_config_shows_what_would_be_run(capsys: pytest.CaptureFixture[str]) -> None:
     assert (
         main(["train", "--min-sizes", "640", "700", "--weight-decay", "5e-4", "--print-config"])
