@@ -152,9 +152,9 @@ def restore(run: Run) -> None:
         _require_optimizer(state["optimizer"], run.optimizer)
         _require_average(state["ema"], run.model, run.ema)
         run.model.load_state_dict(state["model"])
+        groups = run.optimizer.param_groups  # of the settings and the device as they are now
         run.optimizer.load_state_dict(state["optimizer"])
-        for group in run.optimizer.param_groups:  # the device's, which may be another now
-            group["fused"] = run.optimizer.defaults["fused"]
+        run.optimizer.param_groups = groups
         if run.ema:
             run.ema.load_state_dict(state["ema"])
         if run.scale:

@@ -80,6 +80,19 @@ def test_everything_comes_back(tmp_path: Path) -> None:
     assert all(torch.equal(found[name], value) for name, value in expected.items())
 
 
+def test_the_settings_are_those_of_now_and_not_the_checkpoints(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    take_steps(run, 2)
+    run_state.save(run)
+    again = make_run(tmp_path / "run", seed=9)
+    again.optimizer = sgd(again.model, lr=0.01, momentum=0.5, weight_decay=0.25)
+    run_state.restore(again)
+    [group] = again.optimizer.param_groups
+    assert (group["initial_lr"], group["momentum"], group["weight_decay"]) == (0.01, 0.5, 0.25)
+    found = tensors(again)
+    assert all(torch.equal(found[name], value) for name, value in tensors(run).items())
+
+
 def test_what_was_logged_later_is_cut(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run")
     for iteration in (1, 2, 3):

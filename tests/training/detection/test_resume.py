@@ -17,7 +17,8 @@ from detnet.errors import InputError
 from detnet.inference.models import find_model
 from detnet.training.detection.config import TrainConfig
 from detnet.training.detection.train import resume, train
-from tests.training.runs import Kill, assert_same_run, killed_after, quiet
+from detnet.training.settings import write_config
+from tests.training.runs import Kill, assert_same_run, killed_after, metrics, quiet
 
 
 @pytest.mark.parametrize(("workers", "after"), [(0, 1), (0, 3), (2, 5)])
@@ -161,6 +162,21 @@ def test_resume_needs_no_weights_file(whole: Path, tiny: TrainConfig, tmp_path: 
     assert (kept.norm, kept.detector_options["channel_order"]) == ("frozen", "rgb")
     start.unlink()
     assert resume(run, on_event=quiet)
+
+
+def test_a_learning_rate_lowered_between_holds_from_there(
+    tiny: TrainConfig, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    course = {"lr": 0.01, "lr_batch": 0, "schedule": "constant", "warmup": "none"}
+    often = {"checkpoint_every": 2, "log_every": 1, "iterations": 3, "val_split": "none"}
+    with pytest.raises(Kill):
+        train(replace(tiny, **course, **often), run, on_event=killed_after(3))
+    kept = TrainConfig.read(run / "config.yaml")
+    write_config(replace(kept, lr=0.001), run / "config.yaml")
+    assert resume(run, on_event=quiet)
+    steps = [event["lr"] for event in metrics(run) if event["event"] == "step"]
+    assert steps == pytest.approx([0.01, 0.01, 0.001])
 
 
 def test_a_run_without_a_checkpoint_begins_with_its_weights_again(
