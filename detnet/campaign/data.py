@@ -1,6 +1,6 @@
 """The data of a campaign: the same for all its runs, whenever they begin."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,33 +47,41 @@ def look_at_data(
             what a detector needs, or that variants read from different files.
     """
     found: dict[str, DataRecord] = {}
-    readers: dict[str, tuple[str, Any]] = {}  # whose files all others must have, by name
+    first: dict[str, tuple[str, RunConfig]] = {}  # who was looked at first, by name
     loaded: set[tuple[str, frozenset[str]]] = set()
-    for one in variants:
-        parts: list[tuple[str, RunConfig]] = [(one.data, one.train)]
-        if one.pretrain is not None:
-            parts.append((PRETRAIN, one.pretrain))
-        for name, settings in parts:
+    for name, variant, settings in _readings(variants):
+        try:
+            _require_same_files(first.setdefault(name, (variant, settings)), (variant, settings))
+            if name not in found:
+                found[name] = require_same(settings, name, known.get(name), folder)
+            if isinstance(settings, TrainConfig):
+                needs = name, frozenset(DETECTORS[settings.detector].targets)
+                if needs not in loaded:
+                    load_data(settings)
+                    loaded.add(needs)
+        except InputError as error:
             record = name if name == PRETRAIN else f"data: {name}"
-            try:
-                files = _files(settings)
-                first, theirs = readers.setdefault(name, (one.variant, files))
-                if files != theirs:
-                    raise InputError(
-                        f"{one.variant} and {first} read different files there: "
-                        f"{' and '.join(map(str, files))}, {' and '.join(map(str, theirs))}; all "
-                        "variants need the same"
-                    )
-                if name not in found:
-                    found[name] = require_same(settings, name, known.get(name), folder)
-                if isinstance(settings, TrainConfig):
-                    needs = name, frozenset(DETECTORS[settings.detector].targets)
-                    if needs not in loaded:
-                        load_data(settings)
-                        loaded.add(needs)
-            except InputError as error:
-                raise InputError(f"{where}: {record}: {error}") from error
+            raise InputError(f"{where}: {record}: {error}") from error
     return found
+
+
+def _readings(variants: Sequence[VariantTraining]) -> Iterator[tuple[str, str, RunConfig]]:
+    """The data's name, the variant's, and the settings of each training."""
+    for one in variants:
+        yield one.data, one.variant, one.train
+        if one.pretrain is not None:
+            yield PRETRAIN, one.variant, one.pretrain
+
+
+def _require_same_files(first: tuple[str, RunConfig], other: tuple[str, RunConfig]) -> None:
+    """Refuses variants that would be trained or compared on different files of one data set."""
+    theirs, own = (_files(settings) for _, settings in (first, other))
+    if own != theirs:
+        told = (
+            f"{name} {' and '.join(map(str, files))}"
+            for name, files in ((first[0], theirs), (other[0], own))
+        )
+        raise InputError(f"variants read different files there: {'; '.join(told)}")
 
 
 def require_same(
@@ -105,7 +113,7 @@ def _files(settings: RunConfig) -> tuple[Path, ...]:
     if isinstance(settings, TrainConfig):
         train, val = _splits(settings)
         return train.annotations, val.annotations
-    return (split_folder(Path(settings.data), settings.train_split),)
+    return (_class_folder(settings),)
 
 
 def _splits(settings: TrainConfig) -> tuple[Split, Split]:
@@ -130,6 +138,10 @@ def _count(settings: RunConfig) -> dict[str, int]:
 
 
 def _images(settings: RunConfig) -> Any:
+    return index_images(_class_folder(settings))
+
+
+def _class_folder(settings: RunConfig) -> Path:
     if not settings.data:
         raise InputError("data: give a folder with train/CLASS/image.jpg")
-    return index_images(split_folder(Path(settings.data), settings.train_split))
+    return split_folder(Path(settings.data), settings.train_split)
