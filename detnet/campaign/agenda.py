@@ -189,7 +189,7 @@ class RunAgenda:
             trial._trial_id for one in waiting for trial in one if trial.state == TrialState.WAITING
         ]
 
-    def _look(self) -> "_Left":
+    def _look(self) -> _Left:
         """What is left by the folders and by what was read of the study."""
         campaign, rounds, found = self._campaign, self._rounds, _Left([], [], [])
         undone: set[str] = set()

@@ -8,13 +8,15 @@ from typing import Any
 from detnet.campaign.config import PRETRAIN, VariantTraining
 from detnet.data.classification.shards import index_images
 from detnet.data.folders import Split
-from detnet.data.reading import fingerprint_files, load_annotations
+from detnet.data.reading import fingerprint_files
 from detnet.detectors import DETECTORS
 from detnet.errors import InputError
 from detnet.training.classification.evaluate import split_folder
 from detnet.training.detection.config import TrainConfig, find_train, find_val
 from detnet.training.detection.model_and_data import load_data
 from detnet.training.run_config import RunConfig
+
+_Reading = tuple[str, tuple[Path, ...]]  # a variant, and the files that it reads
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,18 +49,20 @@ def look_at_data(
             what a detector needs, or that variants read from different files.
     """
     found: dict[str, DataRecord] = {}
-    first: dict[str, tuple[str, RunConfig]] = {}  # who was looked at first, by name
+    first: dict[str, _Reading] = {}  # who was looked at first, by name
     loaded: set[tuple[str, frozenset[str]]] = set()
     for name, variant, settings in _readings(variants):
         try:
-            _require_same_files(first.setdefault(name, (variant, settings)), (variant, settings))
+            reading = variant, _files(settings)
+            _require_same_files(first.setdefault(name, reading), reading)
+            fresh = name not in found and name not in known  # it is loaded to be counted
             if name not in found:
                 found[name] = require_same(settings, name, known.get(name), folder)
             if isinstance(settings, TrainConfig):
                 needs = name, frozenset(DETECTORS[settings.detector].targets)
-                if needs not in loaded:
+                if needs not in loaded and not fresh:
                     load_data(settings)
-                    loaded.add(needs)
+                loaded.add(needs)
         except InputError as error:
             record = name if name == PRETRAIN else f"data: {name}"
             raise InputError(f"{where}: {record}: {error}") from error
@@ -73,14 +77,10 @@ def _readings(variants: Sequence[VariantTraining]) -> Iterator[tuple[str, str, R
             yield PRETRAIN, one.variant, one.pretrain
 
 
-def _require_same_files(first: tuple[str, RunConfig], other: tuple[str, RunConfig]) -> None:
+def _require_same_files(first: _Reading, other: _Reading) -> None:
     """Refuses variants that would be trained or compared on different files of one data set."""
-    theirs, own = (_files(settings) for _, settings in (first, other))
-    if own != theirs:
-        told = (
-            f"{name} {' and '.join(map(str, files))}"
-            for name, files in ((first[0], theirs), (other[0], own))
-        )
+    if first[1] != other[1]:
+        told = (f"{variant} {' and '.join(map(str, files))}" for variant, files in (first, other))
         raise InputError(f"variants read different files there: {'; '.join(told)}")
 
 
@@ -131,8 +131,8 @@ def _fingerprint(settings: RunConfig) -> str:
 
 def _count(settings: RunConfig) -> dict[str, int]:
     if isinstance(settings, TrainConfig):
-        found, _ = load_annotations(find_train(settings), keep_empty=not settings.skip_empty)
-        return {"images": len(found), "classes": len(found.categories)}
+        train = load_data(settings).train
+        return {"images": len(train), "classes": len(train.categories)}
     images = _images(settings)
     return {"images": len(images), "classes": len(images.classes)}
 

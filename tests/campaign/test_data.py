@@ -11,6 +11,7 @@ from detnet.campaign.plan import begin_campaign, require_same_data
 from detnet.errors import InputError
 
 Write = Callable[..., Path]
+PLAIN = {"backbone": "resnet50", "width": 0.125}
 
 
 @pytest.mark.slow
@@ -42,10 +43,7 @@ def test_data_that_a_variant_cannot_use_are_refused_at_once(
     tmp_path: Path, campaign_data: Path, campaign_file: Write
 ) -> None:
     """The last variant's detector needs what is not there, or reads another file than the first."""
-    variants = {
-        "boxes": {"backbone": "resnet50", "width": 0.125},
-        "points": {"backbone": "resnet50", "width": 0.125, "detector": "keypoint_rcnn_fpn"},
-    }
+    variants = {"boxes": PLAIN, "points": {**PLAIN, "detector": "keypoint_rcnn_fpn"}}
     file = campaign_file(variants=variants, pretrain=None, questions=[], train={"iterations": 1})
     with pytest.raises(InputError, match=r"c\.yaml: data: scenes: .*keypoints"):
         begin_campaign(file, tmp_path / "c", root=campaign_data)
@@ -63,10 +61,7 @@ def test_data_that_a_variant_cannot_use_are_refused_at_once(
 def test_weights_that_are_not_there_are_told_at_once(
     tmp_path: Path, campaign_data: Path, campaign_file: Write
 ) -> None:
-    variants = {
-        "own": {"backbone": "resnet50", "width": 0.125},
-        "given": {"backbone": "resnet50", "width": 0.125, "weights": "typo.pth"},
-    }
+    variants = {"own": PLAIN, "given": {**PLAIN, "weights": "typo.pth"}}
     file = campaign_file(variants=variants, pretrain=None, questions=[])
     with pytest.raises(InputError, match=r"variants: given: .*typo\.pth: no such"):
         begin_campaign(file, tmp_path / "c", root=campaign_data)
