@@ -102,12 +102,12 @@ class BaselinesAction:
         detnet search baselines runs/s --workers 8                        # on eight GPUs
 
     The winner, the networks that its space is built around (all 3×3 in DetNAS's; DetNet-59 and
-    ResNet-50 in DetNet's; the smallest in others), the largest network within the limit, each by
-    several seeds, and random networks of about the winner's multiply-adds, one seed each: all with
-    one budget, the settings retrain_pretrain and
-    retrain of RUN/config.yaml. Which networks is written to RUN/baselines/plan.json before any is
-    trained. Intervals are Student's over seeds, of differences Welch's. Writes baselines.json and
-    baselines.md into RUN/baselines.
+    ResNet-50 in DetNet's; the smallest in others), smaller ones of these also widened to the
+    winner's multiply-adds, the largest network within the limit, each by several seeds, and random
+    networks of about the winner's multiply-adds, one seed each: all with one budget, the settings
+    retrain_pretrain and retrain of RUN/config.yaml. Which networks is written to
+    RUN/baselines/plan.json before any is trained. Intervals are Student's over seeds, of
+    differences Welch's. Writes baselines.json and baselines.md into RUN/baselines.
 
     It can be interrupted and started again at any point. Started several times, also on other
     machines that share the folder, each process takes the next network that nobody is at.

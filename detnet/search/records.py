@@ -90,14 +90,16 @@ class PlannedNetwork(SpaceNetwork):
 
     Args:
         name: by which people know it, unique in its plan.
-        kind: why it is trained: "random", "winner", "known" or "largest".
+        kind: why it is trained: "random", "winner", "known", "widened" or "largest".
         seeds: one for each of its trainings.
+        width: of its own, to which its costs belong; None where it has the search's.
         notes: what a person should know of it.
     """
 
     name: str
     kind: str = "random"
     seeds: tuple[int, ...]
+    width: float | None = None
     notes: tuple[str, ...] = ()
 
 

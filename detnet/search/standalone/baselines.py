@@ -2,17 +2,11 @@
 
 import statistics
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import fields, replace
 from pathlib import Path
 
-from detnet.backbones.detnet import DETNET59
-from detnet.backbones.resnet import RESNET50
-from detnet.backbones.spaces.detnet_space import DetNetSpace
-from detnet.backbones.spaces.shuffle_space import ShuffleSpace
 from detnet.errors import InputError
 from detnet.files import write_text
-from detnet.search.costs.constraints import Constraints
 from detnet.search.costs.counting import SpacePath
 from detnet.search.records import (
     CONFIDENCE,
@@ -27,14 +21,12 @@ from detnet.search.records import (
 )
 from detnet.search.run import SearchRun
 from detnet.search.standalone.plan import carry_out_plan, resolve_plan
-from detnet.search.standalone.samples import draw_paths, largest_within
+from detnet.search.standalone.rivals import choose_rivals
 from detnet.search.standalone.sharing import require_processes
 from detnet.search.standalone.statistics import difference_interval, mean_interval
 from detnet.search.standalone.training import StandaloneTraining, mean_scores
 from detnet.text import amount, interval, lay_out, percent, points
 from detnet.training.run_state import OnEvent
-
-_PURPOSE = 35  # keeps these draws apart from others of the same seed
 
 
 def baselines(
@@ -49,11 +41,9 @@ def baselines(
 ) -> Baselines | None:
     """Trains the winner of a search, and networks to hold it against, each by the same settings.
 
-    These are the networks that its space is built around (all 3×3 in DetNAS's; DetNet-59 and
-    ResNet-50 in DetNet's; the smallest where it has none of these), the largest within the search's
-    limit, and random ones of about the winner's multiply-adds, whatever else they cost; which ones
-    is written to RUN/baselines/plan.json before any is trained. Several processes may be at it,
-    each started by itself. Writes baselines.json and baselines.md into RUN/baselines.
+    Which ones (`choose_rivals`) is written to RUN/baselines/plan.json before any is trained.
+    Several processes may be at it, each started by itself. Writes baselines.json and baselines.md
+    into RUN/baselines.
 
     The winner's first training is that of RUN/winner, the search's last phase.
 
@@ -115,7 +105,7 @@ def _plan(run: SearchRun, plan: BaselinesPlan | None, asked: BaselinesPlan) -> B
     """Chooses the networks, or refuses another choice than that of before."""
     winner = _winner(run)
     if plan is None:
-        return replace(asked, networks=_choose(run, winner, asked))
+        return replace(asked, networks=choose_rivals(run, winner, asked))
     _require_as_planned(plan, asked, run.space.format_path(winner), _plan_file(run))
     return plan
 
@@ -147,62 +137,6 @@ def _require_as_planned(
         )
 
 
-def _choose(run: SearchRun, winner: SpacePath, asked: BaselinesPlan) -> tuple[PlannedNetwork, ...]:
-    """The networks, each once; what is the same as one before is noted there."""
-    first, constraints = run.config.seed, run.constraints()
-    seeds = tuple(first + number for number in range(asked.seeds))
-    found: dict[SpacePath, PlannedNetwork] = {}
-    for kind, name, path, note in (
-        ("winner", "the winner", winner, ""),
-        *(("known", name, path, "") for name, path in _known(run)),
-        ("largest", "the largest", *_largest(run, constraints)),
-    ):
-        if path in found:
-            notes = (*found[path].notes, f"is {name}, too")
-            found[path] = replace(found[path], notes=notes)
-            continue
-        over = "" if constraints.allows(path) else "is over the search's limits"
-        notes = tuple(text for text in (note, over) if text)
-        found[path] = run.plan(path, constraints, name=name, kind=kind, seeds=seeds, notes=notes)
-    macs, reach = run.costs.macs, asked.within * run.costs.macs(winner)
-    drawn = draw_paths(
-        run.space,
-        lambda path: path not in found and abs(macs(path) - macs(winner)) <= reach,
-        asked.random,
-        seed=first,
-        purpose=_PURPOSE,
-    )
-    random = [
-        run.plan(path, constraints, name=f"random {number}", seeds=(first,))
-        for number, path in enumerate(drawn, 1)
-    ]
-    return (*found.values(), *random)
-
-
-def _known(run: SearchRun) -> list[tuple[str, SpacePath]]:
-    """Names and paths of the networks that the space is built around, or of its smallest."""
-    space = run.space
-    if isinstance(space, ShuffleSpace):
-        return [(f"all {space.genes[0].choices[0]}", space.check((0,) * len(space.genes)))]
-    found = []
-    if isinstance(space, DetNetSpace):
-        for name, table in (("DetNet-59", DETNET59), ("ResNet-50", RESNET50)):
-            with suppress(InputError):  # the space has no such network
-                found.append((name, space.path_of(table)))
-    return found or [("the smallest", run.costs.smallest())]
-
-
-def _largest(run: SearchRun, constraints: Constraints) -> tuple[SpacePath, str]:
-    """The largest network within the limit, and what a person should know of it."""
-    limit, costs = run.config.max_macs, run.costs
-    if limit is None:
-        limit = costs.macs(costs.largest())
-    path, exact = largest_within(
-        run.space, costs.macs, limit, constraints.allows, seed=run.config.seed
-    )
-    return path, "" if exact else "found by enlarging random networks; there may be a larger one"
-
-
 def _trainings(
     run: SearchRun, plan: BaselinesPlan, network: PlannedNetwork
 ) -> list[StandaloneTraining]:
@@ -225,9 +159,17 @@ def _trainings(
                 result=own / "result.json",
                 pretrain_folder=((winner or place) if shared else folder) / "pretrain",
                 pretrain_seed=network.seeds[0] if shared else seed,
+                changes=_widths(network),
             )
         )
     return found
+
+
+def _widths(network: PlannedNetwork) -> dict[str, dict[str, float]]:
+    """The changes of settings that give a network a width of its own."""
+    if network.width is None:
+        return {}
+    return {part: {"width": network.width} for part in ("pretrain", "train")}
 
 
 def _summary(plan: BaselinesPlan, trainings: Sequence[Sequence[StandaloneTraining]]) -> Baselines:

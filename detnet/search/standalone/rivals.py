@@ -1,0 +1,131 @@
+"""Chooses the networks that the winner of a search is held against."""
+
+from bisect import bisect_right
+from contextlib import suppress
+from dataclasses import replace
+from functools import cache
+
+import torch
+
+from detnet.backbones.cost import Cost, count, on_meta
+from detnet.backbones.detnet import DETNET59
+from detnet.backbones.resnet import RESNET50
+from detnet.backbones.spaces.detnet_space import DetNetSpace
+from detnet.backbones.spaces.shuffle_space import ShuffleSpace
+from detnet.errors import InputError
+from detnet.search.costs.constraints import Constraints
+from detnet.search.costs.counting import SpacePath
+from detnet.search.records import BaselinesPlan, PlannedNetwork
+from detnet.search.run import SearchRun
+from detnet.search.standalone.samples import draw_paths, largest_within
+from detnet.text import percent
+
+_PURPOSE = 35  # keeps these draws apart from others of the same seed
+_WIDEST, _WIDTH_PARTS = 8, 1000  # that a backbone takes, and what it is given in
+
+
+def choose_rivals(
+    run: SearchRun, winner: SpacePath, asked: BaselinesPlan
+) -> tuple[PlannedNetwork, ...]:
+    """Chooses the winner and what it must beat, each network once.
+
+    Next to it come the networks that the space is built around (all 3×3 in DetNAS's; DetNet-59 and
+    ResNet-50 in DetNet's; the smallest where it has none of these), those of them with fewer
+    multiply-adds than the winner once more in the width that gives them as many, the largest
+    network within the search's limit, and random ones of about the winner's multiply-adds,
+    whatever else they cost. What is the same as one before is noted there.
+
+    Args:
+        asked: how many random networks and seeds, and what "about" means.
+
+    Raises:
+        InputError: there are not so many random networks.
+    """
+    first, constraints = run.config.seed, run.constraints()
+    seeds = tuple(first + number for number in range(asked.seeds))
+    known = _known(run)
+    found: dict[SpacePath, PlannedNetwork] = {}
+    for kind, name, path, note in (
+        ("winner", "the winner", winner, ""),
+        *(("known", name, path, "") for name, path in known),
+        ("largest", "the largest", *_largest(run, constraints)),
+    ):
+        if path in found:
+            notes = (*found[path].notes, f"is {name}, too")
+            found[path] = replace(found[path], notes=notes)
+            continue
+        over = "" if constraints.allows(path) else "is over the search's limits"
+        notes = tuple(text for text in (note, over) if text)
+        found[path] = run.plan(path, constraints, name=name, kind=kind, seeds=seeds, notes=notes)
+    macs, reach = run.costs.macs, asked.within * run.costs.macs(winner)
+    widened = [
+        _widened(run, name, path, macs(winner), seeds)
+        for name, path in known
+        if macs(path) < macs(winner) - reach
+    ]
+    drawn = draw_paths(
+        run.space,
+        lambda path: path not in found and abs(macs(path) - macs(winner)) <= reach,
+        asked.random,
+        seed=first,
+        purpose=_PURPOSE,
+    )
+    random = [
+        run.plan(path, constraints, name=f"random {number}", seeds=(first,))
+        for number, path in enumerate(drawn, 1)
+    ]
+    return (*found.values(), *widened, *random)
+
+
+def _known(run: SearchRun) -> list[tuple[str, SpacePath]]:
+    """Names and paths of the networks that the space is built around, or of its smallest."""
+    space = run.space
+    if isinstance(space, ShuffleSpace):
+        return [(f"all {space.genes[0].choices[0]}", space.check((0,) * len(space.genes)))]
+    found = []
+    if isinstance(space, DetNetSpace):
+        for name, table in (("DetNet-59", DETNET59), ("ResNet-50", RESNET50)):
+            with suppress(InputError):  # the space has no such network
+                found.append((name, space.path_of(table)))
+    return found or [("the smallest", run.costs.smallest())]
+
+
+def _widened(
+    run: SearchRun, name: str, path: SpacePath, macs: int, seeds: tuple[int, ...]
+) -> PlannedNetwork:
+    """A network in the width, from the search's on, that comes nearest to so many multiply-adds."""
+    images = torch.empty(1, 3, *run.costs.image_size, device="meta")
+
+    @cache
+    def cost(width: int) -> Cost:
+        with on_meta():
+            network = run.space.network(path, width=width / _WIDTH_PARTS)
+        return count(network, images)[0]
+
+    # Channels come in eights, so multiply-adds go up in steps; one side of the passing step it is.
+    widths = range(round(run.config.width * _WIDTH_PARTS), _WIDEST * _WIDTH_PARTS)
+    above = bisect_right(widths, macs, key=lambda width: cost(width).macs)
+    width = min(widths[above - 1 : above + 1], key=lambda width: abs(cost(width).macs - macs))
+    found = cost(width)
+    note = f"has width {width / _WIDTH_PARTS:g}, {percent(found.macs / macs)} % of the winner's "
+    return PlannedNetwork(
+        path=run.space.format_path(path),
+        macs=found.macs,
+        params=found.params,
+        name=f"{name} widened",
+        kind="widened",
+        seeds=seeds,
+        width=width / _WIDTH_PARTS,
+        notes=(note + "multiply-adds",),
+    )
+
+
+def _largest(run: SearchRun, constraints: Constraints) -> tuple[SpacePath, str]:
+    """The largest network within the limit, and what a person should know of it."""
+    limit, costs = run.config.max_macs, run.costs
+    if limit is None:
+        limit = costs.macs(costs.largest())
+    path, exact = largest_within(
+        run.space, costs.macs, limit, constraints.allows, seed=run.config.seed
+    )
+    return path, "" if exact else "found by enlarging random networks; there may be a larger one"
