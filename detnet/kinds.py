@@ -60,8 +60,7 @@ def require_choice(name: str, value: Any, choices: Sequence[str]) -> None:
         InputError: naming them.
     """
     if value not in choices:
-        *others, last = map(repr, choices)
-        raise InputError(f"{name} must be {', '.join(others)} or {last}, got {value!r}")
+        raise InputError(f"{name} must be {_one_of([*map(repr, choices)])}, got {value!r}")
 
 
 def require_positive(settings: object, *names: str) -> None:
@@ -106,10 +105,8 @@ def _require_numbers(
 def say_kind(hint: Any) -> str:
     """An annotation in words for a message."""
     origin, arguments = get_origin(hint), get_args(hint)
-    if origin is Literal:
-        return " or ".join(repr(known) for known in arguments)
-    if origin in (Union, types.UnionType):
-        return " or ".join(say_kind(each) for each in arguments)
+    if origin in (Literal, Union, types.UnionType):
+        return _one_of(_choices(hint))
     if origin in (tuple, list) and arguments not in ((), (Any,)):
         several = origin is list or arguments[-1] is Ellipsis
         count = "" if several else f"{len(arguments)} "
@@ -117,6 +114,20 @@ def say_kind(hint: Any) -> str:
     plain = {bool: "true or false", int: "a whole number", float: "a finite number", str: "a text"}
     more = {dict: "an object", list: "a list", tuple: "a list", type(None): "null"}
     return (plain | more).get(origin or hint, str(hint))
+
+
+def _choices(hint: Any) -> list[str]:
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is Literal:
+        return [repr(known) for known in arguments]
+    if origin in (Union, types.UnionType):
+        return [choice for each in arguments for choice in _choices(each)]
+    return [say_kind(hint)]
+
+
+def _one_of(choices: Sequence[str]) -> str:
+    *others, last = choices
+    return f"{', '.join(others)} or {last}" if others else last
 
 
 def read_record(kind: type[Record], content: Any, where: str) -> Record:

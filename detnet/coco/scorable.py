@@ -83,7 +83,11 @@ class ScorableRecords:
         self._count(unusable & self._is_scored(), "left out the keypoints of {}")
         seen = (points[..., 2] > 0).sum(axis=1).astype(float)
         told, there = table.annotations.numbers("num_keypoints", missing="")
-        return points, np.where(there, told, seen)
+        sound = there & (told >= 0) & (told <= _LARGEST) & (told == np.floor(told))
+        if not self.mend:
+            problem = "is not how many keypoints are labelled"
+            table.annotations.refuse(there & ~sound, "num_keypoints", problem)
+        return points, np.where(sound, told, seen)
 
     def taken(self) -> str:
         """What was done, in words."""
@@ -166,6 +170,11 @@ def keypoint_counts_of(table: AnnotationTable) -> Ints:
     It is the number that a category names; where it names none, that of its first annotation that
     has some.
     """
+    for index, row in enumerate(table.categories.rows):
+        if not isinstance(names := row.get("keypoints") or [], list):
+            table.categories.fail(
+                index, f'must name its "keypoints" by a list, found {names!r:.40}'
+            )
     counts = [len(row.get("keypoints") or ()) for row in table.categories.rows]
     if not all(counts):
         for values, category in zip(table.keypoints, table.category_of.tolist(), strict=True):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 
 from detnet.backbones import build_backbone
 from detnet.errors import InputError
+from detnet.kinds import of_kind, say_kind
 from detnet.tables import NameTable, unknown_name
 
 if TYPE_CHECKING:
@@ -58,12 +59,12 @@ def create(
     Returns:
         A torchvision-style detector. In train mode it maps a list of (3, H, W) images, floats in
         [0, 1] or uint8, and a list of targets (`boxes` (N, 4) xyxy, `labels`, `masks`,
-        `keypoints`) to a dict of losses; in eval mode images to a list of dicts `boxes`, `labels`,
-        `scores` (and `masks` or `keypoints`), in pixels of the images given. `model.info` says how
-        to build it again.
+        `keypoints`) to a dict of losses; the images are not resized, which is the data pipeline's
+        work. In eval mode images go to a list of dicts `boxes`, `labels`, `scores` (and `masks` or
+        `keypoints`), in pixels of the images given. `model.info` says how to build it again.
 
     Raises:
-        InputError: an unknown name or option.
+        InputError: an unknown name or option, or an option's value of another kind.
         TypeError: the detector does not say which layers belong to the classes.
     """
     from detnet.detectors.base import ModelInfo
@@ -81,6 +82,10 @@ def create(
         if name not in defaults:
             known = [*defaults, "frozen"]
             raise InputError(unknown_name(f"option of {detector}", name, known))
+    kinds = option_kinds(detector)
+    for name, value in options.items():
+        if not of_kind(value, kinds[name]):
+            raise InputError(f"{name} must be {say_kind(kinds[name])}, got {value!r}")
     full = defaults | options
     of_backbone = {name: full[name] for name in _BACKBONE_OPTIONS if name != "backbone_options"}
     body = build_backbone(backbone, **of_backbone, **full["backbone_options"])

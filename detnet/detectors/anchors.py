@@ -13,7 +13,6 @@ from detnet.backbones.base import FeatureInfo
 from detnet.errors import InputError
 
 AnchorStrides = Literal["fixed", "torchvision"]
-ANCHOR_STRIDES: tuple[AnchorStrides, ...] = ("fixed", "torchvision")
 
 
 def require_sizes(anchor_sizes: Sequence[float]) -> None:

@@ -11,7 +11,7 @@ from detnet.backbones.norm import NormKind
 from detnet.backbones.stages import scale_channels
 from detnet.detectors.anchors import ExactAnchors
 from detnet.detectors.faster_rcnn_fpn import RegionDetector
-from detnet.detectors.heads import BINS, HEAD_INITS, RegionOptions, box_head, region_heads
+from detnet.detectors.heads import BINS, RegionOptions, box_head, region_heads
 from detnet.detectors.images import ImageOptions, ImageTransform
 from detnet.detectors.proposals import (
     ASPECT_RATIOS,
@@ -21,7 +21,6 @@ from detnet.detectors.proposals import (
 )
 from detnet.detectors.roi import level_pooler
 from detnet.errors import InputError
-from detnet.kinds import require_choice
 
 STRIDE = 16  # of the level that Faster R-CNN and R-FCN work on
 
@@ -173,11 +172,6 @@ class SingleLevelBoxOptions(RegionOptions):
     box_head: Literal["2fc", "4conv1fc", "stages"] = "2fc"
     head_norm: NormKind = "sync"
     head_init: Literal["torch", "detectron"] = "torch"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_choice("head_init", self.head_init, HEAD_INITS)
-        require_choice("box_head", self.box_head, ("2fc", "4conv1fc", "stages"))
 
 
 class StagesHead(nn.Module):

@@ -22,7 +22,7 @@ from detnet.detectors.anchors import ExactAnchors
 from detnet.detectors.base import Detection, OneStageDetector, keep_precise
 from detnet.detectors.images import ImageOptions, ImageTransform
 from detnet.detectors.retinanet import DenseOptions
-from detnet.kinds import require_choice, require_positive
+from detnet.kinds import require_positive
 
 # Pixels to the farthest side of the object, where one level ends and the next begins.
 RANGES = (64.0, 128.0, 256.0, 512.0)
@@ -57,7 +57,6 @@ class FCOSOptions(DenseOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_positive(self, "center_radius")
-        require_choice("threshold_on", self.threshold_on, ("class", "score"))
 
 
 class Float32FCOSHead(FCOSHead):

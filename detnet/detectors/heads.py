@@ -22,9 +22,8 @@ from torchvision.models.detection.roi_heads import (
 from detnet.backbones.norm import NormKind, make_norm
 from detnet.detectors.base import Detection, PostProcessor, keep_precise
 from detnet.errors import InputError
-from detnet.kinds import require_choice, require_not_negative, require_positive, require_shares
+from detnet.kinds import require_not_negative, require_positive, require_shares
 
-HEAD_INITS = ("torch", "detectron")
 BINS = 7  # across a region, as box heads see it
 Sizes = list[tuple[int, int]]  # height and width of each image
 Targets = list[dict[str, Tensor]]  # of each image
@@ -77,8 +76,6 @@ class BoxOptions(RegionOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_choice("box_head", self.box_head, ("2fc", "4conv1fc"))
-        require_choice("head_init", self.head_init, HEAD_INITS)
         if not 1 <= self.roi_levels <= 5:
             raise InputError(f"roi_levels must lie in 1 … 5, P2 to P6, got {self.roi_levels}")
 

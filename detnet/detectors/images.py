@@ -21,14 +21,14 @@ class ImageOptions:
     """What the network expects of its input; kept in the model file.
 
     Args:
-        min_size: the short side is scaled to this, in pixels …
+        min_size: in evaluation the short side is scaled to this, in pixels …
         max_size: … unless the long side would exceed this.
         pixel_mean: per channel in `channel_order`, of values in [0, 1].
         pixel_std: per channel, likewise; 1/255 each and means of 0 give raw values 0 … 255.
         channel_order: "rgb", or "bgr" for Caffe's and DetNAS's weights.
 
     Raises:
-        InputError: sizes, numbers of colours or their order cannot be.
+        InputError: sizes or numbers of colours cannot be.
     """
 
     min_size: int = 800
@@ -48,7 +48,6 @@ class ImageOptions:
                 raise InputError(f"{name} must be 3 numbers, got {getattr(self, name)}")
         if not all(0 < value < math.inf for value in self.pixel_std):
             raise InputError(f"pixel_std must be positive, got {self.pixel_std}")
-        require_choice("channel_order", self.channel_order, ("rgb", "bgr"))
 
 
 class ImageTransform(GeneralizedRCNNTransform):

@@ -11,7 +11,6 @@ from torchvision.ops import boxes as box_ops
 
 from detnet.backbones.base import FeatureInfo
 from detnet.detectors.anchors import (
-    ANCHOR_STRIDES,
     AnchorStrides,
     ExactAnchors,
     one_size_a_level,
@@ -19,7 +18,7 @@ from detnet.detectors.anchors import (
 )
 from detnet.detectors.base import keep_precise
 from detnet.errors import InputError
-from detnet.kinds import require_choice, require_positive
+from detnet.kinds import require_positive
 
 ANCHOR_SIZES = (32, 64, 128, 256, 512)
 ASPECT_RATIOS = (0.5, 1.0, 2.0)
@@ -63,9 +62,7 @@ class ProposalOptions:
     post_nms_images: int = 1
 
     def __post_init__(self) -> None:
-        require_choice("proposals", self.proposals, ("pooled", "per_level"))
         require_sizes(self.anchor_sizes)
-        require_choice("anchor_strides", self.anchor_strides, ANCHOR_STRIDES)
         if self.rpn_straddle is not None and not self.rpn_straddle >= 0:
             raise InputError(f"rpn_straddle must be 0 pixels or more, got {self.rpn_straddle}")
         require_positive(self, "pre_nms_train", "pre_nms_test", "post_nms_train", "post_nms_test")

@@ -10,7 +10,6 @@ from torchvision.models.detection import retinanet as torchvision_retinanet
 from detnet.backbones.base import Backbone
 from detnet.backbones.norm import NormKind
 from detnet.detectors.anchors import (
-    ANCHOR_STRIDES,
     AnchorStrides,
     ExactAnchors,
     one_size_a_level,
@@ -20,8 +19,7 @@ from detnet.detectors.base import OneStageDetector, keep_precise
 from detnet.detectors.fpn import Extra, PyramidNet
 from detnet.detectors.images import ImageOptions, ImageTransform
 from detnet.detectors.proposals import ANCHOR_SIZES
-from detnet.errors import InputError
-from detnet.kinds import require_choice, require_positive, require_shares
+from detnet.kinds import require_positive, require_shares
 
 _OCTAVES = (1.0, 2 ** (1 / 3), 2 ** (2 / 3))
 _ANCHORS_PER_CELL = 9
@@ -52,8 +50,6 @@ class DenseOptions:
     neck: str = "fpn"
 
     def __post_init__(self) -> None:
-        require_choice("coarse_from", self.coarse_from, ("c", "p"))
-        require_choice("anchor_strides", self.anchor_strides, ANCHOR_STRIDES)
         require_positive(self, "max_detections", "max_candidates")
         require_shares(self, "score_threshold", "nms_threshold")
 
@@ -107,8 +103,6 @@ class RetinaNet(OneStageDetector, torchvision_retinanet.RetinaNet):
         head_norm: Literal["group"] | None = None,
         anchor_sizes: tuple[int, ...] = ANCHOR_SIZES,
     ) -> None:
-        if head_norm not in (None, "group"):
-            raise InputError(f"head_norm must be 'group' or None, got {head_norm!r}")
         require_sizes(anchor_sizes)
         body = dense.pyramid(backbone, pyramid_norm)
         levels = len(body.feature_info)
@@ -151,4 +145,5 @@ class RetinaNet(OneStageDetector, torchvision_retinanet.RetinaNet):
 
 
 def _group_norm(channels: int) -> nn.GroupNorm:
-    return nn.GroupNorm(math.gcd(32, channels), channels)
+    # Groups of two channels or more: torch refuses to normalise one value.
+    return nn.GroupNorm(min(math.gcd(32, channels), channels // 2), channels)

@@ -24,7 +24,7 @@ from detnet.detectors.heads import RegionHeads, RegionOptions, Sizes, Targets
 from detnet.detectors.images import ImageOptions, ImageTransform
 from detnet.detectors.proposals import ProposalOptions
 from detnet.detectors.roi import LevelPooler
-from detnet.kinds import require_choice, require_positive
+from detnet.kinds import require_positive
 
 Pooling = Literal["align", "pool"]
 _SAMPLING_RATIO = 2
@@ -236,8 +236,6 @@ class RFCNOptions(RegionOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_positive(self, "bins")
-        require_choice("pooling", self.pooling, ("align", "pool"))
-        require_choice("vote", self.vote, ("scaled", "mean"))
 
 
 class RFCN(RegionDetector):

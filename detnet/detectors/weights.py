@@ -1,7 +1,7 @@
 """Opens weights of any layout known, and fills a detector with them."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -76,13 +76,20 @@ def load_into_detector(model: Detector, source: PretrainedWeights) -> LoadReport
         InputError: they are another network's.
     """
     info = info_of(model)
-    same = source.header.get("categories") == info.categories and bool(source.header)
-    return load_weights(
-        model,
-        source,
-        name=info.backbone,
-        skip=lambda name: not same and model.is_class_layer(name),
-    )
+    theirs = source.header.get("categories")
+
+    def skip(name: str) -> bool:
+        if not model.is_class_layer(name):
+            return False
+        fields = ("id", "name", "keypoints") if "keypoint_predictor." in name else ("id", "name")
+        return _said(theirs, fields) != _said(info.categories, fields) or not source.header
+
+    return load_weights(model, source, name=info.backbone, skip=skip)
+
+
+def _said(categories: Iterable[Mapping[str, Any]] | None, fields: Sequence[str]) -> list[list[Any]]:
+    """What categories say in some fields; how keypoints are drawn matters to no weight."""
+    return [[each.get(field) for field in fields] for each in categories or ()]
 
 
 def from_torchvision(state: Mapping[str, Tensor], *, finest: int = 2) -> State:

@@ -227,5 +227,5 @@ def _array(values: Any) -> np.ndarray:
 
 
 def _finite(record: Record) -> bool:
-    numbers = [*record["bbox"], record["score"], *record.get("keypoints", ())]
+    numbers = [*record.get("bbox", ()), record["score"], *record.get("keypoints", ())]
     return bool(np.isfinite(numbers).all())

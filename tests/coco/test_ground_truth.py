@@ -3,9 +3,12 @@
 import copy
 from typing import Any
 
+import pytest
+
 from detnet.coco.ground_truth import GroundTruth, ground_truth_of_table
 from detnet.coco.scorable import AS_IT_IS
 from detnet.coco.table import AnnotationTable
+from detnet.errors import InputError
 from detnet.evaluation.coco import score
 
 SQUARE = [[10, 10, 30, 10, 30, 30, 10, 30]]
@@ -87,6 +90,26 @@ def test_keypoints_of_another_number_are_left_out() -> None:
     assert truth.keypoints is not None and truth.labelled is not None
     assert truth.keypoints[0].tolist() == [[12, 12, 2], [14, 14, 1]]
     assert truth.labelled.tolist() == [2, 0, 0, 0] and not truth.keypoints[1:].any()
+
+
+@pytest.mark.parametrize("told", [-1, 1.5, 1e30])
+def test_a_number_of_keypoints_that_cannot_be_is_refused_or_counted(told: float) -> None:
+    raw = content({"keypoints": [12, 12, 2, 14, 14, 1], "num_keypoints": told})
+    labelled = mended(raw, "keypoints").labelled
+    assert labelled is not None and labelled.tolist() == [2]
+    table = AnnotationTable(raw, "x.json")
+    with pytest.raises(InputError, match=r"^x.json: annotation 1 .*num_keypoints .* is not how"):
+        ground_truth_of_table(table, "keypoints", mend=False)
+
+
+@pytest.mark.parametrize("names", [17, "nose"])
+def test_keypoints_that_are_not_named_by_a_list_are_refused(names: object) -> None:
+    raw = content({"keypoints": [12, 12, 2, 14, 14, 1]})
+    raw["categories"][0]["keypoints"] = names
+    with pytest.raises(
+        InputError, match=r'category 2 \(cell\): must name its "keypoints" by a list'
+    ):
+        ground_truth_of_table(AnnotationTable(raw, "x.json"), "keypoints", mend=False)
 
 
 def test_nothing_is_left() -> None:

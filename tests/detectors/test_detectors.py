@@ -86,6 +86,34 @@ def test_numbers_out_of_range_are_refused(
         create(detector, backbone="resnet50", num_classes=4, width=0.125, **options)
 
 
+@pytest.mark.parametrize(
+    ("detector", "option", "value", "must"),
+    [
+        ("faster_rcnn_fpn", "box_head", "3fc", "be '2fc' or '4conv1fc'"),
+        ("faster_rcnn_fpn", "head_init", "caffe", "be 'torch' or 'detectron'"),
+        ("faster_rcnn_fpn", "proposals", "both", "be 'pooled' or 'per_level'"),
+        ("faster_rcnn_fpn", "pyramid_norm", "group", "be 'frozen', 'batch', 'sync' or null"),
+        ("faster_rcnn_fpn", "head_norm", "bn", "be 'frozen', 'batch' or 'sync'"),
+        ("faster_rcnn_fpn", "roi_batch", 64.5, "be a whole number"),
+        ("faster_rcnn_fpn", "channel_order", "hsv", "be 'rgb' or 'bgr'"),
+        ("faster_rcnn_fpn", "max_size", 1333.0, "be a whole number"),
+        ("retinanet", "anchor_sizes", [12.5, 25, 50, 100, 200], "be a list of whole numbers"),
+        ("retinanet", "max_detections", 300.0, "be a whole number"),
+        ("rfcn", "ohem", "no", "be true or false"),
+        ("ssd", "balance", "object", "be 'boxes' or 'objects'"),
+        ("faster_rcnn", "dilate", "false", "be true or false"),
+        ("ssd", "width", "0.25", "be a finite number"),
+    ],
+)
+def test_what_no_file_could_say_is_refused_before_it_is_trained(
+    detector: str, option: str, value: Any, must: str
+) -> None:
+    """`load_model` checks a file's options by the same annotations."""
+    with pytest.raises(InputError) as caught:
+        create(detector, backbone="resnet50", num_classes=4, **{option: value})
+    assert str(caught.value) == f"{option} must {must}, got {value!r}"
+
+
 def test_one_frozen_part_needs_no_list() -> None:
     with torch.device("meta"):
         model = create("ssd", backbone="resnet50", num_classes=4, width=0.125, frozen="stem")

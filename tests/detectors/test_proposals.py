@@ -83,11 +83,6 @@ def test_anchors_follow_the_levels_own_grids() -> None:
     assert boxes[0].shape[1] == 4 and (boxes[0][:, 2] <= 160).all() and (boxes[0][:, 3] <= 96).all()
 
 
-def test_unknown_way_is_refused() -> None:
-    with pytest.raises(InputError, match="'pooled' or 'per_level', got 'both'"):
-        ProposalOptions(proposals="both")  # type: ignore[arg-type]
-
-
 # An image of 60×100 in a batch that is padded to 64×128.
 ANCHORS = torch.tensor(
     [

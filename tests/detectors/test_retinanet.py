@@ -56,17 +56,18 @@ def test_anchors_and_norm_for_small_images() -> None:
     )
     assert [level[0] for level in model.anchor_generator.sizes] == [16, 32, 64, 128, 256]
     norms = [m for m in model.head.modules() if isinstance(m, torch.nn.GroupNorm)]
-    assert [(norm.num_groups, norm.num_channels) for norm in norms] == [(32, 32)] * 8
+    assert [(norm.num_groups, norm.num_channels) for norm in norms] == [(16, 32)] * 8
     targets = [{"boxes": torch.tensor([[8.0, 8.0, 22.0, 22.0]]), "labels": torch.tensor([2])}]
     losses = model.train()([torch.rand(3, 64, 96)], targets)
     sum(losses.values()).backward()
     assert all(norm.weight.grad.abs().sum() > 0 for norm in norms)
+    model.eval()([torch.rand(3, 64, 96)])  # P7 is a single cell
 
 
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ({"head_norm": "sync"}, "'group' or None, got 'sync'"),
+        ({"head_norm": "sync"}, "'group' or null, got 'sync'"),
         ({"anchor_sizes": (0, 1, 2, 3, 4)}, "1 pixel or more, got .0, 1"),
         ({"anchor_sizes": (32, 64)}, "5 numbers, one for each of p3, p4, p5, p6, p7, got .32, 64"),
     ],

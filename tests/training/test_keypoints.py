@@ -125,6 +125,16 @@ def test_prediction_holds_and_draws_the_skeleton(run: tuple[Path, Events], data:
     assert np.any(np.asarray(found.draw(image)) != np.asarray(bare.draw(image)))
 
 
+def test_another_number_of_keypoints_than_the_data_have_is_refused(
+    data: Path, tmp_path: Path
+) -> None:
+    options = {**TINY["detector_options"], "num_keypoints": 17}
+    changes = {**TINY, **KEYPOINTS, "detector_options": options}
+    config = TrainConfig.make(None, {"data": str(data), **changes})
+    with pytest.raises(InputError, match="num_keypoints is 17, the data have 5"):
+        train(config, tmp_path / "run", on_event=lambda event: None)
+
+
 def test_keypoints_asked_of_data_without(scenes: Path, tiny: TrainConfig, tmp_path: Path) -> None:
     config = TrainConfig.make(None, {"data": str(scenes), **TINY, **KEYPOINTS})
     with pytest.raises(

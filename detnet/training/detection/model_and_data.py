@@ -147,8 +147,9 @@ def build_detector(
         own = "test_min_size" if twice == "min_size" else twice
         raise InputError(f"detector_options: {twice} is a setting of its own: give {own}")
     options |= config.detector_options
-    if layout is not None:
-        options["num_keypoints"] = len(layout)
+    if layout is not None and options.setdefault("num_keypoints", len(layout)) != len(layout):
+        given = options["num_keypoints"]
+        raise InputError(f"detector_options: num_keypoints is {given}, the data have {len(layout)}")
     try:
         model = create(
             config.detector,
