@@ -9,7 +9,7 @@ from typing import Any, Unpack
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from detnet.backbones.base import FeatureInfo
+from detnet.backbones.base import Backbone, FeatureInfo
 from detnet.backbones.norm import make_norm
 from detnet.backbones.spaces.detnet_stage import (
     QUESTIONS,
@@ -197,18 +197,11 @@ class DetNetSupernet(Supernet):
     def take(self, path: Sequence[int]) -> None:
         super().take(path)
         self._table = self.space.table(self.path)
-        info, stride = [], _STEM_STRIDE
+        strides, stride = [], _STEM_STRIDE
         for before, stage, form in self._forms(self._table):
             form.shape(before, stage)
-            stride *= stage.stride
-            info.append(self._describe(stage.name, stride))
-        for name in list(self._widest)[len(info) :]:
-            info.append(self._describe(name, stride := stride * 2))
-        self.feature_info = tuple(info)
-
-    def _describe(self, name: str, stride: int) -> FeatureInfo:
-        level = FIRST_LEVEL + list(self._widest).index(name)
-        return FeatureInfo(name, self._widest[name], stride, level=level)
+            strides.append(stride := stride * stage.stride)
+        self.feature_info = _level_info(self._widest, strides)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Maps images to levels by the blocks of `path` alone."""
@@ -216,10 +209,11 @@ class DetNetSupernet(Supernet):
         for before, stage, form in self._forms(self._table):
             for block in form.chosen(before, stage):
                 x = block(x)
-            features[stage.name] = _filled(x, self._widest[stage.name])
-        for name in list(self._widest)[len(features) :]:
-            features[name] = _filled(F.max_pool2d(x, 1, 2), self._widest[name])
-        return features
+            features[stage.name] = x
+        return _fill_levels(features, self._widest)
+
+    def levelled(self, network: Backbone) -> Backbone:
+        return LevelledNet(network, self._widest)
 
     def parts(self) -> dict[str, nn.Module]:
         return {"stem": self.stem, **self.stages}
@@ -256,6 +250,42 @@ class DetNetSupernet(Supernet):
             form = self.stages[stage.name][_widths(stage)]  # type: ignore[index]
             yield before, stage, form
             before = stage.channels
+
+
+class LevelledNet(Backbone):
+    """A network with all levels of the supernet that it comes from, as wide as there.
+
+    Args:
+        network: of the supernet's space.
+        widest: channels of each level.
+    """
+
+    def __init__(self, network: Backbone, widest: Mapping[str, int]) -> None:
+        super().__init__()
+        self.network, self.width, self._widest = network, network.width, dict(widest)
+        self.feature_info = _level_info(widest, [info.stride for info in network.feature_info])
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        return _fill_levels(self.network(images), self._widest)
+
+
+def _level_info(widest: Mapping[str, int], strides: Sequence[int]) -> tuple[FeatureInfo, ...]:
+    """Describes a supernet's levels; those after the last stride each halve it once more."""
+    info, stride = [], 0
+    for index, (name, channels) in enumerate(widest.items()):
+        stride = strides[index] if index < len(strides) else stride * 2
+        info.append(FeatureInfo(name, channels, stride, level=FIRST_LEVEL + index))
+    return tuple(info)
+
+
+def _fill_levels(features: Mapping[str, Tensor], widest: Mapping[str, int]) -> dict[str, Tensor]:
+    """Adds zero channels to narrow levels, and absent ones, the cells of the one before by twos."""
+    filled: dict[str, Tensor] = {}
+    level = Tensor()
+    for name, channels in widest.items():
+        level = features[name] if name in features else F.max_pool2d(level, 1, 2)
+        filled[name] = _filled(level, channels)
+    return filled
 
 
 def _widths(stage: Stage) -> str:

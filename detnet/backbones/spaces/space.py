@@ -150,6 +150,10 @@ class Supernet(Backbone):
     def weights_of(self, path: Sequence[int]) -> dict[str, Tensor]:
         """The weights of one network: they fit `space.network(path)`, and are not copied."""
 
+    def levelled(self, network: Backbone) -> Backbone:
+        """Gives a network of the space the levels that this has on its path, where it lacks any."""
+        return network
+
     def spread(self) -> None:
         """Gives every choice that is off the path the weights of the one on it, as far as they fit.
 

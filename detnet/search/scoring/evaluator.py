@@ -247,9 +247,9 @@ def extract_network(model: Model, path: Sequence[int], **options: Any) -> Model:
         for name, buffer in module._buffers.items():
             if buffer is not None:
                 module._buffers[name] = buffer.clone()
-    network.freeze(supernet.frozen)
+    network.freeze([name for name in supernet.frozen if name in network.parts()])
     shared: dict[int, Any] = {id(parameter): parameter for parameter in model.parameters()}
-    return copy.deepcopy(model, {**shared, id(supernet): network})
+    return copy.deepcopy(model, {**shared, id(supernet): supernet.levelled(network)})
 
 
 @torch.no_grad()

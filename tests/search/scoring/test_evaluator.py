@@ -1,4 +1,5 @@
 from collections import Counter
+from typing import Any
 
 import numpy as np
 import pytest
@@ -6,8 +7,11 @@ import torch
 from torch import nn
 
 from detnet.backbones.base import Classifier
+from detnet.backbones.detnet import DETNET59
+from detnet.backbones.spaces.detnet_space import DETNET
 from detnet.backbones.spaces.shuffle_space import ShuffleSpace, ShuffleStage
-from detnet.backbones.spaces.space import find_supernet
+from detnet.backbones.spaces.space import find_supernet, parse_path, take_path
+from detnet.detectors import create
 from detnet.search.scoring.evaluator import (
     NonFinite,
     ScoringBudget,
@@ -118,6 +122,34 @@ def test_a_network_alone_computes_what_its_supernet_does() -> None:
         one = extract_network(model, path, **OPTIONS)
         assert find_supernet(one) is None
         assert torch.equal(one.eval()(images), model(images))
+
+
+PATHS_OF_DETNET = {
+    "DetNet-59": DETNET.path_of(DETNET59),
+    "ResNet-50, without c6": parse_path("0 0 00 011101 200000"),
+    "narrow c5, wide c6": parse_path("0 1 20 100210 111201"),
+    "wide c5, narrow c6": parse_path("1 0 12 111110 100210"),
+}
+
+
+@pytest.mark.parametrize("name", PATHS_OF_DETNET)
+@pytest.mark.parametrize("detector", ["", "faster_rcnn_fpn", "faster_rcnn", "ssd", "yolo"])
+def test_a_network_of_detnets_space_computes_what_its_supernet_does(
+    detector: str, name: str
+) -> None:
+    """Also where its levels are fewer or narrower than those that the supernet was built with."""
+    torch.manual_seed(2)
+    options: dict[str, Any] = {"width": 0.125}
+    if detector:
+        space = {"backbone": "supernet", "backbone_options": {"space": "detnet"}}
+        model = create(detector, num_classes=3, min_size=64, max_size=96, **space, **options)
+        images: Any = [torch.rand(3, 64, 96)]
+    else:
+        model, images = Classifier(DETNET.supernet(**options), 5), torch.rand(2, 3, 64, 96)
+    take_path(model.eval(), PATHS_OF_DETNET[name])
+    one = extract_network(model, PATHS_OF_DETNET[name], **options).eval()
+    with torch.no_grad():
+        torch.testing.assert_close(one(images), model(images), rtol=0, atol=0)
 
 
 def test_parameters_are_shared_and_statistics_are_not() -> None:
