@@ -68,6 +68,7 @@ def check(run: SearchRun, *, resume: bool) -> list[str]:
         _require_sound(group, training)
         if training.backbone == "supernet":
             _require_inheritance(run, group, training)
+            _require_open_steps(run, group, training)
         if resume:
             _require_unchanged(run, group, training)
     return [_about(run), *(check_supernet(run) if config.supernet else [])]
@@ -130,12 +131,28 @@ def _require_inheritance(run: SearchRun, group: str, config: PretrainConfig | Tr
         )
 
 
+def _require_open_steps(run: SearchRun, group: str, config: PretrainConfig | TrainConfig) -> None:
+    """Refuses single steps that last to a training's end: no other choice would learn anything."""
+    single, steps = path_settings(run.config, group).get("single_steps", 0), None
+    if "iterations" in config.length:
+        steps = config.length["iterations"]
+    elif group == "pretrain" and single:
+        epoch = len(index_images(class_folder(run.config)))
+        steps = images_of(config, epoch) / config.batch_size
+    if single and steps is not None and single >= steps:
+        raise InputError(
+            f"{group}: single_steps {single} would leave none of its {steps:,.0f} steps to other "
+            "choices than the first; set fewer, or train longer"
+        )
+
+
 def _require_unchanged(run: SearchRun, group: str, config: PretrainConfig | TrainConfig) -> None:
     """Refuses a supernet that was begun with other settings; one taken over may have others."""
     taken = run.taken_supernet
     if config.backbone != "supernet" or taken is not None and taken.phase == group:
         return
-    decided = () if "norm" in run.config.pretrain else ("norm",)  # by the number of processes
+    # By the number of processes.
+    decided = ("norm",) if group == "pretrain" and "norm" not in run.config.pretrain else ()
     paths = path_settings(run.config, group)
     require_same_settings(run.folder / group, config, paths=paths, aside=decided)
 

@@ -222,10 +222,15 @@ class SearchRun:
         if sampling != "bins":
             fair = sampling == "fair"
             return PathSampler(self.space, self.config.seed, single=single, fair=fair)
+        if not self.ends:
+            raise InputError(
+                "bins are for DetNAS's spaces, whose networks' multiply-adds add up; set "
+                f"{phase}_sampling to uniform or fair, got bins"
+            )
         low, high = self.config.bin_low, self.config.bin_high
         found = MacBins(low, high, self.config.bin_width, self._total_macs)
         ends = [self._total_macs(path) for path in self.ends]
-        if ends and (high <= ends[0] or low >= ends[1]):
+        if high <= ends[0] or low >= ends[1]:
             raise InputError(
                 f"bins from {low / 1e6:g} M to {high / 1e6:g} M multiply-adds miss the space, "
                 f"whose networks have {ends[0] / 1e6:.4g} M to {ends[1] / 1e6:.4g} M with tail and "

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,7 @@ from detnet.training.classification.evaluate import split_folder
 _PURPOSE = 16  # keeps this draw apart from others of the same seed
 _RECORD = "source.json"  # what was carved; written last
 _CLASSES = "classes.json"  # beside it, where classification is the guide
+_DECISIVE = ("search_images", "seed", "val_split")  # settings that say which images they are
 _SHOWN = 12  # digits of a hash in messages
 
 
@@ -49,11 +50,12 @@ class _Data:
 
 @dataclass(frozen=True)
 class _Parted:
-    """What was parted, of which data."""
+    """What was parted, of which data, and the settings that decided it; {} in old folders."""
 
     data: _Data
     counts: dict[str, int]
     notes: tuple[str, ...]
+    settings: dict[str, int | str] = field(default_factory=dict)
 
 
 def write_split(config: SearchConfig, run: Path) -> list[str]:
@@ -79,11 +81,19 @@ def write_split(config: SearchConfig, run: Path) -> list[str]:
     (run / "data").mkdir(exist_ok=True)
     record = run / "data" / _RECORD
     now = fingerprint(config)
+    settings = {name: getattr(config, name) for name in _DECISIVE}
     if record.exists():
-        _require_same(read_record(_Parted, record).data, now, run)
+        before = read_record(_Parted, record)
+        _require_same(before.data, now, run)
+        for name, value in before.settings.items():
+            if settings[name] != value:
+                raise InputError(
+                    f"{run}: its images were parted with {name} {value}, now it is "
+                    f"{settings[name]}; restore that, or begin in a new folder"
+                )
         return []
     counts, notes = part(config, run / "data")
-    write_record(record, _Parted(now, counts, tuple(notes)))
+    write_record(record, _Parted(now, counts, tuple(notes), settings))
     return notes
 
 
@@ -112,6 +122,12 @@ def find_own(config: SearchConfig) -> Split | None:
 def training_images(config: SearchConfig) -> Path:
     """The folder of the training images, which the file names of both parts start from."""
     return find_split(Path(config.data), config.train_split).images
+
+
+def search_images(config: SearchConfig) -> Path:
+    """The folder of the images that candidates are scored on, where detection is the guide."""
+    own = find_own(config)
+    return own.images if own is not None else training_images(config)
 
 
 def kept_apart(run: Path, images: int | None = None) -> list[int]:

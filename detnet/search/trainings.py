@@ -9,7 +9,7 @@ from detnet.backbones.spaces.space import parse_path, read_space
 from detnet.engine.launch import world_size
 from detnet.errors import InputError
 from detnet.search.config import SearchConfig, is_file
-from detnet.search.split import training_images
+from detnet.search.split import search_images, training_images
 from detnet.training.classification.config import PretrainConfig
 from detnet.training.detection.config import TrainConfig
 from detnet.training.run_config import RunConfig
@@ -67,8 +67,7 @@ def finetune_config(config: SearchConfig, run: Path) -> TrainConfig:
         "train_annotations": str(data / "train.json"),
         "train_images": str(training_images(config)) if config.data else None,
         "val_annotations": str(data / "search.json"),
-        "val_images": config.search_images_folder
-        or (str(training_images(config)) if config.data else None),
+        "val_images": str(search_images(config)) if config.data else None,
         "detector": config.detector,
     }
     if not config.from_scratch:

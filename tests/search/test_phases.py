@@ -91,6 +91,11 @@ def go(config: SearchConfig | None, run: Path, **options: Any) -> tuple[bool, li
         ({"guide": "classification", "from_scratch": True}, "needs the pre-training"),
         ({"mutations": 4}, "4 mutations and 1 crossovers do not fit a population of 4"),
         ({"pretrain_sampling": "bins"}, "bins from 290 M to 360 M multiply-adds miss the space"),
+        (
+            {"space": "detnet", "max_macs": None, "pretrain_sampling": "bins"},
+            "bins are for DetNAS's spaces.*set pretrain_sampling to uniform",
+        ),
+        ({"single_steps": 50}, "pretrain: single_steps 50 would leave none of its [1-9] steps"),
         ({"space": "detnet", "max_macs": None, "finetune_sampling": "fair"}, "has 2 and 3; choose"),
         ({"cost_image_size": [16, 16]}, "coarsest stride"),
     ],

@@ -10,7 +10,7 @@ from PIL import Image
 
 from detnet.errors import InputError
 from detnet.search.config import SearchConfig
-from detnet.search.split import choose, counts_of, kept_apart, write_split
+from detnet.search.split import choose, counts_of, kept_apart, search_images, write_split
 from detnet.search.trainings import finetune_config
 from detnet.training.detection.model_and_data import load_data
 from tests.data.voc_devkit import write_devkit
@@ -96,6 +96,11 @@ def test_a_split_of_ones_own_is_taken_whole(data: Path, tmp_path: Path) -> None:
     carved(tmp_path / "run", data, search_annotations=str(annotations))
     assert len(files_of(tmp_path / "run", "search")) == 5
     assert len(files_of(tmp_path / "run", "train")) == 12
+    # Its images are those beside it, also where others have the same names.
+    changes = {"data": str(data), "search_annotations": str(annotations)}
+    config = SearchConfig.make(None, {**changes, "finetune": {"val_split": "search"}})
+    assert search_images(config) == own / "val"
+    assert finetune_config(config, tmp_path / "run").val_images == str(own / "val")
 
 
 @pytest.mark.parametrize(("split", "what"), [("val", "validation"), ("train", "training")])
@@ -121,6 +126,23 @@ def test_other_data_are_refused_later(data: Path, tmp_path: Path) -> None:
     path.write_text(path.read_text() + "\n")
     with pytest.raises(InputError, match="began with another training data"):
         carved(run, data)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("search_images", 5), ("seed", 9), ("val_split", "none")]
+)
+def test_other_settings_of_the_parts_are_refused_later(
+    data: Path, tmp_path: Path, name: str, value: Any
+) -> None:
+    run = tmp_path / "run"
+    carved(run, data)
+    with pytest.raises(InputError, match=f"were parted with {name} .*, now it is {value}; rest"):
+        carved(run, data, **{name: value})
+    record = run / "data" / "source.json"
+    old = json.loads(record.read_text())
+    del old["settings"]  # as a folder of an earlier version has it
+    record.write_text(json.dumps(old))
+    assert carved(run, data, **{name: value}) == []
 
 
 def test_roboflows_layout(data: Path, tmp_path: Path) -> None:

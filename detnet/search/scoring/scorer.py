@@ -33,7 +33,7 @@ from detnet.search.scoring.evaluator import (
     part_order,
     recalibration_batches,
 )
-from detnet.search.split import kept_apart
+from detnet.search.split import find_own, kept_apart
 from detnet.training.classification.config import PretrainConfig
 from detnet.training.classification.evaluate import split_folder
 from detnet.training.detection.config import TrainConfig, find_train
@@ -134,10 +134,10 @@ def _detection(config: SearchConfig, run: Path, device: torch.device) -> tuple[E
     settings = TrainConfig.read(run / "finetune" / "config.yaml")
     categories = Categories.from_json(info_of(model).categories)
     folder = find_train(settings).images
-    apart = config.search_images_folder if config.search_annotations else None
+    own = find_own(config)
     parts = {
         "train": Split("train", run / "data" / "train.json", folder),
-        "search": Split("search", run / "data" / "search.json", Path(apart) if apart else folder),
+        "search": Split("search", run / "data" / "search.json", own.images if own else folder),
     }
     found = {}
     for name, split in parts.items():
