@@ -21,6 +21,7 @@ from detnet.search.standalone.samples import draw_paths, largest_within
 from detnet.text import percent
 
 _PURPOSE = 35  # keeps these draws apart from others of the same seed
+_ORDER = ("winner", "known", "widened", "largest", "random")  # in which they are trained
 _WIDEST, _WIDTH_PARTS = 8, 1000  # that a backbone takes, and what it is given in
 
 
@@ -74,7 +75,8 @@ def choose_rivals(
         run.plan(path, constraints, name=f"random {number}", seeds=(first,))
         for number, path in enumerate(drawn, 1)
     ]
-    return (*found.values(), *widened, *random)
+    networks = [*found.values(), *widened, *random]
+    return tuple(sorted(networks, key=lambda network: _ORDER.index(network.kind)))
 
 
 def _known(run: SearchRun) -> list[tuple[str, SpacePath]]:
