@@ -36,13 +36,22 @@ def begun(folder: Path) -> bool:
     """Whether a training has a state to go on from; what a kill left before that is removed.
 
     Without a checkpoint nothing is lost by beginning again, and a kill may have cut the settings.
+
+    Raises:
+        InputError: another process is training it, and has no checkpoint yet.
     """
     run = RunFolder(folder)
     if run.last.exists():
         return True
-    if is_main():
-        for path in (run.config, run.metrics):
-            path.unlink(missing_ok=True)
+    if is_main() and (run.config.exists() or run.metrics.exists()):
+        run.lock()  # or they may be those of a training under way
+        try:
+            if run.last.exists():  # written and let go of meanwhile
+                return True
+            for path in (run.config, run.metrics):
+                path.unlink(missing_ok=True)
+        finally:
+            run.unlock()
     return False
 
 
