@@ -9,19 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from detnet.engine import distributed
-from detnet.engine.agreement import require_shared
 from detnet.engine.interrupt import Interrupt
 from detnet.engine.runs import RunFolder
-from detnet.errors import InputError
-from detnet.search.begun import begun, going_on, is_complete, require_same_settings, write_paths
-from detnet.search.checks import check, forecast
-from detnet.search.config import PHASES, SearchConfig
+from detnet.search.begun import begun, going_on, require_same_settings, write_paths
+from detnet.search.checks import forecast
+from detnet.search.config import SearchConfig
 from detnet.search.costs.constraints import Constraints
-from detnet.search.reuse import take_supernet
+from detnet.search.opening import open_search, require_due
 from detnet.search.run import SearchRun
 from detnet.search.scoring.cache import ImageMemory
 from detnet.search.scoring.scorer import Scorer, make_scorer
-from detnet.search.split import kept_apart, write_split
+from detnet.search.split import kept_apart
 from detnet.search.standalone.training import carry_out
 from detnet.search.study.study import Candidate, read_candidates
 from detnet.search.study.worker import CheckStop, work
@@ -36,7 +34,7 @@ from detnet.search.trainings import (
 from detnet.text import count
 from detnet.training.run import run_task
 from detnet.training.run_state import OnEvent
-from detnet.training.settings import absolute, write_config
+from detnet.training.settings import write_config
 
 _LAST_STEPS = 10  # that are on record, of the supernet's pre-training
 _LEARNT = 0.95  # of the loss of guessing; a supernet above it says nothing of its networks
@@ -70,7 +68,7 @@ def run_phases(
     Paper: Chen et al. 2019, arXiv:1903.10979, Section 3.
     """
     on_event = on_event if distributed.is_main() else _unheard
-    run, due, left = _open(config, folder, only, resume=resume, on_event=on_event)
+    run, due, left = open_search(config, folder, only, resume=resume, on_event=on_event)
     if estimate and left and distributed.is_main():
         text = "measuring a few steps to say what it will take (--no-estimate leaves it out)"
         on_event({"event": "note", "text": text})
@@ -111,73 +109,6 @@ def join(folder: Path, *, storage: str | None = None, on_event: OnEvent) -> bool
     run = SearchRun.open(folder)
     require_due(run, "search")
     return search(run, on_event, storage=storage)
-
-
-def phases_of(config: SearchConfig) -> tuple[str, ...]:
-    """The phases that a search has, in their order."""
-    without = {"pretrain"} if config.from_scratch else set()
-    if config.by_classes:
-        without |= {"finetune"}
-    return tuple(phase for phase in PHASES if phase not in without)
-
-
-def is_done(run: SearchRun, phase: str) -> bool:
-    """Whether a phase is complete."""
-    if phase == "search":
-        return (run.folder / "winner.json").is_file()
-    taken = run.taken_supernet
-    if phase == "pretrain" and taken is not None:  # which a fine-tuned one has behind it
-        phase = taken.phase
-    return is_complete(run.folder / ("winner/train" if phase == "retrain" else phase))
-
-
-def require_due(run: SearchRun, phase: str) -> None:
-    """Refuses a phase before those that it builds on are complete.
-
-    Raises:
-        InputError: naming the first that is missing, and the command for it.
-    """
-    phases = phases_of(run.config)
-    if phase not in phases:
-        why = "from_scratch" if phase == "pretrain" else "classification as the guide"
-        raise InputError(f"{run.folder}: a search with {why} has no phase {phase}")
-    for before in phases[: phases.index(phase)]:
-        if not is_done(run, before):
-            raise InputError(
-                f"{run.folder}: {phase} needs what {before} makes, which is not complete; run "
-                f"`detnet search --resume {run.folder} --phase {before}` first"
-            )
-
-
-def _open(
-    config: SearchConfig | None, folder: Path, only: str | None, *, resume: bool, on_event: OnEvent
-) -> tuple[SearchRun, tuple[str, ...], list[str]]:
-    """Checks everything, makes the folder if it is new, and parts the data.
-
-    Returns:
-        the run, the phases that are asked for, and those of them that are left, the same on all
-        processes, whichever is the first to do something.
-    """
-    if resume or config is None:
-        run = SearchRun.open(folder)
-    else:
-        run = SearchRun(folder, absolute(config))
-    notes = check(run, resume=resume)
-    with distributed.joined("cpu") as process:  # the trainings choose their own device
-        if process.main:
-            if not resume:
-                SearchRun.create(folder, run.config)
-            notes += write_split(run.config, folder)
-            notes += take_supernet(run) if run.config.supernet else []
-        require_shared(folder, process)
-        due = phases_of(run.config)
-        if only is not None:
-            require_due(run, only)
-            due = (only,)
-        left = distributed.same_on_all([phase for phase in due if not is_done(run, phase)])
-    for note in notes:
-        on_event({"event": "note", "text": note})
-    return run, due, left
 
 
 def _unheard(event: dict[str, Any]) -> None:

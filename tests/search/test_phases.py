@@ -19,7 +19,7 @@ import yaml
 from detnet.engine.runs import RunFolder
 from detnet.errors import InputError
 from detnet.search.config import SearchConfig
-from detnet.search.phases import join, learnt_nothing, phases_of, run_phases
+from detnet.search.phases import learnt_nothing, run_phases
 from detnet.search.records import Winner
 from detnet.search.run import SearchRun
 from detnet.search.study.study import CandidateRecord
@@ -116,41 +116,6 @@ def test_a_space_that_does_not_fit_the_detector(values: dict[str, Any], tmp_path
     with pytest.raises(InputError, match="finetune: .* takes the levels from number 3 on"):
         go(configured(values, max_macs=None, **changes), tmp_path / "r")
     assert not (tmp_path / "r").exists()
-
-
-def test_a_phase_has_its_turn(values: dict[str, Any], tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    SearchRun.create(run, configured(values))
-    for phase, missing in (("finetune", "pretrain"), ("search", "pretrain"), ("retrain", "pretr")):
-        with pytest.raises(InputError, match=f"{phase} needs what {missing}.*--phase {missing}"):
-            go(None, run, only=phase)
-    with pytest.raises(InputError, match="search needs what pretrain makes"):
-        join(run, on_event=print)
-
-
-def test_phases_that_a_search_has_not(values: dict[str, Any], tmp_path: Path) -> None:
-    assert phases_of(configured(values, from_scratch=True)) == ("finetune", "search", "retrain")
-    by_classes = configured(values, guide="classification")
-    assert phases_of(by_classes) == ("pretrain", "search", "retrain")
-    SearchRun.create(tmp_path / "run", by_classes)
-    with pytest.raises(InputError, match="classification as the guide has no phase finetune"):
-        go(None, tmp_path / "run", only="finetune")
-
-
-def test_a_folder_of_another_search(
-    values: dict[str, Any], tmp_path: Path, places: tuple[Path, Path]
-) -> None:
-    run = tmp_path / "run"
-    SearchRun.create(run, configured(values))
-    with pytest.raises(InputError, match="holds a run already"):
-        run_phases(configured(values), run, estimate=False, on_event=print)
-    other = {**SPACE, "stem_channels": 12}
-    text = yaml.safe_dump({**yaml.safe_load((run / "config.yaml").read_text()), "space": other})
-    (run / "config.yaml").write_text(text)
-    with pytest.raises(InputError, match="began with another space"):
-        go(None, run)
-    with pytest.raises(InputError, match="there is no such run folder"):
-        run_phases(None, tmp_path / "none", resume=True, on_event=print)
 
 
 def test_the_winner_is_the_best_and_of_equals_the_earlier(
