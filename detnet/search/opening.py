@@ -33,8 +33,11 @@ def is_done(run: SearchRun, phase: str) -> bool:
     return is_complete(run.folder / ("winner/train" if phase == "retrain" else phase))
 
 
-def require_due(run: SearchRun, phase: str) -> None:
+def require_due(run: SearchRun, phase: str, *, new: bool = False) -> None:
     """Refuses a phase before those that it builds on are complete.
+
+    Args:
+        new: whether the folder is being made for this, and will not be there to resume.
 
     Raises:
         InputError: naming the first that is missing, and the command for it.
@@ -45,9 +48,10 @@ def require_due(run: SearchRun, phase: str) -> None:
         raise InputError(f"{run.folder}: a search with {why} has no phase {phase}")
     for before in phases[: phases.index(phase)]:
         if not is_done(run, before):
+            first = f"run `detnet search --resume {run.folder} --phase {before}` first"
             raise InputError(
-                f"{run.folder}: {phase} needs what {before} makes, which is not complete; run "
-                f"`detnet search --resume {run.folder} --phase {before}` first"
+                f"{run.folder}: {phase} needs what {before} makes, which is not complete; "
+                + (f"begin with --phase {before}" if new else first)
             )
 
 
@@ -67,10 +71,7 @@ def open_search(
     notes = check(run, resume=resume)
     with distributed.joined("cpu") as process:  # the trainings choose their own device
         if process.main:
-            if not resume:
-                SearchRun.create(folder, run.config)
-            notes += write_split(run.config, folder)
-            notes += take_supernet(run) if run.config.supernet else []
+            notes += _make_ready(run) if resume else _begin(run, only)
         require_shared(folder, process)
         due = phases_of(run.config)
         if only is not None:
@@ -80,3 +81,25 @@ def open_search(
     for note in notes:
         on_event({"event": "note", "text": note})
     return run, due, left
+
+
+def _begin(run: SearchRun, only: str | None) -> list[str]:
+    """Makes the folder of a new search ready; a refusal leaves there what was there before."""
+    folder = run.folder
+    before = {folder, *folder.rglob("*")} if folder.is_dir() else set()
+    SearchRun.create(folder, run.config)  # refused where another has made its own meanwhile
+    try:
+        notes = _make_ready(run)
+        if only is not None:
+            require_due(run, only, new=True)
+    except InputError:
+        for path in sorted({folder, *folder.rglob("*")} - before, reverse=True):
+            path.rmdir() if path.is_dir() else path.unlink()
+        raise
+    return notes
+
+
+def _make_ready(run: SearchRun) -> list[str]:
+    """Parts the data and takes over a supernet where that was not done before; gives the notes."""
+    notes = write_split(run.config, run.folder)
+    return [*notes, *(take_supernet(run) if run.config.supernet else [])]

@@ -70,3 +70,28 @@ def test_a_folder_of_another_search(
         resume(run)
     with pytest.raises(InputError, match="there is no such run folder"):
         resume(tmp_path / "none")
+
+
+def test_a_refused_search_leaves_no_folder(values: dict[str, Any], tmp_path: Path) -> None:
+    run, val = tmp_path / "run", Path(values["data"])
+    own = {
+        "search_annotations": str(val / "annotations/instances_val.json"),
+        "search_images_folder": str(val / "val"),
+    }
+    with pytest.raises(InputError, match="are validation images, too"):
+        begin(configured(values, **own), run)
+    assert not run.exists()
+    for phase in ("finetune", "retrain"):
+        with pytest.raises(InputError, match="which is not complete; begin with --phase pretrain$"):
+            begin(configured(values), run, phase)
+        assert not run.exists()
+
+
+def test_a_refused_search_leaves_what_was_there(values: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    notes = [tmp_path / "notes.txt", tmp_path / "data" / "notes.txt"]
+    for path in notes:
+        path.write_text("mine")
+    with pytest.raises(InputError, match="begin with --phase pretrain$"):
+        begin(configured(values), tmp_path, "search")
+    assert sorted(tmp_path.rglob("*")) == sorted([tmp_path / "data", *notes])
