@@ -87,6 +87,9 @@ class SearchRun:
         """
         config = _read_settings(folder)
         load_plugins(config.plugins)
+        if is_file(config.space) and not Path(str(config.space)).exists():
+            # Moved away, or on the machine that the folder was copied from.
+            return cls.look(folder)
         run = cls(folder, config)
         if read_json(run.table) != json.loads(json.dumps(run.space.to_json())):
             raise InputError(
