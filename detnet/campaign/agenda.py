@@ -138,7 +138,8 @@ class RunAgenda:
         return self._campaign.plan.runs[candidate.slot].title
 
     def outcome(self, candidate: Candidate) -> dict[str, Any]:
-        """What became of a run, when `advance` last looked."""
+        """What became of a run by what study and folder say now."""
+        self._read()
         return {"event": "note", "text": self.told(self._campaign.plan.runs[candidate.slot])}
 
     def told(self, run: CampaignRun) -> str:

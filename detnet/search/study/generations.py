@@ -87,12 +87,12 @@ class Generations:
         return False
 
     def records(self, index: int) -> list[CandidateRecord]:
-        """What was known of one generation's candidates when `advance` last looked."""
+        """What was known of one generation's candidates when the study was last read."""
         slots = sorted(slot for slot in self._slots if slot[0] == index)
         return [make_record(self._slots[slot], self.retries) for slot in slots]
 
     def best(self, index: int) -> float | None:
-        """The best score up to a generation, when `advance` last looked; None before the first."""
+        """The best score up to a generation when the study was last read; None before any."""
         if index not in self._best_before:  # those before are settled: read once
             self._best_before[index] = _best(one for i in range(index) for one in self.records(i))
         now = _best(self.records(index))
@@ -103,7 +103,8 @@ class Generations:
         return f"candidate {candidate.slot} of generation {candidate.generation}"
 
     def outcome(self, candidate: Candidate) -> dict[str, Any]:
-        """What became of a candidate, when `advance` last looked."""
+        """What became of a candidate by what the study says now."""
+        self._read()
         records = self.records(candidate.generation)
         record = records[candidate.slot]
         told = ("generation", "slot", "path", "state", "values", "costs", "seconds")

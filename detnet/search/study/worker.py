@@ -44,7 +44,7 @@ class Agenda(Protocol):
         """A candidate in words."""
 
     def outcome(self, candidate: Candidate) -> dict[str, Any]:
-        """The event that tells what became of a candidate, when `advance` last looked."""
+        """The event that tells what became of a candidate, whose score has just ended."""
 
 
 class _Stopped(BaseException):
@@ -113,8 +113,8 @@ def work_off(
         pause, over = _STOP_EVERY_S, agenda.advance()
         while not over and not stop():
             if one.take():
+                one.tell()  # first: the next generation, which `advance` may announce, is after it
                 pause, over = _STOP_EVERY_S, agenda.advance()
-                one.tell()
                 continue
             _fail_stale(study)
             _sleep(pause, stop)

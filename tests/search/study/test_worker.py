@@ -63,6 +63,16 @@ def test_one_worker_scores_every_candidate_once(study: SearchStudy) -> None:
     assert len(study.get_trials()) == 12
 
 
+def test_a_generation_is_announced_after_what_became_of_those_before(study: SearchStudy) -> None:
+    events: list[dict[str, Any]] = []
+    assert play(study, events=events)
+    order = [(one["event"], one["generation"]) for one in events]
+    assert order == [
+        *(("generation", 0), *[("candidate", 0)] * 6),
+        *(("generation", 1), *[("candidate", 1)] * 6),
+    ]
+
+
 def test_a_candidate_that_fails_is_tried_again_and_then_left_out(study: SearchStudy) -> None:
     tries: list[tuple[int, int]] = []
 
