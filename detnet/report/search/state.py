@@ -140,6 +140,8 @@ def read_search(folder: Path, *, storage: str | None = None) -> SearchState:
             raise
         candidates, notes = [], [str(error)]
     skipped = {"pretrain", "winner/pretrain"} if run.config.from_scratch else set()
+    if run.config.by_classes:
+        skipped.add("finetune")
     supernet = run.taken_supernet
     if supernet is not None and supernet.phase == "finetune":
         skipped.add("pretrain")

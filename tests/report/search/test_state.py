@@ -163,6 +163,11 @@ def test_a_search_from_scratch_has_no_pre_training(tmp_path: Path) -> None:
     assert [row.folder for row in record.phases] == ["finetune", "winner/train"]
 
 
+def test_a_search_guided_by_classes_has_no_fine_tuning(tmp_path: Path) -> None:
+    record = read_search(write_search(tmp_path / "run", guide="classification"))
+    assert [row.folder for row in record.phases] == ["pretrain", "winner/pretrain", "winner/train"]
+
+
 def test_the_folder_keeps_its_own_table(tmp_path: Path) -> None:
     run = write_search(tmp_path / "run", TINY, space="/gone/own.yaml")
     assert len(read_search(run).space.genes) == 3
