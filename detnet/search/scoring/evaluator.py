@@ -104,8 +104,12 @@ class Evaluator(ABC):
         candidate: nn.Module,
         batches: Sequence[Sequence[tuple[int, bool]]],
         budget: ScoringBudget,
+        check_stop: Callable[[], None] = lambda: None,
     ) -> None:
         """Takes the statistics again from batches of training images, (index, mirrored) each.
+
+        Args:
+            check_stop: called after each batch; what it raises ends the recalibration.
 
         Raises:
             NonFinite: its batch norms have no finite statistics.
@@ -115,13 +119,12 @@ class Evaluator(ABC):
             [self.mirrored(*sample) if flip else sample for sample, (_, flip) in pairs]
             for pairs in (zip(*both, strict=True) for both in zip(read, batches, strict=True))
         )
-        recalibrate(
-            candidate,
-            samples,
-            lambda batch: self.step(candidate, batch),
-            momentum=budget.momentum,
-            whole=self.whole,
-        )
+
+        def step(batch: Sequence[Sample]) -> None:
+            self.step(candidate, batch)
+            check_stop()
+
+        recalibrate(candidate, samples, step, momentum=budget.momentum, whole=self.whole)
         if not finite_statistics(candidate):
             raise NonFinite("its batch norms have no finite statistics")
 

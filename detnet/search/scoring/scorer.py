@@ -70,7 +70,7 @@ class Scorer:
         Args:
             name: of the scoring budget, the search's own by default. "full" is DetNAS's.
             seed: of the recalibration; the search's by default.
-            check_stop: called now and then; what it raises ends the score.
+            check_stop: called after each batch and part; what it raises ends the score.
         """
         budget = self.budget(name)
         seed = self.config.seed if seed is None else seed
@@ -80,7 +80,7 @@ class Scorer:
         candidate = self.evaluator.candidate(path, budget)
         try:
             with own_randomness(seed, self.device):
-                self.evaluator.recalibrate(candidate, batches, budget)
+                self.evaluator.recalibrate(candidate, batches, budget, check_stop)
                 return self.evaluator.score(candidate, parts, check_stop)
         except NonFinite:
             return float("nan")

@@ -90,10 +90,26 @@ def test_a_search_scores_by_its_own_budget(scored_run: Path) -> None:
     cheap = make_scorer(scoring_settings(scoring="cheap"), scored_run, ONE)
     asked: list[bool] = []
     assert full.score(PATH, check_stop=lambda: asked.append(True)) == full.score(PATH, "full")
-    assert len(asked) == len(full.parts_of(full.budget())) == 2
+    assert len(full.parts_of(full.budget())) == 2 and len(asked) == 72 + 2
     assert cheap.score(PATH) == full.score(PATH, "cheap")
     assert (full.images(), cheap.images()) == (72 + 3, 4 + 2)
     assert sum(map(len, cheap.parts_of(cheap.budget()))) == 2
+
+
+def test_a_score_ends_within_the_recalibration(
+    scorer: Scorer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Stopped(BaseException):
+        pass
+
+    def stop() -> None:
+        raise Stopped
+
+    seen: list[int] = []
+    monkeypatch.setattr(scorer.evaluator, "step", lambda candidate, batch: seen.append(len(batch)))
+    with pytest.raises(Stopped):
+        scorer.score(PATH, "full", check_stop=stop)
+    assert seen == [1]
 
 
 def test_the_cheap_budget_looks_at_fewer_boxes(scorer: Scorer) -> None:
