@@ -21,7 +21,7 @@ from detnet.backbones.spaces.detnet_stage import (
     require_row,
     spell,
 )
-from detnet.backbones.spaces.space import Gene, Space, Supernet, renamed
+from detnet.backbones.spaces.space import Gene, Space, Supernet, renamed, rows_of
 from detnet.backbones.stages import (
     FIRST_LEVEL,
     Stage,
@@ -142,7 +142,7 @@ class DetNetSpace(Space):
         """Reads what `to_json` wrote; a question that a row leaves out has its usual answer."""
         values = dict(table)
         rows = []
-        for given in values.pop("rows"):
+        for given in rows_of(values.pop("rows", None)):
             row: dict[str, Any] = {
                 key: value if key == "name" else tuple(value) for key, value in given.items()
             }

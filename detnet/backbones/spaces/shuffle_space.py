@@ -18,7 +18,7 @@ from detnet.backbones.shuffle_block import (
     copy_block,
     shuffle_tail,
 )
-from detnet.backbones.spaces.space import ROW_NAME, Gene, Space, Supernet, renamed
+from detnet.backbones.spaces.space import ROW_NAME, Gene, Space, Supernet, renamed, rows_of
 from detnet.backbones.stages import (
     FIRST_LEVEL,
     Norm,
@@ -126,7 +126,7 @@ class ShuffleSpace(Space):
     def from_json(cls, table: Mapping[str, Any]) -> "ShuffleSpace":
         """Reads what `to_json` wrote; without `choices` they are DetNAS's four."""
         values = dict(table)
-        rows = tuple(ShuffleStage(**row) for row in values.pop("rows"))
+        rows = tuple(ShuffleStage(**row) for row in rows_of(values.pop("rows", None)))
         if "choices" in values:
             values["choices"] = tuple(
                 BlockKind(**{**choice, "kernels": tuple(choice["kernels"])})

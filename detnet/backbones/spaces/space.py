@@ -14,8 +14,9 @@ from detnet.backbones.norm import NormKind
 from detnet.backbones.stages import StagedOptions, StrideIn
 from detnet.errors import InputError
 from detnet.files import read_yaml
-from detnet.kinds import of_kind, say_kind
+from detnet.kinds import MISTAKES, of_kind, say_kind
 from detnet.tables import NameTable, unknown_name
+from detnet.text import one_line
 
 SPACES = NameTable(
     "space",
@@ -218,18 +219,32 @@ def _from_mapping(table: Any, where: str) -> Space:
         raise InputError(
             f"{where}: a space is a mapping with a 'kind', one of {', '.join(SPACE_KINDS)}"
         )
-    if table["kind"] not in SPACE_KINDS:
-        raise InputError(f"{where}: {unknown_name(SPACE_KINDS.kind, table['kind'], SPACE_KINDS)}")
+    kind = table["kind"]
+    if not isinstance(kind, str) or kind not in SPACE_KINDS:
+        raise InputError(f"{where}: {unknown_name(SPACE_KINDS.kind, kind, SPACE_KINDS)}")
     values = {name: value for name, value in table.items() if name != "kind"}
     try:
-        space: Space = SPACE_KINDS[table["kind"]].from_json(values)
-    except (TypeError, KeyError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise InputError(f"{where}: {error}") from error
-        raise InputError(f"{where}: no {table['kind']} space: {error}") from error
+        space: Space = SPACE_KINDS[kind].from_json(values)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from error
+    except MISTAKES as error:
+        raise InputError(f"{where}: no {kind} space: {one_line(error)}") from error
     if is_dataclass(space):
         _require_kinds(space, where)
     return space
+
+
+def rows_of(given: Any) -> list[dict[str, Any]]:
+    """The rows of a table as a file has them.
+
+    Raises:
+        InputError: they are no list of mappings.
+    """
+    if not of_kind(given, list[dict[str, Any]]):
+        raise InputError(
+            f"rows must be a list of mappings, each with its name, got {str(given)[:60]!r}"
+        )
+    return [dict(row) for row in given]
 
 
 def _require_kinds(part: Any, where: str) -> None:

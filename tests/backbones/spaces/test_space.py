@@ -1,13 +1,14 @@
 """Spaces by name, table and file; paths in digits."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from detnet.backbones.detnas import DETNASNET_300M
 from detnet.backbones.spaces.shuffle_space import ShuffleSpace
-from detnet.backbones.spaces.space import SPACES, parse_path, read_space
+from detnet.backbones.spaces.space import SPACE_KINDS, SPACES, parse_path, read_space
 from detnet.errors import InputError
 
 OWN = {
@@ -71,6 +72,32 @@ def test_a_space_of_ones_own_from_a_file(tmp_path: Path) -> None:
 def test_tables_that_do_not_hold_together(change: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
         read_space({**OWN, **change})
+
+
+@pytest.mark.parametrize("kind", ["shuffle", "detnet"])
+@pytest.mark.parametrize("rows", [[["c2"]], ["c2"], {"c2": {"blocks": 1}}, 3, None])
+def test_rows_that_are_no_mappings(tmp_path: Path, kind: str, rows: object) -> None:
+    path = tmp_path / "own.yaml"
+    path.write_text(yaml.safe_dump({**OWN, "kind": kind, "rows": rows}))
+    with pytest.raises(InputError, match=r"own\.yaml: rows must be a list of mappings") as caught:
+        read_space(str(path))
+    assert str(caught.value).endswith(f"got {str(rows)!r}") and "\n" not in str(caught.value)
+
+
+def test_a_kind_that_is_no_text() -> None:
+    with pytest.raises(InputError, match=r"^space: unknown kind of space \['shuffle'\]; did you"):
+        read_space({**OWN, "kind": ["shuffle"]})
+
+
+def test_a_mistake_that_a_kind_of_space_stumbles_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Careless(ShuffleSpace):
+        @classmethod
+        def from_json(cls, table: Any) -> "Careless":
+            return cls(**table["rows"].items())
+
+    monkeypatch.setitem(SPACE_KINDS._homes, "careless", Careless)
+    with pytest.raises(InputError, match="^space: no careless space: 'list' object has no"):
+        read_space({**OWN, "kind": "careless"})
 
 
 def test_names_and_files_that_are_not_there(tmp_path: Path) -> None:
