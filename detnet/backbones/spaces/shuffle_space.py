@@ -18,7 +18,15 @@ from detnet.backbones.shuffle_block import (
     copy_block,
     shuffle_tail,
 )
-from detnet.backbones.spaces.space import ROW_NAME, Gene, Space, Supernet, renamed, rows_of
+from detnet.backbones.spaces.space import (
+    ROW_NAME,
+    Gene,
+    Space,
+    Supernet,
+    renamed,
+    require_kinds,
+    rows_of,
+)
 from detnet.backbones.stages import (
     FIRST_LEVEL,
     Norm,
@@ -28,6 +36,7 @@ from detnet.backbones.stages import (
     scale_channels,
 )
 from detnet.errors import InputError
+from detnet.kinds import require_positive
 
 _MOST_BLOCKS = 1000  # of a stage; a table from a file must not fill the memory
 
@@ -133,6 +142,7 @@ class ShuffleSpace(Space):
                 for choice in values["choices"]
             )
         space = cls(rows=rows, **values)
+        require_kinds(space)  # first: texts cannot be compared with numbers
         space._require_buildable()
         return space
 
@@ -141,6 +151,10 @@ class ShuffleSpace(Space):
             raise InputError("it has no rows or no choices")
         if len(self.choices) > 10:
             raise InputError(f"a block has at most 10 choices, got {len(self.choices)}")
+        require_positive(self, "stem_channels", "tail_channels")
+        names = [row.name for row in self.rows]
+        if len({*names}) < len(names):
+            raise InputError(f"two rows have one name: {', '.join(names)}")
         channels = self.stem_channels
         for row in self.rows:
             if not ROW_NAME.fullmatch(row.name):

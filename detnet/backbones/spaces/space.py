@@ -225,12 +225,12 @@ def _from_mapping(table: Any, where: str) -> Space:
     values = {name: value for name, value in table.items() if name != "kind"}
     try:
         space: Space = SPACE_KINDS[kind].from_json(values)
+        if is_dataclass(space):
+            require_kinds(space)
     except InputError as error:
         raise InputError(f"{where}: {error}") from error
     except MISTAKES as error:
         raise InputError(f"{where}: no {kind} space: {one_line(error)}") from error
-    if is_dataclass(space):
-        _require_kinds(space, where)
     return space
 
 
@@ -247,17 +247,21 @@ def rows_of(given: Any) -> list[dict[str, Any]]:
     return [dict(row) for row in given]
 
 
-def _require_kinds(part: Any, where: str) -> None:
-    """Refuses values that the table's own annotations do not allow, as a width that is a text."""
+def require_kinds(part: Any) -> None:
+    """Refuses values that the table's own annotations do not allow, as a width that is a text.
+
+    Raises:
+        InputError: naming the first.
+    """
     hints = get_type_hints(type(part))
     for field in fields(part):
         value = getattr(part, field.name)
         if isinstance(value, tuple) and value and is_dataclass(value[0]):
             for member in value:
-                _require_kinds(member, where)
+                require_kinds(member)
         elif not of_kind(value, hints[field.name]):
             wanted = say_kind(hints[field.name])
-            raise InputError(f"{where}: {field.name} must be {wanted}, got {str(value)[:60]!r}")
+            raise InputError(f"{field.name} must be {wanted}, got {str(value)[:60]!r}")
 
 
 def network_of_space(

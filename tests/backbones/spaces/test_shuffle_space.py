@@ -1,4 +1,5 @@
 import dataclasses
+from typing import Any
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from detnet.backbones.spaces.shuffle_space import (
     ShuffleSupernet,
     describe_path,
 )
-from detnet.backbones.spaces.space import find_supernet, parse_path
+from detnet.backbones.spaces.space import find_supernet, parse_path, read_space
 from detnet.engine.optim import sgd
 from detnet.errors import InputError
 
@@ -88,6 +89,9 @@ SPACE = ShuffleSpace(
     stem_channels=8, rows=(ShuffleStage("c2", 2, 16), ShuffleStage("c3", 2, 32)), tail_channels=40
 )
 PATHS = [(0, 0, 0, 0), (3, 1, 2, 0), (2, 3, 1, 3)]
+
+
+TABLE = SPACE.to_json()
 
 
 def trained_a_little(net: nn.Module) -> nn.Module:
@@ -198,6 +202,24 @@ def test_it_is_a_backbone_by_name() -> None:
     assert find_supernet(nn.Identity()) is None
     supernet.freeze(("stem",))
     assert not any(parameter.requires_grad for parameter in supernet.stem.parameters())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"rows": [TABLE["rows"][0], {**TABLE["rows"][1], "name": "c2"}]},
+            "^space: two rows have one name: c2, c2$",
+        ),
+        ({"stem_channels": 0}, "^space: stem_channels must be positive, got 0$"),
+        ({"stem_channels": -16}, "^space: stem_channels must be positive, got -16$"),
+        ({"stem_channels": "8"}, "^space: stem_channels must be a whole number, got '8'$"),
+        ({"tail_channels": 0}, "^space: tail_channels must be positive, got 0$"),
+    ],
+)
+def test_tables_that_cannot_be_built(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        read_space({**TABLE, **change})
 
 
 def test_mistakes() -> None:
