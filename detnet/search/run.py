@@ -226,7 +226,7 @@ class SearchRun:
             fair = sampling == "fair"
             return PathSampler(self.space, self.config.seed, single=single, fair=fair)
         if not self.ends:
-            raise InputError(f"bins are for DetNAS's spaces; set {phase}_sampling to uniform or fair")
+            raise InputError(f"bins are for DetNAS's spaces; set {phase}_sampling to uniform")
         low, high = self.config.bin_low, self.config.bin_high
         found = MacBins(low, high, self.config.bin_width, self._total_macs)
         ends = [self._total_macs(path) for path in self.ends]
