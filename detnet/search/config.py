@@ -3,6 +3,7 @@
 Nothing here imports torch: `detnet search --help` answers at once.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
@@ -23,6 +24,7 @@ _POSITIVE = (
 )
 _LIMITS = ("max_macs", "max_params", "max_latency_ms")
 _PLACES = ("data", "pretrain_data", "supernet", "search_annotations", "search_images_folder")
+_IN_A_FILE = re.compile(r"sqlite(\+\w+)?:///(?!:memory:)|(?!.*://)")  # or no URL: a plain path
 
 
 @dataclass(frozen=True)
@@ -182,7 +184,9 @@ class SearchConfig(Settings):
 
     def places(self) -> tuple[str, ...]:
         """The settings that are paths."""
-        return (*_PLACES, "space") if is_file(self.space) else _PLACES
+        space = ("space",) if is_file(self.space) else ()
+        storage = ("storage",) if self.storage and _IN_A_FILE.match(self.storage) else ()
+        return (*_PLACES, *space, *storage)
 
     @property
     def image_memory_bytes(self) -> float | None:

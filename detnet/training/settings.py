@@ -188,13 +188,17 @@ def write_config(config: Settings, path: Path) -> None:
 
 
 def absolute(config: Config) -> Config:
-    """The settings with absolute paths; a sha256 behind one is kept, a name on a hub is none."""
+    """The settings with absolute paths.
+
+    A sha256 behind one is kept, and sqlite:/// before one; a name on a hub is none.
+    """
     found: dict[str, Any] = {}
     for name in config.places():
         text = getattr(config, name)
         if text and not text.startswith(HUB):
-            path, mark, digest = text.partition(SHA256)
-            found[name] = f"{Path(path).resolve()}{mark}{digest}"
+            scheme, slashes, rest = text.rpartition(":///")
+            path, mark, digest = rest.partition(SHA256)
+            found[name] = f"{scheme}{slashes}{Path(path).resolve()}{mark}{digest}"
     return replace(config, **found)
 
 

@@ -71,6 +71,30 @@ def test_written_settings_are_read_back_with_absolute_places(
 
 
 @pytest.mark.parametrize(
+    ("given", "written"),
+    [
+        ("my.db", "{here}/my.db"),
+        ("sqlite:///my.db", "sqlite:///{here}/my.db"),
+        ("sqlite+pysqlite:///sub/my.db", "sqlite+pysqlite:///{here}/sub/my.db"),
+        ("/disk/my.db", "/disk/my.db"),
+        ("sqlite:////disk/my.db", "sqlite:////disk/my.db"),
+        ("sqlite:///:memory:", "sqlite:///:memory:"),
+        ("postgresql://me:pw@host:5432/name", "postgresql://me:pw@host:5432/name"),
+        ("postgresql:///name", "postgresql:///name"),
+        (None, None),
+    ],
+)
+def test_a_database_in_a_file_is_found_from_anywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str | None, written: str | None
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_config(SearchConfig(storage=given), tmp_path / "config.yaml")
+    monkeypatch.chdir("/")
+    read = SearchConfig.read(tmp_path / "config.yaml").storage
+    assert read == (written and written.format(here=tmp_path))
+
+
+@pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"populaton": 3}, "unknown setting 'populaton'; did you mean 'population'"),
