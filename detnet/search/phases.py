@@ -18,6 +18,7 @@ from detnet.search.costs.constraints import Constraints
 from detnet.search.opening import open_search, require_due
 from detnet.search.run import SearchRun
 from detnet.search.scoring.cache import ImageMemory
+from detnet.search.scoring.precision import settle_precision
 from detnet.search.scoring.scorer import Scorer, make_scorer
 from detnet.search.split import kept_apart
 from detnet.search.standalone.training import carry_out
@@ -229,6 +230,7 @@ def search(
     with Interrupt(heard) as interrupt, run.open_study(storage) as study:
         known = {one.path: one.costs for one in read_candidates(study)}
         constraints = run.constraints(str(process.device), known)
+        config = settle_precision(config, study, process.device, on_event)
         scorer = make_scorer(config, run.folder, process)
         memory = scorer.evaluator.memory
         on_event({"event": "note", "text": _read_how(memory, config.workers)})

@@ -1,6 +1,7 @@
 """Scores a candidate of a search: its batch norms recalibrated, then measured on the search split.
 
-Nothing but the path and the seed decides a score: not what was scored before, nor by which worker.
+Nothing but the path, the seed and the precision, which is the first worker's, decides a score: not
+what was scored before, nor by which worker. Kinds of devices still round a little differently.
 """
 
 from collections.abc import Callable, Sequence

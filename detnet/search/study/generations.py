@@ -59,10 +59,7 @@ class Generations:
         self._announced = -1
         self._best_before: dict[int, float | None] = {}
         self._slots: Attempts = {}
-        with study.lock():
-            if RETRIES not in study.user_attrs:
-                study.set_user_attr(RETRIES, retries)
-        self.retries = int(study.user_attrs[RETRIES])
+        self.retries = int(study.hold(RETRIES, retries))
 
     def advance(self) -> bool:
         """Enqueues what is missing now; True when the search is over.

@@ -79,6 +79,13 @@ class SearchStudy(optuna.Study):
         """Held by one worker at a time, to enqueue without doubles."""
         return self._lock()
 
+    def hold(self, key: str, value: Any) -> Any:
+        """Gives the value that the first worker had for a key, which holds for all."""
+        with self.lock():
+            if key not in self.user_attrs:
+                self.set_user_attr(key, value)
+        return self.user_attrs[key]
+
     def close(self) -> None:
         """Closes the connections to the database."""
         self._storage.remove_session()
