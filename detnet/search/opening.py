@@ -4,6 +4,7 @@ from pathlib import Path
 
 from detnet.engine import distributed
 from detnet.engine.agreement import require_shared
+from detnet.engine.runs import RunFolder
 from detnet.errors import InputError
 from detnet.search.begun import is_complete
 from detnet.search.checks import check
@@ -11,6 +12,8 @@ from detnet.search.config import PHASES, SearchConfig
 from detnet.search.reuse import take_supernet
 from detnet.search.run import SearchRun
 from detnet.search.split import write_split
+from detnet.search.trainings import written_path
+from detnet.training.detection.config import TrainConfig
 from detnet.training.run_state import OnEvent
 from detnet.training.settings import absolute
 
@@ -26,11 +29,21 @@ def phases_of(config: SearchConfig) -> tuple[str, ...]:
 def is_done(run: SearchRun, phase: str) -> bool:
     """Whether a phase is complete."""
     if phase == "search":
-        return (run.folder / "winner.json").is_file()
+        return run.winner is not None
+    if phase == "retrain":
+        return _is_trained(run, run.folder / "winner" / "train")
     taken = run.taken_supernet
     if phase == "pretrain" and taken is not None:  # which a fine-tuned one has behind it
         phase = taken.phase
-    return is_complete(run.folder / ("winner/train" if phase == "retrain" else phase))
+    return is_complete(run.folder / phase)
+
+
+def _is_trained(run: SearchRun, place: Path) -> bool:
+    """Whether a complete training is the winner's, which more generations may change."""
+    if run.winner is None or not is_complete(place):
+        return False
+    options = TrainConfig.read(RunFolder(place).config).backbone_options
+    return options.get("path") == written_path(run.config, run.winner.path)
 
 
 def require_due(run: SearchRun, phase: str, *, new: bool = False) -> None:

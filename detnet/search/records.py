@@ -77,11 +77,12 @@ class TakenSupernet:
 
 @dataclass(frozen=True, kw_only=True)
 class Winner(SpaceNetwork):
-    """The best candidate; its score is that with shared weights."""
+    """The best candidate of `generations`, if that is on record; its score is by shared weights."""
 
     score: float
     generation: int
     slot: int
+    generations: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

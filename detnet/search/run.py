@@ -187,8 +187,7 @@ class SearchRun:
         limits = Limits(config.max_macs, config.max_params, config.max_latency_ms)
         latency = None
         if config.max_latency_ms is not None or "latency_ms" in self.objectives:
-            if device is None:
-                device = config.device
+            device = config.device if device is None else device
             if device == "auto":
                 device = str(accelerator() or "cpu")
             latency = path_latency(
@@ -309,14 +308,16 @@ class SearchRun:
             score=best.score or 0.0,
             generation=best.generation,
             slot=best.slot,
+            generations=self.config.generations,
         )
         write_record(self.folder / "winner.json", winner)
         return winner
 
     @property
     def winner(self) -> Winner | None:
-        """The best candidate; None before the search is over."""
-        return self._read(Winner, "winner.json")
+        """The best candidate; None before the search is over, by the generations asked for now."""
+        found, asked = self._read(Winner, "winner.json"), self.config.generations
+        return found if ((found and found.generations) or asked) >= asked else None
 
     @property
     def taken_supernet(self) -> TakenSupernet | None:

@@ -6,11 +6,15 @@ from typing import Any
 import pytest
 import yaml
 
+from detnet.engine.runs import RunFolder
 from detnet.errors import InputError
 from detnet.search.config import SearchConfig
-from detnet.search.opening import phases_of
+from detnet.search.opening import is_done, phases_of
 from detnet.search.phases import join, run_phases
+from detnet.search.records import Winner, write_record
 from detnet.search.run import SearchRun
+from detnet.search.trainings import retrain_config
+from detnet.training.settings import write_config
 from tests.search.small_search import SPACE, settings, write_classes, write_data
 
 
@@ -95,3 +99,22 @@ def test_a_refused_search_leaves_what_was_there(values: dict[str, Any], tmp_path
     with pytest.raises(InputError, match="begin with --phase pretrain$"):
         begin(configured(values), tmp_path, "search")
     assert sorted(tmp_path.rglob("*")) == sorted([tmp_path / "data", *notes])
+
+
+def test_more_generations_are_searched_and_may_find_another_winner(
+    values: dict[str, Any], tmp_path: Path
+) -> None:
+    run = SearchRun(tmp_path, configured(values, generations=2))
+    found = {"macs": 1.0, "params": 1.0, "score": 0.1, "generation": 1, "slot": 0}
+    write_record(tmp_path / "winner.json", Winner(path="0 1 2 3", **found, generations=2))
+    trained = RunFolder.create(tmp_path / "winner" / "train")
+    write_config(retrain_config(run.config, tmp_path, "0 1 2 3", None), trained.config)
+    trained.model.touch()
+    trained.log({"event": "end"})
+    assert is_done(run, "search") and is_done(run, "retrain")
+    more = SearchRun(tmp_path, configured(values, generations=3))
+    assert not is_done(more, "search") and not is_done(more, "retrain")
+    write_record(tmp_path / "winner.json", Winner(path="0 1 2 3", **found, generations=3))
+    assert is_done(more, "search") and is_done(more, "retrain")
+    write_record(tmp_path / "winner.json", Winner(path="3 1 2 3", **found, generations=3))
+    assert is_done(more, "search") and not is_done(more, "retrain")

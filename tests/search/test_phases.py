@@ -144,7 +144,8 @@ def test_the_winner_is_the_best_and_of_equals_the_earlier(
     records = [record(0, 0.1), record(1, None), record(2, 0.3), record(3, 0.3)]
     winner = run.write_winner(records)
     costs = {"macs": 5.0, "params": 6.0}
-    assert winner == Winner(path="2 0 0 0", score=0.3, **costs, generation=0, slot=2) == run.winner
+    place = {"generation": 0, "slot": 2, "generations": 2}
+    assert winner == Winner(path="2 0 0 0", score=0.3, **costs, **place) == run.winner
     with pytest.raises(InputError, match="no candidate was scored"):
         run.write_winner(records[1:2])
 

@@ -114,7 +114,7 @@ def _winner(run: SearchRun) -> SpacePath:
     place, winner = run.folder / "winner.json", run.winner
     if winner is None:
         raise InputError(
-            f"{place}: no such file: the search has no winner yet; go on with it by "
+            f"{run.folder}: the search has no winner yet; go on with it by "
             f"`detnet search --resume {run.folder}`"
         )
     return run.read_path(winner.path, place)
