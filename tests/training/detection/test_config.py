@@ -98,7 +98,7 @@ def test_weights_are_written_so_that_they_are_found_again(
         ({"batch_size": "many"}, "setting batch_size must be a whole number, got 'many'"),
         ({"epochs": "long"}, "setting epochs must be a finite number or null, got 'long'"),
         ({"frozen": [1]}, r"setting frozen must be a list of texts, got \[1\]"),
-        ({"norm": "group"}, "setting norm must be 'auto' or .*, got 'group'"),
+        ({"norm": "group"}, "setting norm must be 'auto', .* or 'sync', got 'group'"),
         ({"epochs": 3, "iterations": 5}, "epochs, not both"),
         ({"batch_size": 0}, "batch_size must be positive, got 0"),
         ({"steps": [0.5, -1]}, r"steps must be positive and finite, got \[0.5, -1.0\]"),
