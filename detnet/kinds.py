@@ -180,7 +180,8 @@ def _read_value(value: Any, hint: Any, where: str) -> Any:
 
 def _plural(hint: Any) -> str:
     plain = {int: "whole numbers", float: "finite numbers", str: "texts", dict: "objects"}
-    return plain.get(get_origin(hint) or hint, say_kind(hint))
+    text = say_kind(hint)
+    return plain.get(get_origin(hint) or hint, text.replace("a list of", "lists of", 1))
 
 
 def _members(value: Any, origin: Any, arguments: tuple[Any, ...]) -> bool:

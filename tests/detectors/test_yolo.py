@@ -140,10 +140,10 @@ def test_class_layers_are_known_as_such() -> None:
     ("options", "message"),
     [
         ({"anchor_sizes": []}, "pairs of a width and a height"),
-        ({"anchor_sizes": [10, 20]}, "pairs of a width and a height"),
-        ({"anchor_sizes": [[10, 20], [30]]}, "pairs of a width and a height"),
+        ({"anchor_sizes": [10, 20]}, "must be a list of lists of 2 finite numbers"),
+        ({"anchor_sizes": [[10, 20], [30]]}, "lists of 2 finite numbers, got .*30"),
         ({"anchor_sizes": [[10, -20]]}, "pairs of a width and a height"),
-        ({"anchor_sizes": "k-means"}, "pairs of a width and a height"),
+        ({"anchor_sizes": "k-means"}, "lists of 2 finite numbers, got 'k-means'"),
         ({"resize": "letterbox"}, "'aspect' or 'square', got 'letterbox'"),
     ],
 )
