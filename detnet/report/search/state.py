@@ -16,6 +16,7 @@ from detnet.report.search.networks import (
 from detnet.search.costs import COSTS
 from detnet.search.records import Baselines, TakenSupernet, Validation, Winner
 from detnet.search.run import SearchRun
+from detnet.search.standalone.baselines import baselines_so_far
 from detnet.search.standalone.validate import validation_so_far
 from detnet.search.study.study import CandidateRecord, StudyNotBegun
 
@@ -156,7 +157,7 @@ def read_search(folder: Path, *, storage: str | None = None) -> SearchState:
         candidates,
         run.winner,
         validation_so_far(run) or run.validation,
-        run.baselines,
+        baselines_so_far(run) or run.baselines,
         supernet,
         phases,
         published_networks(run),

@@ -19,7 +19,11 @@ from detnet.report.search.summary import (
 )
 from detnet.search.records import Validation
 from detnet.search.run import SearchRun
-from detnet.search.standalone.baselines import baselines_markdown, comparison_lines
+from detnet.search.standalone.baselines import (
+    baselines_markdown,
+    baselines_so_far,
+    comparison_lines,
+)
 from detnet.search.standalone.ranking import validation_lines
 from detnet.text import amount, count, duration, lay_out, percent, points
 
@@ -92,7 +96,7 @@ def search_section(run: SearchRun, *, validation: Validation | None = None) -> s
         validation: as far as it is by now; else the complete one, if there is one.
     """
     parts = [f"### {run.name}: {_what(run)}"]
-    winner, baselines = run.winner, run.baselines
+    winner, baselines = run.winner, baselines_so_far(run) or run.baselines
     validation = validation or run.validation
     if winner is not None:
         parts.append(

@@ -56,7 +56,8 @@ def baselines(
             then they differ by their fine-tuning alone.
         workers: processes of this machine that train at once, a GPU each where there are several,
             else a share of the processor's threads; further ones may be started elsewhere.
-        on_event: called with the events of the trainings, and "note".
+        on_event: called with the events of the trainings, and "note"; when it is interrupted, with
+            what was found so far.
 
     Returns:
         What it found; None when it was interrupted and can be gone on with.
@@ -90,11 +91,31 @@ def baselines(
         command=command,
         logs=_plan_file(run).parent,
     ):
+        so_far = baselines_so_far(run)
+        for line in comparison_lines(so_far) if so_far else []:
+            on_event({"event": "note", "text": line})
         return None
     found = _summary(plan, trainings)
     write_record(folder / "baselines" / "baselines.json", found)
     write_text(folder / "baselines" / "baselines.md", baselines_markdown(found))
     return found
+
+
+def baselines_so_far(run: SearchRun) -> Baselines | None:
+    """What the trainings have found by now, be they complete, interrupted or going on.
+
+    Returns:
+        None before the first is complete.
+
+    Raises:
+        InputError: one of their files is damaged.
+    """
+    place = _plan_file(run)
+    if not place.is_file():
+        return None
+    plan = read_record(BaselinesPlan, place)
+    found = _summary(plan, [_trainings(run, plan, network) for network in plan.networks])
+    return found if any(one.trainings for one in found.networks) else None
 
 
 def _plan_file(run: SearchRun) -> Path:
@@ -174,7 +195,9 @@ def _widths(network: PlannedNetwork) -> dict[str, dict[str, float]]:
 
 def _summary(plan: BaselinesPlan, trainings: Sequence[Sequence[StandaloneTraining]]) -> Baselines:
     networks = tuple(
-        _compared(network, [read_record(StandaloneResult, one.result) for one in several])
+        _compared(
+            network, [read_record(StandaloneResult, o.result) for o in several if o.result.exists()]
+        )
         for network, several in zip(plan.networks, trainings, strict=True)
     )
     winner, *others = networks
@@ -233,6 +256,9 @@ def baselines_markdown(found: Baselines) -> str:
 def comparison_lines(found: Baselines) -> list[str]:
     """What the winner has over each baseline, a sentence each."""
     lines = []
+    done = sum(len(one.trainings) for one in found.networks)
+    if done < (planned := sum(len(one.seeds) for one in found.networks)):
+        lines.append(f"so far {done} of {planned} trainings are done")
     for one in found.differences:
         text = f"the winner less {one.name}: {points(one.difference)} points of AP"
         if one.interval is not None:

@@ -14,10 +14,17 @@ from detnet.backbones.detnet import DETNET59
 from detnet.backbones.resnet import RESNET50
 from detnet.backbones.spaces.detnet_space import DetNetSpace
 from detnet.errors import InputError
+from detnet.report.search.text import search_section
 from detnet.search.costs.counting import Costs
 from detnet.search.records import StandaloneResult, Winner, write_record
 from detnet.search.run import SearchRun
-from detnet.search.standalone.baselines import baselines, baselines_markdown, format_baselines
+from detnet.search.standalone.baselines import (
+    baselines,
+    baselines_markdown,
+    baselines_so_far,
+    comparison_lines,
+    format_baselines,
+)
 from detnet.search.standalone.statistics import difference_interval
 from tests.search.settings_of_search import make_run
 
@@ -221,6 +228,23 @@ def test_the_difference_is_told(run: Path) -> None:
     assert text == baselines_markdown(result)
     assert text.count("\n|") == 9 and "the winner less the random ones" in text
     assert "random 3" in format_baselines(result)
+
+
+def test_what_is_known_so_far_is_told(run: Path) -> None:
+    networks = planned(run, seeds=2, random=2, within=0.01)
+    search = SearchRun.open(run)
+    assert baselines_so_far(search) is None
+    winner, known, *_ = networks
+    for one, scores in ((winner, (0.6, 0.62)), (known, (0.5,))):
+        for seed, score in zip(one["seeds"], scores, strict=False):
+            write_result(run, one, seed, score)
+    found = baselines_so_far(search)
+    assert found is not None and search.baselines is None
+    assert [one.values for one in found.networks] == [(0.6, 0.62), (0.5,), (), (), (), ()]
+    first, second, *_ = comparison_lines(found)
+    assert first == "so far 3 of 10 trainings are done"
+    assert second == "the winner less all shufflenet_3x3: +11.0 points of AP"
+    assert first in search_section(search)
 
 
 @pytest.mark.slow
