@@ -6,6 +6,7 @@ from detnet.search.records import (
     Baselines,
     ComparedNetwork,
     Ranking,
+    StandaloneResult,
     ValidatedNetwork,
     Validation,
     WelchDifference,
@@ -50,7 +51,12 @@ def compared(
     name: str, path: str, values: tuple[float, ...], kind: str = "random", **more: Any
 ) -> ComparedNetwork:
     mean = sum(values) / len(values) if values else None
-    fields: dict[str, Any] = {"interval": None, "seeds": (0,), "trainings": (), **COSTS, **more}
+    results = tuple(
+        StandaloneResult(**COSTS, name=name, path=path, seed=seed, AP=value)
+        for seed, value in enumerate(values or (None,))
+    )
+    fields: dict[str, Any] = {"interval": None, "trainings": results, **COSTS, **more}
+    fields["seeds"] = tuple(range(len(results)))
     return ComparedNetwork(name=name, path=path, kind=kind, values=values, AP=mean, **fields)
 
 
