@@ -100,13 +100,15 @@ class BaselinesAction:
         detnet search baselines runs/s
         detnet search baselines runs/s --random 5 --seeds 3 --within 0.05
         detnet search baselines runs/s --workers 8                        # on eight GPUs
+        detnet search baselines runs/s --against runs/clsnas runs/scratch # other searches' winners
 
     The winner, the networks that its space is built around (all 3×3 in DetNAS's; DetNet-59 and
     ResNet-50 in DetNet's; the smallest in others), smaller ones of these also widened to the
     winner's multiply-adds, the largest network within the limit, each by several seeds, and random
     networks of about the winner's multiply-adds, one seed each: all with one budget, the settings
     retrain_pretrain and retrain of RUN/config.yaml. Which networks is written to
-    RUN/baselines/plan.json before any is trained. Intervals are Student's over seeds, of
+    RUN/baselines/plan.json before any is trained. --against adds the winners of other searches of
+    the same space, guided or trained otherwise, at any time. Intervals are Student's over seeds, of
     differences Welch's. Writes baselines.json and baselines.md into RUN/baselines.
 
     It can be interrupted and started again at any point. Started several times, also on other
@@ -134,6 +136,14 @@ class BaselinesAction:
             action="store_true",
             help="pre-train each network once for all its seeds",
         )
+        parser.add_argument(
+            "--against",
+            type=Path,
+            nargs="+",
+            default=[],
+            metavar="OTHER",
+            help="also the winners of these searches of the same space",
+        )
         _add_workers(parser)
         parser.add_argument("--json", action="store_true", help="print one JSON object")
 
@@ -144,6 +154,7 @@ class BaselinesAction:
 
         options = f"--random {args.random} --seeds {args.seeds} --within {args.within}"
         options += " --share-pretraining" if args.share_pretraining else ""
+        options += f" --against {' '.join(map(str, args.against))}" if args.against else ""
         again = f"detnet search baselines {args.run} {options}{_workers(args)}"
         with Screen(again=again + (" --json" if args.json else "")) as screen:
             found = baselines(
@@ -152,6 +163,7 @@ class BaselinesAction:
                 seeds=args.seeds,
                 within=args.within,
                 share_pretraining=args.share_pretraining,
+                against=args.against,
                 workers=args.workers,
                 on_event=screen,
             )

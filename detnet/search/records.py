@@ -91,7 +91,7 @@ class PlannedNetwork(SpaceNetwork):
 
     Args:
         name: by which people know it, unique in its plan.
-        kind: why it is trained: "random", "winner", "known", "widened" or "largest".
+        kind: why it is trained: "random", "winner", "other", "known", "widened" or "largest".
         seeds: one for each of its trainings.
         width: of its own, to which its costs belong; None where it has the search's.
         notes: what a person should know of it.
@@ -132,12 +132,17 @@ class ValidationPlan(StandalonePlan):
 
 @dataclass(frozen=True, kw_only=True)
 class BaselinesPlan(StandalonePlan):
-    """The winner first, then what it must beat."""
+    """The winner first, then what it must beat.
+
+    Args:
+        against: names of other searches whose winners are among these, and the winners' paths.
+    """
 
     random: int
     seeds: int
     within: float
     share_pretraining: bool
+    against: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,7 +21,7 @@ from detnet.search.records import (
 )
 from detnet.search.run import SearchRun
 from detnet.search.standalone.plan import carry_out_plan, resolve_plan
-from detnet.search.standalone.rivals import choose_rivals
+from detnet.search.standalone.rivals import add_winners, choose_rivals
 from detnet.search.standalone.sharing import require_processes
 from detnet.search.standalone.statistics import difference_interval, mean_interval
 from detnet.search.standalone.training import StandaloneTraining, mean_scores
@@ -36,6 +36,7 @@ def baselines(
     seeds: int = 3,
     within: float = 0.05,
     share_pretraining: bool = False,
+    against: Sequence[Path] = (),
     workers: int = 1,
     on_event: OnEvent,
 ) -> Baselines | None:
@@ -54,6 +55,8 @@ def baselines(
         within: how far from the winner's multiply-adds random networks may be, as a share.
         share_pretraining: whether all seeds of a network begin with the first one's pre-training;
             then they differ by their fine-tuning alone.
+        against: folders of other searches of the space, whose winners are trained alike; they may
+            be added to a plan that there is.
         workers: processes of this machine that train at once, a GPU each where there are several,
             else a share of the processor's threads; further ones may be started elsewhere.
         on_event: called with the events of the trainings, and "note"; when it is interrupted, with
@@ -78,7 +81,7 @@ def baselines(
     plan = resolve_plan(
         _plan_file(run),
         BaselinesPlan,
-        lambda before: _plan(run, before, asked),
+        lambda before: add_winners(run, _plan(run, before, asked), against),
         lambda plan: _trainings(run, plan, plan.networks[0])[0].budget,
     )
     trainings = [_trainings(run, plan, network) for network in plan.networks]

@@ -1,9 +1,11 @@
 """Chooses the networks that the winner of a search is held against."""
 
 from bisect import bisect_right
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 
 import torch
 
@@ -13,6 +15,7 @@ from detnet.backbones.resnet import RESNET50
 from detnet.backbones.spaces.detnet_space import DetNetSpace
 from detnet.backbones.spaces.shuffle_space import ShuffleSpace
 from detnet.errors import InputError
+from detnet.files import read_json
 from detnet.search.costs.constraints import Constraints
 from detnet.search.costs.counting import SpacePath
 from detnet.search.records import BaselinesPlan, PlannedNetwork
@@ -21,7 +24,7 @@ from detnet.search.standalone.samples import draw_paths, largest_within
 from detnet.text import percent
 
 _PURPOSE = 35  # keeps these draws apart from others of the same seed
-_ORDER = ("winner", "known", "widened", "largest", "random")  # in which they are trained
+_ORDER = ("winner", "other", "known", "widened", "largest", "random")  # in which they are trained
 _WIDEST, _WIDTH_PARTS = 8, 1000  # that a backbone takes, and what it is given in
 
 
@@ -76,6 +79,67 @@ def choose_rivals(
         for number, path in enumerate(drawn, 1)
     ]
     networks = [*found.values(), *widened, *random]
+    return _in_order(networks)
+
+
+def add_winners(run: SearchRun, plan: BaselinesPlan, folders: Sequence[Path]) -> BaselinesPlan:
+    """Adds the winners of other searches of the same space, each network once.
+
+    Args:
+        folders: of the other searches, which people know by their names.
+
+    Raises:
+        InputError: one has no winner, another space or width, the name of one that is there, or
+            another winner than when it was added.
+    """
+    for folder in folders:
+        other = SearchRun.open(folder)
+        winner = other.winner
+        if winner is None:
+            raise InputError(
+                f"{folder}: the search has no winner yet; go on with it by "
+                f"`detnet search --resume {folder}`"
+            )
+        _require_comparable(run, other)
+        before = plan.against.get(other.name)
+        if before == winner.path:
+            continue
+        if before is not None or other.name == run.name:
+            which = f"of the winner {before}" if before is not None else "the search itself"
+            raise InputError(
+                f"{folder}: its winner is {winner.path}, but the plan of {run.folder} knows "
+                f"{other.name} as {which}; give searches folders of different names"
+            )
+        plan = _with_winner(run, plan, f"the winner of {other.name}", winner.path)
+        plan = replace(plan, against={**plan.against, other.name: winner.path})
+    return plan
+
+
+def _require_comparable(run: SearchRun, other: SearchRun) -> None:
+    if read_json(other.table) != read_json(run.table):
+        raise InputError(f"{other.folder}: searches another space than {run.folder}")
+    if other.config.width != run.config.width:
+        raise InputError(
+            f"{other.folder}: searches at width {other.config.width:g}, {run.folder} at "
+            f"{run.config.width:g}; their networks are not of one size"
+        )
+
+
+def _with_winner(run: SearchRun, plan: BaselinesPlan, name: str, text: str) -> BaselinesPlan:
+    """A plan with one network more, or with a word on the one that it is."""
+    for number, one in enumerate(plan.networks):
+        if one.path == text and one.width is None and one.kind != "random":
+            told = replace(one, notes=(*one.notes, f"is {name}, too"))
+            networks = (*plan.networks[:number], told, *plan.networks[number + 1 :])
+            return replace(plan, networks=networks)
+    constraints, path = run.constraints(), run.read_path(text, run.folder)
+    notes = () if constraints.allows(path) else ("is over the search's limits",)
+    seeds = plan.networks[0].seeds
+    found = run.plan(path, constraints, name=name, kind="other", seeds=seeds, notes=notes)
+    return replace(plan, networks=_in_order([*plan.networks, found]))
+
+
+def _in_order(networks: Iterable[PlannedNetwork]) -> tuple[PlannedNetwork, ...]:
     return tuple(sorted(networks, key=lambda network: _ORDER.index(network.kind)))
 
 

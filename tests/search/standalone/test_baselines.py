@@ -138,6 +138,82 @@ def test_a_network_is_trained_once_though_it_is_two(run: Path) -> None:
     assert networks[0]["notes"] == ["is all shufflenet_3x3, too"]
 
 
+def other_search(run: Path, name: str, path: str, **settings: Any) -> Path:
+    """A search that has ended, as far as its winner tells."""
+    other = run.parent / name
+    shutil.copytree(run, other, ignore=shutil.ignore_patterns("baselines"))
+    config = yaml.safe_load((other / "config.yaml").read_text())
+    (other / "config.yaml").write_text(yaml.safe_dump(config | settings))
+    write_winner(other, path)
+    return other
+
+
+def test_winners_of_other_searches_join_a_plan(run: Path) -> None:
+    before = planned(run, random=1, within=0.01)
+    cheaper = other_search(run, "cheaper", "1 1 0 1")
+    simple = other_search(run, "simple", "0 0 0 0", seed=7)
+    after = planned(run, random=1, within=0.01, against=[cheaper, simple])
+    found = after.pop(1)
+    assert (found["name"], found["kind"], found["seeds"]) == (
+        "the winner of cheaper",
+        "other",
+        [3, 4, 5],
+    )
+    assert found["macs"] == SearchRun.open(run).costs.macs((1, 1, 0, 1))
+    assert after[1].pop("notes") == ["is the winner of simple, too"]
+    assert before[1].pop("notes") == []
+    assert after == before
+    both = json.loads((run / "baselines" / "plan.json").read_text())
+    planned(run, random=1, within=0.01, against=[simple])
+    planned(run, random=1, within=0.01)
+    assert json.loads((run / "baselines" / "plan.json").read_text()) == both
+
+    write_winner(cheaper, "1 1 1 1")
+    with pytest.raises(InputError, match="its winner is 1 1 1 1, but .* cheaper as of the winner"):
+        baselines(run, random=1, within=0.01, against=[cheaper], on_event=quiet)
+
+
+def test_an_added_winner_is_trained_and_compared(run: Path) -> None:
+    options: dict[str, Any] = {"random": 0, "within": 0.01, "seeds": 2}
+    other = other_search(run, "cheaper", "1 1 0 1")
+    for one in planned(run, **options, against=[other]):
+        for seed in one["seeds"][one["kind"] == "other" :]:
+            write_result(run, one, seed, 0.5)
+    result = baselines(run, **options, on_event=quiet)
+    assert result is not None
+    found = next(one for one in result.networks if one.kind == "other")
+    assert len(found.values) == 2 and found.values[1] == 0.5
+    assert (
+        run / "baselines" / "winner_of_cheaper" / "seed3" / "train" / "model.safetensors"
+    ).exists()
+    assert "the winner less the winner of cheaper: " in format_baselines(result)
+
+
+def test_other_searches_must_be_comparable(run: Path) -> None:
+    def refused(other: Path, match: str) -> None:
+        with pytest.raises(InputError, match=match):
+            baselines(run, random=0, against=[other], on_event=quiet)
+        assert not (run / "baselines" / "plan.json").exists()
+
+    refused(other_search(run, "wider", "1 1 0 1", width=0.5), "wider: searches at width 0.5")
+    refused(run, "run as the search itself; give searches folders of different names")
+    open_ = other_search(run, "open", "1 1 0 1")
+    (open_ / "winner.json").unlink()
+    refused(open_, "open: the search has no winner yet")
+    space = other_search(run, "space", "1 1 0 1")
+    small = DetNetSpace.from_json({"rows": [
+        {"name": "c2", "depths": [3, 2], "channels": [256]},
+        {"name": "c3", "depths": [4], "channels": [512], "strides": [2]},
+        {"name": "c4", "depths": [6], "channels": [1024], "strides": [2]},
+        {"name": "c5", "depths": [3], "channels": [1024]},
+    ]})  # fmt: skip
+    (space / "space.json").write_text(json.dumps(small.to_json()))
+    config = yaml.safe_load((space / "config.yaml").read_text())
+    config["space"] = str(space / "space.json")
+    (space / "config.yaml").write_text(yaml.safe_dump(config))
+    refused(space, "space: searches another space than ")
+
+
 AS_RESNET = {"channels": [1024, 2048], "strides": [1, 2], "dilations": [2, 1], "inner": [256, 512]}
 AS_DETNET = {"channels": [1024], "dilations": [2]}
 
