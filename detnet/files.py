@@ -36,7 +36,7 @@ def replacing(path: Path, *, shared: bool = False) -> Iterator[Path]:
     beside = path.with_name(f".{path.name}.{os.getpid()}.part" if shared else f".{path.name}.part")
     try:
         yield beside
-        with beside.open("rb") as file:
+        with beside.open("rb+") as file:  # Windows flushes only what may be written
             os.fsync(file.fileno())  # else a power failure may leave a name without content
         os.replace(beside, path)
         _sync_folder(path.parent)

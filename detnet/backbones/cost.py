@@ -90,6 +90,8 @@ def check_levels(
     Raises:
         InputError: naming the level, and what it is.
     """
+    if "width" in (options or {}):
+        raise InputError("backbone_options: width is a setting of its own: give width")
     with on_meta():
         backbone = build_backbone(name, width=width, **(options or {}))
         unit = math.lcm(*(info.stride for info in backbone.feature_info))

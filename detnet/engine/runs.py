@@ -43,18 +43,27 @@ class RunFolder:
         Raises:
             InputError: it holds a run already, or cannot be made.
         """
+        cls.require_none(path)
         folder = cls(path)
-        found = [name for name in _SIGNS if (folder.path / name).exists()]
-        if found:
-            raise InputError(
-                f"{folder.path}: holds a run already ({found[0]}); choose another folder, or go on "
-                f"with --resume {folder.path}"
-            )
         try:
             folder.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"{folder.path}: cannot make the folder: {error.strerror}") from error
         return folder
+
+    @classmethod
+    def require_none(cls, path: str | Path) -> None:
+        """Refuses a folder that holds a run.
+
+        Raises:
+            InputError: naming the file that says so.
+        """
+        found = [name for name in _SIGNS if (Path(path) / name).exists()]
+        if found:
+            raise InputError(
+                f"{path}: holds a run already ({found[0]}); choose another folder, or go on "
+                f"with --resume {path}"
+            )
 
     @classmethod
     def open(cls, path: str | Path) -> "RunFolder":

@@ -1,6 +1,5 @@
 """Measures a training step of a recipe on this machine, and says what the whole run would take."""
 
-import resource
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -226,5 +225,7 @@ def device_name(device: torch.device) -> str:
 def _peak(place: torch.device) -> int:
     if is_accelerator(place):
         return int(torch.get_device_module(place).max_memory_allocated(place))
+    import resource  # Windows has none, and trains without
+
     unit = 1 if sys.platform == "darwin" else 1024  # the system counts bytes there, KiB elsewhere
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -70,6 +70,9 @@ def resolve(config: Run, *, load_weights: bool = True) -> Resolved[Run]:
         for name in ("norm_weight_decay", "bias_weight_decay")
         if getattr(config, name) is None
     }
+    for name in ("stride_in", "norm"):
+        if name in config.backbone_options:
+            raise InputError(f"backbone_options: {name} is a setting of its own: give {name}")
     check_levels(config.backbone, width=config.width, options=config.backbone_options)
     changes: dict[str, Any] = {**config.length, **decays}
     config = replace(config, **changes)

@@ -47,7 +47,7 @@ from detnet.training.run_state import (
     tensorboard,
 )
 from detnet.training.settings import RECORDED, write_config
-from detnet.training.task import RunData, Task, learning_rate, training_schedule
+from detnet.training.task import RunData, Task, learning_rate, training_schedule, unreached
 
 
 def run_task(task: Task, output: Path, *, resume: bool, on_event: OnEvent) -> bool:
@@ -94,6 +94,8 @@ def run_task(task: Task, output: Path, *, resume: bool, on_event: OnEvent) -> bo
 def _prepare(task: Task, output: Path, process: Process, *, resume: bool, on_event: OnEvent) -> Run:
     """Reads the data and builds everything before the folder is made: a mistake leaves no run."""
     begins = not resume or not RunFolder.open(output).last.exists()
+    if not resume and process.main:
+        RunFolder.require_none(output)
     notes = task.resolve(load_weights=begins)
     require_same("settings", _common(task.config))
     task.read_data(process)
@@ -113,7 +115,7 @@ def _prepare(task: Task, output: Path, process: Process, *, resume: bool, on_eve
         ready_for_compilers()
         compile_network(getattr(model, "backbone", model))
     lr, origin = learning_rate(config)
-    for note in [*task.data.notes, *notes, *more, origin]:
+    for note in [*task.data.notes, *notes, *more, origin, *unreached(config, schedule)]:
         on_event({"event": "note", "text": note})
     optimizer = sgd(
         model,
@@ -327,7 +329,8 @@ def _finish(run: Run) -> None:
         "stopped_early": progress.stopped_early,
     }
     if run.folder.end() is not None:
-        text = f"{run.folder.path} is complete at iteration {progress.iteration}"
+        text = f"{run.folder.path} is complete at iteration {progress.iteration}; "
+        text += f"to train on, begin a run with --weights {run.folder.path}"
         run.on_event({"event": "note", "text": text})
         return
     run.task.save_model(run.folder.model, run.model, run.ema.model_state() if run.ema else None)

@@ -5,7 +5,7 @@ from typing import Any, Literal, TypeVar
 
 from detnet.engine.launch import image_readers
 from detnet.errors import InputError
-from detnet.kinds import require_not_negative, require_positive, require_shares
+from detnet.kinds import LARGEST, require_not_negative, require_positive, require_shares
 from detnet.training.settings import Settings
 
 Run = TypeVar("Run", bound="RunConfig")
@@ -141,6 +141,8 @@ class RunConfig(Settings):
         if not all(0 < step < float("inf") for step in self.steps):
             raise InputError(f"steps must be positive and finite, got {self.steps}")
         require_shares(self, "flip", "color_jitter")
+        if self.seed > LARGEST:
+            raise InputError(f"seed must be at most {LARGEST}, got {self.seed}")
         require_not_negative(self, *_NOT_NEGATIVE)
 
     @property

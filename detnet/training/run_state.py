@@ -53,6 +53,8 @@ class Progress:
             patience: evaluations without a better one before the run stops early; 0 for never.
         """
         better = score is not None and (self.best is None or score > self.best)
+        if score is None and self.best is None:
+            return False  # there is nothing to score on, and nothing gets worse
         if better:
             self.best, self.best_iteration, self.worse_in_a_row = score, self.iteration, 0
         else:
@@ -165,6 +167,11 @@ def restore(run: Run) -> None:
             f"{run.folder.last}: does not fit the settings in {run.folder.config} ({reason})"
         ) from error
     run.progress = Progress(**state["progress"])
+    if run.left and run.folder.end() is not None:
+        raise InputError(
+            f"{run.folder.path}: ended at iteration {run.progress.iteration}, its settings now say "
+            f"{run.schedule.total}; to train on, begin a run with --weights {run.folder.path}"
+        )
     try:
         checkpoint.restore_rng_state(state["rng"][run.process.rank])
         run.task.restore(state["task"][run.process.rank])

@@ -4,7 +4,7 @@ A kind is a frozen dataclass. Nothing here imports torch: `detnet train --help` 
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from importlib.resources import files
 from pathlib import Path
@@ -17,6 +17,7 @@ from detnet.files import read_yaml, write_text
 from detnet.kinds import of_kind, say_kind
 from detnet.plugins import load_plugins
 from detnet.tables import unknown_name
+from detnet.text import one_line
 
 HUB = "hub:"  # begins the name of weights on a hub
 SHA256 = "#sha256="  # stands behind a path or name, with what the file must be
@@ -55,7 +56,7 @@ class Settings:
         if of_kind(plugins := values.get("plugins", []), list[str]):
             load_plugins(plugins)
         values = {**cls.fitting(values, changes)}
-        config = typed(cls, combine(values, changes), where=where)
+        config = typed(cls, combine(values, changes), where=where, options=changes)
         preset = source if source in known else config.preset
         own = [name for name in changes if name not in (*RECORDED, *config.places())]
         if not preset or not own:
@@ -136,10 +137,14 @@ def read_source(source: str, known: Mapping[str, Path]) -> dict[str, Any]:
 def combine(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """A file's settings with single changes, those of its groups one by one.
 
-    A length replaces the file's, in whatever unit; plugins are added to the file's.
+    A length replaces the file's, in whatever unit, and steps of the rate that the file gives as
+    iterations lie at the same share of it; plugins are added to the file's.
     """
     dropped = [name for name in _LENGTHS if any(other in changes for other in _LENGTHS)]
     found = {name: value for name, value in values.items() if name not in dropped}
+    length, steps = values.get("iterations"), values.get("steps")
+    if dropped and isinstance(steps, list) and of_kind(length, int) and of_kind(steps, list[float]):
+        found["steps"] = [s if s < 1 else round(s / length, 6) for s in steps if s < length]
     for name, change in changes.items():
         old = values.get(name)
         if name == "plugins":
@@ -151,8 +156,14 @@ def combine(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, 
     return found
 
 
-def typed(kind: type[Config], values: Mapping[str, Any], *, where: str) -> Config:
+def typed(
+    kind: type[Config], values: Mapping[str, Any], *, where: str, options: Collection[str] = ()
+) -> Config:
     """Checks names and kinds of settings; jsonargparse knows unions, lists and literals.
+
+    Args:
+        where: that they are from, for messages.
+        options: names of those that are from the command line instead.
 
     Raises:
         InputError: an unknown setting (with the nearest), a value of the wrong kind.
@@ -163,6 +174,16 @@ def typed(kind: type[Config], values: Mapping[str, Any], *, where: str) -> Confi
     for name in values:
         if name not in names:
             raise InputError(f"{where}: {unknown_name('setting', name, names)}")
+    hints = get_type_hints(kind)
+
+    def mistake(name: str) -> InputError:
+        got = "nothing" if values[name] is None else f"{values[name]!r:.60}"
+        text = f"setting {name} must be {say_kind(hints[name])}, got {got}"
+        return InputError(f"{'options' if name in options else where}: {text}")
+
+    for name, value in values.items():
+        if value is None and not of_kind(None, hints[name]):  # jsonargparse lets it pass
+            raise mistake(name)
     lists = [entry.name for entry in fields(kind) if str(entry.type).startswith("list")]
     values = {
         name: [value] if name in lists and not isinstance(value, list | tuple) else value
@@ -173,7 +194,11 @@ def typed(kind: type[Config], values: Mapping[str, Any], *, where: str) -> Confi
     try:
         checked = parser.parse_object({"run": values})
     except (ArgumentError, TypeError, ValueError) as error:
-        raise InputError(f"{where}: {_mistake(str(error), kind, values)}") from error
+        found = re.findall(r'[Kk]ey "run\.(\w+)"', str(error))
+        wrong = next((name for name in found if name in values), None)
+        if wrong is None:
+            raise InputError(f"{where}: {one_line(error)}") from error
+        raise mistake(wrong) from error
     return kind(**checked.run.as_dict())
 
 
@@ -212,13 +237,3 @@ def _different(pairs: Mapping[str, tuple[Any, Any]]) -> dict[str, Any]:
         if before != after:
             found[name] = after
     return found
-
-
-def _mistake(message: str, kind: type, values: Mapping[str, Any]) -> str:
-    """Says a wrong kind of value in one line, in our words where the message names the setting."""
-    name = next((n for n in re.findall(r'[Kk]ey "run\.(\w+)"', message) if n in values), None)
-    if name is None:
-        return " ".join(message.split())
-    return (
-        f"setting {name} must be {say_kind(get_type_hints(kind)[name])}, got {values[name]!r:.60}"
-    )

@@ -172,6 +172,22 @@ def training_schedule(config: RunConfig, batches_per_epoch: int) -> TrainingSche
     return TrainingSchedule(per_epoch, total, evaluations, lr)
 
 
+def unreached(config: RunConfig, schedule: TrainingSchedule) -> list[str]:
+    """Says which parts of the learning rate's course a run of this length has not."""
+    total, found = schedule.total, []
+    if config.warmup != "none" and config.warmup_iterations >= total:
+        found.append(
+            f"warning: warmup_iterations {config.warmup_iterations} lasts to the end of "
+            f"{total} iterations: the rate never reaches lr"
+        )
+    late = [f"{step:g}" for step in config.steps if step >= max(1, total)]
+    if late and config.schedule == "step":
+        found.append(f"warning: steps {', '.join(late)} are not reached in {total} iterations")
+    if config.schedule != "step" and config.steps not in ([], type(config)().steps):
+        found.append(f"warning: steps have no meaning under schedule {config.schedule}")
+    return found
+
+
 def learning_rate(config: RunConfig) -> tuple[float, str]:
     """The base learning rate of the run, in proportion to its batch, and a line that says so.
 

@@ -31,8 +31,8 @@ BEGINNINGS = (
     "detnet.inference.predictor",
 )
 # What the core reaches and can be read without: other projects' weights, other formats, metrics and
-# evaluators, what is kept of files for the next start, drawing, how masks are packed, kernels for
-# some processors, spaces for searches and networks found in them, what several processes agree on,
+# evaluators, what is kept of files for the next start, drawing, how masks are packed, predictions of
+# several views, kernels for some processors, spaces for searches and networks found in them, what several processes agree on,
 # what is said when one is lost or memory is short, what is reckoned of a network or a machine
 # before a run begins, and what a run writes down of its machine.
 BEYOND = (
@@ -56,11 +56,13 @@ BEYOND = (
     "detnet.evaluation.original",
     "detnet.evaluation.submission",
     "detnet.evaluation.voc",
+    "detnet.inference.augmentation",
     "detnet.inference.bench",
     "detnet.inference.draw",
     "detnet.inference.engines",
     "detnet.inference.export",
     "detnet.inference.pasting",
+    "detnet.inference.soft_nms",
     "detnet.inference.stages",
     "detnet.inference.winograd",
     "detnet.training.classification",

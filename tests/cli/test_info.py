@@ -21,6 +21,7 @@ def test_text_names_cost_and_levels(capsys: pytest.CaptureFixture[str]) -> None:
         (["--image-size", "8", "8"], "smaller than detnet59's coarsest stride"),
         (["--width", "0"], "width must lie in (0, 8], got 0.0"),
         (["--width", "9"], "width must lie in (0, 8], got 9.0"),
+        (["--backbone-option", "width=0.5"], "width is a setting of its own: give width"),
         (["--width", "nan"], "width must lie in (0, 8], got nan"),
     ],
 )

@@ -184,6 +184,14 @@ def test_what_does_not_fit_is_refused(resnet50: str, changes: dict[str, Any], sa
     assert said in str(caught.value) and "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["width", "stride_in", "norm"])
+@pytest.mark.parametrize("kind", [TrainConfig, classification.PretrainConfig])
+def test_a_setting_of_its_own_is_no_backbone_option(kind: Any, name: str) -> None:
+    config = kind(backbone="detnet59", backbone_options={name: "frozen"})
+    with pytest.raises(InputError, match=f"{name} is a setting of its own: give {name}$"):
+        resolve(config)
+
+
 def test_another_architecture_is_refused(tmp_path: Path) -> None:
     for name in ("resnet18", "resnext50_32x4d", "mobilenet_v3_small"):
         path = tmp_path / f"{name}.pth"

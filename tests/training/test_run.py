@@ -156,8 +156,23 @@ def test_a_complete_run_is_left_as_it_is(whole: Path) -> None:
     told: list[Event] = []
     complete, task = carry_out(whole, resume=True, on_event=told.append)
     assert complete and task.prepared == []
-    assert told[-1]["text"] == f"{whole} is complete at iteration 8"
+    text = f"{whole} is complete at iteration 8; to train on, begin a run with --weights {whole}"
+    assert told[-1]["text"] == text
     assert {path: path.stat().st_mtime_ns for path in whole.glob("[!.]*")} == before
+
+
+def test_a_complete_run_is_not_made_longer(whole: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in whole.glob("[!.]*")}
+    with pytest.raises(InputError, match="ended at iteration 8, its settings now say 12; to train"):
+        carry_out(whole, resume=True, changes={"iterations": 12})
+    assert {path: path.stat().st_mtime_ns for path in whole.glob("[!.]*")} == before
+
+
+def test_a_folder_with_a_run_is_refused_before_the_data_are_read(whole: Path) -> None:
+    task = ToyTask(CONFIG)
+    task.read_data = pytest.fail  # type: ignore[method-assign]
+    with pytest.raises(InputError, match="holds a run already"):
+        run_task(task, whole, resume=False, on_event=lambda event: None)
 
 
 def test_one_process_at_a_time(tmp_path: Path) -> None:
@@ -275,6 +290,14 @@ def test_evaluations_that_get_no_better_stop_it(tmp_path: Path) -> None:
     assert (end["best"], end["best_iteration"]) == (0.5, 4 * PER_EPOCH)
     again, task = carry_out(run, resume=True, changes=changes, judge=judging([]))
     assert again and task.prepared == []  # it stays stopped
+
+
+def test_without_any_score_nothing_gets_worse(tmp_path: Path) -> None:
+    judge = judging([None] * 5 + [0.5, 0.4, 0.3])
+    told: list[Event] = []
+    changes = {"iterations": 80, "patience": 2}
+    carry_out(tmp_path / "run", judge=judge, changes=changes, on_event=told.append)
+    assert told[-1]["iteration"] == 8 * PER_EPOCH and told[-1]["best_iteration"] == 6 * PER_EPOCH
 
 
 def test_how_long_it_was_no_better_outlives_a_kill(tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
+from typing import Any
+
 import pytest
 
 from detnet.training.detection.config import TrainConfig
-from detnet.training.task import learning_rate, training_schedule
+from detnet.training.task import learning_rate, training_schedule, unreached
 
 
 def test_epochs_and_fractions_become_steps() -> None:
@@ -40,3 +42,21 @@ def test_learning_rate_is_scaled_and_says_so() -> None:
     )
     taken = learning_rate(TrainConfig.make(None, {"batch_size": 8, "lr_batch": 0}))
     assert taken == (0.02, "learning rate 0.02")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({}, []),
+        ({"iterations": 500}, ["warmup_iterations 500 lasts to the end of 500 iterations"]),
+        ({"iterations": 500, "warmup": "none"}, []),
+        ({"iterations": 600, "steps": [0.5, 600, 700]}, ["steps 600, 700 are not reached in 600"]),
+        ({"schedule": "cosine"}, []),
+        ({"schedule": "cosine", "steps": [0.5]}, ["steps have no meaning under schedule cosine"]),
+    ],
+)
+def test_what_a_run_does_not_reach_is_said(changes: dict[str, Any], said: list[str]) -> None:
+    config = TrainConfig.make(None, changes)
+    found = unreached(config, training_schedule(config, batches_per_epoch=20))
+    assert len(found) == len(said)
+    assert all(part in line for part, line in zip(said, found, strict=True))

@@ -114,6 +114,9 @@ def test_weights_are_written_so_that_they_are_found_again(
         ({"norm_momentum": 0}, r"norm_momentum must lie in \(0, 1\], got 0"),
         ({"norm_shift": "weight"}, "norm_shift must be 'norm' or 'bias', got 'weight'"),
         ({"workers": -1}, "workers must not be negative"),
+        ({"lr": None}, "options: setting lr must be a finite number, got nothing"),
+        ({"detector_options": None}, "setting detector_options must be an object, got nothing"),
+        ({"seed": 2**64}, "seed must be at most 9223372036854775807, got 18446744073709551616"),
     ],
 )
 def test_mistakes_are_one_line(changes: dict, message: str) -> None:
@@ -149,3 +152,29 @@ def test_dump_is_flat_and_in_order() -> None:
     lines = dump_config(TrainConfig()).splitlines()
     names = [line.split(":")[0] for line in lines if not line.startswith(("-", " "))]
     assert names == [entry.name for entry in fields(TrainConfig)]
+
+
+def test_a_wrong_option_is_not_blamed_on_the_file(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("lr: 0.1\nflip:\n")
+    with pytest.raises(InputError, match=r"mine.yaml: setting flip must .*, got nothing"):
+        TrainConfig.make(str(tmp_path / "mine.yaml"), {})
+    (tmp_path / "mine.yaml").write_text("lr: 0.1\n")
+    with pytest.raises(InputError, match=r"^options: setting iterations must .*, got 1.5"):
+        TrainConfig.make(str(tmp_path / "mine.yaml"), {"iterations": 1.5})
+
+
+@pytest.mark.parametrize("length", [{"iterations": 900}, {"epochs": 12.0}])
+def test_a_recipes_steps_follow_another_length(length: dict[str, float]) -> None:
+    recipe = TrainConfig.make("detnet59_faster_rcnn_fpn_2x", {})
+    shorter = TrainConfig.make("detnet59_faster_rcnn_fpn_2x", length)
+    assert recipe.steps == [120_000, 160_000] and recipe.length == {"iterations": 180_000}
+    assert shorter.length == length and shorter.steps == [0.666667, 0.888889]
+    assert shorter.departures == length
+    own = TrainConfig.make("detnet59_faster_rcnn_fpn_2x", {**length, "steps": [500]})
+    assert own.steps == [500]
+
+
+def test_steps_behind_the_end_are_not_reached_by_another_length(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("iterations: 100\nsteps: [0.5, 80, 100]\n")
+    assert TrainConfig.make(str(tmp_path / "mine.yaml"), {"iterations": 10}).steps == [0.5, 0.8]
+    assert TrainConfig.make(str(tmp_path / "mine.yaml"), {}).steps == [0.5, 80, 100]
