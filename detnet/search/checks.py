@@ -141,7 +141,7 @@ def _require_open_steps(run: SearchRun, group: str, config: PretrainConfig | Tra
         steps = images_of(config, epoch) / config.batch_size
     if single and steps is not None and single >= steps:
         raise InputError(
-            f"{group}: single_steps {single} would leave none of its {steps:,.0f} steps to other "
+            f"single_steps {single} would leave none of the {steps:,.0f} steps of {group} to other "
             "choices than the first; set fewer, or train longer"
         )
 

@@ -49,6 +49,8 @@ from detnet.training.run_state import (
 from detnet.training.settings import RECORDED, write_config
 from detnet.training.task import RunData, Task, learning_rate, training_schedule, unreached
 
+_LONGEST_S = 300  # between checkpoints of one process
+
 
 def run_task(task: Task, output: Path, *, resume: bool, on_event: OnEvent) -> bool:
     """Starts a run in a new folder, or goes on with the one there.
@@ -214,7 +216,7 @@ def _train(run: Run, interrupt: Interrupt) -> bool:
                 now = time.perf_counter()
                 run.progress.seconds += now - clock
                 clock = now
-                if _is_due(run, step.iteration):
+                if _is_due(run, step.iteration) or step.iteration == run.overdue:
                     save(run)
                 if run.progress.stopped_early:
                     break
@@ -251,7 +253,7 @@ def _steps(run: Run, interrupt: Interrupt) -> Iterator[Step]:
         ema=run.ema,
         interrupt=interrupt,
         prepare=partial(run.task.before_step, run.model),
-        rests=lambda iteration: _is_due(run, iteration),
+        rests=partial(_rests, run),
         scale=run.scale,
     )
 
@@ -259,6 +261,18 @@ def _steps(run: Run, interrupt: Interrupt) -> Iterator[Step]:
 def _is_due(run: Run, iteration: int) -> bool:
     """Whether the run is evaluated or saved after a step."""
     return iteration in run.schedule.evaluations or not iteration % run.config.checkpoint_every
+
+
+def _rests(run: Run, iteration: int) -> bool:
+    """Whether something is done after a step that needs all of it at rest.
+
+    Where steps take long a checkpoint is made by the clock, too. Several processes have clocks of
+    their own, and go by the steps alone.
+    """
+    late = time.monotonic() - run.saved > _LONGEST_S and run.process.world_size == 1
+    if late:
+        run.overdue = iteration
+    return late or _is_due(run, iteration)
 
 
 def _after_step(run: Run, step: Step, board: Any) -> None:

@@ -1,6 +1,7 @@
 """A run between two steps: what it consists of, its checkpoint, and what it writes down."""
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, get_type_hints
@@ -78,6 +79,8 @@ class Run:
     on_event: OnEvent
     scale: LossScale | None = None
     progress: Progress = field(default_factory=Progress)
+    saved: float = field(default_factory=time.monotonic)  # when
+    overdue: int = 0  # the step after which it is saved because that was long ago
 
     @property
     def left(self) -> bool:
@@ -123,6 +126,7 @@ def save(run: Run) -> None:
             "task": tasks,
         }
         checkpoint.save(run.folder.last, state)
+    run.saved = time.monotonic()
     distributed.barrier()
 
 

@@ -95,7 +95,7 @@ def go(config: SearchConfig | None, run: Path, **options: Any) -> tuple[bool, li
             {"space": "detnet", "max_macs": None, "pretrain_sampling": "bins"},
             "bins are for DetNAS's spaces.*set pretrain_sampling to uniform",
         ),
-        ({"single_steps": 50}, "pretrain: single_steps 50 would leave none of its [1-9] steps"),
+        ({"single_steps": 50}, "^single_steps 50 would leave none of the [1-9] steps of pretrain"),
         ({"space": "detnet", "max_macs": None, "finetune_sampling": "fair"}, "has 2 and 3; choose"),
         ({"cost_image_size": [16, 16]}, "coarsest stride"),
     ],

@@ -130,6 +130,18 @@ def test_a_signal_ends_it_between_two_steps(whole: Path, tmp_path: Path) -> None
     assert different(run, whole) == []
 
 
+def test_slow_steps_are_kept_by_the_clock(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("detnet.training.run._LONGEST_S", 0)
+    run, changes = tmp_path / "run", {"checkpoint_every": 100}
+    with pytest.raises(Killed):
+        carry_out(run, changes=changes, on_event=at("progress", 3, die))
+    assert load(run / "last.ckpt")["progress"]["iteration"] == 2
+    assert carry_out(run, resume=True)[0]
+    assert different(run, whole) == []
+
+
 def test_a_signal_at_the_last_step_still_finishes(whole: Path, tmp_path: Path) -> None:
     stop = at("progress", 8, lambda: os.kill(os.getpid(), signal.SIGTERM))
     assert carry_out(tmp_path / "run", on_event=stop)[0] is True
