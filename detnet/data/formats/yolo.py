@@ -1,4 +1,4 @@
-"""YOLO's text files: read and written. A line is a class and a box, or an outline, in fractions."""
+"""YOLO's folders: where their splits, classes and label files are; see `yolo_labels`."""
 
 import hashlib
 import os
@@ -11,17 +11,15 @@ import yaml
 from detnet.data.folders import SPELLINGS, SPLITS, DatasetFormat, Split
 from detnet.data.formats.interchange import (
     Flaws,
-    LabelledBox,
     Picture,
     PictureSet,
     Progress,
-    finite,
     image_files,
     measure,
-    plain,
     to_content,
     unique_names,
 )
+from detnet.data.formats.yolo_labels import label_file, read_labels
 from detnet.errors import InputError
 from detnet.files import read_text
 
@@ -74,7 +72,7 @@ class YoloFolder(DatasetFormat):
         keypoints = _keypoint_numbers(config_path, config)
         digest = hashlib.sha256(f"{known}{keypoints or ''}".encode())
         for path in members:
-            labels = _label_file(path)
+            labels = label_file(path)
             content = labels.read_bytes() if labels.is_file() else b""
             digest.update(f"{path.name} {len(content)} ".encode() + content)
         return digest.hexdigest()
@@ -133,9 +131,9 @@ def _read(
         for path in (path for path in paths if path in files):
             picture = Picture(path, names[path], *files[path].upright_size)
             splits[split].append(picture)
-            labels = _label_file(path)
+            labels = label_file(path)
             if labels.is_file():
-                picture.boxes = _read_labels(labels, picture, classes, keypoints, flaws)
+                picture.boxes = read_labels(labels, picture, classes, keypoints, flaws)
     if only is None:
         orphans = _orphans(folder, members.values())
         if orphans:
@@ -147,7 +145,7 @@ def _read(
 
 def _orphans(folder: Path, members: Iterable[Iterable[Path]]) -> list[Path]:
     """The label files that belong to no image of any split."""
-    known = {_label_file(path).resolve() for paths in members for path in paths}
+    known = {label_file(path).resolve() for paths in members for path in paths}
     present = (p for p in sorted(folder.rglob("*.txt")) if "labels" in p.relative_to(folder).parts)
     return [p for p in present if p.name != "classes.txt" and p.resolve() not in known]
 
@@ -262,68 +260,3 @@ def _is_inside(path: Path, folder: Path) -> bool:
     if below is not None:
         return ".." not in below.parts
     return ".." not in path.parts and not roots.isdisjoint(Path(os.path.abspath(path)).parents)
-
-
-def _label_file(image: Path) -> Path:
-    parts = list(image.parts)
-    for place in range(len(parts) - 2, -1, -1):
-        if parts[place] == "images":
-            beside = Path(*parts[:place], "labels", *parts[place + 1 :]).with_suffix(".txt")
-            if beside.is_file():
-                return beside
-            break
-    return image.with_suffix(".txt")
-
-
-def _read_labels(
-    path: Path, picture: Picture, classes: list[str], keypoints: int, flaws: Flaws
-) -> list[LabelledBox]:
-    boxes: list[LabelledBox] = []
-    with flaws.noting(path, "unreadable-labels"):
-        for number, line in enumerate(read_text(path).splitlines(), start=1):
-            if line.strip():
-                with flaws.noting(path, "bad-label"):
-                    where = f"{path}: line {number}"
-                    boxes.append(_read_line(line.split(), where, picture, classes, keypoints))
-    return boxes
-
-
-def _read_line(
-    fields: list[str], where: str, picture: Picture, classes: list[str], keypoints: int
-) -> LabelledBox:
-    label = finite(fields[0], where)
-    if label not in range(len(classes)):
-        raise InputError(f"{where}: class {fields[0]} is not among the {len(classes)} names")
-    numbers = [finite(text, where) for text in fields[1:]]
-    name = classes[int(label)]
-    if len(numbers) == 4 + keypoints:
-        return LabelledBox(name, _to_pixels(numbers[:4], picture))
-    if keypoints:
-        raise InputError(
-            f"{where}: {len(fields)} numbers; by data.yaml's kpt_shape a line is a class, 4 of a "
-            f"box and {keypoints} of keypoints"
-        )
-    if len(numbers) >= 6 and len(numbers) % 2 == 0:
-        return _outlined(name, numbers, picture)
-    raise InputError(
-        f"{where}: {len(fields)} numbers; a box is a class and 4, an outline a class and 6 or more "
-        "in pairs"
-    )
-
-
-def _to_pixels(numbers: list[float], picture: Picture) -> tuple[float, float, float, float]:
-    x, y, width, height = numbers
-    return (
-        plain((x - width / 2) * picture.width),
-        plain((y - height / 2) * picture.height),
-        plain(width * picture.width),
-        plain(height * picture.height),
-    )
-
-
-def _outlined(name: str, numbers: list[float], picture: Picture) -> LabelledBox:
-    xs = [plain(x * picture.width) for x in numbers[0::2]]
-    ys = [plain(y * picture.height) for y in numbers[1::2]]
-    box = (min(xs), min(ys), plain(max(xs) - min(xs)), plain(max(ys) - min(ys)))
-    polygon: list[float] = [value for point in zip(xs, ys, strict=True) for value in point]
-    return LabelledBox(name, box, polygons=[polygon])

@@ -1,0 +1,79 @@
+"""One label file of YOLO's: a line is a class and a box, or an outline, in fractions."""
+
+from pathlib import Path
+
+from detnet.data.formats.interchange import Flaws, LabelledBox, Picture, finite, plain
+from detnet.errors import InputError
+from detnet.files import read_text
+
+
+def label_file(image: Path) -> Path:
+    """Where an image's labels are: …/labels/a.txt of …/images/a.jpg, else beside it."""
+    parts = list(image.parts)
+    for place in range(len(parts) - 2, -1, -1):
+        if parts[place] == "images":
+            beside = Path(*parts[:place], "labels", *parts[place + 1 :]).with_suffix(".txt")
+            if beside.is_file():
+                return beside
+            break
+    return image.with_suffix(".txt")
+
+
+def read_labels(
+    path: Path, picture: Picture, classes: list[str], keypoints: int, flaws: Flaws
+) -> list[LabelledBox]:
+    """The objects that a label file tells; lines that cannot be read are left out and noted.
+
+    Args:
+        path: of the file.
+        keypoints: how many numbers at the end of each line are keypoints.
+    """
+    boxes: list[LabelledBox] = []
+    with flaws.noting(path, "unreadable-labels"):
+        for number, line in enumerate(read_text(path).splitlines(), start=1):
+            if line.strip():
+                with flaws.noting(path, "bad-label"):
+                    where = f"{path}: line {number}"
+                    boxes.append(_read_line(line.split(), where, picture, classes, keypoints))
+    return boxes
+
+
+def _read_line(
+    fields: list[str], where: str, picture: Picture, classes: list[str], keypoints: int
+) -> LabelledBox:
+    label = finite(fields[0], where)
+    if label not in range(len(classes)):
+        raise InputError(f"{where}: class {fields[0]} is not among the {len(classes)} names")
+    numbers = [finite(text, where) for text in fields[1:]]
+    name = classes[int(label)]
+    if len(numbers) == 4 + keypoints:
+        return LabelledBox(name, _to_pixels(numbers[:4], picture))
+    if keypoints:
+        raise InputError(
+            f"{where}: {len(fields)} numbers; by data.yaml's kpt_shape a line is a class, 4 of a "
+            f"box and {keypoints} of keypoints"
+        )
+    if len(numbers) >= 6 and len(numbers) % 2 == 0:
+        return _outlined(name, numbers, picture)
+    raise InputError(
+        f"{where}: {len(fields)} numbers; a box is a class and 4, an outline a class and 6 or more "
+        "in pairs"
+    )
+
+
+def _to_pixels(numbers: list[float], picture: Picture) -> tuple[float, float, float, float]:
+    x, y, width, height = numbers
+    return (
+        plain((x - width / 2) * picture.width),
+        plain((y - height / 2) * picture.height),
+        plain(width * picture.width),
+        plain(height * picture.height),
+    )
+
+
+def _outlined(name: str, numbers: list[float], picture: Picture) -> LabelledBox:
+    xs = [plain(x * picture.width) for x in numbers[0::2]]
+    ys = [plain(y * picture.height) for y in numbers[1::2]]
+    box = (min(xs), min(ys), plain(max(xs) - min(xs)), plain(max(ys) - min(ys)))
+    polygon: list[float] = [value for point in zip(xs, ys, strict=True) for value in point]
+    return LabelledBox(name, box, polygons=[polygon])
