@@ -6,6 +6,10 @@ from detnet.data.formats.interchange import Flaws, LabelledBox, Picture, finite,
 from detnet.errors import InputError
 from detnet.files import read_text
 
+# Fractions are from 0 to 1, but boxes stick out of their image. One with a number beyond 2 does not
+# touch it or is more than twice as wide, while of pixels one is beyond 2 in all but specks.
+_FARTHEST = 2.0
+
 
 def label_file(image: Path) -> Path:
     """Where an image's labels are: …/labels/a.txt of …/images/a.jpg, else beside it."""
@@ -41,24 +45,56 @@ def read_labels(
 def _read_line(
     fields: list[str], where: str, picture: Picture, classes: list[str], keypoints: int
 ) -> LabelledBox:
-    label = finite(fields[0], where)
-    if label not in range(len(classes)):
-        raise InputError(f"{where}: class {fields[0]} is not among the {len(classes)} names")
+    name = classes[_class_number(fields[0], where, classes)]
     numbers = [finite(text, where) for text in fields[1:]]
-    name = classes[int(label)]
     if len(numbers) == 4 + keypoints:
-        return LabelledBox(name, _to_pixels(numbers[:4], picture))
+        return LabelledBox(name, _to_pixels(_fractions(numbers[:4], where), picture))
     if keypoints:
         raise InputError(
             f"{where}: {len(fields)} numbers; by data.yaml's kpt_shape a line is a class, 4 of a "
             f"box and {keypoints} of keypoints"
         )
     if len(numbers) >= 6 and len(numbers) % 2 == 0:
-        return _outlined(name, numbers, picture)
+        return _outlined(name, _fractions(numbers, where), picture)
     raise InputError(
         f"{where}: {len(fields)} numbers; a box is a class and 4, an outline a class and 6 or more "
         "in pairs"
     )
+
+
+def _class_number(text: str, where: str, classes: list[str]) -> int:
+    if (text in classes or text[0].isalpha()) and not _is_number(text):
+        number = f"number, {classes.index(text)}" if text in classes else "number"
+        strange = "" if text in classes else ", and none of those known"
+        raise InputError(
+            f"{where}: class {text[:40]!r} is a name{strange}; YOLO's labels have its {number}"
+        )
+    label = finite(text, where)
+    if label not in range(len(classes)):
+        raise InputError(f"{where}: class {text} is not among the {len(classes)} names")
+    return int(label)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _fractions(numbers: list[float], where: str) -> list[float]:
+    """The numbers as they are.
+
+    Raises:
+        InputError: one is none of the image.
+    """
+    far = next((number for number in numbers if abs(number) > _FARTHEST), None)
+    if far is not None:
+        raise InputError(
+            f"{where}: {far:g} is no fraction of the image; its coordinates look like pixels"
+        )
+    return numbers
 
 
 def _to_pixels(numbers: list[float], picture: Picture) -> tuple[float, float, float, float]:

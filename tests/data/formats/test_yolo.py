@@ -145,7 +145,7 @@ def test_labels_beside_images(tmp_path: Path) -> None:
         ("train: photos\nnames: [dog]", BOX, "data.yaml: names 'photos', which is not there"),
         ("names: [dog]", "1 0.5 0.5 0.5 0.5", "a.txt: line 1: class 1 is not among the 1 names"),
         ("names: [dog]", BOX + "0.5 0.5 0.5 0.5 0.5", "line 2: class 0.5 is not among"),
-        ("names: [dog]", "dog 0.5 0.5 0.5 0.5", "line 1: 'dog' is not a number"),
+        ("names: [dog]", "dog 0.5 0.5 0.5 0.5", "line 1: class 'dog' is a name;"),
         ("names: [dog]", "0 0.5 0.5 0.5", "line 1: 4 numbers"),
         ("names: [dog]", "0 0.5 0.5 0.5 0.5 0.9", "line 1: 6 numbers"),
         ("names: [dog]", "0 0.5 nan 0.5 0.5", "line 1: 'nan' is not a number"),
