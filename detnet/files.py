@@ -82,13 +82,13 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def read_text(path: Path) -> str:
-    """Reads a text file, UTF-8.
+    """Reads a text file, UTF-8, without the byte-order mark that some editors begin it with.
 
     Raises:
         InputError: it is not there, is a folder, may not be read, or is no text.
     """
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file") from error
     except OSError as error:

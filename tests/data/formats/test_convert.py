@@ -108,6 +108,27 @@ def test_outlines_become_masks(tmp_path: Path) -> None:
     assert raw["annotations"][0]["bbox"] == [6, 4, 24, 20]
 
 
+@pytest.mark.parametrize("target", ["coco", "voc", "yolo"])
+def test_a_byte_order_mark_changes_nothing(coco: Path, tmp_path: Path, target: str) -> None:
+    data = tmp_path / target
+    if target != "coco":
+        convert(coco, data, target_format=target)
+    if target == "yolo":
+        lists = {split: f"{split}.txt" for split in ("train", "val")}
+        for split, name in lists.items():
+            (data / name).write_text(f"images/{split}/1.png\nimages/{split}/empty.png\n")
+        (data / "data.yaml").write_text(json.dumps({"names": ["a cat", "dog"], **lists}))
+    before = read_splits(data)
+    marked = [p for p in data.rglob("*") if p.suffix in (".json", ".txt", ".xml", ".yaml")]
+    for path in marked:
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert len(marked) >= 2 and read_splits(data) == before
+    if target == "yolo":
+        (data / "data.yaml").unlink()
+        (data / "classes.txt").write_bytes(b"\xef\xbb\xbfa cat\ndog\n")
+        assert read_splits(data) == before
+
+
 @pytest.mark.parametrize("link", [True, False])
 def test_images_are_links_or_copies(coco: Path, tmp_path: Path, link: bool) -> None:
     convert(coco, tmp_path / "out", target_format="yolo", link=link)
