@@ -244,13 +244,17 @@ def _listed(entry: str, path: Path, config: dict[str, Any]) -> list[Path]:
     root = path.parent / str(config.get("path") or "")
     # Exports are often moved: a leading ../ or a root on another machine then leads nowhere.
     inner = Path(*[part for part in Path(entry).parts if part not in ("..", ".", "/")])
-    for place in (root / entry, path.parent / entry, path.parent / inner):
+    places = list(dict.fromkeys((root / entry, path.parent / entry, path.parent / inner)))
+    for place in places:
         if place.is_dir():
             return image_files(place)
         if place.is_file():
             lines = read_text(place).split("\n")
             return [place.parent / line.strip() for line in lines if line.strip()]
-    raise InputError(f"{path}: names {entry!r}, which is not there; correct the path")
+    looked = ", ".join(map(str, places))
+    raise InputError(
+        f"{path}: names {entry!r}, which is not there; looked for {looked}; correct the path"
+    )
 
 
 def _is_inside(path: Path, folder: Path) -> bool:

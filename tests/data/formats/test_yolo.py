@@ -164,6 +164,26 @@ def test_files_that_cannot_be_read(tmp_path: Path, config: str, labels: str, mes
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("config", "looked"),
+    [
+        ("train: ../photos", "{0}/../photos, {0}/photos"),
+        ("train: photos", "{0}/photos"),
+        ("path: /data/x\ntrain: photos", "/data/x/photos, {0}/photos"),
+        ("path: /data/x\ntrain: /photos", "/photos, {0}/photos"),
+    ],
+)
+def test_a_wrong_path_tells_where_it_was_looked_for(
+    tmp_path: Path, config: str, looked: str
+) -> None:
+    put(tmp_path, "images/a.jpg")
+    configure(tmp_path, f"{config}\nnames: [dog]\n")
+    with pytest.raises(InputError) as caught:
+        read_yolo(tmp_path)
+    where = looked.format(tmp_path)
+    assert str(caught.value).endswith(f"which is not there; looked for {where}; correct the path")
+
+
 def test_written_and_read_again(tmp_path: Path) -> None:
     put(tmp_path / "in", "images/train/a.jpg", BOX + "1 0.1 0.2 0.01 0.1\n")
     put(tmp_path / "in", "images/train/b.jpg", None)
