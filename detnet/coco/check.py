@@ -130,7 +130,7 @@ def _check_twice(table: AnnotationTable, boxes: Floats) -> None:
     same = (values[order[1:]] == values[order[:-1]]).all(axis=1)
     for place in np.flatnonzero(same):
         earlier, index = rows[order[place]], int(rows[order[place + 1]])
-        message = f"has the same box and class as {table.annotations.name(int(earlier))}"
+        message = f"has the same box and class as {table.annotations.place(earlier)[1]}"
         table.annotations.report("warning", "box-twice", [index], message)
 
 

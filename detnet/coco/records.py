@@ -20,6 +20,8 @@ Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
+# Of rows that no file of COCO's had: the file and the record they were in, a tuple, as in no JSON.
+PLACE = "_place"
 _INT64_MAX = 2**63 - 1
 
 
@@ -57,13 +59,16 @@ class Problems:
     strict: bool = False
     found: list[Problem] = field(default_factory=list)
 
-    def add(self, severity: Severity, code: str, record: str, message: str) -> None:
+    def add(self, severity: Severity, code: str, record: str, message: str, file: str = "") -> None:
         """Keeps a problem.
+
+        Args:
+            file: where it is not `self.file`.
 
         Raises:
             InputError: it is an error, and these are strict.
         """
-        problem = Problem(severity, code, self.file, record, message)
+        problem = Problem(severity, code, file or self.file, record, message)
         if self.strict and severity == "error":
             raise InputError(str(problem))
         self.found.append(problem)
@@ -112,18 +117,22 @@ class Records:
         else:
             label = f"{self.kind} {number}"
         hint = row.get("file_name") or row.get("name") if self.kind != "annotation" else None
-        if self.image_name is not None:
-            name = self.image_name(index)
-            hint = f"image {name}" if name else None
+        if self.image_name is not None and (name := self.image_name(index)):
+            hint = f"image {name}"
         return f"{label} ({hint})" if isinstance(hint, str) else label
+
+    def place(self, index: SupportsInt) -> tuple[str, str]:
+        """The file that a record was in, and what it is called there."""
+        given = self.rows[int(index)].get(PLACE)
+        return given if isinstance(given, tuple) else (self.problems.file, self.name(int(index)))
 
     def report(
         self, severity: Severity, code: str, rows: Bools | Sequence[int], message: str
     ) -> None:
         """Adds one problem with the same message for each row of a mask or list of indices."""
-        indices = np.flatnonzero(rows) if isinstance(rows, np.ndarray) else rows
-        for index in indices:
-            self.problems.add(severity, code, self.name(int(index)), message)
+        for index in np.flatnonzero(rows) if isinstance(rows, np.ndarray) else rows:
+            file, record = self.place(index)
+            self.problems.add(severity, code, record, message, file)
 
     def refuse(self, rows: Any, key: str, message: str) -> None:
         """Refuses the first row of a mask.
@@ -141,7 +150,7 @@ class Records:
         Raises:
             InputError: naming it.
         """
-        raise InputError(f"{self.problems.file}: {self.name(index)}: {message}")
+        raise InputError(f"{': '.join(self.place(index))}: {message}")
 
     def values(self, key: str, *, missing: str = "missing-field") -> tuple[list[Any], Bools]:
         """The raw values and which are there; absent and null ones are reported as errors.

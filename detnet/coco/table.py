@@ -116,8 +116,7 @@ class AnnotationTable:
         self.annotations.image_name = image_name
         for index in np.flatnonzero(there & (found < 0)):
             message = f"names image {wanted[index]}, which the file does not have"
-            name = self.annotations.name(int(index))
-            self.problems.add("error", "orphan-annotation", name, message)
+            self.annotations.report("error", "orphan-annotation", [int(index)], message)
         return found
 
     @cached_property
@@ -127,8 +126,7 @@ class AnnotationTable:
         found = np.where(there, _rows_of(wanted, *self.category_ids), -1)
         for index in np.flatnonzero(there & (found < 0)):
             message = f"has category {wanted[index]}, which the file does not have"
-            name = self.annotations.name(int(index))
-            self.problems.add("error", "unknown-category", name, message)
+            self.annotations.report("error", "unknown-category", [int(index)], message)
         return found
 
     @cached_property

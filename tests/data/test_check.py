@@ -317,6 +317,15 @@ def test_every_broken_record_of_a_voc_folder(data: Path, tmp_path: Path) -> None
     assert report.problems[-1].message.endswith(": Annotations/d.xml")
 
 
+def test_problems_of_a_voc_folder_name_the_file_and_the_object(data: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "voc"
+    convert(data, folder, target_format="voc")
+    path = folder / "Annotations" / "c.xml"
+    path.write_text(path.read_text().replace("<xmax>", "<xmax>9", 1))
+    found = [p for p in check(folder).problems if p.code == "box-outside"]
+    assert [(p.file, p.record) for p in found] == [(str(path), "object 1")]
+
+
 def test_a_split_without_images_is_an_error(data: Path) -> None:
     path = rewrite(data, "val", annotations([]))
     assert only_problem_of(check(data), "error") == ("no-images", str(path), "names no images")

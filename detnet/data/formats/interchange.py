@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from detnet.coco.masks import segmentation_areas
-from detnet.coco.records import Problem
+from detnet.coco.records import PLACE, Problem
 from detnet.data.image_check import ImageFile, inspect_images
 from detnet.data.images import IMAGE_SUFFIXES
 from detnet.errors import InputError
@@ -79,6 +79,7 @@ class LabelledBox:
         box: x, y, width, height in pixels, from the upright image's upper left corner, 0, 0.
         crowd: not to be trained on and not counted: COCO's crowds, VOC's difficult objects.
         polygons: its outline in COCO's form, if the format has one.
+        place: the file and the record it was read from, "line 3", for messages.
     """
 
     name: str
@@ -86,6 +87,7 @@ class LabelledBox:
     crowd: bool = False
     polygons: list[list[float]] | None = None
     rle: dict[str, Any] | None = None
+    place: tuple[str, str] | None = field(default=None, compare=False)
 
 
 @dataclass
@@ -144,6 +146,7 @@ def to_content(
     *,
     ids: Sequence[int] = (),
     exact: bool = False,
+    placed: bool = False,
 ) -> dict[str, Any]:
     """Makes pictures into the content of a COCO annotation file.
 
@@ -152,6 +155,7 @@ def to_content(
         names: of each picture's file, as the annotations are to name it.
         ids: of the pictures; from 1 if there are none.
         exact: coordinates as they are, not rounded to thousandths of a pixel.
+        placed: say of each annotation where it was read, see `PLACE`; not to be written to a file.
     """
     numbers = {name: number for number, name in enumerate(classes, start=1)}
     images: list[dict[str, Any]] = []
@@ -162,7 +166,8 @@ def to_content(
         for box in picture.boxes:
             record = {"id": len(annotations) + 1, "image_id": number}
             record["category_id"] = numbers[box.name]
-            annotations.append({**record, **_entry(box, float if exact else plain)})
+            place = {PLACE: box.place} if placed and box.place else {}
+            annotations.append({**record, **_entry(box, float if exact else plain), **place})
     categories = [{"id": number, "name": name} for name, number in numbers.items()]
     return {"images": images, "annotations": annotations, "categories": categories}
 

@@ -123,7 +123,8 @@ def read_voc_lists(lists: Sequence[Path], root: Path) -> dict[str, Any]:
     used = {box.name for picture in pictures for box in picture.boxes}
     names = {picture.path: picture.name for picture in pictures}
     classes = listed or _classes(root, used, places.keys())
-    content = to_content(pictures, classes, names, ids=_image_ids(stems), exact=True)
+    ids = _image_ids(stems)
+    content = to_content(pictures, classes, names, ids=ids, exact=True, placed=True)
     flaws.settle(content)
     return content
 

@@ -131,13 +131,15 @@ def read_objects(
     boxes = []
     for number, node in enumerate(root.findall("object"), start=1):
         with flaws.noting(Path(str(path)), "bad-object"):
-            name, corners = _read_object(node, f"{path}: object {number}", classes)
+            place = str(path), f"object {number}"
+            name, corners = _read_object(node, ": ".join(place), classes)
             left, top, right, bottom = corners
             if not zero_based:
                 left, top = left - 1, top - 1
             difficult = (node.findtext("difficult") or "0").strip() not in ("0", "")
             box = (left, top, right - left, bottom - top)
-            boxes.append(LabelledBox(name, box, crowd=difficult and not keep_difficult))
+            crowd = difficult and not keep_difficult
+            boxes.append(LabelledBox(name, box, crowd=crowd, place=place))
     return boxes
 
 

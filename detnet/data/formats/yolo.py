@@ -48,7 +48,7 @@ class YoloFolder(DatasetFormat):
         flaws = Flaws(split.images)
         found = _read(split.images, flaws, outside=split.outside, only=split.name)
         names = {picture.path: _below(picture.path, split.images) for picture in found.pictures}
-        content = to_content(found.pictures, found.classes, names)
+        content = to_content(found.pictures, found.classes, names, placed=True)
         flaws.settle(content)
         return content
 

@@ -6,6 +6,8 @@ from detnet.data.formats.interchange import Flaws, LabelledBox, Picture, finite,
 from detnet.errors import InputError
 from detnet.files import read_text
 
+Place = tuple[str, str]  # file and line, for messages
+
 # Fractions are from 0 to 1, but boxes stick out of their image. One with a number beyond 2 does not
 # touch it or is more than twice as wide, while of pixels one is beyond 2 in all but specks.
 _FARTHEST = 2.0
@@ -32,30 +34,32 @@ def read_labels(
         path: of the file.
         keypoints: how many numbers at the end of each line are keypoints.
     """
-    boxes: list[LabelledBox] = []
+    boxes, file = list[LabelledBox](), str(path)
     with flaws.noting(path, "unreadable-labels"):
         for number, line in enumerate(read_text(path).splitlines(), start=1):
             if line.strip():
                 with flaws.noting(path, "bad-label"):
-                    where = f"{path}: line {number}"
-                    boxes.append(_read_line(line.split(), where, picture, classes, keypoints))
+                    place = file, f"line {number}"
+                    boxes.append(_read_line(line.split(), place, picture, classes, keypoints))
     return boxes
 
 
 def _read_line(
-    fields: list[str], where: str, picture: Picture, classes: list[str], keypoints: int
+    fields: list[str], place: Place, picture: Picture, classes: list[str], keypoints: int
 ) -> LabelledBox:
+    where = ": ".join(place)
     name = classes[_class_number(fields[0], where, classes)]
     numbers = [finite(text, where) for text in fields[1:]]
     if len(numbers) == 4 + keypoints:
-        return LabelledBox(name, _to_pixels(_fractions(numbers[:4], where), picture))
+        box = _to_pixels(_fractions(numbers[:4], where), picture)
+        return LabelledBox(name, box, place=place)
     if keypoints:
         raise InputError(
             f"{where}: {len(fields)} numbers; by data.yaml's kpt_shape a line is a class, 4 of a "
             f"box and {keypoints} of keypoints"
         )
     if len(numbers) >= 6 and len(numbers) % 2 == 0:
-        return _outlined(name, _fractions(numbers, where), picture)
+        return _outlined(name, _fractions(numbers, where), picture, place)
     raise InputError(
         f"{where}: {len(fields)} numbers; a box is a class and 4, an outline a class and 6 or more "
         "in pairs"
@@ -107,9 +111,9 @@ def _to_pixels(numbers: list[float], picture: Picture) -> tuple[float, float, fl
     )
 
 
-def _outlined(name: str, numbers: list[float], picture: Picture) -> LabelledBox:
+def _outlined(name: str, numbers: list[float], picture: Picture, place: Place) -> LabelledBox:
     xs = [plain(x * picture.width) for x in numbers[0::2]]
     ys = [plain(y * picture.height) for y in numbers[1::2]]
     box = (min(xs), min(ys), plain(max(xs) - min(xs)), plain(max(ys) - min(ys)))
     polygon: list[float] = [value for point in zip(xs, ys, strict=True) for value in point]
-    return LabelledBox(name, box, polygons=[polygon])
+    return LabelledBox(name, box, polygons=[polygon], place=place)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from detnet.data.check import check
 from detnet.data.formats.convert import write_coco, write_yolo
 from detnet.data.formats.interchange import LabelledBox, PictureSet
 from detnet.data.formats.yolo import read_yolo
@@ -240,6 +241,20 @@ def test_equal_to_hotcoco_where_that_reads_all(tmp_path: Path) -> None:
         assert mine["category_id"] == other["category_id"]
         assert mine["bbox"] == pytest.approx(other["bbox"], abs=1e-3)
         assert mine["area"] == pytest.approx(other["area"], abs=0.1)
+
+
+def test_problems_name_the_label_file_and_its_line(tmp_path: Path) -> None:
+    twice = "0 0.1 0.1 0.1 0.1"
+    put(tmp_path, "images/train/a.jpg", f"{BOX}\n0 1.5 0.5 0.1 0.1\n")
+    put(tmp_path, "images/val/b.jpg", f"0 0.9 0.9 0.2 0.3 0.8 0.7\n{twice}\n{twice}\n")
+    configure(tmp_path, "names: [dog]\n")
+    found = [p for p in check(tmp_path, images=False).problems if p.severity == "warning"]
+    labels = tmp_path / "labels"
+    assert [(p.file, p.record, p.code) for p in found] == [
+        (str(labels / "train" / "a.txt"), "line 3", "box-outside"),
+        (str(labels / "val" / "b.txt"), "line 3", "box-twice"),
+    ]
+    assert found[1].message == "has the same box and class as line 2"
 
 
 @pytest.mark.parametrize("names", ["{0: dog, a: cat}", "{0: dog, 1.5: cat}", "{true: dog}"])
