@@ -32,7 +32,7 @@ FEW_BOXES = 10  # classes with fewer boxes are named
 _UNUSED = "; taken as a box without keypoints"
 
 
-def find_problems(table: AnnotationTable) -> list[Problem]:
+def find_problems(table: AnnotationTable, *, split: str = "") -> list[Problem]:
     """Finds what is wrong with the content of a COCO file, the gravest first.
 
     Codes, by severity. error: those of `AnnotationTable.errors`.
@@ -44,11 +44,12 @@ def find_problems(table: AnnotationTable) -> list[Problem]:
 
     Args:
         table: checked for the first time.
+        split: its name, where the file's does not tell which of its splits is meant.
     """
     table.errors()
     with np.errstate(all="ignore"):  # absurd numbers are reported as boxes and areas, not raised
         _check_ids_and_names(table)
-        _check_links(table)
+        _check_links(table, split)
         known = table.image_of >= 0
         padded = np.append(table.sizes, [[np.nan] * 2], axis=0)
         sizes = np.where(known[:, None], padded[table.image_of], np.nan)
@@ -79,7 +80,7 @@ def _check_ids_and_names(table: AnnotationTable) -> None:
                 table.images.report("warning", "duplicate-file-name", [index], message)
 
 
-def _check_links(table: AnnotationTable) -> None:
+def _check_links(table: AnnotationTable, split: str) -> None:
     """Checks what annotations point at, and what nothing points at."""
     image_of, category_of = table.image_of, table.category_of
     ids, numbered = table.annotation_ids
@@ -90,11 +91,12 @@ def _check_links(table: AnnotationTable) -> None:
     empty = np.bincount(image_of[image_of >= 0], minlength=len(table.images)) == 0
     table.images.report("info", "image-without-annotations", empty, "has no annotations")
     per_class = np.bincount(category_of[category_of >= 0], minlength=len(table.categories))
+    where = f" in {split}" if split else ""
     for row, boxes in enumerate(per_class.tolist()):
         if boxes == 0:
-            table.categories.report("info", "unused-category", [row], "has no boxes")
+            table.categories.report("info", "unused-category", [row], f"has no boxes{where}")
         elif boxes < FEW_BOXES:
-            message = f"has only {boxes} {'box' if boxes == 1 else 'boxes'}"
+            message = f"has only {boxes} {'box' if boxes == 1 else 'boxes'}{where}"
             table.categories.report("info", "few-boxes", [row], message)
 
 

@@ -120,7 +120,8 @@ def check_splits(
         problems += unsound
         if table is None:
             continue
-        problems += find_problems(table)
+        shared = sum(other.annotations == split.annotations for other in splits) > 1
+        problems += find_problems(table, split=split.name if shared else "")
         if not len(table.images):
             problems.append(Problem("error", "no-images", table.file, "", "names no images"))
         images_named, outside = _named_images(table, split)

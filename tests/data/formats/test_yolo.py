@@ -257,6 +257,21 @@ def test_problems_name_the_label_file_and_its_line(tmp_path: Path) -> None:
     assert found[1].message == "has the same box and class as line 2"
 
 
+def test_remarks_on_classes_tell_the_split(tmp_path: Path) -> None:
+    put(tmp_path, "images/train/a.jpg")
+    put(tmp_path, "images/val/b.jpg", "1 0.5 0.5 0.5 0.5\n" * 2)
+    configure(tmp_path, "names: [dog, cat]\n")
+    found = [p for p in check(tmp_path, images=False).problems if p.severity == "info"]
+    assert [(p.record, p.message) for p in found] == [
+        ("category 1 (dog)", "has only 1 box in train"),
+        ("category 2 (cat)", "has no boxes in train"),
+        ("category 1 (dog)", "has no boxes in val"),
+        ("category 2 (cat)", "has only 2 boxes in val"),
+    ]
+    alone = check(tmp_path, splits=["val"], images=False).problems
+    assert [p.message for p in alone if p.code == "few-boxes"] == ["has only 2 boxes"]
+
+
 @pytest.mark.parametrize("names", ["{0: dog, a: cat}", "{0: dog, 1.5: cat}", "{true: dog}"])
 def test_class_numbers_of_several_kinds_are_one_line(names: str, tmp_path: Path) -> None:
     put(tmp_path, "images/a.jpg")
