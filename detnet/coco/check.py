@@ -29,6 +29,7 @@ from detnet.coco.records import (
 from detnet.coco.table import AnnotationTable
 
 FEW_BOXES = 10  # classes with fewer boxes are named
+UNLABELLED = "_unlabelled"  # of an image's row, where a format found no file with its objects
 _UNUSED = "; taken as a box without keypoints"
 
 
@@ -39,8 +40,8 @@ def find_problems(table: AnnotationTable, *, split: str = "") -> list[Problem]:
     warning: box-degenerate, box-outside, box-subpixel, box-twice, area-missing, area-wrong,
     id-zero, duplicate-annotation-id, duplicate-file-name, bad-segmentation, bad-keypoint-names,
     keypoints-length, keypoints-visibility, keypoints-unnamed, keypoints-outside, keypoints-number.
-    info: image-without-annotations, few-boxes, unused-category, crowd, id-zero (of an image or
-    a category, where 0 is harmless).
+    info: image-without-annotations, image-without-labels, few-boxes, unused-category, crowd,
+    id-zero (of an image or a category, where 0 is harmless).
 
     Args:
         table: checked for the first time.
@@ -89,7 +90,9 @@ def _check_links(table: AnnotationTable, split: str) -> None:
     table.annotations.report("warning", "id-zero", zero, message)
     table.annotations.report_repeated("warning", "duplicate-annotation-id", ids, numbered)
     empty = np.bincount(image_of[image_of >= 0], minlength=len(table.images)) == 0
-    table.images.report("info", "image-without-annotations", empty, "has no annotations")
+    bare = np.array([UNLABELLED in row for row in table.images.rows], bool) & empty
+    table.images.report("info", "image-without-annotations", empty & ~bare, "has no annotations")
+    table.images.report("info", "image-without-labels", bare, "has no label file")
     per_class = np.bincount(category_of[category_of >= 0], minlength=len(table.categories))
     where = f" in {split}" if split else ""
     for row, boxes in enumerate(per_class.tolist()):

@@ -99,6 +99,7 @@ class Picture:
         name: what it is to be called in the result, with "/" between folders.
         width: pixels of the upright image, as the annotations have it.
         height: as width.
+        labelled: there is a file that tells its objects, or that it has none.
     """
 
     path: Path
@@ -106,6 +107,7 @@ class Picture:
     width: int
     height: int
     boxes: list[LabelledBox] = field(default_factory=list)
+    labelled: bool = True
 
 
 @dataclass

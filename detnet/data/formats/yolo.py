@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from detnet.coco.check import UNLABELLED
 from detnet.data.folders import SPELLINGS, SPLITS, DatasetFormat, Split
 from detnet.data.formats.interchange import (
     Flaws,
@@ -49,6 +50,9 @@ class YoloFolder(DatasetFormat):
         found = _read(split.images, flaws, outside=split.outside, only=split.name)
         names = {picture.path: _below(picture.path, split.images) for picture in found.pictures}
         content = to_content(found.pictures, found.classes, names, placed=True)
+        for row, picture in zip(content["images"], found.pictures, strict=True):
+            if not picture.labelled:
+                row[UNLABELLED] = True
         flaws.settle(content)
         return content
 
@@ -132,7 +136,8 @@ def _read(
             picture = Picture(path, names[path], *files[path].upright_size)
             splits[split].append(picture)
             labels = label_file(path)
-            if labels.is_file():
+            picture.labelled = labels.is_file()
+            if picture.labelled:
                 picture.boxes = read_labels(labels, picture, classes, keypoints, flaws)
     if only is None:
         orphans = _orphans(folder, members.values())

@@ -272,6 +272,19 @@ def test_remarks_on_classes_tell_the_split(tmp_path: Path) -> None:
     assert [p.message for p in alone if p.code == "few-boxes"] == ["has only 2 boxes"]
 
 
+def test_an_empty_label_file_is_another_thing_than_none(tmp_path: Path) -> None:
+    put(tmp_path, "images/a.jpg", BOX * 10)
+    put(tmp_path, "images/b.jpg", "")
+    put(tmp_path, "images/c.jpg", None)
+    configure(tmp_path, "names: [dog]\n")
+    report = check(tmp_path, images=False)
+    assert [(p.code, p.record, p.message) for p in report.problems if p.severity == "info"] == [
+        ("image-without-annotations", "image 2 (images/b.jpg)", "has no annotations"),
+        ("image-without-labels", "image 3 (images/c.jpg)", "has no label file"),
+    ]
+    assert report.statistics["splits"]["train"]["images_without_annotations"] == 2
+
+
 @pytest.mark.parametrize("names", ["{0: dog, a: cat}", "{0: dog, 1.5: cat}", "{true: dog}"])
 def test_class_numbers_of_several_kinds_are_one_line(names: str, tmp_path: Path) -> None:
     put(tmp_path, "images/a.jpg")
