@@ -8,11 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
 
-from detnet.coco.table import AnnotationTable
-from detnet.data.folders import Split, find_split, find_splits, names_start, require_inside
 from detnet.data.formats import FORMATS
 from detnet.data.formats.interchange import (
     LabelledBox,
@@ -25,9 +22,9 @@ from detnet.data.formats.interchange import (
     to_content,
     unique_names,
 )
+from detnet.data.formats.sources import read_splits, recognise
 from detnet.data.formats.voc_xml import read_voc, split_line
-from detnet.data.formats.yolo import find_yaml, read_yolo
-from detnet.data.reading import read_sound
+from detnet.data.formats.yolo import read_yolo
 from detnet.errors import InputError
 
 # Characters that no XML 1.0 file may hold, escaped or not.
@@ -84,16 +81,20 @@ def convert(
     FORMATS.require(found)
     if found == target_format:
         raise InputError(f"{source}: is in {found} format already; nothing to convert")
-    if found == "voc":
-        pictures = read_voc(
-            source, keep_difficult=keep_difficult, zero_based=zero_based, progress=progress
-        )
-    elif found == "yolo":
-        pictures = read_yolo(source, outside=outside, progress=progress)
-    else:
-        pictures = read_splits(source, outside=outside)
-    if not any(picture.boxes for picture in pictures.pictures):
-        raise InputError(f"{source}: read as {found}, no image has an object; is it the format?")
+    try:
+        if found == "voc":
+            pictures = read_voc(
+                source, keep_difficult=keep_difficult, zero_based=zero_based, progress=progress
+            )
+        elif found == "yolo":
+            pictures = read_yolo(source, outside=outside, progress=progress)
+        else:
+            pictures = read_splits(source, outside=outside)
+        if not any(picture.boxes for picture in pictures.pictures):
+            raise InputError(f"{source}: no image has an object")
+    except InputError as error:
+        other = "" if source_format else ", --from names another format"
+        raise InputError(f"{error}; read as {found}{other}") from error
     pictures.join_repeated()
     write = {"coco": write_coco, "voc": write_voc, "yolo": write_yolo}[target_format]
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -113,60 +114,6 @@ def convert(
         for split, members in pictures.splits.items()
     }
     return Conversion(found, counts, pictures.notes)
-
-
-def recognise(source: Path) -> str:
-    """Says which format a folder is in.
-
-    Raises:
-        InputError: there is no such folder, or it is in none.
-    """
-    if source.is_file() and source.suffix == ".json":
-        return "coco"
-    if not source.is_dir():
-        raise InputError(f"{source}: no such folder; give the folder of a data set")
-    try:
-        found = next(iter(find_splits(source).values())).format
-    except InputError:
-        found = ""
-    if found and found != "yolo":
-        return "coco" if found == "roboflow" else found
-    if next(source.rglob("*.xml"), None) is not None:
-        return "voc"
-    named = find_yaml(source)[0] is not None or next(source.rglob("classes.txt"), None) is not None
-    if named or any(path.is_dir() for path in source.rglob("labels")):
-        return "yolo"
-    raise InputError(
-        f"{source}: no data set recognised; it has no COCO annotations, no XML files (voc) and no "
-        f"data.yaml or labels folder (yolo)"
-    )
-
-
-def read_splits(source: Path, *, outside: bool = False) -> PictureSet:
-    """Reads all splits of a data set in any of `FORMATS`, or a COCO file.
-
-    Args:
-        outside: see `convert`.
-
-    Raises:
-        InputError: it has errors as `detnet check` reports them, or its splits' categories differ.
-    """
-    if source.is_file():
-        split = find_split(source, "train", outside=outside)
-        splits = {"train": split}
-    else:
-        splits = find_splits(source, outside=outside)
-    classes: list[str] = []
-    pictures: dict[str, list[Picture]] = {}
-    for name, split in splits.items():
-        table = read_sound(split)
-        names = [row["name"] for row in table.categories.rows]
-        ordered = [names[row] for row in np.argsort(table.category_ids[0], kind="stable")]
-        if classes and ordered != classes:
-            raise InputError(f"{split.annotations}: categories differ from the other splits'")
-        classes = ordered
-        pictures[name] = _pictures(table, split)
-    return PictureSet(classes, pictures)
 
 
 def write_coco(pictures: PictureSet, folder: Path, *, link: bool = True) -> dict[str, int]:
@@ -311,33 +258,3 @@ def _line(label: int, box: tuple[float, float, float, float], picture: Picture) 
     (x, y, width, height), (across, down) = box, (picture.width, picture.height)
     fractions = ((x + width / 2) / across, (y + height / 2) / down, width / across, height / down)
     return " ".join([str(label), *(f"{value:.7g}" for value in fractions)]) + "\n"
-
-
-def _pictures(table: AnnotationTable, split: Split) -> list[Picture]:
-    names, _ = table.file_names
-    folder = names_start(split.images, names)
-    require_inside(split, folder, names)
-    pictures = []
-    for name, (width, height) in zip(names, table.sizes.astype(int).tolist(), strict=True):
-        path = folder / name
-        if not path.is_file():
-            raise InputError(f"{path}: no such image; {split.annotations} names it")
-        pictures.append(Picture(path, name, width, height))
-    columns = zip(
-        table.image_of.tolist(),
-        table.category_of.tolist(),
-        table.boxes.tolist(),
-        table.crowd.tolist(),
-        table.segmentations,
-        strict=True,
-    )
-    for image, category, box, crowd, outline in columns:
-        found = LabelledBox(
-            table.categories.rows[category]["name"],
-            tuple(box),
-            crowd=crowd,
-            polygons=outline if isinstance(outline, list) else None,
-            rle=outline if isinstance(outline, dict) else None,
-        )
-        pictures[image].boxes.append(found)
-    return pictures

@@ -12,7 +12,8 @@ from PIL import Image
 
 from detnet.data.check import check
 from detnet.data.folders import find_split
-from detnet.data.formats.convert import convert, read_splits, recognise
+from detnet.data.formats.convert import convert
+from detnet.data.formats.sources import read_splits, recognise
 from detnet.errors import InputError
 
 SQUARE = [[10, 5, 30, 5, 30, 15, 10, 15]]
@@ -159,7 +160,7 @@ def test_sources_that_cannot_be_converted(coco: Path, tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
     out = tmp_path / "out"
-    with pytest.raises(InputError, match="no data set recognised"):
+    with pytest.raises(InputError, match="no data set recognised.*name its format by --from"):
         convert(empty, out)
     with pytest.raises(InputError, match="no such folder"):
         convert(tmp_path / "none", out)
@@ -167,7 +168,7 @@ def test_sources_that_cannot_be_converted(coco: Path, tmp_path: Path) -> None:
         convert(coco, out)
     Image.new("RGB", (60, 40)).save(empty / "a.jpg")
     (empty / "classes.txt").write_text("dog\n")
-    with pytest.raises(InputError, match="read as yolo, no image has an object"):
+    with pytest.raises(InputError, match="empty: no image has an object; read as yolo, --from"):
         convert(empty, out)
     (coco / "val" / "empty.png").unlink()
     with pytest.raises(InputError, match=r"empty\.png: no such image"):
