@@ -98,6 +98,35 @@ def read_text(path: Path) -> str:
         raise InputError(f"{path}: no text in UTF-8 ({found}); save it so") from error
 
 
+def hint_at_similar(
+    folder: Path, name: str, cache: dict[Path, dict[str, list[Path]]] | None = None
+) -> str:
+    """Tells what a name that leads nowhere may mean: "; b.JPG does", or "" where nothing fits.
+
+    That is a file beside it that differs in its suffix or in upper and lower case only, else the
+    one file of its name below the last folder that is there. Of Windows' names, too.
+
+    Args:
+        folder: where the name starts.
+        cache: what lies in which folder, for those who ask for many.
+    """
+    path, known = folder / name, {} if cache is None else cache
+    with suppress(OSError, ValueError):  # names that are too long, folders that may not be read
+        near = [p.name for p in path.parent.iterdir() if p.stem.lower() == path.stem.lower()]
+        if near:
+            return f"; {near[0]} does"
+    with suppress(OSError, ValueError):
+        there = [p for p in path.parents if p.is_relative_to(folder) and p.is_dir()]
+        for place in there[:1]:
+            if place not in known:
+                known[place] = {}
+                for found in place.rglob("*"):
+                    known[place].setdefault(found.name, []).append(found)
+            fitting = known[place].get(path.name.replace("\\", "/").rsplit("/", 1)[-1], [])
+            return f"; {fitting[0]} does" if len(fitting) == 1 else ""
+    return ""
+
+
 def read_json(path: Path | str) -> Any:
     """Reads a JSON file whole.
 

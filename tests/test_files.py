@@ -18,6 +18,7 @@ from detnet.errors import InputError
 from detnet.evaluation.results import write_results
 from detnet.files import (
     cache_folder,
+    hint_at_similar,
     make_writable,
     replacing,
     sha256_of,
@@ -180,6 +181,18 @@ def test_a_folder_that_cannot_be_written_to(
     monkeypatch.setattr(os, "access", lambda *_: False)  # root may write anywhere
     with pytest.raises(PermissionError, match=f"Permission denied: '{tmp_path}'"):
         make_writable(tmp_path)
+
+
+def test_a_hint_looks_no_further_than_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "b" / "1.png").touch()
+    there = f"; {tmp_path / 'a' / 'b' / '1.png'} does"
+    assert hint_at_similar(tmp_path / "a", "c/1.png") == there
+    assert hint_at_similar(tmp_path / "a", r"D:\c\1.png") == there
+    assert hint_at_similar(tmp_path / "a" / "b", "1.PNG") == "; 1.png does"
+    assert hint_at_similar(tmp_path / "gone", "c/1.png") == ""
+    assert hint_at_similar(tmp_path / "a", "x" * 300 + "/1.png") == ""
+    assert hint_at_similar(tmp_path / "a", "c/2.png") == ""
 
 
 def test_a_digest_is_of_the_content(tmp_path: Path) -> None:

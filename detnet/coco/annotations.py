@@ -13,6 +13,7 @@ from detnet.coco.masks import encode_box, encode_masks, segmentation_areas
 from detnet.coco.records import Bools, Floats, Ints
 from detnet.coco.table import AnnotationTable
 from detnet.errors import InputError
+from detnet.files import hint_at_similar
 
 EDGE_TOLERANCE = 0.05  # pixels; files rounded to one decimal exceed the edge by as much
 
@@ -115,11 +116,10 @@ def require_images(annotations: Annotations) -> None:
     names = map(annotations.file_name, range(len(annotations)))
     missing = [name for name in names if not isfile(join(annotations.images_folder, name))]
     if missing:
+        folder = annotations.images_folder
         more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
-        raise InputError(
-            f"{annotations.path}: image {annotations.images_folder / missing[0]} does not exist"
-            f"{more}; names start from {annotations.images_folder}"
-        )
+        hint = f"{more}{hint_at_similar(folder, missing[0])}; `detnet check DATA` names all"
+        raise InputError(f"{annotations.path}: image {folder / missing[0]} does not exist{hint}")
 
 
 def repair(

@@ -204,7 +204,7 @@ def _named_images(table: AnnotationTable, split: Split) -> tuple[list[NamedImage
             outside.add("error", "image-outside", f"{record} ({name[:200]})", message)
             continue
         size = row.get("width"), row.get("height")
-        named.append(NamedImage(split.name, f"{record} ({name})", folder / name, *size))
+        named.append(NamedImage(split.name, f"{record} ({name})", folder, name, *size))
     return named, outside.found
 
 

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from PIL import Image, UnidentifiedImageError
 
 from detnet.coco.records import Problem, Problems
 from detnet.data.images import TooLarge, heard, listening, most_pixels, opened, orientation_of
+from detnet.files import hint_at_similar
 from detnet.text import one_line
 
 _SWAPPING = (5, 6, 7, 8)  # orientations whose upright image is as wide as the stored one is high
@@ -144,24 +146,33 @@ def _what_else(content: bytes) -> str:
 
 @dataclass(frozen=True)
 class NamedImage:
-    """An image record that names a file."""
+    """An image record that names a file.
+
+    Args:
+        name: of the file, which starts from the folder.
+    """
 
     split: str
     record: str
-    path: Path
+    folder: Path
+    name: str
     width: Any
     height: Any
+
+    @cached_property
+    def path(self) -> Path:
+        return self.folder / self.name
 
 
 def image_problems(named: list[NamedImage], files: dict[Path, ImageFile]) -> list[Problem]:
     """Finds what is wrong with the files that records name, and with the sizes these tell."""
-    problems = []
+    problems, known = [], dict[Path, dict[str, list[Path]]]()
     for image in named:
         facts, findings = files[image.path], Problems(str(image.path))
         if facts.error:
             message = facts.message
             if facts.error == "image-missing":
-                message += _similar(image.path)
+                message += hint_at_similar(image.folder, image.name, known)
             findings.add("error", facts.error, image.record, message)
         for text in facts.warned:
             findings.add("warning", "image-damaged", image.record, f"the decoder says: {text}")
@@ -200,15 +211,6 @@ def _check_size(image: NamedImage, facts: ImageFile, findings: Problems) -> None
 
 def _size(size: tuple[Any, Any]) -> str:
     return f"{size[0]} x {size[1]}"
-
-
-def _similar(path: Path) -> str:
-    """A hint at a file that differs in its suffix or in upper and lower case only."""
-    try:
-        near = [p.name for p in path.parent.iterdir() if p.stem.lower() == path.stem.lower()]
-    except (OSError, ValueError):
-        return ""
-    return f"; {near[0]} does" if near else ""
 
 
 def duplicate_images(named: list[NamedImage], files: dict[Path, ImageFile]) -> list[Problem]:

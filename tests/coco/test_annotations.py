@@ -1,3 +1,5 @@
+import json
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -61,5 +63,20 @@ def test_missing_images_are_named_and_counted(write_data: WriteData, record: Rec
     require_images(annotations)
     (split.images / "001.png").unlink()
     (split.images / "002.png").unlink()
-    with pytest.raises(InputError, match=r"001.png does not exist \(and 1 more\)"):
+    with pytest.raises(InputError, match=r"001.png does not exist \(and 1 more\); `detnet check"):
         require_images(annotations)
+
+
+@pytest.mark.parametrize("name", ["images\\000.png", "photos/000.png", "000.PNG"])
+def test_a_missing_image_that_is_spelt_otherwise(
+    write_data: WriteData, record: Record, name: str
+) -> None:
+    split = write_data([(60, 40)], [record(1, 0, [1, 2, 10, 5])])
+    content = json.loads(split.annotations.read_text())
+    content["images"][0]["file_name"] = name
+    split.annotations.write_text(json.dumps(content))
+    there = "000.png" if name == "000.PNG" else re.escape(str(split.images / "000.png"))
+    with pytest.raises(
+        InputError, match=f"does not exist; {there} does; `detnet check DATA` names all"
+    ):
+        require_images(load_annotations(split)[0])

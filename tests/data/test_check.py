@@ -139,6 +139,19 @@ def test_a_missing_image_whose_suffix_is_spelt_otherwise(data: Path) -> None:
     assert report.problems[0].message == "the file does not exist; b.JPG does"
 
 
+@pytest.mark.parametrize(
+    "name", ["images\\b.jpg", "photos/b.jpg", "C:\\me\\photos\\b.jpg", "x/y/b.jpg"]
+)
+def test_a_missing_image_whose_folder_is_spelt_otherwise(data: Path, name: str) -> None:
+    rewrite(data, "train", annotations([name, "a.jpg"]))
+    report = check(data)
+    assert [problem.code for problem in report.problems] == ["image-missing", "image-unlisted"]
+    there = data / "images" / "b.jpg"
+    assert report.problems[0].message == f"the file does not exist; {there} does"
+    write_image(data / "images" / "more" / "b.jpg", 7)  # of two none is meant
+    assert check(data).problems[0].message == "the file does not exist"
+
+
 def test_a_size_that_differs(data: Path) -> None:
     raw = annotations(["c.jpg"])
     raw["images"][0].update(width=61)

@@ -13,6 +13,7 @@ from detnet.data.formats.yolo import find_yaml
 from detnet.data.images import IMAGE_SUFFIXES
 from detnet.data.reading import read_sound
 from detnet.errors import InputError
+from detnet.files import hint_at_similar
 
 
 def recognise(source: Path) -> str:
@@ -93,7 +94,8 @@ def _pictures(table: AnnotationTable, split: Split) -> list[Picture]:
     for name, (width, height) in zip(names, table.sizes.astype(int).tolist(), strict=True):
         path = folder / name
         if not path.is_file():
-            raise InputError(f"{path}: no such image; {split.annotations} names it")
+            hint = hint_at_similar(folder, name)
+            raise InputError(f"{path}: no such image; {split.annotations} names it{hint}")
         pictures.append(Picture(path, name, width, height))
     columns = zip(
         table.image_of.tolist(),
