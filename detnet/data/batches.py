@@ -255,7 +255,7 @@ def _start_worker(worker: int, *, plugins: Sequence[str]) -> None:
 
 
 class WorkerInputError(InputError):
-    """An InputError that is still one line after torch has wrapped it in a worker's traceback."""
+    """An InputError that is one line even after torch has wrapped it in a worker's traceback."""
 
     def __init__(self, text: str) -> None:
         last = text.rstrip().rsplit("\n", 1)[-1]

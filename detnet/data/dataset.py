@@ -18,6 +18,8 @@ Batch = tuple[list[Tensor], list[Target]]
 
 # Thinner than this after resizing, a box only makes its logarithmic offsets explode.
 _THINNEST = 0.1
+# Replaced, not removed: a run that is resumed wants the images that it began with.
+_MEND = "mend or replace it; training then goes on by --resume; `detnet check DATA` finds all such"
 
 
 class DetectionDataset(KeyedDataset):
@@ -66,7 +68,7 @@ class DetectionDataset(KeyedDataset):
             mirror, image_id and index (int), original_size (height, width before the transform).
 
         Raises:
-            InputError: the image cannot be read or has not the size the annotations say.
+            WorkerInputError: the image cannot be read or has not the size the annotations say.
         """
         epoch, index, occurrence = _full_key(key)
         generator = np.random.default_rng(
@@ -75,9 +77,7 @@ class DetectionDataset(KeyedDataset):
         try:
             image = self._read(index)
         except InputError as error:
-            if get_worker_info() is None:
-                raise
-            raise WorkerInputError(str(error)) from None
+            raise WorkerInputError(f"{error}; {_MEND}") from None
         image, target = self.transform(image, self._target(index), generator)
         target = _without_slivers(target)
         if self.masks:
@@ -96,10 +96,8 @@ class DetectionDataset(KeyedDataset):
         width, height = self.annotations.sizes[index]
         if image.shape[-2:] != (height, width):
             seen = f"{image.shape[-1]}x{image.shape[-2]}"
-            raise InputError(
-                f"{path}: the image is {seen} (upright), but {self.annotations.path} says "
-                f"{width}x{height}; run `detnet check` on the data set"
-            )
+            told = f"{self.annotations.path} says {width}x{height}"
+            raise InputError(f"{path}: the image is {seen} (upright), but {told}")
         return image
 
     def _target(self, index: int) -> Target:

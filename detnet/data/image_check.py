@@ -13,9 +13,16 @@ from typing import Any
 from PIL import Image, UnidentifiedImageError
 
 from detnet.coco.records import Problem, Problems
-from detnet.data.images import TooLarge, heard, listening, most_pixels, opened, orientation_of
+from detnet.data.images import (
+    TooLarge,
+    damage,
+    heard,
+    listening,
+    most_pixels,
+    opened,
+    orientation_of,
+)
 from detnet.files import hint_at_similar
-from detnet.text import one_line
 
 _SWAPPING = (5, 6, 7, 8)  # orientations whose upright image is as wide as the stored one is high
 _ASK = "and its boxes must be those of the upright image: look at it"
@@ -120,11 +127,10 @@ def _inspect(path: Path) -> ImageFile:
     except UnidentifiedImageError:
         return ImageFile("image-unreadable", _what_else(content), digest)
     except Exception as error:  # decoders raise anything on damaged data
-        reason = one_line(error)
-        if "truncated" in reason.lower():
-            message = f"the image is cut off: {reason}"
-            return ImageFile("image-truncated", message, digest, width, height)
-        return ImageFile("image-unreadable", f"does not decode: {reason}", digest, width, height)
+        code, what = "image-unreadable", "does not decode"
+        if "truncated" in str(error).lower():
+            code, what = "image-truncated", "the image is cut off"
+        return ImageFile(code, f"{what}: {damage(error)}", digest, width, height)
     return ImageFile("", "", digest, width, height, orientation, tuple(warned))
 
 

@@ -266,10 +266,15 @@ def opened_image(path: Path, content: IO[bytes] | None = None) -> Iterator[Image
     except (IsADirectoryError, PermissionError) as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
-        reason = one_line(error)
-        raise InputError(f"{path}: the image is damaged or cut: {reason}") from None
+        raise InputError(f"{path}: the image is damaged or cut: {damage(error)}") from None
     for text in warned:
         warnings.warn(f"{path}: {text}", stacklevel=3)
+
+
+def damage(error: Exception) -> str:
+    """Says what a decoder stumbled over, in words of ours where the file was cut."""
+    reason = one_line(error)
+    return "the file ends before the picture does" if "truncated" in reason.lower() else reason
 
 
 def to_rgb(image: Image.Image) -> np.ndarray:

@@ -164,12 +164,15 @@ def test_a_bad_image_is_one_line_from_workers_too(
     with pytest.raises(InputError) as caught:
         list(eval_loader(dataset, workers=workers))
     path = annotations.image_path(6)
-    assert str(caught.value) == f"{path}: is not an image in a format that can be read"
+    assert str(caught.value) == (
+        f"{path}: is not an image in a format that can be read; mend or replace it; "
+        "training then goes on by --resume; `detnet check DATA` finds all such"
+    )
 
 
 def test_another_size_than_annotated_is_refused(
     write_data: WriteData, dataset: DetectionDataset, annotations: Annotations
 ) -> None:
     annotations.image_path(0).write_bytes(annotations.image_path(1).read_bytes())
-    with pytest.raises(InputError, match="the image is 40x60 .* says 60x40; run `detnet check`"):
+    with pytest.raises(InputError, match="the image is 40x60 .* says 60x40; mend or replace it"):
         dataset[0]

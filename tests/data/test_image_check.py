@@ -66,6 +66,7 @@ def test_a_cut_image(tmp_path: Path, kind: str, kept: float) -> None:
     assert facts.error in ("image-truncated", "image-unreadable")
     if kind == "JPEG":
         assert facts.error == "image-truncated"
+        assert facts.message == "the image is cut off: the file ends before the picture does"
         assert (facts.width, facts.height) == (64, 48)
     assert "\n" not in facts.message
 
