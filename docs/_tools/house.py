@@ -31,10 +31,10 @@ BEGINNINGS = (
     "detnet.inference.predictor",
 )
 # What the core reaches and can be read without: other projects' weights, other formats, metrics and
-# evaluators, what is kept of files for the next start, drawing, how masks are packed, predictions of
-# several views, kernels for some processors, spaces for searches and networks found in them, what several processes agree on,
-# what is said when one is lost or memory is short, what is reckoned of a network or a machine
-# before a run begins, and what a run writes down of its machine.
+# evaluators, what is kept of files for the next start, drawing, how masks are packed, predictions
+# of several views, kernels for some processors, spaces for searches and networks found in them,
+# what several processes agree on, what is said when one is lost or memory is short, what is
+# reckoned of a network or a machine before a run begins, and what a run writes of its machine.
 BEYOND = (
     "detnet.backbones.cost",
     "detnet.backbones.detnas",
