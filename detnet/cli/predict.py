@@ -13,9 +13,10 @@ which frame of a video, it is. Videos need the video extra: pip install 'detnet[
 
 import argparse
 import json
+import math
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -37,10 +38,13 @@ from detnet.errors import InputError
 from detnet.text import count, duration
 
 if TYPE_CHECKING:
+    from detnet.inference.media import MediaFile
     from detnet.inference.models import AnyPredictor
     from detnet.inference.stream import PredictedImage
 
 SHOWN = 5  # skipped files named in the summary
+AGAIN = 8  # files looked at once more where nothing was sure enough
+LEAST = 0.05  # score from which on they are, as an evaluation keeps what is found
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,7 @@ class PredictionSummary:
         seconds: from the first image to the last.
         output: the folder.
         engine: what ran the network, and why.
+        unsure: where none was sure enough, one line about how sure the surest is.
     """
 
     images: int
@@ -62,6 +67,7 @@ class PredictionSummary:
     seconds: float
     output: str
     engine: str
+    unsure: str | None = None
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -108,14 +114,17 @@ def run(args: argparse.Namespace) -> int:
         closing(predict_files(predictor, files, args.output, batch_size=at_once)) as predicted,
     ):
         total = None if any(file.video for file in files) else len(files)
-        images, objects, skipped = _follow(predicted, total)
+        read, images, objects, skipped = _follow(predicted, total)
+        seconds = time.monotonic() - start
+        unsure = _tell_surest(predictor, read) if images and not objects else None
     summary = PredictionSummary(
         images=images,
         objects=objects,
         skipped=[*map(str, others), *skipped],
-        seconds=round(time.monotonic() - start, 2),
+        seconds=round(seconds, 2),
         output=str(args.output),
         engine=choice,
+        unsure=unsure,
     )
     print(json.dumps(asdict(summary)) if args.json else format_summary(summary))
     return 0
@@ -159,26 +168,57 @@ def _load(args: argparse.Namespace) -> tuple["AnyPredictor", str]:
     return found, str(choice)
 
 
-def _follow(predicted: "Iterable[PredictedImage]", total: int | None) -> tuple[int, int, list[str]]:
-    """Counts images and objects as they come, and names the files passed over."""
+def _follow(
+    predicted: "Iterable[PredictedImage]", total: int | None
+) -> tuple[list["MediaFile"], int, int, list[str]]:
+    """Counts images and objects as they come, and tells the files read from those passed over."""
     from detnet.cli.progress import track
 
     images = objects = 0
+    read: dict[MediaFile, None] = {}  # a video's once
     skipped = []
     for image in track(predicted, what="images", total=total):
         if image.problem is None:
             images += 1
             objects += image.objects
+            read[image.file] = None
         else:
             skipped.append(str(image.file.path))
             print(f"detnet: skipped: {image.problem}", file=sys.stderr)
-    return images, objects, skipped
+    return list(read), images, objects, skipped
+
+
+def _tell_surest(predictor: "AnyPredictor", files: Sequence["MediaFile"]) -> str | None:
+    """Looks at some files again with a low threshold: a model early in training is sure of nothing.
+
+    Only where nothing was found, since asking each time would cost every run.
+    """
+    from detnet.inference.video import read_frames
+
+    asked, export = predictor.score_threshold, getattr(predictor, "engine", None)
+    thresholds = getattr(getattr(export, "record", None), "thresholds", None)
+    least = max(LEAST, thresholds.score if thresholds else 0)
+    if asked <= least:
+        return None
+    predictor.score_threshold = least
+    some = files[:: -(-len(files) // AGAIN)]
+    scores = [0.0]
+    for file in some:
+        image = next(iter(read_frames(file.path))).pixels if file.video else file.path
+        scores += predictor.predict(image).scores.tolist()
+    where = f" in {len(some)} of {len(files)} files" if len(some) < len(files) else ""
+    if max(scores) < least:
+        return f"none above {asked:g}, nor above {least:g}{where}"
+    surest = math.floor(100 * max(scores)) / 100  # a threshold of this finds it
+    return f"none above {asked:g}; the surest{where} is {surest:.2f} (--score-threshold)"
 
 
 def format_summary(summary: PredictionSummary) -> str:
     """Says in one or two lines how much was found and what was passed over."""
     objects, images = count(summary.objects, "object", none="0"), count(summary.images, "image")
     lines = [f"{objects} in {images}: {summary.output} ({duration(summary.seconds)})"]
+    if summary.unsure:
+        lines.append(summary.unsure)
     skipped = summary.skipped
     if skipped:
         more = f" and {len(skipped) - SHOWN} more" if len(skipped) > SHOWN else ""

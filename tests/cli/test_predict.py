@@ -1,6 +1,7 @@
 """`detnet predict` end to end on a real small detector with random weights."""
 
 import json
+import re
 from fractions import Fraction
 from pathlib import Path
 
@@ -12,10 +13,12 @@ from torch import nn
 
 from detnet.cli import main
 from detnet.cli.arguments import Parser
-from detnet.cli.predict import _load, add_arguments
+from detnet.cli.predict import _load, _tell_surest, add_arguments
 from detnet.detectors import create
 from detnet.detectors.base import PreciseLayer
 from detnet.detectors.files import save_model
+from detnet.inference.media import MediaFile
+from detnet.inference.models import load
 from detnet.inference.predictor import Predictor
 from detnet.inference.video import VideoWriter
 
@@ -75,8 +78,27 @@ def test_the_summary_is_read_by_people(
 ) -> None:
     argv = ["predict", str(run_folder), str(pictures / "a.jpg"), "--output", str(tmp_path / "o")]
     assert main([*argv, "--score-threshold", "1"]) == 0
-    assert capsys.readouterr().out.startswith("0 objects in 1 image: ")
+    first, why = capsys.readouterr().out.splitlines()
+    assert first.startswith("0 objects in 1 image: ")
+    found = re.fullmatch(r"none above 1; the surest is (0\.\d\d) \(--score-threshold\)", why)
+    assert found
     assert json.loads((tmp_path / "o" / "predictions.json").read_text()) == []
+
+    assert main([*argv, "--score-threshold", found[1], "--json"]) == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert summary["objects"] >= 1 and summary["unsure"] is None
+
+
+def test_a_few_of_many_files_are_asked_how_sure_the_model_was(
+    run_folder: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("detnet.cli.predict.AGAIN", 2)
+    files = [MediaFile(file, tmp_path, False, False) for file in sorted(pictures.rglob("*.*g"))]
+    assert len(files) == 3
+    predictor = load(run_folder, score_threshold=1.0)
+    assert "; the surest in 2 of 3 files is 0." in str(_tell_surest(predictor, files))
+    predictor.score_threshold = 0.01
+    assert _tell_surest(predictor, files) is None
 
 
 @pytest.mark.parametrize(
