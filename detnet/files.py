@@ -24,7 +24,8 @@ from detnet.text import first_line
 def replacing(path: Path, *, shared: bool = False) -> Iterator[Path]:
     """Gives a file beside `path` to write to, and puts it into its place when that is done.
 
-    What goes wrong, a full disk or a kill, leaves at `path` what was there before.
+    What goes wrong, a full disk or a kill, leaves at `path` what was there before. What is written
+    has the permissions that the umask gives, whoever writes it.
 
     Args:
         shared: several processes may write the same file at once; the last one stays. Without it
@@ -35,7 +36,12 @@ def replacing(path: Path, *, shared: bool = False) -> Iterator[Path]:
     """
     beside = path.with_name(f".{path.name}.{os.getpid()}.part" if shared else f".{path.name}.part")
     try:
+        beside.touch()
+        mode = beside.stat().st_mode
         yield beside
+        if beside.stat().st_mode != mode:  # safetensors makes a file for its owner alone
+            with suppress(OSError):  # a drive without permissions
+                beside.chmod(mode)
         with beside.open("rb+") as file:  # Windows flushes only what may be written
             os.fsync(file.fileno())  # else a power failure may leave a name without content
         os.replace(beside, path)

@@ -13,6 +13,7 @@ from detnet.backbones.weights.export import export
 from detnet.backbones.weights.pretrained import open_weights
 from detnet.cli import main
 from detnet.data.scenes import write_scenes
+from detnet.engine.checkpoint import save
 from detnet.engine.runs import RunFolder
 from detnet.errors import InputError
 from detnet.evaluation.results import write_results
@@ -26,6 +27,7 @@ from detnet.files import (
     write_json,
     write_text,
 )
+from detnet.inference.export.folder import folder_beside
 from detnet.training.run_config import RunConfig
 from detnet.training.settings import write_config
 from tests.limits import disk_of
@@ -201,3 +203,21 @@ def test_a_digest_is_of_the_content(tmp_path: Path) -> None:
     assert sha256_of(path).startswith("ba7816bf8f01cfea") and len(sha256_of(path)) == 64
     with pytest.raises(InputError, match="none: cannot be read: No such file"):
         sha256_of(tmp_path / "none")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions are POSIX's")
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o002, 0o664), (0o077, 0o600)])
+def test_colleagues_read_what_the_umask_lets_them(tmp_path: Path, umask: int, mode: int) -> None:
+    before = os.umask(umask)
+    try:
+        model_file.write_tensors(tmp_path / "model.safetensors", {"a": torch.zeros(2)})
+        save(tmp_path / "last.ckpt", {"a": torch.zeros(2)})
+        write_json(tmp_path / "scores.json", {})
+        with folder_beside(tmp_path / "export") as made:
+            folder_mode = made.stat().st_mode & 0o777
+    finally:
+        os.umask(before)
+    assert {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == dict.fromkeys(
+        ("model.safetensors", "last.ckpt", "scores.json"), mode
+    )
+    assert folder_mode == 0o777 & ~umask

@@ -35,7 +35,10 @@ def folder_beside(output: Path) -> Iterator[Path]:
             shutil.rmtree(left, ignore_errors=True)
             os.close(held)
     folder = Path(tempfile.mkdtemp(prefix=f".{output.name}.", suffix=".part", dir=output.parent))
-    folder.chmod(0o755)  # made for the user alone, but what is kept is like any other folder
+    like = folder / "like"
+    like.mkdir()
+    folder.chmod(like.stat().st_mode)  # made for the user alone; shared as far as the umask says
+    like.rmdir()
     held = _hold(folder)
     try:
         with _removed_before_the_end(folder):
