@@ -22,7 +22,9 @@ class RunRecord:
         config: config.yaml.
         environment: environment.json.
         events: the lines of metrics.jsonl.
-        scores: of the boxes and, where there are any, of the masks and keypoints behind them.
+        scores: of the boxes and, where there are any, of the masks and keypoints behind them; as
+            `shown_evaluation` finds them.
+        scored_on: data and split of a run without one of its own; empty for its own.
     """
 
     name: str
@@ -30,6 +32,7 @@ class RunRecord:
     environment: dict[str, Any]
     events: list[dict[str, Any]]
     scores: list[dict[str, Any]]
+    scored_on: str = ""
 
     @property
     def ended(self) -> bool:
@@ -46,13 +49,27 @@ def read_run(path: str | Path) -> RunRecord:
     folder = RunFolder(path)
     if not folder.path.is_dir():
         raise InputError(f"{folder.path}: no such run folder")
+    shown = shown_evaluation(folder.path)
     return RunRecord(
         name=folder.path.resolve().name,
         config=read_yaml(folder.config) if folder.config.is_file() else {},
         environment=_read_object(folder.environment) if folder.environment.is_file() else {},
         events=folder.read_metrics(),
-        scores=read_scores_in(folder.evaluation),
+        scores=read_scores_in(shown),
+        scored_on="" if shown == folder.evaluation else shown.name,
     )
+
+
+def shown_evaluation(folder: Path) -> Path:
+    """Tells where the scores to show lie: a run's on its own validation split, else the latest.
+
+    Runs with `val_split: none` have no split of their own, and exports have none either.
+    """
+    own = folder / "evaluation"
+    if (own / "scores.json").is_file():
+        return own
+    scored = sorted(own.glob("*/scores.json"), key=lambda file: file.stat().st_mtime_ns)
+    return scored[-1].parent if scored else own
 
 
 def read_scores_in(folder: Path) -> list[dict[str, Any]]:

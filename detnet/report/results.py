@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from detnet.engine.run_records import read_run
+from detnet.engine.run_records import read_run, shown_evaluation
 from detnet.errors import InputError
 from detnet.files import read_json, read_text, write_text
 from detnet.report.charts import Line, chart_file
@@ -22,11 +22,13 @@ class Result:
         data: name of the data set's folder.
         config: its settings.
         environment: command, commit, versions, hardware.
-        scores: of its best evaluation; masks under "segm", keypoints under "keypoints".
+        scores: of its best evaluation, else of the latest by hand; masks under "segm", keypoints
+            under "keypoints".
         curve: epoch and score of each evaluation, AP of a detector, top-1 error of a classifier.
         iterations: trained, of which `best_iteration` gave the scores.
         seconds: of training, evaluations included.
         published: the paper's rows that its recipe stands for.
+        scored_on: data and split of the scores, where the run has no validation split of its own.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Result:
     best_iteration: int
     seconds: float
     published: Sequence[Published] = ()
+    scored_on: str = ""
 
     @property
     def classifier(self) -> bool:
@@ -59,6 +62,8 @@ class Result:
             parts.append(f"width {width:g}")
         if weights := self.config.get("weights"):
             parts.append(f"from {Path(weights).name}")
+        if self.scored_on:
+            parts.append(f"scored on {self.scored_on}")
         return ", ".join(parts)
 
 
@@ -86,7 +91,7 @@ def read_result(run: Path) -> Result:
     for name in ("config.yaml", "environment.json", "metrics.jsonl"):
         if not (run / name).is_file():
             raise InputError(f"{run}: holds no run (no {name} in it)")
-    scores = run / "evaluation" / "scores.json"
+    scores = shown_evaluation(run) / "scores.json"
     if not scores.is_file():
         raise InputError(f"{run}: was not evaluated; run `detnet evaluate {run} --data DATA`")
     record = read_run(run)
@@ -105,6 +110,7 @@ def read_result(run: Path) -> Result:
         iterations=ends[-1]["iteration"],
         best_iteration=best[-1]["iteration"] if best else 0,
         seconds=ends[-1]["seconds"],
+        scored_on=record.scored_on,
     )
 
 

@@ -27,8 +27,8 @@ from detnet.training.detection.config import TrainConfig
 _HEAD = """## Single runs
 
 Written by `detnet report RUN… --results-table RESULTS.md` from run folders. Percent, the best
-evaluation of each run on its `val` split, detectors by COCO's definitions; … in a command stands
-for a path.
+evaluation of each run on its `val` split, of one without such a split the one that its row names,
+detectors by COCO's definitions; … in a command stands for a path.
 """
 # Rules that not all runs follow: the option and its value, the mark and what it is.
 _FORMER = {

@@ -13,7 +13,7 @@ from typing import Any
 from detnet.coco.annotations import Annotations
 from detnet.coco.ground_truth import GroundTruths
 from detnet.data.reading import load_scored
-from detnet.engine.run_records import RunRecord, read_run, read_scores_in
+from detnet.engine.run_records import RunRecord, read_run, read_scores_in, shown_evaluation
 from detnet.engine.runs import RunFolder
 from detnet.errors import InputError
 from detnet.evaluation.coco import evaluate
@@ -38,7 +38,7 @@ _OF_EXPORTS = (
     *("format", "precision", "detector", "backbone", "batch", "kept_precise"),
     *("images", "thresholds", "source", "versions"),
 )
-_TRIED = ("metrics.jsonl", "evaluation/scores.json", "evaluation/results.json")
+_TRIED = ("metrics.jsonl", "scores.json", "results.json")
 
 
 @dataclass(frozen=True)
@@ -147,6 +147,8 @@ def _summary(record: RunRecord) -> str:
     data = config.get("data") or config.get("train_annotations")
     if data:
         parts.append(f"on {Path(str(data)).name}")
+    if record.scored_on:
+        parts.append(f"scored on {record.scored_on}")
     steps = [event["iteration"] for event in record.events if event.get("event") == "step"]
     if steps:
         parts.append(f"{max(steps):,} iterations")
@@ -242,8 +244,9 @@ class _Page:
     def signs(self) -> list[tuple[int, int] | None]:
         """What changes when the run has something new to show."""
         found = []
-        for name in _TRIED:
-            path = self.run / name
+        evaluation = shown_evaluation(self.run)
+        for folder, name in zip((self.run, evaluation, evaluation), _TRIED, strict=True):
+            path = folder / name
             stat = path.stat() if path.exists() else None
             found.append((stat.st_mtime_ns, stat.st_size) if stat else None)
         return found
@@ -265,7 +268,7 @@ def find_out(run: Path, *, count: int) -> PageContent:
         run: its folder.
         count: how many pictures.
     """
-    results = _evaluation(run) / "results.json"
+    results = shown_evaluation(run) / "results.json"
     content = PageContent()
     if not is_export(run):
         if "detector" not in read_run(run).config:
@@ -289,7 +292,8 @@ def _read(folder: Path) -> RunRecord:
     """The record of a run, or what an exported folder has of one."""
     if not is_export(folder):
         return read_run(folder)
-    about, check, place = asdict(read_export(folder)), folder / CHECK_FILE, _evaluation(folder)
+    about, check = asdict(read_export(folder)), folder / CHECK_FILE
+    place = shown_evaluation(folder)
     scores = read_scores_in(place)
     return RunRecord(
         name=folder.resolve().name,
@@ -299,15 +303,6 @@ def _read(folder: Path) -> RunRecord:
         events=[],
         scores=scores,
     )
-
-
-def _evaluation(folder: Path) -> Path:
-    """Where a run's own evaluation lies; of an export, which has no data of its own, the latest."""
-    places = [folder / "evaluation"]
-    if is_export(folder):
-        scored = (folder / "evaluation").glob("*/scores.json")
-        places += [file.parent for file in sorted(scored, key=lambda file: file.stat().st_mtime_ns)]
-    return places[-1]
 
 
 def _load(folder: Path) -> tuple[Annotations, GroundTruths, list[dict[str, Any]]]:

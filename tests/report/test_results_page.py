@@ -1,6 +1,7 @@
 """RESULTS.md: runs by detector and backbone, and those that keep a former rule."""
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -179,6 +180,20 @@ def test_incomplete_runs_are_named(run: Path, missing: str, message: str) -> Non
     (run / missing).unlink()
     with pytest.raises(InputError, match=f"first.*{message}"):
         read_result(run)
+
+
+def test_a_run_without_a_split_of_its_own_has_its_latest_scores(run: Path) -> None:
+    for name in ("older-val", "data-val"):
+        place = run / "evaluation" / name
+        place.mkdir()
+        scores = json.loads((run / "evaluation" / "scores.json").read_text())
+        (place / "scores.json").write_text(json.dumps(scores))
+    old = run / "evaluation" / "older-val" / "scores.json"
+    os.utime(old, (0, 0))
+    (run / "evaluation" / "scores.json").unlink()
+    result = read_result(run)
+    assert result.scored_on == "data-val" and result.scores == scores
+    assert ", scored on data-val |" in results_page([result])
 
 
 def test_unfinished_runs_are_named(run: Path) -> None:

@@ -108,6 +108,21 @@ def test_without_an_evaluation_it_offers_the_command(data: Path, tmp_path: Path)
     assert "Loss" in text and "Settings of the run" in text
 
 
+def test_a_run_without_a_split_of_its_own_shows_its_latest_evaluation(
+    data: Path, tmp_path: Path
+) -> None:
+    run = write_run(tmp_path / "run", data, val_split="none")
+    written = [run / "evaluation" / name for name in ("scores.json", "results.json")]
+    place = run / "evaluation" / "data-val"
+    place.mkdir()
+    for file in written:
+        file.rename(place / file.name)
+    page = Checker(make_page(run, count=4).read_text(encoding="utf-8"))
+    assert "Not evaluated yet" not in page.text
+    assert "scored on data-val" in page.text
+    assert "Pictures" in page.text and "Why it errs" in page.text
+
+
 def test_results_of_other_data_are_told(data: Path, tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", data)
     path = run / "evaluation" / "results.json"
