@@ -11,6 +11,7 @@ from detnet.backbones.weights.loading import LoadReport, load_into_classifier
 from detnet.backbones.weights.pretrained import PretrainedWeights
 from detnet.detectors.base import Detector
 from detnet.detectors.weights import load_into_detector, open_weights
+from detnet.engine.runs import RunFolder
 from detnet.errors import InputError
 from detnet.files import sha256_of
 from detnet.inference.models import find_model
@@ -75,12 +76,19 @@ def find_weights(text: str) -> Path:
             is fetched unless it has been before. `#sha256=HEX` at the end names what it must be.
 
     Raises:
-        InputError: there is none, it cannot be fetched, or its sha256 is another.
+        InputError: there is none, it cannot be fetched, its sha256 is another, or it is a run's
+            checkpoint, which says too little of its network.
     """
     name, mark, digest = text.partition(SHA256)
     if mark and not _HEX.fullmatch(digest):
         raise InputError(f"{text}: #sha256= takes 64 hexadecimal digits")
     path = pull(name) if name.startswith(HUB) else find_model(name)
+    run = RunFolder(path.parent)
+    if path.name == run.last.name and run.config.is_file():
+        raise InputError(
+            f"{path}: is a run's state, which tells neither how its images were normalised nor its "
+            f"averaged weights; give the run's folder, {run.path}"
+        )
     if mark:
         found = sha256_of(path)
         if found != digest.lower():

@@ -56,6 +56,14 @@ def test_names_that_are_none(name: str) -> None:
         pull(name)
 
 
+def test_a_run_s_checkpoint_is_not_taken_for_its_model(tmp_path: Path) -> None:
+    torch.save({"stem.conv.weight": torch.zeros(1)}, tmp_path / "last.ckpt")
+    assert find_weights(str(tmp_path / "last.ckpt")).name == "last.ckpt"  # of some other program
+    (tmp_path / "config.yaml").write_text("data: a\n")
+    with pytest.raises(InputError, match=rf"last.ckpt: .*; give the run's folder, {tmp_path}$"):
+        find_weights(str(tmp_path / "last.ckpt"))
+
+
 def test_without_the_extra(model_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)  # as where it is not installed
     with pytest.raises(InputError, match=r"pip install 'detnet\[hub\]', or give a path"):
