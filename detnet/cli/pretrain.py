@@ -38,4 +38,4 @@ def run(args: argparse.Namespace) -> int:
     with Screen(again=f"detnet pretrain --resume {asked.folder}") as screen:
         task = PretrainTask(asked.config)
         complete = run_task(task, asked.folder, resume=asked.resume, on_event=screen)
-    return screen.finish(complete, as_json=args.json)
+    return screen.finish(complete, as_json=args.json, folder=asked.folder)

@@ -13,6 +13,8 @@ from detnet.errors import InputError
 from detnet.text import duration
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rich.progress import Progress
 
 Item = TypeVar("Item")
@@ -138,11 +140,12 @@ class Screen:
                 f"run's config.yaml, then go on with `{self.again}`"
             ) from error
 
-    def finish(self, complete: bool, *, as_json: bool = False) -> int:
+    def finish(self, complete: bool, *, as_json: bool = False, folder: "Path | None" = None) -> int:
         """Says what came of it, and gives the exit code: 0, or 130 when it was interrupted.
 
         Args:
             as_json: print one object about the run's end on standard output.
+            folder: of the run, which tells its end where it was complete before it was resumed.
         """
         if not is_main():
             return 0
@@ -150,7 +153,11 @@ class Screen:
             print(f"saved; go on with: {self.again}", file=sys.stderr)
             return EXIT_INTERRUPTED
         if as_json:
-            print(json.dumps({"run": self.folder, **self.end}))
+            if folder is not None and not self.end:
+                from detnet.engine.runs import RunFolder
+
+                self._keep_end(RunFolder(folder).end() or {})
+            print(json.dumps({"run": self.folder or str(folder or ""), **self.end}))
         return 0
 
     def close(self) -> None:
@@ -206,12 +213,15 @@ class Screen:
         self._say(f"evaluation at epoch {event['epoch']:.1f}: {'  '.join(shown)}{best}")
 
     def _end(self, event: dict[str, Any]) -> None:
-        self.end = {name: value for name, value in event.items() if name != "event"}
+        self._keep_end(event)
         early = ", stopped early" if event["stopped_early"] else ""
         best = ""
         if event["best"] is not None:
             best = f"; best score {100 * event['best']:.1f} at iteration {event['best_iteration']}"
         self._say(f"done after {duration(event['seconds'])}{early}{best}")
+
+    def _keep_end(self, event: dict[str, Any]) -> None:
+        self.end = {name: value for name, value in event.items() if name != "event"}
 
     def _generation(self, event: dict[str, Any]) -> None:
         count = event.get("candidates")

@@ -111,11 +111,13 @@ def test_training_tells_how_it_goes(
     arguments = ["--data", str(scenes), "--output", str(run), "--iterations", "2", *QUICK]
     assert main(["train", *arguments, "--json"]) == 0
     captured = capsys.readouterr()
-    assert json.loads(captured.out)["iteration"] == 2
+    told = json.loads(captured.out)
+    assert told["iteration"] == 2 and told["run"] == str(run)
     for text in ("6 training and 3 validation images", "iteration 2 of 2", "evaluation at epoch"):
         assert text in captured.err
-    assert main(["train", "--resume", str(run)]) == 0
-    assert "complete at iteration 2" in capsys.readouterr().err
+    assert main(["train", "--resume", str(run), "--json"]) == 0
+    again = capsys.readouterr()
+    assert "complete at iteration 2" in again.err and json.loads(again.out) == told
 
 
 def test_evaluate(capsys: pytest.CaptureFixture[str], scenes: Path, trained: Path) -> None:
