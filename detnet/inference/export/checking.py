@@ -1,5 +1,6 @@
 """Runs an export beside torch, on pictures and on a data set, and says how far they lie apart."""
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -29,6 +30,7 @@ from detnet.inference.export.differences import (
     difference,
     sum_up,
 )
+from detnet.text import count
 
 PICTURE_FILE = "check.png"
 MOST_IMAGES = 24  # of a data set that are compared object by object
@@ -276,14 +278,15 @@ def draw_beside(path: Path, image: Pixels, found: Sequence[tuple[Engine, Found]]
     """Draws what several engines found in one image, each under its name."""
     panels = []
     for engine, own in found:
-        sure = own.scores >= min(_SHOWN, float(own.scores.max(initial=0.0)))
+        least = min(_SHOWN, float(own.scores.max(initial=0.0)))
+        sure = own.scores >= least
         prediction = EnginePredictor(engine).to_prediction(_chosen(own, sure), image.shape[:2])
         panel = prediction.draw(image)
         width = max(1, round(panel.width * _HEIGHT / panel.height))
         panel = panel.resize((width, _HEIGHT))
         titled = Image.new("RGB", (width, _HEIGHT + 24), "white")
         titled.paste(panel, (0, 24))
-        text = f"{engine.name} {engine.precision}: {len(own)} objects"
+        text = f"{engine.name} {engine.precision}: {tell_drawn(len(own), int(sure.sum()), least)}"
         ImageDraw.Draw(titled).text((6, 6), text, fill="black")
         panels.append(titled)
     whole = Image.new("RGB", (sum(panel.width for panel in panels), _HEIGHT + 24), "white")
@@ -293,6 +296,13 @@ def draw_beside(path: Path, image: Pixels, found: Sequence[tuple[Engine, Found]]
         left += panel.width
     with replacing(path) as beside:
         whole.save(beside, "PNG")
+
+
+def tell_drawn(found: int, drawn: int, least: float) -> str:
+    """Says how many objects a picture shows, and from which score on where that is not all."""
+    if drawn == found:
+        return count(found, "object")
+    return f"{found} found, {drawn} drawn (from {math.floor(100 * least) / 100:.2f})"
 
 
 def _chosen(found: Found, rows: np.ndarray) -> Found:

@@ -11,7 +11,7 @@ from detnet.data.folders import find_split
 from detnet.data.scenes import write_scenes
 from detnet.errors import InputError
 from detnet.inference.engines.predictor import open_engine
-from detnet.inference.export.checking import CheckData, check_export, drawn_images
+from detnet.inference.export.checking import CheckData, check_export, drawn_images, tell_drawn
 from tests.inference.engines.tiny import CATEGORIES, tiny_export
 
 HOW = {"precision": "fp32", "threshold": 0.05, "limit": 3}
@@ -33,6 +33,13 @@ def test_equal_engines_pass(tmp_path: Path) -> None:
     assert written["bounds"]["score"] == report.bounds.score
     with Image.open(tmp_path / "worst.png") as picture:
         assert picture.height == 504 and picture.width > 400
+
+
+def test_a_picture_s_title_counts_what_it_shows() -> None:
+    assert tell_drawn(4, 1, 0.3) == "4 found, 1 drawn (from 0.30)"
+    assert tell_drawn(4, 1, 0.2987) == "4 found, 1 drawn (from 0.29)"  # never above what is drawn
+    assert (tell_drawn(2, 2, 0.3), tell_drawn(1, 1, 0.1)) == ("2 objects", "1 object")
+    assert tell_drawn(0, 0, 0.0) == "no objects"
 
 
 class Shifted:
