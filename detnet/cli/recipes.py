@@ -21,6 +21,8 @@ from detnet.engine.launch import image_readers
 from detnet.text import count, duration, gibibytes, lay_out
 
 if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+
     from detnet.search.plan import SearchPlan
     from detnet.training.catalogue import Recipe
     from detnet.training.plan import DevicePlan
@@ -70,6 +72,7 @@ def run(args: argparse.Namespace) -> int:
 
         for name in track(list(rows), what="recipes", total=len(rows)):
             if rows[name]["command"] != "search":
+                print(_beforehand(name, args), file=sys.stderr, flush=True)
                 rows[name] |= _measured(name, images=args.images, device=args.device)
             elif not args.names:
                 continue
@@ -239,15 +242,52 @@ def _add_macs(rows: dict[str, dict[str, Any]]) -> None:
 def _measured(name: str, *, images: int, device: str | None) -> dict[str, Any]:
     """Measures in a process of its own, whose largest memory is that of this recipe alone."""
     import multiprocessing
-    from concurrent.futures import ProcessPoolExecutor
     from dataclasses import asdict
+
+    from detnet.errors import InputError
+
+    fresh = multiprocessing.get_context("spawn")
+    ours, theirs = fresh.Pipe(duplex=False)
+    process = fresh.Process(target=_send_estimate, args=(theirs, name, images, device), daemon=True)
+    process.start()
+    theirs.close()  # else the end of the process would not be heard
+    try:
+        found = ours.recv()
+    except EOFError:
+        raise InputError(f"{name}: the measuring process was ended; is memory short?") from None
+    finally:
+        process.join()
+    if isinstance(found, Exception):
+        raise found
+    return {"measured": asdict(found)}
+
+
+def _send_estimate(pipe: "Connection", name: str, images: int, device: str | None) -> None:
+    """Measures, and ends at once where the command that asked for it was ended."""
+    import multiprocessing
+    import os
+    import threading
 
     from detnet.training.estimate import estimate
 
-    fresh = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=fresh) as pool:
-        found = pool.submit(estimate, name, images=images, device=device).result()
-    return {"measured": asdict(found)}
+    def end_with_parent() -> None:
+        if (parent := multiprocessing.parent_process()) is not None:
+            parent.join()
+        os._exit(1)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
+    try:
+        pipe.send(estimate(name, images=images, device=device))
+    except Exception as error:  # it is the command's to tell
+        pipe.send(error)
+
+
+def _beforehand(name: str, args: argparse.Namespace) -> str:
+    """Says what is measured, since a network of full size takes minutes on a processor."""
+    from detnet.training.estimate import measured_size
+
+    height, width = measured_size(name)
+    return f"measuring a training step of {name} at {args.images} × {height}×{width} …"
 
 
 def _table(rows: dict[str, dict[str, Any]]) -> str:

@@ -78,10 +78,21 @@ def estimate(name: str, *, images: int = 1, device: str | None = None, steps: in
     """
     keep_freed_memory()
     place = distributed.single_process(device).device
+    return measure_steps(_config(name), place, images=images, steps=steps)
+
+
+def measured_size(name: str) -> tuple[int, int]:
+    """Tells height and width of the images that `estimate` measures a recipe on, pixels."""
+    config = _config(name)
+    if isinstance(config, TrainConfig):
+        return _image_size(config)
+    return config.image_size, config.image_size
+
+
+def _config(name: str) -> TrainConfig | PretrainConfig:
     detect = RECIPES[name].command == "train"
     kind: type[TrainConfig | PretrainConfig] = TrainConfig if detect else PretrainConfig
-    config = kind.make(name, {})
-    return measure_steps(config, place, images=images, steps=steps)
+    return kind.make(name, {})
 
 
 def measure_steps(

@@ -1,4 +1,8 @@
 import json
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
 
@@ -70,6 +74,19 @@ def test_a_measured_recipe_says_what_it_takes(capsys: pytest.CaptureFixture[str]
     assert cost["peak_bytes"] > 4 * cost["params"]
     assert main(["recipes", "shufflenetv2_20_imagenet", "--device", "cpu"]) == 0
     assert "the whole run" in capsys.readouterr().out
+
+
+def test_a_measurement_says_at_once_what_it_is_and_ends_without_a_word() -> None:
+    words = ["recipes", "detnet59_faster_rcnn_fpn_2x", "--device", "cpu"]
+    command = [sys.executable, "-m", "detnet", *words]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        said = process.stderr.readline()
+        assert said == f"measuring a training step of {words[1]} at 1 × 800×1067 …\n"
+        time.sleep(2)  # the process that measures has begun
+        process.terminate()
+        assert process.stderr.read() == ""  # neither a word nor a process that keeps it open
+    assert process.returncode == -signal.SIGTERM
 
 
 @pytest.mark.parametrize(
