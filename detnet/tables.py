@@ -89,8 +89,26 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     longer = [other for other in names if other.startswith(name)]
     if len(longer) == 1:  # an abbreviation, which difflib would find farther than a short name
         return longer[0]
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    return near[0] if near else None
+    near = difflib.get_close_matches(name, names, n=8, cutoff=0.5)
+    # Of those alike, difflib puts detnet110 before detnet59 for detnet60: it counts equal letters.
+    return min(near, key=lambda other: _distance(name, other), default=None)
+
+
+def _distance(name: str, other: str) -> tuple[int, int]:
+    """How many letters were mistyped or, next to each other, swapped; then the lengths' difference.
+
+    Damerau 1964, in its restricted form.
+    """
+    before: list[int] = []
+    row = list(range(len(other) + 1))
+    for i, a in enumerate(name, 1):
+        before, last, row = row, before, [i]
+        for j, b in enumerate(other, 1):
+            cost = min(before[j] + 1, row[-1] + 1, before[j - 1] + (a != b))
+            if i > 1 and j > 1 and (a, name[i - 2]) == (other[j - 2], b):
+                cost = min(cost, last[j - 2] + 1)
+            row.append(cost)
+    return row[-1], abs(len(name) - len(other))
 
 
 def unknown_name(kind: str, name: object, allowed: Iterable[str]) -> str:

@@ -44,6 +44,8 @@ def test_a_home_that_is_wrong_is_a_defect() -> None:
 
 def test_nearest() -> None:
     assert nearest("trian", ["train", "val"]) == "train"
+    assert nearest("detnet60", ["detnet110", "detnet59", "resnet50"]) == "detnet59"
+    assert nearest("fp61", ["fp32", "fp11", "fp16"]) == "fp16"  # two letters swapped
     assert nearest("xyzzy", ["train", "val"]) is None
     assert nearest("train", iter(())) is None
     assert nearest("--out", ["--count", "--output"]) == "--output"  # the longer one was meant
