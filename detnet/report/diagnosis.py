@@ -1,9 +1,11 @@
-"""Precision over recall of a diagnosis, drawn: the mean, and each class in its place."""
+"""What a page shows of a diagnosis: precision over recall, drawn, and what is taken for what."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from detnet.evaluation.diagnosis.records import Curves
+from detnet.evaluation.coco import Evaluation
+from detnet.evaluation.diagnosis.diagnose import confusion_from
+from detnet.evaluation.diagnosis.records import Curves, Diagnosis
 from detnet.report.charts import STYLES, Frame, Line, line_chart, path
 
 _FRAME = Frame(0, 1, 0, 1)
@@ -53,6 +55,17 @@ def draw_curves(curves: Curves) -> DrawnCurves:
             if curve or not name
         ],
     )
+
+
+def from_score(threshold: float, evaluation: Evaluation, diagnosis: Diagnosis) -> Diagnosis:
+    """Counts what is taken for what from the score at which a page's pictures begin.
+
+    From 0.5 on an unsure model's table would call missed what the pictures above it show as found.
+    """
+    if diagnosis["score_threshold"] == threshold:
+        return diagnosis
+    confusion = confusion_from(evaluation, threshold)
+    return {**diagnosis, "score_threshold": threshold, "confusion": confusion}
 
 
 def _pairs(

@@ -16,7 +16,7 @@ from detnet.data.reading import load_scored
 from detnet.engine.run_records import RunRecord, read_run, read_scores_in, shown_evaluation
 from detnet.engine.runs import RunFolder
 from detnet.errors import InputError
-from detnet.evaluation.coco import evaluate
+from detnet.evaluation.coco import Evaluation, evaluate
 from detnet.evaluation.diagnosis.diagnose import diagnose
 from detnet.evaluation.diagnosis.outcomes import find_outcomes
 from detnet.evaluation.diagnosis.records import Diagnosis, confused_pairs
@@ -24,7 +24,7 @@ from detnet.evaluation.files import read_scores
 from detnet.files import read_json, write_text
 from detnet.inference.engines.record import CHECK_FILE, is_export, read_export
 from detnet.report.charts import training_charts
-from detnet.report.diagnosis import draw_curves
+from detnet.report.diagnosis import draw_curves, from_score
 from detnet.report.gallery import EvaluatedSplit, make_label_errors, make_pictures
 from detnet.report.pictures import LOWEST, GalleryPicture, LabelError
 from detnet.report.rendering import flat_settings, render_template
@@ -277,12 +277,18 @@ def find_out(run: Path, *, count: int) -> PageContent:
     if not results.is_file():
         return content
     try:
-        evaluated, diagnoses = _evaluate(*_load(results.parent))
+        evaluated, evaluations, diagnoses = _evaluate(*_load(results.parent))
     except (InputError, OSError) as error:
         return replace(content, notes=[f"No pictures and no diagnosis: {error}"])
     content = replace(content, diagnoses=diagnoses)
     try:
         content = replace(content, pictures=make_pictures(evaluated, count=count))
+        first = first_threshold(content.pictures)
+        alike = [
+            (kind, from_score(first, evaluation, diagnosis))
+            for evaluation, (kind, diagnosis) in zip(evaluations, diagnoses, strict=True)
+        ]
+        content = replace(content, diagnoses=alike)
         return replace(content, label_errors=make_label_errors(evaluated))
     except (InputError, OSError) as error:
         return replace(content, notes=[f"No pictures: {error}"])
@@ -317,15 +323,20 @@ def _load(folder: Path) -> tuple[Annotations, GroundTruths, list[dict[str, Any]]
 
 def _evaluate(
     annotations: Annotations, truths: GroundTruths, records: list[dict[str, Any]]
-) -> tuple[EvaluatedSplit, list[tuple[str, Diagnosis]]]:
+) -> tuple[EvaluatedSplit, list[Evaluation], list[tuple[str, Diagnosis]]]:
     """Evaluates boxes and, where there are any, masks: each once."""
-    evaluation = evaluate(truths.bbox, records)
-    diagnosis = diagnose(evaluation)
-    diagnoses = [("Boxes", diagnosis)]
+    evaluations = [evaluate(truths.bbox, records)]
     if truths.segm is not None:
         # Without boxes a detection's size is its mask's, as in the ground truth.
         masks = [{k: v for k, v in record.items() if k != "bbox"} for record in records]
-        diagnoses.append(("Masks", diagnose(evaluate(truths.segm, masks, iou_type="segm"))))
-    return EvaluatedSplit(
-        annotations, truths, records, evaluation, find_outcomes(evaluation), diagnosis
-    ), diagnoses
+        evaluations.append(evaluate(truths.segm, masks, iou_type="segm"))
+    diagnoses = list(zip(("Boxes", "Masks"), map(diagnose, evaluations), strict=False))
+    split = EvaluatedSplit(
+        annotations,
+        truths,
+        records,
+        evaluations[0],
+        find_outcomes(evaluations[0]),
+        diagnoses[0][1],
+    )
+    return split, evaluations, diagnoses

@@ -9,7 +9,7 @@ import pytest
 
 from detnet.errors import InputError
 from detnet.report.pictures import GalleryPicture, Mark
-from detnet.report.run import first_threshold, follow_page, make_page
+from detnet.report.run import find_out, first_threshold, follow_page, make_page
 from detnet.training.settings import presets, read_source
 from tests.report.runs import LONG_NAME, NAMES, log, write_data, write_run
 from tests.report.test_page import Checker
@@ -50,6 +50,21 @@ def test_the_slider_begins_where_something_is_seen(
     truths = marks("truth", (-1.0,) * objects)
     picture = GalleryPicture("a.jpg", "", (30, 20), (), truths, marks("right", scores), "")
     assert first_threshold([picture]) == first
+
+
+def test_what_is_taken_for_what_counts_from_the_score_of_the_pictures(tmp_path: Path) -> None:
+    data = write_data(tmp_path / "data")
+    run = write_run(tmp_path / "run", data, masks=True)
+    path = run / "evaluation" / "results.json"
+    results = json.loads(path.read_text())
+    path.write_text(json.dumps([one | {"score": one["score"] / 2.6} for one in results]))
+    content = make_page(run, count=8).read_text(encoding="utf-8")
+    (first,) = re.findall(r'<output for="threshold">(0\.[0-9]+)</output>', content)
+    assert float(first) < 0.4
+    told = re.findall(r"what was detected, from score (0\.[0-9]+)", Checker(content).text)
+    assert told == [first, first], "of boxes and of masks"
+    found, _, _ = find_out(run, count=8).diagnoses[0][1]["confusion"]["matrix"][0][:3]
+    assert found > 0, "on the diagonal: what the pictures show as found"
 
 
 def test_keypoints_are_on_the_page(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from detnet.evaluation.diagnosis.outcomes import (
 from detnet.evaluation.diagnosis.records import (
     Calibration,
     CalibrationBin,
+    Confusion,
     Curves,
     Diagnosis,
     ImageTally,
@@ -77,6 +78,17 @@ def diagnose(
         "label_errors": label_errors(evaluation, found, near, threshold, score_threshold),
         "images": _images(evaluation, found, sure, order),
     }
+
+
+def confusion_from(
+    evaluation: Evaluation, score_threshold: float, *, iou_threshold: float = 0.5
+) -> Confusion:
+    """Counts what is taken for what from another score on; see `diagnose`."""
+    threshold = check_threshold(evaluation, iou_threshold)
+    found = find_outcomes(evaluation, iou_threshold=threshold)
+    near = find_overlaps(evaluation, np.flatnonzero(found.counted & ~found.hit))
+    near = near.where(evaluation.detections.scores[near.rows] >= score_threshold)
+    return confusion(evaluation, found, near, threshold, score_threshold)
 
 
 def _curves(evaluation: Evaluation) -> Curves:
