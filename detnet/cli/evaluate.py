@@ -38,9 +38,11 @@ from detnet.cli.arguments import (
 )
 from detnet.cli.score import OF_COCO, add_score_arguments
 from detnet.engine.launch import image_readers
+from detnet.engine.run_records import tell_weights
 from detnet.engine.runs import RunFolder
 from detnet.errors import InputError
 from detnet.files import read_yaml
+from detnet.text import count
 
 _WHICH = "give either --data FOLDER, or --annotations FILE with --images DIR"
 
@@ -170,11 +172,12 @@ def _detector(args: argparse.Namespace, process: "Process", measures: dict[str, 
         )
     if not process.main:
         return 0
-    if scores.voc is not None:
-        print(json.dumps(scores.voc.to_json()) if args.json else format_voc_scores(scores.voc))
-        return 0
     if args.json:
-        print(json.dumps(scores.to_json()))
+        print(json.dumps((scores.voc or scores).to_json()))
+        return 0
+    print(f"{_of_what(args, scores.images)}\n")
+    if scores.voc is not None:
+        print(format_voc_scores(scores.voc))
         return 0
     print("\n\n\n".join(map(format_scores, scores.kinds)))
     if args.submission:
@@ -216,8 +219,15 @@ def _classifier(args: argparse.Namespace, process: "Process") -> int:
         Path(args.model), Path(args.data), split=args.split, **_how(args, process)
     )
     if process.main:
-        print(json.dumps(scores.to_json()) if args.json else format_errors(scores))
+        text = f"{_of_what(args, scores.images)}\n\n{format_errors(scores)}"
+        print(json.dumps(scores.to_json()) if args.json else text)
     return 0
+
+
+def _of_what(args: argparse.Namespace, images: int) -> str:
+    """Says whose scores these are, and on what."""
+    where = f"{args.split} of {args.data}" if args.data else args.annotations
+    return f"{tell_weights(args.model)} on {where}, {count(images, 'image')}"
 
 
 def _how(args: argparse.Namespace, process: "Process") -> dict[str, Any]:

@@ -91,3 +91,30 @@ def _read_object(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise InputError(f"{path}: holds no JSON object, but {say_kind(type(content))}")
     return content
+
+
+def tell_weights(path: str | Path) -> str:
+    """Says which weights the scores of a run or a model file are of: file and iteration.
+
+    Returns:
+        "best.safetensors (iteration 48, chosen on val)", or the name alone of what is no run's.
+    """
+    path = Path(path)
+    run = RunFolder(path if path.is_dir() else path.parent)
+    if not run.config.is_file():
+        return path.resolve().name
+    file = (run.best if run.best.is_file() else run.model) if path.is_dir() else path
+    try:
+        config, events = read_yaml(run.config), run.read_metrics()
+    except (InputError, OSError, ValueError):  # what is said beside the scores must not lose them
+        return file.name
+    if file.name == run.best.name:
+        kept = [
+            event for event in events if event.get("event") == "evaluation" and event.get("best")
+        ]
+        annotations, split = config.get("val_annotations"), config.get("val_split", "val")
+        where = f", chosen on {Path(annotations).stem if annotations else split}"
+    else:
+        kept, where = [event for event in events if event.get("event") == "end"], ", the last"
+    known = kept and file.name in (run.best.name, run.model.name)
+    return f"{file.name} (iteration {kept[-1]['iteration']}{where})" if known else file.name

@@ -25,6 +25,7 @@ class DetectorScores:
         segm, keypoints: of masks and keypoints, None where the detector has none.
         voc: VOC's average precision as `score_voc` gives it, where it was asked for.
         split: what it was evaluated on, where that is a split of a data set.
+        images: how many it was evaluated on.
     """
 
     bbox: Scores
@@ -33,6 +34,7 @@ class DetectorScores:
     keypoints: Scores | None = None
     voc: VocScores | None = None
     split: Split | None = None
+    images: int = 0
 
     @property
     def kinds(self) -> list[Scores]:

@@ -126,11 +126,13 @@ def render(comparison: Comparison, pictures: Sequence[ComparisonPicture]) -> str
 def _models(comparison: Comparison) -> list[dict[str, Any]]:
     names = comparison["names"]
     costs = (comparison.get("cost") or {"models": [None] * len(names)})["models"]
+    weights = comparison.get("weights", [""] * len(names))
     return [
         {
             "letter": letter(index),
             "name": name,
             "source": comparison["sources"][index],
+            "weights": weights[index],
             "scores": comparison["scores"][index],
             "cost": costs[index],
         }

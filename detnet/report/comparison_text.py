@@ -45,10 +45,11 @@ def format_comparison(comparison: Comparison) -> str:
 def _heading(comparison: Comparison) -> str:
     kind = KINDS[comparison["iou_type"]].lower()
     lines = [f"Comparison of {kind} on {comparison['images']:,} images, percent"]
-    for index, (name, source) in enumerate(
-        zip(comparison["names"], comparison["sources"], strict=True)
+    weights = comparison.get("weights", [""] * len(comparison["names"]))
+    for index, (name, source, of) in enumerate(
+        zip(comparison["names"], comparison["sources"], weights, strict=True)
     ):
-        lines.append(f"  {letter(index)}  {name}  ({source})")
+        lines.append(f"  {letter(index)}  {name}  ({source}{f' of {of}' if of else ''})")
     taken = f" ({comparison['ground_truth_taken']})" if "ground_truth_taken" in comparison else ""
     lines.append(f"  ground truth: {comparison['annotations']}{taken}")
     if how := how_scored(comparison):

@@ -70,6 +70,7 @@ def test_images_without_annotations_are_predicted(
     words += f" --images {find_split(scenes, 'val').images} --output {tmp_path} --precision fp32"
     assert main([*words.split(), "--submission", str(tmp_path / "mine.zip")]) == 0
     output = capfd.readouterr().out
+    assert output.startswith(f"model.safetensors on {path}, 3 images\n\nCOCO scores of boxes")
     assert output.count("no annotations: nothing can be scored") == 2 and "\n-" not in output
     assert json.loads((tmp_path / "scores.json").read_text())["AP"] is None
     assert {r["image_id"] for r in records(tmp_path / "mine.zip")} <= {1, 2, 3}

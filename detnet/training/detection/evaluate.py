@@ -213,7 +213,7 @@ def evaluate_model(
     scores = score_results(results, truths, measures or {}) if process.main else None
     told = same_on_all(scores and replace(scores, results=join_results([])))
     assert told is not None  # the main process has made them
-    return replace(scores or told, split=split)
+    return replace(scores or told, split=split, images=len(annotations))
 
 
 def place_of_scores(run: Path, split: Split) -> Path:

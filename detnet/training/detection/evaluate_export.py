@@ -58,7 +58,9 @@ def evaluate_export(
     results = engine_results(
         open_engine(folder), annotations, score_threshold=record.thresholds.score, track=track
     )
-    scores = replace(score_results(results, truths, measures or {}), split=used)
+    scores = replace(
+        score_results(results, truths, measures or {}), split=used, images=len(annotations)
+    )
     scores = with_voc(scores, truths, metric)
     write_files(scores, truths, place, submission)
     return scores
