@@ -115,3 +115,9 @@ def lay_out(rows: Iterable[Sequence[str]], *, left: Collection[int] = (), indent
         ]
         lines.append((indent + "  ".join(cells)).rstrip())
     return "\n".join(lines)
+
+
+def markdown_row(cells: Iterable[str]) -> str:
+    """Lays out a row of a Markdown table; a bar in a name does not end its cell."""
+    whole = (" ".join(cell.splitlines()).replace("|", "\\|") for cell in cells)
+    return f"| {' | '.join(whole)} |"

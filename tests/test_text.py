@@ -10,6 +10,7 @@ from detnet.text import (
     hide_passwords,
     interval,
     lay_out,
+    markdown_row,
     one_line,
     percent,
     points,
@@ -91,3 +92,7 @@ def test_an_error_is_told_on_a_line() -> None:
     assert one_line(error, 12) == "no kernel f…"
     assert first_line(error) == "no kernel"
     assert one_line(KeyError()) == first_line(KeyError()) == "KeyError"
+
+
+def test_a_bar_or_a_line_break_in_a_name_stays_in_its_cell() -> None:
+    assert markdown_row(["a", "cat|dog\nbird", ""]) == r"| a | cat\|dog bird |  |"

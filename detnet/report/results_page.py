@@ -21,7 +21,7 @@ from detnet.report.results import (
 from detnet.report.score_tables import paper_rows
 from detnet.report.search.text import search_section
 from detnet.search.run import SearchRun, is_search
-from detnet.text import NOTHING, amount, percent, points
+from detnet.text import NOTHING, amount, markdown_row, percent, points
 from detnet.training.detection.config import TrainConfig
 
 _HEAD = """## Single runs
@@ -160,8 +160,8 @@ def _table(results: Sequence[Result], marks: Mapping[str, str]) -> str:
         metric.title or name
         for name, metric in _columns("classification" if results[0].classifier else "bbox")
     ]
-    head = "| run | model | " + " | ".join(columns) + " | images seen | seconds | seed |"
-    rows = [head, "|" + "---|" * (head.count("|") - 1)]
+    head = ["run", "model", *columns, "images seen", "seconds", "seed"]
+    rows = [markdown_row(head), "|" + "---|" * len(head)]
     for result in results:
         if result.classifier:
             columns = [name for name, _ in _columns("classification")]
@@ -190,8 +190,8 @@ def _detection_rows(result: Result, kind: str, model: str, *, name: str) -> list
         for a, b in zip(ours, theirs, strict=True)
     ]
     where = f"… the paper: {published.name}, {published.where}"
-    rows.append("| | " + " | ".join([where, *map(percent, theirs), "", "", ""]) + " |")
-    rows.append("| | " + " | ".join(["… gap", *gaps, "", "", ""]) + " |")
+    rows.append("| " + markdown_row([where, *map(percent, theirs), "", "", ""]))
+    rows.append("| " + markdown_row(["… gap", *gaps, "", "", ""]))
     return rows
 
 
@@ -200,7 +200,7 @@ def _line(
 ) -> str:
     begin = [result.name if name is None else name, result.model if model is None else model]
     ending = [f"{result.images_seen:,}", f"{result.seconds:,.0f}", str(result.config["seed"])]
-    return "| " + " | ".join([*begin, *numbers, *ending]) + " |"
+    return markdown_row([*begin, *numbers, *ending])
 
 
 def _compared(comparisons: Sequence[Mapping[str, Any]], marks: Mapping[str, str]) -> str:
@@ -216,7 +216,7 @@ def _compared(comparisons: Sequence[Mapping[str, Any]], marks: Mapping[str, str]
         "(`detnet compare`); **bold** where they can be told from noise. They do not cover what "
         "another seed of the training would give.",
         "",
-        "| | " + " | ".join(columns) + " |",
+        "| " + markdown_row(columns),
         "|" + "---|" * (len(columns) + 1),
     ]
     for comparison, share in zip(comparisons, shares, strict=True):
@@ -226,7 +226,7 @@ def _compared(comparisons: Sequence[Mapping[str, Any]], marks: Mapping[str, str]
             title = " less ".join(name + marks.get(name, "") for name in names) + kind
             title += "" if alike else f", {share} intervals"
             cells = [_difference(other["headline"].get(column)) for column in columns]
-            lines.append("| " + " | ".join([title, *cells]) + " |")
+            lines.append(markdown_row([title, *cells]))
     return "\n".join(lines)
 
 
@@ -251,7 +251,7 @@ def _how(name: str, environment: Mapping[str, Any]) -> str:
     versions = f"torch {packages.get('torch', '?')}, torchvision {packages.get('torchvision', '?')}"
     commit = environment.get("commit") or "?"
     cells = [name, f"`{command_of(environment)}`", commit, versions, hardware(environment)]
-    return f"| {' | '.join(cells)} |"
+    return markdown_row(cells)
 
 
 def detector_table(results: Sequence[Result], comparisons: Sequence[Mapping[str, Any]]) -> str:
@@ -295,7 +295,7 @@ def _detectors(results: Sequence[Result]) -> set[str]:
 
 
 def _detectors_table(results: Sequence[Result], costs: Mapping[str, Mapping[str, Any]]) -> str:
-    rows = ["| " + " | ".join(_DETECTORS) + " |", "|" + "---|" * len(_DETECTORS)]
+    rows = [markdown_row(_DETECTORS), "|" + "---|" * len(_DETECTORS)]
     for result in results:
         scores, cost = result.scores, costs.get(result.name, {})
         by_iou = scores["by_iou_and_size"]["all"].get("AP", {})
@@ -313,7 +313,7 @@ def _detectors_table(results: Sequence[Result], costs: Mapping[str, Mapping[str,
             amount(cost["params"] if cost else None),
             f"{cost['images_per_s']:.1f}" if cost else NOTHING,
         ]
-        rows.append("| " + " | ".join(cells) + " |")
+        rows.append(markdown_row(cells))
     first = results[0]
     width = first.config.get("width", 1.0)
     begin = f"{first.images_seen:,} images seen by each, width {width:g}"

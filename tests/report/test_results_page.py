@@ -196,6 +196,15 @@ def test_a_run_without_a_split_of_its_own_has_its_latest_scores(run: Path) -> No
     assert ", scored on data-val |" in results_page([result])
 
 
+def test_a_bar_in_a_name_does_not_break_its_row(run: Path) -> None:
+    text = results_page([replace(read_result(run), name="first|wide")])
+    rows = [line for line in text.splitlines() if "first" in line and line.startswith("|")]
+    assert len(rows) == 2 and all(row.startswith(r"| first\|wide | ") for row in rows)
+    heads = [line for line in text.splitlines() if line.startswith("| run |")]
+    for head, row in zip(heads, rows, strict=True):
+        assert row.replace(r"\|", "").count("|") == head.count("|")
+
+
 def test_unfinished_runs_are_named(run: Path) -> None:
     (run / "metrics.jsonl").write_text(json.dumps({"event": "step", "iteration": 1}) + "\n")
     with pytest.raises(InputError, match="is not complete; go on with"):

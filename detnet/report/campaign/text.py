@@ -12,7 +12,7 @@ from detnet.campaign.statistics import MOST_SEEDS
 from detnet.evaluation.metrics import prefix
 from detnet.report.campaign.state import CampaignState
 from detnet.report.results import hardware, put_section
-from detnet.text import NOTHING, count, duration, lay_out, percent, points
+from detnet.text import NOTHING, count, duration, lay_out, markdown_row, percent, points
 
 COLUMNS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 _KINDS = {"bbox": "", "segm": ", masks", "keypoints": ", keypoints"}
@@ -195,5 +195,4 @@ def _origin(state: CampaignState) -> str:
 
 def _table(rows: Sequence[Sequence[str]]) -> list[str]:
     heads, *others = rows
-    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
-    return [*lines, *("| " + " | ".join(row) + " |" for row in others)]
+    return [markdown_row(heads), "|" + "---|" * len(heads), *map(markdown_row, others)]

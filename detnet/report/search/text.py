@@ -25,7 +25,7 @@ from detnet.search.standalone.baselines import (
     comparison_lines,
 )
 from detnet.search.standalone.ranking import validation_lines
-from detnet.text import amount, count, duration, lay_out, percent, points
+from detnet.text import amount, count, duration, lay_out, markdown_row, percent, points
 
 _MOST_ROWS = 12
 _INDENT = "  "
@@ -85,7 +85,7 @@ def results_section(state: SearchState) -> str:
 
 
 def _table(rows: Sequence[Sequence[str]]) -> str:
-    heads, *others = ["| " + " | ".join(row) + " |" for row in rows]
+    heads, *others = map(markdown_row, rows)
     return "\n".join([heads, "|" + "---|" * len(rows[0]), *others])
 
 

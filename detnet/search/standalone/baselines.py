@@ -25,7 +25,7 @@ from detnet.search.standalone.rivals import add_winners, choose_rivals
 from detnet.search.standalone.sharing import require_processes
 from detnet.search.standalone.statistics import difference_interval, mean_interval
 from detnet.search.standalone.training import StandaloneTraining, mean_scores
-from detnet.text import amount, interval, lay_out, percent, points
+from detnet.text import amount, interval, lay_out, markdown_row, percent, points
 from detnet.training.run_state import OnEvent
 
 
@@ -249,9 +249,9 @@ def format_baselines(found: Baselines) -> str:
 def baselines_markdown(found: Baselines) -> str:
     """The winner beside what it must beat, as a section of RESULTS.md."""
     heads, *rows = _baseline_rows(found)
-    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
+    lines = [markdown_row(heads), "|" + "---|" * len(heads)]
     for row in rows:
-        lines.append("| " + " | ".join([*row[:-1], f"`{row[-1]}`" if row[-1] else ""]) + " |")
+        lines.append(markdown_row([*row[:-1], f"`{row[-1]}`" if row[-1] else ""]))
     said = [f"- {line}" for line in comparison_lines(found)]
     return "\n".join([*lines, "", *said]) + "\n"
 
