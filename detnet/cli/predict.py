@@ -8,7 +8,9 @@
 MODEL is a run folder, a .safetensors file, or a folder that `detnet export` made. Folders are
 searched with all that is below them. Below the output folder there are then the drawn copies,
 predictions.json (COCO results format) and images.json, which says for each image_id which file, or
-which frame of a video, it is. Videos need the video extra: pip install 'detnet[video]'.
+which frame of a video, it is. In an output folder that was used before, both files are replaced and
+pictures of the same names, too; older ones stay, and a line says so. Videos need the video extra:
+pip install 'detnet[video]'.
 """
 
 import argparse
@@ -17,10 +19,10 @@ import math
 import sys
 import time
 from collections.abc import Iterable, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from detnet.cli.arguments import (
     A_MODEL,
@@ -35,6 +37,7 @@ from detnet.cli.arguments import (
     tell,
 )
 from detnet.errors import InputError
+from detnet.files import read_json
 from detnet.text import count, duration
 
 if TYPE_CHECKING:
@@ -102,9 +105,12 @@ def run(args: argparse.Namespace) -> int:
     from detnet.inference.stream import predict_files
 
     files, others = find_media(args.paths, args.output)
+    replaced = _tell_replaced(args.output, [file.destination for file in files])
     predictor, choice = _load(args)
     if args.engine != "auto" or "runs in torch" not in choice:  # the rule is not worth a line
         tell(choice)
+    if replaced:
+        tell(replaced)
     start = time.monotonic()
     in_torch = hasattr(predictor, "device")
     at_once = args.batch_size or getattr(predictor, "batch", None) or 1
@@ -128,6 +134,21 @@ def run(args: argparse.Namespace) -> int:
     )
     print(json.dumps(asdict(summary)) if args.json else format_summary(summary))
     return 0
+
+
+def _tell_replaced(output: Path, drawn: Sequence[Path]) -> str | None:
+    """Says what an earlier call has left in the output folder, and what becomes of it."""
+    if not (output / "predictions.json").is_file():
+        return None
+    before: Any = None
+    with suppress(InputError):  # it is replaced, whatever it is
+        before = read_json(output / "images.json")
+    entries = [one for one in before if isinstance(one, dict)] if isinstance(before, list) else []
+    names = [one["drawn"] for one in entries if isinstance(one.get("drawn"), str)]
+    old = {output / name for name in names} - set(drawn)
+    stay = sum(path.is_file() for path in old)
+    rest = f"; {count(stay, 'file')} that it drew and this call does not will stay" if stay else ""
+    return f"{output / 'predictions.json'} of an earlier call is replaced{rest}"
 
 
 def _load(args: argparse.Namespace) -> tuple["AnyPredictor", str]:

@@ -89,6 +89,28 @@ def test_the_summary_is_read_by_people(
     assert summary["objects"] >= 1 and summary["unsure"] is None
 
 
+def test_what_an_earlier_call_left_is_told(
+    run_folder: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "out"
+    argv = ["predict", str(run_folder), "--output", str(output), "--score-threshold", "0.2"]
+    assert main([*argv, str(pictures)]) == 0
+    assert "replaced" not in capsys.readouterr().err
+    (output / "mine.txt").write_text("kept")
+    assert main([*argv, str(pictures / "a.jpg")]) == 0
+    told = f"detnet: {output / 'predictions.json'} of an earlier call is replaced"
+    assert f"{told}; 2 files that it drew and this call does not will stay\n" == (
+        capsys.readouterr().err
+    )
+    assert (output / "b.png").is_file() and (output / "mine.txt").is_file()
+    assert main([*argv, str(pictures / "a.jpg")]) == 0
+    assert capsys.readouterr().err == f"{told}\n"
+    for content in ("[1, {}, {", "7", '[1, {"drawn": []}]'):
+        (output / "images.json").write_text(content)
+        assert main([*argv, str(pictures / "a.jpg")]) == 0
+        assert capsys.readouterr().err == f"{told}\n"
+
+
 def test_a_few_of_many_files_are_asked_how_sure_the_model_was(
     run_folder: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
