@@ -13,6 +13,8 @@ from pathlib import Path
 
 from detnet.errors import InputError
 
+_EVERY_S = 10.0
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's options."""
@@ -43,9 +45,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--every",
         type=float,
-        default=10.0,
         metavar="SECONDS",
-        help="how often --follow looks (default: 10)",
+        help=f"how often --follow looks (default: {_EVERY_S:g})",
     )
 
 
@@ -74,7 +75,8 @@ def run(args: argparse.Namespace) -> int:
 
     if args.follow:
         said = False
-        for page in follow_page(runs[0], every=args.every, count=args.pictures):
+        every = _EVERY_S if args.every is None else args.every
+        for page in follow_page(runs[0], every=every, count=args.pictures):
             if not said:
                 print(f"look at {page}; it is kept up to date until the run ends", flush=True)
             said = True
@@ -91,10 +93,12 @@ def _check(args: argparse.Namespace) -> None:
     if (args.curves or args.compared) and not args.results_table:
         raise InputError("--curves and --compared go with --results-table FILE")
     if not args.follow:
+        if args.every is not None:
+            raise InputError("--every is how often --follow looks; give both")
         return
     if len(args.runs) > 1:
         raise InputError("--follow takes one run; start the command once for each")
     if args.results_table:
         raise InputError("give either --follow or --results-table")
-    if not 0 < args.every < float("inf"):
+    if args.every is not None and not 0 < args.every < float("inf"):
         raise InputError(f"--every {args.every:g}: give a number of seconds above 0")

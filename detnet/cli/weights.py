@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--for", dest="backbone", metavar="BACKBONE", help="show what it would fill of this one"
     )
     parser.add_argument(
-        "--width", type=float, default=1.0, help="that backbone's width (default: 1.0)"
+        "--width", type=float, help="with --for: that backbone's width (default: 1.0)"
     )
     parser.add_argument(
         "--export",
@@ -48,6 +48,10 @@ def run(args: argparse.Namespace) -> int:
     """Prints what the file holds, then does what is asked."""
     from detnet.backbones import BACKBONES
 
+    for option, needed in (("width", "for"), ("overwrite", "export"), ("private", "push")):
+        given = getattr(args, option) not in (None, False)
+        if given and not getattr(args, "backbone" if needed == "for" else needed):
+            raise InputError(f"--{option} goes with --{needed}; without it there is nothing to do")
     if args.backbone:
         BACKBONES.require(args.backbone)  # before torch is imported
 
@@ -63,9 +67,10 @@ def run(args: argparse.Namespace) -> int:
     found = asdict(file)
     lines = [] if args.export or args.push else [*format_file(file), ""]
     if args.backbone:
-        own = meta_backbone(args.backbone, args.width)
+        width = 1.0 if args.width is None else args.width
+        own = meta_backbone(args.backbone, width)
         filled = compare_backbone(own, source, name=args.backbone)
-        found["fills"] = {"backbone": args.backbone, "width": args.width, **filled.to_json()}
+        found["fills"] = {"backbone": args.backbone, "width": width, **filled.to_json()}
         lines += [f"into {args.backbone}:", "", *filled.lines(), ""]
     if args.export:
         layout, out = args.export

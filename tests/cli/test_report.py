@@ -68,6 +68,7 @@ def test_following_is_interrupted_by_ctrl_c(
         (["a", "b", "--follow"], "takes one run"),
         (["a", "--follow", "--every", "0"], "above 0"),
         (["a", "--follow", "--every", "nan"], "above 0"),
+        (["a", "--every", "10"], "--every is how often --follow looks"),
         (["a", "--follow", "--results-table", "x.md"], "either"),
         (["a", "--pictures", "-1"], "0 or more"),
         (["gone"], "gone"),

@@ -94,6 +94,9 @@ def test_a_backbone_alone_becomes_a_model_file(
         (["--export", "torchvision", "a.onnx"], "must end in one of .safetensors, .pth"),
         (["--export", "detnet", "a.pth"], "ends in .safetensors"),
         (["--push", "nobody"], "write OWNER/NAME"),
+        (["--private"], "--private goes with --push"),
+        (["--width", "1.0"], "--width goes with --for"),
+        (["--overwrite", "--for", "resnet50"], "--overwrite goes with --export"),
     ],
 )
 def test_mistakes_are_one_line(
