@@ -83,6 +83,7 @@ def run(args: argparse.Namespace) -> int:
     options = grid_options(args)
     _check(args)
     from detnet.cli.progress import telling
+    from detnet.engine.run_records import tell_weights
     from detnet.evaluation.comparison.sources import compare_sources
     from detnet.report.comparison_text import format_comparison
 
@@ -102,6 +103,9 @@ def run(args: argparse.Namespace) -> int:
             **options,
         )
     comparison = compared.comparison
+    comparison["weights"] = [
+        tell_weights(source) if (source / "config.yaml").is_file() else "" for source in sources
+    ]
     if not args.no_speed and (args.models or any(source.is_dir() for source in sources)):
         from detnet.report.comparison_cost import add_cost
 

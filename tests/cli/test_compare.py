@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from detnet.cli import main
-from tests.report.runs import write_data, write_run
+from tests.report.runs import log, write_data, write_run
 from tests.report.test_comparison_text import made_up
 
 
@@ -31,6 +31,23 @@ def test_tables(files: list[str], capfd: pytest.CaptureFixture[str]) -> None:
     output, errors = capfd.readouterr()
     assert output.startswith("Comparison of boxes on 40 images") and not errors
     assert "lower" in output and "Cost" not in output
+
+
+def test_runs_tell_which_weights_their_scores_are_of(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    data = write_data(tmp_path / "data")
+    runs = [write_run(tmp_path / name, data) for name in "ab"]
+    words = ["compare", *map(str, runs), "--no-speed", "--resamples", "100"]
+    (runs[0] / "best.safetensors").touch()
+    log(runs[0], [{"event": "evaluation", "iteration": 48, "best": True}])
+    assert main(words) == 0
+    output = capfd.readouterr().out
+    assert "/results.json of best.safetensors (iteration 48, chosen on val))" in output
+    assert "/results.json of model.safetensors (iteration 59, the last))" in output
+    assert main([*words, "--output", str(tmp_path / "made")]) == 0
+    page = (tmp_path / "made" / "comparison.html").read_text(encoding="utf-8")
+    assert "<br>best.safetensors (iteration 48, chosen on val)</small>" in page
 
 
 def test_json_is_all_there_is(

@@ -78,8 +78,8 @@ class ComparedCost(TypedDict):
 class Comparison(TypedDict):
     """Detectors beside the first of them.
 
-    `scores` are each detector's as `score` gives them. Of files and runs there are `annotations`,
-    `sources` and `weights` ("" of a results file), where they were measured `cost`.
+    `scores` are each detector's as `score` gives them. Of files and runs there are `annotations`
+    and `sources`, where they were told `weights` ("" of a results file), where measured `cost`.
     """
 
     names: list[str]

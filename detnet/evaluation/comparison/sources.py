@@ -10,7 +10,6 @@ from detnet.coco.keypoints import KeypointLayout
 from detnet.coco.table import AnnotationTable
 from detnet.data.folders import Split, find_split, leads_out, names_start
 from detnet.data.reading import load_scored, read_content
-from detnet.engine.run_records import tell_weights
 from detnet.errors import InputError
 from detnet.evaluation.comparison.compare import Comparison, ImageObjects, compare
 from detnet.evaluation.detections import Detections, read_detections
@@ -43,7 +42,7 @@ class Compared:
 
     Args:
         comparison: of `detnet.evaluation.comparison.compare`, its pictures with their "file_name",
-            "sources", the results files, and "weights", which of a run's they are of.
+            and "sources", the results files.
         ground_truth: that all have in common.
         results: of each detector.
     """
@@ -143,12 +142,7 @@ def compare_sources(
         comparison["notes"] = list(dict.fromkeys(notes))
     comparison["annotations"] = str(ground_truth.path)
     comparison["sources"] = [str(one.results) for one in chosen]
-    comparison["weights"] = [_weights(entry) for entry in entries]
     return Compared(comparison, ground_truth, results)
-
-
-def _weights(entry: _Entry) -> str:
-    return tell_weights(entry.place) if (entry.place / "config.yaml").is_file() else ""
 
 
 def _named(one: ImageObjects, names: Mapping[int, str]) -> ImageObjects:
