@@ -261,7 +261,7 @@ def _made(
     except InputError as error:
         said = str(error)
         if not said.endswith("no such settings file"):
-            said = said.removeprefix(f"{source or 'options'}: ")
+            said = said.removeprefix(f"{source}: ").removeprefix("options: ")
         raise InputError(f"{where}: {last}: {said}") from error
 
 
