@@ -33,6 +33,7 @@ ENOUGH = {  # added to a command: what it does stays, and takes seconds
     "train": [*TINY, "--epochs", "1", "--batch-size", "2", "--min-sizes", "64", "--max-size", "96"],
     "pretrain": [*TINY, "--epochs", "1", "--batch-size", "2", "--image-size", "32"],
     "predict": ["--device", "cpu"],
+    "export": ["--data", "DATA"],  # rounding decides much in a model that has learnt nothing
     "inspect": ["--device", "cpu", "--draws", "1"],
     "compare": ["--resamples", "100", "--speed-images", "1"],
 }
