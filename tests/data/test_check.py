@@ -1,53 +1,17 @@
-"""Checks of whole data sets, made here with one fault each, and of the real ones where present."""
+"""Checks of whole data sets, made here with one fault each."""
 
 import json
-import os
 import shutil
-import struct
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from detnet.data.check import Report, check, check_splits
 from detnet.data.folders import Split
 from detnet.data.formats.convert import convert
 from detnet.errors import InputError
-
-DATA = Path(os.environ.get("DETNET_DATA", Path(__file__).parents[2] / ".." / "shared" / "data"))
-
-
-def write_image(path: Path, seed: int, *, orientation: int = 1) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = np.random.default_rng(seed).integers(0, 256, (40, 60, 3), dtype=np.uint8)
-    entry = struct.pack("<HHHIII", 1, 0x0112, 4, 1, orientation, 0)  # pillow's own is 16 bits wide
-    exif = b"Exif\0\0II*\0\x08\0\0\0" + entry
-    Image.fromarray(pixels).save(path, exif=exif)
-
-
-def annotations(names: list[str]) -> dict[str, Any]:
-    """Ten boxes of one class on each image: nothing wrong with them."""
-    return {
-        "images": [
-            {"id": i, "file_name": name, "width": 60, "height": 40}
-            for i, name in enumerate(names, start=1)
-        ],
-        "annotations": [
-            {
-                "id": i + 1,
-                "image_id": i // 10 + 1,
-                "category_id": 1,
-                "bbox": [i % 10, 2, 20, 10],
-                "area": 200,
-                "iscrowd": 0,
-            }
-            for i in range(10 * len(names))
-        ],
-        "categories": [{"id": 1, "name": "cat"}],
-    }
+from tests.data.small_sets import annotations, write_image
 
 
 @pytest.fixture
@@ -357,51 +321,3 @@ def test_any_content_gets_an_answer(data: Path) -> None:
     raw = {"images": [{}, 3, {"file_name": "a\0.jpg"}], "annotations": [{}], "categories": [1]}
     rewrite(data, "val", raw)
     assert check(data).count("error") > 5
-
-
-needs_data = pytest.mark.skipif(
-    not (DATA / "odd").is_dir(), reason="real data not found; set DETNET_DATA"
-)
-
-
-@needs_data
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [("bccd", {}), ("pennfudan", {}), ("coco-masks", {"area-wrong": 43, "box-subpixel": 1})],
-)
-def test_real_sets_are_sound(name: str, expected: dict[str, int]) -> None:
-    report = check(DATA / name)
-    warned = Counter(p.code for p in report.problems if p.severity != "info")
-    assert warned == expected  # coco-masks was resized with its crowds' areas only scaled
-    assert report.count("error") == 0
-
-
-@needs_data
-def test_real_faults_are_found() -> None:
-    images = DATA / "odd" / "images"
-
-    def codes(file: str, *, images_too: bool = False) -> Counter[tuple[str, str]]:
-        split = Split("odd", DATA / "odd" / file, images)
-        report = check_splits([split], images=images_too)
-        return Counter((p.severity, p.code) for p in report.problems)
-
-    assert codes("instances_truncated.json", images_too=True)["error", "image-truncated"] == 1
-    assert codes("bccd_zero_size_boxes.json")["warning", "box-degenerate"] == 1
-    balloon = codes("balloon_wrong_areas_zero_ids.json")
-    assert balloon["warning", "area-wrong"] == 255
-    assert balloon["warning", "id-zero"] == 1
-    assert balloon["info", "id-zero"] == 2
-
-
-@needs_data
-def test_real_invalid_orientations_are_found(tmp_path: Path) -> None:
-    raw = annotations(["00076.jpg", "00103.jpg"])
-    raw["images"][0].update(width=480, height=277)
-    raw["images"][1].update(width=480, height=321)
-    path = tmp_path / "odd.json"
-    path.write_text(json.dumps(raw))
-    report = check_splits([Split("odd", path, DATA / "odd" / "images")])
-    assert [(p.code, p.record) for p in report.problems if p.severity == "warning"] == [
-        ("exif-invalid", "image 1 (00076.jpg)"),
-        ("exif-invalid", "image 2 (00103.jpg)"),
-    ]

@@ -20,7 +20,7 @@ from detnet.search.records import (
     write_record,
 )
 from detnet.search.run import SearchRun
-from detnet.search.standalone.plan import carry_out_plan, resolve_plan
+from detnet.search.standalone.plan import carry_out_plan, read_plan, resolve_plan
 from detnet.search.standalone.rivals import add_winners, choose_rivals
 from detnet.search.standalone.sharing import require_processes
 from detnet.search.standalone.statistics import difference_interval, mean_interval
@@ -113,10 +113,8 @@ def baselines_so_far(run: SearchRun) -> Baselines | None:
     Raises:
         InputError: one of their files is damaged.
     """
-    place = _plan_file(run)
-    if not place.is_file():
+    if (plan := read_plan(_plan_file(run), BaselinesPlan)) is None:
         return None
-    plan = read_record(BaselinesPlan, place)
     found = _summary(plan, [_trainings(run, plan, network) for network in plan.networks])
     return found if any(one.trainings for one in found.networks) else None
 

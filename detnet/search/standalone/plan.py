@@ -46,7 +46,7 @@ def resolve_plan(
         InputError: of `choose`, or the settings are no longer those of the trainings before.
     """
     with in_turn(place.parent):
-        before = read_record(kind, place) if place.exists() else None
+        before = read_plan(place, kind)
         plan = choose(before)
         now = budget(plan)
         if plan is not before:
@@ -54,6 +54,15 @@ def resolve_plan(
             write_record(place, plan)
     _require_same_budget(plan.budget, now, place)
     return plan
+
+
+def read_plan(place: Path, kind: type[Plan]) -> Plan | None:
+    """The plan that was written down; None before.
+
+    Raises:
+        InputError: it is damaged.
+    """
+    return read_record(kind, place) if place.exists() else None
 
 
 def _require_same_budget(before: TrainingBudget, now: TrainingBudget, where: Path) -> None:

@@ -21,7 +21,7 @@ from detnet.search.records import (
 )
 from detnet.search.run import SearchRun
 from detnet.search.scoring.scorer import Scorer, make_scorer
-from detnet.search.standalone.plan import carry_out_plan, resolve_plan
+from detnet.search.standalone.plan import carry_out_plan, read_plan, resolve_plan
 from detnet.search.standalone.ranking import summarise, validation_lines
 from detnet.search.standalone.sharing import Job, require_processes
 from detnet.search.standalone.training import StandaloneTraining
@@ -141,9 +141,8 @@ def validation_so_far(run: SearchRun) -> Validation | None:
         InputError: one of its files is damaged.
     """
     place = plan_file(run)
-    if not place.is_file():
+    if (plan := read_plan(place, ValidationPlan)) is None:
         return None
-    plan = read_record(ValidationPlan, place)
     scored = {path.stem.removeprefix("score_") for path in place.parent.glob("*/score_*.json")}
     return _summary(run, plan, [name for name in get_args(BudgetName) if name in scored])
 
