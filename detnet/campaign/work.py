@@ -186,7 +186,7 @@ def _within(
     def allow(number: int) -> bool:
         left = ends - time.monotonic()
         takes = clock.seconds_of_round(number, workers=workers)
-        if takes == 0:  # it is done
+        if takes == 0 or left <= 0:  # it is done, or measuring took the whole budget
             return left > 0
         text = f"round {number + 1} takes about {duration(takes, none='?')}, {duration(left)} left"
         if takes is not None and takes > left and number:

@@ -116,6 +116,7 @@ def test_a_budget_that_is_spent_at_once_ends_as_any(
     out, _ = process.communicate(timeout=300)
     assert process.returncode == 0 and "the budget is spent" in out, out
     assert "the budget allows no more; go on with: detnet campaign" in out
+    assert "round 1 takes" not in out  # measuring has taken all of it
 
 
 @pytest.mark.slow
