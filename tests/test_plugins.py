@@ -232,3 +232,12 @@ def test_a_neck_is_trained_kept_and_loaded(scenes: Path, tmp_path: Path) -> None
     for name in ("retinanet", "fcos", "cascade_rcnn_fpn"):
         made = create(name, backbone="detnet59", num_classes=2, width=0.125, neck="pan")
         assert type(made.backbone.neck).__name__ == "PathAggregation"
+
+
+def test_a_loss_is_trained_and_kept(scenes: Path, tmp_path: Path) -> None:
+    run, path = tmp_path / "run", tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump({**TINY, "iterations": 1, "detector": "giou_rcnn_fpn"}))
+    command = ["train", "--config", str(path), "--data", str(scenes), "--output", str(run)]
+    assert main([*command, "--val-split", "none", "--plugin", f"{HERE}:my_loss"]) == 0
+    model = load_model(run / "model.safetensors")
+    assert type(model.roi_heads).__name__ == "GIoUHeads"

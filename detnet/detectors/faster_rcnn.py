@@ -11,7 +11,7 @@ from detnet.backbones.norm import NormKind
 from detnet.backbones.stages import scale_channels
 from detnet.detectors.anchors import ExactAnchors
 from detnet.detectors.faster_rcnn_fpn import RegionDetector
-from detnet.detectors.heads import BINS, RegionOptions, box_head, region_heads
+from detnet.detectors.heads import BINS, RegionHeads, RegionOptions, box_head, region_heads
 from detnet.detectors.images import ImageOptions, ImageTransform
 from detnet.detectors.proposals import (
     ASPECT_RATIOS,
@@ -233,6 +233,7 @@ class FasterRCNN(RegionDetector):
         head, head_channels, pooled = _box_head(backbone, info, boxes)
         body = SingleLevelNet(backbone, [info.name], keep_rest=boxes.box_head == "stages")
         heads = region_heads(
+            RegionHeads,
             boxes,
             pooler=level_pooler((info,), output_size=pooled),
             head=head,

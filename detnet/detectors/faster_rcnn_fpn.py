@@ -14,6 +14,7 @@ from detnet.detectors.heads import BINS, BoxOptions, RegionHeads, box_head, regi
 from detnet.detectors.images import ImageOptions, ImageTransform
 from detnet.detectors.proposals import ProposalNetwork, ProposalOptions
 from detnet.detectors.roi import LevelPooler, level_pooler
+from detnet.errors import InputError
 
 
 class RegionDetector(Detector, GeneralizedRCNN):
@@ -47,11 +48,14 @@ class RegionDetector(Detector, GeneralizedRCNN):
 class FasterRCNNFPN(RegionDetector):
     """Faster R-CNN on a feature pyramid, the detector of DetNet's tables.
 
-    It stands on the pyramid P2 … P6.
+    It stands on the pyramid P2 … P6, and on what a backbone has after that.
 
     DetNet's P2 … P6 are its five stages; a ResNet's P6 is pooled from P5. Anchors of 32 … 512
     pixels sit on P2 … P6, one size a level, also where levels have the same stride. The pyramid
     and the heads are scaled by the backbone's width.
+
+    Attributes:
+        heads_class: what judges regions; a subclass with a loss of its own overrides `box_losses`.
 
     Args:
         backbone: with levels from `c2` on.
@@ -62,8 +66,13 @@ class FasterRCNNFPN(RegionDetector):
         pyramid_norm: of the pyramid's convolutions; DetNAS synchronises it.
         neck: what makes the pyramid, see `detnet.detectors.fpn.NECKS`.
 
+    Raises:
+        InputError: regions are pooled from more levels than there are.
+
     Paper: Li et al. 2018, arXiv:1804.06215, Section 4.1; Lin et al. 2017, arXiv:1612.03144.
     """
+
+    heads_class: ClassVar[type[RegionHeads]] = RegionHeads
 
     def __init__(
         self,
@@ -77,10 +86,16 @@ class FasterRCNNFPN(RegionDetector):
         neck: str = "fpn",
     ) -> None:
         body = PyramidNet(backbone, finest=2, coarsest=6, norm=pyramid_norm, neck=neck)
+        levels = body.feature_info
+        if boxes.roi_levels > len(levels):
+            raise InputError(
+                f"roi_levels must lie in 1 … {len(levels)}, {levels[0].name} to {levels[-1].name}, "
+                f"got {boxes.roi_levels}"
+            )
         heads = self.box_heads(
             boxes,
             num_classes,
-            pooler=level_pooler(body.feature_info[: boxes.roi_levels], output_size=BINS),
+            pooler=level_pooler(levels[: boxes.roi_levels], output_size=BINS),
             channels=(body.out_channels, scale_channels(1024, backbone.width)),
         )
         rpn = ProposalNetwork(body.out_channels, body.feature_info, proposals)
@@ -102,6 +117,7 @@ class FasterRCNNFPN(RegionDetector):
             channels: of the pyramid, and of what a box head puts out.
         """
         return region_heads(
+            self.heads_class,
             boxes,
             pooler=pooler,
             head=box_head(boxes, *channels),

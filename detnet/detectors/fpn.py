@@ -128,14 +128,14 @@ class PyramidNet(nn.Module):
     Args:
         backbone: where the features come from; it is used from level `finest` on.
         finest: number of the finest level, 2 for P2.
-        coarsest: number of the coarsest level; those the backbone lacks are made by `extra`.
+        coarsest: number of a level up to which those the backbone lacks are made by `extra`; one
+            that goes on has all its levels in the pyramid.
         extra: see `FPN`.
         norm: of the pyramid's convolutions, none by default.
         neck: of `NECKS`.
 
     Raises:
-        InputError: the backbone lacks level `finest` or one after it, or goes on after `coarsest`,
-            or there is no such neck.
+        InputError: the backbone lacks level `finest` or one after it, or there is no such neck.
     """
 
     def __init__(
@@ -151,7 +151,7 @@ class PyramidNet(nn.Module):
         super().__init__()
         self.backbone = backbone
         used = [info for info in backbone.feature_info if info.level >= finest]
-        require_levels(backbone, "this detector's pyramid", finest, coarsest)
+        require_levels(backbone, "this detector's pyramid", finest)
         self.out_channels = scale_channels(256, backbone.width)
         self.neck = NECKS[neck](
             used,
@@ -169,18 +169,17 @@ class PyramidNet(nn.Module):
         return pyramid
 
 
-def require_levels(backbone: Backbone, user: str, finest: int, coarsest: int = 0) -> None:
-    """Refuses a backbone whose levels do not begin early enough, have gaps, or go on too far.
+def require_levels(backbone: Backbone, user: str, finest: int) -> None:
+    """Refuses a backbone whose levels do not begin early enough, or have gaps.
 
     Raises:
         InputError: naming the levels that there are.
     """
     numbers = [info.level for info in backbone.feature_info if info.level >= finest]
     wanted = list(range(finest, finest + max(1, len(numbers))))
-    if numbers != wanted or (coarsest and numbers[-1] > coarsest):
+    if numbers != wanted:
         found = ", ".join(f"{info.name} ({info.level})" for info in backbone.feature_info)
-        end = f" and none after {coarsest}" if coarsest else ""
         raise InputError(
-            f"{user} takes the levels from number {finest} on, none left out{end}; the backbone "
-            f"has {found}"
+            f"{user} takes the levels from number {finest} on, none left out; the backbone has "
+            f"{found}"
         )

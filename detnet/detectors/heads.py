@@ -21,7 +21,6 @@ from torchvision.models.detection.roi_heads import (
 
 from detnet.backbones.norm import NormKind, make_norm
 from detnet.detectors.base import Detection, PostProcessor, keep_precise
-from detnet.errors import InputError
 from detnet.kinds import require_not_negative, require_positive, require_shares
 
 BINS = 7  # across a region, as box heads see it
@@ -66,7 +65,7 @@ class BoxOptions(RegionOptions):
             `draw_as_detectron`.
 
     Raises:
-        InputError: there is no such head or level, or a number is out of range.
+        InputError: there is no such head, or a number is out of range.
     """
 
     box_head: Literal["2fc", "4conv1fc"] = "2fc"
@@ -76,8 +75,7 @@ class BoxOptions(RegionOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 1 <= self.roi_levels <= 5:
-            raise InputError(f"roi_levels must lie in 1 … 5, P2 to P6, got {self.roi_levels}")
+        require_positive(self, "roi_levels")
 
 
 def box_head(
@@ -172,7 +170,7 @@ class RegionHeads(PostProcessor, RoIHeads):
         """Gives the losses of regions drawn among the proposals; see `forward`."""
         proposals, matches, labels, deltas = self.select_training_samples(proposals, targets)
         logits, predicted = self._judged(features, proposals, shapes)
-        losses = box_losses(logits, predicted, labels, deltas, beta=self.box_loss_beta)
+        losses = self.box_losses(logits, predicted, labels, deltas, proposals)
         if self.has_mask():
             boxes, matched = _positive(proposals, matches, labels)
             masks, kinds = [t["masks"] for t in targets], [t["labels"] for t in targets]
@@ -184,6 +182,22 @@ class RegionHeads(PostProcessor, RoIHeads):
             logits = self._keypoint_logits(features, boxes, shapes)
             losses["loss_keypoint"] = keypointrcnn_loss(logits, boxes, points, matched)
         return losses
+
+    def box_losses(
+        self,
+        logits: Tensor,
+        deltas: Tensor,
+        labels: list[Tensor],
+        targets: list[Tensor],
+        proposals: list[Tensor],
+    ) -> dict[str, Tensor]:
+        """Gives the losses of boxes and their classes, for subclasses to take others.
+
+        Args:
+            logits, deltas, labels, targets: see the function `box_losses`.
+            proposals: per image, (R_i, 4) xyxy, which `box_coder` moves by offsets.
+        """
+        return box_losses(logits, deltas, labels, targets, beta=self.box_loss_beta)
 
     def detect(
         self, features: dict[str, Tensor], proposals: list[Tensor], shapes: Sizes
@@ -282,6 +296,7 @@ class RegionHeads(PostProcessor, RoIHeads):
 
 
 def region_heads(
+    kind: type[RegionHeads],
     options: RegionOptions,
     *,
     pooler: nn.Module,
@@ -293,6 +308,7 @@ def region_heads(
     """Makes region heads of one box head.
 
     Args:
+        kind: of heads.
         pooler: of regions.
         head: see `box_head`.
         channels: of what it puts out.
@@ -302,7 +318,7 @@ def region_heads(
     predictor = Float32Predictor(channels, num_classes)
     if init == "detectron":
         draw_as_detectron(head, predictor)
-    return RegionHeads(options, box_roi_pool=pooler, box_head=head, box_predictor=predictor)
+    return kind(options, box_roi_pool=pooler, box_head=head, box_predictor=predictor)
 
 
 def _positive(

@@ -10,6 +10,8 @@ import torch
 
 from detnet.backbones import BACKBONES
 from detnet.backbones.base import Backbone
+from detnet.backbones.detnet import DETNET59
+from detnet.backbones.stages import Stage, StagedNet
 from detnet.detectors import DETECTORS, create, option_defaults, option_kinds
 from detnet.detectors.faster_rcnn_fpn import FasterRCNNFPN
 from detnet.errors import InputError
@@ -145,6 +147,28 @@ def test_detnet_pools_regions_from_every_level(roi_levels: int, expected: set[in
     pooler(features, [boxes], [(1024, 1024)]).sum().backward()
     reached = {i for i, f in enumerate(features.values()) if f.grad is not None and f.grad.any()}
     assert reached == expected
+
+
+def test_a_seventh_stage_is_one_more_level_of_the_pyramid(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(BACKBONES, "_homes", dict(BACKBONES._homes))
+    c7 = Stage("c7", blocks=1, channels=1024, dilation=2)
+    BACKBONES.register("detnet_c7", lambda **options: StagedNet((*DETNET59, c7), **options))
+
+    def make(**options: Any) -> Any:
+        return create(
+            "faster_rcnn_fpn", backbone="detnet_c7", num_classes=4, width=0.125, **options
+        )
+
+    sizes = [16, 32, 64, 128, 256, 512]
+    with pytest.raises(InputError, match="p7"):
+        make()
+    with pytest.raises(InputError, match="roi_levels must lie in 1 … 6, p2 to p7, got 7"):
+        make(anchor_sizes=sizes, roi_levels=7)
+    model = make(anchor_sizes=sizes, roi_levels=6)
+    target = {"boxes": torch.tensor([[8.0, 8.0, 90.0, 60.0]]), "labels": torch.tensor([2])}
+    sum(model([torch.rand(3, 96, 128)], [target]).values()).backward()
+    assert list(model.backbone(torch.rand(1, 3, 96, 128))) == [f"p{n}" for n in range(2, 8)]
+    assert all(p.grad is not None for p in model.backbone.neck.parameters())
 
 
 def test_num_classes_counts_the_background() -> None:

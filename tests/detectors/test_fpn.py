@@ -131,11 +131,11 @@ def test_levels_below_the_finest_are_not_used() -> None:
     assert net.neck.in_names == ("c3", "c4", "c5", "c6")
 
 
-@pytest.mark.parametrize("levels", [(3, 4), (2, 4), (2, 2), (2, 3, 4, 5, 6, 7)])
+@pytest.mark.parametrize("levels", [(3, 4), (2, 4), (2, 2)])
 def test_levels_that_do_not_fit_are_refused(levels: tuple[int, ...]) -> None:
     backbone = BACKBONES["resnet50"](width=0.125)
     backbone.feature_info = tuple(FeatureInfo(f"x{n}", 8, 16, level=n) for n in levels)
-    message = "takes the levels from number 2 on, none left out and none after 6; the backbone has "
+    message = "takes the levels from number 2 on, none left out; the backbone has "
     found = ", ".join(f"x{n} .{n}." for n in levels)
     with pytest.raises(InputError, match=message + found):
         PyramidNet(backbone, finest=2, coarsest=6)

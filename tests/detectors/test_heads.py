@@ -1,11 +1,14 @@
 import math
+import sys
 
 import pytest
 import torch
 from torch import nn
 
-from detnet.detectors import create
-from detnet.detectors.heads import BoxOptions, box_head, box_losses
+from detnet.detectors import DETECTORS, create
+from detnet.detectors.heads import BoxOptions, RegionOptions, box_head, box_losses
+
+_PARTS = ("box_roi_pool", "box_head", "box_predictor")
 
 
 def test_box_losses_by_hand() -> None:
@@ -30,6 +33,26 @@ def test_without_objects_the_loss_is_zero_and_has_a_gradient() -> None:
     assert losses["loss_box_reg"].item() == 0
     losses["loss_box_reg"].backward()
     assert deltas.grad is not None and not deltas.grad.any()
+
+
+def test_a_loss_of_ones_own_sees_the_boxes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By hand: one region on an object that is twice as wide, one of background."""
+    monkeypatch.setattr(DETECTORS, "_homes", dict(DETECTORS._homes))
+    monkeypatch.delitem(sys.modules, "tests.plugins.my_loss", raising=False)
+    from tests.plugins.my_loss import GIoUFasterRCNNFPN, GIoUHeads
+
+    heads = GIoUFasterRCNNFPN.heads_class(RegionOptions(), **dict.fromkeys(_PARTS))
+    assert type(heads) is GIoUHeads
+    regions = torch.tensor([[0.0, 0.0, 10.0, 10.0], [50.0, 50.0, 60.0, 60.0]])
+    (targets,) = heads.box_coder.encode([torch.tensor([[0.0, 0.0, 20.0, 10.0]] * 2)], [regions])
+    deltas = torch.zeros(2, 12, requires_grad=True)  # boxes stay where they are
+    labels = [torch.tensor([2, 0])]
+    losses = heads.box_losses(torch.zeros(2, 3), deltas, labels, [targets], [regions])
+    assert losses["loss_box_reg"].item() == pytest.approx((1 - 0.5) / 2, abs=1e-5)
+    assert losses["loss_classifier"].item() == pytest.approx(math.log(3))
+    losses["loss_box_reg"].backward()
+    assert deltas.grad is not None and deltas.grad[0, 8:].any()
+    assert not deltas.grad[1].any() and not deltas.grad[0, :8].any()
 
 
 @pytest.mark.parametrize("kind", ["2fc", "4conv1fc"])
