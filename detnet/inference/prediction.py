@@ -116,5 +116,11 @@ def paint_masks(masks: Sequence[RunLengths], size: Sequence[int]) -> NDArray[np.
 
 
 def pixels_of(image: ImageLike) -> "Tensor | NDArray[np.uint8] | Image.Image":
-    """Reads an image that is given by its path, upright; others stay as they are."""
+    """Reads an image that is given by its path, upright; others stay as they are.
+
+    Raises:
+        InputError: several are given, or a file cannot be read.
+    """
+    if isinstance(image, list | tuple):
+        raise InputError(f"one image is wanted, got {len(image)}; `predict_batch` takes several")
     return read_pixels(Path(image)) if isinstance(image, str | Path) else image

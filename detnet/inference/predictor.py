@@ -65,6 +65,14 @@ class Predictor:
         self.class_names = tuple(str(category["name"]) for category in known)
         self.layout = KeypointLayout.from_json(known, file="the model")
 
+    def __repr__(self) -> str:
+        info = info_of(self.model)
+        return (
+            f"Predictor({info.detector!r}, backbone={info.backbone!r}, "
+            f"classes={len(self.class_names)}, device={str(self.device)!r}, "
+            f"score_threshold={self.score_threshold:g})"
+        )
+
     @property
     def network(self) -> Detector:
         """The copy that runs."""

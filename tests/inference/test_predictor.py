@@ -80,6 +80,7 @@ def test_every_form_of_an_image_gives_the_same_objects(
         (torch.zeros(3, 4, 5, dtype=torch.int32), "uint8 or floats in .*, got torch.int32"),
         (torch.zeros(4, 4, 5), r"\(3, H, W\), got \(4, 4, 5\)"),
         (np.zeros((4, 5, 3)), "got float64"),
+        ([np.zeros((4, 5, 3), np.uint8)] * 2, "one image is wanted, got 2; `predict_batch`"),
     ],
 )
 def test_what_is_no_image_is_refused(mask_predictor: Predictor, image: Any, told: str) -> None:
@@ -170,3 +171,5 @@ def test_classes_without_names_are_numbered() -> None:
     predictor = Predictor(model)
     assert predictor.class_names == ("class 1", "class 2")
     assert predictor.category_ids == (1, 2)
+    said = "Predictor('faster_rcnn_fpn', backbone='detnet59', classes=2, device='cpu', score_thr"
+    assert repr(predictor).startswith(said)
