@@ -161,6 +161,7 @@ def _check_data(data: RunData, process: Process) -> None:
         f"data at {data.path}",
         {
             f"{data.records} by their fingerprint": data.fingerprint,
+            "classes": data.classes,
             "images": data.images,
             "images to evaluate on": data.val_images,
         },

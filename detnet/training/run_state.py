@@ -4,6 +4,7 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import Any, get_type_hints
 
 import torch
@@ -29,6 +30,7 @@ _PARTS: dict[str, Any] = {
     "progress": dict[str, Any],
     "rng": list[dict[str, Any]],
     "data": str,
+    "classes": list[str],
     "task": list[dict[str, Any]],
 }
 
@@ -123,6 +125,7 @@ def save(run: Run) -> None:
             "progress": vars(run.progress),
             "rng": states,
             "data": run.task.data.fingerprint,
+            "classes": [*run.task.data.classes],
             "task": tasks,
         }
         checkpoint.save(run.folder.last, state)
@@ -141,14 +144,21 @@ def restore(run: Run) -> None:
             run.folder.cut_metrics(0)
         run.on_event({"event": "note", "text": "no checkpoint yet: the run begins again"})
         return
-    state = checkpoint.load(run.folder.last)
+    data = run.task.data
+    # Checkpoints of earlier versions have no classes.
+    state = {"classes": [*data.classes], **checkpoint.load(run.folder.last)}
     try:
         _require_parts(state, Progress)
     except InputError as error:
         raise InputError(f"{run.folder.last}: not a checkpoint of ours: {error}") from error
-    data = run.task.data
     if state["data"] != data.fingerprint:
         raise InputError(f"{data.path}: not the {data.records} that {run.folder.path} began with")
+    for label, (was, now) in enumerate(zip_longest(state["classes"], data.classes), start=1):
+        if was != now:
+            raise InputError(
+                f"{data.path}: class {label} is {now!r}, but {run.folder.path} began with {was!r}; "
+                "put the data's classes back as they were"
+            )
     if len(state["rng"]) != run.process.world_size:
         raise InputError(
             f"{run.folder.last}: written by {len(state['rng'])} processes, resumed by "

@@ -42,6 +42,7 @@ class RunData:
         val_images: to evaluate on, 0 for no evaluation.
         fingerprint: by which a resumed run knows its data again.
         notes: one line for each thing a person should know.
+        classes: names by label, in whose order the model learns them.
     """
 
     path: Path
@@ -50,6 +51,7 @@ class RunData:
     val_images: int
     fingerprint: str
     notes: list[str] = field(default_factory=list)
+    classes: tuple[str, ...] = ()
 
 
 class Task(ABC):

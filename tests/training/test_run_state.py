@@ -121,6 +121,30 @@ def test_other_data_are_refused(tmp_path: Path) -> None:
         run_state.restore(other)
 
 
+@pytest.mark.parametrize(("now", "said"), [
+    (("b", "a"), "noise: class 1 is 'b', but .*run began with 'a'; put the data's classes back"),
+    (("a", "b", "c"), "noise: class 3 is 'c', but .*run began with None"),
+    (("a",), "noise: class 2 is None, but .*run began with 'b'"),
+])  # fmt: skip
+def test_other_classes_are_refused(now: tuple[str, ...], said: str, tmp_path: Path) -> None:
+    run_state.save(make_run(tmp_path / "run", data={"classes": ("a", "b")}))
+    run_state.restore(make_run(tmp_path / "run", data={"classes": ("a", "b")}))
+    with pytest.raises(InputError, match=said):
+        run_state.restore(make_run(tmp_path / "run", data={"classes": now}))
+
+
+def test_a_checkpoint_of_before_goes_on(tmp_path: Path) -> None:
+    """Earlier versions kept of the data the fingerprint of those to train on alone."""
+    run = make_run(tmp_path / "run")
+    take_steps(run, 2)
+    run_state.save(run)
+    state = load(run.folder.last)
+    save(run.folder.last, {name: state[name] for name in state if name != "classes"})
+    again = make_run(tmp_path / "run", data={"classes": ("a", "b")})
+    run_state.restore(again)
+    assert again.progress.iteration == 2
+
+
 @pytest.mark.parametrize(("wrote", "resumes"), [(2, 1), (1, 2)])
 def test_another_number_of_processes_is_refused(wrote: int, resumes: int, tmp_path: Path) -> None:
     run = make_run(tmp_path / "run")

@@ -93,10 +93,11 @@ def _drop(name: str) -> Callable[[dict[str, Any]], None]:
 
 
 PARTS = ("model", "optimizer", "ema", "progress", "rng", "data")
+OTHERS = ("task", "classes")
 HOSTILE = {
     **{f"no {name}": _drop(name) for name in PARTS},
-    **{f"{name} is a number": _set(name, to=7) for name in (*PARTS, "task")},
-    **{f"{name} is a list of numbers": _set(name, to=[1, 2]) for name in (*PARTS, "task")},
+    **{f"{name} is a number": _set(name, to=7) for name in (*PARTS, *OTHERS)},
+    **{f"{name} is a list of numbers": _set(name, to=[1, 2]) for name in (*PARTS, *OTHERS)},
     "an unknown progress": _set("progress", "run", to=1),
     "iteration in words": _set("progress", "iteration", to="2"),
     "iteration below zero": _set("progress", "iteration", to=-1),

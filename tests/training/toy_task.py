@@ -47,6 +47,7 @@ class ToyTask(Task):
         judge: makes a score of the model instead, on the main process.
         images, val: to train and to evaluate on.
         fingerprint: of the data.
+        data: more of `RunData`.
     """
 
     def __init__(
@@ -58,10 +59,11 @@ class ToyTask(Task):
         images: int = 16,
         val: int = VAL,
         fingerprint: str = "noise",
+        data: dict[str, Any] | None = None,
     ) -> None:
         self.config = config
         self._count, self._val, self._fingerprint = images, val, fingerprint
-        self._kinds, self._judge = kinds or {}, judge
+        self._kinds, self._judge, self._more = kinds or {}, judge, data or {}
         self.carried: bool | None = None
         self.prepared: list[int] = []
         self.shown: list[int] = []  # image ids
@@ -75,9 +77,8 @@ class ToyTask(Task):
     def read_data(self, process: Process) -> None:
         self.process = process
         notes = ["all made up"]
-        self.data = RunData(
-            Path("noise"), "batches", self._count, self._val, self._fingerprint, notes
-        )
+        known = (Path("noise"), "batches", self._count, self._val, self._fingerprint, notes)
+        self.data = RunData(*known, **self._more)
         self.batches_per_epoch = PER_EPOCH * self.config.accumulate
         self._images = self.config.batch_of(process.world_size)
 

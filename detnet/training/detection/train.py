@@ -58,6 +58,7 @@ class DetectionTask(Task):
             len(data.val) if data.val else 0,
             data.fingerprint,
             [*data.notes, *notes],
+            data.train.categories.names,
         )
         self._dataset = make_dataset(self.config, data.train)
         self._batches = make_batches(self.config, data.train, process)

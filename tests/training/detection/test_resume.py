@@ -18,6 +18,7 @@ from detnet.inference.models import find_model
 from detnet.training.detection.config import TrainConfig
 from detnet.training.detection.train import resume, train
 from detnet.training.settings import write_config
+from tests.data.voc_devkit import write_devkit
 from tests.training.runs import Kill, assert_same_run, killed_after, metrics, quiet
 
 
@@ -212,3 +213,17 @@ def test_resume_refuses_other_data_and_no_run(
     path.write_text(config.replace("train_images: null", f"train_images: {scenes / 'train'}"))
     with pytest.raises(InputError, match="not the annotations"):
         resume(run, on_event=quiet)
+
+
+def test_resume_refuses_classes_in_another_order(tiny: TrainConfig, tmp_path: Path) -> None:
+    """VOC's files hold names, and what they are numbered by lies beside them."""
+    data, run = write_devkit(tmp_path / "VOCdevkit"), tmp_path / "run"
+    labels = data / "labels.txt"
+    labels.write_text("bird\ncat\ndog\n")
+    with pytest.raises(Kill):
+        train(replace(tiny, data=str(data), val_split="none"), run, on_event=killed_after(3))
+    labels.write_text("dog\ncat\nbird\n")
+    with pytest.raises(InputError, match="class 1 is 'dog', but .*run began with 'bird'; put the"):
+        resume(run, on_event=quiet)
+    labels.unlink()  # then they are all names, alphabetical
+    assert resume(run, on_event=quiet)
