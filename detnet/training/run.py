@@ -164,6 +164,7 @@ def _check_data(data: RunData, process: Process) -> None:
             "classes": data.classes,
             "images": data.images,
             "images to evaluate on": data.val_images,
+            "fingerprint of those": data.val_fingerprint,
         },
     )
     if data.images < process.world_size:

@@ -31,6 +31,7 @@ _PARTS: dict[str, Any] = {
     "rng": list[dict[str, Any]],
     "data": str,
     "classes": list[str],
+    "val": str,
     "task": list[dict[str, Any]],
 }
 
@@ -126,6 +127,7 @@ def save(run: Run) -> None:
             "rng": states,
             "data": run.task.data.fingerprint,
             "classes": [*run.task.data.classes],
+            "val": run.task.data.val_fingerprint,
             "task": tasks,
         }
         checkpoint.save(run.folder.last, state)
@@ -145,8 +147,8 @@ def restore(run: Run) -> None:
         run.on_event({"event": "note", "text": "no checkpoint yet: the run begins again"})
         return
     data = run.task.data
-    # Checkpoints of earlier versions have no classes.
-    state = {"classes": [*data.classes], **checkpoint.load(run.folder.last)}
+    later = {"classes": [*data.classes], "val": data.val_fingerprint}  # than the first versions
+    state = {**later, **checkpoint.load(run.folder.last)}
     try:
         _require_parts(state, Progress)
     except InputError as error:
@@ -196,6 +198,17 @@ def restore(run: Run) -> None:
         ) from error
     if run.process.main:
         run.folder.cut_metrics(run.progress.iteration)
+    if run.left and data.val_fingerprint not in (state["val"], ""):
+        _choose_anew(run)
+
+
+def _choose_anew(run: Run) -> None:
+    """Forgets the best score and how long ago it was, which was on other validation data."""
+    progress, records = run.progress, run.task.data.records
+    progress.best, progress.best_iteration, progress.worse_in_a_row = None, 0, 0
+    text = f"the {records} to evaluate on changed: the next evaluation begins a new best model"
+    log(run, None, {"event": "note", "iteration": progress.iteration, "text": text})
+    run.on_event({"event": "note", "text": text})
 
 
 def log(run: Run, board: Any, event: dict[str, Any]) -> None:

@@ -43,6 +43,7 @@ class RunData:
         fingerprint: by which a resumed run knows its data again.
         notes: one line for each thing a person should know.
         classes: names by label, in whose order the model learns them.
+        val_fingerprint: of what is evaluated on, "" for no evaluation.
     """
 
     path: Path
@@ -52,6 +53,7 @@ class RunData:
     fingerprint: str
     notes: list[str] = field(default_factory=list)
     classes: tuple[str, ...] = ()
+    val_fingerprint: str = ""
 
 
 class Task(ABC):

@@ -139,10 +139,40 @@ def test_a_checkpoint_of_before_goes_on(tmp_path: Path) -> None:
     take_steps(run, 2)
     run_state.save(run)
     state = load(run.folder.last)
-    save(run.folder.last, {name: state[name] for name in state if name != "classes"})
-    again = make_run(tmp_path / "run", data={"classes": ("a", "b")})
+    save(run.folder.last, {name: state[name] for name in state if name not in ("classes", "val")})
+    again = make_run(tmp_path / "run", data={"classes": ("a", "b"), "val_fingerprint": "else"})
     run_state.restore(again)
-    assert again.progress.iteration == 2
+    assert again.progress == run.progress and again.told == []  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(("now", "anew"), [("hiss", False), ("other", True), ("", False)])
+def test_on_other_validation_data_the_best_is_chosen_anew(
+    now: str, anew: bool, tmp_path: Path
+) -> None:
+    run = make_run(tmp_path / "run", data={"val_fingerprint": "hiss"})
+    take_steps(run, 2)
+    run.progress = Progress(2, best=0.5, best_iteration=1, worse_in_a_row=1, seconds=7.5)
+    run_state.log(run, None, {"event": "step", "iteration": 2})
+    run_state.save(run)
+    again = make_run(tmp_path / "run", data={"val_fingerprint": now})
+    run_state.restore(again)
+    told, logged = again.told, again.folder.read_metrics()[1:]  # type: ignore[attr-defined]
+    if not anew:
+        assert again.progress == run.progress and told == logged == []
+        return
+    assert again.progress == Progress(2, seconds=7.5)
+    text = "the batches to evaluate on changed: the next evaluation begins a new best model"
+    assert told == [{"event": "note", "text": text}]
+    assert logged == [{"event": "note", "iteration": 2, "text": text}]
+
+
+def test_a_run_at_its_end_keeps_its_best(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", data={"val_fingerprint": "hiss"})
+    run.progress = Progress(CONFIG.iterations or 0, best=0.5, best_iteration=1)
+    run_state.save(run)
+    again = make_run(tmp_path / "run", data={"val_fingerprint": "other"})
+    run_state.restore(again)
+    assert again.progress.best == 0.5
 
 
 @pytest.mark.parametrize(("wrote", "resumes"), [(2, 1), (1, 2)])

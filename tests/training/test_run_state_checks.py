@@ -93,7 +93,7 @@ def _drop(name: str) -> Callable[[dict[str, Any]], None]:
 
 
 PARTS = ("model", "optimizer", "ema", "progress", "rng", "data")
-OTHERS = ("task", "classes")
+OTHERS = ("task", "classes", "val")
 HOSTILE = {
     **{f"no {name}": _drop(name) for name in PARTS},
     **{f"{name} is a number": _set(name, to=7) for name in (*PARTS, *OTHERS)},

@@ -88,6 +88,8 @@ class PretrainTask(Task):
             len(self.val) if self.val else 0,
             self.train.fingerprint(),
             _notes(self.train, self.val),
+            self.train.classes,
+            self.val.fingerprint() if self.val else "",
         )
         self._unreadable: dict[int, str] = {}  # seen by this process
         self._told: dict[int, str] = {}  # seen by any process

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from detnet.data.batches import stream
+from detnet.data.reading import fingerprint_files
 from detnet.detectors.base import Detector
 from detnet.detectors.files import save_model
 from detnet.engine.distributed import Process
@@ -59,6 +60,7 @@ class DetectionTask(Task):
             data.fingerprint,
             [*data.notes, *notes],
             data.train.categories.names,
+            fingerprint_files(data.split) if data.split else "",
         )
         self._dataset = make_dataset(self.config, data.train)
         self._batches = make_batches(self.config, data.train, process)

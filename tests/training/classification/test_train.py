@@ -191,6 +191,20 @@ def test_non_finite_loss_stops_before_the_step(tiny: PretrainConfig, tmp_path: P
     assert last["event"] == "failure" and last["images"][0].endswith(".png")
 
 
+def test_other_images_to_evaluate_on_are_told(
+    tiny: PretrainConfig, pictures: Path, tmp_path: Path
+) -> None:
+    data, run = shutil.copytree(pictures, tmp_path / "data"), tmp_path / "run"
+    with pytest.raises(Kill):
+        pretrain(replace(tiny, data=str(data)), run, on_event=killed_after(3))
+    next((data / "val" / "red").iterdir()).unlink()
+    assert resume(run, on_event=quiet)
+    told = [event["text"] for event in metrics(run) if event["event"] == "note"]
+    assert told == [
+        "the images to evaluate on changed: the next evaluation begins a new best model"
+    ]
+
+
 def test_resume_refuses_other_images(tiny: PretrainConfig, pictures: Path, tmp_path: Path) -> None:
     data, run = tmp_path / "data", tmp_path / "run"
     shutil.copytree(pictures, data)

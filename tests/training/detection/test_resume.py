@@ -215,6 +215,29 @@ def test_resume_refuses_other_data_and_no_run(
         resume(run, on_event=quiet)
 
 
+def test_a_mended_validation_annotation_begins_a_new_best(
+    tiny: TrainConfig, scenes: Path, tmp_path: Path
+) -> None:
+    data, run = shutil.copytree(scenes, tmp_path / "data"), tmp_path / "run"
+    with pytest.raises(Kill):
+        train(replace(tiny, data=str(data)), run, on_event=killed_after(5))
+    state = checkpoint.load(run / "last.ckpt")
+    assert state["progress"]["iteration"] == 4 and state["progress"]["best"] is not None
+    # A score that no later one can reach.
+    checkpoint.save(run / "last.ckpt", {**state, "progress": {**state["progress"], "best": 2.0}})
+    val = data / "annotations" / "instances_val.json"
+    content = json.loads(val.read_text())
+    val.write_text(json.dumps({**content, "annotations": content["annotations"][1:]}))
+    assert resume(run, on_event=quiet)
+    notes = [event["text"] for event in metrics(run) if event["event"] == "note"]
+    assert notes == [
+        "the annotations to evaluate on changed: the next evaluation begins a new best model"
+    ]
+    evaluations = [event for event in metrics(run) if event["event"] == "evaluation"]
+    assert evaluations[-1]["iteration"] == 6 and evaluations[-1]["best"]
+    assert metrics(run)[-1]["best_iteration"] == 6
+
+
 def test_resume_refuses_classes_in_another_order(tiny: TrainConfig, tmp_path: Path) -> None:
     """VOC's files hold names, and what they are numbered by lies beside them."""
     data, run = write_devkit(tmp_path / "VOCdevkit"), tmp_path / "run"
