@@ -68,13 +68,16 @@ def make_writable(folder: Path) -> None:
 
 
 def write_text(path: Path, text: str, *, shared: bool = False) -> None:
-    """Writes a text file, UTF-8, see `replacing`.
+    r"""Writes a text file, UTF-8, see `replacing`.
+
+    What UTF-8 cannot hold, as in names of files with other bytes, is written as \udce9, of which
+    JSON and YAML make the same name again.
 
     Raises:
         OSError: naming the file.
     """
     with replacing(path, shared=shared) as beside:
-        beside.write_text(text, encoding="utf-8")
+        beside.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -97,6 +97,11 @@ def shorten(text: str, width: int) -> str:
     return text if len(text) <= width else text[: width - 1] + "…"
 
 
+def is_utf8(text: str) -> bool:
+    """Tells whether a text can be written in UTF-8; names of files with other bytes cannot."""
+    return re.search("[\ud800-\udfff]", text) is None
+
+
 def lay_out(rows: Iterable[Sequence[str]], *, left: Collection[int] = (), indent: str = "") -> str:
     """Gives a line for each row, columns as wide as they need to be and two spaces apart.
 

@@ -21,6 +21,7 @@ from detnet.files import (
     cache_folder,
     hint_at_similar,
     make_writable,
+    read_json,
     replacing,
     sha256_of,
     write_bytes,
@@ -221,3 +222,15 @@ def test_colleagues_read_what_the_umask_lets_them(tmp_path: Path, umask: int, mo
         ("model.safetensors", "last.ckpt", "scores.json"), mode
     )
     assert folder_mode == 0o777 & ~umask
+
+
+def test_a_name_of_other_bytes_is_read_again_as_it_was(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9 \\ \\\xe9.jpg") + "\ud800"
+    path = tmp_path / "a.json"
+    write_json(path, {name: ["\xe9", name]})
+    assert read_json(path) == {name: ["\xe9", name]} and b'"\xc3\xa9"' in path.read_bytes()
+    config = RunConfig(data=str(tmp_path / os.fsdecode(b"caf\xe9")))
+    write_config(config, path)
+    assert RunConfig.read(path).data == config.data
+    write_text(path, f"<p>{name}</p>")
+    assert path.read_bytes() == rb"<p>caf\udce9 \ \\udce9.jpg\ud800</p>"

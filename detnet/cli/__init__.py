@@ -13,6 +13,7 @@ import ast
 import contextlib
 import importlib
 import importlib.util
+import io
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -64,6 +65,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     A user's mistake (`InputError`, a missing file, a full disk) becomes one line on standard error
     and exit code 2; any other exception is a defect and keeps its traceback.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files may hold any bytes
     try:
         code = _dispatch(sys.argv[1:] if argv is None else list(argv))
         sys.stdout.flush()

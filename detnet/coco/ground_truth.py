@@ -24,6 +24,7 @@ from detnet.coco.scorable import (
 )
 from detnet.coco.table import AnnotationTable, read_table
 from detnet.errors import InputError
+from detnet.text import is_utf8
 
 
 @dataclass(frozen=True)
@@ -174,6 +175,8 @@ def ground_truth_of_table(
         }
     rows = work.rows
     ids = table.category_ids[0][category_order]
+    strange = [not is_utf8(str(row.get("name"))) for row in table.categories.rows]
+    table.categories.refuse(np.array(strange, bool), "name", "is not UTF-8; rename it")
     given = [table.categories.rows[row].get("name", row) for row in category_order.tolist()]
     return GroundTruth(
         sizes=sizes[image_order],

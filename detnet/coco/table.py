@@ -14,6 +14,7 @@ from detnet.coco.masks import MAX_SIDE
 from detnet.coco.records import Bools, Floats, Ints, Problem, Problems, Records, show
 from detnet.errors import InputError
 from detnet.files import read_json
+from detnet.text import is_utf8
 
 LISTS = ("images", "annotations", "categories")
 # Those that errors can be in, in the order in which they are told.
@@ -74,6 +75,8 @@ class AnnotationTable:
     def category_names(self) -> tuple[list[Any], Bools]:
         """C of them and which are there; the same name twice is an error."""
         names, named = self.categories.strings("name")
+        strange = [n for n, name in enumerate(names) if named[n] and not is_utf8(name)]
+        self.categories.report("error", "bad-type", strange, "its name is not UTF-8; rename it")
         counts = Counter(name for name, good in zip(names, named, strict=True) if good)
         for index, name in enumerate(names):
             if named[index] and counts[name] > 1:

@@ -10,6 +10,7 @@ from typing import IO, Any
 from detnet.engine.environment import describe_environment
 from detnet.errors import InputError
 from detnet.files import write_json, write_text
+from detnet.text import is_utf8
 
 fcntl: ModuleType | None
 try:
@@ -53,11 +54,13 @@ class RunFolder:
 
     @classmethod
     def require_none(cls, path: str | Path) -> None:
-        """Refuses a folder that holds a run.
+        """Refuses a folder that holds a run, or whose models could not be opened.
 
         Raises:
             InputError: naming the file that says so.
         """
+        if not is_utf8(os.path.abspath(path)):
+            raise InputError(f"{path}: is no path in UTF-8, which model files need; choose another")
         found = [name for name in _SIGNS if (Path(path) / name).exists()]
         if found:
             raise InputError(

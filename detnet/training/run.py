@@ -200,8 +200,8 @@ def _new_folder(config: RunConfig, output: Path, process: Process) -> RunFolder:
     require_shared(output, process)
     folder = RunFolder(output)
     if process.main:
-        write_config(config, folder.config)
         folder.write_environment()
+        write_config(config, folder.config)  # by which it is known, last
     distributed.barrier()
     return folder
 

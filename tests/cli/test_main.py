@@ -216,3 +216,12 @@ def test_the_program_says_how_to_wait_before_torch_is_there() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, env=environment
     )
     assert (done.returncode, done.stdout) == (0, "False 3000\n"), done.stderr
+
+
+def test_names_of_any_bytes_are_printed(tmp_path: Path) -> None:
+    (tmp_path / os.fsdecode(b"caf\xe9")).mkdir()
+    code = f"from detnet.cli import main; main(); import os; print(*os.listdir({str(tmp_path)!r}))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, env={**os.environ, "PYTHONUTF8": "1"}
+    )
+    assert done.stdout.splitlines()[-1] == rb"caf\udce9"

@@ -116,3 +116,10 @@ def test_nothing_is_left() -> None:
     truth = mended(content(*[{"bbox": [1, 1, 0, 5], "segmentation": SQUARE}] * 2), "segm")
     assert truth.boxes.shape == (0, 4) and truth.masks == []
     assert truth.taken.startswith("repaired in 2 of 2")
+
+
+def test_a_category_whose_name_is_no_text_is_refused() -> None:
+    raw = content({})
+    raw["categories"][0]["name"] = "c\ud800ll"
+    with pytest.raises(InputError, match="category 2 .*: name .* is not UTF-8; rename it"):
+        ground_truth_of_table(AnnotationTable(raw, "x.json"), "bbox")

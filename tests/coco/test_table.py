@@ -108,3 +108,11 @@ def test_a_number_of_thousands_of_digits_is_one_line(tmp_path: Path) -> None:
     path.write_text(f'{{"images": [{{"id": {"9" * 5000}}}], "annotations": [], "categories": []}}')
     with pytest.raises(InputError, match=r"a\.json: not JSON, or cut off: Exceeds the limit"):
         read_table(path)
+
+
+def test_a_category_whose_name_is_no_text_is_refused() -> None:
+    """What scores it would end with a traceback after the first epoch."""
+    content = CONTENT | {"categories": [{"id": 5, "name": "d\ud800g"}, {"id": 3, "name": "c\xe4t"}]}
+    [problem] = AnnotationTable(content, "x.json").errors()
+    assert problem.code == "bad-type"
+    assert str(problem) == "x.json: category 5 (d\ud800g): its name is not UTF-8; rename it"

@@ -44,6 +44,14 @@ def test_folders_without_a_run_are_refused(tmp_path: Path) -> None:
         RunFolder.create(tmp_path / "file")
 
 
+def test_a_path_that_model_files_cannot_have_is_refused(tmp_path: Path) -> None:
+    """Their readers take no other; the weights of a finished run could not be opened."""
+    folder = tmp_path / os.fsdecode(b"d\xe9") / "run"
+    with pytest.raises(InputError, match="is no path in UTF-8, which model files need"):
+        RunFolder.create(folder)
+    assert not folder.exists()
+
+
 def test_events_are_lines_and_not_finite_is_null(run: RunFolder) -> None:
     run.log({"iteration": 1, "loss": math.nan, "per_size": [0.5, -math.inf], "best": None})
     run.log({"iteration": 2, "loss": torch.tensor(0.25), "n": np.int64(3), "file": Path("a/b")})

@@ -208,13 +208,10 @@ def test_a_run_is_never_written_over(whole: Path) -> None:
     assert (whole / "metrics.jsonl").read_bytes() == before
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"batch_size": 3, "accumulate": 2}, "batch_size 3 cannot be divided"),
-        ({"momentum": 0.5, "device": "cuda"}, "device cuda"),
-    ],
-)
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"batch_size": 3, "accumulate": 2}, "batch_size 3 cannot be divided"),
+    ({"momentum": 0.5, "device": "cuda"}, "device cuda"),
+])  # fmt: skip
 def test_a_mistake_leaves_no_folder(changes: Event, message: str, tmp_path: Path) -> None:
     if torch.cuda.is_available() and "device" in changes:
         pytest.skip("this machine has CUDA")
@@ -392,3 +389,10 @@ def test_a_device_out_of_memory_is_one_line(
         run_task(Large(CONFIG), run, resume=False, on_event=lambda event: None)
     assert load(run / "last.ckpt")["progress"]["iteration"] == 4
     assert carry_out(run, resume=True)[0] and different(run, whole) == []
+
+
+def test_a_folder_whose_making_failed_holds_no_run(tmp_path: Path) -> None:
+    (tmp_path / "run" / "environment.json").mkdir(parents=True)
+    with pytest.raises(OSError):
+        carry_out(tmp_path / "run")
+    RunFolder.require_none(tmp_path / "run")

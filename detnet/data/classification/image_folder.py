@@ -22,6 +22,7 @@ from detnet.coco.annotations import FlatBytes
 from detnet.data.images import IMAGE_SUFFIXES
 from detnet.errors import InputError
 from detnet.files import cache_folder, replacing
+from detnet.text import is_utf8
 
 _VERSION = 1
 _KEEP_AFTER_S = 0.5  # a listing made faster is not worth a file
@@ -257,6 +258,11 @@ def _joined(parts: list[FlatBytes]) -> FlatBytes:
 
 
 def _require_images(found: ImageFolder) -> None:
+    if strange := [name for name in found.classes if not is_utf8(name)]:
+        raise InputError(
+            f"{found.path}: the class folder {os.fsencode(strange[0])!r} has no name in UTF-8; "
+            "rename it"
+        )
     counts = np.bincount(found.labels, minlength=len(found.classes))
     empty = [found.classes[index] for index in np.flatnonzero(counts == 0)]
     if empty:

@@ -26,6 +26,7 @@ from detnet.data.formats.sources import read_splits, recognise
 from detnet.data.formats.voc_xml import read_voc, split_line
 from detnet.data.formats.yolo import read_yolo
 from detnet.errors import InputError
+from detnet.files import write_text
 
 # Characters that no XML 1.0 file may hold, escaped or not.
 _NOT_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -131,7 +132,7 @@ def write_coco(pictures: PictureSet, folder: Path, *, link: bool = True) -> dict
             place_image(path, folder / "images" / split / name, link=link)
         content = to_content(members, pictures.classes, names)
         target = folder / "annotations" / f"instances_{split}.json"
-        target.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+        write_text(target, json.dumps(content, ensure_ascii=False))
         written[split] = len(content["annotations"])
     return written
 

@@ -84,7 +84,8 @@ class VocFolder(DatasetFormat):
         digest = hashlib.sha256()
         for path in _places(split.lists):
             content = path.read_bytes() if path.is_file() else b""
-            digest.update(f"{path.parents[1].name}/{path.name} {len(content)} ".encode() + content)
+            name = f"{path.parents[1].name}/{path.name} {len(content)} "
+            digest.update(name.encode(errors="surrogateescape") + content)
         return digest.hexdigest()
 
 

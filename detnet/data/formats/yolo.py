@@ -78,7 +78,8 @@ class YoloFolder(DatasetFormat):
         for path in members:
             labels = label_file(path)
             content = labels.read_bytes() if labels.is_file() else b""
-            digest.update(f"{path.name} {len(content)} ".encode() + content)
+            name = f"{path.name} {len(content)} ".encode(errors="surrogateescape")
+            digest.update(name + content)
         return digest.hexdigest()
 
 

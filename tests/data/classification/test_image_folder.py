@@ -161,3 +161,14 @@ def test_classes_of_val_must_be_those_of_train(split: Path, tmp_path: Path) -> N
     expected = r"class folders differ: 4 not in .*train \(ape, bee, eel, …\); 1 missing \(dog\)"
     with pytest.raises(InputError, match=expected):
         require_same_classes(index_folder(val), index_folder(split))
+
+
+def test_a_class_whose_name_is_no_text_is_refused(split: Path) -> None:
+    name = os.fsdecode(b"caf\xe9")
+    touch(split, f"dog/{name}.jpg")
+    assert f"dog/{name}.jpg" in names(split)
+    touch(split, f"{name}/a.jpg")
+    with pytest.raises(
+        InputError, match=r"train: the class folder b'caf\\xe9' has no name in UTF-8"
+    ):
+        index_folder(split)

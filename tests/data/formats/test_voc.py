@@ -1,6 +1,7 @@
 """VOC's folders as data sets: arrays equal to those of the converter, and what is refused."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -272,3 +273,9 @@ def test_own_data_in_vocs_form(tmp_path: Path) -> None:
     years = find_years(write_year(tmp_path / "bare", stems, {"trainval": "a b"}))
     assert names(find_lists(years, "train")) == ["bare/trainval"]
     assert find_years(tmp_path / "own" / "JPEGImages") == {}
+
+
+def test_a_years_folder_may_have_any_name(tmp_path: Path) -> None:
+    year = write_year(tmp_path / "year", {"1": [DOG]}, {"train": "1"})
+    year = year.rename(tmp_path / os.fsdecode(b"d\xe9"))
+    assert len(fingerprint_files(find_split(year, "train"))) == 64

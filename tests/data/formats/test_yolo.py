@@ -1,15 +1,19 @@
 """YOLO's label files, by hand, and against hotcoco's reading where that is right."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from detnet.coco.annotations import require_images
 from detnet.data.check import check
-from detnet.data.formats.convert import write_coco, write_yolo
+from detnet.data.folders import find_split
+from detnet.data.formats.convert import convert, write_coco, write_yolo
 from detnet.data.formats.interchange import LabelledBox, PictureSet
 from detnet.data.formats.yolo import read_yolo
+from detnet.data.reading import fingerprint_files, load_annotations
 from detnet.errors import InputError
 
 BOX = "0 0.5 0.5 0.5 0.25\n"  # of 60x40: 30 wide, 10 high, from 15, 15
@@ -318,3 +322,16 @@ def test_a_yaml_with_a_date_that_is_none_is_one_line(tmp_path: Path) -> None:
     configure(tmp_path, "train: images\nnames: [dog]\nmade: 2001-99-99\n")
     with pytest.raises(InputError, match=r"data\.yaml: not YAML: month must be"):
         read_yolo(tmp_path)
+
+
+def test_an_images_name_may_be_any_bytes(tmp_path: Path) -> None:
+    name = os.fsdecode(b"a\xe9.png")
+    put(tmp_path, f"images/train/{name}")
+    configure(tmp_path, "names: [a]\ntrain: images/train\n")
+    split = find_split(tmp_path, "train")
+    assert len(fingerprint_files(split)) == 64
+    convert(tmp_path, tmp_path / "coco")
+    for each in (split, find_split(tmp_path / "coco", "train")):
+        found, _ = load_annotations(each)
+        assert found.file_name(0).endswith(name)
+        require_images(found)
