@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image, UnidentifiedImageError
+from PIL.TiffImagePlugin import IMAGELENGTH, IMAGEWIDTH, TiffImageFile
 
 from detnet.coco.records import Problem, Problems
 from detnet.data.images import (
@@ -98,10 +99,20 @@ def inspect_image(path: Path) -> ImageFile:
 def _read_header(path: Path) -> ImageFile:
     try:
         with heard(), opened(path) as image:
-            size, orientation = image.size, orientation_of(image)
+            (width, height), orientation = _stored_size(image), orientation_of(image)
     except Exception:  # told in the words of the other
         return _inspect(path)
-    return ImageFile(width=size[0], height=size[1], orientation=orientation)
+    return ImageFile(width=width, height=height, orientation=orientation)
+
+
+def _stored_size(image: Image.Image) -> tuple[int, int]:
+    """Width and height before its orientation is applied, of an image that is not loaded yet.
+
+    Of a TIFF the tags tell: pillow turns it itself, its size on opening and its pixels in loading.
+    """
+    if isinstance(image, TiffImageFile):
+        return image.tag_v2[IMAGEWIDTH], image.tag_v2[IMAGELENGTH]
+    return image.size
 
 
 def _inspect(path: Path) -> ImageFile:
@@ -118,10 +129,11 @@ def _inspect(path: Path) -> ImageFile:
     width = height = 0
     try:
         with heard() as warned, opened(io.BytesIO(content)) as image:
-            width, height = image.size
+            width, height = _stored_size(image)
+            tag = orientation_of(image) if isinstance(image, TiffImageFile) else 0  # which goes
             image.draft(None, (1, 1))  # JPEG: all data is read, at an eighth of the size
             image.load()  # before its EXIF is asked for, which reads a PNG and keeps errors silent
-            orientation = orientation_of(image)
+            orientation = tag or orientation_of(image)
     except TooLarge as error:
         return ImageFile("image-too-large", str(error), digest)
     except UnidentifiedImageError:

@@ -49,6 +49,20 @@ def test_orientation_gives_the_size_that_the_loader_gives(tmp_path: Path, orient
     assert tuple(read_image(path).shape[1:]) == facts.upright_size[::-1]
 
 
+@pytest.mark.parametrize("compression", [None, "tiff_lzw", "jpeg"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_tiffs_orientation_does(
+    tmp_path: Path, compression: str | None, orientation: int
+) -> None:
+    """Which pillow turns itself, as it does no other file."""
+    path = tmp_path / "a.tif"
+    picture().save(path, compression=compression, tiffinfo={0x0112: orientation})
+    for facts in (inspect_image(path), inspect_images([path], sizes_only=True)[path]):
+        assert (facts.width, facts.height, facts.orientation) == (64, 48, orientation)
+        assert facts.upright_size == ((48, 64) if orientation >= 5 else (64, 48))
+    assert tuple(read_image(path).shape[1:]) == facts.upright_size[::-1]
+
+
 def test_an_orientation_beyond_sixteen_bits(tmp_path: Path) -> None:
     path = tmp_path / "a.jpg"
     path.write_bytes(rotated(65537))
