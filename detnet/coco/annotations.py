@@ -65,7 +65,7 @@ class Annotations:
         offsets: (I + 1,) int64, where each image's annotations begin.
         boxes: (A, 4) float32, xyxy, pixels, inside the image, never empty.
         boxes_xywh: (A, 4) float64, the same in the file's own form and precision.
-        labels: (A,) int16, 1 … K.
+        labels: (A,) int32, 1 … K.
         areas: (A,) float64, square pixels, of the mask where the file says so.
         crowd: (A,) bool.
         annotation_ids: (A,) int64, as in the file, not necessarily unique.
@@ -152,7 +152,7 @@ def repair(
     xywh[:, 2:] -= xywh[:, :2]
     xywh = np.where(clipped[rows, None], xywh, table.boxes[rows])
     by_id = np.argsort(table.category_ids[0], kind="stable")
-    labels = (np.argsort(by_id) + 1).astype(np.int16)[table.category_of[rows]]
+    labels = (np.argsort(by_id) + 1).astype(np.int32)[table.category_of[rows]]
     names = table.file_names[0]
     annotations = Annotations(
         path=path,

@@ -1,13 +1,15 @@
 import json
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from detnet.coco.annotations import Annotations, FlatBytes, require_images
+from detnet.coco.annotations import Annotations, FlatBytes, repair, require_images
 from detnet.coco.categories import Categories
+from detnet.coco.table import AnnotationTable
 from detnet.data.folders import Split
 from detnet.data.reading import load_annotations
 from detnet.errors import InputError
@@ -44,7 +46,7 @@ def test_as_large_as_coco_it_stays_under_100_megabytes() -> None:
         offsets=np.zeros(images + 1, np.int64),
         boxes=np.zeros((count, 4), np.float32),
         boxes_xywh=np.zeros((count, 4)),
-        labels=np.zeros(count, np.int16),
+        labels=np.zeros(count, np.int32),
         areas=np.zeros(count),
         crowd=np.zeros(count, bool),
         annotation_ids=np.zeros(count, np.int64),
@@ -55,6 +57,19 @@ def test_as_large_as_coco_it_stays_under_100_megabytes() -> None:
     arrays = [each for each in vars(annotations).values() if isinstance(each, np.ndarray)]
     size = sum(each.nbytes for each in (*arrays, names.blob, names.offsets))
     assert 50e6 < size < 100e6
+
+
+def test_labels_of_many_categories_do_not_wrap() -> None:
+    many = 40_000
+    raw = {
+        "images": [{"id": 1, "file_name": "a.jpg", "width": 60, "height": 40}],
+        "annotations": [
+            {"id": n, "image_id": 1, "category_id": n, "bbox": [1, 1, 5, 5]} for n in (1, many)
+        ],
+        "categories": [{"id": n + 1, "name": f"c{n}"} for n in range(many)],
+    }
+    found, _ = repair(AnnotationTable(raw, "x.json"), Path("x.json"), Path())
+    assert found.labels.tolist() == [1, many] and found.labels.dtype == np.int32
 
 
 def test_missing_images_are_named_and_counted(write_data: WriteData, record: Record) -> None:
