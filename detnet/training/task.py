@@ -161,7 +161,8 @@ def training_schedule(config: RunConfig, batches_per_epoch: int) -> TrainingSche
     """
     per_epoch = max(1, batches_per_epoch // config.accumulate)
     length = config.length
-    total = int(length.get("iterations", 0)) or math.ceil(length["epochs"] * per_epoch)
+    product = length.get("epochs", 0) * per_epoch * (1 - 1e-12)  # 0.07 × 100 is a bit more than 7
+    total = int(length.get("iterations", 0)) or math.ceil(product)
     every = max(1, round(config.evaluate_every * per_epoch))
     steps = {round(step * total) if step < 1 else int(step) for step in config.steps}
     lr = Schedule(

@@ -14,6 +14,17 @@ def test_epochs_and_fractions_become_steps() -> None:
     assert schedule.lr.steps == (25, 45)
 
 
+@pytest.mark.parametrize(("epochs", "batches", "steps"), [
+    (0.07, 100, 7), (1.1, 10, 11), (2.01, 100, 201), (12.0, 7330, 87_960), (1e-9, 100, 1),
+    (0.071, 100, 8), (100.0, 999_999, 99_999_900),
+])  # fmt: skip
+def test_epochs_are_rounded_up_and_their_noise_is_not(
+    epochs: float, batches: int, steps: int
+) -> None:
+    config = TrainConfig.make(None, {"epochs": epochs})
+    assert training_schedule(config, batches_per_epoch=batches).total == steps
+
+
 def test_steps_can_be_iterations_and_the_last_step_is_evaluated() -> None:
     config = TrainConfig.make(None, {"iterations": 50, "steps": [30, 48], "evaluate_every": 2})
     schedule = training_schedule(config, batches_per_epoch=20)
