@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
+from itertools import accumulate
 from typing import Any
 
 from detnet.evaluation.metrics import Metric, metrics_of, prefix
@@ -191,10 +192,15 @@ def smoothed(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]
     """The moving mean over a twentieth of the curve, looking back only."""
     points = _finite(points)
     window = max(1, len(points) // 20)
-    total, result = 0.0, []
-    for index, (x, y) in enumerate(points):
-        total += y - (points[index - window][1] if index >= window else 0.0)
-        result.append((x, total / min(index + 1, window)))
+    # Of blocks as long as the window each mean takes an end of one and the beginning of the next:
+    # nothing is subtracted, which after one loss of 1e20 would leave nothing of the others.
+    ends, result = [0.0] * window, []
+    for start in range(0, len(points), window):
+        block = points[start : start + window]
+        begun = accumulate(y for _, y in block)
+        for index, ((x, _), total) in enumerate(zip(block, begun, strict=True)):
+            result.append((x, (ends[index] + total) / min(start + index + 1, window)))
+        ends = [*accumulate((y for _, y in block[:0:-1]), initial=0.0)][::-1]
     return result
 
 

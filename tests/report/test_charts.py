@@ -1,5 +1,6 @@
 """Charts: axes with round numbers, curves in place, nothing for nothing."""
 
+import math
 import re
 from typing import Any
 from xml.etree import ElementTree
@@ -70,6 +71,17 @@ def test_smoothing_is_a_moving_mean() -> None:
     assert [x for x, _ in flat] == [x for x, _ in points]
     assert [y for _, y in flat[10:]] == pytest.approx([0.5] * 70)
     assert smoothed([(3, 7.0)]) == [(3, 7.0)]
+
+
+@pytest.mark.parametrize("count", [19, 20, 45, 200, 211])
+@pytest.mark.parametrize("high", [0.5, 3e9, 1e20])
+def test_a_high_loss_counts_as_long_as_it_is_in_the_window(count: int, high: float) -> None:
+    points = [(n, high if n == 3 else 1 + n / 7) for n in range(count)]
+    losses, window = [y for _, y in points], max(1, count // 20)
+    expected = [
+        math.fsum(losses[max(0, n + 1 - window) : n + 1]) / min(n + 1, window) for n in range(count)
+    ]
+    assert [y for _, y in smoothed(points)] == pytest.approx(expected, rel=1e-12)
 
 
 def test_thinning_keeps_the_ends() -> None:
