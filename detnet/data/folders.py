@@ -118,6 +118,10 @@ class DatasetFormat(ABC):
         """Files of annotations that no split has, for `detnet check` to name them."""
         return []
 
+    def sources(self, split: Split, most: int | None = None) -> Iterable[Path]:
+        """All files that `read` opens, of at most `most` images; none: what is read is not kept."""
+        return ()
+
     def fingerprint(self, split: Split) -> str:
         """SHA-256 of the annotation files, by which a resumed run knows its data again."""
         digest = hashlib.sha256()
@@ -181,12 +185,17 @@ def find_splits(data: Path, *, outside: bool = False) -> dict[str, Split]:
     if data.is_file():
         raise InputError(f"{data}: is a file; give the folder of the data set")
     _require_folder(data)
-    _, names = _recognise(data)
-    if not names:
+    key, names = _recognise(data)
+    if key is None:
         raise InputError(
             f"{data}: no data set found; {FORMATS['coco']().near_miss(data)}looked for {_layouts()}"
         )
-    return {name: find_split(data, name, outside=outside) for name in names}
+    found = {name: FORMATS[key]().find(data, name) for name in names}
+    return {
+        name: replace(split, name=name, root=data, outside=outside, format=key)
+        for name, split in found.items()
+        if split is not None
+    }
 
 
 def names_start(images: Path, names: Iterable[str]) -> Path:

@@ -3,8 +3,9 @@
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -184,9 +185,28 @@ def _entry(box: LabelledBox, number: Callable[[float], float]) -> dict[str, Any]
     return {**entry, "area": number(max(area, 0.0)), "iscrowd": int(box.crowd)}
 
 
-def image_files(folder: Path) -> list[Path]:
-    """All image files below a folder, in order."""
-    return sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+def image_files(folder: Path, *, most: int | None = None) -> list[Path]:
+    """All image files below a folder, in order; linked folders are not entered.
+
+    Args:
+        most: give no more than so many, whichever come first; to tell whether there is one.
+    """
+    found = islice(_images_below(str(folder)), most) if folder.is_dir() else ()
+    # As paths compare, folder by folder: "\0" is below all that a name may hold.
+    order = sorted(found, key=lambda path: os.path.normcase(path).replace(os.sep, "\0"))
+    return [Path(path) for path in order]
+
+
+def _images_below(folder: str) -> Iterator[str]:
+    inner = list[str]()
+    with suppress(PermissionError), os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                inner.append(entry.path)
+            if os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES:
+                yield entry.path
+    for path in inner:
+        yield from _images_below(path)
 
 
 def unique_names(paths: Iterable[Path]) -> dict[Path, str]:

@@ -3,6 +3,7 @@
 import hashlib
 import os
 from collections.abc import Iterable
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -36,14 +37,13 @@ class YoloFolder(DatasetFormat):
         Raises:
             InputError: data.yaml cannot be used, or images were named.
         """
-        config_path, config = find_yaml(data)
-        listing = config_path or _class_list(data)
-        if listing is None or (config_path is None and not _has_labels(data)):
-            return None
-        if images is not None:
+        listing, names = _present(data)
+        if listing is not None and images is not None:
             raise InputError(f"{data}: a YOLO data set has its own images; leave out {images}")
-        there = name in _splits(data, config_path, config, [])
-        return Split(name, listing, data) if there else None
+        return Split(name, listing, data) if listing and name in names else None
+
+    def names(self, data: Path) -> tuple[str, ...]:
+        return _present(data)[1]
 
     def read(self, split: Split) -> dict[str, Any]:
         flaws = Flaws(split.images)
@@ -63,6 +63,16 @@ class YoloFolder(DatasetFormat):
             InputError: as `find`.
         """
         return _orphans(data, _splits(data, *find_yaml(data), []).values())
+
+    def sources(self, split: Split, most: int | None = None) -> Iterable[Path]:
+        """The file of the classes, and each image with its label file, which may not be there.
+
+        Raises:
+            InputError: as `find`.
+        """
+        members = _splits(split.images, *find_yaml(split.images), [], most).get(split.name, [])
+        pairs = ((path, label_file(path)) for path in members)
+        return chain([split.annotations], chain.from_iterable(pairs))
 
     def fingerprint(self, split: Split) -> str:
         """SHA-256 of the class names, and of names and labels of the images, in their order.
@@ -216,9 +226,23 @@ def _below(path: Path, folder: Path) -> str:
     return str(path.relative_to(folder)) if path.is_relative_to(folder) else str(path.absolute())
 
 
+def _present(data: Path) -> tuple[Path | None, tuple[str, ...]]:
+    """The file that names the classes and the splits that are there, looking for one image each."""
+    path, config = find_yaml(data)
+    listing = path or _class_list(data)
+    if listing is None or (path is None and not _has_labels(data)):
+        return None, ()
+    return listing, tuple(_splits(data, path, config, [], most=1))
+
+
 def _splits(
-    folder: Path, path: Path | None, config: dict[str, Any], notes: list[str]
+    folder: Path,
+    path: Path | None,
+    config: dict[str, Any],
+    notes: list[str],
+    most: int | None = None,
 ) -> dict[str, list[Path]]:
+    """The images of each split that has any, of each place no more than `most`."""
     splits: dict[str, list[Path]] = {}
     by_folder = not any(config.get(name) for name in (*SPLITS, *SPELLINGS["val"]))
     for split in SPLITS:
@@ -227,7 +251,8 @@ def _splits(
         if given is not None and path is not None:
             entries = given if isinstance(given, list) else [given]
             try:
-                splits[split] = [p for entry in entries for p in _listed(str(entry), path, config)]
+                places = [_listed(str(entry), path, config, most) for entry in entries]
+                splits[split] = list(chain.from_iterable(places))
             except InputError as error:
                 if split != "test":  # exports name a test split that they do not contain
                     raise
@@ -235,17 +260,17 @@ def _splits(
             continue
         for name in spellings:
             for place in (folder / "images" / name, folder / name / "images", folder / name):
-                if by_folder and split not in splits and (found := image_files(place)):
+                if by_folder and split not in splits and (found := image_files(place, most=most)):
                     splits[split] = found
     if not splits:
         whole = folder / "images"
-        splits["train"] = image_files(whole if whole.is_dir() else folder)
+        splits["train"] = image_files(whole if whole.is_dir() else folder, most=most)
     if not any(splits.values()):
         raise InputError(f"{folder}: no images found in {', '.join(splits)}")
     return {split: paths for split, paths in splits.items() if paths}
 
 
-def _listed(entry: str, path: Path, config: dict[str, Any]) -> list[Path]:
+def _listed(entry: str, path: Path, config: dict[str, Any], most: int | None) -> list[Path]:
     """The images of one entry of data.yaml: a folder, or a text file of paths."""
     root = path.parent / str(config.get("path") or "")
     # Exports are often moved: a leading ../ or a root on another machine then leads nowhere.
@@ -253,10 +278,10 @@ def _listed(entry: str, path: Path, config: dict[str, Any]) -> list[Path]:
     places = list(dict.fromkeys((root / entry, path.parent / entry, path.parent / inner)))
     for place in places:
         if place.is_dir():
-            return image_files(place)
+            return image_files(place, most=most)
         if place.is_file():
-            lines = read_text(place).split("\n")
-            return [place.parent / line.strip() for line in lines if line.strip()]
+            lines = (line.strip() for line in read_text(place).split("\n"))
+            return [place.parent / line for line in islice(filter(None, lines), most)]
     looked = ", ".join(map(str, places))
     raise InputError(
         f"{path}: names {entry!r}, which is not there; looked for {looked}; correct the path"

@@ -1,5 +1,6 @@
 """One label file of YOLO's: a line is a class and a box, or an outline, in fractions."""
 
+import os
 from pathlib import Path
 
 from detnet.data.formats.interchange import Flaws, LabelledBox, Picture, finite, plain
@@ -15,14 +16,10 @@ _FARTHEST = 2.0
 
 def label_file(image: Path) -> Path:
     """Where an image's labels are: …/labels/a.txt of …/images/a.jpg, else beside it."""
-    parts = list(image.parts)
-    for place in range(len(parts) - 2, -1, -1):
-        if parts[place] == "images":
-            beside = Path(*parts[:place], "labels", *parts[place + 1 :]).with_suffix(".txt")
-            if beside.is_file():
-                return beside
-            break
-    return image.with_suffix(".txt")
+    plain = os.path.splitext(image)[0] + ".txt"  # as text: there may be millions
+    above, folder, below = f"{os.sep}{plain}".rpartition(f"{os.sep}images{os.sep}")
+    beside = f"{above}{os.sep}labels{os.sep}{below}"[1:]
+    return Path(beside if folder and os.path.isfile(beside) else plain)
 
 
 def read_labels(

@@ -1,5 +1,7 @@
 """Keeps what was read of a large annotation file, so that one process reads it, once, for all.
 
+Of a YOLO folder with many images, too, whose sizes are measured: while none of its files changes.
+
 A process of its own reads the file and writes the columns; whoever asked maps them, and those who
 ask at the same time wait. Reading takes gigabytes, which end with that process.
 """
@@ -14,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
+from itertools import islice
 from pathlib import Path
 from types import ModuleType
 from typing import Any, ParamSpec, TypeVar, cast
@@ -37,6 +40,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _LARGE = 10_000_000  # bytes of an annotation file; a smaller one is read in a moment
+_MANY = 4000  # files of a split that is read from many, each opened: some seconds
 _SETTLED_NS = 2_000_000_000  # what changed just now may change again within its clock's tick
 REFUSED = 3  # exit status of the process that reads
 
@@ -93,7 +97,7 @@ def load_kept(
         asked: of `ReadOptions`.
 
     Returns:
-        None where the file is small, of another format than COCO's, or where nothing can be kept.
+        None where the split is small, of a format without `sources`, or nothing can be kept.
 
     Raises:
         InputError: as `load_annotations`.
@@ -107,13 +111,19 @@ def load_kept(
 
 
 def _is_kept(split: Split) -> bool:
-    """Whether something is kept of a split: of one large file.
+    """Whether something is kept of a split: of one large file, or of many.
 
     Raises:
+        InputError: its files cannot be found.
         OSError: there is no such file.
     """
-    one = split.format in ("coco", "roboflow")
-    return one and os.stat(split.annotations).st_size >= _LARGE
+    if _is_one(split):
+        return os.stat(split.annotations).st_size >= _LARGE
+    return next(islice(format_of(split).sources(split, _MANY), _MANY, None), None) is not None
+
+
+def _is_one(split: Split) -> bool:
+    return split.format in ("coco", "roboflow")
 
 
 def _fitting(
@@ -151,7 +161,8 @@ def place_of(split: Split, asked: ReadOptions) -> Path:
 
 def _place(split: Split, what: Any, suffix: str) -> Path:
     file = split.annotations.resolve()
-    told = json.dumps([str(file), what])
+    part = [] if _is_one(split) else [split.name, split.outside]
+    told = json.dumps([str(file), what, *part])
     digest = hashlib.sha256(told.encode("utf-8", "surrogatepass")).hexdigest()
     return cache_folder() / "annotations" / f"{file.stem[:60]}-{digest[:16]}.{suffix}"
 
@@ -211,16 +222,29 @@ def _code() -> str:
     """Tells the code that reads: after a change it may make something else of the same file."""
     here = Path(__file__).parent
     digest = hashlib.sha256()
-    for folder in (here.parents[1] / "coco", here.parent, here):
+    for folder in (here.parents[1] / "coco", here.parent, here.parent / "formats", here):
         for path in sorted(folder.glob("*.py")):
             digest.update(path.read_bytes())
     return digest.hexdigest()
 
 
 def _status(split: Split) -> list[int]:
-    """Size of the annotation file, and when its content and its entry changed last."""
-    status = os.stat(split.annotations)
-    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
+    """Size of the annotation file, and when its content and its entry changed last.
+
+    Of many files a hash of their names, sizes and times, and when the last one changed.
+    """
+    if _is_one(split):
+        status = os.stat(split.annotations)
+        return [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
+    digest, changed, entered = hashlib.sha256(), 0, 0
+    for path in format_of(split).sources(split):
+        told = os.fsencode(path)
+        with suppress(OSError, ValueError):  # an image without a label file, a name with \0
+            status = os.stat(path)
+            changed, entered = max(changed, status.st_mtime_ns), max(entered, status.st_ctime_ns)
+            told += f"\0{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}".encode()
+        digest.update(told + b"\n")
+    return [int.from_bytes(digest.digest(), "big"), changed, entered]
 
 
 def _settled(status: list[int], now_ns: int) -> bool:
@@ -235,11 +259,14 @@ def _read_apart(split: Split, asked: ReadOptions) -> None:
         InputError: the file holds errors. Whatever else goes wrong there is left to who reads it
             here.
     """
-    size = os.stat(split.annotations).st_size / 1e6
-    masks = " with its masks" if asked.masks else ""
+    what, files = f"the images and labels of {split.images}, {split.name}", "files stay as they are"
+    if _is_one(split):
+        masks = " with its masks" if asked.masks else ""
+        size = os.stat(split.annotations).st_size / 1e6
+        what, files = f"{split.annotations}{masks}, {size:,.0f} MB", "file stays as it is"
     say_reading(
-        f"reading {split.annotations}{masks}, {size:,.0f} MB; what is read is kept in "
-        f"{place_of(split, asked).parent}, and not read again while the file stays as it is"
+        f"reading {what}; what is read is kept in {place_of(split, asked).parent}, and not read "
+        f"again while the {files}"
     )
     told = json.dumps([_plain(split), asdict(asked)])
     command = [sys.executable, "-m", "detnet.data.kept", told]

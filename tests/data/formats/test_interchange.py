@@ -12,11 +12,13 @@ from detnet.data.formats.interchange import (
     UnsoundFiles,
     clipped,
     finite,
+    image_files,
     measure,
     place_image,
     plain,
     unique_names,
 )
+from detnet.data.images import IMAGE_SUFFIXES
 from detnet.errors import InputError
 
 
@@ -29,6 +31,28 @@ def test_names_are_unique_by_stem() -> None:
     assert names[paths[3]] == "b_y.png"
     assert len({Path(name).stem for name in names.values()}) == len(paths)
     assert unique_names([Path("x.jpg"), Path("x.png")])[Path("x.png")] == "1_x.png"
+
+
+def test_images_are_found_in_the_order_of_their_folders(tmp_path: Path) -> None:
+    names = (
+        "b.jpg",
+        "a.JPG",
+        "a/z.png",
+        "a b/x.gif",
+        "a.b/y.jpe",
+        "a/b/c.bmp",
+        "é/10.tif",
+        "é/9.tif",
+    )
+    for name in (*names, ".jpg", "a.txt", "elsewhere/d.jpg/e.webp"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "a/link").symlink_to(tmp_path)
+    there = [p for p in tmp_path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES]
+    assert len(there) == len(names) + 2  # a folder that is named as an image, too, to be told of
+    assert image_files(tmp_path) == sorted(there)
+    assert len(image_files(tmp_path, most=3)) == 3
+    assert image_files(tmp_path / "none") == image_files(tmp_path / "b.jpg") == []
 
 
 def test_images_are_linked_or_copied(tmp_path: Path) -> None:

@@ -9,9 +9,10 @@ from PIL import Image
 
 from detnet.coco.annotations import require_images
 from detnet.data.check import check
-from detnet.data.folders import find_split
+from detnet.data.folders import find_split, find_splits
+from detnet.data.formats import yolo
 from detnet.data.formats.convert import convert, write_coco, write_yolo
-from detnet.data.formats.interchange import LabelledBox, PictureSet
+from detnet.data.formats.interchange import LabelledBox, PictureSet, image_files
 from detnet.data.formats.yolo import read_yolo
 from detnet.data.reading import fingerprint_files, load_annotations
 from detnet.errors import InputError
@@ -95,6 +96,27 @@ def test_an_export_whose_yaml_points_outside(tmp_path: Path) -> None:
     assert names(pictures) == {"train": ["a.jpg"], "val": ["b.jpg"]}
     assert len(pictures.splits["val"][0].boxes) == 1
     assert pictures.notes[0].startswith("no test split: ")
+
+
+def test_one_image_of_each_split_is_looked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listings: list[int | None] = []
+
+    def listing(folder: Path, *, most: int | None) -> list[Path]:
+        listings.append(most)
+        return image_files(folder, most=most)
+
+    monkeypatch.setattr(yolo, "image_files", listing)
+    for name in "ab":
+        put(tmp_path, f"images/train/{name}.png")
+        put(tmp_path, f"images/val/{name}.png")
+    configure(tmp_path, "names: [dog]\ntrain: images/train\nval: images/val\n")
+    assert list(find_splits(tmp_path)) == ["train", "val"]
+    assert find_split(tmp_path, "valid").name == "val"
+    assert set(listings) == {1} and len(listings) == 10
+    with pytest.raises(InputError, match="no annotations of the split 'test'; it has train, val"):
+        find_split(tmp_path, "test")
 
 
 def test_a_list_of_files(tmp_path: Path) -> None:

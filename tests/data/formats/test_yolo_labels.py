@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from detnet.data.formats.interchange import Flaws, LabelledBox, Picture
-from detnet.data.formats.yolo_labels import read_labels
+from detnet.data.formats.yolo_labels import label_file, read_labels
 
 
 def read(folder: Path, text: str, keypoints: int = 0) -> tuple[list[LabelledBox], list[str]]:
@@ -27,6 +27,24 @@ def test_pixels_are_no_fractions(tmp_path: Path, line: str) -> None:
         f"line 2: {number} is no fraction of the image; its coordinates look like pixels",
         "line 3: 50 is no fraction of the image; its coordinates look like pixels",
     ]
+
+
+def test_labels_lie_in_the_last_folder_of_images_put_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for path in ("labels/a.txt", "images/labels/b.v2.txt", "images/x/images.txt"):
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Path(path).touch()
+    for image, expected in (
+        ("images/a.jpg", "labels/a.txt"),
+        (tmp_path / "images/images/b.v2.jpg", tmp_path / "images/labels/b.v2.txt"),
+        ("images/b.jpg", "images/b.txt"),
+        ("images/x/images.jpg", "images/x/images.txt"),
+        ("images.jpg", "images.txt"),
+        ("myimages/a.jpg", "myimages/a.txt"),
+    ):
+        assert label_file(Path(image)) == Path(expected)
 
 
 def test_a_box_may_reach_far_out_of_its_image(tmp_path: Path) -> None:

@@ -10,8 +10,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from detnet.coco.categories import Categories
 from detnet.coco.keypoints import unnamed_layout
@@ -268,6 +270,49 @@ def test_small_files_and_other_formats_are_read(
     monkeypatch.setenv("DETNET_CACHE", str(cache.parent))
     assert load_kept(find_split(scenes, "train")) is None
     assert not cache.exists()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A YOLO folder of two splits with two images each, one of them without labels."""
+    for number, name in enumerate(("train/a", "train/b", "val/c", "val/d")):
+        for kind in ("images", "labels"):
+            (tmp_path / kind / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (60, 40)).save(tmp_path / "images" / f"{name}.png")
+        if number % 2 == 0:
+            (tmp_path / "labels" / f"{name}.txt").write_text("0 .5 .5 .2 .2\n" * (number + 1))
+    (tmp_path / "data.yaml").write_text("names: [a]\ntrain: images/train\nval: images/val\n")
+    return tmp_path
+
+
+def test_folders_of_many_files_are_kept_while_none_changes(
+    folder: Path, readings: list[ReadOptions], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def boxes(name: str) -> list[int]:
+        split = find_split(folder, name)
+        assert fingerprint_files(split) == format_of(split).fingerprint(split)
+        notes = load_annotations(split)[0]
+        require_equal(notes, unkept(load_annotations, split)[0])
+        return np.diff(notes.offsets).tolist()
+
+    assert boxes("val") == [3, 0] and readings == []  # not many
+    monkeypatch.setattr(splits, "_MANY", 4)
+    for _ in range(2):
+        assert (boxes("train"), boxes("val")) == ([1, 0], [3, 0])
+    assert len(readings) == 2
+    (folder / "labels/train/b.txt").write_text("0 .5 .5 .2 .2\n")  # where there was none
+    assert (boxes("train"), boxes("val")) == ([1, 1], [3, 0])
+    assert len(readings) == 3
+    Image.new("RGB", (50, 70)).save(folder / "images/train/b.png")
+    assert load_annotations(find_split(folder, "train"))[0].sizes.tolist() == [[60, 40], [50, 70]]
+    (folder / "images/train/a.png").unlink()
+    assert boxes("train") == [1]
+    (folder / "data.yaml").write_text("names: [b]\ntrain: images/train\nval: images/val\n")
+    assert load_annotations(find_split(folder, "val"))[0].categories.names == ("b",)
+    assert len(readings) == 5  # one image alone is not many
+    (folder / "labels/val/d.txt").write_text("7 .5 .5 .2 .2\n")
+    with pytest.raises(InputError, match="class 7 is not among"):
+        load_annotations(find_split(folder, "val"))
 
 
 def test_columns_of_files_that_are_gone_are_deleted(
