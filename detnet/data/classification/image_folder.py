@@ -106,7 +106,8 @@ class ClassifiedImages:
         classes: names by label.
         labels: (N,) int32.
         names: (N,) of the files, as the kind of split has them.
-        others: files that are no images; they are left alone.
+        others: files that are no images, in shards images that cannot be told apart by their keys;
+            they are left alone.
         cached: whether the listing was kept from an earlier start.
     """
 

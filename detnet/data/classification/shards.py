@@ -7,7 +7,6 @@ data here and a run resumes exactly. The webdataset package is needed to write t
 
 import os
 import tarfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -92,7 +91,7 @@ def index_shards(path: Path) -> ShardedImages:
             name.
     """
     path = path.resolve()
-    listing, cached = listed(path, "shards", lambda: _list(path))
+    listing, cached = listed(path, "shards, others counted", lambda: _list(path))
     facts, arrays = listing.facts, listing.arrays
     labels = arrays["labels"]
     return ShardedImages(
@@ -100,6 +99,7 @@ def index_shards(path: Path) -> ShardedImages:
         _class_names(path, int(labels.max()) + 1),
         labels,
         FlatBytes(arrays["blob"], arrays["name_offsets"]),
+        others=facts["others"],
         cached=cached,
         shards=tuple(facts["shards"]),
         shard_of=arrays["shard_of"],
@@ -112,11 +112,12 @@ def _list(path: Path) -> Listing:
     shards = sorted(shard.name for shard in path.glob("*.tar"))
     watched = {"": path.stat().st_mtime_ns}
     entries: list[Entry] = []
-    counts = []
+    counts, others = [], 0
     for shard in shards:
         watched[shard] = (path / shard).stat().st_mtime_ns
-        found = list(_entries(path / shard))
+        found, left = _entries(path / shard)
         entries += found
+        others += left
         counts.append(len(found))
     if not entries:
         raise InputError(f"{path}: its {len(shards)} shards hold no images")
@@ -130,11 +131,15 @@ def _list(path: Path) -> Listing:
         "offsets": np.array(offsets, dtype=np.int64),
         "sizes": np.array(sizes, dtype=np.int64),
     }
-    return Listing({"shards": shards}, arrays, watched)
+    return Listing({"shards": shards, "others": others}, arrays, watched)
 
 
-def _entries(shard: Path) -> Iterator[Entry]:
-    """The images of a shard in the order of their keys' first appearance."""
+def _entries(shard: Path) -> tuple[list[Entry], int]:
+    """The images of a shard in the order of their keys' first appearance, and how many are left.
+
+    Those are all but the last one of a key, and names with a further dot, which are no key's image.
+    """
+    pictures = 0
     images: dict[str, tuple[str, int, int]] = {}
     labels: dict[str, int] = {}
     try:
@@ -145,6 +150,7 @@ def _entries(shard: Path) -> Iterator[Entry]:
                 folder, _, base = member.name.rpartition("/")
                 key, dot, rest = base.partition(".")  # webdataset's rule
                 suffix, key = (dot + rest).lower(), f"{folder}/{key}"
+                pictures += base.lower().endswith(tuple(IMAGE_SUFFIXES))
                 if suffix in IMAGE_SUFFIXES:
                     images[key] = (member.name, member.offset_data, member.size)
                 elif suffix == _LABEL:
@@ -152,11 +158,12 @@ def _entries(shard: Path) -> Iterator[Entry]:
                     labels[key] = _label(shard, member.name, file.read(member.size))
     except (tarfile.TarError, OSError, EOFError) as error:
         raise InputError(f"{shard}: not a whole tar file: {error}") from error
-    for key, (name, offset, size) in images.items():
+    for key, (name, _, _) in images.items():
         if key not in labels:
             wanted = key.lstrip("/") + _LABEL
             raise InputError(f"{shard}: {name} has no class; a file {wanted} should tell it")
-        yield name, labels[key], offset, size
+    found = [(name, labels[key], offset, size) for key, (name, offset, size) in images.items()]
+    return found, pictures - len(found)
 
 
 def _label(shard: Path, name: str, content: bytes) -> int:

@@ -91,6 +91,14 @@ def test_a_listing_is_kept_until_a_shard_changes(
     assert not third.cached and len(third) == 4
 
 
+def test_images_that_the_keys_leave_out_are_counted(split: Path) -> None:
+    files = {"b.v2.png": picture(7), "b.v2.cls": b"0", "c.png": picture(8), "c.cls": b"1"}
+    write_shard(split / "1.tar", {**files, "c.JPG": picture(9), "d.pngs": b"", ".png.txt": b""})
+    found = index_images(split)
+    assert (len(found), found.others) == (4, 2)  # b.v2.png, and c.png before c.JPG
+    assert [found.name(index) for index in range(3, len(found))] == ["1.tar/c.JPG"]
+
+
 def test_a_shard_that_vanishes_is_one_line(split: Path) -> None:
     found = index_images(split)
     (split / "1.tar").unlink()
