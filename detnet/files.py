@@ -8,7 +8,7 @@ import gc
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -88,6 +88,21 @@ def write_bytes(path: Path, content: bytes) -> None:
     """
     with replacing(path) as beside:
         beside.write_bytes(content)
+
+
+def place_apart(place: Path, data: str, is_same: Callable[[Any], bool]) -> Path:
+    """Gives a folder for scores on some data: `place`, unless those of other data lie there.
+
+    Args:
+        data: tells the data from all others; its hash makes the other folder's name.
+        is_same: whether what a scores.json has under "data" are these.
+    """
+    for file in (place / "scores.json", *place.glob("*/scores.json")):
+        with suppress(InputError, OSError, KeyError, TypeError):  # of an older version, or damaged
+            if not is_same(read_json(file)["data"]):
+                digest = hashlib.sha256(data.encode("utf-8", "surrogatepass")).hexdigest()
+                return place.with_name(f"{place.name}-{digest[:8]}")
+    return place
 
 
 def read_text(path: Path) -> str:

@@ -22,7 +22,7 @@ from detnet.engine.machine import autocast_to, is_accelerator
 from detnet.engine.processor import keep_freed_memory
 from detnet.errors import InputError
 from detnet.evaluation.classification import ClassifierScores, ranks, summarise
-from detnet.files import make_writable, write_json
+from detnet.files import make_writable, place_apart, write_json
 from detnet.inference.fuse import fuse
 from detnet.inference.models import find_model
 from detnet.training.classification.config import PretrainConfig
@@ -75,7 +75,7 @@ def evaluate_classifier(
         model, info, images, process=process, autocast=autocast, workers=workers, track=track
     )
     if folder is not None and process.main:
-        write_scores(scores, folder)
+        write_scores(scores, folder, images.path)
     return scores
 
 
@@ -85,7 +85,8 @@ def _place(run: Path, split: Path) -> Path:
     config = PretrainConfig.read(path) if path.exists() else None
     if config is not None and split == (Path(config.data) / config.val_split).resolve():
         return run / "evaluation"
-    return run / "evaluation" / f"{split.parent.name}-{split.name}"
+    place = run / "evaluation" / f"{split.parent.name}-{split.name}"
+    return place_apart(place, str(split), lambda told: told == str(split))
 
 
 def split_folder(data: Path, split: str) -> Path:
@@ -109,10 +110,10 @@ def split_folder(data: Path, split: str) -> Path:
     )
 
 
-def write_scores(scores: ClassifierScores, folder: Path) -> None:
-    """Writes scores.json."""
+def write_scores(scores: ClassifierScores, folder: Path, data: Path) -> None:
+    """Writes scores.json, which tells under "data" the folder of the split."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "scores.json", scores.to_json())
+    write_json(folder / "scores.json", {**scores.to_json(), "data": str(data)})
 
 
 @torch.no_grad()

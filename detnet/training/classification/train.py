@@ -40,6 +40,10 @@ from detnet.training.task import (
 )
 
 Split = ImageFolder | ShardedImages
+_OTHERS: dict[type[Split], str] = {  # in the words of a note
+    ImageFolder: "files that are no images by their names",
+    ShardedImages: "images whose names hold a further dot or repeat a key",
+}
 
 
 def pretrain(config: PretrainConfig, output: Path, *, on_event: OnEvent) -> bool:
@@ -170,7 +174,7 @@ class PretrainTask(Task):
             autocast=autocast,
             workers=self.config.workers,
         )
-        return Measured(scores.headline, partial(write_scores, scores))
+        return Measured(scores.headline, partial(write_scores, scores, data=self.val.path))
 
     def save_model(self, path: Path, model: nn.Module, state: dict[str, Tensor] | None) -> None:
         save_classifier(path, self.info, model.state_dict() if state is None else state)
@@ -207,7 +211,7 @@ def _read_folders(config: PretrainConfig) -> tuple[Split, Split | None]:
 
 def _notes(train: Split, val: Split | None) -> list[str]:
     notes = [
-        f"{folder.path}: {folder.others} files that are no images by their names are left alone"
+        f"{folder.path}: {folder.others} {_OTHERS[type(folder)]} are left alone"
         for folder in (train, val)
         if folder is not None and folder.others
     ]

@@ -31,7 +31,7 @@ from detnet.evaluation.files import DetectorScores, write_scores
 from detnet.evaluation.results import Results, join_results, to_results
 from detnet.evaluation.submission import write_submissions
 from detnet.evaluation.voc import score_voc
-from detnet.files import make_writable
+from detnet.files import make_writable, place_apart
 from detnet.inference.augmentation import PredictionOptions, detect
 from detnet.inference.fuse import fuse
 from detnet.inference.models import find_model
@@ -217,20 +217,32 @@ def evaluate_model(
 
 
 def place_of_scores(run: Path, split: Split) -> Path:
-    """Where a run keeps scores: its own validation split's at the top, others' in a folder."""
+    """Where a run keeps scores: its own validation split's at the top, others' in a folder.
+
+    The folder is named as the data; of two data sets of one name the second's gets a hash behind.
+    """
     config = TrainConfig.read(run / "config.yaml") if (run / "config.yaml").exists() else None
     with contextlib.suppress(InputError):  # a run may outlive its data
         if config and (own := find_val(config)) and own.same_as(split):
             return run / "evaluation"
     if split.lists:
         parts = [f"{path.parents[2].name}_{path.stem}" for path in split.files]
-        return run / "evaluation" / "+".join(parts)
+        return _apart(run / "evaluation" / "+".join(parts), split)
     data = split.annotations.resolve().parent
     data = data.parent if data.name in ("annotations", split.name, "valid") else data
     # A file given by its own name may stand beside others of the same data set.
     stem = split.annotations.stem
     named = split.name in stem or split.format != "coco" or stem == "_annotations.coco"
-    return run / "evaluation" / f"{data.name}-{split.name if named else stem}"
+    return _apart(run / "evaluation" / f"{data.name}-{split.name if named else stem}", split)
+
+
+def _apart(place: Path, split: Split) -> Path:
+    used = with_keypoints(split)  # of the two files the scores tell one
+
+    def is_same(told: Any) -> bool:
+        return with_keypoints(Split.from_json(told)).same_as(used)
+
+    return place_apart(place, repr((used.name, *map(str, used.files))), is_same)
 
 
 @torch.no_grad()

@@ -1,6 +1,7 @@
 """Evaluating a classifier's file: the error of the pictures, and what cannot be evaluated."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -72,7 +73,8 @@ def test_the_error_is_the_share_of_wrong_pictures(model: Path, data: Path) -> No
 
 def test_scores_are_written(model: Path, data: Path, tmp_path: Path) -> None:
     scores = evaluate(model, data, output=tmp_path / "out")
-    assert json.loads((tmp_path / "out" / "scores.json").read_text()) == scores
+    written = json.loads((tmp_path / "out" / "scores.json").read_text())
+    assert written == {**scores, "data": str((data / "val").resolve())}
 
 
 def test_a_run_keeps_scores_apart_by_data(model: Path, data: Path, tmp_path: Path) -> None:
@@ -85,6 +87,13 @@ def test_a_run_keeps_scores_apart_by_data(model: Path, data: Path, tmp_path: Pat
     (data / "val").rename(data / "test")
     evaluate(run, data, split="test")
     assert (run / "evaluation" / "data-test" / "scores.json").exists()
+    other = shutil.copytree(data, tmp_path / "other" / "data")
+    for _ in range(2):
+        evaluate(run, other, split="test")
+        evaluate(run, data, split="test")
+    kept = sorted((run / "evaluation").glob("data-test*/scores.json"))
+    told = [Path(json.loads(file.read_text())["data"]).parent for file in kept]
+    assert told == [data.resolve(), other.resolve()]
 
 
 def test_one_bad_file_is_left_out_and_named(model: Path, data: Path) -> None:

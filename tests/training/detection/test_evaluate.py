@@ -153,6 +153,36 @@ def test_other_data_get_a_folder_by_their_name(
     assert place_of_scores(tmp_path, split) == tmp_path / "evaluation" / folder
 
 
+def test_other_data_of_the_same_name_get_a_folder_of_their_own(tmp_path: Path) -> None:
+    def scored(split: Split, options: str = "") -> Path:
+        place = place_of_scores(tmp_path, split)
+        (place / options).mkdir(parents=True, exist_ok=True)
+        (place / options / "scores.json").write_text(json.dumps({"data": split.to_json()}))
+        return place
+
+    first, second = (
+        Split("val", tmp_path / where / "coco/annotations/instances_val.json", tmp_path)
+        for where in "AB"
+    )
+    assert scored(first).name == "coco-val"
+    assert scored(second, "soft").name.startswith("coco-val-")
+    assert scored(second) == scored(second) != scored(first) == tmp_path / "evaluation/coco-val"
+    lists = [tmp_path / where / "VOC2007/ImageSets/Main/test.txt" for where in "AB"]
+    years = [Split("test", path, tmp_path, (path,)) for path in lists]
+    assert len({scored(split) for split in years}) == 2
+    # A model with keypoints is scored by another file of the same data.
+    persons = first.annotations.with_name("person_keypoints_val.json")
+    persons.parent.mkdir(parents=True)
+    persons.touch()
+    (tmp_path / "evaluation/coco-val/scores.json").write_text(
+        json.dumps({"data": replace(first, annotations=persons).to_json()})
+    )
+    assert place_of_scores(tmp_path, first).name == "coco-val"
+    for damaged in ("", "{}", '{"data": []}', '{"data": {}}'):
+        (tmp_path / "evaluation/coco-val/scores.json").write_text(damaged)
+        assert place_of_scores(tmp_path, second).name == "coco-val"
+
+
 def test_vocs_lists_get_a_folder_by_year_and_list(tmp_path: Path) -> None:
     lists = tuple(
         tmp_path / f"VOC{year}/ImageSets/Main/trainval.txt" for year in (2007, 2012)
