@@ -19,6 +19,8 @@ from detnet.inference.fuse import fuse
 from detnet.inference.prediction import ImageLike, Prediction, paint_masks, pixels_of
 from detnet.text import first_line
 
+_BRIGHTEST = 2.0  # of floats in [0, 1], which resampling may lift a little; 255 is more
+
 
 class Predictor:
     """A detector ready for use.
@@ -92,7 +94,7 @@ class Predictor:
             options: for this call instead of the predictor's own.
 
         Raises:
-            InputError: no image, or one of another shape.
+            InputError: no image, one of another shape, or floats far beyond 1.
         """
         return self.predict_batch([image], options=options)[0]
 
@@ -100,7 +102,11 @@ class Predictor:
     def predict_batch(
         self, images: Sequence[ImageLike], *, options: PredictionOptions | None = None
     ) -> list[Prediction]:
-        """Finds the objects in several images at once, which may differ in size."""
+        """Finds the objects in several images at once, which may differ in size.
+
+        Raises:
+            InputError: as `predict`.
+        """
         if not images:
             return []
         # The detector itself leaves out what is not sure enough, before it looks for each object's
@@ -189,5 +195,7 @@ def _tensor(image: ImageLike) -> Tensor:
     pixels = pixels_of(image)
     if isinstance(pixels, Tensor):
         require_image(pixels)
+        if pixels.is_floating_point() and (most := float(pixels.max())) > _BRIGHTEST:
+            raise InputError(f"an image's floats lie in 0 … 1, got {most:g}; divide them by 255")
         return pixels.float() if pixels.is_floating_point() else pixels
     return torch.from_numpy(np.array(to_picture(pixels))).permute(2, 0, 1)
