@@ -13,6 +13,7 @@ from typing import Any, Generic
 
 import torch
 from torch import nn
+from torchvision.ops.misc import FrozenBatchNorm2d
 
 from detnet.backbones import PIXEL_MEAN, PIXEL_STD
 from detnet.backbones.cost import check_levels
@@ -93,7 +94,8 @@ def _detector(
     with torch.device("meta"):
         model = build_detector(config, _ONE_CLASS)
     if not config.weights:
-        still = (["batch norm"] if config.norm == "frozen" else []) + config.frozen
+        norms = any(isinstance(layer, FrozenBatchNorm2d) for layer in model.modules())
+        still = (["batch norm"] if norms else []) + config.frozen
         if still:
             raise InputError(
                 f"{', '.join(still)} would be frozen as drawn at random: give --weights with a "

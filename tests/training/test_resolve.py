@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import torch
 import torchvision
-from torch import nn
+from torch import Tensor, nn
 
 from detnet.backbones import BACKBONES
-from detnet.backbones.base import Classifier
+from detnet.backbones.base import Backbone, Classifier, FeatureInfo
 from detnet.backbones.files import ClassifierInfo, save_classifier
 from detnet.coco.categories import Categories
 from detnet.detectors.base import info_of
@@ -182,6 +182,27 @@ def test_what_does_not_fit_is_refused(resnet50: str, changes: dict[str, Any], sa
     with pytest.raises(InputError) as caught:
         built(weights=resnet50, **{"backbone": "detnet59", **changes})
     assert said in str(caught.value) and "\n" not in str(caught.value)
+
+
+class _Plain(Backbone):
+    """One level, and no norm."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3, 16, 1)
+        self.feature_info = (FeatureInfo("c4", 8, 16),)
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        return {"c4": self.conv(images)}
+
+
+def test_without_batch_norm_none_is_frozen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(BACKBONES._homes, "plain", _Plain)
+    built(detector="faster_rcnn", backbone="plain", norm="frozen", frozen=[])
+    with pytest.raises(InputError, match="^conv would be frozen as drawn at random: "):
+        built(detector="faster_rcnn", backbone="plain", norm="frozen", frozen=["conv"])
+    with pytest.raises(InputError, match="^batch norm would be frozen as drawn at random: "):
+        built(backbone="detnet59", norm="frozen", frozen=[])
 
 
 @pytest.mark.parametrize("name", ["width", "stride_in", "norm"])
