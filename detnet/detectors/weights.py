@@ -24,7 +24,7 @@ _OLD_RPN = re.compile(r"(rpn\.head\.conv)\.(weight|bias)")
 _OLD_RETINANET = re.compile(r"(head\.\w+_head\.conv)\.([0246])\.(weight|bias)")
 
 
-def open_weights(path: Path, *, place: str = "") -> PretrainedWeights:
+def open_weights(path: str | Path, *, place: str = "") -> PretrainedWeights:
     """Reads the weights of a file: of ours, or of any layout known, torchvision's detectors too.
 
     Args:

@@ -64,7 +64,7 @@ class PretrainedWeights:
     header: dict[str, Any] = field(default_factory=dict)
 
 
-def open_weights(path: Path, *, place: str = "") -> PretrainedWeights:
+def open_weights(path: str | Path, *, place: str = "") -> PretrainedWeights:
     """Reads the weights of a file: of ours, or of any layout known.
 
     Args:
@@ -74,7 +74,7 @@ def open_weights(path: Path, *, place: str = "") -> PretrainedWeights:
     Raises:
         InputError: the file cannot be read, or holds weights of no network that we know.
     """
-    found = read_weights(path)
+    found = read_weights(Path(path))
     if found.header:
         return _of_model_file(found.tensors, found.header, place or str(path))
     return recognise(found.tensors, place or str(path))

@@ -44,6 +44,9 @@ def _read(path: Path) -> TensorFile:
             head = file.read(16)
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such weights file") from error
+    except IsADirectoryError:
+        model = path / "best.safetensors"
+        raise InputError(f"{path}: is a folder; give the file in it, as {model}") from None
     if head[8:9] == b"{":
         return read_file(path)
     content = _read_torch(path) if head.startswith((_ZIP, _OLD_TORCH)) else read_arrays(path)

@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from detnet.backbones.weights.pretrained import open_weights
 from detnet.backbones.weights.reading import read_weights
 from detnet.errors import InputError
 from tests.backbones.weights.references import python2_pickle
@@ -166,6 +167,8 @@ def test_cut_files(tmp_path: Path) -> None:
         read_tensors(tmp_path / "wrong.pkl")
     with pytest.raises(InputError, match="no such weights file"):
         read_tensors(tmp_path / "absent.pth")
+    with pytest.raises(InputError, match=r"is a folder; give the file in it, as .*best\.safet"):
+        open_weights(str(tmp_path))
 
 
 def test_a_tensor_larger_than_its_data_is_refused(tmp_path: Path) -> None:
