@@ -160,12 +160,22 @@ class PyramidNet(nn.Module):
             extra=extra,
             norm=norm,
         )
+        self.neck_name = neck
         self.levels = self.neck.in_names
         self.feature_info = self.neck.feature_info
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Maps (N, 3, H, W) to {name: (N, out_channels, H / stride, W / stride)}."""
+        """Maps (N, 3, H, W) to {name: (N, out_channels, H / stride, W / stride)}.
+
+        Raises:
+            InputError: a neck that gives other levels than it says.
+        """
         pyramid: dict[str, Tensor] = self.neck(self.backbone(images))
+        if [*pyramid] != (wanted := [info.name for info in self.feature_info]):
+            raise InputError(
+                f"neck {self.neck_name!r} gives the levels {', '.join(pyramid)}, its feature_info "
+                f"has {', '.join(wanted)}"
+            )
         return pyramid
 
 

@@ -3,7 +3,7 @@ import torch
 
 from detnet.backbones import BACKBONES
 from detnet.backbones.base import FeatureInfo
-from detnet.detectors.fpn import FPN, Extra, PyramidNet
+from detnet.detectors.fpn import FPN, NECKS, Extra, PyramidNet
 from detnet.errors import InputError
 
 RESNET = [FeatureInfo(f"c{i}", 8 * i, 2**i) for i in (2, 3, 4, 5)]
@@ -124,6 +124,20 @@ def test_levels(backbone: str, finest: int, coarsest: int, levels: dict[str, int
     for name, stride in levels.items():
         assert pyramid[name].shape == (1, net.out_channels, 128 // stride, 192 // stride)
     assert net.out_channels == 32  # 256 × width
+
+
+def test_a_neck_that_forgets_a_level_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Forgetful(FPN):
+        def forward(self, features: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+            pyramid = super().forward(features)
+            del pyramid["p4"]
+            return pyramid
+
+    monkeypatch.setitem(NECKS._homes, "forgetful", Forgetful)
+    net = PyramidNet(BACKBONES["detnet59"](width=0.125), finest=3, neck="forgetful")
+    told = "^neck 'forgetful' gives the levels p3, p5, p6, its feature_info has p3, p4, p5, p6$"
+    with pytest.raises(InputError, match=told):
+        net(torch.rand(1, 3, 64, 96))
 
 
 def test_levels_below_the_finest_are_not_used() -> None:
