@@ -111,6 +111,18 @@ def _distance(name: str, other: str) -> tuple[int, int]:
     return row[-1], abs(len(name) - len(other))
 
 
+def require_known(kind: str, given: Iterable[str], allowed: Iterable[str]) -> None:
+    """Refuses the first name that is not allowed.
+
+    Raises:
+        InputError: as `unknown_name` says it.
+    """
+    known = list(dict.fromkeys(allowed))
+    for name in given:
+        if name not in known:
+            raise InputError(unknown_name(kind, name, known))
+
+
 def unknown_name(kind: str, name: object, allowed: Iterable[str]) -> str:
     """Says that `name` is not allowed, what is, and which of it is nearest."""
     names = list(allowed)

@@ -1,8 +1,8 @@
 """Builds a residual network from its table of stages."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypedDict, Unpack
+from typing import Any, Literal, TypedDict, Unpack
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -11,6 +11,7 @@ from detnet.backbones.base import FeatureInfo, StagedBackbone
 from detnet.backbones.norm import NormKind, make_norm
 from detnet.errors import InputError
 from detnet.kinds import require_choice
+from detnet.tables import require_known
 
 Norm = Callable[[int], nn.Module]
 StrideIn = Literal["1x1", "3x3"]
@@ -158,6 +159,16 @@ class StagedSettings:
         require_choice("stride_in", self.stride_in, ("1x1", "3x3"))
 
 
+def staged_settings(options: Mapping[str, Any]) -> StagedSettings:
+    """Gives `StagedOptions` in full.
+
+    Raises:
+        InputError: an option that is none of them, or outside its range.
+    """
+    require_known("option", options, StagedOptions.__annotations__)
+    return StagedSettings(**options)
+
+
 class StagedNet(StagedBackbone):
     """A stem and a row of stages, each a level.
 
@@ -171,7 +182,7 @@ class StagedNet(StagedBackbone):
 
     def __init__(self, table: Sequence[Stage], **options: Unpack[StagedOptions]) -> None:
         super().__init__()
-        settings = StagedSettings(**options)
+        settings = staged_settings(options)
         width, stride_in = settings.width, settings.stride_in
         self.table, self.width = tuple(table), width
         self.stride_in, self.norm = stride_in, settings.norm

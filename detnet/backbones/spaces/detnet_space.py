@@ -21,7 +21,14 @@ from detnet.backbones.spaces.detnet_stage import (
     require_row,
     spell,
 )
-from detnet.backbones.spaces.space import Gene, Space, Supernet, renamed, rows_of
+from detnet.backbones.spaces.space import (
+    Gene,
+    Space,
+    Supernet,
+    renamed,
+    require_keys,
+    rows_of,
+)
 from detnet.backbones.stages import (
     FIRST_LEVEL,
     Stage,
@@ -142,11 +149,12 @@ class DetNetSpace(Space):
         """Reads what `to_json` wrote; a question that a row leaves out has its usual answer."""
         values = dict(table)
         rows = []
-        for given in rows_of(values.pop("rows", None)):
+        for given in rows_of(values.pop("rows", None), StageChoices):
             row: dict[str, Any] = {
                 key: value if key == "name" else tuple(value) for key, value in given.items()
             }
             rows.append(StageChoices(**row))
+        require_keys(cls, values, "a detnet space")
         return cls(rows=tuple(rows), **values)
 
 

@@ -24,6 +24,7 @@ from detnet.backbones.spaces.space import (
     Space,
     Supernet,
     renamed,
+    require_keys,
     require_kinds,
     rows_of,
 )
@@ -31,9 +32,9 @@ from detnet.backbones.stages import (
     FIRST_LEVEL,
     Norm,
     StagedOptions,
-    StagedSettings,
     initialise,
     scale_channels,
+    staged_settings,
 )
 from detnet.errors import InputError
 from detnet.kinds import require_positive
@@ -135,7 +136,10 @@ class ShuffleSpace(Space):
     def from_json(cls, table: Mapping[str, Any]) -> "ShuffleSpace":
         """Reads what `to_json` wrote; without `choices` they are DetNAS's four."""
         values = dict(table)
-        rows = tuple(ShuffleStage(**row) for row in rows_of(values.pop("rows", None)))
+        rows = tuple(ShuffleStage(**row) for row in rows_of(values.pop("rows", None), ShuffleStage))
+        require_keys(cls, values, "a shuffle space")
+        for choice in values.get("choices", ()):
+            require_keys(BlockKind, choice, "a choice")
         if "choices" in values:
             values["choices"] = tuple(
                 BlockKind(**{**choice, "kernels": tuple(choice["kernels"])})
@@ -210,7 +214,7 @@ class ShuffleNet(StagedBackbone):
         **options: Unpack[StagedOptions],
     ) -> None:
         super().__init__()
-        settings = StagedSettings(**options)
+        settings = staged_settings(options)
         self.width, self.stride_in = settings.width, settings.stride_in
         self.norm = settings.norm
         self.space, self.path = space.scaled(self.width), tuple(path)
@@ -242,7 +246,7 @@ class ShuffleSupernet(Supernet):
 
     def __init__(self, space: ShuffleSpace, **options: Unpack[StagedOptions]) -> None:
         super().__init__(space)
-        settings = StagedSettings(**options)
+        settings = staged_settings(options)
         self.width, self.stride_in = settings.width, settings.stride_in
         self.norm = settings.norm
         self.scaled = space.scaled(self.width)

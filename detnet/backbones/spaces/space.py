@@ -15,7 +15,7 @@ from detnet.backbones.stages import StagedOptions, StrideIn
 from detnet.errors import InputError
 from detnet.files import read_yaml
 from detnet.kinds import MISTAKES, of_kind, say_kind
-from detnet.tables import NameTable, unknown_name
+from detnet.tables import NameTable, require_known, unknown_name
 from detnet.text import one_line
 
 SPACES = NameTable(
@@ -234,16 +234,30 @@ def _from_mapping(table: Any, where: str) -> Space:
     return space
 
 
-def rows_of(given: Any) -> list[dict[str, Any]]:
-    """The rows of a table as a file has them.
+def require_keys(kind: type[Any], table: Mapping[str, Any], what: str) -> None:
+    """Refuses keys of a table, or of a part of it, that are none of its dataclass's.
 
     Raises:
-        InputError: they are no list of mappings.
+        InputError: naming the nearest.
+    """
+    require_known(f"key of {what}", table, [field.name for field in fields(kind)])
+
+
+def rows_of(given: Any, kind: type[Any]) -> list[dict[str, Any]]:
+    """The rows of a table as a file has them.
+
+    Args:
+        kind: the dataclass that they are for.
+
+    Raises:
+        InputError: they are no list of mappings, or have a key that is none of the dataclass's.
     """
     if not of_kind(given, list[dict[str, Any]]):
         raise InputError(
             f"rows must be a list of mappings, each with its name, got {str(given)[:60]!r}"
         )
+    for row in given:
+        require_keys(kind, row, "a row")
     return [dict(row) for row in given]
 
 
@@ -279,8 +293,11 @@ def network_of_space(
     Raises:
         InputError: no such space, or a path that does not fit it.
     """
-    if isinstance(path, int):  # YAML reads digits as a number, and loses zeros at its beginning
-        raise InputError(f"write the path with a blank between two stages, got {path}")
+    if not isinstance(path, str | Sequence):  # YAML reads digits as a number, nothing as null
+        raise InputError(
+            "write the path as a text, 'path: \"0123\"' in YAML, or with a blank between two "
+            f"stages, got {path}"
+        )
     indices = parse_path(path) if isinstance(path, str) else path
     return read_space(space).network(indices, **options)
 

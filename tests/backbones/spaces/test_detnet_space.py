@@ -204,6 +204,12 @@ def test_a_file_that_does_not_hold_together_names_itself(row: dict[str, Any]) ->
         read_space({"kind": "detnet", "rows": [row]})
 
 
+def test_a_key_that_no_row_has_is_told() -> None:
+    row = {"name": "c2", "depths": [1], "chanels": 8}
+    with pytest.raises(InputError, match="^space: unknown key of a row 'chanels'; did you mean"):
+        read_space({"kind": "detnet", "rows": [row]})
+
+
 WIDTH = 0.125
 IMAGES = torch.rand(2, 3, 64, 128, generator=torch.Generator().manual_seed(0))
 RESNET = DETNET.path_of(RESNET50)

@@ -231,7 +231,8 @@ def test_mistakes() -> None:
         build_backbone("serched")
     with pytest.raises(InputError, match="has 20 entries, got 4"):
         build_backbone("searched", space="detnas_small", path="0 0 0 0")
-    with pytest.raises(InputError, match="with a blank between two stages, got 2120"):
-        build_backbone("searched", space="detnas_small", path=2120)
+    for path in (2120, None, 0.5):  # as YAML reads 2120, nothing and .5
+        with pytest.raises(InputError, match=f"as a text, .* between two stages, got {path}$"):
+            build_backbone("searched", space="detnas_small", path=path)
     with pytest.raises(InputError, match="entry 3 of the path is 4"):
         SPACE.supernet().take((0, 0, 0, 4))

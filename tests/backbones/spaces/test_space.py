@@ -65,7 +65,19 @@ def test_a_space_of_ones_own_from_a_file(tmp_path: Path) -> None:
             {"choices": [{"name": "a", "kernels": [3], "narrow": 2}]},
             "space: narrow must be true or false, got '2'",
         ),
-        ({"depth": 3}, "space: no shuffle space: .*'depth'"),
+        ({"depth": 3}, "^space: unknown key of a shuffle space 'depth'; choose from: stem_ch"),
+        (
+            {"kind": "detnet", "rows": [{"name": "c2", "depths": [1], "channels": [8]}]},
+            "^space: unknown key of a detnet space 'stem_channels'; choose from: rows$",
+        ),
+        (
+            {"rows": [{"name": "c2", "blocks": 1, "chanels": 16}]},
+            "^space: unknown key of a row 'chanels'; did you mean 'channels'",
+        ),
+        (
+            {"choices": [{"name": "a", "kernel": [3]}]},
+            "^space: unknown key of a choice 'kernel'; did you mean 'kernels'",
+        ),
         ({"choices": [{"name": "a", "kernels": [4]}]}, r"a: kernels must be odd, got \(4,\)"),
     ],
 )
