@@ -53,6 +53,13 @@ def of_kind(value: Any, hint: Any) -> bool:
     return isinstance(hint, type) and isinstance(value, hint)
 
 
+def is_plain(hint: Any) -> bool:
+    """Whether an annotation is of numbers, texts, words and None alone, which `of_kind` decides."""
+    if get_origin(hint) in (Union, types.UnionType):
+        return all(map(is_plain, get_args(hint)))
+    return get_origin(hint) is Literal or hint in (bool, int, float, str, None, type(None))
+
+
 def require_choice(name: str, value: Any, choices: Sequence[str]) -> None:
     """Refuses an option's value that is none of the words it may be.
 

@@ -2,10 +2,12 @@
 
 import inspect
 from collections.abc import Callable
-from typing import Any
+from contextlib import suppress
+from typing import Any, get_type_hints
 
 from detnet.errors import InputError
-from detnet.tables import NameTable, unknown_name
+from detnet.kinds import is_plain, of_kind, say_kind
+from detnet.tables import NameTable, require_known, unknown_name
 
 # ImageNet's colours, which networks are given normalised: red, green, blue of values in [0, 1].
 PIXEL_MEAN = (0.485, 0.456, 0.406)
@@ -49,6 +51,8 @@ def require_backbone(name: str) -> None:
     Raises:
         InputError: naming the nearest.
     """
+    if not isinstance(name, str):
+        BACKBONES.require(name)
     if name not in BACKBONES and name not in OPEN_BACKBONES:
         raise InputError(unknown_name(BACKBONES.kind, name, [*BACKBONES, *OPEN_BACKBONES]))
 
@@ -66,10 +70,8 @@ def build_backbone(name: str, **options: Any) -> Any:
     """
     require_backbone(name)
     builder = (BACKBONES if name in BACKBONES else OPEN_BACKBONES)[name]
-    strange = [option for option in options if option not in _takes(builder)]
+    require_known(f"option of {name}", options, _takes(builder))
     missing = [option for option in _asks(builder) if option not in options]
-    if strange:
-        raise InputError(unknown_name(f"option of {name}", strange[0], _takes(builder)))
     if missing:
         raise InputError(f"{name} asks for {missing[0]}: give it among backbone_options")
     try:
@@ -77,16 +79,30 @@ def build_backbone(name: str, **options: Any) -> Any:
     except TypeError as error:
         takes = f"{', '.join(_COMMON)} as keywords, or **options"
         raise InputError(f"backbone {name!r}: its builder must take {takes}: {error}") from None
+    for option, kind in _kinds(builder).items():
+        if option in options and is_plain(kind) and not of_kind(options[option], kind):
+            given = f"{say_kind(kind)}, got {options[option]!r}"
+            raise InputError(f"{option} of {name} must be {given}")
     backbone = builder(**options)
-    if not (hasattr(backbone, "freeze") and hasattr(backbone, "feature_info")):
-        kind = type(backbone).__name__
-        raise InputError(f"backbone {name!r}: {kind} must be a `Backbone` and set feature_info")
+    levels = getattr(backbone, "feature_info", None) or (None,)
+    if not (hasattr(backbone, "freeze") and all(hasattr(level, "stride") for level in levels)):
+        made = type(backbone).__name__
+        must = "be a `Backbone` and set feature_info, a tuple of `FeatureInfo`"
+        raise InputError(f"backbone {name!r}: {made} must {must}")
     return backbone
 
 
 def _takes(builder: Callable[..., Any]) -> list[str]:
     own = [name for name in inspect.signature(builder).parameters if name != "options"]
     return [*_COMMON, *own]
+
+
+def _kinds(builder: Any) -> dict[str, Any]:
+    """The annotations of a builder's own options, those that can be told."""
+    with suppress(NameError, TypeError, AttributeError):  # of a name that is not there, or none
+        kind = isinstance(builder, type)
+        return get_type_hints(builder.__init__ if kind else builder)
+    return {}
 
 
 def _asks(builder: Callable[..., Any]) -> list[str]:

@@ -80,8 +80,8 @@ class Backbone(nn.Module):
         """Holds these parts still: no gradient, and batch norm by its running statistics.
 
         Args:
-            names: of `parts()`, for example `("stem",)` for DetNet's paper (its "stage 1") and
-                `("stem", "c2")` for Detectron's habit.
+            names: one of `parts()` or several, for example `("stem",)` for DetNet's paper (its
+                "stage 1") and `("stem", "c2")` for Detectron's habit.
 
         Raises:
             InputError: a name that is no part of this backbone.
@@ -89,6 +89,7 @@ class Backbone(nn.Module):
         Paper: Li et al. 2018, arXiv:1804.06215, Section 4.1.
         """
         parts = self.parts()
+        names = (names,) if isinstance(names, str) else tuple(names)
         for name in names:
             if name not in parts:
                 raise InputError(

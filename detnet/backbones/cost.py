@@ -101,6 +101,11 @@ def check_levels(
         _, features = count(backbone, images)
     except Exception:  # a network may do what needs values; the first step then tells
         return
+    if not (isinstance(features, Mapping) and all(map(torch.is_tensor, features.values()))):
+        raise InputError(
+            f"backbone {name!r} gives a {type(features).__name__}, and must give a dict of its "
+            f"levels' maps: {', '.join(backbone.levels)}"
+        )
     said = {
         info.name: (info.channels, height // info.stride, width_px // info.stride)
         for info in backbone.feature_info

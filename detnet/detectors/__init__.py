@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 from detnet.backbones import build_backbone
 from detnet.errors import InputError
 from detnet.kinds import of_kind, say_kind
-from detnet.tables import NameTable, unknown_name
+from detnet.tables import NameTable, require_known
 
 if TYPE_CHECKING:
     from detnet.detectors.base import Detector
@@ -78,10 +78,7 @@ def create(
         raise TypeError(f"{kind.__name__} must say its class_layers, as `Detector` describes them")
     # Written out in full: a default that changes later must not change a model of today.
     defaults = option_defaults(detector)
-    for name in options:
-        if name not in defaults:
-            known = [*defaults, "frozen"]
-            raise InputError(unknown_name(f"option of {detector}", name, known))
+    require_known(f"option of {detector}", options, [*defaults, "frozen"])
     kinds = option_kinds(detector)
     for name, value in options.items():
         if not of_kind(value, kinds[name]):

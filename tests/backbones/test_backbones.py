@@ -1,6 +1,7 @@
 """Every backbone of `BACKBONES` through the contract, and the published costs."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import pytest
 import torch
@@ -171,6 +172,25 @@ def test_bad_options_name_the_value(options: dict, seen: str) -> None:
         BACKBONES["detnet59"](**options)
 
 
+@pytest.mark.parametrize("name", ["detnet59", "resnet50", "shufflenetv2_20"])
+def test_an_unknown_option_tells_the_nearest(name: str) -> None:
+    with pytest.raises(InputError, match="^unknown option 'widht'; did you mean 'width'"):
+        BACKBONES[name](widht=1)
+
+
+@pytest.mark.parametrize("build", [build_backbone, backbone_cost, check_levels])
+def test_a_network_is_no_name(build: Callable[..., object]) -> None:
+    with pytest.raises(InputError, match="^a backbone is asked for by its name, got a StagedNet"):
+        build(BACKBONES["detnet59"](width=0.125))
+
+
+def test_one_part_is_frozen_by_its_name_alone() -> None:
+    backbone = BACKBONES["detnet59"](width=0.125)
+    backbone.freeze("stem")
+    backbone.freeze(name for name in ("c2", "c3"))
+    assert backbone.frozen == ("stem", "c2", "c3")
+
+
 def test_bad_names() -> None:
     with pytest.raises(InputError, match="did you mean 'detnet59'"):
         BACKBONES["detnet-59"]
@@ -242,6 +262,50 @@ def test_levels_that_are_as_they_are_said_to_be(own: Callable[..., str]) -> None
     check_levels("searched", options={"space": "detnas_small", "path": [0] * 20})
 
 
+class _Listing(_Own):
+    def forward(self, images: Tensor) -> Any:
+        return [*super().forward(images).values()]
+
+
+class _Sizes(_Own):
+    def forward(self, images: Tensor) -> Any:
+        return dict.fromkeys(super().forward(images), 3)
+
+
+@pytest.mark.parametrize(("kind", "given"), [(_Listing, "list"), (_Sizes, "dict")])
+def test_levels_are_maps_by_name(own: Callable[..., str], kind: type[_Own], given: str) -> None:
+    name = own(lambda **options: kind((A, B, C), **options))
+    said = f"^backbone 'own' gives a {given}, and must give a dict of its levels' maps: a, b, c$"
+    with pytest.raises(InputError, match=said):
+        check_levels(name)
+
+
+def test_options_are_of_the_builders_kinds(own: Callable[..., str]) -> None:
+    def builder(
+        *, depth: int = 3, gain: float | None = None, places: Sequence[int] = (), **options: Any
+    ) -> Backbone:
+        assert isinstance(depth, int)
+        return _Own((A, B, C))
+
+    name = own(builder)
+    build_backbone(name, depth=2, gain=1, places=[1], width=0.5)
+    build_backbone(name, gain=None)
+    with pytest.raises(InputError, match="^depth of own must be a whole number, got 'two'$"):
+        build_backbone(name, depth="two")
+    with pytest.raises(InputError, match="^gain of own must be a finite number or null, got '1'$"):
+        build_backbone(name, gain="1")
+    with pytest.raises(InputError, match="^unknown option of own 'dept'; did .* depth, gain, pla"):
+        build_backbone(name, dept=1)
+
+
+def test_options_are_listed_once(own: Callable[..., str]) -> None:
+    def builder(*, width: float = 1.0, stride_in: str = "1x1", norm: str = "batch") -> Backbone:
+        return _Own((A, B, C))
+
+    with pytest.raises(InputError, match="from: width, stride_in, norm$"):
+        build_backbone(own(builder), depth=1)
+
+
 def test_what_needs_values_is_let_through(own: Callable[..., str]) -> None:
     check_levels(own(lambda **options: _Asking((A, B), **options)))
 
@@ -252,6 +316,8 @@ def test_what_needs_values_is_let_through(own: Callable[..., str]) -> None:
         (lambda: _Own((A, B, C)), "its builder must take width, stride_in, norm as keywords, or"),
         (lambda **options: nn.Conv2d(3, 8, 3), "Conv2d must be a `Backbone` and set feature_info"),
         (lambda **options: Backbone(), "Backbone must be a `Backbone` and set feature_info"),
+        (lambda **options: _Own((("a", 8, 4),)), "_Own must .* a tuple of `FeatureInfo`"),
+        (lambda **options: _Own(()), "_Own must be a `Backbone` and set feature_info"),
     ],
 )
 def test_what_is_no_backbone_is_said_to_be_none(
