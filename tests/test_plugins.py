@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,9 @@ from detnet.detectors.fpn import NECKS
 from detnet.errors import InputError
 from detnet.evaluation.metrics import METRICS
 from detnet.plugins import load_plugins, loaded_plugins
+from detnet.training.run import run_task
 from tests.conftest import TINY
+from tests.training.toy_task import CONFIG, ToyTask
 
 HERE = Path(__file__).parent / "plugins"
 OURS = [f"{HERE}:my_backbone", f"{HERE}:my_detector", f"{HERE}:my_metric"]
@@ -78,6 +81,26 @@ def test_what_is_recorded_is_found_from_anywhere(
     assert "one" in BACKBONES
 
 
+@pytest.mark.parametrize("name", ["plugin_file.py", "./plugin_file.py", "{here}/plugin_file.py"])
+def test_a_file_is_a_module_of_its_folder(tmp_path: Path, name: str) -> None:
+    write(tmp_path / "plugin_file.py", "file")
+    assert load_plugins([name.format(here=tmp_path)]) == [f"{tmp_path}:plugin_file"]
+    assert "file" in BACKBONES
+
+
+def test_what_lies_beside_the_file_that_names_it_comes_before_what_lies_here(
+    tmp_path: Path,
+) -> None:
+    write(tmp_path / "plugin_both.py", "here")
+    write(tmp_path / "a" / "plugin_both.py", "beside")
+    write(tmp_path / "plugin_one.py", "one")
+    found = load_plugins(["plugin_both", "plugin_one"], beside=tmp_path / "a")
+    assert found == [f"{tmp_path / 'a'}:plugin_both", f"{tmp_path}:plugin_one"]
+    assert "beside" in BACKBONES and "here" not in BACKBONES
+    with pytest.raises(InputError, match="there is another plugin_both in"):
+        load_plugins(["plugin_both"])
+
+
 def test_what_is_installed_keeps_its_name() -> None:
     assert load_plugins(["yaml"]) == ["yaml"]
     assert load_plugins(["importlib.metadata"]) == ["importlib.metadata"]
@@ -87,14 +110,16 @@ def test_what_is_installed_keeps_its_name() -> None:
     ("name", "source", "message"),
     [
         ("plugin_lost", None, "plugin plugin_lost: no such module in"),
-        ("plugin_lost.py", None, "a module is named without .py: plugin_lost"),
+        ("plugin_lost", None, "name one elsewhere as FOLDER/X.py"),
+        ("plugin_lost.py", None, "plugin plugin_lost: no such module in"),
         ("plugin_lost.part", None, "plugin plugin_lost.part: no such module in"),
         ("plugin_bad", "import plugin_unknown", "ModuleNotFoundError: No module named"),
-        ("plugin_bad", "1 / 0", "cannot be imported: ZeroDivisionError: division by zero"),
-        ("plugin_bad", "def", "SyntaxError"),
+        ("plugin_bad", "\n1 / 0", "imported: .*plugin_bad.py, line 2: ZeroDivisionError: division"),
+        ("plugin_bad", "def", r"imported: SyntaxError: .*plugin_bad.py, line 1"),
         ("plugin_bad", "raise SystemExit", "SystemExit: no reason given"),
         ("plugin_bad", BACKBONE.replace("NAME", "detnet59"), "a backbone 'detnet59' already"),
-        ("plugins/mine.py", None, "name a module"),
+        ("plugins/mine.py", None, "plugin mine: no such module in .*plugins"),
+        ("my-plugin.py", None, "'my-plugin.py': name a module, .* of letters, digits and _"),
         ("here:yaml", None, "there is another yaml in"),
     ],
 )
@@ -123,18 +148,28 @@ def test_commands_know_its_names_and_say_so(
     assert "--plugin MODULE" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("named", [["plugin_first"], "plugin_first", ["{here}:plugin_first"]])
 @pytest.mark.parametrize("command", ["train", "pretrain", "search"])
-def test_settings_record_it(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
+def test_settings_record_it_with_its_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str, named: str | list[str]
 ) -> None:
-    write(tmp_path / "plugin_first.py", "first")
+    write(tmp_path / "a" / "plugin_first.py", "first")
     write(tmp_path / "plugin_second.py", "second")
-    Path("mine.yaml").write_text(yaml.safe_dump({"plugins": [f"{tmp_path}:plugin_first"]}))
-    more = ["--config", "mine.yaml", "--plugin", "plugin_second", "--print-config"]
+    text = yaml.safe_dump({"plugins": named}).replace("{here}", str(tmp_path / "a"))
+    Path("a/mine.yaml").write_text(text)
+    more = ["--config", "a/mine.yaml", "--plugin", "plugin_second", "--print-config"]
     assert main([command, *more]) == 0
     settings = yaml.safe_load(capsys.readouterr().out)
-    assert settings["plugins"] == [f"{tmp_path}:plugin_first", f"{tmp_path}:plugin_second"]
+    assert settings["plugins"] == [f"{tmp_path}/a:plugin_first", f"{tmp_path}:plugin_second"]
     assert "first" in BACKBONES
+
+
+def test_a_training_from_python_records_it_with_its_folder(tmp_path: Path) -> None:
+    write(tmp_path / "plugin_called.py", "called")
+    task = ToyTask(replace(CONFIG, iterations=1, plugins=["plugin_called"]))
+    assert run_task(task, tmp_path / "run", resume=False, on_event=lambda event: None)
+    settings = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    assert settings["plugins"] == [f"{tmp_path}:plugin_called"] and "called" in BACKBONES
 
 
 def test_a_process_that_was_not_forked_knows_it(tmp_path: Path) -> None:

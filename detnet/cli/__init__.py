@@ -172,7 +172,8 @@ def _add_plugin_argument(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="MODULE",
         help="import a module, from here or installed, that registers a backbone, a detector or "
-        "another name of your own; may be given several times",
+        "another name of your own; one elsewhere as FOLDER/X.py or FOLDER:X; may be given several "
+        "times",
     )
 
 

@@ -7,7 +7,6 @@ from typing import Any, Generic
 
 from detnet.engine.launch import image_readers
 from detnet.errors import InputError
-from detnet.plugins import load_plugins
 from detnet.training.run_config import RunConfig
 from detnet.training.settings import (
     RECORDED,
@@ -16,6 +15,7 @@ from detnet.training.settings import (
     dump_config,
     option_help,
     presets,
+    with_plugins,
 )
 
 _MANY = "may be given several times, dots go deeper"
@@ -88,8 +88,7 @@ def asked_run(args: argparse.Namespace, kind: type[Config]) -> Asked[Config] | N
             raise InputError(
                 f"--resume goes on with the run's own settings; {given} cannot be changed"
             )
-        config = kind.read(RunFolder.open(args.resume).config)
-        load_plugins(config.plugins)
+        config = with_plugins(kind.read(RunFolder.open(args.resume).config))
     else:
         config = kind.make(args.config, given_settings(args, kind))
     if args.print_config:

@@ -15,7 +15,7 @@ from detnet.search.split import write_split
 from detnet.search.trainings import written_path
 from detnet.training.detection.config import TrainConfig
 from detnet.training.run_state import OnEvent
-from detnet.training.settings import absolute
+from detnet.training.settings import absolute, with_plugins
 
 
 def phases_of(config: SearchConfig) -> tuple[str, ...]:
@@ -80,7 +80,7 @@ def open_search(
     if resume or config is None:
         run = SearchRun.open(folder)
     else:
-        run = SearchRun(folder, absolute(config))
+        run = SearchRun(folder, with_plugins(absolute(config)))
     notes = check(run, resume=resume)
     with distributed.joined("cpu") as process:  # the trainings choose their own device
         if process.main:

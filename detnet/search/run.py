@@ -15,7 +15,7 @@ from detnet.engine.machine import accelerator, choose_precision
 from detnet.engine.runs import RunFolder
 from detnet.errors import InputError
 from detnet.files import read_json, sha256_of, write_json
-from detnet.plugins import load_plugins
+from detnet.plugins import explaining_plugins
 from detnet.search.config import SearchConfig, is_file
 from detnet.search.costs.constraints import Constraints, Limits, path_latency
 from detnet.search.costs.counting import Costs, SpacePath
@@ -39,7 +39,7 @@ from detnet.search.study.study import (
 )
 from detnet.search.supernet import MacBins, PathSampler
 from detnet.search.trainings import path_settings
-from detnet.training.settings import absolute, write_config
+from detnet.training.settings import absolute, with_plugins, write_config
 
 _TABLE = "space.json"  # of the space; a folder with it is a search's
 _BINS_CLASSES = 1000  # the release counts the classifier of ImageNet, whatever the data
@@ -85,8 +85,7 @@ class SearchRun:
         Raises:
             InputError: there is none, or its space has changed since it began.
         """
-        config = _read_settings(folder)
-        load_plugins(config.plugins)
+        config = with_plugins(_read_settings(folder))
         if is_file(config.space) and not Path(str(config.space)).exists():
             # Moved away, or on the machine that the folder was copied from.
             return cls.look(folder)
@@ -135,7 +134,8 @@ class SearchRun:
 
     @cached_property
     def space(self) -> Space:
-        return read_space(self.config.space)
+        with explaining_plugins(self.config.plugins, self.folder / "config.yaml"):
+            return read_space(self.config.space)
 
     @cached_property
     def costs(self) -> Costs:
@@ -279,14 +279,14 @@ class SearchRun:
             return []
         with load_study(where) as study, quiet(), reaching(study.url):
             found = read_candidates(study)
+        space = self.space
         for one in found:
             try:
-                self.space.check(one.path)
+                space.check(one.path)
             except InputError as error:
+                where = f"{self.folder}: the study is of another space"
                 place = f"generation {one.generation}, slot {one.slot}"
-                raise InputError(
-                    f"{self.folder}: the study is of another space: {place}: {error}"
-                ) from error
+                raise InputError(f"{where}: {place}: {error}") from error
         return found
 
     def write_winner(self, candidates: Sequence[CandidateRecord]) -> Winner:

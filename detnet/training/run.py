@@ -34,7 +34,6 @@ from detnet.engine.runs import RunFolder
 from detnet.engine.scale import LossScale
 from detnet.engine.watch import NonFiniteLoss, Step
 from detnet.errors import InputError
-from detnet.plugins import load_plugins
 from detnet.training.plan import check_memory
 from detnet.training.run_config import RunConfig
 from detnet.training.run_state import (
@@ -46,7 +45,7 @@ from detnet.training.run_state import (
     share_buffers,
     tensorboard,
 )
-from detnet.training.settings import RECORDED, write_config
+from detnet.training.settings import RECORDED, with_plugins, write_config
 from detnet.training.task import RunData, Task, learning_rate, training_schedule, unreached
 
 _LONGEST_S = 300  # between checkpoints of one process
@@ -68,7 +67,7 @@ def run_task(task: Task, output: Path, *, resume: bool, on_event: OnEvent) -> bo
         NonFiniteLoss: after saving the last good state.
         LostProcess: another process has ended before its time.
     """
-    load_plugins(task.config.plugins)
+    task.config = with_plugins(task.config)
     keep_freed_memory()
     device = None if task.config.device == "auto" else task.config.device
     on_event = on_event if distributed.is_main() else _say_nothing

@@ -32,7 +32,8 @@ class Settings:
     Args:
         preset: that they were begun from; "" for none.
         departures: settings that were given otherwise than the preset has them.
-        plugins: modules imported before anything else, which register names of the user's own.
+        plugins: modules imported before anything else, which register names of the user's own; of
+            a file's those beside it are found, too.
     """
 
     preset_folder: ClassVar[str] = ""  # of those that come with the package
@@ -52,9 +53,9 @@ class Settings:
             InputError: an unknown preset or field (with the nearest), a value of the wrong kind.
         """
         known, where = presets(cls.preset_folder), source or "options"
-        values = read_source(source, known) if source else {}
-        if of_kind(plugins := values.get("plugins", []), list[str]):
-            load_plugins(plugins)
+        values: Mapping[str, Any] = read_source(source, known) if source else {}
+        values = _with_plugins(values, Path(where).parent)
+        changes = _with_plugins(changes, None)
         values = {**cls.fitting(values, changes)}
         config = typed(cls, combine(values, changes), where=where, options=changes)
         preset = source if source in known else config.preset
@@ -97,6 +98,15 @@ class Settings:
 Config = TypeVar("Config", bound=Settings)
 # What an option of its own on the command line, or none, stands for.
 RECORDED = tuple(entry.name for entry in fields(Settings))
+
+
+def with_plugins(config: Config, *, beside: Path | None = None) -> Config:
+    """The settings once their plugins are imported, named so that any process finds these.
+
+    Args:
+        beside: see `load_plugins`.
+    """
+    return replace(config, plugins=load_plugins(config.plugins, beside=beside))
 
 
 def option_help(kind: type[Settings]) -> dict[str, str]:
@@ -225,6 +235,15 @@ def absolute(config: Config) -> Config:
             path, mark, digest = rest.partition(SHA256)
             found[name] = f"{scheme}{slashes}{Path(path).resolve()}{mark}{digest}"
     return replace(config, **found)
+
+
+def _with_plugins(values: Mapping[str, Any], beside: Path | None) -> Mapping[str, Any]:
+    """As `with_plugins`, of values whose kinds are not checked yet."""
+    named = values.get("plugins", [])
+    named = [named] if isinstance(named, str) else named
+    if not named or not of_kind(named, list[str]):
+        return values
+    return {**values, "plugins": load_plugins(named, beside=beside)}
 
 
 def _different(pairs: Mapping[str, tuple[Any, Any]]) -> dict[str, Any]:
