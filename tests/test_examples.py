@@ -12,7 +12,7 @@ import pytest
 
 from detnet.backbones.detnet import detnet59
 from detnet.backbones.spaces.space import read_space
-from detnet.campaign.config import read_campaign, read_questions, read_variants
+from detnet.campaign.config import read_campaign, read_questions, read_variants, score_kinds
 from detnet.search.config import SearchConfig
 from detnet.search.trainings import (
     finetune_config,
@@ -93,7 +93,8 @@ def test_example_campaign_can_be_read(file: Path, tmp_path: Path) -> None:
     config = read_campaign(file, root=tmp_path)
     trainings = read_variants(config, where=str(file))
     assert len(trainings) == len(config.variants) * len(config.data)
-    assert read_questions(config, trainings, where=str(file))
+    kinds = score_kinds((one.data, one.train) for one in trainings)
+    assert read_questions(config, kinds, where=str(file))
 
 
 @pytest.mark.parametrize("file", sorted((HERE / "search").glob("*.yaml")), ids=lambda f: f.name)

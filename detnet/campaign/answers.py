@@ -19,6 +19,7 @@ from detnet.campaign.statistics import (
     smallest_effect,
 )
 from detnet.coco.ground_truth import GroundTruth, fingerprint
+from detnet.data.folders import Split
 from detnet.errors import InputError
 from detnet.evaluation.comparison.accumulation import weighted_scores
 from detnet.evaluation.comparison.bootstrap import bootstrap
@@ -28,7 +29,8 @@ from detnet.evaluation.detections import read_detections
 from detnet.evaluation.files import read_scores
 from detnet.evaluation.grid import Measure, make_grid
 from detnet.evaluation.matching import Matches, class_rankings, match
-from detnet.training.detection.config import find_val
+from detnet.plugins import explaining_plugins
+from detnet.training.detection.config import TrainConfig, find_val
 
 OnProgress = Callable[[int, int | None], None]
 
@@ -260,11 +262,7 @@ def _has(campaign: Campaign, run: CampaignRun, kind: str) -> bool:
 def _matches(
     campaign: Campaign, runs: Sequence[CampaignRun], kind: str, progress: OnProgress | None
 ) -> tuple[GroundTruth, list[Matches]]:
-    data = runs[0].data
-    # Where the data lie by now, which may have moved since they were scored on.
-    split = find_val(next(one.train for one in campaign.variants if one.data == data))
-    if split is None:
-        raise InputError(f"{campaign.plan.file}: data: {data}: no split to compare on")
+    split = _find_split(campaign, runs[0])
     truth = read_compared_split(split, kind, of_runs=True).truth
     wanted, grid = fingerprint(truth), make_grid(kind)
     found = []
@@ -281,6 +279,16 @@ def _matches(
         if progress is not None:
             progress(number, len(runs))
     return truth, found
+
+
+def _find_split(campaign: Campaign, run: CampaignRun) -> Split:
+    """What runs are compared on; where that lies by now, which may have moved since."""
+    config, plugins = run.config(), campaign.config.plugins
+    with explaining_plugins(plugins, campaign.folder / "campaign.yaml"):  # one may read the format
+        split = find_val(config) if isinstance(config, TrainConfig) else None
+    if split is None:
+        raise InputError(f"{campaign.plan.file}: data: {run.data}: no split to compare on")
+    return split
 
 
 def _listed(numbers: Sequence[int]) -> str:

@@ -1,7 +1,7 @@
 """The campaign file: variants over a common base, data sets, seeds, and the questions asked."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -11,7 +11,6 @@ from detnet.detectors import DETECTORS
 from detnet.errors import InputError
 from detnet.files import read_yaml
 from detnet.kinds import of_kind, say_kind
-from detnet.plugins import load_plugins
 from detnet.tables import unknown_name
 from detnet.training.classification.config import PretrainConfig
 from detnet.training.detection.config import TrainConfig
@@ -122,7 +121,7 @@ class VariantTraining:
 
 
 def read_campaign(path: Path, *, root: Path | None = None) -> CampaignConfig:
-    """Reads a campaign file.
+    """Reads a campaign file; no plugin is imported.
 
     Args:
         root: where the places of data start, if not here.
@@ -145,7 +144,6 @@ def read_campaign(path: Path, *, root: Path | None = None) -> CampaignConfig:
         config = CampaignConfig(**values)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
-    load_plugins(config.plugins)
     if config.pretrain is not None:
         config = replace(config, pretrain=_found(_placed(config.pretrain, root)))
     data = {
@@ -178,24 +176,40 @@ def read_variants(config: CampaignConfig, *, where: str) -> list[VariantTraining
     return found
 
 
+def score_kinds(trainings: Iterable[tuple[str, Any]]) -> dict[str, list[str]]:
+    """The kinds of scores that all detectors on a data set have, by its name.
+
+    Args:
+        trainings: the data's name and the settings of each.
+
+    Raises:
+        InputError: an unknown detector.
+    """
+    found: dict[str, list[str]] = {}
+    for data, train in trainings:
+        kinds = [_SCORES[target] for target in DETECTORS[train.detector].targets]
+        found[data] = [kind for kind in found.get(data, kinds) if kind in kinds]
+    return found
+
+
 def read_questions(
-    config: CampaignConfig, variants: list[VariantTraining], *, where: str
+    config: CampaignConfig, kinds: Mapping[str, Collection[str]], *, where: str
 ) -> list[Question]:
     """Reads what is asked.
+
+    Args:
+        kinds: of scores, see `score_kinds`.
+        where: the file, for messages.
 
     Raises:
         InputError: naming the question's number: of a variant, a measure or data that are not
             there.
     """
-    data: dict[str, set[str]] = {}
-    for one in variants:  # what all variants have there
-        kinds = {_SCORES[target] for target in DETECTORS[one.train.detector].targets}
-        data[one.data] = data.get(one.data, kinds) & kinds
     return [
         read_question(
             asked,
             variants=config.variants,
-            data=data,
+            data=kinds,
             effect=config.effect,
             where=f"{where}: question {number}",
         )

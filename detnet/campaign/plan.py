@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 
 from detnet.campaign.config import (
@@ -20,19 +21,21 @@ from detnet.campaign.config import (
     read_campaign,
     read_questions,
     read_variants,
+    score_kinds,
 )
 from detnet.campaign.data import DataRecord, look_at_data, require_same
 from detnet.campaign.questions import Question
-from detnet.campaign.runs import CampaignRun, require_alike, wanted_runs
+from detnet.campaign.runs import CampaignRun, require_alike, training_folder, wanted_runs
 from detnet.engine.runs import RunFolder
 from detnet.errors import InputError
+from detnet.plugins import explaining_plugins, load_plugins
 from detnet.search.records import read_record, write_record
 from detnet.search.standalone.sharing import in_turn
 from detnet.search.study.storage import parse_storage
 from detnet.training.classification.config import PretrainConfig
 from detnet.training.detection.config import TrainConfig
 from detnet.training.resolve import resolve
-from detnet.training.settings import write_config
+from detnet.training.settings import with_plugins, write_config
 
 RESULT = "result.json"
 
@@ -48,6 +51,7 @@ class CampaignPlan:
         data: by name; of pre-training "pretrain".
         paired: whether seeds are taken in pairs, as was said before any was scored; None in a plan
             of an earlier version.
+        kinds: of scores that the detectors have, by data; none in a plan of an earlier version.
     """
 
     file: str
@@ -56,6 +60,7 @@ class CampaignPlan:
     runs: tuple[CampaignRun, ...] = ()
     data: dict[str, DataRecord] = field(default_factory=dict)
     rooted: bool = False
+    kinds: dict[str, list[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -70,7 +75,6 @@ class Campaign:
 
     folder: Path
     config: CampaignConfig
-    variants: tuple[VariantTraining, ...]
     questions: tuple[Question, ...]
     plan: CampaignPlan
     asked: tuple[int, ...]
@@ -137,8 +141,8 @@ def begin_campaign(
         InputError: naming the file and the record: see `read_campaign` and `read_variants`; runs
             that exist with other settings; data that changed since the first run.
     """
-    config = read_campaign(file, root=root)
-    config = replace(config, plugins=[*dict.fromkeys([*config.plugins, *plugins])])
+    config = with_plugins(read_campaign(file, root=root), beside=file.parent)
+    config = replace(config, plugins=[*dict.fromkeys([*config.plugins, *load_plugins(plugins)])])
     where = str(file)
     if config.storage:
         try:
@@ -146,7 +150,8 @@ def begin_campaign(
         except InputError as error:
             raise InputError(f"{where}: {error}") from error
     variants = read_variants(config, where=where)
-    read_questions(config, variants, where=where)
+    kinds = score_kinds((one.data, one.train) for one in variants)
+    read_questions(config, kinds, where=where)
     _require_networks(variants, where)
     if (folder / "config.yaml").exists():
         raise InputError(f"{folder}: holds a run; give a folder of its own to the campaign")
@@ -168,37 +173,45 @@ def begin_campaign(
             runs=tuple(runs.values()),
             data=data,
             paired=config.paired,
+            kinds=kinds,
         )
         write_record(place, plan)
         write_config(config, folder / "campaign.yaml")
     return open_campaign(folder)
 
 
-def open_campaign(folder: Path) -> Campaign:
-    """Finds the campaign in a folder.
+def open_campaign(folder: Path, *, plugins: bool = False) -> Campaign:
+    """Finds the campaign in a folder as it was planned.
+
+    Args:
+        plugins: import those that its settings name, to work on it and not only look.
 
     Raises:
         InputError: there is none, or its files are damaged.
     """
-    file = folder / "campaign.yaml"
+    file, place = folder / "campaign.yaml", folder / "plan.json"
     if not file.is_file():
         raise InputError(f"{folder}: holds no campaign (no campaign.yaml in it)")
     config = read_campaign(file)
-    variants = read_variants(config, where=str(file))
-    plan = read_record(CampaignPlan, folder / "plan.json")
+    if plugins:
+        load_plugins(config.plugins)
+    plan = read_record(CampaignPlan, place)
     numbers = {run.folder: number for number, run in enumerate(plan.runs)}
-    wanted = [run.folder for run in wanted_runs(config, variants, plan.runs)]
-    missing = [name for name in wanted if name not in numbers]
-    if missing:
-        raise InputError(f"{folder / 'plan.json'}: {missing[0]} is not planned; begin once more")
-    return Campaign(
-        folder,
-        config,
-        tuple(variants),
-        tuple(read_questions(config, variants, where=str(file))),
-        plan,
-        tuple(numbers[name] for name in wanted),
-    )
+    asked: dict[int, None] = {}
+    trainings = []
+    for seed in config.seed_numbers:
+        names = [training_folder(*one, seed) for one in product(config.data, config.variants)]
+        missing = [name for name in names if name not in numbers]
+        if missing:
+            raise InputError(f"{place}: {missing[0]} is not planned; begin once more")
+        runs = [plan.runs[numbers[name]] for name in names]
+        first = [run.needs for run in runs if run.needs]
+        asked |= dict.fromkeys(numbers[name] for name in [*first, *names])
+        trainings += runs
+    with explaining_plugins(config.plugins, file):
+        kinds = plan.kinds or score_kinds((run.data, run.config()) for run in trainings)
+    questions = read_questions(config, kinds, where=str(file))
+    return Campaign(folder, config, tuple(questions), plan, tuple(asked))
 
 
 def require_same_data(campaign: Campaign, run: CampaignRun) -> None:

@@ -55,6 +55,11 @@ class CampaignRun:
             raise InputError(f"plan.json: {self.folder}: of another version: {error}") from error
 
 
+def training_folder(data: str, variant: str, seed: int) -> str:
+    """Where a training lies below the campaign's folder."""
+    return f"{data}/{variant}/seed-{seed}"
+
+
 def wanted_runs(
     config: CampaignConfig, variants: Sequence[VariantTraining], planned: Sequence[CampaignRun]
 ) -> list[CampaignRun]:
@@ -73,7 +78,7 @@ def wanted_runs(
                 found.setdefault(before.folder, before)
                 needs[one.variant] = before.folder
         for one in variants:
-            name = f"{one.data}/{one.variant}/seed-{seed}"
+            name = training_folder(one.data, one.variant, seed)
             found[name] = CampaignRun(
                 kind="train",
                 variant=one.variant,

@@ -102,10 +102,10 @@ def join_campaign(folder: Path, *, storage: str | None = None, on_event: OnEvent
         False when it was interrupted; its run can be gone on with.
 
     Raises:
-        InputError: there is no campaign, or the storage cannot be used.
+        InputError: there is no campaign, or its plugins or the storage cannot be used.
     """
     require_one_process("campaign worker")
-    campaign = open_campaign(folder)
+    campaign = open_campaign(folder, plugins=True)
     with open_campaign_study(campaign, storage) as study, Interrupt(), with_leader(on_event):
         return _work(campaign, study, RunAgenda(campaign, study, allow=None), on_event)
 

@@ -6,7 +6,13 @@ from typing import Any
 import pytest
 import yaml
 
-from detnet.campaign.config import VariantTraining, read_campaign, read_questions, read_variants
+from detnet.campaign.config import (
+    VariantTraining,
+    read_campaign,
+    read_questions,
+    read_variants,
+    score_kinds,
+)
 from detnet.errors import InputError
 
 WHOLE: dict[str, Any] = {
@@ -31,7 +37,8 @@ def write(folder: Path, **changes: Any) -> Path:
 def variants(file: Path) -> list[VariantTraining]:
     config = read_campaign(file, root=file.parent)
     found = read_variants(config, where=str(file))
-    read_questions(config, found, where=str(file))
+    kinds = score_kinds((one.data, one.train) for one in found)
+    read_questions(config, kinds, where=str(file))
     return found
 
 
