@@ -54,6 +54,7 @@ class Settings:
         """
         known, where = presets(cls.preset_folder), source or "options"
         values: Mapping[str, Any] = read_source(source, known) if source else {}
+        _require_whole(values, known, where)
         values = _with_plugins(values, Path(where).parent)
         changes = _with_plugins(changes, None)
         values = {**cls.fitting(values, changes)}
@@ -142,6 +143,19 @@ def read_source(source: str, known: Mapping[str, Path]) -> dict[str, Any]:
             raise InputError(f"{source}: no such settings file")
         raise InputError(unknown_name("preset", source, known))
     return read_yaml(Path(source))
+
+
+def _require_whole(values: Mapping[str, Any], known: Mapping[str, Path], where: str) -> None:
+    """Refuses a file that names a preset without its settings: it would not follow it."""
+    name = values.get("config", values.get("preset"))
+    if not name or not isinstance(name, str):
+        return
+    recipe = read_yaml(known[name]) if name in known else ("departures",)
+    if "config" in values or any(each not in values for each in recipe):
+        raise InputError(
+            f"{where}: a settings file does not begin from preset {name}; give --config {name} "
+            f"with the rest as options, or copy what --config {name} --print-config prints"
+        )
 
 
 def combine(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -141,6 +141,16 @@ def test_bad_files_are_named(tmp_path: Path, text: str, message: str) -> None:
         TrainConfig.make(str(path), {})
 
 
+@pytest.mark.parametrize("text", ["preset: small\nlr: 0.01\n", "config: small\n"])
+def test_a_file_that_names_a_preset_without_its_settings_is_refused(
+    tmp_path: Path, text: str
+) -> None:
+    (tmp_path / "my.yaml").write_text(text)
+    told = "my.yaml: a settings file does not begin from preset small; give --config small with"
+    with pytest.raises(InputError, match=told):
+        TrainConfig.make(str(tmp_path / "my.yaml"), {})
+
+
 def test_unknown_preset_and_missing_file() -> None:
     with pytest.raises(InputError, match="unknown preset 'smal'; did you mean 'small'"):
         TrainConfig.make("smal", {})
