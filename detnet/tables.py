@@ -8,6 +8,8 @@ from typing import Any
 
 from detnet.errors import InputError
 
+_FEW = 8  # names that are listed beside the nearest
+
 
 class NameTable(Mapping[str, Any]):
     """A dict from published name to builder that imports a builder on first use.
@@ -17,10 +19,11 @@ class NameTable(Mapping[str, Any]):
     Args:
         kind: what the names are, for messages: "backbone", "detector".
         homes: name -> "module:function".
+        listed_by: the command that lists the names, for messages.
     """
 
-    def __init__(self, kind: str, homes: Mapping[str, str]) -> None:
-        self.kind = kind
+    def __init__(self, kind: str, homes: Mapping[str, str], listed_by: str = "") -> None:
+        self.kind, self.listed_by = kind, listed_by
         self._homes: dict[str, Any] = dict(homes)
 
     def register(self, name: str, value: Any) -> None:
@@ -53,7 +56,17 @@ class NameTable(Mapping[str, Any]):
                 "`register` what makes yours under a name of its own"
             )
         if name not in self._homes:
-            raise InputError(unknown_name(self.kind, name, self._homes))
+            raise InputError(self.unknown(name))
+
+    def unknown(self, name: object, others: Iterable[str] = ()) -> str:
+        """Says that a name stands for nothing, and how a plugin's name comes to be known.
+
+        Args:
+            others: names beside the table's.
+        """
+        listed = f"`{self.listed_by}` lists all; " if self.listed_by else ""
+        hint = f"{listed}a plugin's is known with --plugin MODULE"
+        return unknown_name(self.kind, name, [*self._homes, *others], hint)
 
     def __getitem__(self, name: str) -> Any:
         self.require(name)
@@ -123,9 +136,17 @@ def require_known(kind: str, given: Iterable[str], allowed: Iterable[str]) -> No
             raise InputError(unknown_name(kind, name, known))
 
 
-def unknown_name(kind: str, name: object, allowed: Iterable[str]) -> str:
-    """Says that `name` is not allowed, what is, and which of it is nearest."""
+def unknown_name(kind: str, name: object, allowed: Iterable[str], hint: str = "") -> str:
+    """Says that `name` is not allowed, and what is: the nearest, and all if these are few.
+
+    Args:
+        hint: stands before a list, which may be long.
+    """
     names = list(allowed)
     near = nearest(str(name), names)
-    hint = f"did you mean {near!r}? " if near else ""
-    return f"unknown {kind} {name!r}; {hint}choose from: {', '.join(names)}"
+    parts = [f"did you mean {near!r}?"] if near else []
+    parts += [hint] if hint else []
+    if not near or len(names) <= _FEW:
+        parts.append(f"choose from: {', '.join(names)}")
+    text = "; ".join(parts).replace("?; ", "? ")
+    return f"unknown {kind} {name!r}; {text}"

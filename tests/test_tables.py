@@ -29,10 +29,11 @@ def test_nothing_is_imported_before_it_is_asked_for() -> None:
 
 
 def test_an_unknown_name_is_the_users_mistake() -> None:
-    with pytest.raises(
-        InputError, match="^unknown part 'rot'; did you mean 'root'\\? choose from: "
-    ):
+    plugin = "a plugin's is known with --plugin MODULE"
+    with pytest.raises(InputError, match=f"^unknown part 'rot'; did you mean 'root'\\? {plugin}; "):
         TABLE["rot"]
+    with pytest.raises(InputError, match=f"^unknown part 'xyz'; {plugin}; choose from: root, "):
+        TABLE["xyz"]
     with pytest.raises(InputError, match="unknown part"):
         TABLE.get("rot")  # no silent None either
 
@@ -55,6 +56,15 @@ def test_nearest() -> None:
 def test_what_is_said_of_any_object() -> None:
     assert unknown_name("level", 7, iter(["p2", "p3"])) == "unknown level 7; choose from: p2, p3"
     assert "did you mean 'p3'?" in unknown_name("level", "p33", ["p2", "p3"])
+
+
+def test_a_long_list_is_left_out_beside_the_nearest() -> None:
+    names = [f"level{number}" for number in range(20)]
+    assert unknown_name("level", "levl7", names) == "unknown level 'levl7'; did you mean 'level7'?"
+    assert unknown_name("level", "xyz", names).endswith("choose from: " + ", ".join(names))
+    table = NameTable("level", dict.fromkeys(names, "math:sqrt"), listed_by="detnet levels")
+    near = "did you mean 'level7'? `detnet levels` lists all; a plugin's is known with --plugin"
+    assert table.unknown("levl7") == f"unknown level 'levl7'; {near} MODULE"
 
 
 def test_a_plugin_adds_a_name_that_is_new() -> None:

@@ -34,6 +34,7 @@ BACKBONES = NameTable(
         "shufflenetv2_40": "detnet.backbones.detnas:shufflenetv2_40",
         "shufflenetv2_40_widened": "detnet.backbones.detnas:shufflenetv2_40_widened",
     },
+    listed_by="detnet info --help",
 )
 # Those that are no network before a space is chosen; see `build_backbone`.
 OPEN_BACKBONES = NameTable(
@@ -54,7 +55,7 @@ def require_backbone(name: str) -> None:
     if not isinstance(name, str):
         BACKBONES.require(name)
     if name not in BACKBONES and name not in OPEN_BACKBONES:
-        raise InputError(unknown_name(BACKBONES.kind, name, [*BACKBONES, *OPEN_BACKBONES]))
+        raise InputError(BACKBONES.unknown(name, OPEN_BACKBONES))
 
 
 def build_backbone(name: str, **options: Any) -> Any:

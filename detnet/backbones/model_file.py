@@ -222,7 +222,7 @@ def _require_entries(header: dict[str, Any], kind: str, where: str) -> None:
     try:
         require_backbone(header["backbone"][:80])
     except InputError as error:
-        raise InputError(f"{where}: {error}; name a plugin's module with --plugin") from error
+        raise InputError(f"{where}: {error}") from error
     options = header.get("options", {})
     for name, value in options.items():
         if name in _OPTIONS:

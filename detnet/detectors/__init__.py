@@ -27,6 +27,7 @@ DETECTORS = NameTable(
         "ssd": "detnet.detectors.ssd:SSD",
         "yolo": "detnet.detectors.yolo:YOLO",
     },
+    listed_by="detnet detectors",
 )
 # What every backbone can be asked for; "searched" and "supernet" take their space besides.
 _BACKBONE_OPTIONS: dict[str, Any] = {

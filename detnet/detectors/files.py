@@ -68,9 +68,7 @@ def _info(path: Path, found: TensorFile) -> ModelInfo:
     """The description in a header whose own entries are of the right kinds already."""
     info, where = ModelInfo(**found.header), f"{path}: its header"
     if info.detector not in DETECTORS:
-        name = info.detector[:80]
-        known = unknown_name("detector", name, DETECTORS)
-        raise InputError(f"{where}: {known}; name a plugin's module with --plugin")
+        raise InputError(f"{where}: {DETECTORS.unknown(info.detector[:80])}")
     kinds = option_kinds(info.detector)
     for name, value in info.options.items():
         if name not in kinds:

@@ -1,9 +1,11 @@
 """`detnet search show` as a person runs it."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 
 from detnet.cli import main
 from tests.report.search.test_state import TINY, score_all, write_search
@@ -32,6 +34,23 @@ def test_json_is_one_object(
     found = json.loads(capsys.readouterr().out)
     assert found["page"] == str(page) and page.is_file()
     assert len(found["candidates"]) == 8 and found["best"]["path"]
+
+
+def test_a_plugins_space_names_the_plugin(
+    searched: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = Path(shutil.copytree(searched, tmp_path / "run"))
+    values = yaml.safe_load((run / "config.yaml").read_text())
+    (run / "config.yaml").write_text(
+        yaml.safe_dump({**values, "space": "kernels", "plugins": ["/mine:spaces"]})
+    )
+    assert main(["search", "show", str(run)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert (
+        f"{run / 'config.yaml'}: unknown space 'kernels'; a plugin's is known with --plugin MODULE"
+        in line
+    )
+    assert line.endswith("; it names --plugin /mine:spaces")
 
 
 def test_a_folder_without_a_search_is_refused(

@@ -15,7 +15,7 @@ from detnet.backbones.stages import StagedOptions, StrideIn
 from detnet.errors import InputError
 from detnet.files import read_yaml
 from detnet.kinds import MISTAKES, of_kind, say_kind
-from detnet.tables import NameTable, require_known, unknown_name
+from detnet.tables import NameTable, require_known
 from detnet.text import one_line
 
 SPACES = NameTable(
@@ -209,7 +209,7 @@ def read_space(source: str | Mapping[str, Any]) -> Space:
             space: Space = SPACES[source]
             return space
         if not source.endswith((".yaml", ".yml", ".json")):
-            raise InputError(unknown_name("space", source, SPACES) + ", or a YAML file")
+            raise InputError(SPACES.unknown(source) + ", or a YAML file")
         return _from_mapping(read_yaml(Path(source)), source)
     return _from_mapping(source, "space")
 
@@ -221,7 +221,7 @@ def _from_mapping(table: Any, where: str) -> Space:
         )
     kind = table["kind"]
     if not isinstance(kind, str) or kind not in SPACE_KINDS:
-        raise InputError(f"{where}: {unknown_name(SPACE_KINDS.kind, kind, SPACE_KINDS)}")
+        raise InputError(f"{where}: {SPACE_KINDS.unknown(kind)}")
     values = {name: value for name, value in table.items() if name != "kind"}
     try:
         space: Space = SPACE_KINDS[kind].from_json(values)
