@@ -189,7 +189,9 @@ def require_levels(backbone: Backbone, user: str, finest: int) -> None:
     wanted = list(range(finest, finest + max(1, len(numbers))))
     if numbers != wanted:
         found = ", ".join(f"{info.name} ({info.level})" for info in backbone.feature_info)
+        alike = len(set(numbers)) < len(numbers)
+        remedy = "; where strides are equal say the number, FeatureInfo(…, level=5)"
         raise InputError(
             f"{user} takes the levels from number {finest} on, none left out; the backbone has "
-            f"{found}"
+            f"{found}{remedy if alike else ''}"
         )
