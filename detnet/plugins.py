@@ -51,6 +51,9 @@ def explaining_plugins(names: Iterable[str], file: Path) -> Iterator[None]:
 
     Args:
         file: the one that names them.
+
+    Raises:
+        InputError: as within, with the file before it.
     """
     try:
         yield

@@ -1,7 +1,13 @@
-"""Writes a backbone as a table, puts it under Faster R-CNN by hand and takes one training step."""
+"""Writes a backbone as a table, puts it under Faster R-CNN by hand and takes one training step.
+
+Its name, once registered, stands for it wherever a backbone is named: in a file of one's own it is
+`detnet train --backbone shallow --plugin FILE` (docs/plugins.md).
+"""
 
 import torch
 
+import detnet
+from detnet.backbones import BACKBONES
 from detnet.backbones.stages import Stage, StagedNet
 from detnet.detectors.faster_rcnn_fpn import FasterRCNNFPN
 from detnet.detectors.heads import BoxOptions
@@ -28,3 +34,6 @@ targets = [{"boxes": torch.tensor([[20.0, 30.0, 90.0, 100.0]]), "labels": torch.
 losses = model(images, targets)
 sum(losses.values()).backward()
 print({name: round(loss.item(), 3) for name, loss in losses.items()})
+
+BACKBONES.register("shallow", lambda **options: StagedNet(SHALLOW, **options))
+print(type(detnet.create("retinanet", backbone="shallow", num_classes=3, width=0.125)).__name__)

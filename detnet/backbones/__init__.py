@@ -7,7 +7,7 @@ from typing import Any, get_type_hints
 
 from detnet.errors import InputError
 from detnet.kinds import is_plain, of_kind, say_kind
-from detnet.tables import NameTable, require_known, unknown_name
+from detnet.tables import NameTable, require_known
 
 # ImageNet's colours, which networks are given normalised: red, green, blue of values in [0, 1].
 PIXEL_MEAN = (0.485, 0.456, 0.406)

@@ -22,6 +22,7 @@ GUIDES = {
         "docs/detectors",
         "docs/voc",
         "docs/reproduce",
+        "docs/plugins",
     ),
     "Measure": (
         "docs/measures",

@@ -27,8 +27,8 @@ from docs._tools.names import is_name
 from docs._tools.pages import Block, blocks, pages
 from tests.search.small_search import settings, write_classes
 
-# docs/reproduce.md is a road, every command of which test_reproduce.py types.
-_ELSEWHERE = ("CHANGELOG.md", "LOG.md", "reproduce.md")
+# docs/reproduce.md is a road that test_reproduce.py types; docs/plugins.md one of test_plugins.py.
+_ELSEWHERE = ("CHANGELOG.md", "LOG.md", "plugins.md", "reproduce.md")
 PAGES = [page for page in pages() if page.name not in _ELSEWHERE]
 TINY = ["--width", "0.125", "--workers", "0", "--device", "cpu", "--log-every", "1"]
 ENOUGH = {  # added to a command: what it does stays, and takes seconds
