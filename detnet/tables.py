@@ -64,9 +64,10 @@ class NameTable(Mapping[str, Any]):
         Args:
             others: names beside the table's.
         """
-        listed = f"`{self.listed_by}` lists all; " if self.listed_by else ""
-        hint = f"{listed}a plugin's is known with --plugin MODULE"
-        return unknown_name(self.kind, name, [*self._homes, *others], hint)
+        hint = "a plugin's is known with --plugin MODULE"
+        said = unknown_name(self.kind, name, [*self._homes, *others], hint)
+        left_out = self.listed_by and said.endswith(hint)
+        return f"{said}; `{self.listed_by}` lists all" if left_out else said
 
     def __getitem__(self, name: str) -> Any:
         self.require(name)
