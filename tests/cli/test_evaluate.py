@@ -152,7 +152,8 @@ def test_a_classifiers_errors(
     scores = json.loads(capfd.readouterr().out)
     assert (scores["images"], scores["top1_error"]) == (6, pytest.approx(2 / 6))
     assert scores["per_class"]["dog"]["top1_error"] == 1
-    assert scores == json.loads((tmp_path / "scores.json").read_text())
+    written = json.loads((tmp_path / "scores.json").read_text())
+    assert written == {**scores, "data": str(pictures / "val")}
     assert main(words.split()) == 0
     output = capfd.readouterr().out
     assert "top-1 error 33.33 %" in output and "6 images of 2 classes" in output

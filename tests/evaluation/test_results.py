@@ -86,8 +86,8 @@ def test_a_file_is_there_whole_or_as_it_was(tmp_path: Path) -> None:
     write_text(path, "[]")
     write_text(path, "[1]")
     assert path.read_text() == "[1]"
-    with pytest.raises(UnicodeEncodeError):
-        write_text(path, "[2, \ud800]")  # breaks off while it is written
+    with pytest.raises(TypeError):
+        write_text(path, [2])  # type: ignore[arg-type]  # breaks off while it is written
     assert path.read_text() == "[1]"
     assert [entry.name for entry in tmp_path.iterdir()] == ["results.json"]
 
