@@ -80,7 +80,7 @@ def test_killed_again_and_again(
     # Some come too late, when the run is complete.
     landed = [kill for kills in done.values() for kill in kills if -9 in kill["codes"]]
     within = [kill for kill in landed if kill["moment"] == "writing" and kill["came"]]
-    assert len(landed) >= 8  # of 30; beside other work more of them miss their moment
+    assert len(landed) >= 15
     assert len(within) >= 3 and all(kill["partial"] is not None for kill in within)
     for name in plan:
         assert different(tmp_path / "whole", tmp_path / name) == [], name
