@@ -3,7 +3,9 @@
     python -m tests.training.killed_runs FOLDER
 
 FOLDER/plan.json names the runs: their settings, how many processes, and the kills, one after
-another, after each of which the run is gone on with. FOLDER/done.json says what came of it.
+another, after each of which the run is gone on with, or begun once more in a folder of its own
+where the kill came too late. FOLDER/done.json says what came of each. The first run has no kills
+and tells how long one takes here.
 """
 
 import contextlib
@@ -36,7 +38,9 @@ def carry_out(folder: Path, name: str, wanted: dict[str, Any]) -> list[dict[str,
     run, found = folder / name, list[dict[str, Any]]()
     for kill in wanted["kills"]:
         started = start(folder / wanted["settings"], run, wanted["processes"])
-        found.append({**kill, **_kill(run, kill, started)})
+        found.append({"run": run.name, **kill, **_kill(run, kill, started)})
+        if not any(found[-1]["codes"]):
+            run = folder / f"{name}_{len(found)}"
     codes = wait(start(folder / wanted["settings"], run, wanted["processes"]))
     assert not any(codes), (name, codes, run.with_suffix(".log").read_text()[-3000:])
     return found
@@ -44,7 +48,7 @@ def carry_out(folder: Path, name: str, wanted: dict[str, Any]) -> list[dict[str,
 
 def _kill(run: Path, kill: dict[str, Any], started: list[int]) -> dict[str, Any]:
     """Waits for the moment and kills: what was written by then, and how the processes ended."""
-    moments = {"lines": _lines, "writing": _writing, "seconds": _seconds}
+    moments = {"lines": _lines, "writing": _writing, "time": _time}
     came = _wait_for(started, moments[kill["moment"]](run, kill, started[0]))
     who = started if kill.get("who", "all") == "all" else [started[kill["who"]]]
     for process in who:
@@ -85,16 +89,17 @@ def _lines(run: Path, kill: dict[str, Any], main: int) -> Callable[[], bool]:
     return now
 
 
-def _seconds(run: Path, kill: dict[str, Any], main: int) -> Callable[[], bool]:
-    """So long after the first sign of it."""
+def _time(run: Path, kill: dict[str, Any], main: int) -> Callable[[], bool]:
+    """After a share of the time that a whole run takes, from the first sign of it."""
     before, first = time.time(), list[float]()
+    seconds = kill["share"] * float((run.parent / "seconds").read_text())
 
     def now() -> bool:
         time.sleep(0.001)
         lock = run / ".lock"
         if not first and lock.exists() and lock.stat().st_mtime >= before - 0.1:
             first.append(time.monotonic())
-        return bool(first) and time.monotonic() >= first[0] + kill["seconds"]
+        return bool(first) and time.monotonic() >= first[0] + seconds
 
     return now
 
@@ -102,18 +107,22 @@ def _seconds(run: Path, kill: dict[str, Any], main: int) -> Callable[[], bool]:
 def _writing(run: Path, kill: dict[str, Any], main: int) -> Callable[[], bool]:
     """Within the writing of a checkpoint, when a share of it is written.
 
-    The process is stopped to look whether it is still at it, and goes on where it is not.
+    The process is stopped to look whether it is still at it, and goes on where it is not. What a
+    session before left of one that it was writing is not meant.
     """
     partial, last = run / ".last.ckpt.part", run / "last.ckpt"
 
-    def size(path: Path) -> int:
-        try:
-            return path.stat().st_size
-        except FileNotFoundError:
-            return -1
+    def look(path: Path) -> tuple[int, int]:
+        with contextlib.suppress(FileNotFoundError):
+            found = path.stat()
+            return found.st_size, found.st_mtime_ns
+        return 0, 0
+
+    left = look(partial)[1]
 
     def now() -> bool:
-        if size(partial) < kill["share"] * max(0, size(last)):
+        size, written = look(partial)
+        if written in (0, left) or size < kill["share"] * look(last)[0]:
             return False
         os.kill(main, signal.SIGSTOP)
         while _state(main) not in ("T", "Z", ""):
@@ -141,7 +150,12 @@ def _state(process: int) -> str:
 
 def main(folder: Path) -> None:
     plan = json.loads((folder / "plan.json").read_text())
-    done = {name: carry_out(folder, name, wanted) for name, wanted in plan.items()}
+    done = {}
+    for name, wanted in plan.items():
+        done[name] = carry_out(folder, name, wanted)
+        if not wanted["kills"]:
+            seconds = time.time() - (folder / name / ".lock").stat().st_mtime
+            (folder / "seconds").write_text(str(seconds))
     (folder / "done.json").write_text(json.dumps(done))
 
 
