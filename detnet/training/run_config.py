@@ -59,6 +59,8 @@ class RunConfig(Settings):
             scales, norm, or those of the other biases, bias, as in DetNAS's release.
         norm_momentum: share of a new batch in the batch norms' running statistics; by default the
             layers' own, 0.1.
+        norm_settled: share of the run's steps after which batch norms go by their running
+            statistics, as they do at evaluation; 1 for never.
         clip_norm: largest norm of the whole gradient; 0 leaves it alone.
         ema: share of the old average that a step keeps of the averaged weights, as 0.999; 0 for
             none.
@@ -113,6 +115,7 @@ class RunConfig(Settings):
     bias_lr_factor: float = 1.0
     norm_shift: Literal["norm", "bias"] = "norm"
     norm_momentum: float | None = None
+    norm_settled: float = 1.0
     clip_norm: float = 0.0
     ema: float = 0.0
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
@@ -140,7 +143,7 @@ class RunConfig(Settings):
             raise InputError(f"norm_momentum must lie in (0, 1], got {self.norm_momentum}")
         if not all(0 < step < float("inf") for step in self.steps):
             raise InputError(f"steps must be positive and finite, got {self.steps}")
-        require_shares(self, "flip", "color_jitter")
+        require_shares(self, "flip", "color_jitter", "norm_settled")
         if self.seed > LARGEST:
             raise InputError(f"seed must be at most {LARGEST}, got {self.seed}")
         require_not_negative(self, *_NOT_NEGATIVE)

@@ -112,6 +112,7 @@ def test_weights_are_written_so_that_they_are_found_again(
         ({"clip_norm": -1}, "clip_norm must not be negative"),
         ({"momentum": 1}, "momentum must lie in"),
         ({"norm_momentum": 0}, r"norm_momentum must lie in \(0, 1\], got 0"),
+        ({"norm_settled": 1.5}, r"norm_settled must lie in \[0, 1\], got 1.5"),
         ({"norm_shift": "weight"}, "norm_shift must be 'norm' or 'bias', got 'weight'"),
         ({"workers": -1}, "workers must not be negative"),
         ({"lr": None}, "options: setting lr must be a finite number, got nothing"),

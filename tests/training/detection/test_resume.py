@@ -90,6 +90,22 @@ def test_batch_norm_momentum_and_shifts_are_settings(tiny: TrainConfig, tmp_path
     assert len(groups[1]["params"]) == len(biases)
 
 
+def test_batch_norms_settle_when_the_settings_say(tiny: TrainConfig, tmp_path: Path) -> None:
+    settled = replace(tiny, norm_settled=0.5, iterations=4, val_split="none", checkpoint_every=2)
+    with pytest.raises(Kill):
+        train(settled, tmp_path / "killed", on_event=killed_after(3))
+    before = statistics(tmp_path / "killed")  # after two steps
+    assert len(before) > 20 and all(mean.any() for mean in before.values())
+    assert resume(tmp_path / "killed", on_event=quiet)
+    after = statistics(tmp_path / "killed")
+    assert all(torch.equal(mean, after[name]) for name, mean in before.items())
+    assert train(settled, tmp_path / "whole", on_event=quiet)
+    assert_same_run(tmp_path / "whole", tmp_path / "killed")
+    assert train(replace(settled, norm_settled=1.0), tmp_path / "never", on_event=quiet)
+    never = statistics(tmp_path / "never")
+    assert not any(torch.equal(mean, never[name]) for name, mean in before.items())
+
+
 def test_a_run_is_trained_by_one_process_at_a_time(tiny: TrainConfig, tmp_path: Path) -> None:
     run = tmp_path / "run"
     refused: list[str] = []
