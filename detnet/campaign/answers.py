@@ -42,7 +42,8 @@ class Answer:
     Args:
         seeds: that are used, of the first and of the other variant.
         values: what is asked about of each of these seeds, fractions.
-        found: None before each variant has a run that is done.
+        found: None before each variant has a run that is done, and where there is nothing to
+            measure on; seeds and values are empty then.
         needed: seeds of each variant that the question's effect needs; None where no effect is
             stated, or seeds alone cannot show it.
         shows: the smallest effect that so many seeds as are planned would show, four times of
@@ -143,7 +144,7 @@ def _answer(
             if np.isnan(measured.values[:, measured.measures[one.measure]]).any()
         ]
         note = f"{data} has nothing that {' and '.join(lacking)} is measured on"
-        return replace(nothing, seeds=seeds, notes=(note,))
+        return replace(nothing, notes=(note,))
     images = min(measured.images[one.measure.size] for one in question.measures)
     level = campaign.config.confidence
     found = crossed_difference(first, other, images=images, paired=paired, confidence=level)

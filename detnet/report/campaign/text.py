@@ -45,7 +45,7 @@ def lines_of(answer: Answer) -> list[str]:
     """The answer, in lines: the difference, where it comes from, what it takes to see an effect."""
     found = answer.found
     if found is None:
-        return ["no seed of both variants is done yet", *answer.notes]
+        return list(answer.notes) or ["no seed of both variants is done yet"]
     value = points(found.value)
     if found.interval is None:
         return [f"{value} points: cannot tell", *answer.notes]

@@ -3,13 +3,19 @@
 import json
 from pathlib import Path
 
-from detnet.report.campaign.state import CampaignState
+import yaml
+
+from detnet.campaign.plan import begin_campaign
+from detnet.data.scenes import write_scenes
+from detnet.report.campaign.page import write_campaign_page
+from detnet.report.campaign.state import CampaignState, read_campaign_state
 from detnet.report.campaign.text import (
     format_campaign,
     results_section,
     to_json,
     write_results_section,
 )
+from tests.campaign.small_campaign import CAMPAIGN, pretend
 
 
 def test_each_question_has_its_interval_verdict_and_seeds(pretended: CampaignState) -> None:
@@ -30,6 +36,23 @@ def test_each_question_has_its_interval_verdict_and_seeds(pretended: CampaignSta
 def test_what_has_not_begun_is_told_too(begun: CampaignState) -> None:
     assert "no seed of both variants is done yet" in format_campaign(begun)
     assert "cannot tell" in results_section(begun)
+
+
+def test_a_question_on_nothing_says_so_in_place_of_an_answer(tmp_path: Path) -> None:
+    """Its seeds are all done; that there is no large object is no matter of seeds."""
+    write_scenes(tmp_path / "scenes", train=2, val=8, size=(80, 60))
+    changes = {"pretrain": None, "questions": ["detnet59 over resnet50: AR large"]}
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump({**CAMPAIGN, **changes}))
+    campaign = begin_campaign(tmp_path / "c.yaml", tmp_path / "c", root=tmp_path)
+    for run in campaign.runs:
+        pretend(campaign, run, skill=0.9)
+    state = read_campaign_state(campaign)
+    (answer,) = to_json(state)["answers"]
+    assert (answer["first"], answer["other"], answer["verdict"]) == ({}, {}, "cannot tell")
+    assert answer["notes"] == ["scenes has nothing that AR large is measured on"]
+    told = "AR large, on scenes\n  scenes has nothing that AR large is measured on\n\n"
+    assert told in format_campaign(state)
+    assert write_campaign_page(tmp_path / "c.html", state).is_file()
 
 
 def test_json_holds_everything(pretended: CampaignState) -> None:
