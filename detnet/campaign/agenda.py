@@ -7,15 +7,16 @@ its folder alone, so that a database that was lost costs nothing.
 import os
 import socket
 import zlib
-from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
+from optuna.storages._heartbeat import get_heartbeat_thread
 from optuna.trial import FrozenTrial, TrialState
 
 from detnet.campaign.carry_out import read_outcome
@@ -32,10 +33,13 @@ from detnet.search.study.study import (
 )
 from detnet.text import duration, percent
 
-_ROUNDS = "rounds"  # attribute of the study: how many may be begun
+_LEADER = "leader"  # attribute of the study: trial that stands for the command with a budget
+_ROUNDS = "rounds"  # attribute: how many that command lets begin
 _SPENT = "spent"  # attribute: how many budgets were
 _AGAIN = "again"  # attribute: the first attempt that counts, by slot, of runs that had failed
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
+
+_NAMED = 3  # runs that a waiting worker names
 
 Allow = Callable[[int], bool]
 
@@ -61,18 +65,20 @@ class _Left:
     """Runs that are not done, by their place in the plan.
 
     Args:
-        open: that wait or are at work.
+        running: that somebody is at.
+        waiting: trials of those that can be taken.
         lacking: that are to be enqueued.
         left: all that can be done, also in later rounds.
     """
 
-    open: list[int]
-    lacking: list[int]
-    left: list[int]
+    running: list[int] = field(default_factory=list)
+    waiting: list[int] = field(default_factory=list)
+    lacking: list[int] = field(default_factory=list)
+    left: list[int] = field(default_factory=list)
 
     @property
     def at_hand(self) -> bool:
-        return bool(self.open or self.lacking)
+        return bool(self.running or self.waiting or self.lacking)
 
 
 class RunAgenda:
@@ -82,18 +88,30 @@ class RunAgenda:
         study: which all workers share.
         allow: asked with a round's number, from 0, before its first run; those who are not asked go
             by what the study says.
+        tell: called with what a worker waits for.
     """
 
-    def __init__(self, campaign: Campaign, study: SearchStudy, *, allow: Allow | None) -> None:
-        self._campaign, self._study, self._allow = campaign, study, allow
+    def __init__(
+        self,
+        campaign: Campaign,
+        study: SearchStudy,
+        *,
+        allow: Allow | None,
+        tell: Callable[[str], None] | None = None,
+    ) -> None:
+        self._campaign, self._study, self._allow, self._tell = campaign, study, allow, tell
         self._attempts: dict[int, list[FrozenTrial]] = {}
+        self._leader: str | None = None  # who has a budget, as last read
+        self._told = ""
         self._spent_before = self._spent
 
-    def begin(self, *, limited: bool) -> None:
-        """Gives runs that had failed another chance, and says how many rounds may be begun.
+    @contextmanager
+    def leading(self) -> Iterator[None]:
+        """Gives runs that had failed another chance; until the end `allow` decides for everybody.
 
-        Args:
-            limited: `allow` decides, round by round.
+        Then workers elsewhere go on with all rounds, and so they do if this process dies. After a
+        budget only those that begin later do: who took part in it ends with what it is at, so that
+        the table stays balanced.
         """
         with self._study.lock():
             self._read()
@@ -102,16 +120,18 @@ class RunAgenda:
                 if attempts and not is_open(attempts):
                     again[str(number)] = attempts[-1].user_attrs["attempt"] + 1
             self._study.set_user_attr(_AGAIN, again)
-            self._study.set_user_attr(_ROUNDS, 0 if limited else self._campaign.rounds)
-
-    def free(self) -> None:
-        """Lets workers elsewhere go on with all rounds; after a budget those that begin later.
-
-        Those that took part in it end with what they are at, so that the table stays balanced.
-        """
-        if self._allow is not None:
+            leader = None if self._allow is None else self._enlist()
+            self._study.set_user_attr(_ROUNDS, 0)
+            self._study.set_user_attr(_LEADER, leader)
+        if leader is None:
+            yield
+            return
+        try:
+            with get_heartbeat_thread(leader, self._study._storage):
+                yield
+        finally:
             self._study.set_user_attr(_SPENT, self._spent + 1)
-        self._study.set_user_attr(_ROUNDS, self._campaign.rounds)
+            self._fail(leader)
 
     def advance(self) -> bool:
         """Enqueues what can be done now; True when all is, or no further round may be begun."""
@@ -131,7 +151,12 @@ class RunAgenda:
                 for number in self._look().lacking:
                     self._enqueue(number)
             self._read()
-        return not found.left or not found.at_hand and self._rounds >= self._campaign.rounds
+            found = self._look()
+        self._study.queue = found.waiting
+        if not found.left or not found.at_hand and self._rounds >= self._campaign.rounds:
+            return True
+        self._tell_waiting(found)
+        return False
 
     def name_of(self, candidate: Candidate) -> str:
         """A run in words."""
@@ -173,26 +198,48 @@ class RunAgenda:
     @property
     def _rounds(self) -> int:
         """How many rounds may be begun."""
+        if self._allow is None and self._leader is None:
+            return self._campaign.rounds
         return int(self._study.user_attrs.get(_ROUNDS, self._campaign.rounds))
 
     def _read(self) -> None:
-        """Looks who is at what; a worker of this machine that is no more is told at once."""
+        """Looks who is at what; a process of this machine that is no more is told at once."""
         found = read_attempts(self._study)
         gone = [one[-1] for one in found.values() if _is_gone(one[-1])]
         for trial in gone:
-            with suppress(UpdateFinishedTrialError):
-                self._study._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+            self._fail(trial._trial_id)
         if gone:
             found = read_attempts(self._study)
         self._attempts = {slot: attempts for (_, slot), attempts in found.items()}
-        waiting = (self._attempts.get(number, [])[-1:] for number in self._campaign.asked)
-        self._study.queue = [
-            trial._trial_id for one in waiting for trial in one if trial.state == TrialState.WAITING
-        ]
+        self._leader = self._find_leader()
+
+    def _find_leader(self) -> str | None:
+        """Who has a budget and is alive."""
+        number = self._study.user_attrs.get(_LEADER)
+        if number is None:
+            return None
+        trial = self._study._storage.get_trial(number)
+        if _is_gone(trial):
+            self._fail(number)
+        elif trial.state == TrialState.RUNNING:
+            return str(trial.user_attrs["worker"])
+        return None
+
+    def _enlist(self) -> int:
+        """Makes a trial that this process is at while it leads, to be missed as a worker is."""
+        attrs = {"worker": worker_name()}
+        trial = optuna.trial.create_trial(state=TrialState.WAITING, user_attrs=attrs)
+        number = self._study._storage.create_new_trial(self._study._study_id, trial)
+        self._study._claim(number)
+        return number
+
+    def _fail(self, trial_id: int) -> None:
+        with suppress(UpdateFinishedTrialError):
+            self._study._storage.set_trial_state_values(trial_id, TrialState.FAIL)
 
     def _look(self) -> _Left:
         """What is left by the folders and by what was read of the study."""
-        campaign, rounds, found = self._campaign, self._rounds, _Left([], [], [])
+        campaign, rounds, found = self._campaign, self._rounds, _Left()
         undone: set[str] = set()
         hopeless: set[str] = set()
         for number in campaign.asked:  # a pre-training stands before what needs it
@@ -204,11 +251,31 @@ class RunAgenda:
                 hopeless.add(run.folder)
                 continue
             found.left.append(number)
-            if attempts and is_open(attempts):
-                found.open.append(number)
-            elif campaign.round_of(run) < rounds and run.needs not in undone:
+            state = attempts[-1].state if attempts else TrialState.FAIL
+            if state == TrialState.RUNNING:
+                found.running.append(number)
+            elif campaign.round_of(run) >= rounds:  # it may be enqueued since an earlier command
+                continue
+            elif state == TrialState.WAITING:
+                found.waiting.append(attempts[-1]._trial_id)
+            elif run.needs not in undone:
                 found.lacking.append(number)
         return found
+
+    def _tell_waiting(self, found: _Left) -> None:
+        """Says once what nothing can be done before."""
+        if self._tell is None or found.waiting:
+            return
+        text = f"waiting for round {self._rounds + 1} to be begun by {self._leader}"
+        text += ", which has the budget"
+        if found.running:
+            titles = [self._campaign.plan.runs[number].title for number in found.running]
+            others = len(titles) - _NAMED
+            text = f"waiting for what others are at: {'; '.join(titles[:_NAMED])}"
+            text += f" and {others} more" if others > 0 else ""
+        if text != self._told:
+            self._tell(text)
+        self._told = text
 
     def _given_up(self, number: int) -> str | None:
         """Why a run is not tried again; None where it is."""

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -72,16 +73,13 @@ def run_campaign(
         for line in format_costs(clock, workers=workers):
             _note(on_event, line)
         allow = None if ends is None else _within(ends, clock, workers, on_event)
-        agenda = RunAgenda(campaign, study, allow=allow)
-        agenda.begin(limited=allow is not None)
-        with Interrupt() as interrupt, _ending(ends, on_event) as spent:
-            try:
-                if workers == 1:
-                    _work(campaign, study, agenda, on_event)
-                else:
-                    _watch(campaign, agenda, workers, storage, on_event)
-            finally:
-                agenda.free()
+        tell = partial(_note, on_event) if workers == 1 else None
+        agenda = RunAgenda(campaign, study, allow=allow, tell=tell)
+        with Interrupt() as interrupt, agenda.leading(), _ending(ends, on_event) as spent:
+            if workers == 1:
+                _work(campaign, study, agenda, on_event)
+            else:
+                _watch(campaign, agenda, workers, storage, on_event)
         failures = agenda.failures()
         for number, why in failures.items():
             _note(on_event, f"{campaign.plan.runs[number].title}: failed: {why}")
@@ -107,7 +105,8 @@ def join_campaign(folder: Path, *, storage: str | None = None, on_event: OnEvent
     require_one_process("campaign worker")
     campaign = open_campaign(folder, plugins=True)
     with open_campaign_study(campaign, storage) as study, Interrupt(), with_leader(on_event):
-        return _work(campaign, study, RunAgenda(campaign, study, allow=None), on_event)
+        agenda = RunAgenda(campaign, study, allow=None, tell=partial(_note, on_event))
+        return _work(campaign, study, agenda, on_event)
 
 
 def _work(

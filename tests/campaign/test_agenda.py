@@ -4,6 +4,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -40,6 +41,7 @@ def play(
     study: SearchStudy,
     agenda: RunAgenda,
     result: Callable[[int], RunOutcome | Exception] = lambda number: RunOutcome(),
+    stop: Callable[[], bool] = lambda: False,
 ) -> list[str]:
     """Does what the agenda says, without training; gives the folders in their order."""
     tried: list[str] = []
@@ -52,9 +54,10 @@ def play(
         write_record(campaign.folder / tried[-1] / RESULT, found)
         return (0.5,)
 
-    assert work_off(
-        study, agenda, score, stop=lambda: False, on_event=lambda event: None, worker=worker_name()
+    over = work_off(
+        study, agenda, score, stop=stop, on_event=lambda event: None, worker=worker_name()
     )
+    assert over or stop()
     return tried
 
 
@@ -108,10 +111,10 @@ def test_a_run_that_fails_is_tried_again_then_left_then_given_another_chance(
     assert "failed: RuntimeError" in agenda.told(campaign.runs[3])
     later = RunAgenda(campaign, study, allow=None)
     assert play(campaign, study, later) == []
-    later.begin(limited=False)
-    assert later.failures() == {}
-    assert play(campaign, study, later) == [campaign.runs[3].folder]
-    assert later.failures() == {}
+    with later.leading():
+        assert later.failures() == {}
+        assert play(campaign, study, later) == [campaign.runs[3].folder]
+        assert later.failures() == {}
 
 
 def test_a_worker_of_this_machine_that_is_no_more_is_noticed_at_once(
@@ -151,15 +154,68 @@ def test_rounds_are_begun_as_they_are_allowed(campaign: Campaign, study: SearchS
         return number < 1
 
     agenda = RunAgenda(campaign, study, allow=allow)
-    agenda.begin(limited=True)
     other = RunAgenda(campaign, study, allow=None)
-    assert not other.advance() and not study.queue, "a worker waits for the round to be allowed"
-    assert play(campaign, study, agenda) == [run.folder for run in campaign.runs[:4]]
-    assert asked == [0, 1]
-    agenda.free()
+    with agenda.leading():
+        assert not other.advance() and not study.queue, "a worker waits for the round to be allowed"
+        assert play(campaign, study, agenda) == [run.folder for run in campaign.runs[:4]]
+        assert asked == [0, 1]
     assert play(campaign, study, other) == [], "it took part in the budget that is spent"
     later = RunAgenda(campaign, study, allow=None)
     assert play(campaign, study, later) == [run.folder for run in campaign.runs[4:]]
+
+
+def test_a_round_that_was_enqueued_by_others_waits_for_the_budget_too(
+    campaign: Campaign, study: SearchStudy
+) -> None:
+    """A command without a budget enqueues all rounds, and leaves them there where it is stopped."""
+    RunAgenda(campaign, study, allow=None).advance()
+    assert len(study.queue) == 4, "pre-trainings of both rounds"
+    agenda = RunAgenda(campaign, study, allow=lambda number: number < 1)
+    with agenda.leading():
+        assert play(campaign, study, agenda) == [run.folder for run in campaign.runs[:4]]
+
+
+def lead(planned: Campaign, folder: Path) -> subprocess.Popen[str]:
+    """A command whose budget allows no round, in a process of its own that can be killed."""
+    program = f"""
+import time
+from dataclasses import replace
+from pathlib import Path
+from detnet.campaign.agenda import RunAgenda, open_campaign_study
+from detnet.campaign.plan import open_campaign
+
+campaign = replace(open_campaign(Path({str(planned.folder)!r})), folder=Path({str(folder)!r}))
+with open_campaign_study(campaign) as study, RunAgenda(
+    campaign, study, allow=lambda number: False
+).leading():
+    print("leads", flush=True)
+    time.sleep(600)
+"""
+    process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None and process.stdout.readline() == "leads\n"
+    return process
+
+
+@pytest.mark.parametrize("place", ["here", "elsewhere"])
+def test_a_budget_ends_with_its_command_even_if_it_is_killed(
+    planned: Campaign, campaign: Campaign, study: SearchStudy, place: str
+) -> None:
+    """Here its process is missed at once, elsewhere its heartbeat."""
+    process = lead(planned, campaign.folder)
+    try:
+        told: list[str] = []
+        worker = RunAgenda(campaign, study, allow=None, tell=told.append)
+        (leader,) = study.get_trials()
+        if place == "elsewhere":
+            study._storage.set_trial_user_attr(leader._trial_id, "worker", "elsewhere-00000000-1")
+        end = time.monotonic() + 5
+        assert not play(campaign, study, worker, stop=lambda: time.monotonic() > end)
+        name = study.get_trials()[0].user_attrs["worker"]
+        assert told == [f"waiting for round 1 to be begun by {name}, which has the budget"]
+    finally:
+        process.kill()
+        process.communicate()
+    assert play(campaign, study, worker) == [run.folder for run in campaign.runs]
 
 
 def test_what_became_of_a_run_is_told_in_a_line(campaign: Campaign, study: SearchStudy) -> None:
