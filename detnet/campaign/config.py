@@ -10,7 +10,7 @@ from detnet.campaign.questions import Question, read_question
 from detnet.detectors import DETECTORS
 from detnet.errors import InputError
 from detnet.files import read_yaml
-from detnet.kinds import of_kind, say_kind
+from detnet.kinds import of_kind, require_not_negative, require_positive, say_kind
 from detnet.tables import unknown_name
 from detnet.training.classification.config import PretrainConfig
 from detnet.training.detection.config import TrainConfig
@@ -88,15 +88,8 @@ class CampaignConfig(Settings):
             raise InputError(f"confidence must lie in (0.5, 1), got {self.confidence}")
         if not 100 <= self.resamples <= 20_000:
             raise InputError(f"resamples must be 100 to 20,000, got {self.resamples}")
-        if self.threads < 1 or self.retries < 0:
-            raise InputError(
-                f"threads must be positive and retries not negative, got {self.threads} and "
-                f"{self.retries}"
-            )
-        if not self.heartbeat_s > 0:
-            raise InputError(f"heartbeat_s must be above 0, got {self.heartbeat_s:g}")
-        if self.effect is not None and not self.effect > 0:
-            raise InputError(f"effect must be a number of points above 0, got {self.effect:g}")
+        require_positive(self, "threads", "heartbeat_s", "effect")
+        require_not_negative(self, "retries")
 
     @property
     def seed_numbers(self) -> tuple[int, ...]:
@@ -268,6 +261,11 @@ def _made(
                 raise InputError(f"{where}: {group}: {key} belongs under data")
         together = combine(together, values)
     source = together.pop("config", None)
+    if source is not None and not (isinstance(source, str) and source):
+        group = next(iter(groups))
+        raise InputError(
+            f"{where}: {group}: config must be a preset or a YAML file, got {source!r}"
+        )
     together |= {"threads": config.threads, "plugins": config.plugins}
     last = list(groups)[-1]
     try:

@@ -100,6 +100,8 @@ def read_question(
     beside = read_measure(less, where=where) if less else None
     if beside is not None and beside.kind != measure.kind:
         raise InputError(f"{where}: {text!r}: takes one kind of scores from another")
+    if beside is not None and beside.measure == measure.measure:
+        raise InputError(f"{where}: {text!r}: takes {one} from itself")
     points = entry.get("effect", effect)
     if points is not None and not (of_kind(points, float) and points > 0):
         raise InputError(f"{where}: effect must be a number of points above 0, got {points!r}")

@@ -79,6 +79,8 @@ def test_an_effect_is_in_points() -> None:
         (7, "a question is"),
         ("detnet59 over resnet50: masks AP", "find no masks"),
         ("detnet59 over resnet50: masks AP less AP", "one kind of scores from another"),
+        ("detnet59 over resnet50: AP less AP", "takes AP from itself"),
+        ("detnet59 over resnet50: APl less AP large", "takes APl from itself"),
         ({"ask": "detnet59 over resnet50: AP", "efect": 1}, "unknown key 'efect'"),
         ({"ask": "detnet59 over resnet50: AP", "effect": -1}, "number of points above 0"),
         ({"ask": "detnet59 over resnet50: AP", "data": "bcc"}, "unknown data set 'bcc'"),
