@@ -30,6 +30,7 @@ from detnet.evaluation.files import read_scores
 from detnet.evaluation.grid import Measure, make_grid
 from detnet.evaluation.matching import Matches, class_rankings, match
 from detnet.plugins import explaining_plugins
+from detnet.text import count
 from detnet.training.detection.config import TrainConfig, find_val
 
 OnProgress = Callable[[int, int | None], None]
@@ -120,6 +121,30 @@ def answer_questions(campaign: Campaign, *, progress: OnProgress | None = None) 
     return answers
 
 
+def questions_on_too_little(campaign: Campaign) -> list[str]:
+    """Names the questions that no training can answer, since too few images hold what they ask for.
+
+    Raises:
+        InputError: what runs are compared on cannot be read.
+    """
+    images: dict[tuple[str, str], list[int]] = {}
+    found = []
+    for question in campaign.questions:
+        for data in question.data:
+            kind = question.measure.kind
+            if (data, kind) not in images:
+                run = next(one for one in campaign.runs if one.data == data)
+                truth = read_compared_split(_find_split(campaign, run), kind, of_runs=True).truth
+                nothing = match(truth, read_detections([], truth, iou_type=kind), make_grid(kind))
+                images[data, kind] = images_with_objects(truth, nothing.truth_ignored)[0]
+            counts = {one.text: images[data, kind][one.measure.size] for one in question.measures}
+            lacking = [text for text, number in counts.items() if not number]
+            notes = [_on_nothing(data, lacking)] if lacking else []
+            notes = notes or _too_few(min(counts.values()), campaign.config.confidence)
+            found += [f"{question.text}, on {data}: {note}" for note in notes]
+    return found
+
+
 def _answer(
     campaign: Campaign,
     question: Question,
@@ -143,8 +168,7 @@ def _answer(
             for one in question.measures
             if np.isnan(measured.values[:, measured.measures[one.measure]]).any()
         ]
-        note = f"{data} has nothing that {' and '.join(lacking)} is measured on"
-        return replace(nothing, notes=(note,))
+        return replace(nothing, notes=(_on_nothing(data, lacking),))
     images = min(measured.images[one.measure.size] for one in question.measures)
     level = campaign.config.confidence
     found = crossed_difference(first, other, images=images, paired=paired, confidence=level)
@@ -196,11 +220,21 @@ def _comparable_seeds(
 def _why_no_interval(
     seeds: tuple[tuple[int, ...], tuple[int, ...]], images: int, confidence: float
 ) -> list[str]:
-    if images < least_images(confidence):
-        return [f"something to be found on {images} images only: too few for an interval"]
+    if few := _too_few(images, confidence):
+        return few
     if min(map(len, seeds)) < 2:
         return ["one seed tells nothing of what another would give"]
     return []
+
+
+def _on_nothing(data: str, lacking: Sequence[str]) -> str:
+    return f"{data} has nothing that {' and '.join(lacking)} is measured on"
+
+
+def _too_few(images: int, confidence: float) -> list[str]:
+    if images >= least_images(confidence):
+        return []
+    return [f"something to be found on {count(images, 'image')} only: too few for an interval"]
 
 
 def _measure(

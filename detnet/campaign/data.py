@@ -117,10 +117,13 @@ def _files(settings: RunConfig) -> tuple[Path, ...]:
 
 
 def _splits(settings: TrainConfig) -> tuple[Split, Split]:
-    val = find_val(settings)
+    if not settings.data and not settings.train_annotations:
+        raise InputError("give a folder, or settings that hold data")
+    train, val = find_train(settings), find_val(settings)
     if val is None:
-        raise InputError(f"{settings.data}: no split {settings.val_split!r} to compare on")
-    return find_train(settings), val
+        place = settings.data or train.annotations
+        raise InputError(f"{place}: no split {settings.val_split!r} to compare on")
+    return train, val
 
 
 def _fingerprint(settings: RunConfig) -> str:
@@ -131,8 +134,12 @@ def _fingerprint(settings: RunConfig) -> str:
 
 def _count(settings: RunConfig) -> dict[str, int]:
     if isinstance(settings, TrainConfig):
-        train = load_data(settings).train
-        return {"images": len(train), "classes": len(train.categories)}
+        data = load_data(settings)
+        assert data.truths is not None and data.split is not None  # `_splits` saw to it
+        if data.truths.bbox.crowd.all():
+            where = data.split.annotations
+            raise InputError(f"{where}: has no object to compare on; crowds do not count")
+        return {"images": len(data.train), "classes": len(data.train.categories)}
     images = _images(settings)
     return {"images": len(images), "classes": len(images.classes)}
 

@@ -14,6 +14,7 @@ from typing import Literal
 import torch
 
 from detnet.campaign.agenda import RunAgenda, open_campaign_study, worker_name
+from detnet.campaign.answers import questions_on_too_little
 from detnet.campaign.carry_out import RunScorer
 from detnet.campaign.costs import CampaignClock, format_costs
 from detnet.campaign.plan import Campaign, open_campaign
@@ -67,6 +68,8 @@ def run_campaign(
         )
     ends = None if budget_h is None else time.monotonic() + budget_h * _HOUR
     with open_campaign_study(campaign, storage) as study, quiet(), reaching(study.url):
+        for line in questions_on_too_little(campaign):
+            _note(on_event, line)
         if estimate:
             _note(on_event, "measuring a few steps of each training (--no-estimate leaves it out)")
         clock = CampaignClock(campaign, estimate=estimate)
@@ -214,7 +217,8 @@ def _ending(ends: float | None, on_event: OnEvent) -> Iterator[threading.Event]:
         _note(on_event, "the budget is spent")
         os.kill(os.getpid(), signal.SIGTERM)
 
-    timer = threading.Timer(max(0.0, ends - time.monotonic()), end)
+    left = ends - time.monotonic()
+    timer = threading.Timer(min(max(0.0, left), threading.TIMEOUT_MAX), end)
     timer.daemon = True
     timer.start()
     try:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from detnet.campaign.answers import Answer, answer_questions
+from detnet.campaign.answers import Answer, answer_questions, questions_on_too_little
 from detnet.campaign.carry_out import LAST, RunOutcome
 from detnet.campaign.plan import RESULT, Campaign, begin_campaign
 from detnet.coco.ground_truth import read_ground_truth
@@ -122,6 +122,29 @@ def test_what_is_measured_on_nothing_is_named(tmp_path: Path, campaign_file: Wri
     finish(campaign)
     (answer,) = answer_questions(campaign)
     assert answer.notes == ("scenes has nothing that AP large is measured on",)
+
+
+def test_questions_that_no_training_can_answer_are_known_before(
+    tmp_path: Path, campaign_file: Write
+) -> None:
+    write_scenes(tmp_path / "scenes", train=2, val=8, size=(80, 60))
+    write_scenes(tmp_path / "one", train=2, val=1, size=(128, 96))
+    asked = "detnet59 over resnet50: AP"
+    file = campaign_file(
+        data={"scenes": "scenes", "one": "one"},
+        questions=[{"ask": text, "data": "scenes"} for text in (asked, f"{asked} large")]
+        + [{"ask": asked, "data": "one"}],
+        pretrain=None,
+    )
+    campaign = begin_campaign(file, tmp_path / "c", root=tmp_path)
+    few = "something to be found on 1 image only: too few for an interval"
+    assert questions_on_too_little(campaign) == [
+        f"{asked} large, on scenes: scenes has nothing that AP large is measured on",
+        f"{asked}, on one: {few}",
+    ]
+    finish(campaign)
+    *_, last = answer_questions(campaign)
+    assert last.notes == (few,), "it says the same at the end"
 
 
 def test_pairs_need_both(tmp_path: Path, campaign_data: Path, campaign_file: Write) -> None:

@@ -65,3 +65,31 @@ def test_weights_that_are_not_there_are_told_at_once(
     file = campaign_file(variants=variants, pretrain=None, questions=[])
     with pytest.raises(InputError, match=r"variants: given: .*typo\.pth: no such"):
         begin_campaign(file, tmp_path / "c", root=campaign_data)
+
+
+@pytest.mark.parametrize("which", ["crowds", "nothing"])
+def test_data_without_an_object_to_compare_on_are_refused(
+    tmp_path: Path, campaign_data: Path, campaign_file: Write, which: str
+) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(campaign_data / "scenes", data / "scenes")
+    val = data / "scenes/annotations/instances_val.json"
+    content = json.loads(val.read_text())
+    crowds = [{**one, "iscrowd": 1} for one in content["annotations"]]
+    content["annotations"] = crowds if which == "crowds" else []
+    val.write_text(json.dumps(content))
+    with pytest.raises(InputError, match="no object") as error:
+        begin_campaign(campaign_file(pretrain=None), tmp_path / "c", root=data)
+    told = f"data: scenes: {val}: has no object to compare on; crowds do not count"
+    assert str(error.value) == f"{tmp_path / 'c.yaml'}: {told}"
+
+
+def test_data_that_are_not_named_are_asked_for(tmp_path: Path, campaign_file: Write) -> None:
+    file = campaign_file(data={"scenes": {}}, pretrain=None)
+    with pytest.raises(InputError, match="data: scenes: give a folder, or settings that hold data"):
+        begin_campaign(file, tmp_path / "c", root=tmp_path)
+    assert not (tmp_path / "c").exists(), "a refused campaign leaves nothing"
+    (tmp_path / "c").mkdir()
+    with pytest.raises(InputError, match="give a folder"):
+        begin_campaign(file, tmp_path / "c", root=tmp_path)
+    assert [*(tmp_path / "c").iterdir()] == [], "but what was there"

@@ -17,7 +17,7 @@ from detnet.campaign.plan import begin_campaign, open_campaign
 from detnet.campaign.work import run_campaign
 from detnet.engine.runs import RunFolder
 from detnet.errors import InputError
-from tests.campaign.small_campaign import TRAIN
+from tests.campaign.small_campaign import TRAIN, pretend
 
 Write = Callable[..., Path]
 LONG = {**TRAIN, "iterations": 12, "evaluate_every": 2}
@@ -149,6 +149,24 @@ def test_workers_that_cannot_work_end_the_campaign(
     (folder / "last.ckpt").write_text("no checkpoint")
     with pytest.raises(InputError, match=r"worker-[01]\.log: all workers ended: detnet: error: "):
         run_campaign(campaign, workers=2, estimate=False, on_event=lambda event: None)
+
+
+def test_a_budget_longer_than_a_clock_counts_is_one_too(
+    tmp_path: Path, campaign_data: Path, campaign_file: Write
+) -> None:
+    asked = ["detnet59 over resnet50: AP", "detnet59 over resnet50: AP large"]
+    file = campaign_file(pretrain=None, questions=asked)
+    campaign = begin_campaign(file, tmp_path / "c", root=campaign_data)
+    for run in campaign.runs:
+        pretend(campaign, run, skill=0.9)
+    notes: list[str] = []
+
+    def hear(event: dict[str, object]) -> None:
+        notes.append(str(event.get("text")))
+
+    assert run_campaign(campaign, budget_h=1e7, estimate=False, on_event=hear) == "complete"
+    few = "something to be found on 1 image only: too few for an interval"
+    assert notes[0] == f"{asked[1]}, on scenes: {few}", "that can be known before"
 
 
 def test_arguments_out_of_range_are_refused(
