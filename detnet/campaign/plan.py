@@ -8,7 +8,8 @@ FOLDER/DATA/VARIANT/seed-N/last      what the last model scores
 """
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import product
@@ -155,7 +156,7 @@ def begin_campaign(
     _require_networks(variants, where)
     if (folder / "config.yaml").exists():
         raise InputError(f"{folder}: holds a run; give a folder of its own to the campaign")
-    with in_turn(folder):
+    with _leaving_nothing(folder), in_turn(folder):
         place = folder / "plan.json"
         fresh = CampaignPlan(file=where, identity=uuid.uuid4().hex)
         before = read_record(CampaignPlan, place) if place.exists() else fresh
@@ -178,6 +179,19 @@ def begin_campaign(
         write_record(place, plan)
         write_config(config, folder / "campaign.yaml")
     return open_campaign(folder)
+
+
+@contextmanager
+def _leaving_nothing(folder: Path) -> Iterator[None]:
+    """Takes a folder that was made for a campaign away again where that is refused."""
+    new = [place for place in (folder / ".lock", folder) if not place.exists()]
+    try:
+        yield
+    except InputError:
+        with suppress(OSError):  # another may have begun its own there meanwhile
+            for place in new:
+                place.rmdir() if place.is_dir() else place.unlink()
+        raise
 
 
 def open_campaign(folder: Path, *, plugins: bool = False) -> Campaign:

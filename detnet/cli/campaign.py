@@ -45,8 +45,9 @@ class _JoinAction:
         """Trains until all is done or this worker is stopped."""
         from detnet.campaign.work import join_campaign
 
-        storage = " --storage URL" if args.storage else ""  # it may hold a password
-        with Screen(again=f"detnet campaign worker {args.folder}{storage}") as screen:
+        words = ["detnet", "campaign", "worker", str(args.folder)]
+        words += ["--storage", "URL"] if args.storage else []  # it may hold a password
+        with Screen(again=shlex.join(words)) as screen:
             over = join_campaign(args.folder, storage=args.storage, on_event=screen)
         return screen.finish(over)
 
@@ -150,7 +151,7 @@ def run(args: argparse.Namespace) -> int:
     code = screen.finish(end != "interrupted")
     if end in _LEFT:
         print(f"{_LEFT[end]}: {screen.again}", file=sys.stderr)
-    print(f"see `detnet campaign show {args.output}`")
+    print(f"see `{shlex.join(['detnet', 'campaign', 'show', str(args.output)])}`")
     return 1 if end == "failed" else code
 
 

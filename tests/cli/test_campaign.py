@@ -68,6 +68,15 @@ def test_runs_that_fail_are_told_and_end_with_1(
     assert again.endswith(told)
 
 
+def test_a_worker_that_is_stopped_says_how_to_go_on(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("detnet.campaign.work.join_campaign", lambda *args, **options: False)
+    assert main(["campaign", "worker", "my runs/c", "--storage", "sqlite:///s.db"]) == 130
+    told = "go on with: detnet campaign worker 'my runs/c' --storage URL"
+    assert told in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
