@@ -20,6 +20,7 @@ from typing import Any
 from detnet.cli import list_actions
 from detnet.cli.arguments import add_results_table, add_storage, folder
 from detnet.cli.progress import Screen, telling
+from detnet.errors import InputError
 
 
 class _JoinAction:
@@ -81,7 +82,14 @@ class _AnswersAction:
 
         with telling("steps of measuring") as tell:
             state = read_campaign_state(open_campaign(args.folder), progress=tell)
-        page = write_campaign_page(args.output or args.folder / "campaign.html", state)
+        page = args.output or args.folder / "campaign.html"
+        try:
+            write_campaign_page(page, state)
+        except OSError as error:
+            if args.output:
+                raise
+            remedy = "give the page another place by --output FILE"
+            raise InputError(f"{page}: {error.strerror}; {remedy}") from error
         if args.results_table:
             write_results_section(args.results_table, state)
         if args.json:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from detnet.campaign.plan import begin_campaign
 from detnet.cli import campaign, main, make_parser
 from detnet.data.scenes import write_scenes
 from detnet.engine.memory import OutOfMemory
@@ -66,6 +67,20 @@ def test_runs_that_fail_are_told_and_end_with_1(
     assert "resnet50 on scenes, seed 0: failed: RuntimeError: training takes more mem" in failed
     told = "try them again with: detnet campaign c.yaml --output c --no-estimate"
     assert again.endswith(told)
+
+
+def test_a_folder_that_cannot_be_written_is_shown_with_the_page_elsewhere(
+    place: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = place()
+    write_scenes(folder / "scenes", train=2, val=2, size=(128, 96))
+    begin_campaign(folder / "c.yaml", folder / "c")
+    (folder / "c/campaign.html").mkdir()  # as good as read-only
+    assert main(["campaign", "show", "c"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "error: c/campaign.html: " in line
+    assert line.endswith("; give the page another place by --output FILE")
+    assert main(["campaign", "show", "c", "--output", "page.html"]) == 0
 
 
 def test_a_worker_that_is_stopped_says_how_to_go_on(
