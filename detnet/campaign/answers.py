@@ -14,7 +14,6 @@ from detnet.campaign.statistics import (
     CrossedDifference,
     SeedScores,
     crossed_difference,
-    least_images,
     seeds_needed,
     smallest_effect,
 )
@@ -22,7 +21,7 @@ from detnet.coco.ground_truth import GroundTruth, fingerprint
 from detnet.data.folders import Split
 from detnet.errors import InputError
 from detnet.evaluation.comparison.accumulation import weighted_scores
-from detnet.evaluation.comparison.bootstrap import bootstrap
+from detnet.evaluation.comparison.bootstrap import bootstrap, least_images
 from detnet.evaluation.comparison.compare import images_with_objects
 from detnet.evaluation.comparison.sources import read_compared_split, results_of_run
 from detnet.evaluation.detections import read_detections

@@ -17,9 +17,8 @@ from detnet.search.records import read_record, write_record
 from detnet.search.trainings import images_of
 from detnet.text import count, duration, lay_out
 from detnet.training.classification.config import PretrainConfig
-from detnet.training.estimate import measure_steps
+from detnet.training.estimate import MEASURED_IMAGES, measure_steps
 
-_AT_ONCE = {"pretrain": 16, "train": 2}  # images of a measured step, at most
 _FILE = "costs.json"
 
 
@@ -159,7 +158,7 @@ class CampaignClock:
             told.add(name)
             cuda = config.device != "cpu" and torch.cuda.is_available()
             place = torch.device("cuda" if cuda else "cpu")
-            images = min(config.batch_size, _AT_ONCE[run.kind])
+            images = min(config.batch_size, MEASURED_IMAGES[type(config)])
             try:
                 classes = self._campaign.plan.data[run.data or PRETRAIN].classes
                 step = measure_steps(config, place, images=images, steps=2, classes=classes)

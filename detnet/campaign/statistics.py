@@ -21,6 +21,7 @@ from typing import Literal
 
 import numpy as np
 
+from detnet.evaluation.comparison.bootstrap import least_images
 from detnet.search.standalone.statistics import t_quantile
 
 Verdict = Literal["agrees", "disagrees", "cannot tell"]
@@ -152,11 +153,6 @@ def _reach(
     by_seeds = _t_quantile(probability, max(1.0, freedom)) if of_seeds else 0.0
     by_images = _t_quantile(probability, images - 1)
     return (by_seeds * of_seeds + by_images * of_images) / math.sqrt(total)
-
-
-def least_images(confidence: float) -> int:
-    """Images that an interval takes: on fewer, all differ the same way too often by chance."""
-    return math.ceil(1 - math.log2(1 - confidence))
 
 
 def seeds_needed(

@@ -29,6 +29,7 @@ from detnet.training.detection.config import TrainConfig
 from detnet.training.detection.model_and_data import build_detector
 from detnet.training.run_config import RunConfig
 
+MEASURED_IMAGES = {PretrainConfig: 16, TrainConfig: 2}  # of a step, at most, in a forecast
 _OBJECTS = 7  # in a COCO image, on average
 CLASSES = 80
 _KEYPOINTS = 17  # of COCO's persons

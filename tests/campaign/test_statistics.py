@@ -9,7 +9,6 @@ from detnet.campaign.statistics import (
     CrossedDifference,
     SeedScores,
     crossed_difference,
-    least_images,
     seeds_needed,
     smallest_effect,
 )
@@ -117,10 +116,6 @@ def test_resamples_with_nothing_to_find_are_left_out() -> None:
         side([0.5, 0.5], holed), side([0.4, 0.4], STILL[:1].repeat(400)), images=41
     )
     assert found.image_error == pytest.approx(MOVING[40:].std(ddof=1) * math.sqrt(41 / 40))
-
-
-def test_an_interval_takes_as_many_images_as_signs_take() -> None:
-    assert least_images(0.95) == 6
 
 
 def test_the_seeds_needed_show_the_effect_and_one_fewer_does_not() -> None:

@@ -116,7 +116,7 @@ def tell_difference(
     if 2 * len(defined) >= len(drawn):
         edges = [(1 - confidence) / 2, (1 + confidence) / 2]
         low, high = np.quantile(defined.astype(np.float64), edges).tolist()
-        if images >= _images_needed(confidence) and (low > 0 or high < 0):
+        if images >= least_images(confidence) and (low > 0 or high < 0):
             verdict = "higher" if low > 0 else "lower"
     return {
         "first": first,
@@ -128,8 +128,8 @@ def tell_difference(
     }
 
 
-def _images_needed(confidence: float) -> int:
-    """On fewer, even a difference of the same sign on every image is not rare by chance.
+def least_images(confidence: float) -> int:
+    """Counts the images that an interval takes: fewer all differ the same way too often by chance.
 
     Of n images that differ at random all differ the same way with probability 2^(1 - n), while
     resamples of so few hardly differ and their interval is far too narrow.

@@ -7,7 +7,7 @@ from detnet.coco.ground_truth import GroundTruth
 from detnet.evaluation.comparison import accumulation
 from detnet.evaluation.comparison import bootstrap as bootstrap_module
 from detnet.evaluation.comparison.accumulation import accumulate, weighted_scores
-from detnet.evaluation.comparison.bootstrap import bootstrap
+from detnet.evaluation.comparison.bootstrap import bootstrap, least_images
 from detnet.evaluation.detections import Detections
 from detnet.evaluation.grid import Measure, make_grid
 from detnet.evaluation.matching import Matches, class_rankings, match
@@ -121,3 +121,7 @@ def test_many_objects_are_counted_in_double_precision(monkeypatch: pytest.Monkey
     double = bootstrap([matches], MEASURES, [], resamples=100, seed=0).means
     assert np.nanmax(np.abs(double - single)) < 1e-6
     assert (double != single).any()
+
+
+def test_an_interval_takes_as_many_images_as_signs_take() -> None:
+    assert least_images(0.95) == 6
