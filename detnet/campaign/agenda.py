@@ -65,7 +65,7 @@ class _Left:
     """Runs that are not done, by their place in the plan.
 
     Args:
-        running: that somebody is at.
+        running: that somebody is at, of rounds that may be begun, as the next two.
         waiting: trials of those that can be taken.
         lacking: that are to be enqueued.
         left: all that can be done, also in later rounds.
@@ -252,10 +252,10 @@ class RunAgenda:
                 continue
             found.left.append(number)
             state = attempts[-1].state if attempts else TrialState.FAIL
+            if campaign.round_of(run) >= rounds:  # whatever an earlier command made of it
+                continue
             if state == TrialState.RUNNING:
                 found.running.append(number)
-            elif campaign.round_of(run) >= rounds:  # it may be enqueued since an earlier command
-                continue
             elif state == TrialState.WAITING:
                 found.waiting.append(attempts[-1]._trial_id)
             elif run.needs not in undone:

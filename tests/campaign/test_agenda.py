@@ -170,8 +170,12 @@ def test_a_round_that_was_enqueued_by_others_waits_for_the_budget_too(
     """A command without a budget enqueues all rounds, and leaves them there where it is stopped."""
     RunAgenda(campaign, study, allow=None).advance()
     assert len(study.queue) == 4, "pre-trainings of both rounds"
+    study.queue = study.queue[-1:]
+    study.ask().set_user_attr("worker", "elsewhere-00000000-1")  # it is at the second round
     agenda = RunAgenda(campaign, study, allow=lambda number: number < 1)
     with agenda.leading():
+        agenda.advance()
+        assert len(study.queue) == 2, "the budget does not wait for what it did not allow"
         assert play(campaign, study, agenda) == [run.folder for run in campaign.runs[:4]]
 
 
