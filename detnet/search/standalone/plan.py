@@ -101,7 +101,7 @@ def carry_out_plan(
     workers: int = 1,
     command: Sequence[str],
     logs: Path,
-    beside: Sequence[Job] = (),
+    beside: Callable[[], Sequence[Job]] = tuple,
     beside_first: bool = True,
 ) -> bool:
     """Does all trainings together with other processes; False when interrupted.
@@ -112,8 +112,8 @@ def carry_out_plan(
         workers: processes of this machine that it takes, this one among them.
         command: arguments of `detnet` for one of the others.
         logs: folder of what the others say.
-        beside: what else is to be done of the networks. What others keep from being done first,
-            since they train those networks, is done last.
+        beside: gives what else is to be done of the networks, when it is to be done. What others
+            keep from being done first, since they train those networks, is done last.
         beside_first: whether it can be done before the networks are trained.
     """
 
@@ -131,9 +131,11 @@ def carry_out_plan(
     on_event({"event": "note", "text": expectation(trainings, workers=workers)})
     helpers = helped(command, workers, logs=logs, on_event=on_event)
     with Interrupt() as interrupt, helpers:
-        if beside_first and not share(beside, stop=stop, on_event=on_event, wait=False):
+        if beside_first and not share(beside(), stop=stop, on_event=on_event, wait=False):
             return False
-        return all(share(some, stop=stop, on_event=on_event) for some in (jobs, beside))
+        if not share(jobs, stop=stop, on_event=on_event):
+            return False
+        return share(beside(), stop=stop, on_event=on_event)
 
 
 def expectation(trainings: Sequence[StandaloneTraining], *, workers: int = 1) -> str:

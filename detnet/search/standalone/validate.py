@@ -23,7 +23,7 @@ from detnet.search.run import SearchRun
 from detnet.search.scoring.scorer import Scorer, make_scorer
 from detnet.search.standalone.plan import carry_out_plan, read_plan, resolve_plan
 from detnet.search.standalone.ranking import summarise, validation_lines
-from detnet.search.standalone.sharing import Job, require_processes
+from detnet.search.standalone.sharing import Job, in_turn, require_processes
 from detnet.search.standalone.training import StandaloneTraining
 from detnet.search.standalone.validation_plan import (
     budget_of,
@@ -63,8 +63,9 @@ def validate(
     The networks are drawn among those that the search may take before any score is looked at, and
     written to RUN/validate/plan.json; later calls go on with these. Several processes may be at
     it, each started by itself, also while the supernet is trained elsewhere: then scores come
-    last. Writes RUN/validate/validation.json. Scores of another supernet, or
-    by other settings of scoring, than there are now are found anew; nothing is trained for that.
+    last. Writes RUN/validate/validation.json. Scores of another supernet, or by other settings of
+    scoring, than there are now are found anew; nothing is trained for that. Without a supernet, as
+    in an archive, scores stay as they are.
 
     Args:
         folder: of a search that has begun.
@@ -107,8 +108,7 @@ def validate(
     trainings = trainings_of(run, plan)
     scoring = _Scoring(run, trainings[0], names, on_event)
     # All are scored first: the supernet need not stay in memory while others train.
-    ready = RunFolder(run.supernet_folder).model.is_file()
-    scoring.drop_others(ready)
+    ready = scoring.ready
     if not ready:
         on_event({"event": "note", "text": "the supernet is not trained yet: scores come last"})
     together = [one for by_seed in trainings for one in by_seed]
@@ -118,7 +118,7 @@ def validate(
         workers=workers,
         command=["search", "validate", str(folder), "--scoring", *names],
         logs=plan_file(run).parent,
-        beside=scoring.jobs(),
+        beside=scoring.jobs,
         beside_first=ready,
     ):
         so_far = validation_so_far(run)
@@ -180,22 +180,29 @@ class _Scoring:
     on_event: OnEvent
     scorer: Scorer | None = None
 
-    def drop_others(self, ready: bool) -> None:
+    @property
+    def ready(self) -> bool:
+        """Whether there is a supernet."""
+        return RunFolder(self.run.supernet_folder).model.is_file()
+
+    def _drop_others(self) -> None:
         """Removes scores of another supernet, or by other settings, than there are now.
 
-        Args:
-            ready: whether there is a supernet.
+        Without a supernet, as in an archive, they all stay: none could be found anew.
         """
-        others = [
-            place
-            for name in self.names
-            for place in (_score_file(one, name) for one in self.trainings)
-            if place.exists()
-            and (by := read_record(SupernetScore, place).by)  # {} of an earlier version
-            and not (ready and by == self._by(name))
-        ]
-        for place in others:
-            place.unlink(missing_ok=True)
+        if not self.ready:
+            return
+        with in_turn(plan_file(self.run).parent):
+            others = [
+                place
+                for name in self.names
+                for place in (_score_file(one, name) for one in self.trainings)
+                if place.exists()
+                and (by := read_record(SupernetScore, place).by)  # {} of an earlier version
+                and by != self._by(name)
+            ]
+            for place in others:
+                place.unlink()
         if others:
             text = f"{count_of(len(others), 'score')} of before by other settings, found anew"
             self.on_event({"event": "note", "text": text})
@@ -205,7 +212,8 @@ class _Scoring:
         return {"supernet": self.run.supernet_hash, **settings}
 
     def jobs(self) -> list[Job]:
-        """One for each network and budget."""
+        """One for each network and budget; scores that hold no longer are dropped."""
+        self._drop_others()
         return [
             Job(
                 f"score of {one.name}",

@@ -170,15 +170,48 @@ def test_networks_may_be_trained_before_their_supernet(run: Path) -> None:
 
     with pytest.raises(InputError, match="no trained supernet; let the phases before"):
         validate(run, budgets=["cheap"], on_event=hear)
-    assert "the supernet is not trained yet: scores come last" in told and not stale.exists()
+    assert "the supernet is not trained yet: scores come last" in told
+    assert stale.exists(), "without a supernet no score is found anew"
     assert sum(text.startswith("training ") for text in told) == 1
     result = (run / "validate" / "10" / "result.json").read_bytes()
     aside.rename(supernet)
     told.clear()
     ranked = validate(run, budgets=["cheap"], on_event=hear)
     assert ranked is not None and ranked.rankings["cheap"].compared == 10
+    assert "1 score of before by other settings, found anew" in told
     assert not any(text.startswith("training ") for text in told)
     assert (run / "validate" / "10" / "result.json").read_bytes() == result
+
+
+def test_scores_outlast_their_supernet(run: Path) -> None:
+    """An archive keeps the scores without the supernet; one that comes back later decides."""
+    with pytest.raises(Kill):
+        validate(run, on_event=killing("trainings of networks alone"))
+    reached = write_results(run)
+    by = {"supernet": SearchRun.open(run).supernet_hash, "seed": 3}
+    by |= {"recalibration_images": 64, "recalibration_batch": 2}
+    scores = [run / "validate" / f"{number:02d}" / "score_full.json" for number in range(1, 11)]
+    for place, score in zip(scores, reached, strict=True):
+        write_record(place, SupernetScore(score=score, seconds=1.0, by=by))
+    before = [place.read_bytes() for place in scores]
+    aside = (run / "finetune").rename(run.parent / "finetune")
+    found = validate(run, on_event=quiet)
+    assert found is not None and found.rankings["full"].tau == 1
+    assert [place.read_bytes() for place in scores] == before
+
+    write_record(scores[0], SupernetScore(score=0.9, seconds=1.0, by={"supernet": "another"}))
+    (run / "validate" / "10" / "result.json").unlink()
+    told: list[str] = []
+
+    def trained_meanwhile(event: dict[str, Any]) -> None:
+        told.append(event.get("text", event["event"]))
+        if told[-1].startswith("training 10 of 10"):
+            aside.rename(run / "finetune")
+
+    assert validate(run, on_event=trained_meanwhile) is not None
+    assert "1 score of before by other settings, found anew" in told
+    again = read_record(SupernetScore, scores[0])
+    assert again.by == by and again.score != 0.9 and scores[1].read_bytes() == before[1]
 
 
 @pytest.mark.slow
