@@ -4,7 +4,7 @@ So nothing hangs on the worker that began: a generation is planned once, by whoe
 first, and each slot of the plan that has no attempt waiting, running or settled gets a new one.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import optuna
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 Attempts = dict[Slot, list[FrozenTrial]]
 Plan = list[tuple[tuple[int, ...], dict[str, float]]]  # path and costs of each slot
+
+_IN_A_ROW = 5  # candidates that fail one after the other, at least, before a search is given up
 
 
 class Generations:
@@ -65,7 +67,8 @@ class Generations:
         """Enqueues what is missing now; True when the search is over.
 
         Raises:
-            InputError: no candidate of a generation could be scored.
+            InputError: as many of the last candidates as a generation has could not be scored, and
+                there are generations left, or nothing was scored before.
         """
         slots = self._read()
         index = self._current(slots)
@@ -132,7 +135,7 @@ class Generations:
         attempts = [slots.get((index, slot), []) for slot in range(len(plan))]
         if not all(one and is_settled(one, self.retries) for one in attempts):
             return index
-        self._require_a_value(attempts)
+        self._require_scores(index, slots)
         return index + 1
 
     def _plan(self, index: int, slots: Attempts) -> Plan:
@@ -192,13 +195,23 @@ class Generations:
             text = f"candidate {slot} of generation {index} is tried again: {failure(before[-1])}"
             self._on_event({"event": "note", "text": text})
 
-    def _require_a_value(self, candidates: Sequence[list[FrozenTrial]]) -> None:
-        if candidates and all(one[-1].state != TrialState.COMPLETE for one in candidates):
-            raise InputError(
-                f"study {self._study.study_name!r}: all {len(candidates)} candidates of a "
-                f"generation failed, the last with {failure(candidates[-1][-1])!r}; mend the cause "
-                "and search again in a new run folder"
-            )
+    def _require_scores(self, index: int, slots: Attempts) -> None:
+        """Gives up where nothing can be scored any more: all that is left would fail, too.
+
+        The few paths that are left of a small space may fail, and so may the last generation.
+        """
+        records = [make_record(slots[one], self.retries) for one in sorted(slots)]
+        last = records[-max(self._method.population, _IN_A_ROW) :]
+        scored = any(one.values is not None for one in records)
+        over = index + 1 >= self._method.generations
+        if any(one.values is not None for one in last) or (scored and over):
+            return
+        otherwise = f", or set generations to {index + 1} to end with what is scored"
+        raise InputError(
+            f"study {self._study.study_name!r}: the last {len(last)} candidates all failed, the "
+            f"last with {last[-1].error!r}; mend the cause and search again in a new run folder"
+            + (otherwise if scored else "")
+        )
 
     def _announce(self, index: int, plan: Plan) -> None:
         if index > self._announced:

@@ -12,7 +12,7 @@ import pytest
 
 from detnet.errors import InputError
 from detnet.search.costs.constraints import Limits
-from detnet.search.methods.method import Evolution
+from detnet.search.methods.method import Evolution, RandomSearch
 from detnet.search.study.study import (
     Candidate,
     SearchStudy,
@@ -116,9 +116,47 @@ def test_a_generation_without_any_score_ends_the_search(study: SearchStudy) -> N
     def scoring(candidate: Candidate, check_stop: CheckStop) -> tuple[float, ...]:
         raise RuntimeError("no device")
 
-    with pytest.raises(InputError, match=r"all 6 candidates .* no device") as caught:
+    with pytest.raises(InputError, match=r"the last 6 candidates all failed.* no device") as caught:
         play(study, scoring, retries=0)
-    assert "\n" not in str(caught.value)
+    assert "\n" not in str(caught.value) and "generations" not in str(caught.value)
+
+
+def test_a_generation_without_any_score_after_others_can_be_the_last(study: SearchStudy) -> None:
+    """A worker whose device broke would leave out all that is left; what is scored is not lost."""
+
+    def scoring(candidate: Candidate, check_stop: CheckStop) -> tuple[float, ...]:
+        if candidate.generation == 1:
+            raise RuntimeError("no device")
+        return score(candidate, check_stop)
+
+    for _ in range(2):
+        with pytest.raises(InputError, match=r"the last 6 .* or set generations to 2 to end with "):
+            play(study, scoring, generations=3, retries=0)
+    assert play(study, scoring, generations=2, retries=0)
+    assert [one.state for one in read_candidates(study)] == ["done"] * 6 + ["failed"] * 6
+
+
+def test_the_last_paths_of_a_space_may_fail(study: SearchStudy) -> None:
+    """Sixteen paths in fives: the fourth generation is the one that is left."""
+    constraints = Known(genes=2)
+
+    def scoring(candidate: Candidate, check_stop: CheckStop) -> tuple[float, ...]:
+        if candidate.generation == 3:
+            raise RuntimeError("diverged")
+        return score(candidate, check_stop)
+
+    for generations in (4, 9):
+        assert work(
+            study,
+            RandomSearch(constraints, population=5, generations=generations),
+            scoring,
+            constraints=constraints,
+            retries=0,
+            stop=lambda: False,
+            on_event=lambda event: None,
+            worker="here",
+        )
+    assert [one.state for one in read_candidates(study)] == ["done"] * 15 + ["failed"]
 
 
 def test_a_users_mistake_ends_the_worker_and_costs_nothing(study: SearchStudy) -> None:
