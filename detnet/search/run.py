@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -134,7 +134,10 @@ class SearchRun:
 
     @cached_property
     def space(self) -> Space:
-        with explaining_plugins(self.config.plugins, self.folder / "config.yaml"):
+        file = self.folder / "config.yaml"
+        if not file.exists():  # of a search that is yet to begin, which has imported its plugins
+            return read_space(self.config.space)
+        with explaining_plugins(self.config.plugins, file):
             return read_space(self.config.space)
 
     @cached_property
@@ -227,8 +230,9 @@ class SearchRun:
         if not self.ends:
             raise InputError(f"bins are for DetNAS's spaces; set {phase}_sampling to uniform")
         low, high = self.config.bin_low, self.config.bin_high
-        found = MacBins(low, high, self.config.bin_width, self._total_macs)
-        ends = [self._total_macs(path) for path in self.ends]
+        macs = partial(self.costs.total_macs, num_classes=_BINS_CLASSES)
+        found = MacBins(low, high, self.config.bin_width, macs)
+        ends = [macs(path) for path in self.ends]
         if high <= ends[0] or low >= ends[1]:
             raise InputError(
                 f"bins from {low / 1e6:g} M to {high / 1e6:g} M multiply-adds miss the space, "
@@ -236,9 +240,6 @@ class SearchRun:
                 "classifier; set bin_low and bin_high, or pretrain_sampling to uniform"
             )
         return PathSampler(self.space, self.config.seed, found, single=single)
-
-    def _total_macs(self, path: SpacePath) -> int:
-        return self.costs.total_macs(path, num_classes=_BINS_CLASSES)
 
     # What it found
 
@@ -279,14 +280,12 @@ class SearchRun:
             return []
         with load_study(where) as study, quiet(), reaching(study.url):
             found = read_candidates(study)
-        space = self.space
         for one in found:
             try:
-                space.check(one.path)
+                self.space.check(one.path)
             except InputError as error:
-                where = f"{self.folder}: the study is of another space"
-                place = f"generation {one.generation}, slot {one.slot}"
-                raise InputError(f"{where}: {place}: {error}") from error
+                what = f"of another space: generation {one.generation}, slot {one.slot}"
+                raise InputError(f"{self.folder}: the study is {what}: {error}") from error
         return found
 
     def write_winner(self, candidates: Sequence[CandidateRecord]) -> Winner:

@@ -84,7 +84,7 @@ def go(config: SearchConfig | None, run: Path, **options: Any) -> tuple[bool, li
         ({"validate": {"train": {"epoch": 3}}}, "validate: train: unknown setting 'epoch'"),
         ({"detector": "retinanett"}, "unknown detector 'retinanett'; did you mean 'retinanet'"),
         ({"detector": "mask_rcnn_fpn"}, "guided by boxes"),
-        ({"space": "detnas_smal"}, "did you mean 'detnas_small'"),
+        ({"space": "detnas_smal"}, "^unknown space 'detnas_smal'; did you mean 'detnas_small'"),
         ({"data": ""}, "no data: give --data"),
         ({"data": "nowhere"}, "nowhere: no such folder"),
         ({"pretrain_data": ""}, "no data to pre-train on: give --pretrain-data"),
