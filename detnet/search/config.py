@@ -21,8 +21,8 @@ PHASES = ("pretrain", "finetune", "search", "retrain")
 _POSITIVE = (
     *("search_images", "recalibration_images", "recalibration_batch", "heartbeat_s"),
     *("cheap_recalibration_images", "cheap_score_images", "cheap_proposals"),
+    *("width", "max_macs", "max_params", "max_latency_ms"),
 )
-_LIMITS = ("max_macs", "max_params", "max_latency_ms")
 _PLACES = ("data", "pretrain_data", "supernet", "search_annotations", "search_images_folder")
 _IN_A_FILE = re.compile(r"sqlite(\+\w+)?:///(?!:memory:)|(?!.*://)")  # or no URL: a plain path
 
@@ -153,10 +153,6 @@ class SearchConfig(Settings):
     def __post_init__(self) -> None:
         require_positive(self, *_POSITIVE)
         require_not_negative(self, "retries", "seed", "workers", "single_steps", "image_memory")
-        for name in _LIMITS:
-            limit = getattr(self, name)
-            if limit is not None and not limit > 0:
-                raise InputError(f"{name} must be above 0, got {limit:g}")
         if len(self.cost_image_size) != 2 or min(self.cost_image_size) < 1:
             raise InputError(
                 f"cost_image_size takes a height and a width, got {self.cost_image_size}"
@@ -166,9 +162,13 @@ class SearchConfig(Settings):
             raise InputError(
                 f"objectives are of {', '.join(COSTS)}, got {', '.join(strange) or 'none'}"
             )
-        changes = [name for name in self.validate if name not in ("pretrain", "train")]
-        if changes:
-            raise InputError(f"validate has pretrain and train in it, got {changes[0]!r}")
+        for part, changes in self.validate.items():
+            if part not in ("pretrain", "train"):
+                raise InputError(f"validate has pretrain and train in it, got {part!r}")
+            if changes is not None and not isinstance(changes, Mapping):
+                raise InputError(
+                    f"validate: {part} must be a group of settings, got {changes!r:.60}"
+                )
 
     @classmethod
     def fitting(cls, values: Mapping[str, Any], changes: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -176,8 +176,9 @@ class SearchConfig(Settings):
         found = {**values}
         if changes.get("detector", values.get("detector")) != values.get("detector"):
             for group in ("finetune", "retrain"):
-                options = (values.get(group) or {}).get("detector_options")
-                if options:
+                settings = values.get(group)
+                options = settings.get("detector_options") if isinstance(settings, Mapping) else 0
+                if options and isinstance(options, Mapping):  # else it is refused later, by name
                     kept = fitting_options(options, str(changes["detector"]))
                     found[group] = {**values[group], "detector_options": kept}
         return found

@@ -100,7 +100,11 @@ def test_a_database_in_a_file_is_found_from_anywhere(
         ({"populaton": 3}, "unknown setting 'populaton'; did you mean 'population'"),
         ({"guide": "taste"}, "setting guide"),
         ({"population": "many"}, "setting population"),
-        ({"max_macs": -1}, "max_macs must be above 0"),
+        ({"max_macs": -1}, "max_macs must be positive, got -1"),
+        ({"max_macs": float("inf")}, "max_macs must be positive, got inf"),
+        ({"width": 0.0}, "width must be positive"),
+        ({"validate": {"train": 5}}, "validate: train must be a group of settings, got 5"),
+        ({"validate": {"pretrain": ["x"]}}, "validate: pretrain must be a group"),
         ({"objectives": ["beauty"]}, "objectives are of macs, params, latency_ms, got beauty"),
         ({"cost_image_size": [224]}, "a height and a width"),
         ({"validate": {"epochs": 3}}, "validate has pretrain and train in it, got 'epochs'"),
@@ -111,6 +115,16 @@ def test_a_database_in_a_file_is_found_from_anywhere(
 def test_mistakes_are_named(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         SearchConfig.make(None, changes)
+
+
+def test_groups_of_the_wrong_kind_are_named_under_another_detector(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    for group in ("5", "[1]"):
+        path.write_text(f"finetune: {group}\n")
+        with pytest.raises(InputError, match="setting finetune must be an object"):
+            SearchConfig.make(str(path), {"detector": "fcos"})
+    path.write_text("finetune: {detector_options: 5}\n")
+    assert SearchConfig.make(str(path), {"detector": "fcos"}).finetune == {"detector_options": 5}
 
 
 def test_unknown_presets_and_other_runs_are_refused(tmp_path: Path) -> None:
