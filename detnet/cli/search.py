@@ -18,6 +18,7 @@ detnet search …
 
 import argparse
 import json
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,8 @@ class _ShowAction:
         from detnet.report.search.text import format_search, write_results_section
 
         state = read_search(args.run, storage=args.storage)
+        if not (args.output or os.access(args.run, os.W_OK)):
+            raise InputError(f"{args.run}: may not be written to; give --output FILE for the page")
         page = write_search_page(args.output or args.run / "search.html", state)
         if args.results_table:
             write_results_section(args.results_table, state)

@@ -1,6 +1,7 @@
 """`detnet search show` as a person runs it."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -34,6 +35,21 @@ def test_json_is_one_object(
     found = json.loads(capsys.readouterr().out)
     assert found["page"] == str(page) and page.is_file()
     assert len(found["candidates"]) == 8 and found["best"]["path"]
+
+
+def test_a_folder_that_may_not_be_written_to_is_shown_elsewhere(
+    searched: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    before = sorted(searched.iterdir())
+    monkeypatch.setattr(os, "access", lambda path, mode, **_: mode != os.W_OK)
+    assert main(["search", "show", str(searched)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith(f"{searched}: may not be written to; give --output FILE for the page")
+    assert main(["search", "show", str(searched), "--output", str(tmp_path / "own.html")]) == 0
+    assert "Winner: " in capsys.readouterr().out and sorted(searched.iterdir()) == before
 
 
 def test_a_plugins_space_names_the_plugin(

@@ -6,11 +6,14 @@ hiccup of the server, and errors in one line without the password.
 """
 
 import contextlib
+import os
 import sqlite3
 import warnings
 import zlib
 from collections.abc import Iterator
+from functools import partial
 from math import ceil
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -75,12 +78,24 @@ def shown(url: URL) -> str:
     return plain.render_as_string(hide_password=True)
 
 
-def open_storage(url: URL, heartbeat_s: float) -> SearchStorage:
-    """Opens the database, making its tables where there are none; call it under the lock."""
+def is_writable(url: URL) -> bool:
+    """Whether an SQLite file and its folder may be written to; a server decides that itself."""
+    path = Path(str(url.database))
+    return url.drivername != "sqlite" or all(os.access(one, os.W_OK) for one in (path, path.parent))
+
+
+def open_storage(url: URL, heartbeat_s: float, *, read_only: bool = False) -> SearchStorage:
+    """Opens the database, making its tables where there are none; call it under the lock.
+
+    Args:
+        read_only: of an SQLite file that is there; nothing is written beside it either.
+    """
     interval = max(1, ceil(heartbeat_s))
     # The URL is a template to Optuna.
     text = url.render_as_string(hide_password=False).replace("{", "{{").replace("}", "}}")
     arguments: dict[str, Any] = {"connect_args": _connect_arguments(url), "pool_pre_ping": True}
+    if read_only:
+        arguments["creator"] = partial(_connect_to_read, Path(str(url.database)))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         storage = SearchStorage(
@@ -90,9 +105,17 @@ def open_storage(url: URL, heartbeat_s: float) -> SearchStorage:
             # SQLite's clock has whole seconds.
             grace_period=2 * interval + 1,
         )
-    if url.drivername == "sqlite":
+    if url.drivername == "sqlite" and not read_only:
         _lock_at_begin(storage.engine)
     return storage
+
+
+def _connect_to_read(path: Path) -> sqlite3.Connection:
+    # Reading in WAL mode takes two files beside the database, which SQLite would make. Where they
+    # are not there nobody is writing, and it may be taken for a file that does not change.
+    live = path.with_name(f"{path.name}-wal").exists()
+    uri = f"{path.absolute().as_uri()}?mode=ro{'' if live else '&immutable=1'}"
+    return sqlite3.connect(uri, timeout=_BUSY_S, uri=True, check_same_thread=False)
 
 
 def _connect_arguments(url: URL) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from detnet.search.methods.method import Scored
 from detnet.search.study.storage import (
     Lock,
     SearchStorage,
+    is_writable,
     open_storage,
     parse_storage,
     quiet,
@@ -140,7 +141,7 @@ def open_study(
 
 
 def load_study(storage: str, name: str = "search") -> SearchStudy:
-    """Opens a study that is there, to look at it.
+    """Opens a study that is there, to look at it; where nothing may be written, only to read.
 
     Raises:
         StudyNotBegun: there is none.
@@ -149,8 +150,9 @@ def load_study(storage: str, name: str = "search") -> SearchStudy:
     url = parse_storage(storage)
     if url.drivername == "sqlite" and not Path(str(url.database)).is_file():
         raise StudyNotBegun(f"{url.database}: no such file; the search has not begun")
-    with _opening(url), Lock(url, name)():
-        database = open_storage(url, heartbeat_s=60)
+    writable = is_writable(url)
+    with _opening(url), Lock(url, name)() if writable else contextlib.nullcontext():
+        database = open_storage(url, heartbeat_s=60, read_only=not writable)
         try:
             return SearchStudy(name, database, url)
         except KeyError as error:

@@ -1,6 +1,7 @@
 """A study keeps what a search belongs to, and says in one line why it cannot be opened."""
 
 import logging
+import os
 import time
 from pathlib import Path
 
@@ -82,6 +83,32 @@ def test_objectives_and_directions(tmp_path: Path) -> None:
     with load_study(storage) as study:
         assert objectives_of(study) == ("score", "macs", "latency_ms")
         assert [one.name for one in study.directions] == ["MAXIMIZE", "MINIMIZE", "MINIMIZE"]
+
+
+@pytest.mark.parametrize("live", [False, True])
+def test_looking_where_nothing_may_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, live: bool
+) -> None:
+    """In an archive, or at what others are still writing."""
+    folder = tmp_path / "ä? #1 100%"
+    folder.mkdir()
+    storage = folder / "s.db"
+    writer = open_study(str(storage))
+    add(writer, 0, 0, state=TrialState.COMPLETE, value=0.5)
+    if not live:
+        writer.close()
+        (folder / "s.db.lock").unlink()
+    before = sorted(folder.iterdir())
+    with monkeypatch.context() as patch:
+        folder.chmod(0o555)
+        if os.access(folder, os.W_OK):  # root's way; a mount would tell
+            patch.setattr(os, "access", lambda path, mode, **_: mode != os.W_OK)
+        with load_study(str(storage)) as study:
+            (one,) = read_candidates(study)
+    folder.chmod(0o755)
+    writer.close()
+    assert one.values == (0.5,)
+    assert live or sorted(folder.iterdir()) == before
 
 
 def test_looking_at_a_search_that_has_not_begun(tmp_path: Path) -> None:
