@@ -19,6 +19,7 @@ detnet search …
 import argparse
 import json
 import os
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -58,12 +59,14 @@ class _WorkerAction:
         from detnet.search.phases import join
 
         # A URL may hold a password, so it is not shown again.
-        storage = " --storage URL" if args.storage else ""
-        with Screen(again=f"detnet search worker {args.run}{storage}") as screen:
+        storage = ["--storage", "URL"] if args.storage else []
+        again = shlex.join(["detnet", "search", "worker", str(args.run), *storage])
+        with Screen(again=again) as screen:
             over = join(args.run, storage=args.storage, on_event=screen)
         code = screen.finish(over)
         if code == 0:
-            print(f"the search is over; go on with: detnet search --resume {args.run}")
+            again = shlex.join(["detnet", "search", "--resume", str(args.run)])
+            print(f"the search is over; go on with: {again}")
         return code
 
 
@@ -147,8 +150,9 @@ def run(args: argparse.Namespace) -> int:
 
     from detnet.search.phases import run_phases
 
-    phase = f" --phase {args.phase}" if args.phase else ""
-    with Screen(again=f"detnet search --resume {asked.folder}{phase}") as screen:
+    phase = ["--phase", args.phase] if args.phase else []
+    again = shlex.join(["detnet", "search", "--resume", str(asked.folder), *phase])
+    with Screen(again=again) as screen:
         complete = run_phases(
             None if asked.resume else asked.config,
             asked.folder,
@@ -188,5 +192,5 @@ def _tell(place: Path, *, as_json: bool) -> None:
         print(
             f"winner {winner.path}: score {percent(winner.score)}, "
             f"{amount(winner.macs)} multiply-adds, {amount(winner.params, 2)} parameters; "
-            f"see `detnet search show {place}`"
+            f"see `detnet search show {shlex.quote(str(place))}`"
         )

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import shlex
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -74,13 +75,17 @@ class ValidateAction:
         parser.add_argument("--json", action="store_true", help="print one JSON object")
 
     @staticmethod
+    def again(args: argparse.Namespace) -> str:
+        """The command that goes on with what is planned by now."""
+        scoring = ["--scoring", *args.scoring] if args.scoring else []
+        return _command("validate", args, scoring)
+
+    @staticmethod
     def run(args: argparse.Namespace) -> int:
         """Scores, trains, and tells how the two agree."""
         from detnet.search.standalone.validate import format_validation, validate
 
-        scoring = f" --scoring {' '.join(args.scoring)}" if args.scoring else ""
-        again = f"detnet search validate {args.run}{scoring}{_workers(args)}"
-        with Screen(again=again + (" --json" if args.json else "")) as screen:
+        with Screen(again=ValidateAction.again(args)) as screen:
             found = validate(
                 args.run,
                 count=args.count,
@@ -148,15 +153,19 @@ class BaselinesAction:
         parser.add_argument("--json", action="store_true", help="print one JSON object")
 
     @staticmethod
+    def again(args: argparse.Namespace) -> str:
+        """The command that goes on in the same way."""
+        options = ["--random", args.random, "--seeds", args.seeds, "--within", args.within]
+        options += ["--share-pretraining"] if args.share_pretraining else []
+        options += ["--against", *args.against] if args.against else []
+        return _command("baselines", args, options)
+
+    @staticmethod
     def run(args: argparse.Namespace) -> int:
         """Trains, and tells the table and the differences."""
         from detnet.search.standalone.baselines import baselines, format_baselines
 
-        options = f"--random {args.random} --seeds {args.seeds} --within {args.within}"
-        options += " --share-pretraining" if args.share_pretraining else ""
-        options += f" --against {' '.join(map(str, args.against))}" if args.against else ""
-        again = f"detnet search baselines {args.run} {options}{_workers(args)}"
-        with Screen(again=again + (" --json" if args.json else "")) as screen:
+        with Screen(again=BaselinesAction.again(args)) as screen:
             found = baselines(
                 args.run,
                 random=args.random,
@@ -181,9 +190,11 @@ def _add_workers(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _workers(args: argparse.Namespace) -> str:
-    """The option again, for the line that says how to go on."""
-    return f" --workers {args.workers}" if args.workers > 1 else ""
+def _command(action: str, args: argparse.Namespace, options: list[Any]) -> str:
+    """An action's command, as a shell takes it."""
+    workers = ["--workers", args.workers] if args.workers > 1 else []
+    words = ["detnet", "search", action, args.run, *options, *workers]
+    return shlex.join(map(str, [*words, *(["--json"] if args.json else [])]))
 
 
 def _finish(

@@ -1,6 +1,8 @@
 """`detnet search validate`: what it says, its mistakes, Ctrl-C."""
 
+import argparse
 import json
+import shlex
 import signal
 import subprocess
 import sys
@@ -10,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from detnet.cli import main
+from detnet.cli.search_alone import BaselinesAction, ValidateAction
 from detnet.data.scenes import write_scenes
 from detnet.search.records import StandaloneResult, SupernetScore, write_record
 from tests.search.settings_of_search import make_run
@@ -67,6 +70,19 @@ def test_mistakes_then_the_table(run: Path, capfd: pytest.CaptureFixture[str]) -
 def test_baselines_want_a_winner(run: Path, capfd: pytest.CaptureFixture[str]) -> None:
     line = error_line(capfd, "baselines", str(run))
     assert "the search has no winner yet" in line and "detnet search --resume" in line
+
+
+def test_the_command_that_goes_on_can_be_typed() -> None:
+    for action, given in (
+        (ValidateAction, ["my run", "--scoring", "full", "cheap", "--workers", "2", "--json"]),
+        (BaselinesAction, ["a;b", "--random", "4", "--share-pretraining", "--against", "o p"]),
+    ):
+        parser = argparse.ArgumentParser()
+        action.add_arguments(parser)
+        again = action.again(parser.parse_args(given))
+        words = shlex.split(again)
+        assert words[:4] == ["detnet", "search", words[2], given[0]]
+        assert vars(parser.parse_args(words[3:])) == vars(parser.parse_args(given))
 
 
 @pytest.mark.slow

@@ -19,7 +19,8 @@ CHEAP = {"scoring": "full", "recalibration_images": 2, "heartbeat_s": 1}
 def run(tmp_path: Path) -> Path:
     """A search whose supernet is not trained yet."""
     write_scenes(tmp_path / "scenes", train=4, val=2, size=(128, 96))
-    return make_run(tmp_path / "run", None, tmp_path / "scenes", from_scratch=True, **FEW, **CHEAP)
+    place = tmp_path / "my run"
+    return make_run(place, None, tmp_path / "scenes", from_scratch=True, **FEW, **CHEAP)
 
 
 def error_line(capfd: pytest.CaptureFixture[str], *words: str) -> str:
@@ -50,7 +51,7 @@ def test_a_worker_ends_a_search(run: Path, capfd: pytest.CaptureFixture[str]) ->
     add_supernet(run)
     assert main(["search", "worker", str(run)]) == 0
     said = capfd.readouterr()
-    assert said.out == f"the search is over; go on with: detnet search --resume {run}\n"
+    assert said.out == f"the search is over; go on with: detnet search --resume '{run}'\n"
     assert "generation 0: 3 candidates" in said.err
     assert said.err.count("M multiply-adds") == 3 and "candidate 3 of 3" in said.err
     assert json.loads((run / "winner.json").read_text())["generation"] == 0
