@@ -19,6 +19,7 @@ from detnet.search.reuse import check_supernet
 from detnet.search.run import SearchRun
 from detnet.search.scoring.evaluator import ScoringBudget
 from detnet.search.split import class_folder, counts_of
+from detnet.search.study.storage import parse_storage
 from detnet.search.supernet import PathSampler
 from detnet.search.trainings import (
     changed,
@@ -32,7 +33,8 @@ from detnet.search.trainings import (
 )
 from detnet.text import duration
 from detnet.training.classification.config import PretrainConfig
-from detnet.training.detection.config import TrainConfig
+from detnet.training.classification.evaluate import split_folder
+from detnet.training.detection.config import TrainConfig, find_train, find_val
 from detnet.training.estimate import Estimate, device_name, measure_steps
 from detnet.training.resolve import resolve
 
@@ -56,6 +58,7 @@ def check(run: SearchRun, *, resume: bool) -> list[str]:
     DETECTORS.require(config.detector)
     if DETECTORS[config.detector].targets != ("boxes",):
         raise InputError(f"detector {config.detector}: a search is guided by boxes; choose another")
+    _require_storage(run)
     _require_data(run)
     constraints = run.constraints()
     path = constraints.require_possible()
@@ -69,6 +72,8 @@ def check(run: SearchRun, *, resume: bool) -> list[str]:
         if training.backbone == "supernet":
             _require_inheritance(run, group, training)
             _require_open_steps(run, group, training)
+        else:
+            _require_splits(group, training)
         if resume:
             _require_unchanged(run, group, training)
     return [_about(run), *(check_supernet(run) if config.supernet else [])]
@@ -91,8 +96,23 @@ def _trainings(run: SearchRun, path: tuple[int, ...]) -> dict[str, Any]:
     return found
 
 
+def _require_storage(run: SearchRun) -> None:
+    """Refuses a storage of no kind that is served, and a file in a folder that is not there."""
+    if not run.config.storage:
+        return
+    url = parse_storage(run.config.storage)
+    place = Path(str(url.database)).resolve().parent
+    if url.drivername == "sqlite" and not place.is_dir() and place != run.folder.resolve():
+        raise InputError(f"storage {url.database}: there is no folder {place}")
+
+
 def _require_data(run: SearchRun) -> None:
     config = run.config
+    if config.search_images_folder and not config.search_annotations:
+        raise InputError(
+            "search_images_folder is that of search_annotations, which is not given; give both or "
+            "neither"
+        )
     if not config.data:
         raise InputError("no data: give --data FOLDER, the data set that the search is for")
     if not Path(config.data).is_dir():
@@ -106,6 +126,7 @@ def _require_data(run: SearchRun) -> None:
         )
     if not Path(config.pretrain_data).is_dir():
         raise InputError(f"{config.pretrain_data}: no such folder")
+    pretrain_config(config, run.folder)  # its train_split may be of the wrong kind
     class_folder(config)
 
 
@@ -118,6 +139,20 @@ def _require_sound(group: str, config: PretrainConfig | TrainConfig) -> None:
     try:
         config.batch_of(processes)
         resolve(config, load_weights=False)
+    except InputError as error:
+        raise InputError(f"{group}: {error}") from error
+
+
+def _require_splits(group: str, config: PretrainConfig | TrainConfig) -> None:
+    """Refuses a training of one network alone whose data have not the splits it asks for."""
+    try:
+        if isinstance(config, TrainConfig):
+            find_train(config)
+            find_val(config)
+            return
+        split_folder(Path(config.data), config.train_split)
+        if config.val_split not in ("none", "val"):  # "val" need not be there
+            split_folder(Path(config.data), config.val_split)
     except InputError as error:
         raise InputError(f"{group}: {error}") from error
 

@@ -25,7 +25,7 @@ from detnet.search.run import SearchRun
 from detnet.search.study.study import CandidateRecord
 from detnet.training.classification.config import PretrainConfig
 from detnet.training.detection.config import TrainConfig
-from tests.search.small_search import SPACE, settings, write_classes, write_data
+from tests.search.small_search import AS_CLASSIFIER, SPACE, settings, write_classes, write_data
 
 Event = dict[str, Any]
 
@@ -87,6 +87,30 @@ def go(config: SearchConfig | None, run: Path, **options: Any) -> tuple[bool, li
         ({"space": "detnas_smal"}, "^unknown space 'detnas_smal'; did you mean 'detnas_small'"),
         ({"data": ""}, "no data: give --data"),
         ({"data": "nowhere"}, "nowhere: no such folder"),
+        ({"pretrain": {"train_split": 5}}, "pretrain: setting train_split must be a text, got 5"),
+        ({"storage": "foo://x"}, "storage foo://x: give postgresql://"),
+        ({"storage": "nowhere/s.db"}, "storage .*nowhere/s.db: there is no folder .*nowhere"),
+        ({"search_images_folder": "x"}, "search_images_folder is that of search_annotations"),
+        (
+            {"guide": "classification", "val_split": "zzz"},
+            "retrain: .*data: no annotations of the split 'zzz'",
+        ),
+        (
+            {"retrain_pretrain": {**AS_CLASSIFIER, "train_split": "zzz"}},
+            "retrain_pretrain: .*classes: has no folder 'zzz'",
+        ),
+        (
+            {"retrain_pretrain": {**AS_CLASSIFIER, "val_split": "zzz"}},
+            "retrain_pretrain: .*classes: has no folder 'zzz'",
+        ),
+        (
+            {"validate": {"pretrain": {"val_split": "zzz"}}},
+            "validate: pretrain: .*classes: has no folder 'zzz'",
+        ),
+        (
+            {"validate": {"train": {"val_split": "zzz"}}},
+            "validate: train: .*data: no annotations of the split 'zzz'",
+        ),
         ({"pretrain_data": ""}, "no data to pre-train on: give --pretrain-data"),
         ({"guide": "classification", "from_scratch": True}, "needs the pre-training"),
         ({"mutations": 4}, "4 mutations and 1 crossovers do not fit a population of 4"),

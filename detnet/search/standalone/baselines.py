@@ -82,7 +82,7 @@ def baselines(
         _plan_file(run),
         BaselinesPlan,
         lambda before: add_winners(run, _plan(run, before, asked), against),
-        lambda plan: _trainings(run, plan, plan.networks[0])[0].budget,
+        lambda plan: _trainings(run, plan, plan.networks[0])[0],
     )
     trainings = [_trainings(run, plan, network) for network in plan.networks]
     command = ["search", "baselines", str(folder), "--random", str(random), "--seeds", str(seeds)]

@@ -17,6 +17,7 @@ from detnet.search.standalone.processes import helped
 from detnet.search.standalone.sharing import Job, in_turn, share
 from detnet.search.standalone.training import (
     StandaloneTraining,
+    measured_on,
     seconds_of,
     train_standalone,
 )
@@ -32,7 +33,7 @@ def resolve_plan(
     place: Path,
     kind: type[Plan],
     choose: Callable[[Plan | None], Plan],
-    budget: Callable[[Plan], TrainingBudget],
+    first: Callable[[Plan], StandaloneTraining],
 ) -> Plan:
     """Chooses networks and writes them down before any is trained; later calls go on with these.
 
@@ -40,16 +41,18 @@ def resolve_plan(
         place: file of the plan.
         kind: of plan.
         choose: makes the plan; is given the one that there is, which it may add to or refuse.
-        budget: what all its trainings have in common by the settings as they are now.
+        first: gives the first of its trainings by the settings as they are now.
 
     Raises:
-        InputError: of `choose`, or the settings are no longer those of the trainings before.
+        InputError: of `choose`, or the settings are no longer those of the trainings before, or
+            there is nothing to measure networks on.
     """
     with in_turn(place.parent):
         before = read_plan(place, kind)
         plan = choose(before)
-        now = budget(plan)
+        now = first(plan).budget
         if plan is not before:
+            measured_on(first(plan).settings[1])
             plan = replace(plan, budget=plan.budget or now)
             write_record(place, plan)
     _require_same_budget(plan.budget, now, place)

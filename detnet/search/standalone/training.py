@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
+from detnet.data.folders import Split
 from detnet.engine import distributed
 from detnet.engine.machine import choose_precision
 from detnet.engine.runs import RunFolder
@@ -203,6 +204,21 @@ def _carry_out_alone(
         return carry_out(folder, config, on_event)
 
 
+def measured_on(config: TrainConfig) -> Split:
+    """Finds the validation split that a network is measured on.
+
+    Raises:
+        InputError: there is none.
+    """
+    split = find_val(config)
+    if split is None:
+        raise InputError(
+            f"{config.data}: no validation split to measure networks on (val_split "
+            f"{config.val_split})"
+        )
+    return split
+
+
 def measure_last(
     run: RunFolder, config: TrainConfig, output: Path, stop: Callable[[], bool]
 ) -> tuple[dict[str, float | None], float]:
@@ -217,9 +233,7 @@ def measure_last(
         InputError: there is no such split.
         MeasuringStopped: `stop` said so.
     """
-    split = find_val(config)
-    if split is None:
-        raise InputError(f"{config.data}: no split {config.val_split!r} to measure networks on")
+    split = measured_on(config)
 
     def stoppable(batches: Iterable[Item], total: int) -> Iterator[Item]:
         for batch in batches:

@@ -26,7 +26,6 @@ from detnet.search.standalone.ranking import summarise, validation_lines
 from detnet.search.standalone.sharing import Job, in_turn, require_processes
 from detnet.search.standalone.training import StandaloneTraining
 from detnet.search.standalone.validation_plan import (
-    budget_of,
     join_plans,
     plan_file,
     plan_validation,
@@ -101,7 +100,9 @@ def validate(
         joined = before if trained is None else join_plans(run, before, trained)
         return plan_validation(run, joined, count, seeds, seed)
 
-    plan = resolve_plan(plan_file(run), ValidationPlan, choose, lambda plan: budget_of(run, plan))
+    plan = resolve_plan(
+        plan_file(run), ValidationPlan, choose, lambda plan: trainings_of(run, plan)[0][0]
+    )
     if trained is not None and (taken := take_over(run, plan, trained)):
         text = f"{count_of(taken, 'training')} taken over from {trained}"
         on_event({"event": "note", "text": text})

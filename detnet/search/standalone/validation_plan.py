@@ -12,7 +12,6 @@ from detnet.search.costs.constraints import Constraints
 from detnet.search.records import (
     PlannedNetwork,
     StandaloneResult,
-    TrainingBudget,
     ValidationPlan,
     read_record,
     write_record,
@@ -72,11 +71,6 @@ def plan_validation(
     first = plan.networks[0].seeds[0] if plan.networks else run.config.seed
     numbers = tuple(first + number for number in range(seeds))
     return replace(plan, networks=tuple(replace(one, seeds=numbers) for one in networks))
-
-
-def budget_of(run: SearchRun, plan: ValidationPlan) -> TrainingBudget:
-    """What all networks must have in common: how they are trained."""
-    return trainings_of(run, plan)[0][0].budget
 
 
 def _resolve_count(count: int | None, planned: int) -> int:
@@ -163,7 +157,8 @@ def join_plans(run: SearchRun, plan: ValidationPlan | None, other: Path) -> Vali
         if mine != its:
             raise InputError(f"{other}: its networks are of another {name} than this search's")
     trained = {kind: one for kind, one in found.budget.items() if kind != _SCORING}
-    for kind, name, its, mine in differences(trained, budget_of(run, found)):
+    ours = trainings_of(run, found)[0][0].budget
+    for kind, name, its, mine in differences(trained, ours):
         raise InputError(
             f"{other}: its networks were trained with {kind} {name} {its}, here it is {mine}"
         )

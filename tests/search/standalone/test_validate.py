@@ -109,6 +109,13 @@ def test_what_is_known_so_far_is_told(run: Path) -> None:
     assert fewer is not None and [one.AP for one in fewer.networks] == reached[:9]
 
 
+def test_networks_that_could_not_be_measured_are_not_planned(scenes: Path, tmp_path: Path) -> None:
+    run = make_run(tmp_path / "none", None, scenes, val_split="none")
+    with pytest.raises(InputError, match="no validation split to measure .*val_split none"):
+        validate(run, on_event=quiet)
+    assert not (run / "validate" / "plan.json").exists()
+
+
 def test_torchrun_is_refused(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(InputError, match="not for torchrun"):
