@@ -15,6 +15,7 @@ from detnet.engine.machine import accelerator
 from detnet.engine.processor import keep_freed_memory
 from detnet.errors import InputError
 from detnet.search.begun import require_same_settings
+from detnet.search.plan import FORWARD
 from detnet.search.reuse import check_supernet
 from detnet.search.run import SearchRun
 from detnet.search.scoring.evaluator import ScoringBudget
@@ -23,12 +24,10 @@ from detnet.search.study.storage import parse_storage
 from detnet.search.supernet import PathSampler
 from detnet.search.trainings import (
     changed,
-    finetune_config,
     images_of,
     path_settings,
     pretrain_config,
-    retrain_config,
-    retrain_pretrain_config,
+    trainings_of_phases,
     written_path,
 )
 from detnet.text import duration
@@ -81,15 +80,8 @@ def check(run: SearchRun, *, resume: bool) -> list[str]:
 
 def _trainings(run: SearchRun, path: tuple[int, ...]) -> dict[str, Any]:
     """The settings of every run there will be, the winner being any path."""
-    config, folder = run.config, run.folder
-    found: dict[str, Any] = {}
-    if not config.from_scratch:
-        found["pretrain"] = pretrain_config(config, folder)
-        found["retrain_pretrain"] = retrain_pretrain_config(config, folder, path)
-    if not config.by_classes:
-        found["finetune"] = finetune_config(config, folder)
-    weights = None if config.from_scratch else folder / "winner" / "pretrain"
-    found["retrain"] = retrain_config(config, folder, path, weights)
+    config = run.config
+    found: dict[str, Any] = trainings_of_phases(config, run.folder, path)
     for part, group in (("pretrain", "retrain_pretrain"), ("train", "retrain")):
         if config.validate.get(part) and group in found:
             found[f"validate: {part}"] = changed(found[group], config.validate, part)
@@ -203,7 +195,6 @@ def _about(run: SearchRun) -> str:
 
 
 _AT_ONCE = {PretrainConfig: 16, TrainConfig: 2}  # images of a measured step, at most
-_FORWARD = 1 / 3  # of a training step's time
 _TITLES = {  # of each phase's trainings
     "pretrain": {"pretrain": "pretrain"},
     "finetune": {"finetune": "finetune"},
@@ -302,7 +293,7 @@ def _search(run: SearchRun, step: Estimate, images: int) -> str:
     scored = min(budget.score_images or images, images)
     candidates = config.population * config.generations
     each = budget.recalibration_images + scored
-    seconds = _FORWARD * step.step_s / step.images * candidates * each
+    seconds = FORWARD * step.step_s / step.images * candidates * each
     return (
         f"  search: {candidates:,} candidates × {each:,} images ("
         f"{budget.recalibration_images:,} to recalibrate on, {scored:,} to score on), "

@@ -11,7 +11,7 @@ from typing import Any
 from detnet.engine import distributed
 from detnet.engine.interrupt import Interrupt
 from detnet.engine.runs import RunFolder
-from detnet.search.begun import begun, going_on, require_same_settings, write_paths
+from detnet.search.begun import Training, begun, going_on, require_same_settings, write_paths
 from detnet.search.checks import forecast
 from detnet.search.config import SearchConfig
 from detnet.search.costs.constraints import Constraints
@@ -116,13 +116,18 @@ def _unheard(event: dict[str, Any]) -> None:
     """Other processes have nothing to say."""
 
 
+def _begun(run: SearchRun, phase: str, config: Training) -> tuple[Training, bool]:
+    """The settings that a supernet's training has, and whether it goes on."""
+    folder = run.folder / phase
+    if begun(folder):
+        return going_on(folder, config), True
+    write_paths(folder, path_settings(run.config, phase))
+    return config, False
+
+
 def _pretrain(run: SearchRun, on_event: OnEvent) -> bool:
     folder, sampler = run.folder / "pretrain", run.sampler("pretrain")
-    config = pretrain_config(run.config, run.folder)
-    if resume := begun(folder):
-        config = going_on(folder, config)
-    else:
-        write_paths(folder, path_settings(run.config, "pretrain"))
+    config, resume = _begun(run, "pretrain", pretrain_config(run.config, run.folder))
     left_out = kept_apart(run.folder) if run.config.by_classes else ()
     task = SupernetPretraining(config, sampler, left_out)
     complete = run_task(task, folder, resume=resume, on_event=on_event)
@@ -150,11 +155,7 @@ def learnt_nothing(folder: Path, *, classes: int) -> str:
 
 def _finetune(run: SearchRun, on_event: OnEvent) -> bool:
     folder, sampler = run.folder / "finetune", run.sampler("finetune")
-    config = finetune_config(run.config, run.folder)
-    if resume := begun(folder):
-        config = going_on(folder, config)
-    else:
-        write_paths(folder, path_settings(run.config, "finetune"))
+    config, resume = _begun(run, "finetune", finetune_config(run.config, run.folder))
     task = SupernetFinetuning(config, sampler)
     return run_task(task, folder, resume=resume, on_event=on_event)
 

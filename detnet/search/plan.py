@@ -2,20 +2,14 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from detnet.backbones.spaces.space import read_space
 from detnet.search.config import SearchConfig
 from detnet.search.scoring.evaluator import ScoringBudget
-from detnet.search.trainings import (
-    finetune_config,
-    pretrain_config,
-    retrain_config,
-    retrain_pretrain_config,
-)
+from detnet.search.trainings import trainings_of_phases
 from detnet.training.plan import DevicePlan, plan_training
 
-_FORWARD = 1 / 3  # of a training step's time
+FORWARD = 1 / 3  # of a training step's time
 _NOWHERE = Path()  # settings name folders that need not be there
 
 
@@ -53,21 +47,14 @@ def plan_search(config: SearchConfig, *, devices: int, limit: float | None = Non
         InputError: a batch cannot be divided among the devices.
     """
     path = [0] * len(read_space(config.space).genes)
-    settings: dict[str, Any] = {}
-    if not config.from_scratch:
-        settings["pretrain"] = pretrain_config(config, _NOWHERE)
-    if not config.by_classes:
-        settings["finetune"] = finetune_config(config, _NOWHERE)
-    if not config.from_scratch:
-        settings["retrain_pretrain"] = retrain_pretrain_config(config, _NOWHERE, path)
-    settings["retrain"] = retrain_config(config, _NOWHERE, path, None)
     trainings = {
-        name: plan_training(each, devices=devices, limit=limit) for name, each in settings.items()
+        name: plan_training(each, devices=devices, limit=limit)
+        for name, each in trainings_of_phases(config, _NOWHERE, path).items()
     }
     budget = ScoringBudget.of(config, config.scoring)
     images = budget.recalibration_images + (budget.score_images or config.search_images)
     guide = trainings["pretrain" if config.by_classes else "finetune"]
     candidates = config.population * config.generations
     return SearchPlan(
-        trainings, candidates, images, _FORWARD * guide.image_s * images * candidates / devices
+        trainings, candidates, images, FORWARD * guide.image_s * images * candidates / devices
     )

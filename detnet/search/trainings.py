@@ -120,6 +120,30 @@ def retrain_config(
     return _typed(TrainConfig, config, "retrain", values, _standalone(config, path, places))
 
 
+def trainings_of_phases(
+    config: SearchConfig, run: Path, path: Sequence[int] | str
+) -> dict[str, PretrainConfig | TrainConfig]:
+    """The settings of every training that the phases of a search have, in their order.
+
+    Args:
+        path: of the network that is trained alone.
+
+    Raises:
+        InputError: a setting that is unknown, wrong, or the search's own.
+    """
+    found: dict[str, PretrainConfig | TrainConfig] = {}
+    if not config.from_scratch:
+        found["pretrain"] = pretrain_config(config, run)
+    if not config.by_classes:
+        found["finetune"] = finetune_config(config, run)
+    weights = None
+    if not config.from_scratch:
+        found["retrain_pretrain"] = retrain_pretrain_config(config, run, path)
+        weights = run / "winner" / "pretrain"
+    found["retrain"] = retrain_config(config, run, path, weights)
+    return found
+
+
 def changed(training: Any, changes: Mapping[str, Any], part: str) -> Any:
     """The settings of a run with those changes that `validate` makes to one part, if any.
 

@@ -37,7 +37,7 @@ from detnet.text import count as count_of
 from detnet.training.run_state import OnEvent
 
 # What decides a score beside the supernet, by scoring budget.
-_SCORING: dict[str, tuple[str, ...]] = {
+_DECISIVE: dict[str, tuple[str, ...]] = {
     "full": ("seed", "recalibration_images", "recalibration_batch"),
     "cheap": (
         *("seed", "recalibration_batch", "cheap_recalibration_images"),
@@ -209,7 +209,7 @@ class _Scoring:
             self.on_event({"event": "note", "text": text})
 
     def _by(self, name: BudgetName) -> dict[str, Any]:
-        settings = {one: getattr(self.run.config, one) for one in _SCORING[name]}
+        settings = {one: getattr(self.run.config, one) for one in _DECISIVE[name]}
         return {"supernet": self.run.supernet_hash, **settings}
 
     def jobs(self) -> list[Job]:
