@@ -17,9 +17,11 @@ from detnet.inference.server.refusals import RefusedRequest
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
 FIELD = "image"
 # Each scan of a progressive JPEG passes over the whole picture again: ten are usual, and thousands
-# of empty ones keep a decoder busy for minutes.
-_MOST_SCANS = 100
-_SCAN = b"\xff\xda"
+# of empty ones keep a decoder busy for minutes. Pillow reads the other segments in Python.
+_MOST_SCANS, _MOST_SEGMENTS = 100, 1_000
+_SCAN, _END = b"\xda", b"\xd9"
+# What a segment begins with; other bytes after 0xff stand in a scan's data or alone.
+_MARKER = re.compile(rb"\xff([\xc0-\xcf\xd8-\xfe])")
 _BOUNDARY = re.compile(rb"[0-9A-Za-z'()+_,./:=? -]{1,70}")  # RFC 2046, section 5.1.1
 _AT_ONCE = 65_536  # bytes that are parsed without a look at other requests
 
@@ -151,10 +153,10 @@ def decode_image(content: bytes, *, max_pixels: int) -> Pixels:
 def _opened(content: bytes, max_pixels: int) -> Iterator[Image.Image]:
     if not content:
         raise RefusedRequest(422, "the image is empty")
+    if content.startswith(b"\xff\xd8"):  # of pillow's JPEG and of its MPO, as phones make them
+        _require_few_segments(content)
     try:
         with opened(io.BytesIO(content), formats=FORMATS, most=max_pixels) as image:
-            if image.format == "JPEG" and content.count(_SCAN) > _MOST_SCANS:
-                raise RefusedRequest(422, f"the JPEG has more than {_MOST_SCANS} scans")
             yield image
     except TooLarge as error:
         size = str(error).partition(" pixels")[0]
@@ -166,3 +168,17 @@ def _opened(content: bytes, max_pixels: int) -> Iterator[Image.Image]:
         raise RefusedRequest(415, f"no image that is read here; send one of {known}") from None
     except OSError:
         raise RefusedRequest(422, "the image is damaged or cut off") from None
+
+
+def _require_few_segments(jpeg: bytes) -> None:
+    """Looks as far as the picture's end, as decoders do; phones put a video behind it."""
+    scans, place = 0, 2
+    for _ in range(_MOST_SEGMENTS):
+        marker = _MARKER.search(jpeg, place)
+        if marker is None or marker[1] == _END:
+            return
+        scans += marker[1] == _SCAN
+        if scans > _MOST_SCANS:
+            raise RefusedRequest(422, f"the JPEG has more than {_MOST_SCANS} scans")
+        place = marker.end() + int.from_bytes(jpeg[marker.end() : marker.end() + 2])
+    raise RefusedRequest(422, f"the JPEG has more than {_MOST_SEGMENTS:,} segments")

@@ -133,14 +133,42 @@ def test_the_usual_bound_of_the_environment_is_another(monkeypatch: pytest.Monke
     assert decode_image(file_of(colours()), max_pixels=MOST).shape == (64, 96, 3)
 
 
-def test_a_jpeg_of_many_scans_is_refused_at_once() -> None:
+def progressive(*, pictures: int = 1, empty_scans: int = 0) -> bytes:
+    """A JPEG whose last scan comes again and again; an MPO where there is more than one picture."""
     stream = io.BytesIO()
-    Image.fromarray(colours()).save(stream, "JPEG", progressive=True)
+    image = Image.fromarray(colours())
+    more = {"format": "MPO", "save_all": True, "append_images": [image] * (pictures - 1)}
+    image.save(stream, **(more if pictures > 1 else {"format": "JPEG"}), progressive=True)
     usual = stream.getvalue()
+    end = usual.index(b"\xff\xd9")
+    last = usual.rindex(b"\xff\xda", 0, end)
+    return usual[:end] + usual[last:end] * empty_scans + usual[end:]
+
+
+@pytest.mark.parametrize("pictures", [1, 2])
+def test_a_jpeg_of_many_scans_is_refused_at_once(pictures: int) -> None:
+    usual = progressive(pictures=pictures)
+    with Image.open(io.BytesIO(usual)) as image:
+        assert image.format == ("MPO" if pictures > 1 else "JPEG")
     assert decode_image(usual, max_pixels=MOST).shape == (64, 96, 3)
-    last = usual.rindex(b"\xff\xda")
-    scans = usual[:last] + usual[last:-2] * 5000 + b"\xff\xd9"
+    with pytest.raises(RefusedRequest, match="96 x 64 pixels; 6,000 are taken"):
+        check_image(usual, max_pixels=6_000)
+    scans = progressive(pictures=pictures, empty_scans=5000)
+    thumbnail = b"\xff\xe1\x00\x04\xff\xd9"  # its end is not the picture's
+    notes = usual[:2] + b"\xff\xfe\x00\x02" * 500_000 + usual[2:]
     start = time.monotonic()
-    with pytest.raises(RefusedRequest, match="more than 100 scans"):
-        check_image(scans, max_pixels=MOST)
+    for content, what in (
+        (scans, "100 scans"),
+        (scans[:2] + thumbnail + scans[2:], "100 scans"),
+        (notes, "1,000 segments"),
+    ):
+        with pytest.raises(RefusedRequest, match=f"more than {what}"):
+            check_image(content, max_pixels=MOST)
     assert time.monotonic() - start < 0.5
+
+
+@pytest.mark.parametrize("pictures", [1, 2])
+def test_what_phones_hang_behind_a_jpeg_has_no_scans(pictures: int) -> None:
+    video = np.random.default_rng(0).bytes(1 << 20) + b"\xff\xda" * 200
+    content = progressive(pictures=pictures) + video
+    assert decode_image(content, max_pixels=MOST).shape == (64, 96, 3)
