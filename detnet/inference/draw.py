@@ -3,12 +3,13 @@
 import colorsys
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from detnet.coco.masks import RunLengths, decode_masks
 from detnet.data.images import to_rgb
 from detnet.errors import InputError
 
@@ -97,7 +98,7 @@ def draw(
     labels: "Sequence[int] | NDArray[np.int64] | Tensor",
     names: Sequence[str] | None = None,
     scores: "ArrayLike | Tensor | None" = None,
-    masks: "ArrayLike | Tensor | None" = None,
+    masks: "Sequence[RunLengths] | NDArray[Any] | Tensor | None" = None,
     keypoints: "ArrayLike | Tensor | None" = None,
     skeletons: Sequence[Sequence[tuple[int, int]]] | None = None,
 ) -> Image.Image:
@@ -112,7 +113,7 @@ def draw(
         labels: N class numbers, which choose the colours.
         names: N class names, to be written.
         scores: (N,) in [0, 1], shown as percent.
-        masks: (N, H, W), above 0.5 is the object.
+        masks: (N, H, W), above 0.5 is the object; or N masks as COCO has them.
         keypoints: (N, K, 3), x, y, and above 0 where there is one to be drawn.
         skeletons: of each object the pairs of its keypoints, from 0, that a line joins.
     """
@@ -125,7 +126,7 @@ def draw(
 
     line = max(1, round(min(picture.size) / 240 + 0.2))
     if masks is not None:
-        picture = _blend_masks(picture, np.asarray(masks) > 0.5, colours, order, line)
+        picture = _blend_masks(picture, masks, colours, order, line)
     pen = ImageDraw.Draw(picture)
     for index in order:
         pen.rectangle(_inside(rectangles[index], picture.size), outline=colours[index], width=line)
@@ -182,7 +183,7 @@ def _inside(box: NDArray[np.float64], size: tuple[int, int]) -> Rectangle:
 
 def _blend_masks(
     picture: Image.Image,
-    masks: NDArray[np.bool_],
+    masks: "Sequence[RunLengths] | NDArray[Any] | Tensor",
     colours: Sequence[Colour],
     order: NDArray[np.int64],
     line: int,
@@ -190,16 +191,23 @@ def _blend_masks(
     """Tints each mask and draws its outline opaque, so that touching objects stay apart."""
     pixels = np.asarray(picture).astype(np.float32)
     for index in order:
-        rows, columns = np.nonzero(masks[index].any(1))[0], np.nonzero(masks[index].any(0))[0]
+        whole = _painted(masks[index])  # one at a time: a hundred are larger than all the rest
+        rows, columns = np.nonzero(whole.any(1))[0], np.nonzero(whole.any(0))[0]
         if not len(rows):
             continue
         # Only the mask's own rectangle: a hundred small objects on a large picture stay quick.
         window = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-        mask, part = masks[index][window], pixels[window]
+        mask, part = whole[window], pixels[window]
         colour = np.array(colours[index], dtype=np.float32)
         part[mask] += (colour - part[mask]) * MASK_OPACITY
         part[mask & ~_eroded(mask, line)] = colour
     return Image.fromarray(pixels.round().astype(np.uint8))
+
+
+def _painted(mask: Any) -> NDArray[np.bool_]:
+    if isinstance(mask, dict):
+        return decode_masks([mask["counts"].encode()], *mask["size"])[0].view(bool)
+    return np.asarray(mask) > 0.5
 
 
 def _eroded(mask: NDArray[np.bool_], times: int) -> NDArray[np.bool_]:

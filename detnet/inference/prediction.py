@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Union
 
@@ -34,12 +35,11 @@ class Prediction:
         names: N class names.
         category_ids: N ids of the data set that the model was trained on.
         size: width and height of the image, pixels.
-        masks: (N, H, W) bool, or None from a detector of boxes.
+        run_lengths: N masks as COCO has them, or None from a detector of boxes.
         keypoints: (N, K, 3) float32, x and y in pixels as boxes have them and 1; all that the data
             set knows, of which `layout` tells which are a class's own; None likewise.
         keypoint_scores: (N, K) float32, the larger the surer; their scale is the network's own.
         layout: what the keypoints are.
-        run_lengths: the masks as COCO has them, from those who have them so.
 
     Arrays are torch's from a `Predictor` and numpy's from an export, which runs without torch.
     """
@@ -50,14 +50,28 @@ class Prediction:
     names: tuple[str, ...]
     category_ids: tuple[int, ...]
     size: tuple[int, int]
-    masks: Array | None = None
+    run_lengths: list[RunLengths] | None = None
     keypoints: Array | None = None
     keypoint_scores: Array | None = None
     layout: KeypointLayout | None = None
-    run_lengths: list[RunLengths] | None = None
 
     def __len__(self) -> int:
         return len(self.names)
+
+    @cached_property
+    def masks(self) -> Array | None:
+        """The masks, (N, H, W) bool, or None from a detector of boxes.
+
+        They are painted when they are first asked for: as many bytes as pixels in all of them.
+        """
+        if self.run_lengths is None:
+            return None
+        painted = paint_masks(self.run_lengths, self.size[::-1])
+        if isinstance(self.boxes, np.ndarray):
+            return painted
+        from torch import from_numpy  # as the boxes are torch's, it is there
+
+        return from_numpy(painted)
 
     def draw(self, image: ImageLike) -> Image.Image:
         """Draws the objects onto a copy of the image they were found in.
@@ -77,7 +91,7 @@ class Prediction:
             names=self.names,
             labels=self.labels,
             scores=self.scores,
-            masks=self.masks,
+            masks=self.run_lengths,
             **self._skeletons(),
         )
 
@@ -87,7 +101,7 @@ class Prediction:
             "boxes": self.boxes,
             "labels": range(1, len(self) + 1),  # each object has its category id at its own place
             "scores": self.scores,
-            "masks": self.masks if self.run_lengths is None else self.run_lengths,
+            "masks": self.run_lengths,
             "keypoints": self.keypoints,
         }
         own = self._own(self.layout.of_label) if self.layout else None

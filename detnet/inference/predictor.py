@@ -16,7 +16,7 @@ from detnet.errors import InputError
 from detnet.inference.augmentation import Detections, PredictionOptions, detect
 from detnet.inference.draw import require_image, to_picture
 from detnet.inference.fuse import fuse
-from detnet.inference.prediction import ImageLike, Prediction, paint_masks, pixels_of
+from detnet.inference.prediction import ImageLike, Prediction, pixels_of
 from detnet.text import first_line
 
 _BRIGHTEST = 2.0  # of floats in [0, 1], which resampling may lift a little; 255 is more
@@ -144,7 +144,6 @@ class Predictor:
             names=tuple(self.class_names[label - 1] for label in labels.tolist()),
             category_ids=tuple(self.category_ids[label - 1] for label in labels.tolist()),
             size=size,
-            masks=None if masks is None else torch.from_numpy(paint_masks(masks, size[::-1])),
             run_lengths=masks,
             **more,
         )

@@ -12,7 +12,7 @@ from detnet.inference.draw import to_picture
 from detnet.inference.engines.base import Engine, Found, Pixels
 from detnet.inference.engines.exported import ExportedEngine
 from detnet.inference.engines.record import RUNTIMES, read_export
-from detnet.inference.prediction import ImageLike, Prediction, paint_masks, pixels_of
+from detnet.inference.prediction import ImageLike, Prediction, pixels_of
 from detnet.tables import unknown_name
 
 if TYPE_CHECKING:
@@ -94,11 +94,10 @@ class EnginePredictor:
             names=tuple(self.class_names[label - 1] for label in found.labels.tolist()),
             category_ids=tuple(self.category_ids[label - 1] for label in found.labels.tolist()),
             size=(size[1], size[0]),
-            masks=None if found.masks is None else paint_masks(found.masks, size),
+            run_lengths=found.masks,
             keypoints=found.keypoints,
             keypoint_scores=found.keypoint_scores,
             layout=layout,
-            run_lengths=found.masks,
         )
 
 
