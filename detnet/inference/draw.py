@@ -33,6 +33,7 @@ PALETTE: tuple[Colour, ...] = (
     (165, 205, 40),
 )
 MASK_OPACITY = 0.38
+_MARGIN = 0.25  # by which resampling may take floats out of 0 … 1
 
 
 def class_colour(label: int) -> Colour:
@@ -53,7 +54,7 @@ def to_picture(image: "Tensor | NDArray[np.uint8] | Image.Image") -> Image.Image
             a pillow image of any mode.
 
     Raises:
-        InputError: another shape or type.
+        InputError: another shape or type, or floats that are no brightness.
     """
     if isinstance(image, Image.Image):
         return Image.fromarray(to_rgb(image))
@@ -81,7 +82,8 @@ def require_image(image: "Tensor") -> None:
     """Refuses a tensor that is no image.
 
     Raises:
-        InputError: of another shape than (3, H, W), without pixels, or neither uint8 nor floats.
+        InputError: of another shape than (3, H, W), without pixels, neither uint8 nor floats, or
+            floats beyond what resampling makes of 0 … 1.
     """
     if image.ndim != 3 or image.shape[0] != 3:
         raise InputError(f"an image tensor must be (3, H, W), got {tuple(image.shape)}")
@@ -89,6 +91,13 @@ def require_image(image: "Tensor") -> None:
         raise InputError(f"an image must have pixels, got {tuple(image.shape)}")
     if not image.is_floating_point() and str(image.dtype) != "torch.uint8":
         raise InputError(f"an image tensor must be uint8 or floats in [0, 1], got {image.dtype}")
+    if image.is_floating_point():
+        low, high = (float(each) for each in image.aminmax())
+        if not -_MARGIN <= low <= high <= 1 + _MARGIN:  # NaN, too
+            raise InputError(
+                f"an image's floats lie in 0 … 1, got {low:g} … {high:g}; divide them by 255, and "
+                "do not normalise them, which the model does itself"
+            )
 
 
 def draw(

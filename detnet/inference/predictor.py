@@ -19,8 +19,6 @@ from detnet.inference.fuse import fuse
 from detnet.inference.prediction import ImageLike, Prediction, pixels_of
 from detnet.text import first_line
 
-_BRIGHTEST = 2.0  # of floats in [0, 1], which resampling may lift a little; 255 is more
-
 
 class Predictor:
     """A detector ready for use.
@@ -94,7 +92,8 @@ class Predictor:
             options: for this call instead of the predictor's own.
 
         Raises:
-            InputError: no image, one of another shape, or floats far beyond 1.
+            InputError: no image, one of another shape, or floats beyond what resampling makes of
+                0 … 1.
         """
         return self.predict_batch([image], options=options)[0]
 
@@ -194,7 +193,5 @@ def _tensor(image: ImageLike) -> Tensor:
     pixels = pixels_of(image)
     if isinstance(pixels, Tensor):
         require_image(pixels)
-        if pixels.is_floating_point() and (most := float(pixels.max())) > _BRIGHTEST:
-            raise InputError(f"an image's floats lie in 0 … 1, got {most:g}; divide them by 255")
         return pixels.float() if pixels.is_floating_point() else pixels
     return torch.from_numpy(np.array(to_picture(pixels))).permute(2, 0, 1)

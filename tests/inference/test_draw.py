@@ -52,6 +52,27 @@ def test_other_shapes_and_types_are_refused(image: object) -> None:
         to_picture(image)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        (255.0, "got 0 … 255; divide them by 255"),
+        (-2.0, "got -2 … 0;"),
+        (float("nan"), "got nan … nan;"),
+        (float("inf"), "got 0 … inf;"),
+    ],
+)
+@pytest.mark.parametrize("kind", [torch.float32, torch.float16])
+def test_floats_that_are_no_brightness_are_refused(
+    value: float, told: str, kind: torch.dtype
+) -> None:
+    image = torch.zeros(3, 4, 5, dtype=kind)
+    image[1, 2, 3] = value
+    with pytest.raises(InputError, match=f"floats lie in 0 … 1, {told}"):
+        to_picture(image)
+    image[1, 2, 3] = 1.2  # resampling may lift it a little
+    assert to_picture(image).getpixel((3, 2)) == (0, 255, 0)
+
+
 def test_first_box_and_all_others_have_their_class_colour() -> None:
     boxes = [[10, 40, 60, 100], [90, 40, 150, 100], [100, 60, 130, 90]]
     drawn = np.asarray(draw(grey(), boxes, labels=[1, 2, 1]))

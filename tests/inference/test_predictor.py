@@ -81,7 +81,9 @@ def test_every_form_of_an_image_gives_the_same_objects(
         (torch.zeros(4, 4, 5), r"\(3, H, W\), got \(4, 4, 5\)"),
         (np.zeros((4, 5, 3)), "got float64"),
         ([np.zeros((4, 5, 3), np.uint8)] * 2, "one image is wanted, got 2; `predict_batch`"),
-        (torch.full((3, 4, 5), 255.0), "floats lie in 0 … 1, got 255; divide them by 255"),
+        (torch.full((3, 4, 5), 255.0), "floats lie in 0 … 1, got 255 … 255; divide them by 255"),
+        (torch.full((3, 4, 5), -1.5), "got -1.5 … -1.5;"),
+        (torch.full((3, 4, 5), float("nan")), "got nan … nan;"),
     ],
 )
 def test_what_is_no_image_is_refused(mask_predictor: Predictor, image: Any, told: str) -> None:

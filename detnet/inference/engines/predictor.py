@@ -57,7 +57,7 @@ class EnginePredictor:
             options: none can be had here.
 
         Raises:
-            InputError: no image, one of another shape, or options.
+            InputError: no image as `Predictor.predict` takes it, or options.
         """
         return self.predict_batch([image], options=options)[0]
 

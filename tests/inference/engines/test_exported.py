@@ -72,6 +72,14 @@ def test_load_gives_what_a_predictor_gives(tmp_path: Path) -> None:
         detnet.load(folder, score_threshold=0.01).predict(BRIGHT)
 
 
+def test_floats_beyond_one_are_refused_as_torch_does(tmp_path: Path) -> None:
+    import torch
+
+    model = detnet.load(tiny_export(tmp_path / "a"))
+    with pytest.raises(InputError, match="floats lie in 0 … 1, got 255"):
+        model.predict(torch.full((3, 60, 100), 255.0))
+
+
 def test_keypoints_are_in_the_images_own_pixels(tmp_path: Path) -> None:
     model = detnet.load(tiny_export(tmp_path / "a", keypoints=True), score_threshold=0.1)
     found = model.predict(BRIGHT)  # 100 by 60 pixels, 80 by 48 for the network
