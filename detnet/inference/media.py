@@ -37,7 +37,7 @@ def find_media(paths: Sequence[Path], output: Path) -> tuple[list[MediaFile], li
     Args:
         paths: files and folders.
         output: where drawn copies go: as in the folder given, under their names; the second of two
-            that would get the same name is numbered.
+            that would get the same name is numbered, and one that would get a folder's.
 
     Returns:
         The files, in the order of `paths` and by name within folders, each file once; and the
@@ -87,13 +87,16 @@ def _require_image(path: Path) -> None:
     except TooLarge as error:
         raise InputError(f"{path}: {error}") from None
     except Image.UnidentifiedImageError as error:
+        if not path.stat().st_size:
+            raise InputError(f"{path}: the file is empty") from None
         videos = ", ".join(VIDEO_SUFFIXES)
         raise InputError(f"{path}: neither an image nor a video ({videos})") from error
 
 
 def _with_destinations(found: Sequence[tuple[Path, Path, bool]], output: Path) -> list[MediaFile]:
     files: dict[Path, MediaFile] = {}
-    taken: set[str] = set()
+    # No copy stands where a folder of others is wanted: beside a.bmp there may be a folder a.png.
+    taken = {str(folder).lower() for _, name, _ in found for folder in name.parents}
     for path, name, asked_for in found:
         real = path.resolve()
         if real in files:

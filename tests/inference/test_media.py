@@ -47,6 +47,16 @@ def test_equal_names_do_not_overwrite_each_other(tmp_path: Path) -> None:
     assert all(source.asked_for for source in sources)
 
 
+def test_no_drawn_copy_stands_where_a_folder_is_wanted(tmp_path: Path) -> None:
+    for name in ("a.bmp", "a.png/x.png", "B.PNG/x.png", "b.png/y/z.png", "b.tif"):
+        picture(tmp_path / "in" / name)
+    for paths in ([tmp_path / "in"], sorted((tmp_path / "in").iterdir(), reverse=True)):
+        sources, _ = find_media(paths, tmp_path / "out")
+        places = {str(source.destination).lower() for source in sources}
+        assert len(places) == 5
+        assert not places & {str(up).lower() for one in sources for up in one.destination.parents}
+
+
 def test_a_file_given_twice_counts_once(tmp_path: Path) -> None:
     path = picture(tmp_path / "in" / "a.png")
     sources, _ = find_media([path, tmp_path / "in", path], tmp_path / "out")
@@ -72,6 +82,9 @@ def test_what_cannot_be_used_is_named(tmp_path: Path) -> None:
     text = tmp_path / "letter.jpg"
     text.write_text("this is a text file")
     (tmp_path / "empty").mkdir()
+    (tmp_path / "nothing.png").touch()
+    with pytest.raises(InputError, match="nothing.png: the file is empty"):
+        find_media([tmp_path / "nothing.png"], tmp_path / "out")
     with pytest.raises(InputError, match="letter.jpg: neither an image nor a video"):
         find_media([text], tmp_path / "out")
     with pytest.raises(InputError, match="gone.jpg: no such file"):
