@@ -312,7 +312,10 @@ def _deep_gray(values: np.ndarray) -> np.ndarray:
 
 
 def _not_an_image(path: Path, content: IO[bytes] | None) -> str:
-    size = Path(path).stat().st_size if content is None else content.seek(0, os.SEEK_END)
+    try:
+        size = Path(path).stat().st_size if content is None else content.seek(0, os.SEEK_END)
+    except ValueError:  # a null character, or one that is not text
+        return f"no file can be named {ascii(str(path))}"
     if size == 0:
         return "the file is empty"
     return "is not an image in a format that can be read"

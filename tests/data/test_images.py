@@ -291,3 +291,10 @@ def test_float_grey_that_is_not_finite_is_black_or_white(tmp_path: Path) -> None
     image = read_image(tmp_path / "a.tif")[0]
     assert image[3, 4:7].tolist() == [0, 255, 0]
     assert (image[0, 0], image[-1, -1]) == (0, 255) and 100 < image[10, 0] < 150
+
+
+@pytest.mark.parametrize("name", ["x\0y.png", "\ud800.png"])
+def test_a_name_that_no_file_can_have_is_refused(name: str) -> None:
+    with pytest.raises(InputError) as caught:
+        read_pixels(Path(name))
+    assert str(caught.value).endswith(f": no file can be named {ascii(name)}")
