@@ -2,6 +2,7 @@
 
 import colorsys
 import sys
+from bisect import bisect_left
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -258,9 +259,11 @@ def _text_size(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) ->
 
 
 def _shorten(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
-    while len(text) > 1 and font.getlength(text) + 6 > width:
-        text = text[:-2] + "…" if text.endswith("…") else text[:-1] + "…"
-    return text
+    if font.getlength(text) + 6 <= width:
+        return text
+    ends = range(1, len(text))
+    kept = bisect_left(ends, True, key=lambda end: font.getlength(text[:end] + "…") + 6 > width)
+    return text[:kept] + "…"
 
 
 def _place(

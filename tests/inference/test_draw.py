@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageFont
 
 from detnet.errors import InputError
 from detnet.inference.draw import (
@@ -11,6 +11,7 @@ from detnet.inference.draw import (
     _contrasting,
     _overlap,
     _place,
+    _shorten,
     class_colour,
     draw,
     to_picture,
@@ -128,6 +129,26 @@ def test_labels_stay_inside_the_picture(box: tuple[float, float, float, float]) 
     left, top, right, bottom = _place(box, (70, 15), (200, 120), [])
     assert 0 <= left < right < 200 and 0 <= top < bottom < 120
     draw(grey(), [box], labels=[1], names=["a name too long " * 4], scores=[0.5])
+
+
+def test_long_labels_are_cut_where_they_begin_to_fit() -> None:
+    font = ImageFont.load_default(11)
+    asked = []
+
+    class Asked:
+        def getlength(self, text: str) -> float:
+            asked.append(text)
+            return font.getlength(text)
+
+    for text in ("short", "a name too long " * 125, "W" * 30):
+        for width in (10, 80, 200):
+            asked.clear()
+            cut = _shorten(text, Asked(), width)  # type: ignore[arg-type]
+            assert len(asked) < 20
+            assert cut == text or cut == text[: len(cut) - 1] + "…"
+            assert cut == "…" or font.getlength(cut) + 6 <= width
+            if cut != text:  # and with one more it is too long
+                assert font.getlength(text[: len(cut)] + "…") + 6 > width
 
 
 def test_where_labels_must_overlap_the_surest_is_on_top() -> None:
