@@ -69,7 +69,10 @@ def read_frames(path: Path) -> Iterator[VideoFrame]:
 
 
 class VideoWriter:
-    """Writes frames of one size as an H.264 MP4 (MPEG-4 where PyAV was built without H.264).
+    """Writes frames as an H.264 MP4 (MPEG-4 where PyAV was built without H.264).
+
+    Its size is the first frame's. Recordings of calls change theirs on the way: later frames are
+    scaled to the first, as players show them, rather than lost.
 
     Use it as a context manager; what was written up to an error can be played, too.
 

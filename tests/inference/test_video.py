@@ -68,6 +68,15 @@ def test_what_was_written_before_an_error_can_be_played(tmp_path: Path) -> None:
     assert len(list(read_frames(tmp_path / "a.mp4"))) == 3
 
 
+def test_frames_that_change_their_size_are_all_kept(tmp_path: Path) -> None:
+    with VideoWriter(tmp_path / "a.mp4", rate=Fraction(25)) as writer:
+        for index, size in enumerate(((48, 64), (24, 32), (64, 48))):
+            writer.write(np.full((*size, 3), 80 * index, dtype=np.uint8))
+    frames = [frame.pixels for frame in read_frames(tmp_path / "a.mp4")]
+    assert [frame.shape for frame in frames] == [(48, 64, 3)] * 3
+    assert [frame.mean() for frame in frames] == pytest.approx([0, 80, 160], abs=4)
+
+
 def test_no_frames_leave_no_file(tmp_path: Path) -> None:
     with VideoWriter(tmp_path / "a.mp4", rate=Fraction(25)):
         pass
