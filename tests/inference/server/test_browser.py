@@ -94,6 +94,29 @@ def test_a_token_is_asked_for_and_errors_are_said(
     assert visible(browser, "#drop") == 1
 
 
+def test_what_goes_wrong_around_the_page_is_said(
+    browser: Browser,  # noqa: F811
+    serve: Callable[..., Served],
+    picture: bytes,
+    tmp_path: Path,
+) -> None:
+    served = serve()
+    said = "document.getElementById('status').textContent"
+    browser.open(f"http://127.0.0.1:{served.port}/")
+    until(browser, "document.getElementById('model').textContent === 'bright'")
+    browser.run("URL.createObjectURL = () => 'data:,no image'")
+    file = tmp_path / "picture.png"
+    file.write_bytes(picture)
+    choose(browser, file)
+    until(browser, f"{said} === 'This browser cannot show the image; what is in it is listed.'")
+    assert visible(browser, "#result") == 1 and visible(browser, "#frame") == 0
+    assert browser.run("document.querySelectorAll('#list li').length") == 2
+    browser.run("document.getElementById('model').textContent = 'before'")
+    browser.run("window.fetch = async () => new Response('{}', { status: 502 }); readModel()")
+    until(browser, f"{said} === 'The server answered 502.'")
+    assert browser.run("document.getElementById('model').textContent") == "before"
+
+
 @pytest.mark.parametrize("width", [1280, 390])
 def test_the_docs_tell_every_address(
     browser: Browser,  # noqa: F811

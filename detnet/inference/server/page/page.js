@@ -34,8 +34,7 @@ async function readModel() {
   try {
     reply = await fetch("/model", { headers: headers() });
   } catch {
-    say("The server does not answer.", true);
-    return;
+    return say("The server does not answer.", true);
   }
   if (reply.status === 401) {
     if (token) say("The server does not know this token.", true);
@@ -48,6 +47,7 @@ async function readModel() {
     await wait(1000);
     return readModel();
   }
+  if (!reply.ok) return say(`The server answered ${reply.status}.`, true);
   model = await reply.json();
   at("token").hidden = true;
   say("");
@@ -63,8 +63,7 @@ async function readModel() {
 
 async function send(image) {
   if (model && image.size > model.max_body) {
-    say(`This image has ${megabytes(image.size)}; ${megabytes(model.max_body)} are taken at most.`, true);
-    return;
+    return say(`This image has ${megabytes(image.size)}; ${megabytes(model.max_body)} are taken at most.`, true);
   }
   if (running) running.abort(); // which frees its place in the queue
   const control = (running = new AbortController());
@@ -72,14 +71,17 @@ async function send(image) {
   answer = null;
   hidden = new Set();
   const address = URL.createObjectURL(image);
-  at("image").onload = () => {
-    URL.revokeObjectURL(address);
-    at("frame").classList.toggle("small-image", at("image").naturalWidth < 700);
-    at("drop").hidden = true;
-    at("result").hidden = false;
-    show();
-  };
+  const seen = new Promise((done) => {
+    at("image").onload = at("image").onerror = (event) => done(event.type === "load");
+  });
   at("image").src = address;
+  seen.then((loaded) => {
+    URL.revokeObjectURL(address);
+    at("frame").hidden = !loaded;
+    at("frame").classList.toggle("small-image", at("image").naturalWidth < 700);
+    if (loaded && (answer || running === control)) reveal(true); // not where it was refused before
+    show();
+  });
   document.body.classList.add("busy");
   say("Looking …");
   const start = performance.now();
@@ -89,6 +91,10 @@ async function send(image) {
     at("took").textContent = `found in ${((performance.now() - start) / 1000).toFixed(2)} s`;
     say("");
     show();
+    if (!(await seen)) {
+      reveal(true);
+      say("This browser cannot show the image; what is in it is listed.", true);
+    }
   } catch (error) {
     if (control.signal.aborted) return;
     say(error.message, true);
@@ -129,9 +135,13 @@ async function ask(image, signal) {
   }
 }
 
+function reveal(result) {
+  at("drop").hidden = result;
+  at("result").hidden = !result;
+}
+
 function back() {
-  at("result").hidden = true;
-  at("drop").hidden = false;
+  reveal(false);
   at("file").value = "";
 }
 
