@@ -10,7 +10,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from detnet.inference.server.refusals import HEADERS, RefusedRequest
 from detnet.inference.server.settings import ServerLimits
 
-_HEADER_BYTES = 16_384  # of one request
+HEADER_BYTES = 16_384  # of one request
 
 
 class TimedProtocol(H11Protocol):
@@ -117,8 +117,3 @@ class TimedProtocol(H11Protocol):
 def bounded_by(limits: ServerLimits) -> type[TimedProtocol]:
     """Gives the protocol with other limits than the usual ones."""
     return type("TimedProtocol", (TimedProtocol,), {"limits": limits})
-
-
-def header_bytes() -> int:
-    """How long a request's header may be."""
-    return _HEADER_BYTES

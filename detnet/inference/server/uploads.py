@@ -23,7 +23,6 @@ _SCAN, _END = b"\xda", b"\xd9"
 # What a segment begins with; other bytes after 0xff stand in a scan's data or alone.
 _MARKER = re.compile(rb"\xff([\xc0-\xcf\xd8-\xfe])")
 _BOUNDARY = re.compile(rb"[0-9A-Za-z'()+_,./:=? -]{1,70}")  # RFC 2046, section 5.1.1
-_AT_ONCE = 65_536  # bytes that are parsed without a look at other requests
 
 
 class ImageForm:
@@ -71,8 +70,7 @@ class ImageForm:
             RefusedRequest: they are not multipart, or hold what is not taken.
         """
         try:
-            for start in range(0, len(data), _AT_ONCE):
-                self._parser.write(data[start : start + _AT_ONCE])
+            self._parser.write(data)
         except MultipartParseError as error:
             raise RefusedRequest(400, f"the body is not multipart/form-data: {error}") from None
 

@@ -21,7 +21,7 @@ from detnet.engine.memory import is_out_of_memory, out_of_memory_line
 from detnet.errors import InputError
 from detnet.inference.server import models
 from detnet.inference.server.app import Service, make_app
-from detnet.inference.server.protocol import bounded_by, header_bytes
+from detnet.inference.server.protocol import HEADER_BYTES, bounded_by
 from detnet.inference.server.queue import ImageQueue
 from detnet.inference.server.settings import TAKES_LESS, ServerSettings
 from detnet.plugins import load_plugins
@@ -48,7 +48,7 @@ class WorkerServer(uvicorn.Server):
                 access_log=False,
                 proxy_headers=False,
                 server_header=False,
-                h11_max_incomplete_event_size=header_bytes(),
+                h11_max_incomplete_event_size=HEADER_BYTES,
                 timeout_graceful_shutdown=settings.limits.stop_s,  # type: ignore[arg-type]
             )
         )
