@@ -217,8 +217,7 @@ def _tell_surest(predictor: "AnyPredictor", files: Sequence["MediaFile"]) -> str
     from detnet.inference.video import read_frames
 
     asked, export = predictor.score_threshold, getattr(predictor, "engine", None)
-    thresholds = getattr(getattr(export, "record", None), "thresholds", None)
-    least = max(LEAST, thresholds.score if thresholds else 0)
+    least = max(LEAST, export.least_score if export else 0)
     if asked <= least:
         return None
     predictor.score_threshold = least

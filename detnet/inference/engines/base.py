@@ -49,6 +49,7 @@ class Engine(ABC):
         category_ids: of the data set that the model was trained on, by label 1 …
         class_names: likewise.
         batch: how many images it runs together; None for any number.
+        least_score: the lowest score threshold that it takes.
     """
 
     name: ClassVar[str]
@@ -58,6 +59,7 @@ class Engine(ABC):
     class_names: tuple[str, ...]
     layout: KeypointLayout | None = None
     batch: int | None = None
+    least_score: float = 0.0
 
     @abstractmethod
     def detect(self, images: Sequence[Pixels], *, score_threshold: float) -> list[Found]:

@@ -44,6 +44,7 @@ class ExportedEngine(Engine):
         self.class_names = tuple(str(each["name"]) for each in self.record.categories)
         self.layout = self.record.layout
         self.batch = self.record.batch
+        self.least_score = self.record.thresholds.score
 
     @abstractmethod
     def run_network(self, images: np.ndarray) -> Outputs:
@@ -90,11 +91,10 @@ class ExportedEngine(Engine):
         Raises:
             InputError: naming both.
         """
-        built_in = self.record.thresholds.score
-        if score_threshold < built_in - _SMALLEST:
+        if score_threshold < self.least_score - _SMALLEST:
             raise InputError(
-                f"{self.folder}: was exported to leave out scores below {built_in:g}, so "
-                f"{score_threshold:g} would miss objects; ask for {built_in:g} or more"
+                f"{self.folder}: was exported to leave out scores below {self.least_score:g}, so "
+                f"{score_threshold:g} would miss objects; ask for {self.least_score:g} or more"
             )
 
     def detect_batch(

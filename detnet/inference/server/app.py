@@ -24,7 +24,7 @@ from detnet.inference.server.answers import (
 )
 from detnet.inference.server.guard import DEFECT, RequestGuard
 from detnet.inference.server.meters import Meters
-from detnet.inference.server.models import least_score, usual_score
+from detnet.inference.server.models import usual_score
 from detnet.inference.server.queue import ImageQueue
 from detnet.inference.server.refusals import RefusedRequest
 from detnet.inference.server.settings import ServerSettings
@@ -93,7 +93,7 @@ class Service:
             RefusedRequest: saying why.
         """
         queue = self.require_queue()
-        least = least_score(queue.engine)
+        least = queue.engine.least_score
         threshold = usual_score(queue.engine) if threshold is None else threshold
         if threshold < least:
             reason = f"score_threshold: this export leaves out scores below {least:g}"
@@ -286,7 +286,7 @@ def _model(queue: ImageQueue, settings: ServerSettings) -> ModelAnswer:
         precision=engine.precision,
         runs_as=engine.runs_as,
         categories=[CategoryAnswer(id=id, name=name) for id, name in named],
-        least_score=least_score(engine),
+        least_score=engine.least_score,
         max_batch=queue.max_batch,
         max_body=limits.max_body,
         max_images=limits.max_images,

@@ -4,7 +4,6 @@ import logging
 from pathlib import Path
 
 from detnet.inference.engines.base import Engine
-from detnet.inference.engines.exported import ExportedEngine
 from detnet.inference.engines.predictor import open_engine
 from detnet.inference.export.engine_choice import choose_engine
 
@@ -39,11 +38,6 @@ def open_served(model: str, engine: str) -> Engine:
     return TorchEngine(load_predictor(choice.model, device=device, dtype=dtype))
 
 
-def least_score(engine: Engine) -> float:
-    """The lowest score threshold that an engine can be asked for."""
-    return engine.record.thresholds.score if isinstance(engine, ExportedEngine) else 0.0
-
-
 def usual_score(engine: Engine) -> float:
     """The score threshold of who asks for none."""
-    return max(0.5, least_score(engine))
+    return max(0.5, engine.least_score)

@@ -14,7 +14,6 @@ import pytest
 from PIL import Image
 
 from detnet.coco.masks import decode_masks
-from detnet.inference.server import app, models
 from detnet.inference.server.answers import ModelAnswer, PredictAnswer, RefusedAnswer
 from detnet.inference.server.refusals import HEADERS
 from tests.inference.server.bright import BrightEngine, colours
@@ -77,11 +76,11 @@ def test_what_formats_are_read_and_that_they_are_turned_upright(serve: Serve) ->
 
 
 def test_who_asks_for_no_threshold_is_given_one_that_the_model_takes(
-    serve: Serve, picture: bytes, monkeypatch: pytest.MonkeyPatch
+    serve: Serve, picture: bytes
 ) -> None:
-    for module in (app, models):
-        monkeypatch.setattr(module, "least_score", lambda engine: 0.6)
-    served = serve()
+    engine = BrightEngine()
+    engine.least_score = 0.6
+    served = serve(engine=engine)
     assert served.predict(picture).status_code == 200
     refused(served.predict(picture, score_threshold=0.5), 422, "leaves out scores below 0.6")
 
