@@ -10,7 +10,7 @@ from detnet.coco.annotations import Annotations
 from detnet.data.images import read_pixels
 from detnet.errors import InputError
 from detnet.evaluation.results import Results, join_results, to_results
-from detnet.inference.engines.base import Engine, Found, Pixels
+from detnet.inference.engines.base import Engine, Pixels
 
 _AHEAD = 8  # images decoded before they are needed
 Track = Callable[[Iterable[Any], int], Iterable[Any]]
@@ -60,7 +60,7 @@ def engine_results(
         for place, own in zip(waiting, objects, strict=True):
             ids = annotations.image_ids[place : place + 1]
             categories = annotations.categories.ids
-            found[place] = to_results([_as_mapping(own)], ids, categories, of_label)
+            found[place] = to_results([vars(own)], ids, categories, of_label)
         waiting.clear()
 
     for place, image in zip(order, shown, strict=True):
@@ -72,11 +72,6 @@ def engine_results(
     if waiting:
         detect()
     return join_results(found[place] for place in chosen)
-
-
-def _as_mapping(found: Found) -> dict[str, Any]:
-    """What an engine found, as `to_results` takes it."""
-    return {name: value for name, value in vars(found).items() if value is not None}
 
 
 def read_ahead(annotations: Annotations, chosen: Sequence[int]) -> Iterator[Pixels]:

@@ -6,7 +6,6 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from detnet.coco.masks import RunLengths
 from detnet.evaluation.results import to_results
 from detnet.inference.engines.base import Engine
 from detnet.inference.server.queue import SeenImage
@@ -113,22 +112,8 @@ def predict_answer(seen: Sequence[SeenImage], engine: Engine) -> bytes:
 
 
 def _records(image: SeenImage, number: int, engine: Engine) -> list[dict[str, Any]]:
-    found = image.found
-    parts: dict[str, Any] = {
-        "boxes": found.boxes,
-        "labels": found.labels,
-        "scores": found.scores,
-        "keypoints": found.keypoints,
-    }
     own = engine.layout.of_label if engine.layout else None
-    records = list(to_results([parts], [number], engine.category_ids, own))
-    for at, (record, label) in enumerate(zip(records, found.labels.tolist(), strict=True)):
-        if found.masks is not None:
-            record["segmentation"] = _as_text(found.masks[at])
+    records = list(to_results([vars(image.found)], [number], engine.category_ids, own))
+    for record, label in zip(records, image.found.labels.tolist(), strict=True):
         record["name"] = engine.class_names[label - 1]
     return records
-
-
-def _as_text(mask: RunLengths) -> RunLengths:
-    counts = mask["counts"]
-    return {**mask, "counts": counts.decode("ascii") if isinstance(counts, bytes) else counts}
