@@ -105,6 +105,12 @@ class ModelInfo:
     options: dict[str, Any] = field(default_factory=dict)
     categories: list[dict[str, Any]] = field(default_factory=list)
 
+    @property
+    def named_categories(self) -> list[dict[str, Any]]:
+        """The categories, or numbered ones where they are unknown."""
+        numbers = range(1, self.num_classes)
+        return self.categories or [{"id": at, "name": f"class {at}"} for at in numbers]
+
 
 class PostProcessor:
     """The part of a detector that chooses among its candidates.

@@ -57,10 +57,7 @@ class Predictor:
         # On CPUs bfloat16 pays only together with channels-last weights.
         self.model = model.to(memory_format=torch.channels_last).to(self.device).eval()
         self._network = fuse(self.model, dtype=dtype)
-        info: Any = model.info
-        known = info.categories or [
-            {"id": label, "name": f"class {label}"} for label in range(1, info.num_classes)
-        ]
+        known = info_of(model).named_categories
         self.category_ids = tuple(int(category["id"]) for category in known)
         self.class_names = tuple(str(category["name"]) for category in known)
         self.layout = KeypointLayout.from_json(known, file="the model")

@@ -92,9 +92,6 @@ def image_input(plan: ExportPlan, model: Detector) -> ImageInput:
 def make_record(plan: ExportPlan, model: Detector, images: ImageInput) -> ExportRecord:
     """Says all that a reader needs to know, but for the network's files."""
     info, post = info_of(model), model.post_processor
-    known = info.categories or [
-        {"id": label, "name": f"class {label}"} for label in range(1, info.num_classes)
-    ]
     runtime = RUNTIMES[plan.format]
     made_by = ("detnet", "torch", "onnx", runtime, *(["nncf"] if plan.precision == "int8" else []))
     format_: Any = plan.format
@@ -106,7 +103,7 @@ def make_record(plan: ExportPlan, model: Detector, images: ImageInput) -> Export
         detector=info.detector,
         backbone=info.backbone,
         finds=model.targets,
-        categories=tuple(known),
+        categories=tuple(info.named_categories),
         images=images,
         thresholds=Thresholds(
             float(post.score_thresh), float(post.nms_thresh), int(post.detections_per_img)
