@@ -34,7 +34,7 @@ from detnet.text import duration
 from detnet.training.classification.config import PretrainConfig
 from detnet.training.classification.evaluate import split_folder
 from detnet.training.detection.config import TrainConfig, find_train, find_val
-from detnet.training.estimate import Estimate, device_name, measure_steps
+from detnet.training.estimate import MEASURED_IMAGES, Estimate, device_name, measure_steps
 from detnet.training.resolve import resolve
 
 
@@ -194,7 +194,6 @@ def _about(run: SearchRun) -> str:
     return f"the space: {text}"
 
 
-_AT_ONCE = {PretrainConfig: 16, TrainConfig: 2}  # images of a measured step, at most
 _TITLES = {  # of each phase's trainings
     "pretrain": {"pretrain": "pretrain"},
     "finetune": {"finetune": "finetune"},
@@ -265,7 +264,7 @@ def _measure(
     """
     options = {**training.backbone_options, "path": written_path(run.config, path)}
     alone: Any = replace(training, backbone="searched", backbone_options=options)
-    images = min(training.batch_size, _AT_ONCE[type(training)])
+    images = min(training.batch_size, MEASURED_IMAGES[type(training)])
     own = classes if isinstance(training, TrainConfig) else None
     return measure_steps(alone, place, images=images, steps=2, classes=own)
 
