@@ -44,16 +44,6 @@ def set_momentum(model: nn.Module, momentum: float) -> None:
             module.momentum = momentum
 
 
-def keep_statistics(model: nn.Module) -> None:
-    """Has all batch norms of a model in training normalise by their running statistics.
-
-    As at evaluation; their scales and shifts are trained on. `model.train()` ends it.
-    """
-    for module in model.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            module.eval()
-
-
 class FrozenNorm(FrozenBatchNorm2d):
     """torchvision's frozen batch norm, which keeps half-precision input in half precision.
 

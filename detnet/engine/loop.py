@@ -37,6 +37,7 @@ def train_steps(
     ema: Ema | None = None,
     interrupt: Interrupt | None = None,
     prepare: Callable[[int], None] | None = None,
+    settled: float = float("inf"),
     rests: Callable[[int], bool] = lambda iteration: True,
     ahead: int | None = None,
     scale: LossScale | None = None,
@@ -60,6 +61,8 @@ def train_steps(
             is set on one of them; the flag is then set on all.
         prepare: called before each step with the number of steps taken until then; what it changes
             of the model must follow from that number alone.
+        settled: steps after which batch norms normalise by their running statistics, as at
+            evaluation, and keep them; their scales and shifts are trained on.
         rests: whether the host waits for the device after the step of that number. Steps in
             between are yielded later than they are taken, and only these keep an accelerator busy.
         ahead: how many steps later at most; None is for the device to say, see `StepWatch`.
@@ -88,7 +91,7 @@ def train_steps(
         _set_lr(optimizer, schedule.factor(iteration - 1))
         watch.keep()
         optimizer.zero_grad(set_to_none=True)
-        model.train()
+        _train_mode(model, keep_statistics=iteration - 1 >= settled)
         if prepare is not None:
             prepare(iteration - 1)
         losses = _backward(model, group, device, autocast, scale)
@@ -145,6 +148,14 @@ class _Source:
             if not self._interrupt.set:
                 raise
             return []
+
+
+def _train_mode(model: nn.Module, *, keep_statistics: bool) -> None:
+    model.train()
+    if keep_statistics:
+        for module in model.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eval()
 
 
 def _set_lr(optimizer: torch.optim.Optimizer, factor: float) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from detnet.backbones.norm import keep_statistics, set_momentum
+from detnet.backbones.norm import set_momentum
 from detnet.backbones.sync import ready_for_compilers
 from detnet.engine import distributed
 from detnet.engine.agreement import require_same, require_shared
@@ -253,16 +253,11 @@ def _steps(run: Run, interrupt: Interrupt) -> Iterator[Step]:
         autocast=run.autocast,
         ema=run.ema,
         interrupt=interrupt,
-        prepare=partial(_before_step, run),
+        prepare=partial(run.task.before_step, run.model),
+        settled=config.norm_settled * schedule.total,
         rests=partial(_rests, run),
         scale=run.scale,
     )
-
-
-def _before_step(run: Run, taken: int) -> None:
-    run.task.before_step(run.model, taken)
-    if taken >= run.config.norm_settled * run.schedule.total:
-        keep_statistics(run.model)
 
 
 def _is_due(run: Run, iteration: int) -> bool:

@@ -55,6 +55,25 @@ def test_waiting_for_images_is_told_apart_from_the_step() -> None:
     assert steps[2].step_s >= 0.4 > max(step.data_s for step in steps)
 
 
+def test_settled_batch_norms_train_by_what_evaluation_goes_by() -> None:
+    run = Run()
+    means, scales = [], []
+    for step in run.steps(4, settled=1.5):
+        means.append(run.model.norm.running_mean.clone())
+        scales.append(run.model.norm.weight.detach().clone())
+        assert run.model.training and run.model.norm.training == (step.iteration <= 2)
+    # One and a half steps are over when two are.
+    assert not torch.equal(means[0], means[1])
+    assert torch.equal(means[1], means[2]) and torch.equal(means[1], means[3])
+    assert not torch.equal(scales[2], scales[3])
+
+    before = {name: value.clone() for name, value in run.model.state_dict().items()}
+    (step,) = run.steps(1, settled=0)
+    judge = Toy()
+    judge.load_state_dict(before)
+    assert step.losses == {name: loss.item() for name, loss in judge.eval()(*batch(0)).items()}
+
+
 def test_one_step_is_plain_sgd() -> None:
     run, plain = Run(), Toy().train()
     (step,) = run.steps(1)
