@@ -11,13 +11,19 @@ def percent(value: float | None, digits: int = 1, *, none: str = NOTHING) -> str
     return none if value is None else f"{100 * value:.{digits}f}"
 
 
-def points(difference: float | None, digits: int = 1, *, none: str = NOTHING) -> str:
+def points(
+    difference: float | None, digits: int = 1, *, side: bool = False, none: str = NOTHING
+) -> str:
     """Gives a difference of two fractions in percentage points, signed: 0.0214 is "+2.1".
 
     What rounds to nothing has no sign.
+
+    Args:
+        side: whether the side of zero counts: what would round to nothing has one digit more.
     """
     if difference is None:
         return none
+    digits += side and abs(100 * difference) < 0.5 / 10**digits
     text = f"{100 * difference:+.{digits}f}"
     return text if float(text) else text[1:]
 
@@ -31,6 +37,21 @@ def interval(ends: Sequence[float | None] | None, digits: int = 1, *, none: str 
     if ends is None or ends[0] is None or ends[1] is None:
         return none
     return f"{percent(ends[0], digits)} to {percent(ends[1], digits)}"
+
+
+def points_between(
+    ends: Sequence[float | None] | None, digits: int = 1, *, none: str = NOTHING
+) -> str:
+    """Gives two differences in points, "-2.6 to +0.4"; none where one is missing.
+
+    An end that would round to nothing has one digit more: on which side it lies is the answer.
+
+    Args:
+        ends: low and high, as fractions.
+    """
+    if ends is None or ends[0] is None or ends[1] is None:
+        return none
+    return " to ".join(points(end, digits, side=True) for end in ends)
 
 
 def duration(seconds: float | None, *, none: str = NOTHING) -> str:

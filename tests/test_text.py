@@ -14,6 +14,7 @@ from detnet.text import (
     one_line,
     percent,
     points,
+    points_between,
     shorten,
 )
 
@@ -39,6 +40,11 @@ def test_fractions_are_told_in_percent() -> None:
     assert percent(None, none="-") == "-"
     assert [points(0.0214), points(-0.0214), points(None)] == ["+2.1", "-2.1", "–"]
     assert [points(0.0004), points(-0.0004), points(0.0004, 2)] == ["0.0", "0.0", "+0.04"]
+    assert [points(-0.0004, side=True), points(0.0, side=True)] == ["-0.04", "0.00"]
+    assert points_between((-0.0264, 0.0038)) == "-2.6 to +0.4"
+    assert points_between((-0.0264, -0.0004)) == "-2.6 to -0.04"
+    assert points_between((0.00046, 0.02), 2) == "+0.05 to +2.00"
+    assert points_between((None, 0.1)) == points_between(None) == "–"
     assert interval((0.1, 0.254)) == "10.0 to 25.4"
     assert interval((0.1, None)) == interval(None) == "–"
 

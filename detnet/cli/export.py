@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from detnet.cli.arguments import tell
 from detnet.errors import InputError
-from detnet.text import count, percent, points
+from detnet.text import count, percent, points, points_between
 
 if TYPE_CHECKING:
     from detnet.inference.export.plan import ExportPlan
@@ -153,14 +153,11 @@ def format_export(done: "Exported") -> str:
     if check.other_images:
         told_on += f" (layers were chosen on {check.other_images} others)"
     for one in check.ap:
-        ends = (
-            f" ({points(one.low, 2)} to {points(one.high, 2)})"
-            if one.low is not None and one.high is not None
-            else ""
-        )
+        ends = points_between((one.low, one.high), 2, none="")
+        told = f"difference {points(one.difference, 2)}" + (f" ({ends})" if ends else "")
         lines.append(
             f"AP of {one.iou_type} on {told_on}: {percent(one.export, 2)}, "
-            f"torch {percent(one.torch, 2)}, difference {points(one.difference, 2)}{ends}"
+            f"torch {percent(one.torch, 2)}, {told}"
         )
     if record.precision == "int8":
         lines.append(f"kept in fp32: {', '.join(record.kept_precise) or 'no further layers'}")

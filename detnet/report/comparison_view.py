@@ -58,7 +58,7 @@ class Row:
         """From what to what it may be; "-" for nothing."""
         if self.low is None or self.high is None:
             return "-"
-        return f"{points(self.low)} to {points(self.high)}"
+        return f"{points(self.low, side=True)} to {points(self.high, side=True)}"
 
 
 @dataclass(frozen=True)
@@ -206,9 +206,9 @@ def letter_of(comparison: Comparison, name: str) -> str:
     return letter(comparison["names"].index(name))
 
 
-def points(difference: float) -> str:
-    """A difference in points of percent, never wider than "-12.3"."""
-    return text.points(difference, 0 if abs(difference) >= 0.9995 else 1)
+def points(difference: float, *, side: bool = False) -> str:
+    """A difference in points of percent as `text.points` has it, never wider than "-12.3"."""
+    return text.points(difference, 0 if abs(difference) >= 0.9995 else 1, side=side)
 
 
 def on_axis(rows: Sequence[Row], *, room: float = _ROOM) -> Axis:

@@ -21,7 +21,7 @@ from detnet.report.results import (
 from detnet.report.score_tables import paper_rows
 from detnet.report.search.text import search_section
 from detnet.search.run import SearchRun, is_search
-from detnet.text import NOTHING, amount, markdown_row, percent, points
+from detnet.text import NOTHING, amount, markdown_row, percent, points, points_between
 from detnet.training.detection.config import TrainConfig
 
 _HEAD = """## Single runs
@@ -233,17 +233,11 @@ def _compared(comparisons: Sequence[Mapping[str, Any]], marks: Mapping[str, str]
 def _difference(found: Mapping[str, Any] | None) -> str:
     if not found or found.get("difference") is None:
         return NOTHING
-    value = _points(found["difference"])
+    value = points(found["difference"], side=True)
     if found["verdict"] in ("higher", "lower"):
         value = f"**{value}**"
-    if found["low"] is None:
-        return value
-    return f"{value} ({_points(found['low'])} to {_points(found['high'])})"
-
-
-def _points(difference: float) -> str:
-    """In points of percent, with a second digit where the first would be 0."""
-    return points(difference, 1 if abs(difference) >= 0.0005 else 2)
+    between = points_between((found["low"], found["high"]), none="")
+    return f"{value} ({between})" if between else value
 
 
 def _how(name: str, environment: Mapping[str, Any]) -> str:

@@ -12,7 +12,16 @@ from detnet.campaign.statistics import MOST_SEEDS
 from detnet.evaluation.metrics import prefix
 from detnet.report.campaign.state import CampaignState
 from detnet.report.results import hardware, put_section
-from detnet.text import NOTHING, count, duration, lay_out, markdown_row, percent, points
+from detnet.text import (
+    NOTHING,
+    count,
+    duration,
+    lay_out,
+    markdown_row,
+    percent,
+    points,
+    points_between,
+)
 
 COLUMNS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 _KINDS = {"bbox": "", "segm": ", masks", "keypoints": ", keypoints"}
@@ -49,8 +58,8 @@ def lines_of(answer: Answer) -> list[str]:
     value = points(found.value)
     if found.interval is None:
         return [f"{value} points: cannot tell", *answer.notes]
-    low, high = (points(end) for end in found.interval)
-    lines = [f"{value} points ({low} to {high}): {found.verdict}", sources(answer)]
+    between = points_between(found.interval)
+    lines = [f"{value} points ({between}): {found.verdict}", sources(answer)]
     return [*lines, effect_line(answer), *answer.notes]
 
 
@@ -171,9 +180,8 @@ def results_section(state: CampaignState) -> str:
         found = answer.found
         cells = [NOTHING, NOTHING, "cannot tell", NOTHING, NOTHING]
         if found is not None:
-            ends = [points(end) for end in found.interval] if found.interval else []
             seeds = " × ".join(map(str, dict.fromkeys(found.seeds)))
-            between = " to ".join(ends) or NOTHING
+            between = points_between(found.interval)
             cells = [points(found.value), between, found.verdict, seeds, str(found.images)]
         rows.append([answer.question.text, answer.data, *cells])
     lines += [*_table(rows), ""]

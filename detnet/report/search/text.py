@@ -25,7 +25,16 @@ from detnet.search.standalone.baselines import (
     comparison_lines,
 )
 from detnet.search.standalone.ranking import validation_lines
-from detnet.text import amount, count, duration, lay_out, markdown_row, percent, points
+from detnet.text import (
+    amount,
+    count,
+    duration,
+    lay_out,
+    markdown_row,
+    percent,
+    points,
+    points_between,
+)
 
 _MOST_ROWS = 12
 _INDENT = "  "
@@ -76,7 +85,7 @@ def results_section(state: SearchState) -> str:
         rows = [["choice", f"points, {name}", "interval", "networks"]]
         for effect in effects.effects:
             title = f"{effect.gene}: {effect.choice} for {effect.first}"
-            ends = " to ".join(map(points, effect.interval))
+            ends = points_between(effect.interval)
             rows.append([title, points(effect.difference), ends, str(effect.networks)])
         said = f"What each choice adds, {name}: {effects.networks} networks, "
         said += f"{percent(effects.explained, 0)} % of the variance in these sums."
@@ -207,7 +216,7 @@ def _effects(name: str, found: Effects) -> str:
     clear.sort(key=lambda one: -abs(one.difference))
     rows = [
         [f"{one.gene} {one.choice} for {one.first}", points(one.difference)]
-        + [" to ".join(map(points, one.interval))]
+        + [points_between(one.interval)]
         for one in clear[:_MOST_ROWS]
     ]
     title = (

@@ -25,7 +25,7 @@ from detnet.search.standalone.rivals import add_winners, choose_rivals
 from detnet.search.standalone.sharing import require_processes
 from detnet.search.standalone.statistics import difference_interval, mean_interval
 from detnet.search.standalone.training import StandaloneTraining, mean_scores
-from detnet.text import amount, interval, lay_out, markdown_row, percent, points
+from detnet.text import amount, interval, lay_out, markdown_row, percent, points, points_between
 from detnet.training.run_state import OnEvent
 
 
@@ -263,8 +263,8 @@ def comparison_lines(found: Baselines) -> list[str]:
     for one in found.differences:
         text = f"the winner less {one.name}: {points(one.difference)} points of AP"
         if one.interval is not None:
-            low, high = (points(end) for end in one.interval)
-            text += f" ({low} to {high}, {100 * found.confidence:g} % interval, Welch's)"
+            ends = points_between(one.interval)
+            text += f" ({ends}, {100 * found.confidence:g} % interval, Welch's)"
         lines.append(text)
     mean, random = found.networks[0].AP, found.random_values
     if random and mean is not None:
