@@ -33,7 +33,7 @@ GUIDES = {
     ),
     "Use elsewhere": ("docs/export", "docs/serve", "docs/speed"),
     "Search": ("docs/search", "docs/detnet53_s8"),
-    "Campaigns": ("docs/campaigns",),
+    "Campaigns": ("docs/campaigns", "docs/findings"),
     "Reference": ("reference/commands/index", "reference/python/index", "examples/index"),
     "The project": (
         "docs/architecture",
