@@ -124,15 +124,24 @@ def _require_data(run: SearchRun) -> None:
 
 def _require_sound(group: str, config: PretrainConfig | TrainConfig) -> None:
     """Refuses what a training would only find out when it begins."""
-    processes = world_size()
-    supernet = config.backbone == "supernet"
-    if supernet and isinstance(config, TrainConfig) and config.norm not in ("batch", "sync"):
-        raise InputError(f"{group}: norm {config.norm} would hold a supernet's batch norms still")
+    if config.backbone == "supernet":
+        _require_own_statistics(group, config)
     try:
-        config.batch_of(processes)
+        config.batch_of(world_size())
         resolve(config, load_weights=False)
     except InputError as error:
         raise InputError(f"{group}: {error}") from error
+
+
+def _require_own_statistics(group: str, config: PretrainConfig | TrainConfig) -> None:
+    """Refuses norms by anything but the batch: what a path's own statistics are, no layer knows."""
+    if isinstance(config, TrainConfig) and config.norm not in ("batch", "sync"):
+        raise InputError(f"{group}: norm {config.norm} would hold a supernet's batch norms still")
+    if config.norm_settled < 1:
+        raise InputError(
+            f"{group}: norm_settled {config.norm_settled:g} would have a supernet's paths go by "
+            "running statistics, which are those of no path; leave it at 1"
+        )
 
 
 def _require_splits(group: str, config: PretrainConfig | TrainConfig) -> None:

@@ -69,6 +69,8 @@ def go(config: SearchConfig | None, run: Path, **options: Any) -> tuple[bool, li
         ({"retrain_pretrain": {"width": 1.0}}, "retrain_pretrain: width is decided by the search"),
         ({"pretrain": {"batch_size": 3, "accumulate": 2}}, "pretrain: batch_size 3 cannot be div"),
         ({"finetune": {"norm": "frozen"}}, "finetune: norm frozen would hold"),
+        ({"finetune": {"norm_settled": 0.5}}, "finetune: norm_settled 0.5 would .* of no path"),
+        ({"pretrain": {"norm_settled": 0.0}}, "pretrain: norm_settled 0 would have"),
         ({"single_steps": 2, "pretrain": {"ema": 0.9}}, "pretrain: ema 0.9 would average what all"),
         ({"finetune": {"val_split": "val"}}, "finetune: val_split is none or search"),
         ({"finetune": {"weights": "x"}}, "finetune: weights is decided by the search itself"),
