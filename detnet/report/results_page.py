@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from detnet.engine.run_records import read_run
+from detnet.evaluation.comparison.sources import short_names
 from detnet.evaluation.metrics import Metric, metrics_of
 from detnet.report.results import (
     SINGLE_RUNS,
@@ -65,7 +66,8 @@ def write_results_page(
 
     Args:
         page: Markdown file.
-        runs: of detectors and classifiers, and of searches.
+        runs: of detectors and classifiers, named by as much of their places as tells them apart;
+            and of searches.
         curves: folder for a picture for each kind of run and data set, which the page shows; None
             for none.
         compared: what `detnet compare --output` left.
@@ -75,8 +77,12 @@ def write_results_page(
             `put_section`.
     """
     searches = [SearchRun.look(run) for run in runs if is_search(run)]
-    runs = [run for run in runs if not is_search(run)]
-    results = [_with_paper(read_result(run), run) for run in runs]
+    others = [*dict.fromkeys(run.resolve() for run in runs if not is_search(run))]
+    names = short_names(others) if others else []
+    results = [
+        replace(_with_paper(read_result(run), run), name=name)
+        for run, name in zip(others, names, strict=True)
+    ]
     pictures = write_curves(results, curves) if curves else {}
     named = {
         key: Path(os.path.relpath(path, page.parent)).as_posix() for key, path in pictures.items()

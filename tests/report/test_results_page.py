@@ -110,6 +110,20 @@ def test_the_page_marks_them(tmp_path: Path) -> None:
     assert "†" not in (tmp_path / "R.md").read_text()
 
 
+def test_runs_whose_folders_are_named_alike_are_told_apart(tmp_path: Path) -> None:
+    old = config("fcos", "resnet50", anchor_strides="torchvision")
+    runs = [write_run(tmp_path / "old" / "seed-0", old)]
+    runs.append(write_run(tmp_path / "new" / "seed-0", config("fcos", "resnet50")))
+    compared = tmp_path / "comparison.json"
+    pair = {"names": ["new/seed-0"], "differences": [{"name": "old/seed-0", "headline": {}}]}
+    compared.write_text(json.dumps(pair))
+    write_results_page(tmp_path / "R.md", [*runs, runs[0]], curves=None, compared=[compared])
+    text = (tmp_path / "R.md").read_text()
+    assert text.count("\n| old/seed-0 † | fcos") == text.count("\n| new/seed-0 | fcos") == 1
+    assert text.count("\n| old/seed-0 | `detnet") == text.count("\n| new/seed-0 | `detnet") == 1
+    assert "| old/seed-0 † less new/seed-0 |" in text and "\n| seed-0" not in text
+
+
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
     folder = tmp_path / "runs" / "first"
