@@ -44,16 +44,13 @@ def draw_curves(curves: Curves) -> DrawnCurves:
         y_range=(0, 1),
         dots=False,
     )
-    every = {"": curves["mean"], **curves["classes"]}
+    classes = {name: each for name, each in curves["classes"].items() if any(each.values())}
+    every = [curves["mean"], *classes.values()]
     return DrawnCurves(
         drawing,
         [(line.name, line.style) for line in lines],
-        [name for name, curve in curves["classes"].items() if curve],
-        [
-            [_drawn(recalls, (curve or {}).get(threshold)) for threshold in thresholds]
-            for name, curve in every.items()
-            if curve or not name
-        ],
+        [*classes],
+        [[_drawn(recalls, curve.get(threshold)) for threshold in thresholds] for curve in every],
     )
 
 

@@ -27,7 +27,7 @@ def diagnosis(**changes: Any) -> Any:
         "curves": {
             "recalls": recalls,
             "thresholds": [50, 75],
-            "classes": {"a": {"50": step, "75": None}, "b": None},
+            "classes": {"a": {"50": step, "75": None}, "b": {"50": None, "75": None}},
             "mean": {"50": step, "75": step},
         },
         "calibration": {"ece": 0.1, "mce": 0.2, "bins": [], "per_class": {"a": 0.1, "b": None}},
