@@ -215,16 +215,17 @@ def nice_ticks(low: float, high: float, *, about: int = 5) -> list[float]:
     if not high > low:
         high = low + (abs(low) / 10 or 1)
     rough = (high - low) / about
-    size = 10 ** math.floor(math.log10(rough))
+    exponent = math.floor(math.log10(rough))
+    size = 10.0**exponent
     step = size * next(factor for factor in (1, 2, 2.5, 5, 10) if factor * size >= rough * 0.999)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return [round(step * index, 12) for index in range(first, last + 1)]
+    return [round(step * index, 2 - exponent) for index in range(first, last + 1)]
 
 
 def _text(value: float, percent: bool) -> str:
     if percent:
         return f"{value:.0%}" if round(value * 100, 6) % 1 == 0 else f"{value:.1%}"
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:g}"
+    return f"{value:,.0f}" if 1e3 <= abs(value) < 1e9 else f"{value:g}"
 
 
 def _finite(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
