@@ -73,6 +73,8 @@ def _check(args: argparse.Namespace, tell: Callable[[int, int], None]) -> "Repor
     if file is None:
         options = {"splits": args.split, "images": not args.no_images}
         return check(args.data, progress=tell, **options)
+    if args.split:
+        raise InputError("--split is one of DATA's; an annotation file is checked as it is")
     if not file.is_file():
         raise InputError(f"{file}: no such annotation file")
     split = find_split(file, file.stem, images=file.parent if args.no_images else args.images)

@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--images", type=Path, metavar="DIR", help="image folder of --annotations, for pictures"
     )
-    parser.add_argument("--split", default="val", help="split of the runs' data (default: val)")
+    parser.add_argument("--split", help="split of the runs' data (default: val)")
     add_iou_type(parser)
     parser.add_argument(
         "--resamples", type=int, default=2000, help="of the bootstrap (default: 2000)"
@@ -93,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
             sources,
             annotations=args.annotations,
             images=args.images,
-            split=args.split,
+            split=args.split or "val",
             iou_type=args.iou_type,
             resamples=args.resamples,
             seed=args.seed,
@@ -139,6 +139,10 @@ def _check(args: argparse.Namespace) -> None:
             raise InputError(f"--{option.replace('_', '-')} {value}: give {least} or more")
     if args.images and not args.annotations:
         raise InputError("--images is the folder of --annotations; give both")
+    if args.split and args.annotations:
+        raise InputError("--split is that of the runs' data; give it or --annotations, not both")
+    if args.models and args.no_speed:
+        raise InputError("--models tells what they cost, which --no-speed leaves out; give one")
     if args.models and len(args.models) != len(args.sources):
         raise InputError(
             f"--models: {len(args.models)} for {len(args.sources)} results; give one for each, "

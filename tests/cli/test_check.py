@@ -139,6 +139,10 @@ def test_split(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
         ([], "give either DATA or --annotations FILE"),
         (["{data}/none"], "none"),
         (["{data}", "--annotations", "{data}/annotations/instances_train.json"], "give either"),
+        (
+            ["--annotations", "{data}/annotations/instances_train.json", "--split", "val"],
+            "--split is one of DATA's",
+        ),
         (["{data}", "--images", "{data}/images"], "--images goes with --annotations"),
         (["--annotations", "{data}/none.json"], "none.json: no such annotation file"),
     ],

@@ -82,6 +82,8 @@ def test_json_is_all_there_is(
         (["--pictures", "-1"], "--pictures -1: give 0 or more"),
         (["--speed-images", "0"], "--speed-images 0: give 1 or more"),
         (["--models", "x"], "--models: 1 for 2 results"),
+        (["--models", "-", "-", "--no-speed"], "--models tells what they cost, which --no-speed"),
+        (["--split", "test"], "--split is that of the runs' data; give it or --annotations"),
         (["--resamples", "7"], "resamples is 7, must be 100 to 20,000"),
         (["--confidence", "95"], "confidence is 95.0"),
         (["--iou-type", "segm"], "no masks"),
