@@ -9,6 +9,7 @@ It measures this machine's pace in its first steps and chooses what fits into th
 """
 
 import argparse
+import shlex
 from pathlib import Path
 
 from detnet.cli.arguments import folder
@@ -38,8 +39,8 @@ def run(args: argparse.Namespace) -> int:
     from detnet.demo import demo
 
     data = Path(args.data) if args.data else None
-    again = "detnet demo" + (f" --data {args.data}" if args.data else "")
-    with Screen(again=f"{again} --output {args.output}") as screen:
+    words = ["detnet", "demo", *(["--data", args.data] if args.data else [])]
+    with Screen(again=shlex.join([*words, "--output", str(args.output)])) as screen:
         outcome = demo(args.output, data, minutes=args.minutes, on_event=screen)
     if outcome.page is not None:
         print(f"look at {outcome.page}")

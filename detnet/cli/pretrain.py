@@ -10,6 +10,7 @@ For several devices: torchrun --nproc-per-node 2 -m detnet pretrain …
 """
 
 import argparse
+import shlex
 
 from detnet.cli.settings import add_run_arguments, asked_run
 
@@ -35,7 +36,8 @@ def run(args: argparse.Namespace) -> int:
     from detnet.training.classification.train import PretrainTask
     from detnet.training.run import run_task
 
-    with Screen(again=f"detnet pretrain --resume {asked.folder}") as screen:
+    again = shlex.join(["detnet", "pretrain", "--resume", str(asked.folder)])
+    with Screen(again=again) as screen:
         task = PretrainTask(asked.config)
         complete = run_task(task, asked.folder, resume=asked.resume, on_event=screen)
     return screen.finish(complete, as_json=args.json, folder=asked.folder)

@@ -9,6 +9,7 @@ options. For several devices: torchrun --nproc-per-node 2 -m detnet train …
 """
 
 import argparse
+import shlex
 
 from detnet.cli.settings import add_run_arguments, asked_run
 
@@ -36,7 +37,8 @@ def run(args: argparse.Namespace) -> int:
     from detnet.training.detection.train import DetectionTask
     from detnet.training.run import run_task
 
-    with Screen(again=f"detnet train --resume {asked.folder}") as screen:
+    again = shlex.join(["detnet", "train", "--resume", str(asked.folder)])
+    with Screen(again=again) as screen:
         task = DetectionTask(asked.config)
         complete = run_task(task, asked.folder, resume=asked.resume, on_event=screen)
     return screen.finish(complete, as_json=args.json, folder=asked.folder)

@@ -4,6 +4,7 @@ The data that the run was evaluated on are evaluated once, and everything shown 
 An exported folder that was evaluated has such a page, too, without what is of a training.
 """
 
+import shlex
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -106,7 +107,7 @@ def render(
         name=record.name,
         summary=_summary(record),
         notes=content.notes,
-        offer="" if results else f"detnet evaluate {place} --data DATA",
+        offer="" if results else f"detnet evaluate {shlex.quote(place)} --data DATA",
         sections=_sections(values),
         kinds=_kinds(content.pictures),
         curves=[draw_curves(one["curves"]) for _, one in content.diagnoses],

@@ -291,7 +291,7 @@ def _with(truth: dict, **changes: object) -> str:
 
 
 def test_ctrl_c_saves_and_says_how_to_go_on(scenes: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
+    run = tmp_path / "a run"
     command = [sys.executable, "-m", "detnet", "train", "--data", str(scenes)]
     command += ["--output", str(run), "--iterations", "100000", *QUICK]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
@@ -301,5 +301,5 @@ def test_ctrl_c_saves_and_says_how_to_go_on(scenes: Path, tmp_path: Path) -> Non
     process.send_signal(signal.SIGINT)
     _, text = process.communicate(timeout=120)
     assert process.returncode == 130, text
-    assert f"go on with: detnet train --resume {run}" in text
+    assert f"go on with: detnet train --resume '{run}'" in text
     assert (run / "last.ckpt").exists()

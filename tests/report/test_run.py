@@ -116,10 +116,10 @@ def test_without_the_data_it_says_so(data: Path, tmp_path: Path) -> None:
 
 
 def test_without_an_evaluation_it_offers_the_command(data: Path, tmp_path: Path) -> None:
-    run = write_run(tmp_path / "run", data)
+    run = write_run(tmp_path / "a run", data)
     shutil.rmtree(run / "evaluation")
     text = Checker(make_page(run).read_text(encoding="utf-8")).text
-    assert f"detnet evaluate {run} --data DATA" in text
+    assert f"detnet evaluate '{run}' --data DATA" in text
     assert "Loss" in text and "Settings of the run" in text
 
 
