@@ -4,6 +4,7 @@ A page extends `base.html.j2` and fills its blocks `title`, `heading`, `content`
 more to do than the common script, `script`. Everything that is put in is escaped.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -33,6 +34,7 @@ def render_template(template: str, /, **values: Any) -> str:
         duration=text.duration,
         points=points,
         minus=minus,
+        signs=signs,
         sortable=lambda number: "" if number is None else f"{number:.6g}",
     )
     return templates.get_template(template).render(version=detnet.__version__, **values)
@@ -41,6 +43,11 @@ def render_template(template: str, /, **values: Any) -> str:
 def minus(number: str) -> str:
     """Numbers with the sign that print has for less than nothing, a long dash for none."""
     return text.NOTHING if number == "-" else number.replace("-", "−")
+
+
+def signs(told: str) -> str:
+    """A text with print's sign before its numbers; names and paths keep their hyphens."""
+    return re.sub(r"(?<![\w./-])-(?=\d)", "−", told)
 
 
 def points(difference: float | None) -> str:

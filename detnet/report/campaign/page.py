@@ -76,6 +76,7 @@ def render(state: CampaignState) -> str:
         rows=[(one, *_took(one)) for one in state.runs],
         sections=[(anchor, title) for anchor, title, content in sections if content],
         sure=f"{100 * state.campaign.config.confidence:g} %",
+        by_chance=f"{100 * (1 - state.campaign.config.confidence):.3g}",
         power=f"{100 * POWER:g} %",
         resamples=state.campaign.config.resamples,
         config=flat_settings(config),

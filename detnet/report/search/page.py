@@ -11,7 +11,7 @@ from detnet.evaluation.comparison.bootstrap import NOISE
 from detnet.files import write_text
 from detnet.report.charts import Chart, training_charts
 from detnet.report.comparison_view import Axis, Row, on_axis
-from detnet.report.rendering import flat_settings, render_template
+from detnet.report.rendering import flat_settings, render_template, signs
 from detnet.report.search.charts import (
     cost_name,
     cost_text,
@@ -149,9 +149,8 @@ def _by_score(found: Validation | None) -> list[ValidatedNetwork]:
 def _bounds(found: Validation | None) -> list[str]:
     """What the ranking must be held against."""
     lines = bound_lines(found) if found else []
-    # Signs and the letter, not what stands within names and paths.
-    lines = [re.sub(r"(?<![\w./-])-(?=\d)", "−", line) for line in lines]
-    return [re.sub(r"(?<![\w./-])tau(?![\w./-])", "τ", line) for line in lines]
+    # The letter, not what stands within names and paths.
+    return [re.sub(r"(?<![\w./-])tau(?![\w./-])", "τ", signs(line)) for line in lines]
 
 
 def _described(state: SearchState) -> str:

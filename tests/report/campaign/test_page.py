@@ -36,6 +36,20 @@ def test_a_line_for_each_seed_a_colour_for_each_variant(pretended: CampaignState
     assert chart.partition('class="chart"')[0].count("detnet59") == 1, "once in the legend"
 
 
+def test_names_keep_their_hyphens_and_numbers_get_print_s_sign(pretended: CampaignState) -> None:
+    note = "resnet-50: the loss of seed 1 was not finite; left out (-2.5)"
+    first = replace(pretended.answers[0], notes=(note,))
+    text = render(replace(pretended, answers=[first]))
+    assert note.replace("(-", "(−") in text
+
+
+def test_what_chance_alone_shows_goes_by_the_confidence(pretended: CampaignState) -> None:
+    config = replace(pretended.campaign.config, confidence=0.99)
+    text = render(replace(pretended, campaign=replace(pretended.campaign, config=config)))
+    assert "the line through it the 99 % interval" in text
+    assert "of a hundred true differences of nothing, 1 are expected" in text
+
+
 def test_a_campaign_that_has_not_begun_has_a_page(begun: CampaignState) -> None:
     text = render(begun)
     Checker(text)
