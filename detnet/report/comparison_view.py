@@ -50,8 +50,8 @@ class Row:
 
     @property
     def points(self) -> str:
-        """The difference in points of percent."""
-        return points(self.difference)
+        """The difference in points of percent; on which side of 0 where that can be told."""
+        return points(self.difference, side=self.word != "noise")
 
     @property
     def interval(self) -> str:

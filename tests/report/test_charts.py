@@ -40,7 +40,7 @@ def test_ticks_are_round_and_cover(low: float, high: float, ticks: list[float]) 
 def test_tiny_and_huge_values_have_an_axis(size: float) -> None:
     svg = line_chart([Line("loss", [(0, 4 * size), (50, 2 * size)], "one")], x_name="iteration")
     assert f'points="0,{HEIGHT * 0:g} {WIDTH},{HEIGHT / 2:g}"' in svg
-    assert f"<span style=\"top:50.00%\">{2 * size:g}</span>" in svg
+    assert f'<span style="top:50.00%">{2 * size:g}</span>' in svg
 
 
 def test_a_curve_is_placed_within_the_axes() -> None:

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from detnet.evaluation.comparison.bootstrap import NOISE
 from detnet.report.comparison_view import Row, letter, pair_views, points, size_tables
 from detnet.report.rendering import minus
 from tests.report.test_comparison_text import comparison
@@ -93,3 +94,9 @@ def test_letters_and_intervals() -> None:
     one = Row("AP", 0.5, 0.5, 0.0, -0.02, 0.001, "higher")
     assert one.interval == "-2.0 to +0.1" and one.word == "higher"
     assert replace(one, low=None, high=None).interval == "-"
+
+
+def test_a_difference_that_can_be_told_from_zero_shows_its_side() -> None:
+    one = Row("AP", 0.5, 0.4996, -0.0004, -0.0007, -0.0001, "lower")
+    assert (one.points, one.interval) == ("-0.04", "-0.1 to -0.01")
+    assert replace(one, high=0.0001, verdict=NOISE).points == "0.0"

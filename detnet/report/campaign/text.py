@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from detnet.campaign.answers import Answer
-from detnet.campaign.statistics import MOST_SEEDS
+from detnet.campaign.statistics import MOST_SEEDS, CrossedDifference
 from detnet.evaluation.metrics import prefix
 from detnet.report.campaign.state import CampaignState
 from detnet.report.results import hardware, put_section
@@ -55,12 +55,17 @@ def lines_of(answer: Answer) -> list[str]:
     found = answer.found
     if found is None:
         return list(answer.notes) or ["no seed of both variants is done yet"]
-    value = points(found.value)
+    value = _difference(found)
     if found.interval is None:
         return [f"{value} points: cannot tell", *answer.notes]
     between = points_between(found.interval)
     lines = [f"{value} points ({between}): {found.verdict}", sources(answer)]
     return [*lines, effect_line(answer), *answer.notes]
+
+
+def _difference(found: CrossedDifference) -> str:
+    """In points; what the runs tell apart is on one side of 0."""
+    return points(found.value, side=found.verdict != "cannot tell")
 
 
 def sources(answer: Answer) -> str:
@@ -182,7 +187,7 @@ def results_section(state: CampaignState) -> str:
         if found is not None:
             seeds = " × ".join(map(str, dict.fromkeys(found.seeds)))
             between = points_between(found.interval)
-            cells = [points(found.value), between, found.verdict, seeds, str(found.images)]
+            cells = [_difference(found), between, found.verdict, seeds, str(found.images)]
         rows.append([answer.question.text, answer.data, *cells])
     lines += [*_table(rows), ""]
     lines += [

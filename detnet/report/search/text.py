@@ -5,7 +5,7 @@ from pathlib import Path
 
 from detnet.report.results import command_of, hardware, put_section
 from detnet.report.search.charts import cost_name, cost_text
-from detnet.report.search.effects import Effects, effects_by_origin
+from detnet.report.search.effects import Effect, Effects, effects_by_origin
 from detnet.report.search.networks import alike
 from detnet.report.search.state import SearchState
 from detnet.report.search.summary import (
@@ -86,7 +86,8 @@ def results_section(state: SearchState) -> str:
         for effect in effects.effects:
             title = f"{effect.gene}: {effect.choice} for {effect.first}"
             ends = points_between(effect.interval)
-            rows.append([title, points(effect.difference), ends, str(effect.networks)])
+            told = points(effect.difference, side=_is_clear(effect))
+            rows.append([title, told, ends, str(effect.networks)])
         said = f"What each choice adds, {name}: {effects.networks} networks, "
         said += f"{percent(effects.explained, 0)} % of the variance in these sums."
         lines += [said, _table(rows)]
@@ -212,10 +213,10 @@ def _preferences(found: Preferences | None) -> str:
 
 def _effects(name: str, found: Effects) -> str:
     """The choices whose interval does not hold zero, the largest effect first."""
-    clear = [one for one in found.effects if one.interval[0] > 0 or one.interval[1] < 0]
+    clear = [one for one in found.effects if _is_clear(one)]
     clear.sort(key=lambda one: -abs(one.difference))
     rows = [
-        [f"{one.gene} {one.choice} for {one.first}", points(one.difference)]
+        [f"{one.gene} {one.choice} for {one.first}", points(one.difference, side=True)]
         + [points_between(one.interval)]
         for one in clear[:_MOST_ROWS]
     ]
@@ -226,6 +227,11 @@ def _effects(name: str, found: Effects) -> str:
     rest = len(found.effects) - len(clear)
     rows += [[f"{count(rest, 'other')} cannot be told from nothing", "", ""]] if rest else []
     return f"{title}\n{lay_out(rows, left=(0,), indent=_INDENT)}"
+
+
+def _is_clear(effect: Effect) -> bool:
+    """Whether its interval does not hold zero."""
+    return effect.interval[0] > 0 or effect.interval[1] < 0
 
 
 def _standalone(state: SearchState) -> str:

@@ -1,6 +1,7 @@
 """A campaign in words: on a terminal, as JSON, and in a page of results."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import yaml
@@ -31,6 +32,18 @@ def test_each_question_has_its_interval_verdict_and_seeds(pretended: CampaignSta
     table = text.rpartition("\n\n")[2].splitlines()
     assert table[0].split() == ["few", "seeds", "AP", "AP50", "AP75", "APs", "APm", "APl"]
     assert [row.split()[:2] for row in table[1:]] == [["detnet59", "2"], ["resnet50", "2"]]
+
+
+def test_a_difference_that_can_be_told_from_zero_shows_its_side(pretended: CampaignState) -> None:
+    first = pretended.answers[0]
+    assert first.found is not None
+    told = replace(first.found, value=0.0004, interval=(0.0001, 0.0007))
+    state = replace(pretended, answers=[replace(first, found=told)])
+    assert "+0.04 points (+0.01 to +0.1): agrees" in format_campaign(state)
+    assert "| +0.04 | +0.01 to +0.1 | agrees |" in results_section(state)
+    noise = replace(told, interval=(-0.0001, 0.0009))
+    state = replace(pretended, answers=[replace(first, found=noise)])
+    assert " 0.0 points (-0.01 to +0.1): cannot tell" in format_campaign(state)
 
 
 def test_what_has_not_begun_is_told_too(begun: CampaignState) -> None:

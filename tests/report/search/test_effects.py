@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from detnet.report.search.effects import Effects, effects_by_origin, effects_of
+from detnet.report.search.effects import Effect, Effects, effects_by_origin, effects_of
 from detnet.report.search.networks import DrawnGene
 from detnet.report.search.page import render
 from detnet.report.search.summary import summarise
-from detnet.report.search.text import format_search
+from detnet.report.search.text import _effects, format_search
 from detnet.search.records import ValidatedNetwork, Validation
 from tests.report.search.test_summary import a_thousand, candidate, made_search
 
@@ -143,3 +143,9 @@ def test_a_search_that_has_begun_tells_none() -> None:
     state = made_search([candidate(0, 0, "000000", 0.2, 1e6)])
     assert effects_by_origin(state) == {} and 'id="effects"' not in render(state)
     assert summarise(state)["effects"] == {}
+
+
+def test_an_effect_that_can_be_told_from_zero_shows_its_side() -> None:
+    one = Effect("c2 depth", "b", "a", 9, -0.0004, (-0.0007, -0.0001))
+    text = _effects("trained alone", Effects(20, 0.9, (one,)))
+    assert text.splitlines()[1].split()[-4:] == ["-0.04", "-0.1", "to", "-0.01"]
