@@ -40,6 +40,13 @@ def picture(name: str = "a <b>.jpg") -> ComparisonPicture:
     )
 
 
+def test_tables_say_which_overlaps_they_hold() -> None:
+    told = "and the mean of .50, .55 … .95; differences"
+    assert render(comparison(["a", "b"]), []).count(f"at IoU .50 to .85 {told}") == 2
+    own = comparison(["a", "b"], iou_thresholds=[0.9])
+    assert render(own, []).count(f"at IoU .50 to .90 {told}") == 2
+
+
 def test_everything_is_on_the_page(tmp_path: Path) -> None:
     found = comparison(["<s>one", "other"])
     found["notes"] = ["other: <few> results"]
