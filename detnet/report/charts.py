@@ -67,7 +67,7 @@ def line_chart(
         [(tick, _text(tick, x_percent)) for tick in x_ticks],
         [(tick, _text(tick, percent)) for tick in y_ticks],
         x_name=x_name,
-        label=", ".join(line.name for line in lines),
+        label=", ".join(dict.fromkeys(line.name for line in lines)),
     )
 
 

@@ -43,6 +43,11 @@ def test_tiny_and_huge_values_have_an_axis(size: float) -> None:
     assert f'<span style="top:50.00%">{2 * size:g}</span>' in svg
 
 
+def test_lines_of_one_name_are_named_once_to_those_who_cannot_see_them() -> None:
+    lines = [Line(name, [(0, 1.0), (1, 2.0)], "one") for name in ("a", "b", "a", "b")]
+    assert 'aria-label="a, b"' in line_chart(lines, x_name="epoch")
+
+
 def test_a_curve_is_placed_within_the_axes() -> None:
     svg = line_chart([Line("<loss>", [(0, 4.0), (50, 2.0), (100, 1.0)], "one")], x_name="iteration")
     tree = ElementTree.fromstring(svg)
