@@ -33,6 +33,7 @@ def render_template(template: str, /, **values: Any) -> str:
         interval=text.interval,
         duration=text.duration,
         points=points,
+        points_between=text.points_between,
         minus=minus,
         signs=signs,
         sortable=lambda number: "" if number is None else f"{number:.6g}",

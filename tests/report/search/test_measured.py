@@ -107,7 +107,14 @@ def test_baselines_have_means_seeds_and_differences() -> None:
     assert winner[2:5] == ["35.0", "20.0 to 50.0", "34.0, 36.0"]
     assert lone[0] == "random 1 a note" and lone[3] == "–"
     assert together[0] == "the random ones" and together[2] == "31.0"
-    assert difference == ["random 1", "+5.0", "−1.0 to 11.0"]
+    assert difference == ["random 1", "+5.0", "−1.0 to +11.0"]
+
+
+def test_a_difference_of_networks_is_signed_as_on_a_terminal() -> None:
+    one = baselines().differences[0]
+    told = replace(one, difference=-0.02, interval=(-0.04, -0.0004))
+    content, _ = made_page(full_search(baselines=replace(baselines(), differences=(told,))))
+    assert section(content, "baselines", "phases")[6] == [one.name, "−2.0", "−4.0 to −0.04"]
 
 
 def test_they_are_on_the_page() -> None:
