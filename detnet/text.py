@@ -79,7 +79,7 @@ def amount(number: float | None, digits: int = 1) -> str:
     if number is None:
         return NOTHING
     for size, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if abs(number) >= size:
+        if abs(number) >= size * (1 - 0.0005 / 10**digits):  # never "1000.0 k"
             return f"{number / size:.{digits}f} {letter}"
     return f"{number:g}"
 

@@ -74,6 +74,7 @@ def test_numbers_have_their_noun_and_their_thousands() -> None:
     found = [amount(n) for n in (None, 999, 4_213_000, 4.11e9, -3100)]
     assert found == ["–", "999", "4.2 M", "4.1 G", "-3.1 k"]
     assert amount(23.51e6, 2) == "23.51 M"
+    assert [amount(n) for n in (999_949, 999_950, 0.99996e9)] == ["999.9 k", "1.0 M", "1.0 G"]
 
 
 def test_a_long_text_is_cut() -> None:
