@@ -21,11 +21,18 @@ STYLES = ("one", "two", "three", "four", "five", "six")
 
 @dataclass(frozen=True)
 class Line:
-    """One curve: (x, y) in ascending x; `style` is a class of the page's style sheet."""
+    """One curve: (x, y) in ascending x; `style` is of the page's style sheet."""
 
     name: str
     points: Sequence[tuple[float, float]]
     style: str
+
+
+def style_of(index: int) -> str:
+    """Gives a curve's classes of the page's style sheet; after six the colours come again, dashed
+    otherwise.
+    """
+    return STYLES[index % len(STYLES)] + (" again" if index // len(STYLES) % 2 else "")
 
 
 def line_chart(
@@ -272,8 +279,8 @@ def _charts(events: Sequence[dict[str, Any]]) -> Iterator[Chart]:
         Line("on val", val_loss, "two"),
     ]
     parts = [
-        Line(name.removeprefix("loss_"), smoothed(_points(steps, name)), style)
-        for name, style in zip(_parts_of(steps), STYLES * 4, strict=False)
+        Line(name.removeprefix("loss_"), smoothed(_points(steps, name)), style_of(index))
+        for index, name in enumerate(_parts_of(steps))
     ]
     found = [
         chart("Loss", total, x_name="iteration"),

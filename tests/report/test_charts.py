@@ -43,6 +43,12 @@ def test_tiny_and_huge_values_have_an_axis(size: float) -> None:
     assert f'<span style="top:50.00%">{2 * size:g}</span>' in svg
 
 
+def test_twelve_curves_are_told_apart() -> None:
+    step = {"event": "step", "iteration": 1, **{f"loss_{n}": 1.0 for n in range(12)}}
+    parts = training_charts([step, {**step, "iteration": 2}])[0]
+    assert parts.title == "Its parts" and len({style for _, style in parts.legend}) == 12
+
+
 def test_lines_of_one_name_are_named_once_to_those_who_cannot_see_them() -> None:
     lines = [Line(name, [(0, 1.0), (1, 2.0)], "one") for name in ("a", "b", "a", "b")]
     assert 'aria-label="a, b"' in line_chart(lines, x_name="epoch")

@@ -12,7 +12,7 @@ from detnet.evaluation.metrics import prefix
 from detnet.files import write_text
 from detnet.report.campaign.state import CampaignState, RunStand
 from detnet.report.campaign.text import lines_of, progress_line, score_tables
-from detnet.report.charts import STYLES, Chart, Frame, Line, line_chart, nice_ticks, plot
+from detnet.report.charts import Chart, Frame, Line, line_chart, nice_ticks, plot, style_of
 from detnet.report.comparison_view import Axis, Row, on_axis
 from detnet.report.rendering import flat_settings, render_template
 from detnet.text import duration
@@ -46,7 +46,7 @@ def write_campaign_page(path: Path, state: CampaignState) -> Path:
 def render(state: CampaignState) -> str:
     """Makes the page's HTML."""
     variants = state.campaign.config.variants
-    styles = {name: STYLES[i % len(STYLES)] for i, name in enumerate(variants)}
+    styles = {name: style_of(index) for index, name in enumerate(variants)}
     cards = [_card(answer, styles) for answer in state.answers]
     forests = [
         (data, axis, [card for card in cards if card.answer.data == data])
