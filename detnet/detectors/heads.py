@@ -21,6 +21,7 @@ from torchvision.models.detection.roi_heads import (
 
 from detnet.backbones.norm import NormKind, make_norm
 from detnet.detectors.base import Detection, PostProcessor, keep_precise
+from detnet.detectors.roi import CANONICAL_SIZE
 from detnet.kinds import require_not_negative, require_positive, require_shares
 
 BINS = 7  # across a region, as box heads see it
@@ -61,6 +62,8 @@ class BoxOptions(RegionOptions):
         box_head: "2fc", or "4conv1fc" as DetNAS has it.
         head_norm: of the 4conv1fc head; DetNAS synchronises it.
         roi_levels: how many pyramid levels regions are pooled from, 4 for P2-P5 or 5 for P2-P6.
+        roi_canonical_size: side in pixels of the square from which on a region is pooled from P4;
+            FPN's 224 is for images of 800 pixels, smaller ones want it smaller.
         head_init: how linear layers are drawn, "torch" as torch does, or "detectron", see
             `draw_as_detectron`.
 
@@ -71,11 +74,12 @@ class BoxOptions(RegionOptions):
     box_head: Literal["2fc", "4conv1fc"] = "2fc"
     head_norm: NormKind = "sync"
     roi_levels: int = 4
+    roi_canonical_size: int = CANONICAL_SIZE
     head_init: Literal["torch", "detectron"] = "torch"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_positive(self, "roi_levels")
+        require_positive(self, "roi_levels", "roi_canonical_size")
 
 
 def box_head(

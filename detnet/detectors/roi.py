@@ -147,7 +147,8 @@ def _sum_rows(dense: Tensor, columns: Tensor, weights: Tensor, starts: Tensor) -
     return product[0]
 
 
-_FINEST = 2  # number of the first level: a box of 224 pixels goes to P4
+CANONICAL_SIZE = 224  # side in pixels of a box that goes to P4, on images of 800
+_FINEST = 2  # number of the first level
 
 
 class LevelPooler(torchvision.ops.MultiScaleRoIAlign):
@@ -161,6 +162,7 @@ class LevelPooler(torchvision.ops.MultiScaleRoIAlign):
         strides: stride of each of them, in pixels of the network's input.
         output_size: bins down and across.
         sampling_ratio: sampling points of a bin, down and across.
+        canonical_size: side in pixels of the square from which on a box is pooled from P4.
 
     Raises:
         ValueError: not one stride for each level.
@@ -175,12 +177,14 @@ class LevelPooler(torchvision.ops.MultiScaleRoIAlign):
         *,
         output_size: int,
         sampling_ratio: int = 2,
+        canonical_size: int = CANONICAL_SIZE,
     ) -> None:
         if len(featmap_names) != len(strides):
             raise ValueError(f"{len(featmap_names)} levels {featmap_names} but strides {strides}")
         super().__init__(featmap_names, output_size, sampling_ratio)
         self.scales = [1 / stride for stride in strides]
-        self.map_levels = LevelMapper(_FINEST, _FINEST + len(strides) - 1)
+        last = _FINEST + len(strides) - 1
+        self.map_levels = LevelMapper(_FINEST, last, canonical_scale=canonical_size)
 
     def restride(self, strides: Mapping[str, int]) -> None:
         """Takes other strides for the levels of these names, as another path of a supernet has."""
@@ -216,8 +220,13 @@ class LevelPooler(torchvision.ops.MultiScaleRoIAlign):
         )
 
 
-def level_pooler(info: Sequence[FeatureInfo], *, output_size: int) -> LevelPooler:
+def level_pooler(
+    info: Sequence[FeatureInfo], *, output_size: int, canonical_size: int = CANONICAL_SIZE
+) -> LevelPooler:
     """Pools regions from these levels, chosen by a region's size and their order."""
     return LevelPooler(
-        [level.name for level in info], [level.stride for level in info], output_size=output_size
+        [level.name for level in info],
+        [level.stride for level in info],
+        output_size=output_size,
+        canonical_size=canonical_size,
     )

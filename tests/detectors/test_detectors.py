@@ -132,6 +132,20 @@ def test_box_heads_are_what_they_are_called() -> None:
     assert two.roi_heads.box_predictor.cls_score.in_features == 256  # 1024 × width
 
 
+def test_regions_are_pooled_by_the_canonical_size() -> None:
+    """FPN's 224 pixels would pool all objects of a small image from P2."""
+    model = create("mask_rcnn_fpn", num_classes=4, width=0.125, roi_canonical_size=67)
+    keypoints = create("keypoint_rcnn_fpn", num_classes=4, width=0.125, roi_canonical_size=67)
+    sides = torch.tensor([33.0, 34.0, 67.0, 133.0, 134.0])
+    boxes = torch.stack([torch.zeros(5), torch.zeros(5), sides, sides], dim=1)
+    for pooler in (
+        model.roi_heads.box_roi_pool,
+        model.roi_heads.mask_roi_pool,
+        keypoints.roi_heads.keypoint_roi_pool,
+    ):
+        assert pooler.map_levels([boxes]).tolist() == [0, 1, 2, 2, 3]
+
+
 @pytest.mark.parametrize(("roi_levels", "expected"), [(4, {0, 1, 2, 3}), (5, {0, 1, 2, 3, 4})])
 def test_detnet_pools_regions_from_every_level(roi_levels: int, expected: set[int]) -> None:
     """P4, P5 and P6 have one stride; by strides P5 and P6 would silently receive nothing."""

@@ -17,6 +17,7 @@ from tests.contracts import check_form, sure_detector
 OPTIONS: list[tuple[str, dict[str, Any]]] = [
     ("faster_rcnn_fpn", {"proposals": "per_level", "pre_nms_test": 100, "roi_levels": 5}),
     ("faster_rcnn_fpn", {"anchor_strides": "torchvision", "box_head": "4conv1fc"}),
+    ("mask_rcnn_fpn", {"roi_canonical_size": 48}),
     ("faster_rcnn", {"box_head": "stages", "level": "c4"}),
     ("rfcn", {"pooling": "pool", "vote": "mean"}),
     ("rfcn", {"dilate": False, "channel_order": "bgr"}),
