@@ -71,7 +71,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--pictures",
         type=int,
-        default=_PICTURES,
         metavar="N",
         help=f"of the page, for each that finds more than another (default: {_PICTURES})",
     )
@@ -121,7 +120,9 @@ def run(args: argparse.Namespace) -> int:
     if args.output:
         from detnet.report.comparison import write_output
 
-        page = write_output(compared, args.output, count=args.pictures)
+        page = write_output(
+            compared, args.output, count=_PICTURES if args.pictures is None else args.pictures
+        )
     if args.json:
         print(json.dumps(comparison, allow_nan=False))
         return 0
@@ -135,8 +136,10 @@ def _check(args: argparse.Namespace) -> None:
     """Refuses what would be found out only after the work."""
     for option, least in (("pictures", 0), ("speed_images", 1)):
         value = getattr(args, option)
-        if value < least:
+        if value is not None and value < least:
             raise InputError(f"--{option.replace('_', '-')} {value}: give {least} or more")
+    if args.pictures is not None and not args.output:
+        raise InputError("--pictures are those of the page that --output writes; give both")
     if args.images and not args.annotations:
         raise InputError("--images is the folder of --annotations; give both")
     if args.split and args.annotations:

@@ -80,6 +80,7 @@ def test_json_is_all_there_is(
     ("options", "message"),
     [
         (["--pictures", "-1"], "--pictures -1: give 0 or more"),
+        (["--pictures", "3"], "--pictures are those of the page that --output writes; give both"),
         (["--speed-images", "0"], "--speed-images 0: give 1 or more"),
         (["--models", "x"], "--models: 1 for 2 results"),
         (["--models", "-", "-", "--no-speed"], "--models tells what they cost, which --no-speed"),
