@@ -197,6 +197,14 @@ class Detector(PostProcessor, nn.Module):
         """Regions of an image that a second stage looks at in evaluation; 0 without one."""
         return 0
 
+    def count_by_level(self, sizes: Tensor) -> dict[str, int]:
+        """Counts the objects that each level is to find; none where sizes alone do not decide it.
+
+        Args:
+            sizes: (B, 2), widths and heights in pixels of the network's input.
+        """
+        return {}
+
     def limit_regions(self, count: int) -> None:
         """Lets a second stage look at fewer regions in evaluation; training stays as it is."""
 

@@ -2,6 +2,7 @@
 
 from typing import Any, ClassVar
 
+import torch.nn.functional as F
 from torch import Tensor
 from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 
@@ -129,6 +130,12 @@ class FasterRCNNFPN(RegionDetector):
             num_classes=num_classes,
             init=boxes.head_init,
         )
+
+    def count_by_level(self, sizes: Tensor) -> dict[str, int]:
+        """Counts the regions of these sizes that are pooled from each level."""
+        pooler = self.roi_heads.box_roi_pool
+        counts = pooler.map_levels([F.pad(sizes, (2, 0))]).bincount(minlength=len(pooler.scales))
+        return dict(zip(pooler.featmap_names, counts.tolist(), strict=True))
 
     def add_branches(self, num_classes: int, boxes: BoxOptions) -> None:
         """Adds what the region heads find besides boxes; here nothing."""

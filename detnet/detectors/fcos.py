@@ -171,6 +171,12 @@ class FCOS(OneStageDetector, torchvision_fcos.FCOS):
             head_outputs = {**head_outputs, "cls_logits": logits}
         return super().postprocess_detections(head_outputs, *others)
 
+    def count_by_level(self, sizes: Tensor) -> dict[str, int]:
+        """Counts the objects of these sizes that a cell at their centre finds on each level."""
+        levels = torch.bucketize(sizes.amax(1) / 2, sizes.new_tensor(RANGES))
+        counts = levels.bincount(minlength=len(self.head_levels)).tolist()
+        return {level.name: n for level, n in zip(self.head_levels, counts, strict=True)}
+
     def match_cells(self, boxes: Tensor, anchors: Tensor, cells: list[int]) -> Tensor:
         """Chooses the object that each cell is to find: the smallest of those it may.
 

@@ -146,6 +146,23 @@ def test_regions_are_pooled_by_the_canonical_size() -> None:
         assert pooler.map_levels([boxes]).tolist() == [0, 1, 2, 2, 3]
 
 
+@pytest.mark.parametrize(
+    ("detector", "expected"),
+    [
+        ("faster_rcnn_fpn", {"p2": 2, "p3": 1, "p4": 1, "p5": 1}),
+        ("fcos", {"p3": 2, "p4": 1, "p5": 2, "p6": 0, "p7": 0}),
+        ("retinanet", {}),
+    ],
+)
+def test_objects_are_counted_by_the_level_that_finds_them(
+    detector: str, expected: dict[str, int]
+) -> None:
+    model = create(detector, num_classes=3, width=0.125)
+    sizes = torch.tensor([[20.0, 30.0], [120.0, 120.0], [300, 20], [240.0, 250.0], [450.0, 460.0]])
+    found = model.count_by_level(sizes.double())
+    assert found == expected and list(found) == list(expected)
+
+
 @pytest.mark.parametrize(("roi_levels", "expected"), [(4, {0, 1, 2, 3}), (5, {0, 1, 2, 3, 4})])
 def test_detnet_pools_regions_from_every_level(roi_levels: int, expected: set[int]) -> None:
     """P4, P5 and P6 have one stride; by strides P5 and P6 would silently receive nothing."""

@@ -16,6 +16,7 @@ from detnet.engine.loop import Batch
 from detnet.engine.machine import is_accelerator
 from detnet.engine.runs import RunFolder
 from detnet.evaluation.files import write_scores
+from detnet.training.detection.box_sizes import tell_levels, with_anchors
 from detnet.training.detection.config import TrainConfig
 from detnet.training.detection.evaluate import evaluate_model, validation_losses
 from detnet.training.detection.model_and_data import (
@@ -23,7 +24,6 @@ from detnet.training.detection.model_and_data import (
     load_data,
     make_batches,
     make_dataset,
-    with_anchors,
 )
 from detnet.training.pretrained import load_detector_weights
 from detnet.training.run import run_task
@@ -70,8 +70,9 @@ class DetectionTask(Task):
         train = self.annotations.train
         model = build_detector(self.config, train.categories, train.keypoint_layout)
         self.fixed_size = model.transform.square and len(self.config.min_sizes) == 1
+        notes = tell_levels(model, self.config, train)
         weights, self.weights = self.weights, None  # many, and not needed again
-        return model, load_detector_weights(model, weights) if weights is not None else []
+        return model, notes + (load_detector_weights(model, weights) if weights is not None else [])
 
     def stream(self, *, start: int, stop: int) -> Iterator[Batch]:
         return stream(

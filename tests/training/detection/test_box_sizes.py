@@ -1,4 +1,4 @@
-"""Anchors found among training boxes: clusters, sizes after resizing, and what a run keeps."""
+"""Training boxes: clusters, sizes after resizing, levels, and the anchors that a run keeps."""
 
 import json
 from dataclasses import replace
@@ -11,13 +11,14 @@ from detnet.data.transforms import resized_shape
 from detnet.detectors.files import load_model
 from detnet.errors import InputError
 from detnet.training.detection import train as detect
-from detnet.training.detection.config import TrainConfig
-from detnet.training.detection.model_and_data import (
+from detnet.training.detection.box_sizes import (
     cluster,
-    load_data,
+    tell_levels,
     training_sizes,
     with_anchors,
 )
+from detnet.training.detection.config import TrainConfig
+from detnet.training.detection.model_and_data import build_detector, load_data
 
 CENTRES = np.array([[10.0, 12.0], [60.0, 20.0], [25.0, 80.0], [120.0, 110.0], [300.0, 200.0]])
 
@@ -89,6 +90,35 @@ def test_nothing_to_find_them_by(scenes: Path, yolo: TrainConfig, tmp_path: Path
         InputError, match="no objects to find anchors by.*detector_options.anchor_sizes"
     ):
         with_anchors(config, load_data(config).train)
+
+
+@pytest.mark.parametrize(
+    ("detector", "options", "expected"),
+    [
+        ("faster_rcnn_fpn", {}, "p2 100%, p3 0%, p4 0%, p5 0%"),
+        (
+            "mask_rcnn_fpn",
+            {"roi_canonical_size": 14},
+            "p2 0%, p3 0%, p4 {0:.0%}, p5 {1:.0%}",
+        ),
+        ("fcos", {}, "p3 100%, p4 0%, p5 0%, p6 0%, p7 0%"),
+    ],
+)
+def test_levels_that_find_the_training_boxes(
+    tiny: TrainConfig, detector: str, options: dict, expected: str
+) -> None:
+    config = replace(tiny, detector=detector, detector_options=options)
+    train = load_data(config).train
+    (line,) = tell_levels(build_detector(config, train.categories), config, train)
+    over = float((training_sizes(config, train).prod(1) >= 28**2).mean())  # P5 begins there
+    shares = expected.format(1 - over, over)
+    assert line == f"levels that find the training boxes, by their sizes: {shares}"
+
+
+def test_sizes_alone_do_not_say_which_anchors_match(tiny: TrainConfig) -> None:
+    config = replace(tiny, detector="retinanet", detector_options={})
+    train = load_data(config).train
+    assert tell_levels(build_detector(config, train.categories), config, train) == []
 
 
 def test_a_run_prints_and_keeps_its_anchors(yolo: TrainConfig, tmp_path: Path) -> None:
