@@ -56,25 +56,28 @@ def choose_level(backbone: Backbone, level: str, *, dilate: bool) -> FeatureInfo
 
 
 def hold_stride(backbone: Backbone, name: str) -> FeatureInfo:
-    """Takes a stage's stride of 2 away and dilates its convolutions by 2; no weight is touched.
+    """Takes away the stride of 2 that leads to a level, and dilates what follows at it by 2 more.
 
-    Levels after it have half their strides, too. Receptive fields are not known any more.
+    All stages at the level's stride are held, since the stride may be an earlier one's. No weight
+    is touched. Levels after them have half their strides, too. Receptive fields are not known any
+    more.
 
     Paper: Dai et al. 2016, arXiv:1605.06409, "À trous and stride".
     """
-    for conv in backbone.parts()[name].modules():
-        if isinstance(conv, nn.Conv2d):
-            conv.stride = (1, 1)
-            if conv.kernel_size[0] > 1:
-                conv.dilation = (2, 2)
-                conv.padding = (conv.kernel_size[0] - 1, conv.kernel_size[1] - 1)
-    names = [info.name for info in backbone.feature_info]
-    first = names.index(name)
+    levels = {info.name: info for info in backbone.feature_info}
+    stride, parts = levels[name].stride, backbone.parts()
+    for info in levels.values():
+        for layer in parts[info.name].modules() if info.stride == stride else ():
+            if isinstance(layer, nn.Conv2d):
+                layer.stride = (1, 1)
+                if (side := layer.kernel_size[0]) > 1:
+                    rate = 2 * layer.dilation[0]
+                    layer.dilation, layer.padding = (rate, rate), (rate * (side // 2),) * 2
     backbone.feature_info = tuple(
-        replace(info, stride=info.stride // 2, receptive_field=0) if index >= first else info
-        for index, info in enumerate(backbone.feature_info)
+        replace(info, stride=info.stride // 2, receptive_field=0) if info.stride >= stride else info
+        for info in backbone.feature_info
     )
-    return backbone.feature_info[first]
+    return backbone.feature_info[backbone.levels.index(name)]
 
 
 class SingleLevelNet(nn.Module):

@@ -1,5 +1,6 @@
 """Faster R-CNN on one level; with torchvision's weights and class it is torchvision's."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,9 @@ from torchvision.ops import MultiScaleRoIAlign
 
 from detnet.backbones import build_backbone
 from detnet.backbones.base import FeatureInfo
+from detnet.backbones.detnet import DETNET59
+from detnet.backbones.resnet import RESNET50
+from detnet.backbones.stages import StagedNet
 from detnet.detectors import create
 from detnet.detectors.faster_rcnn import (
     SingleLevelNet,
@@ -213,6 +217,27 @@ def test_a_held_resnet_is_the_dilated_one() -> None:
         found, expected = held(images), dilated(images)
     assert [info.stride for info in held.feature_info] == [4, 8, 16, 16]
     assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def test_a_stride_that_an_earlier_stage_has_is_held_there() -> None:
+    """C5 halves and C6 keeps that, dilated already: both are held, and see twice as far as before.
+
+    Every second cell of a held level is then what the plain network has there, but for the border.
+    """
+    torch.manual_seed(0)
+    table = (*DETNET59[:3], replace(RESNET50[3], channels=1024), replace(DETNET59[4], blocks=1))
+    plain, held = (StagedNet(table, width=0.125).eval().double() for _ in range(2))
+    held.load_state_dict(plain.state_dict())
+    assert [info.stride for info in plain.feature_info] == [4, 8, 16, 32, 32]
+    assert choose_level(held, "auto", dilate=True).stride == 16
+    images = torch.rand(1, 3, 32 * 17, 32 * 19).double()
+    with torch.no_grad():
+        found, expected = held(images), plain(images)
+    for info in held.feature_info:
+        assert found[info.name].shape[-2:] == (544 // info.stride, 608 // info.stride)
+    inner = (..., slice(5, -5), slice(5, -5))
+    for name in ("c5", "c6"):
+        torch.testing.assert_close(found[name][..., ::2, ::2][inner], expected[name][inner])
 
 
 def test_stages_that_no_one_looks_at_are_taken_off() -> None:
