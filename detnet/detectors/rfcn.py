@@ -75,7 +75,8 @@ class PositionSensitivePooler(LevelPooler):
 
     def vote(self, maps: Tensor, boxes: list[Tensor]) -> Tensor:
         """Maps (N, bins² K, H, W) and (L, 4) xyxy boxes of each image to (R, K) averages."""
-        rois = convert_boxes_to_roi_format(boxes).to(maps.dtype)
+        # A box that is NaN must not become an index: torchvision's kernel would read anywhere.
+        rois = convert_boxes_to_roi_format(boxes).to(maps.dtype).nan_to_num()
         (scale,) = self.scales
         if self.pooling == "align":
             pooled = ps_roi_align(maps, rois, self.bins, scale, _SAMPLING_RATIO)

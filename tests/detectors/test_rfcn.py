@@ -110,6 +110,19 @@ def test_each_bin_looks_at_its_own_place_in_its_own_map(pooling: Pooling) -> Non
     assert found.tolist() == [[(1 + 0 + 0 + 3) / 4, (0 + 2 + 0 + 0) / 4]]
 
 
+@pytest.mark.parametrize("pooling", ["align", "pool"])
+def test_a_box_that_is_nan_or_infinite_is_no_index(pooling: Pooling) -> None:
+    """torchvision's kernel reads memory that is not the map's; run by itself it ends the process.
+
+    Boxes of such objects are among the regions in training, whose losses then tell it.
+    """
+    pooler = PositionSensitivePooler(LEVEL, bins=2, pooling=pooling)
+    broken = [[16.0, 16, math.nan, 64], [math.nan] * 4, [16, 16, math.inf, 64]]
+    for boxes in torch.tensor(broken):
+        found = pooler.vote(torch.ones(1, 8, 5, 6), [torch.stack([WHOLE[0][0], boxes])])
+        assert found[0].tolist() == [1, 1] and found[1].isfinite().all()
+
+
 def test_a_bin_is_the_mean_of_four_points() -> None:
     """Cells hold the square of their column; a bin of 4 cells from -0.5 is seen at 0.5 and 2.5."""
     maps = (torch.arange(6.0) ** 2).expand(1, 1, 4, 6).contiguous()
