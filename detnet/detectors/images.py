@@ -82,8 +82,16 @@ class ImageTransform(GeneralizedRCNNTransform):
         """Maps (3, H, W) images to one padded batch; targets are in pixels of the input.
 
         Raises:
-            ValueError: an image is not (3, H, W).
+            ValueError: no images, one that is not (3, H, W), or another number of targets.
         """
+        given = len(images) if targets is None else len(targets)
+        if not len(images) or given != len(images):
+            raise ValueError(
+                "need one image or more, and a target for each, got "
+                f"{len(images)} images and {given} targets"
+            )
+        if self.training:
+            images, targets = self.reshaped(images, targets)
         prepared = []
         for image in images:
             if image.ndim != 3 or image.shape[0] != 3:
@@ -119,6 +127,12 @@ class ImageTransform(GeneralizedRCNNTransform):
         mean, std = values.to(image.device, non_blocking=True)[..., None, None]
         return (image - mean) / std
 
+    def reshaped(
+        self, images: list[Tensor], targets: list[dict[str, Tensor]] | None
+    ) -> tuple[list[Tensor], list[dict[str, Tensor]] | None]:
+        """Gives images that come resized, and their targets, the shape that training has."""
+        return images, targets
+
     def size_in_training(self, image: Tensor) -> tuple[int, int]:
         """Height and width at which the network gets an image that comes resized, unpadded."""
         return image.shape[-2], image.shape[-1]
@@ -152,17 +166,14 @@ class SquareTransform(ImageTransform):
 
     square = True
 
-    def forward(
-        self, images: list[Tensor], targets: list[dict[str, Tensor]] | None = None
-    ) -> tuple[ImageList, list[dict[str, Tensor]] | None]:
-        """Maps (3, H, W) images to one batch of squares; targets are in pixels of the input."""
-        if self.training:
-            squares = [self._squeezed(image, self.size_in_training(image)[0]) for image in images]
-            if targets is not None:
-                pairs = zip(targets, images, squares, strict=True)
-                targets = [_squeeze_boxes(*triple) for triple in pairs]
-            images = squares
-        return super().forward(images, targets)
+    def reshaped(
+        self, images: list[Tensor], targets: list[dict[str, Tensor]] | None
+    ) -> tuple[list[Tensor], list[dict[str, Tensor]] | None]:
+        squares = [self._squeezed(image, self.size_in_training(image)[0]) for image in images]
+        if targets is not None:
+            triples = zip(targets, images, squares, strict=True)
+            targets = [_squeeze_boxes(*triple) for triple in triples]
+        return squares, targets
 
     def size_in_training(self, image: Tensor) -> tuple[int, int]:
         side = min(image.shape[-2:])

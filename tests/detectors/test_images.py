@@ -57,6 +57,18 @@ def test_full_precision_keeps_double() -> None:
     assert full_precision(torch.zeros(1, dtype=torch.float64)).dtype == torch.float64
 
 
+@pytest.mark.parametrize("kind", [ImageTransform, SquareTransform])
+@pytest.mark.parametrize(("images", "targets"), [(0, None), (0, 0), (2, 1), (1, 2)])
+def test_each_image_has_its_target(
+    kind: type[ImageTransform], images: int, targets: int | None
+) -> None:
+    """RetinaNet would learn from the images that have one, and others fail in another place."""
+    given = None if targets is None else [{"boxes": torch.zeros(0, 4)}] * targets
+    transform = kind(ImageOptions()).train()
+    with pytest.raises(ValueError, match=f"got {images} images and {targets or 0} targets"):
+        transform([torch.rand(3, 8, 12)] * images, given)
+
+
 def test_bad_input_names_what_was_seen() -> None:
     with pytest.raises(ValueError, match=r"\(3, H, W\), got \(1, 8, 8\)"):
         ImageTransform(ImageOptions())([torch.rand(1, 8, 8)])
