@@ -18,6 +18,7 @@ from detnet.text import first_line
 
 # Where the tensors may stand in a checkpoint; Detectron's are in "blobs".
 _BOXES = ("state_dict", "model", "model_state_dict", "state_dict_ema", "net", "blobs")
+_DEEPEST = 16  # of them within one another; a pickle's may hold itself
 _ZIP = b"PK"
 _OLD_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # its magic number, pickled
 _FORBIDDEN = re.compile(r"GLOBAL ([\w.]+)")
@@ -79,16 +80,18 @@ def _read_torch(path: Path) -> Any:
 
 def _unbox(content: Any) -> dict[str, Tensor]:
     """The tensors by name in a checkpoint, wherever they stand in it."""
-    if not isinstance(content, Mapping):
-        return {}
-    for name in _BOXES:
-        if isinstance(content.get(name), Mapping):
-            return _unbox(content[name])
-    return {
-        str(name): _tensor(value)
-        for name, value in content.items()
-        if isinstance(value, np.ndarray | Tensor)
-    }
+    for _ in range(_DEEPEST):
+        if not isinstance(content, Mapping):
+            return {}
+        boxes = [content[name] for name in _BOXES if isinstance(content.get(name), Mapping)]
+        if not boxes:
+            return {
+                str(name): _tensor(value)
+                for name, value in content.items()
+                if isinstance(value, np.ndarray | Tensor)
+            }
+        content = boxes[0]
+    return {}
 
 
 def _tensor(value: Tensor | NDArray[Any]) -> Tensor:

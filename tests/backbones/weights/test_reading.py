@@ -177,3 +177,16 @@ def test_a_tensor_larger_than_its_data_is_refused(tmp_path: Path) -> None:
     assert (tmp_path / "a.pth").stat().st_size < 5000
     with pytest.raises(InputError, match=r"a.pth: stem.conv.weight is not stored as it is said"):
         read_tensors(tmp_path / "a.pth")
+
+
+def _pickle(content: Any, path: Path) -> None:
+    path.write_bytes(pickle.dumps(content))
+
+
+@pytest.mark.parametrize("save", [torch.save, _pickle])
+def test_a_checkpoint_that_holds_itself_is_refused(save: Any, tmp_path: Path) -> None:
+    content: dict[str, Any] = {}
+    content["model"] = {"state_dict": content}
+    save(content, tmp_path / "a.pth")
+    with pytest.raises(InputError, match=r"a.pth: (holds no tensors|no whole pickle of arrays)"):
+        read_tensors(tmp_path / "a.pth")
