@@ -169,7 +169,7 @@ class SingleLevelBoxOptions(RegionOptions):
         head_init: how linear layers are drawn, see `BoxOptions`.
 
     Raises:
-        InputError: there is no such head, or a number is out of range.
+        InputError: a number is out of range.
     """
 
     box_head: Literal["2fc", "4conv1fc", "stages"] = "2fc"

@@ -45,7 +45,7 @@ class FCOSOptions(DenseOptions):
         center_radius: cells up to this many strides from an object's centre learn it.
 
     Raises:
-        InputError: a radius that is not positive, or no such threshold.
+        InputError: a number is out of range.
     """
 
     coarse_from: Literal["c", "p"] = "p"

@@ -68,7 +68,7 @@ class BoxOptions(RegionOptions):
             `draw_as_detectron`.
 
     Raises:
-        InputError: there is no such head, or a number is out of range.
+        InputError: a number is out of range.
     """
 
     box_head: Literal["2fc", "4conv1fc"] = "2fc"

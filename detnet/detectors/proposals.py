@@ -45,7 +45,7 @@ class ProposalOptions:
             proposals together; Detectron's are the 2 of a device.
 
     Raises:
-        InputError: there is no such choice, or a number is out of range.
+        InputError: a number is out of range.
 
     Paper: Li et al. 2018, arXiv:1804.06215, Section 4.1.
     """

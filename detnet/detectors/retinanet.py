@@ -38,7 +38,7 @@ class DenseOptions:
         neck: what makes the pyramid, see `detnet.detectors.fpn.NECKS`.
 
     Raises:
-        InputError: coarse levels cannot begin there, or a number is out of range.
+        InputError: a number is out of range.
     """
 
     coarse_from: Literal["c", "p"] = "c"
@@ -83,7 +83,7 @@ class RetinaNet(OneStageDetector, torchvision_retinanet.RetinaNet):
             than about 20.
 
     Raises:
-        InputError: another norm, or an anchor below one pixel.
+        InputError: an anchor below one pixel, or not one size a level.
 
     Paper: Lin et al. 2017, arXiv:1708.02002, Section 4. Departs from it as torchvision does: the
     box loss is plain L1.

@@ -224,7 +224,7 @@ class RFCNOptions(RegionOptions):
         vote: "scaled" is the bins' average times k, "mean" the average itself, as the paper.
 
     Raises:
-        InputError: there is no such pooling or vote, or a number is out of range.
+        InputError: a number is out of range.
     """
 
     ohem: bool = True
