@@ -24,9 +24,10 @@ from detnet.detectors.images import ImageOptions, ImageTransform
 from detnet.detectors.retinanet import DenseOptions
 from detnet.kinds import require_positive
 
-# Pixels to the farthest side of the object, where one level ends and the next begins.
-RANGES = (64.0, 128.0, 256.0, 512.0)
-_UNIT = 8  # pixels that the first level's offsets are told in, twice that on each next one
+# Pixels to the farthest side of the objects that the first level finds, and pixels that its offsets
+# are told in; twice that on each next level.
+FIRST_RANGE = 64.0
+_UNIT = 8
 _CHUNK = 256  # objects compared with all cells at once, which bounds the memory
 
 
@@ -86,9 +87,10 @@ class FCOS(OneStageDetector, torchvision_fcos.FCOS):
     The five levels find objects whose farthest side is up to 64, 128, 256, 512 and any number of
     pixels away, in their order, also where they have the same stride (DetNet's P4, P5 and P6), and
     tell the four sides in units of 8, 16, 32, 64 and 128 pixels, so that the one head they share
-    sees the same numbers on each. Centre sampling reaches 1.5 of the level's own strides: the
-    number of cells that learn an object does not depend on its level, as on a ResNet. With a
-    ResNet all three are torchvision's.
+    sees the same numbers on each. A backbone that goes on after C7 has further levels, the last of
+    which finds any size. Centre sampling reaches 1.5 of the level's own strides: the number of
+    cells that learn an object does not depend on its level, as on a ResNet. With a ResNet all three
+    are torchvision's.
 
     Args:
         backbone: with levels from `c3` on.
@@ -196,7 +198,8 @@ class FCOS(OneStageDetector, torchvision_fcos.FCOS):
         points = (anchors[:, :2] + anchors[:, 2:]) / 2
         # Asked of the pyramid at every call: a supernet's path may have changed its strides.
         strides = [float(level.stride) for level in self.head_levels]
-        lower, upper = (0.0, *RANGES), (*RANGES, math.inf)
+        ends = [FIRST_RANGE * 2**level for level in range(len(strides) - 1)]
+        lower, upper = (0.0, *ends), (*ends, math.inf)
         reach, low, high = (
             torch.cat([points.new_full((n,), value) for n, value in zip(cells, each, strict=True)])
             for each in ([self.center_sampling_radius * stride for stride in strides], lower, upper)

@@ -7,9 +7,12 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
+from detnet.backbones.detnet import DETNET59
 from detnet.backbones.spaces.space import take_path
+from detnet.backbones.stages import Stage, StagedNet
 from detnet.detectors import create
-from detnet.detectors.fcos import FCOS
+from detnet.detectors.fcos import FCOS, FCOSOptions
+from detnet.detectors.images import ImageOptions
 from detnet.detectors.weights import from_torchvision
 from detnet.errors import InputError
 from tests.detectors.test_parity import OURS, RENAMED, THEIRS, batch
@@ -77,6 +80,17 @@ def test_levels_of_equal_stride_find_objects_of_their_own_size() -> None:
     assert square(1020) == [0, 0, 0, 1, 8]  # 510 in the centre, 526 and 542 beside it
     # By stride, P5 and P6 would take what P4 takes: 64 … 128 pixels.
     assert model.center_sampling_radius * 16 == 24
+
+
+def test_levels_after_p7_find_what_is_farther_still() -> None:
+    c7, c8 = (Stage(name, blocks=1, channels=1024, dilation=2) for name in ("c7", "c8"))
+    backbone = StagedNet((*DETNET59, c7, c8), width=0.125)
+    model = FCOS(backbone, 4, images=ImageOptions(), points=FCOSOptions())
+    strides = [8, *[16] * 5]
+    assert [level.name for level in model.head_levels] == [f"p{n}" for n in range(3, 9)]
+    ends = [cells_of(model, [640 - x, 300, 640 + x, 724], strides) for x in (300, 540, 639)]
+    assert ends == [[0, 0, 0, 9, 0, 0], [0, 0, 0, 0, 9, 0], [0, 0, 0, 0, 9, 0]]
+    assert cells_of(model, [-400, 300, 1680, 724], strides) == [0, 0, 0, 0, 0, 9]
 
 
 def test_level_is_chosen_by_the_farthest_side_and_the_centre_by_the_own_stride() -> None:
