@@ -94,15 +94,16 @@ class Space(ABC):
         """Gives the one spelling of a path, so that equal networks have equal paths.
 
         Raises:
-            InputError: it has another length, or an index beyond a gene's choices.
+            InputError: it has another length, or an entry that is no index of a gene's choices.
         """
         genes = self.genes
         if len(path) != len(genes):
             raise InputError(f"a path through this space has {len(genes)} entries, got {len(path)}")
         for number, (index, gene) in enumerate(zip(path, genes, strict=True)):
-            if not 0 <= index < len(gene.choices):
+            # A YAML file may hold texts and fractions; only whole numbers have `__index__`.
+            if not hasattr(index, "__index__") or not 0 <= index < len(gene.choices):
                 raise InputError(
-                    f"entry {number} of the path is {index}; the choices of {gene.stage}'s "
+                    f"entry {number} of the path is {index!r}; the choices of {gene.stage}'s "
                     f"{gene.name} are 0 to {len(gene.choices) - 1}"
                 )
         return tuple(int(index) for index in path)

@@ -72,6 +72,9 @@ def test_other_choices_can_be_given() -> None:
         ((0, 1), "a path through this space has 3 entries, got 2"),
         ((0, 4, 0), "entry 1 of the path is 4; the choices of c3's block 0 are 0 to 3"),
         ((-1, 0, 0), "entry 0 of the path is -1"),
+        (("1", 0, 0), "entry 0 of the path is '1'; the choices of c2's block 0 are 0 to 3"),
+        ((0, 0.5, 0), "entry 1 of the path is 0.5"),  # was taken for 0
+        ((0, None, 0), "entry 1 of the path is None"),
     ],
 )
 def test_a_path_that_does_not_fit(path: tuple[int, ...], message: str) -> None:
