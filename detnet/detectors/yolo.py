@@ -56,11 +56,20 @@ class GridNet(nn.Module):
         x = self.coarse(features[name])
         if self.fine_name:
             fine = self.fine(features[self.fine_name])
-            size = (2 * x.shape[-2], 2 * x.shape[-1])
-            if fine.shape[-2:] != size:  # a supernet's path may hold or halve the resolution
-                fine = F.interpolate(fine, size=size, mode="nearest")
-            x = torch.cat([F.pixel_unshuffle(fine, 2), x], dim=1)
+            x = torch.cat([F.pixel_unshuffle(self._by_twos(fine, x), 2), x], dim=1)
         return {name: self.joint(x)}
+
+    def _by_twos(self, fine: Tensor, coarse: Tensor) -> Tensor:
+        """Gives the finer level with 2×2 cells in each of the last one's, where those are."""
+        height, width = coarse.shape[-2:]
+        if fine.shape[-2:] == (2 * height, 2 * width):
+            return fine
+        strides = {info.name: info.stride for info in self.backbone.feature_info}
+        ratio = strides[self.feature_info[0].name] // strides[self.fine_name]
+        # Cells were counted up: those of 64 pixels reach beyond an image padded to 32.
+        fine = F.pad(fine, (0, ratio * width - fine.shape[-1], 0, ratio * height - fine.shape[-2]))
+        # A supernet's path may hold the resolution between the two, or halve it twice.
+        return F.interpolate(fine, size=(2 * height, 2 * width), mode="nearest")
 
 
 class GridHead(nn.Module):

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from detnet.backbones import build_backbone
+from detnet.backbones.base import FeatureInfo
 from detnet.backbones.spaces.space import parse_path, take_path
 from detnet.detectors import create
 from detnet.detectors.files import load_model, save_model
@@ -159,6 +160,21 @@ def test_a_backbone_of_one_level_has_no_finer_one() -> None:
     with pytest.raises(InputError, match="finer than c5, and the backbone has none"):
         GridNet(backbone, YOLOOptions())
     assert GridNet(backbone, YOLOOptions(passthrough=False)).fine_name == ""
+
+
+@pytest.mark.parametrize(("stride", "fine_stride"), [(64, 32), (32, 32), (64, 16), (64, 8)])
+def test_the_finer_level_lies_where_the_last_one_does(stride: int, fine_stride: int) -> None:
+    """Of an image of 96×160 cells of 64 pixels reach beyond it: each sees what is in its place."""
+    net = GridNet(build_backbone("resnet50", width=0.125), YOLOOptions())
+    levels = [FeatureInfo("c4", 1, fine_stride, level=4), FeatureInfo("c5", 1, stride, level=5)]
+    net.backbone.feature_info = tuple(levels)
+    fine, coarse = (torch.empty(1, 1, -(-96 // s), -(-160 // s)) for s in (fine_stride, stride))
+    fine[:] = torch.arange(fine.shape[-1]) * fine_stride  # where a cell begins
+    found = net._by_twos(fine, coarse)[0, 0]
+    assert found.shape == (2 * coarse.shape[-2], 2 * coarse.shape[-1])
+    begins = [column * stride // 2 // fine_stride * fine_stride for column in range(found.shape[1])]
+    inside = [begin for begin in begins if begin < 160]
+    assert found[0].tolist() == [*inside, *[0] * (len(begins) - len(inside))]
 
 
 @pytest.mark.parametrize("detector", ["yolo", "ssd"])
