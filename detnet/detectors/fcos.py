@@ -173,9 +173,14 @@ class FCOS(OneStageDetector, torchvision_fcos.FCOS):
             head_outputs = {**head_outputs, "cls_logits": logits}
         return super().postprocess_detections(head_outputs, *others)
 
+    @property
+    def range_ends(self) -> list[float]:
+        """Pixels to an object's farthest side where a level ends and the next begins."""
+        return [FIRST_RANGE * 2**level for level in range(len(self.head_levels) - 1)]
+
     def count_by_level(self, sizes: Tensor) -> dict[str, int]:
         """Counts the objects of these sizes that a cell at their centre finds on each level."""
-        levels = torch.bucketize(sizes.amax(1) / 2, sizes.new_tensor(RANGES))
+        levels = torch.bucketize(sizes.amax(1) / 2, sizes.new_tensor(self.range_ends))
         counts = levels.bincount(minlength=len(self.head_levels)).tolist()
         return {level.name: n for level, n in zip(self.head_levels, counts, strict=True)}
 
@@ -198,8 +203,7 @@ class FCOS(OneStageDetector, torchvision_fcos.FCOS):
         points = (anchors[:, :2] + anchors[:, 2:]) / 2
         # Asked of the pyramid at every call: a supernet's path may have changed its strides.
         strides = [float(level.stride) for level in self.head_levels]
-        ends = [FIRST_RANGE * 2**level for level in range(len(strides) - 1)]
-        lower, upper = (0.0, *ends), (*ends, math.inf)
+        lower, upper = (0.0, *self.range_ends), (*self.range_ends, math.inf)
         reach, low, high = (
             torch.cat([points.new_full((n,), value) for n, value in zip(cells, each, strict=True)])
             for each in ([self.center_sampling_radius * stride for stride in strides], lower, upper)
