@@ -41,8 +41,9 @@ class GroundTruth:
         masks: one COCO segmentation per annotation, None where boxes are scored.
         keypoints: (A, K, 3) x, y and visibility, where those are scored; zeros beyond the number
             that an annotation's category has.
-        labelled: (A,) how many of them the file says are labelled; where none is, the annotation
-            counts neither for nor against a result. With `keypoints` alone, as the next.
+        labelled: (A,) how many of them the file says are labelled, 0 of those that it does not have
+            or that were left out; where none is, the annotation counts neither for nor against a
+            result. With `keypoints` alone, as the next.
         keypoint_counts: (C,) how many each category has.
         difficult: (A,) what the file marks so beside crowds; VOC's measure leaves it out.
         taken: in words, whether the file is scored as it is, or what was repaired.

@@ -71,7 +71,7 @@ class ScorableRecords:
         ]
 
     def keypoints(self, counts: Ints) -> tuple[Floats, Floats]:
-        """Of every annotation, and how many it says are labelled.
+        """Of every annotation, and how many it says are labelled: none where none can be used.
 
         Args:
             counts: (C,) how many keypoints each category has.
@@ -87,7 +87,8 @@ class ScorableRecords:
         if not self.mend:
             problem = "is not how many keypoints are labelled"
             table.annotations.refuse(there & ~sound, "num_keypoints", problem)
-        return points, np.where(sound, told, seen)
+        usable = ~unusable & (counts[table.category_of] > 0)
+        return points, np.where(sound & usable, told, seen)
 
     def taken(self) -> str:
         """What was done, in words."""

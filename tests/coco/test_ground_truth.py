@@ -83,13 +83,24 @@ def test_masks_are_mended_where_they_are_scored() -> None:
 
 def test_keypoints_of_another_number_are_left_out() -> None:
     points = [12, 12, 2, 14, 14, 1]
-    raw = content({"keypoints": points}, {"keypoints": points[:3]}, {"keypoints": []}, {})
+    short = {"keypoints": points[:3], "num_keypoints": 1}
+    raw = content({"keypoints": points}, short, {"keypoints": []}, {})
     assert mended(raw).taken == AS_IT_IS
     truth = mended(raw, "keypoints")
     assert truth.taken == "repaired in 1 of 4 annotations: left out the keypoints of 1"
     assert truth.keypoints is not None and truth.labelled is not None
     assert truth.keypoints[0].tolist() == [[12, 12, 2], [14, 14, 1]]
     assert truth.labelled.tolist() == [2, 0, 0, 0] and not truth.keypoints[1:].any()
+
+
+def test_an_object_of_a_category_without_keypoints_has_none_labelled() -> None:
+    raw = content({"keypoints": [12, 12, 2]}, {"category_id": 4, "num_keypoints": 3})
+    raw["categories"] = [
+        {"id": 2, "name": "cell", "keypoints": ["middle"]},
+        {"id": 4, "name": "dust"},
+    ]
+    labelled = ground_truth_of_table(AnnotationTable(raw, "x.json"), "keypoints").labelled
+    assert labelled is not None and labelled.tolist() == [1, 0]
 
 
 @pytest.mark.parametrize("told", [-1, 1.5, 1e30])
