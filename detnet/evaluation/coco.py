@@ -279,11 +279,13 @@ def score(
 
 def _as_one_category(truth: GroundTruth, detections: Detections) -> tuple[GroundTruth, Detections]:
     """All categories as one, in the order in which pycocotools pools them: by category id."""
+    points = truth.keypoints
     one_truth = replace(
         pick_rows(truth, np.argsort(truth.categories, kind="stable")),
         names=("any",) if truth.names else (),
         category_ids=truth.category_ids[:1],
         categories=np.zeros_like(truth.categories),
+        keypoint_counts=None if points is None else np.array([points.shape[1]]),
     )
     found = pick_rows(detections, np.argsort(detections.categories, kind="stable"))
     return one_truth, replace(found, categories=np.zeros_like(found.categories))

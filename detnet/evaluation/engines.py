@@ -12,7 +12,7 @@ import numpy as np
 
 from detnet.coco.ground_truth import GroundTruth
 from detnet.errors import InputError
-from detnet.evaluation.detections import Detections
+from detnet.evaluation.detections import Columns, Detections, pick_rows
 from detnet.evaluation.grid import RECALLS, Grid
 from detnet.evaluation.original import (
     categories_of,
@@ -46,18 +46,40 @@ def run_engine(engine: str, truth: GroundTruth, detections: Detections, grid: Gr
     """
     if engine not in ENGINES:
         raise InputError(unknown_name("engine", engine, ENGINES))
-    counts = (len(truth.names), len(grid.areas), len(grid.max_dets))
-    if not counts[0] or not len(truth.image_ids):
-        thresholds = len(grid.iou_thresholds)
-        precision = -np.ones((thresholds, len(RECALLS), *counts))
-        return Tables(precision, -np.ones((thresholds, *counts)))
+    if not len(truth.names) or not len(truth.image_ids):
+        return _empty_tables(truth, grid)
+    counts = truth.keypoint_counts
     try:
         # Both say on standard output, or as warnings, what is already known here.
         with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return ENGINES[engine](truth, detections, grid)
+            if counts is None or len(np.unique(counts)) == 1:
+                return ENGINES[engine](truth, detections, grid)
+            tables = _empty_tables(truth, grid)
+            # The evaluators know but one number of keypoints at a time.
+            for count in np.unique(counts[counts > 0]).tolist():
+                own, sigmas = counts == count, sigmas_of(grid, truth, count)
+                of_own = _of(truth, own, count), _of(detections, own, count)
+                part = ENGINES[engine](*of_own, replace(grid, sigmas=sigmas))
+                tables.precision[:, :, own] = part.precision[:, :, own]
+                tables.recall[:, own] = part.recall[:, own]
+            return tables
     except ImportError as error:
         raise InputError(_not_usable(engine, error)) from None
+
+
+def _empty_tables(truth: GroundTruth, grid: Grid) -> Tables:
+    thresholds = len(grid.iou_thresholds)
+    counts = (len(truth.names), len(grid.areas), len(grid.max_dets))
+    precision = -np.ones((thresholds, len(RECALLS), *counts))
+    return Tables(precision, -np.ones((thresholds, *counts)))
+
+
+def _of(columns: Columns, categories: np.ndarray, count: int) -> Columns:
+    """What is of these categories (C,), with the first keypoints alone."""
+    chosen = pick_rows(columns, np.flatnonzero(categories[columns.categories]))
+    assert chosen.keypoints is not None
+    return replace(chosen, keypoints=chosen.keypoints[:, :count])
 
 
 def engine_version(engine: str) -> str:

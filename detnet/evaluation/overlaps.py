@@ -4,7 +4,7 @@ Two overlaps that are equal there must be equal here, or another object would be
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import pycocotools.mask
@@ -26,7 +26,10 @@ def overlaps_of(truth: GroundTruth, grid: Grid) -> OverlapFunction:
         InputError: the grid's sigmas are not as many as there are keypoints.
     """
     if grid.iou_type == "keypoints":
-        return functools.partial(keypoint_overlaps, sigmas=np.array(sigmas_of(grid, truth)))
+        assert truth.keypoint_counts is not None  # read for keypoints
+        counts = np.unique(truth.keypoint_counts).tolist()
+        sigmas = {count: np.array(sigmas_of(grid, truth, count)) for count in counts}
+        return functools.partial(keypoint_overlaps, sigmas=sigmas)
     return mask_overlaps if grid.iou_type == "segm" else box_overlaps
 
 
@@ -89,23 +92,25 @@ def keypoint_overlaps(
     rows: np.ndarray,
     objects: np.ndarray,
     *,
-    sigmas: np.ndarray,
+    sigmas: Mapping[int, np.ndarray],
 ) -> np.ndarray:
-    """OKS of each pair, as computeOks has it.
+    """OKS of each pair over the keypoints of its category, as computeOks has it.
 
     An object without labelled keypoints, which counts neither way, is near the points that lie in
     its box or no farther from it than the box is wide and high.
 
     Args:
-        sigmas: (K,).
+        sigmas: for each number of keypoints that a category has.
     """
     assert truth.keypoints is not None and detections.keypoints is not None
+    assert truth.keypoint_counts is not None
     similarities = np.zeros(len(rows))
     order = np.argsort(objects, kind="stable")
     begins = np.flatnonzero(np.diff(objects[order], prepend=-1))
     for pairs in np.split(order, begins[1:]) if len(order) else ():
-        found, at = detections.keypoints[rows[pairs], :, :2], int(objects[pairs[0]])
-        sought = truth.keypoints[at]
+        at = int(objects[pairs[0]])
+        own = int(truth.keypoint_counts[truth.categories[at]])
+        found, sought = detections.keypoints[rows[pairs], :own, :2], truth.keypoints[at, :own]
         labelled = sought[:, 2] > 0
         if labelled.any():
             apart = found - sought[:, :2]
@@ -115,25 +120,29 @@ def keypoint_overlaps(
             apart = np.maximum(0, low - found) + np.maximum(0, found - high)
             labelled = np.ones(len(labelled), bool)
         squares = apart[..., 0] ** 2 + apart[..., 1] ** 2
-        errors = squares / (sigmas * 2) ** 2 / (truth.areas[at] + np.spacing(1)) / 2
+        errors = squares / (sigmas[own] * 2) ** 2 / (truth.areas[at] + np.spacing(1)) / 2
         kept = np.ascontiguousarray(np.exp(-errors)[:, labelled])  # sums go by the layout
-        similarities[pairs] = kept.sum(axis=1) / labelled.sum()
+        similarities[pairs] = kept.sum(axis=1) / max(labelled.sum(), 1)
     return similarities
 
 
-def sigmas_of(grid: Grid, truth: GroundTruth) -> tuple[float, ...]:
-    """How far off each keypoint may be: as the grid says, else as `default_sigmas`.
+def sigmas_of(grid: Grid, truth: GroundTruth, count: int | None = None) -> tuple[float, ...]:
+    """How far off each keypoint of a category may be: as the grid says, else as `default_sigmas`.
+
+    Args:
+        count: how many the category has; by default as many as the one with the most.
 
     Raises:
         InputError: the grid has neither one for all nor one for each.
     """
     assert truth.keypoints is not None  # read for keypoints
-    count = truth.keypoints.shape[1]
+    most = truth.keypoints.shape[1]
+    count = most if count is None else count
     if not grid.sigmas:
         return default_sigmas(count)
-    if len(grid.sigmas) not in (1, count):
+    if len(grid.sigmas) not in (1, most):
         raise InputError(
-            f"sigmas: {len(grid.sigmas)} are given for {count} keypoints; give one for all, or one "
+            f"sigmas: {len(grid.sigmas)} are given for {most} keypoints; give one for all, or one "
             "for each"
         )
-    return grid.sigmas * (count if len(grid.sigmas) == 1 else 1)
+    return (grid.sigmas * (most if len(grid.sigmas) == 1 else 1))[:count]

@@ -12,7 +12,9 @@ import pytest
 from detnet.coco.keypoints import COCO_SIGMAS, default_sigmas
 from detnet.errors import InputError
 from detnet.evaluation.coco import evaluate, score
+from detnet.evaluation.comparison.accumulation import accumulate
 from detnet.evaluation.grid import Grid
+from detnet.evaluation.matching import match
 from detnet.evaluation.metrics import names_of
 
 Record = dict[str, Any]
@@ -216,6 +218,49 @@ def test_categories_of_different_numbers_of_keypoints() -> None:
     assert scores["sigmas"] == [0.05, 0.05]
     table = scores["by_iou_and_size"]["all"]["AP"]
     assert table["32"] == pytest.approx(1) and table["33"] == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("engine", ["hotcoco", "pycocotools"])
+def test_a_category_scores_as_it_does_alone(engine: str) -> None:
+    """Though another one has more keypoints: it keeps its sigmas, and the points of others do not
+    keep detections from an object that counts neither way."""
+    box = {"image_id": 1, "bbox": [100, 100, 50, 50], "area": 2500, "iscrowd": 0}
+    many, two, none = [120, 120, 2] * 17, [110, 110, 2, 120, 120, 2], [0] * 6
+    truth = {
+        "images": [{"id": 1, "height": 500, "width": 500}],
+        "categories": [
+            {"id": 1, "name": "person", "keypoints": [f"point {i}" for i in range(17)]},
+            {"id": 2, "name": "hand", "keypoints": ["left", "right"]},
+            {"id": 3, "name": "thing"},
+        ],
+        "annotations": [
+            {"id": 1, "category_id": 1, **box, "keypoints": many},
+            {"id": 2, "category_id": 2, **box, "keypoints": two},
+            {"id": 3, "category_id": 2, **box, "bbox": [400, 400, 50, 50], "keypoints": none},
+            {"id": 4, "category_id": 3, **box, "num_keypoints": 2},
+        ],
+    }
+    at = {"image_id": 1, "category_id": 2}
+    results = [
+        {"image_id": 1, "category_id": 1, "keypoints": many, "score": 0.5},
+        {**at, "keypoints": [113, 110, 1, 123, 120, 1], "score": 0.5},
+        {**at, "keypoints": [410, 410, 1, 420, 420, 1], "score": 0.9},
+        {"image_id": 1, "category_id": 3, "score": 0.9},
+    ]
+    alone = truth | {
+        "categories": [truth["categories"][1]],
+        "annotations": truth["annotations"][1:3],
+    }
+    for options in ({}, {"sigmas": [0.1]}):
+        together = evaluate(truth, results, iou_type="keypoints", engine=engine, **options)
+        per_class = together.scores().per_class
+        wanted = score(alone, results[1:3], iou_type="keypoints", engine=engine, **options)
+        assert per_class["hand"] == wanted["per_class"]["hand"]
+        assert per_class["hand"]["AP"] > 0.5 and per_class["person"]["AP"] == pytest.approx(1)
+        assert per_class["thing"]["AR"] is None
+        ours = accumulate(match(together.truth, together.detections, together.grid))
+        np.testing.assert_allclose(ours.precision, together.tables.precision, atol=1e-9)
+        np.testing.assert_allclose(ours.recall, together.tables.recall, atol=1e-9)
 
 
 @pytest.mark.parametrize(

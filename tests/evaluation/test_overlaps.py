@@ -47,7 +47,7 @@ def test_keypoints() -> None:
         ]
         theirs = evaluator.computeOks(0, 0)
         rows, objects = (each.ravel() for each in np.indices(theirs.shape))
-        ours = keypoint_overlaps(truth, detections, rows, objects, sigmas=sigmas)
+        ours = keypoint_overlaps(truth, detections, rows, objects, sigmas={len(sigmas): sigmas})
         np.testing.assert_array_equal(ours.reshape(theirs.shape), theirs)
         compared += int(((theirs > 0.1) & (theirs < 1)).sum())
         unlabelled += int((~(truth.keypoints[..., 2] > 0).any(axis=1)).sum())
