@@ -21,6 +21,7 @@ from detnet.coco.records import (
     SEVERITIES,
     Bools,
     Floats,
+    Ints,
     Problem,
     Records,
     is_number,
@@ -61,7 +62,7 @@ def find_problems(table: AnnotationTable, *, split: str = "") -> list[Problem]:
         if crowds:
             message = f"{crowds} of {len(table)} annotations are crowds: not trained on"
             table.problems.add("info", "crowd", "", message)
-        _check_keypoints(table.categories, table.annotations, sizes)
+        _check_keypoints(table, sizes)
     return sorted(table.problems.found, key=lambda each: SEVERITIES.index(each.severity))
 
 
@@ -178,7 +179,7 @@ def _plain(number: float) -> str:
     return f"{number:.2f}".rstrip("0").rstrip(".")
 
 
-def _check_keypoints(categories: Records, annotations: Records, sizes: Floats) -> None:
+def _check_keypoints(table: AnnotationTable, sizes: Floats) -> None:
     """Reports keypoints that cannot be used as warnings: they stop no training on boxes.
 
     Codes: bad-keypoint-names (of a category), keypoints-length, keypoints-visibility,
@@ -187,39 +188,32 @@ def _check_keypoints(categories: Records, annotations: Records, sizes: Floats) -
     Args:
         sizes: (rows, 2) width and height of each annotation's image, NaN where not known.
     """
-    named = _keypoint_counts(categories)
-    known = [
-        index
-        for index, row in enumerate(annotations.rows)
-        if row.get("keypoints") and type(row.get("category_id")) is int
-        if row["category_id"] in named  # else the category has been reported
-    ]
-    rows = [annotations.rows[index] for index in known]
-    counts = [named[row["category_id"]] for row in rows]
-    points, unusable = stack_keypoints(
-        [row["keypoints"] for row in rows], np.arange(len(rows)), np.array(counts, np.int64)
-    )
-    outside = outside_image(points, sizes[known])
-    for at, (index, row) in enumerate(zip(known, rows, strict=True)):
-        if counts[at] == 0:
-            flaws = _unnamed_keypoints(row["keypoints"])
+    counts = _keypoint_counts(table.categories)
+    there = np.array([values is not None for values in table.keypoints], bool)
+    sound = np.append(counts >= 0, False)  # else the category has been reported
+    rows = np.flatnonzero(there & sound[table.category_of])
+    given, of = [table.keypoints[row] for row in rows.tolist()], table.category_of[rows]
+    points, unusable = stack_keypoints(given, of, counts)
+    outside = outside_image(points, sizes[rows])
+    for at, (row, count) in enumerate(zip(rows.tolist(), counts[of].tolist(), strict=True)):
+        if count == 0:
+            flaws = _unnamed_keypoints(given[at])
         elif unusable[at]:
-            message = _keypoints_flaw(row["keypoints"], counts[at]) + _UNUSED
-            flaws = [("keypoints-length", message)]
+            flaws = [("keypoints-length", _keypoints_flaw(given[at], count) + _UNUSED)]
         else:
-            flaws = _point_flaws(row, points[at], outside[at], sizes[index])
+            record = table.annotations.rows[row]
+            flaws = _point_flaws(record, points[at], outside[at], sizes[row])
         for code, message in flaws:
-            annotations.report("warning", code, [index], message)
+            table.annotations.report("warning", code, [row], message)
 
 
-def _keypoint_counts(categories: Records) -> dict[int, int]:
-    """How many keypoints each category names, by its id; names that cannot be are reported."""
-    counts = {}
+def _keypoint_counts(categories: Records) -> Ints:
+    """(C,) how many keypoints each category names, -1 for names that cannot be: these are told."""
+    counts = np.zeros(len(categories), np.int64)
     for index, row in enumerate(categories.rows):
         if flaw := layout_flaw(row):
             categories.report("warning", "bad-keypoint-names", [index], flaw)
-        elif type(row.get("id")) is int:
-            counts[row["id"]] = len(row.get("keypoints") or ())
+        counts[index] = -1 if flaw else len(row.get("keypoints") or ())
     return counts
 
 

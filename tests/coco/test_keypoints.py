@@ -1,6 +1,7 @@
 """Keypoints from files to tensors: names, left and right, mirrors, scales, and what is unusable."""
 
 import copy
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -165,9 +166,9 @@ def test_check_finds_each_kind() -> None:
         "keypoints-outside": {"keypoints": [20, 10, 2, 61, 20, 1, 0, 0, 0]},
         "keypoints-number": {"num_keypoints": 3},
     }
-    for code, change in changes.items():
+    for (code, change), kind in itertools.product(changes.items(), (int, float)):  # 4.0 is 4
         bad = copy.deepcopy(raw)
-        bad["annotations"][4] |= change
+        bad["annotations"][4] |= {**change, "category_id": kind(4)}
         (problem,) = [p for p in find_problems(AnnotationTable(bad, "x")) if p.severity != "info"]
         assert (problem.severity, problem.code) == ("warning", code)
         assert problem.record == "annotation 5 (image a.jpg)" and "\n" not in problem.message
