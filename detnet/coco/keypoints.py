@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from detnet.coco.categories import Categories
-from detnet.coco.records import Bools, Floats, Ints, plain, show
+from detnet.coco.records import Bools, Floats, Ints, show
 from detnet.errors import InputError
 
 _SIDE = re.compile(r"(?<![a-zA-Z])(left|right)(?![a-zA-Z])", re.IGNORECASE)
@@ -143,13 +143,13 @@ def stack_keypoints(given: Sequence[Any], of: Ints, counts: Ints) -> tuple[Float
         that can be used; (N,) which have none that can be used: not three finite numbers for each.
     """
     points = np.zeros((len(given), int(counts.max(initial=0)), 3))
-    lists, own = [plain(values) for values in given], counts[of]
-    pairs = zip(lists, (3 * own).tolist(), strict=True)
+    own = counts[of]
+    pairs = zip(given, (3 * own).tolist(), strict=True)
     sound = np.array([_are_numbers(values, length) for values, length in pairs], bool)
-    there = np.array([values is not None for values in lists], bool) & (own > 0)
+    there = np.array([values is not None for values in given], bool) & (own > 0)
     for count in np.unique(own[sound & there]).tolist():
         rows = np.flatnonzero(sound & there & (own == count))
-        stacked = np.array([lists[row] for row in rows.tolist()], np.float64)
+        stacked = np.array([given[row] for row in rows.tolist()], np.float64)
         points[rows, :count] = stacked.reshape(len(rows), count, 3)
     return points, there & ~sound
 

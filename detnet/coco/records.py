@@ -213,6 +213,7 @@ class Records:
         values = [row.get(key) for row in self.rows]
         kinds = set(map(type, values))
         if not (kinds <= {int, bool, type(None)} and set(values) <= {0, 1, None}):
+            values = [plain(value) for value in values]
             for index, value in enumerate(values):
                 if value is not None and not (isinstance(value, int | float) and value in (0, 1)):
                     self._bad(index, f'"{key}" must be 0 or 1, found {show(value)}')
@@ -260,6 +261,11 @@ def plain(value: Any) -> Any:
     if isinstance(value, np.generic | np.ndarray):
         value = value.tolist()
     return [*value] if isinstance(value, tuple) else value
+
+
+def value_of(row: dict[str, Any], key: str) -> Any:
+    """The value of a field as `plain` has it; None also for what is empty."""
+    return plain(row.get(key)) or None
 
 
 def all_numbers(values: list[Any]) -> Floats | None:

@@ -6,7 +6,7 @@ import numpy as np
 
 from detnet.coco.keypoints import stack_keypoints
 from detnet.coco.masks import encode_box, encode_masks, mask_flaw, segmentation_areas
-from detnet.coco.records import Bools, Floats, Ints, Records
+from detnet.coco.records import Bools, Floats, Ints, Records, value_of
 from detnet.coco.table import AnnotationTable
 from detnet.errors import InputError
 
@@ -118,10 +118,10 @@ def require_field(records: Records, iou_type: str) -> None:
         InputError: naming the kind of evaluation that they are for.
     """
     wanted, name = _FIELDS[iou_type]
-    if any(row.get(wanted) for row in records.rows):
+    if any(value_of(row, wanted) for row in records.rows):
         return
     for other, (field, held) in _FIELDS.items():
-        if any(row.get(field) for row in records.rows):
+        if any(value_of(row, field) for row in records.rows):
             raise InputError(
                 f"{records.problems.file}: the {records.key} hold {held}, but no {name} "
                 f"({wanted!r}); score them with --iou-type {other}"

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from detnet.coco.masks import MAX_SIDE
-from detnet.coco.records import Bools, Floats, Ints, Problem, Problems, Records, show
+from detnet.coco.records import Bools, Floats, Ints, Problem, Problems, Records, show, value_of
 from detnet.errors import InputError
 from detnet.files import read_json
 from detnet.text import is_utf8
@@ -154,12 +154,12 @@ class AnnotationTable:
     @cached_property
     def segmentations(self) -> list[Any]:
         """A of them as in the file; None where there is none."""
-        return [row.get("segmentation") or None for row in self.annotations.rows]
+        return [value_of(row, "segmentation") for row in self.annotations.rows]
 
     @cached_property
     def keypoints(self) -> list[Any]:
         """A lists as in the file; None where there are none."""
-        return [row.get("keypoints") or None for row in self.annotations.rows]
+        return [value_of(row, "keypoints") for row in self.annotations.rows]
 
 
 def read_table(path: Path, *, unlabelled: bool = False, strict: bool = False) -> AnnotationTable:

@@ -9,7 +9,7 @@ import numpy as np
 from detnet.coco.ground_truth import GroundTruth
 from detnet.coco.keypoints import keypoint_boxes, stack_keypoints
 from detnet.coco.masks import mask_areas, mask_boxes
-from detnet.coco.records import Ints, Problems, Records, show
+from detnet.coco.records import Ints, Problems, Records, plain, show, value_of
 from detnet.coco.scorable import refuse_keypoints, require_field, require_masks
 from detnet.errors import InputError
 from detnet.evaluation.results import Results, ResultsSource
@@ -135,12 +135,12 @@ def _of_records(results: ResultsSource, truth: GroundTruth, iou_type: str) -> De
     scores, _ = found.numbers("score")
     boxes, masks, points = _NO_BOXES, None, None
     if iou_type == "segm":
-        given = [row.get("segmentation") for row in found.rows]
+        given = [plain(row.get("segmentation")) for row in found.rows]
         masks = require_masks(found, given, truth.sizes[images])
     elif iou_type == "keypoints":
         assert truth.keypoint_counts is not None  # truth has been read for keypoints
         points = _keypoints(found, categories, truth.keypoint_counts)
-    if iou_type == "bbox" or (len(found) and found.rows[0].get("bbox")):
+    if iou_type == "bbox" or (len(found) and value_of(found.rows[0], "bbox")):
         boxes, _ = found.boxes()
         found.refuse((np.abs(boxes) > _LARGEST).any(axis=1), "bbox", "is too large a number")
         found.refuse((boxes[:, 2:] < 0).any(axis=1), "bbox", "has a negative width or height")
@@ -148,7 +148,7 @@ def _of_records(results: ResultsSource, truth: GroundTruth, iou_type: str) -> De
 
 
 def _keypoints(found: Records, categories: Ints, counts: Ints) -> np.ndarray:
-    given = [row.get("keypoints") or None for row in found.rows]
+    given = [value_of(row, "keypoints") for row in found.rows]
     absent = np.array([values is None for values in given], bool) & (counts[categories] > 0)
     found.refuse(absent, "keypoints", "is not there; its category has some")
     points, unusable = stack_keypoints(given, categories, counts)

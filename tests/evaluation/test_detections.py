@@ -227,6 +227,31 @@ def test_true_is_no_number(change: dict[str, Any], message: str, every: bool) ->
     )
 
 
+@pytest.mark.parametrize("iou_type", ["bbox", "segm", "keypoints"])
+def test_records_may_hold_numpy(iou_type: str) -> None:
+    """As a caller's own loop leaves them."""
+    fields = {"bbox": [1.0, 2, 3, 4], "segmentation": RLE, "keypoints": [2, 3, 2]}
+    truth: dict[str, Any] = {
+        "images": [{"id": 1, "height": 40, "width": 60}],
+        "categories": [{"id": 1, "name": "a", "keypoints": ["middle"]}],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "iscrowd": 0, **fields}],
+    }
+    result = {"image_id": 1, "category_id": 1, **fields, "score": 0.5}
+    arrays = {key: np.array(fields[key]) for key in ("bbox", "keypoints")}
+    ids = {key: np.int64(1) for key in ("image_id", "category_id")}
+    theirs = truth | {
+        "annotations": [truth["annotations"][0] | arrays | ids | {"iscrowd": np.bool_(False)}]
+    }
+    columns = read_ground_truth(truth, iou_type=iou_type)
+    others = read_ground_truth(theirs, iou_type=iou_type)
+    assert fingerprint(others) == fingerprint(columns)
+    plain = read_detections([result], columns, iou_type=iou_type)
+    made = result | arrays | ids | {"score": np.float32(0.5)}
+    found = read_detections([made], others, iou_type=iou_type)
+    for ours, given in zip(vars(found).values(), vars(plain).values(), strict=True):
+        np.testing.assert_equal(ours, given)
+
+
 @pytest.mark.parametrize("table", ["images", "categories"])
 def test_true_is_no_id(table: str, truth: dict[str, Any]) -> None:
     truth["annotations"] = []
