@@ -6,6 +6,7 @@ and finite. Annotations are taken as they are in the file, but for those that ca
 """
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -289,7 +290,7 @@ def _order(ids: Ints) -> tuple[Ints, Ints]:
 def _distinct(names: Sequence[object], ids: Ints) -> tuple[str, ...]:
     """Names of categories; those shared by several get their id added."""
     given = [str(name) for name in names]
-    return tuple(
-        f"{name} (id {number})" if given.count(name) > 1 else name
-        for name, number in zip(given, ids.tolist(), strict=True)
-    )
+    while len(counts := Counter(given)) < len(given):  # again where one had such a name already
+        pairs = zip(given, ids.tolist(), strict=True)
+        given = [f"{name} (id {number})" if counts[name] > 1 else name for name, number in pairs]
+    return tuple(given)

@@ -129,6 +129,18 @@ def test_nothing_is_left() -> None:
     assert truth.taken.startswith("repaired in 2 of 2")
 
 
+def test_no_two_categories_have_one_name() -> None:
+    names = ["cell", "cell", "cell (id 1)", "dust"]
+    truth = mended(
+        {
+            "images": [],
+            "annotations": [],
+            "categories": [{"id": i, "name": name} for i, name in enumerate(names)],
+        }
+    )
+    assert truth.names == ("cell (id 0)", "cell (id 1) (id 1)", "cell (id 1) (id 2)", "dust")
+
+
 def test_a_category_whose_name_is_no_text_is_refused() -> None:
     raw = content({})
     raw["categories"][0]["name"] = "c\ud800ll"
