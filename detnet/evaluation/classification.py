@@ -98,8 +98,9 @@ def summarise(
     Raises:
         ValueError: a label is none of the classes.
     """
-    if len(found) and not (labels.min() >= 0 and labels.max() < len(classes)):
-        raise ValueError(f"labels must lie in 0 … {len(classes) - 1}")
+    strange = labels[(labels < 0) | (labels >= len(classes))]
+    if len(strange):
+        raise ValueError(f"labels must lie in 0 … {len(classes) - 1}, got {strange[0]}")
     five: list[int] | list[None] = [None] * len(classes)
     counts = np.bincount(labels, minlength=len(classes)).tolist()
     first = np.bincount(labels[found < 1], minlength=len(classes)).tolist()

@@ -48,7 +48,7 @@ def test_among_five_classes_everything_is_among_the_first_five() -> None:
 def test_no_images_and_wrong_labels() -> None:
     nothing = np.array([], dtype=np.int64)
     assert summarise(nothing, nothing, ["cat"]).top1_error is None
-    with pytest.raises(ValueError, match="labels must lie in 0 … 0"):
+    with pytest.raises(ValueError, match="labels must lie in 0 … 0, got 1"):
         summarise(np.array([0]), np.array([1]), ["cat"])
 
 
