@@ -277,11 +277,9 @@ def _made_on(truth: str, iou_type: str, entry: _Entry, split: Split) -> _Evaluat
 
 def _file_names(table: AnnotationTable) -> dict[int, str]:
     """By image id; those that the file does not tell are left out."""
-    return {
-        one["id"]: one["file_name"]
-        for one in table.images.rows
-        if isinstance(one.get("id"), int) and isinstance(one.get("file_name"), str)
-    }
+    names = (row.get("file_name") for row in table.images.rows)
+    pairs = zip(table.image_ids[0].tolist(), names, strict=True)
+    return {image_id: name for image_id, name in pairs if isinstance(name, str)}
 
 
 def _records(

@@ -180,6 +180,23 @@ def test_runs_and_results_files_are_compared_on_the_file_as_it_is(tmp_path: Path
     assert compared(runs[0], files[1], annotations=path).comparison["names"]
 
 
+def test_images_whose_ids_are_written_as_floats_have_their_names(
+    place: Path, tmp_path: Path
+) -> None:
+    content = json.loads(truth_of(place).read_text())
+    for image in content["images"]:
+        image["id"] = float(image["id"])
+    path = tmp_path / "floats.json"
+    path.write_text(json.dumps(content))
+    files = [place / name / "evaluation" / "results.json" for name in "ab"]
+    found = compared(*files, annotations=path)
+    assert found.ground_truth.file_names == {
+        image["id"]: image["file_name"] for image in content["images"]
+    }
+    (pair,) = found.comparison["pictures"]
+    assert pair["only_first"] and all(one["file_name"] for one in pair["only_first"])
+
+
 def test_an_evaluation_that_was_cut_off_is_passed_over(place: Path) -> None:
     """Results are written first, then scores: another split's evaluation is going on."""
     other = place / "b" / "evaluation" / "test"
