@@ -105,7 +105,7 @@ class Scores:
                 headline={k: v for k, v in numbers.items() if isinstance(v, float | int | None)},
                 class_agnostic_recall={k: v for k, v in numbers.items() if k.startswith(_POOLED)},
             )
-        except TypeError as error:
+        except (AttributeError, TypeError) as error:
             raise InputError(f"scores of another version ({error}); evaluate again") from None
 
 

@@ -188,7 +188,8 @@ def _entry(place: Path) -> _Entry:
         if all((each / file).is_file() for file in ("results.json", "scores.json"))  # the last
     ]
     scores = folder / "scores.json"
-    if not evaluations and scores.is_file() and "top1" in read_json(scores):
+    content = read_json(scores) if not evaluations and scores.is_file() else None
+    if isinstance(content, dict) and "top1" in content:
         raise InputError(f"{place}: holds a classifier; detectors are compared here")
     if not evaluations:
         raise InputError(f"{place}: not evaluated yet; do `detnet evaluate {place} --data DATA`")

@@ -215,6 +215,9 @@ def test_scores_of_another_version_are_to_be_made_again(place: Path, tmp_path: P
         (folder / "scores.json").write_text(json.dumps(old))
         with pytest.raises(InputError, match=r"scores\.json: .*evaluate again"):
             compared(place / "a", tmp_path / "old")
+    (folder / "scores.json").write_text(json.dumps(content | {"segm": ["damaged"]}))
+    with pytest.raises(InputError, match=r"scores\.json: .*evaluate again"):
+        compared(place / "a", tmp_path / "old")
 
 
 def test_the_split_that_is_asked_for(place: Path, tmp_path: Path) -> None:
@@ -267,6 +270,7 @@ def test_a_classifier_s_run_is_named_as_one(place: Path, tmp_path: Path) -> None
     (folder / "scores.json").write_text('{"top1": 0.5, "top5": 1.0}')
     with pytest.raises(InputError, match="run: holds a classifier; detectors are compared"):
         compare_sources([place / "a", tmp_path / "run"])
-    (folder / "scores.json").write_text('{"AP": 0.5, "per_class": {"top1": {"AP": 0.5}}}')
-    with pytest.raises(InputError, match="run: not evaluated yet"):
-        compare_sources([place / "a", tmp_path / "run"])
+    for other in ('{"AP": 0.5, "per_class": {"top1": {"AP": 0.5}}}', '["top1"]', "3"):
+        (folder / "scores.json").write_text(other)
+        with pytest.raises(InputError, match="run: not evaluated yet"):
+            compare_sources([place / "a", tmp_path / "run"])
