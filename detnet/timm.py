@@ -28,6 +28,7 @@ except ImportError as error:
     raise ImportError("timm is not installed: pip install 'detnet[hub]'") from error
 
 _STEM_STRIDE = 2  # before any pooling
+_RATES = ("drop_rate", "drop_path_rate", "drop_block_rate")  # timm's train.py gives them as 0
 
 
 class TimmFeatures(nn.Module):
@@ -89,10 +90,9 @@ class TimmClassifier(Classifier):
         """Puts a fresh last layer in place, or none for 0 classes.
 
         Raises:
-            ValueError: another pooling than the average.
+            InputError: another pooling than the average.
         """
-        if global_pool not in (None, "avg"):
-            raise ValueError(f"global_pool must be 'avg', got {global_pool!r}")
+        _require_average(global_pool)
         self.num_classes = num_classes
         fresh = nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
         self.fc = fresh  # type: ignore[assignment]
@@ -148,8 +148,14 @@ def _create(
     in_chans: int = 3,
     **options: Any,
 ) -> nn.Module:
-    for unused in ("pretrained_cfg", "pretrained_cfg_overlay", "cache_dir", "global_pool"):
+    for unused in ("pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"):
         options.pop(unused, None)
+    for rate in _RATES:
+        if not options.get(rate):
+            options.pop(rate, None)
+    global_pool = options.pop("global_pool", None)
+    if not features_only:
+        _require_average(global_pool)
     if in_chans != 3:
         raise InputError(f"{name} takes images of 3 channels, got in_chans {in_chans}")
     if pretrained and weights is None:
@@ -169,6 +175,11 @@ def _create(
         load_into_classifier(model, source, same_classes=len(given) == num_classes, name=name)
     model.pretrained_cfg = _configuration(name, source.options if source else {}, num_classes)
     return model
+
+
+def _require_average(global_pool: str | None) -> None:
+    if global_pool not in (None, "avg"):
+        raise InputError(f"global_pool must be 'avg', got {global_pool!r}")
 
 
 def _configuration(name: str, images: Mapping[str, Any], num_classes: int = 1000) -> dict[str, Any]:

@@ -111,6 +111,11 @@ def test_torchvisions_weights_bring_their_stride(tmp_path: Path) -> None:
         torch.testing.assert_close(model(images), net(images), rtol=1e-4, atol=1e-4)
 
 
+def test_what_timms_train_py_gives_without_being_asked() -> None:
+    model = timm.create_model("detnet59", width=SMALL, drop_rate=0.0, global_pool="avg")
+    assert model.num_classes == 1000
+
+
 def test_names_of_timm_stay_its_own() -> None:
     assert {timm_name(name) for name in BACKBONES} <= set(timm.list_models())
     theirs = timm.create_model("resnet50", num_classes=2)
@@ -123,6 +128,8 @@ def test_names_of_timm_stay_its_own() -> None:
         ({"pretrained": True}, "no published weights of detnet59: give weights=FILE"),
         ({"in_chans": 1}, "3 channels, got in_chans 1"),
         ({"features_only": True, "out_indices": (6,)}, "must lie in 0 to 5"),
+        ({"global_pool": "max"}, "global_pool must be 'avg', got 'max'"),
+        ({"drop_rate": 0.1}, "unknown option 'drop_rate'"),
     ],
 )
 def test_what_cannot_be_made(options: dict, said: str) -> None:
