@@ -9,6 +9,7 @@ import numpy as np
 
 from detnet.errors import InputError
 from detnet.evaluation.metrics import METRICS, Curve, Metric, metrics_of
+from detnet.kinds import LARGEST
 from detnet.tables import unknown_name
 
 IOU_TYPES = ("bbox", "segm", "keypoints")
@@ -174,8 +175,8 @@ def make_grid(
     own = tuple(sorted({_snapped(value) for value in iou_thresholds}))
     of_metrics = {one.iou_threshold for one in METRICS.values()} - {None}
     numbers = list(max_dets)
-    if not all(_is_number(m) and m == int(m) and m > 0 for m in numbers):
-        raise InputError(f"max_dets {numbers} must be whole numbers above 0")
+    if not all(_is_number(m) and m == int(m) and 0 < m <= LARGEST for m in numbers):
+        raise InputError(f"max_dets {numbers} must be whole numbers above 0 and below 2^63")
     offs = tuple(sigmas)
     if not all(_is_number(sigma) and sigma > 0 for sigma in offs):
         raise InputError(f"sigmas {list(offs)} must be numbers above 0")

@@ -43,7 +43,7 @@ def test_bad_threshold(threshold: float) -> None:
         make_grid(iou_thresholds=[0.5, threshold])
 
 
-@pytest.mark.parametrize("number", [0, -1, 1.5, math.nan, math.inf, "3"])
+@pytest.mark.parametrize("number", [0, -1, 1.5, math.nan, math.inf, "3", 2**63])
 def test_bad_number_of_results(number: int) -> None:
     with pytest.raises(InputError, match="max_dets .* must be whole numbers"):
         make_grid(max_dets=[number])
