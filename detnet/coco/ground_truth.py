@@ -101,10 +101,10 @@ def read_ground_truth(annotations: GroundTruthSource, *, iou_type: str = "bbox")
     """
     if isinstance(annotations, GroundTruth):
         return _of_kind(annotations, iou_type)
-    if isinstance(annotations, dict):
-        table = AnnotationTable(annotations, "annotations", unlabelled=True, strict=True)
-    else:
+    if isinstance(annotations, Path | str):
         table = read_table(Path(annotations), unlabelled=True, strict=True)
+    else:
+        table = AnnotationTable(annotations, "annotations", unlabelled=True, strict=True)
     return ground_truth_of_table(table, iou_type)
 
 

@@ -305,6 +305,16 @@ def test_files_that_are_not_results(
     refuse(lambda: read_detections(file, read_ground_truth(truth)), f"{file}: ", message)
 
 
+def test_results_in_the_place_of_ground_truth(
+    truth: dict[str, Any], results: list[dict[str, Any]]
+) -> None:
+    wrong: Any = results
+    with pytest.raises(InputError, match="annotations: .*holds a list, as results files do"):
+        read_ground_truth(wrong)
+    with pytest.raises(InputError, match="results are a list .*, found the object"):
+        read_detections(wrong[0], read_ground_truth(truth))
+
+
 def test_files_that_are_not_ground_truth(tmp_path: Path) -> None:
     file = tmp_path / "gt.json"
     for content in ("[]", '{"images": [], "annotations": []}', '{"images": 3}', "1"):
