@@ -98,14 +98,16 @@ def score_voc(
         difficult = truth.crowd if truth.difficult is None else truth.crowd | truth.difficult
         found = read_detections(results, truth)
     right, false = _right_and_false(truth, found, difficult, extra=float(add_pixel))
-    order = np.argsort(-found.scores, kind="stable")
-    per_class = {}
-    for number, name in enumerate(truth.names):
-        own = truth.categories == number
-        wanted = int((own & ~difficult).sum())
-        mine = order[(found.categories[order] == number) & (right | false)[order]]
-        ap = average_precision(right[mine], wanted, metric) if wanted else None
-        per_class[name] = VocClass(ap, wanted, int((own & difficult).sum()))
+    order = np.lexsort((-found.scores, found.categories))
+    order = order[(right | false)[order]]
+    ends = np.searchsorted(found.categories[order], np.arange(len(truth.names)), "right")
+    easy = np.bincount(truth.categories[~difficult], minlength=len(ends)).tolist()
+    hard = np.bincount(truth.categories[difficult], minlength=len(ends)).tolist()
+    columns = zip(truth.names, np.split(order, ends)[:-1], easy, hard, strict=True)
+    per_class = {
+        name: VocClass(average_precision(right[mine], n, metric) if n else None, n, left_out)
+        for name, mine, n, left_out in columns
+    }
     values = [row.AP for row in per_class.values() if row.AP is not None]
     mean = float(np.mean(values)) if values else None
     return VocScores(metric, _IOU, mean, per_class, fingerprint(truth), truth.taken)

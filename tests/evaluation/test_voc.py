@@ -123,6 +123,8 @@ def test_recalls_are_exact_fractions() -> None:
 
 
 def test_nothing_found_and_nothing_to_find() -> None:
+    no_classes = score_voc({"images": [], "categories": [], "annotations": []}, [])
+    assert (no_classes.mAP, no_classes.per_class) == (None, {})
     truth = truth_of((1, BOX, 0), classes=2)
     scores = score_voc(truth, [])
     assert scores.mAP == 0 and scores.per_class["c2"].AP is None
