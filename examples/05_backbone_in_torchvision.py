@@ -5,11 +5,12 @@ from torchvision.models.detection import FasterRCNN
 
 import detnet
 from detnet.detectors.fpn import PyramidNet
+from detnet.detectors.heads import BoxOptions
 from detnet.detectors.roi import level_pooler
 
 # torchvision's own pooler tells levels apart by stride, and DetNet's P4, P5 and P6 have the same.
 pyramid = PyramidNet(detnet.BACKBONES["detnet59"](width=0.25), finest=2)
-pooler = level_pooler(pyramid.feature_info[:4], output_size=7)
+pooler = level_pooler(pyramid.feature_info, BoxOptions(), output_size=7)
 model = FasterRCNN(pyramid, num_classes=3, box_roi_pool=pooler, min_size=128, max_size=192)
 
 images = [torch.rand(3, 128, 160)]

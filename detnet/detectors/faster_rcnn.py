@@ -19,7 +19,7 @@ from detnet.detectors.proposals import (
     ProposalNetwork,
     ProposalOptions,
 )
-from detnet.detectors.roi import level_pooler
+from detnet.detectors.roi import LevelPooler
 from detnet.errors import InputError
 
 STRIDE = 16  # of the level that Faster R-CNN and R-FCN work on
@@ -238,7 +238,7 @@ class FasterRCNN(RegionDetector):
         heads = region_heads(
             RegionHeads,
             boxes,
-            pooler=level_pooler((info,), output_size=pooled),
+            pooler=LevelPooler([info.name], [info.stride], output_size=pooled),
             head=head,
             channels=head_channels,
             num_classes=num_classes,

@@ -96,11 +96,7 @@ class FasterRCNNFPN(RegionDetector):
         heads = self.box_heads(
             boxes,
             num_classes,
-            pooler=level_pooler(
-                levels[: boxes.roi_levels],
-                output_size=BINS,
-                canonical_size=boxes.roi_canonical_size,
-            ),
+            pooler=level_pooler(levels, boxes, output_size=BINS),
             channels=(body.out_channels, scale_channels(1024, backbone.width)),
         )
         rpn = ProposalNetwork(body.out_channels, body.feature_info, proposals)

@@ -62,10 +62,7 @@ class KeypointRCNNFPN(FasterRCNNFPN):
         """Adds the keypoint branch."""
         body, heads = self.backbone, self.roi_heads
         channels = scale_channels(512, body.backbone.width)
-        levels = body.feature_info[: boxes.roi_levels]
-        heads.keypoint_roi_pool = level_pooler(
-            levels, output_size=14, canonical_size=boxes.roi_canonical_size
-        )
+        heads.keypoint_roi_pool = level_pooler(body.feature_info, boxes, output_size=14)
         heads.keypoint_head = KeypointRCNNHeads(body.out_channels, [channels] * _CONVS)
         heads.keypoint_predictor = KeypointRCNNPredictor(channels, self.num_keypoints)
         keep_precise(heads.keypoint_predictor.kps_score_lowres)

@@ -37,11 +37,7 @@ class MaskRCNNFPN(FasterRCNNFPN):
         """Adds the mask branch."""
         body, heads = self.backbone, self.roi_heads
         channels = body.out_channels
-        heads.mask_roi_pool = level_pooler(
-            body.feature_info[: boxes.roi_levels],
-            output_size=14,
-            canonical_size=boxes.roi_canonical_size,
-        )
+        heads.mask_roi_pool = level_pooler(body.feature_info, boxes, output_size=14)
         heads.mask_head = MaskRCNNHeads(channels, [channels] * 4, dilation=1)
         heads.mask_predictor = MaskRCNNPredictor(channels, channels, num_classes)
         keep_precise(heads.mask_predictor.mask_fcn_logits)

@@ -1,6 +1,7 @@
 """Which pyramid level each RoI is pooled from, and the pooling."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 import torchvision
@@ -220,13 +221,13 @@ class LevelPooler(torchvision.ops.MultiScaleRoIAlign):
         )
 
 
-def level_pooler(
-    info: Sequence[FeatureInfo], *, output_size: int, canonical_size: int = CANONICAL_SIZE
-) -> LevelPooler:
-    """Pools regions from these levels, chosen by a region's size and their order."""
-    return LevelPooler(
-        [level.name for level in info],
-        [level.stride for level in info],
-        output_size=output_size,
-        canonical_size=canonical_size,
-    )
+def level_pooler(levels: Sequence[FeatureInfo], options: Any, *, output_size: int) -> LevelPooler:
+    """Pools regions from a pyramid's first levels, chosen by a region's size and their order.
+
+    Args:
+        options: `roi_levels`, how many levels, and `roi_canonical_size`.
+    """
+    pooled = levels[: options.roi_levels]
+    names, strides = [level.name for level in pooled], [level.stride for level in pooled]
+    canonical_size = options.roi_canonical_size
+    return LevelPooler(names, strides, output_size=output_size, canonical_size=canonical_size)

@@ -34,7 +34,8 @@ BEGINNINGS = (
 # evaluators, what is kept of files for the next start, drawing, how masks are packed, predictions
 # of several views, kernels for some processors, spaces for searches and networks found in them,
 # what several processes agree on, what is said when one is lost or memory is short, what is
-# reckoned of a network or a machine before a run begins, and what a run writes of its machine.
+# reckoned of a network, a machine or the boxes before a run begins, and what a run writes of its
+# machine.
 BEYOND = (
     "detnet.backbones.cost",
     "detnet.backbones.detnas",
@@ -66,6 +67,7 @@ BEYOND = (
     "detnet.inference.stages",
     "detnet.inference.winograd",
     "detnet.training.classification",
+    "detnet.training.detection.box_sizes",
     "detnet.training.plan",
     "detnet.training.pretrained",
 )

@@ -27,7 +27,7 @@ from detnet.detectors.faster_rcnn import (
 )
 from detnet.detectors.files import load_model, save_model
 from detnet.detectors.proposals import ProposalOptions
-from detnet.detectors.roi import level_pooler
+from detnet.detectors.roi import LevelPooler
 from detnet.errors import InputError
 
 SMALL: dict[str, Any] = {"num_classes": 5, "width": 0.125, "min_size": 96, "max_size": 128}
@@ -276,7 +276,7 @@ def test_all_sizes_of_anchors_sit_in_each_cell() -> None:
 
 def test_regions_of_every_size_are_pooled_from_the_level_at_its_stride() -> None:
     """On a map that tells each cell's column, a bin's average is its middle over 16."""
-    pooler = level_pooler((FeatureInfo("c6", 1, 16),), output_size=1)
+    pooler = LevelPooler(["c6"], [16], output_size=1)
     columns = torch.arange(20.0).expand(1, 1, 12, 20)
     boxes = torch.tensor([[32.0, 32, 96, 64], [16, 16, 304, 176], [100, 50, 104, 54]])
     pooled = pooler({"c6": columns}, [boxes], [(192, 320)])
