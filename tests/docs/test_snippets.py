@@ -69,6 +69,8 @@ def test_commands_and_their_options_exist(block: Block) -> None:
             words, module = words[1:], actions[words[1]]
         parser = make_parser(words[0], module)
         parser.parse_args([word for word in words[1:] if word != "…"])
+        if words[0] == "search" and "--config" in words:  # what the page's test replaces by its own
+            assert {"--data", "--pretrain-data"} <= {*words}, "a preset of a search names no data"
 
 
 @pytest.mark.parametrize("block", PYTHON, ids=place)
