@@ -52,6 +52,19 @@ TINY: dict[str, Any] = {
 
 
 @pytest.fixture
+def truth() -> Record:
+    """Ground truth of two images and objects, as COCO's files hold it."""
+    return {
+        "images": [{"id": 10**11 + 7, "height": 40, "width": 60}, {"id": 3}],
+        "categories": [{"id": 90, "name": "b"}, {"id": 5, "name": "a"}, {"id": 7, "name": "b"}],
+        "annotations": [
+            {"id": 1, "image_id": 10**11 + 7, "category_id": 90, "bbox": [1, 2, 3, 4]},
+            {"id": 2, "image_id": 3.0, "category_id": 5, "bbox": [0, 0, 0, 9.5], "area": 2},
+        ],
+    }
+
+
+@pytest.fixture
 def write_data(tmp_path: Path) -> WriteData:
     """Writes a split: sizes of its images (width, height), its annotations, its categories."""
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -13,7 +14,16 @@ from detnet.backbones.spaces.space import Space, Supernet, read_space
 from detnet.detectors import create
 from detnet.detectors.base import Detector
 from detnet.detectors.export.form import export_form
+from detnet.errors import InputError
 from detnet.inference.export.differences import BOUNDS
+
+
+def check_refused(read: Callable[[], object], start: str, message: str) -> None:
+    """A mistake is one line that begins with the file, and says what is wrong with it."""
+    with pytest.raises(InputError) as error:
+        read()
+    assert str(error.value).startswith(start)
+    assert message in str(error.value) and "\n" not in str(error.value)
 
 
 def check_backbone(build: Callable[[], Backbone]) -> None:

@@ -1,16 +1,25 @@
-"""A file is scored as it is; only the records that no evaluator can score are changed."""
+"""A file is scored as it is, but for records that none can score; and known by what it says."""
 
 import copy
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from detnet.coco.ground_truth import GroundTruth, ground_truth_of_table
+from detnet.coco.ground_truth import (
+    GroundTruth,
+    fingerprint,
+    ground_truth_of_table,
+    read_ground_truth,
+)
 from detnet.coco.scorable import AS_IT_IS
 from detnet.coco.table import AnnotationTable
 from detnet.errors import InputError
 from detnet.evaluation.coco import score
+from tests.contracts import check_refused
 
+RLE = {"size": [40, 60], "counts": [100, 50, 2250]}
 SQUARE = [[10, 10, 30, 10, 30, 30, 10, 30]]
 
 
@@ -146,3 +155,91 @@ def test_a_category_whose_name_is_no_text_is_refused() -> None:
     raw["categories"][0]["name"] = "c\ud800ll"
     with pytest.raises(InputError, match="category 2 .*: name .* is not UTF-8; rename it"):
         ground_truth_of_table(AnnotationTable(raw, "x.json"), "bbox")
+
+
+@pytest.mark.parametrize("table", ["images", "categories"])
+def test_true_is_no_id(table: str, truth: dict[str, Any]) -> None:
+    truth["annotations"] = []
+    truth[table][1]["id"] = True
+    check_refused(
+        lambda: read_ground_truth(truth), "annotations: ", '"id" must be a whole number, found true'
+    )
+
+
+@pytest.mark.parametrize("others", [None, 0, False])
+def test_a_crowd_may_be_marked_true(truth: dict[str, Any], others: Any) -> None:
+    """It says the same as 1, to pycocotools, too."""
+    truth["annotations"][0]["iscrowd"], truth["annotations"][1]["iscrowd"] = True, others
+    assert read_ground_truth(truth).crowd.tolist() == [True, False]
+
+
+def test_ground_truth_that_was_read_already(truth: dict[str, Any]) -> None:
+    columns = read_ground_truth(truth)
+    assert read_ground_truth(columns) is columns
+    assert columns.taken == "the file as it is, but for 1 area that it lacks: width x height"
+    with pytest.raises(ValueError, match="was read for bbox, read it for segm"):
+        read_ground_truth(columns, iou_type="segm")
+    truth["annotations"][0] |= {"area": 12, "ignore": 1}
+    columns = read_ground_truth(truth)
+    assert columns.taken == "the file as it is" and columns.difficult is not None
+    assert columns.difficult.tolist() == [True, False] and not columns.crowd.any()
+
+
+@pytest.mark.parametrize("table", ["images", "categories"])
+def test_repeated_id(table: str, truth: dict[str, Any]) -> None:
+    truth[table].append(dict(truth[table][0]))
+    check_refused(lambda: read_ground_truth(truth), "annotations: ", "is used 2 times")
+
+
+def test_files_that_are_not_ground_truth(tmp_path: Path) -> None:
+    file = tmp_path / "gt.json"
+    for content in ("[]", '{"images": [], "annotations": []}', '{"images": 3}', "1"):
+        file.write_text(content)
+        check_refused(lambda: read_ground_truth(file), f"{file}: not in COCO format", "")
+    file.write_bytes(b"\xff\xd8\xff\xe0 jpeg")
+    check_refused(lambda: read_ground_truth(file), f"{file}: ", "not JSON")
+    check_refused(lambda: read_ground_truth(tmp_path / "no.json"), f"{tmp_path}", "cannot be read")
+    check_refused(lambda: read_ground_truth(tmp_path), f"{tmp_path}", "cannot be read")
+
+
+def turned(record: dict[str, Any]) -> dict[str, Any]:
+    """The same record with its keys in another order."""
+    return dict(reversed(record.items()))
+
+
+def test_fingerprint_is_of_what_is_said(truth: dict[str, Any]) -> None:
+    same = {name: [turned(r) for r in reversed(records)] for name, records in truth.items()}
+    same["annotations"][1] |= {"area": 12.0, "id": 77, "iscrowd": 0, "bbox": [1, 2.0, 3, 4]}
+    same["annotations"][0] |= {"bbox": [-0.0, 0, 0, 9.5]}
+    mine = fingerprint(read_ground_truth(truth))
+    assert len(mine) == 64 and fingerprint(read_ground_truth(turned(same))) == mine
+    changes: list[tuple[str, int, dict[str, Any]]] = [
+        ("annotations", 0, {"bbox": [1, 2, 3, 4.5], "area": 12}),
+        ("annotations", 0, {"area": 13}),
+        ("annotations", 0, {"iscrowd": 1}),
+        ("annotations", 0, {"category_id": 7}),
+        ("annotations", 0, {"image_id": 3}),
+        ("images", 1, {"id": 4}),
+        ("categories", 1, {"name": "c"}),
+    ]
+    seen = {mine}
+    for table, index, change in changes:
+        other = json.loads(json.dumps(truth))
+        other[table][index] |= change
+        if table == "images":
+            other["annotations"][1]["image_id"] = 4
+        seen.add(fingerprint(read_ground_truth(other)))
+    assert len(seen) == 1 + len(changes)
+    more = truth | {"images": [*truth["images"], {"id": 5}]}
+    assert fingerprint(read_ground_truth(more)) not in seen
+
+
+def test_fingerprint_of_masks(truth: dict[str, Any]) -> None:
+    truth["images"][1] |= {"height": 40, "width": 60}
+    for record in truth["annotations"]:
+        record["segmentation"] = RLE
+    mine = fingerprint(read_ground_truth(truth, iou_type="segm"))
+    truth["annotations"].reverse()
+    assert fingerprint(read_ground_truth(truth, iou_type="segm")) == mine
+    truth["annotations"][0]["segmentation"] = {"size": [40, 60], "counts": [99, 51, 2250]}
+    assert fingerprint(read_ground_truth(truth, iou_type="segm")) != mine

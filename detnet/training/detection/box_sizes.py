@@ -35,7 +35,9 @@ def with_anchors(config: TrainConfig, annotations: Annotations) -> tuple[TrainCo
     count = DETECTORS[config.detector].anchors_of_data
     if not count or config.detector_options.get("anchor_sizes"):
         return config, []
-    sizes = training_sizes(config, annotations)
+    with torch.device("meta"):
+        square = build_detector(config, Categories((1,), ("thing",))).transform.square
+    sizes = training_sizes(config, annotations, square=square)
     if not len(sizes):
         raise InputError(
             f"{annotations.path}: has no objects to find anchors by; give "
@@ -52,8 +54,11 @@ def with_anchors(config: TrainConfig, annotations: Annotations) -> tuple[TrainCo
     return replace(config, detector_options=options), [note]
 
 
-def training_sizes(config: TrainConfig, annotations: Annotations) -> np.ndarray:
+def training_sizes(config: TrainConfig, annotations: Annotations, *, square: bool) -> np.ndarray:
     """Widths and heights of the training boxes as the network gets them, at each of `min_sizes`.
+
+    Args:
+        square: whether the network's images are squares.
 
     Returns:
         (B, 2) float64, pixels; drawn by the run's seed where there are very many.
@@ -68,8 +73,6 @@ def training_sizes(config: TrainConfig, annotations: Annotations) -> np.ndarray:
     sides = annotations.sizes[image[rows]].astype(np.float64)
     boxes = annotations.boxes[rows].astype(np.float64)
     own = boxes[:, 2:] - boxes[:, :2]
-    with torch.device("meta"):
-        square = build_detector(config, Categories((1,), ("thing",))).transform.square
     found = [
         own * _resized(sides, min_size, config.max_size, square=square) / sides
         for min_size in config.min_sizes
@@ -95,7 +98,7 @@ def tell_levels(model: Detector, config: TrainConfig, annotations: Annotations) 
     """
     if not model.count_by_level(torch.empty(0, 2)):
         return []
-    sizes = torch.from_numpy(training_sizes(config, annotations))
+    sizes = torch.from_numpy(training_sizes(config, annotations, square=model.transform.square))
     counts = model.count_by_level(sizes)
     shares = ", ".join(f"{name} {count / len(sizes):.0%}" for name, count in counts.items())
     return [f"levels that find the training boxes, by their sizes: {shares}"] if len(sizes) else []
