@@ -70,16 +70,18 @@ def require_choice(name: str, value: Any, choices: Sequence[str]) -> None:
         raise InputError(f"{name} must be {_one_of([*map(repr, choices)])}, got {value!r}")
 
 
-def require_positive(settings: object, *names: str) -> None:
+def require_positive(settings: object, *names: str, most: float = math.inf) -> None:
     """Refuses numbers that are zero, negative or not finite; None is no number, and passes.
 
     Args:
         settings: with these attributes.
+        most: that they may be.
 
     Raises:
         InputError: naming the first.
     """
-    _require_numbers(settings, names, lambda value: 0 < value < math.inf, "be positive")
+    must = "be positive" + (f" and {most:g} at most" if most < math.inf else "")
+    _require_numbers(settings, names, lambda value: 0 < value < math.inf and value <= most, must)
 
 
 def require_not_negative(settings: object, *names: str) -> None:

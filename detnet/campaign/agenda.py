@@ -22,6 +22,7 @@ from optuna.trial import FrozenTrial, TrialState
 from detnet.campaign.carry_out import read_outcome
 from detnet.campaign.plan import Campaign
 from detnet.campaign.runs import CampaignRun
+from detnet.errors import InputError
 from detnet.search.study.study import (
     Candidate,
     SearchStudy,
@@ -112,9 +113,18 @@ class RunAgenda:
         Then workers elsewhere go on with all rounds, and so they do if this process dies. After a
         budget only those that begin later do: who took part in it ends with what it is at, so that
         the table stays balanced.
+
+        Raises:
+            InputError: another command leads, which two budgets would end.
         """
         with self._study.lock():
             self._read()
+            if self._leader:
+                folder = self._campaign.folder
+                raise InputError(
+                    f"{folder}: {self._leader} is at it with a budget; take part by `detnet "
+                    f"campaign worker {folder}`, or begin when that command has ended"
+                )
             again = {**self._study.user_attrs.get(_AGAIN, {})}
             for number, attempts in self._attempts.items():
                 if attempts and not is_open(attempts):

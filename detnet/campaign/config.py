@@ -22,6 +22,7 @@ _SCORES = {"boxes": "bbox", "masks": "segm", "keypoints": "keypoints"}  # by tar
 _OURS = ("seed", "threads", "plugins", "preset", "departures")  # the campaign's to say
 _PLACES = ("data", "train_annotations", "train_images", "val_annotations", "val_images")
 _SPLITS = ("train_split", "val_split")
+_OWN_FILE = re.compile(r"plan\.json|campaign\.(yaml|html)|study\.db.*|worker-\d+\.log")
 _OPTIMISTIC = "would end a run by its scores on val; all variants take their whole length"
 
 
@@ -46,7 +47,8 @@ class CampaignConfig(Settings):
         resamples: of the images.
         threads: of the processor in each worker.
         retries: how often a run that failed is tried again.
-        heartbeat_s: how often a worker shows that it is alive; another takes its run after two.
+        heartbeat_s: how often a worker shows that it is alive, once a day at least; another takes
+            its run after two.
         storage: where workers meet, postgresql://… for many machines; study.db in the folder by
             default.
 
@@ -80,6 +82,8 @@ class CampaignConfig(Settings):
                         f"{kind}: {name!r} is no name for a folder: letters, digits, _, - and ., "
                         f"but not {PRETRAIN}, and none that begins with - or ."
                     )
+                if kind == "data" and _OWN_FILE.fullmatch(name):
+                    raise InputError(f"data: {name!r} is a file of the campaign's own folder")
         if not self.seed_numbers or len(set(self.seed_numbers)) < len(self.seed_numbers):
             raise InputError(f"seeds: give a number of seeds or different ones, got {self.seeds}")
         if min(self.seed_numbers) < 0:
@@ -88,7 +92,8 @@ class CampaignConfig(Settings):
             raise InputError(f"confidence must lie in (0.5, 1), got {self.confidence}")
         if not 100 <= self.resamples <= 20_000:
             raise InputError(f"resamples must be 100 to 20,000, got {self.resamples}")
-        require_positive(self, "threads", "heartbeat_s", "effect")
+        require_positive(self, "threads", "effect")
+        require_positive(self, "heartbeat_s", most=86_400)
         require_not_negative(self, "retries")
 
     @property

@@ -19,7 +19,7 @@ BudgetName = Literal["full", "cheap"]  # of scoring
 PHASES = ("pretrain", "finetune", "search", "retrain")
 
 _POSITIVE = (
-    *("search_images", "recalibration_images", "recalibration_batch", "heartbeat_s"),
+    *("search_images", "recalibration_images", "recalibration_batch"),
     *("cheap_recalibration_images", "cheap_score_images", "cheap_proposals"),
     *("width", "max_macs", "max_params", "max_latency_ms"),
 )
@@ -86,8 +86,8 @@ class SearchConfig(Settings):
         cheap_score_images: of the search split, that the cheap way scores on.
         cheap_proposals: regions of an image that a two-stage detector looks at in the cheap way.
         retries: how often a candidate is tried again that crashed or gave NaN.
-        heartbeat_s: how often a worker shows that it is alive; another takes its candidate after
-            two missed ones.
+        heartbeat_s: how often a worker shows that it is alive, once a day at least; another takes
+            its candidate after two missed ones.
         storage: where the study is, postgresql://… for many machines; study.db in the run folder by
             default.
         retrain_pretrain: settings of the pre-training of networks alone.
@@ -152,6 +152,7 @@ class SearchConfig(Settings):
 
     def __post_init__(self) -> None:
         require_positive(self, *_POSITIVE)
+        require_positive(self, "heartbeat_s", most=86_400)
         require_not_negative(self, "retries", "seed", "workers", "single_steps", "image_memory")
         if len(self.cost_image_size) != 2 or min(self.cost_image_size) < 1:
             raise InputError(

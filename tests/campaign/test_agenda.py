@@ -15,6 +15,7 @@ import pytest
 from detnet.campaign.agenda import RunAgenda, open_campaign_study, worker_name
 from detnet.campaign.carry_out import RunOutcome, RunScorer, read_outcome
 from detnet.campaign.plan import RESULT, Campaign
+from detnet.errors import InputError
 from detnet.search.records import write_record
 from detnet.search.study.study import Candidate, SearchStudy
 from detnet.search.study.worker import CheckStop, work_off
@@ -198,6 +199,23 @@ with open_campaign_study(campaign) as study, RunAgenda(
     process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None and process.stdout.readline() == "leads\n"
     return process
+
+
+@pytest.mark.parametrize("budget", [True, False])
+def test_a_command_does_not_begin_beside_one_with_a_budget(
+    campaign: Campaign, study: SearchStudy, budget: bool
+) -> None:
+    """It would end that budget, or let everybody begin all rounds."""
+    first = RunAgenda(campaign, study, allow=lambda number: number < 1)
+    allow = (lambda number: True) if budget else None
+    with first.leading():
+        first.advance()
+        with pytest.raises(InputError, match="with a budget; take part by `detnet campaign worker"):
+            RunAgenda(campaign, study, allow=allow).leading().__enter__()
+        assert play(campaign, study, first) == [run.folder for run in campaign.runs[:4]]
+    later = RunAgenda(campaign, study, allow=allow)
+    with later.leading():
+        assert play(campaign, study, later) == [run.folder for run in campaign.runs[4:]]
 
 
 @pytest.mark.parametrize("place", ["here", "elsewhere"])

@@ -100,6 +100,7 @@ def test_a_database_in_a_file_is_found_from_anywhere(
         ({"populaton": 3}, "unknown setting 'populaton'; did you mean 'population'"),
         ({"guide": "taste"}, "setting guide"),
         ({"population": "many"}, "setting population"),
+        ({"heartbeat_s": 1e300}, "heartbeat_s must be positive and 86400 at most, got 1e.300"),
         ({"max_macs": -1}, "max_macs must be positive, got -1"),
         ({"max_macs": float("inf")}, "max_macs must be positive, got inf"),
         ({"width": 0.0}, "width must be positive"),
