@@ -82,7 +82,8 @@ class ImageTransform(GeneralizedRCNNTransform):
         """Maps (3, H, W) images to one padded batch; targets are in pixels of the input.
 
         Raises:
-            ValueError: no images, one that is not (3, H, W), or another number of targets.
+            ValueError: no images, one that is not (3, H, W), another number of targets, or labels
+                that do not count from 1; those on a GPU are not looked at, it would have to wait.
         """
         given = len(images) if targets is None else len(targets)
         if not len(images) or given != len(images):
@@ -91,6 +92,9 @@ class ImageTransform(GeneralizedRCNNTransform):
                 f"{len(images)} images and {given} targets"
             )
         if self.training:
+            for labels in (each["labels"] for each in targets or () if "labels" in each):
+                if labels.device.type == "cpu" and (labels < 1).any():
+                    raise ValueError(f"labels count from 1, got {int(labels.min())} in a target")
             images, targets = self.reshaped(images, targets)
         prepared = []
         for image in images:

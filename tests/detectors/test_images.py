@@ -72,3 +72,15 @@ def test_each_image_has_its_target(
 def test_bad_input_names_what_was_seen() -> None:
     with pytest.raises(ValueError, match=r"\(3, H, W\), got \(1, 8, 8\)"):
         ImageTransform(ImageOptions())([torch.rand(1, 8, 8)])
+
+
+@pytest.mark.parametrize("kind", [ImageTransform, SquareTransform])
+def test_labels_that_count_from_0_are_refused_in_training(kind: type[ImageTransform]) -> None:
+    """RetinaNet would learn 0 as the last class, and Faster R-CNN as background."""
+    images = [torch.rand(3, 8, 12)] * 2
+    targets = [
+        {"boxes": torch.tensor([[0.0, 0, 4, 4]] * len(labels)), "labels": torch.tensor(labels)}
+        for labels in ([], [2, 0])
+    ]
+    with pytest.raises(ValueError, match="labels count from 1, got 0"):
+        kind(ImageOptions()).train()(images, targets)
