@@ -28,6 +28,7 @@ from detnet.files import read_text
 _SPLIT_FOLDERS = {word: name for name in SPLITS for word in SPELLINGS.get(name, (name,))}
 _MARKS = ("-1", "0", "1")  # the second column of the lists that VOC has for each class: no object …
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
+_DIFFICULT = ("1", "true", "yes")  # many tools write "Unspecified" for what nobody said
 
 
 def read_voc(
@@ -136,7 +137,7 @@ def read_objects(
             left, top, right, bottom = corners
             if not zero_based:
                 left, top = left - 1, top - 1
-            difficult = (node.findtext("difficult") or "0").strip() not in ("0", "")
+            difficult = node.findtext("difficult", "").strip().lower() in _DIFFICULT
             box = (left, top, right - left, bottom - top)
             crowd = difficult and not keep_difficult
             boxes.append(LabelledBox(name, box, crowd=crowd, place=place))

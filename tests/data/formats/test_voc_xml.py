@@ -73,6 +73,17 @@ def test_difficult_objects_are_ignored_or_kept(tmp_path: Path) -> None:
     assert kept.notes == []
 
 
+@pytest.mark.parametrize(
+    ("text", "difficult"),
+    [("1", True), ("true", True), ("0", False), ("", False), ("Unspecified", False)],
+)
+def test_what_nobody_called_difficult_is_an_object(
+    tmp_path: Path, text: str, difficult: bool
+) -> None:
+    put(tmp_path, "a", xml("a.jpg", thing("dog", (1, 1, 9, 9), f"<difficult>{text}</difficult>")))
+    assert [box.crowd for box in read_voc(tmp_path).pictures[0].boxes] == [difficult]
+
+
 def test_parts_of_objects_are_no_objects(tmp_path: Path) -> None:
     part = "<part><name>head</name><bndbox><xmin>2</xmin></bndbox></part>"
     put(tmp_path, "a", xml("a.jpg", thing("person", (1, 1, 9, 9), part)))
