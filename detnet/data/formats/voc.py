@@ -19,6 +19,7 @@ from detnet.data.folders import DatasetFormat, Split
 from detnet.data.formats.interchange import (
     Flaws,
     Picture,
+    image_files,
     to_content,
 )
 from detnet.data.formats.voc_xml import (
@@ -76,15 +77,15 @@ class VocFolder(DatasetFormat):
             for path in (year / LISTS).glob("*.txt")
             for stem in read_list(path)
         }
-        present = {path for year in years for path in (year / "Annotations").glob("*.xml")}
+        present = {path for year in years for path in (year / "Annotations").rglob("*.xml")}
         return sorted(present - listed)
 
     def fingerprint(self, split: Split) -> str:
         """SHA-256 of the names and contents of the listed XML files, in their order."""
         digest = hashlib.sha256()
-        for path in _places(split.lists):
+        for path, listing in _places(split.lists).items():
             content = path.read_bytes() if path.is_file() else b""
-            name = f"{path.parents[1].name}/{path.name} {len(content)} "
+            name = f"{listing.parents[2].name}/{_stem(path, listing)}.xml {len(content)} "
             digest.update(name.encode(errors="surrogateescape") + content)
         return digest.hexdigest()
 
@@ -106,21 +107,23 @@ def read_voc_lists(lists: Sequence[Path], root: Path) -> dict[str, Any]:
             object.
     """
     places = _places(lists)
-    folders = {path: _Folder(path, root) for path in dict.fromkeys(p.parents[1] for p in places)}
+    years = dict.fromkeys(listing.parents[2] for listing in lists)
+    folders = {year: _Folder(year, root) for year in years}
     listed = listed_classes(root, *find_years(root).values())
     stems, pictures, flaws = list[str](), list[Picture](), Flaws(root)
     for path, listing in places.items():
+        stem = _stem(path, listing)
         if not path.is_file():
-            message = f"{path.stem!r} has no {path.parent.name}/{path.name}"
+            message = f"{stem!r} has no Annotations/{stem}.xml"
             flaws.add(listing, "missing-xml", f"{message}; add it, or take the line out")
             continue
         with flaws.noting(path, "unreadable-xml"):
             element = parse_annotation(path)
-            name, file = folders[path.parents[1]].image(path.stem, element)
+            name, file = folders[listing.parents[2]].image(stem, element)
             boxes = read_objects(element, path, flaws, listed)
             size = annotated_size(element) or _size_of(file, path)
             pictures.append(Picture(file, name, *size, boxes))
-            stems.append(path.stem)
+            stems.append(stem)
     used = {box.name for picture in pictures for box in picture.boxes}
     names = {picture.path: picture.name for picture in pictures}
     classes = listed or _classes(root, used, places.keys())
@@ -145,17 +148,18 @@ class _Folder:
     def __init__(self, year: Path, root: Path) -> None:
         self.folder = year / "JPEGImages"
         self.prefix = "JPEGImages" if year == root else f"{year.name}/JPEGImages"
-        try:
-            names = sorted(os.listdir(self.folder))
-        except OSError:
-            raise InputError(f"{self.folder}: no such folder; VOC keeps its images there") from None
-        self.names = set(names)
+        if not self.folder.is_dir():
+            raise InputError(f"{self.folder}: no such folder; VOC keeps its images there")
+        names = [path.relative_to(self.folder).as_posix() for path in image_files(self.folder)]
         self.by_stem = {os.path.splitext(name)[0]: name for name in reversed(names)}
 
     def image(self, stem: str, element: ElementTree.Element) -> tuple[str, Path]:
         """Name and place of an image: of the XML file's stem, else the one that the file names."""
         written = element.findtext("filename", "").replace("\\", "/").split("/")[-1].strip()
-        name = self.by_stem.get(stem, written if written in self.names else f"{stem}.jpg")
+        written = f"{stem.rpartition('/')[0]}/{written}".lstrip("/")
+        name = self.by_stem.get(stem, "")
+        if not name:
+            name = written if (self.folder / written).is_file() else f"{stem}.jpg"
         return f"{self.prefix}/{name}", self.folder / name
 
 
@@ -229,8 +233,13 @@ def find_standard(years: Mapping[str, Path]) -> tuple[str, ...]:
 
 
 def annotation_file(listing: Path, stem: str) -> Path:
-    """Where the XML file of a listed image is."""
+    """Where the XML file of a listed image is; the stem may begin with a folder."""
     return listing.parents[2] / "Annotations" / f"{stem}.xml"
+
+
+def _stem(path: Path, listing: Path) -> str:
+    """The stem of which `annotation_file` makes the path."""
+    return path.relative_to(listing.parents[2] / "Annotations").as_posix().removesuffix(".xml")
 
 
 def _plan(years: Mapping[str, Path]) -> dict[str, tuple[Path, ...]]:

@@ -186,9 +186,11 @@ class _ImageFinder:
 
 
 def _steps(a: Path, b: Path) -> int:
-    """How many folders one leaves and enters to get from one file to the other."""
-    shared = sum(x == y for x, y in zip(a.parts, b.parts, strict=False))
-    return len(a.parts) + len(b.parts) - 2 * shared
+    """How many folders one leaves and enters from one file to the other, less those of one name."""
+    here, there = a.parts[:-1], b.parts[:-1]
+    above = sum(x == y for x, y in zip(here, there, strict=False))
+    below = sum(x == y for x, y in zip(here[::-1], there[::-1], strict=False))
+    return len(here) + len(there) - above - below
 
 
 def _splits(folder: Path, images: _ImageFinder, notes: list[str]) -> dict[str, list[Path]]:
@@ -199,7 +201,7 @@ def _splits(folder: Path, images: _ImageFinder, notes: list[str]) -> dict[str, l
         several = ", ".join(str(path.parent.parent) for path in listings)
         raise InputError(f"{folder}: holds several data sets; convert them one by one: {several}")
     if listings:
-        splits = _listed(listings[0], {path.stem: path for path in xmls}, images)
+        splits = _listed(listings[0], xmls, images)
         unlisted = len(set(xmls).difference(*splits.values()))
         if splits and unlisted:
             notes.append(f"left out {unlisted} XML files that ImageSets/Main does not list")
@@ -216,8 +218,9 @@ def _splits(folder: Path, images: _ImageFinder, notes: list[str]) -> dict[str, l
     return {split: paths for split, paths in splits.items() if paths}
 
 
-def _listed(listing: Path, xmls: dict[str, Path], images: _ImageFinder) -> dict[str, list[Path]]:
+def _listed(listing: Path, xmls: list[Path], images: _ImageFinder) -> dict[str, list[Path]]:
     """The splits that ImageSets/Main lists; trainval stands in where there is no train."""
+    year, there, known = listing.parents[1], set(xmls), {path.stem: path for path in xmls}
     lists = {path.stem: path for path in listing.glob("*.txt")}
     if "train" not in lists and "trainval" in lists:
         lists["train"] = lists["trainval"]
@@ -225,7 +228,9 @@ def _listed(listing: Path, xmls: dict[str, Path], images: _ImageFinder) -> dict[
     for split in (name for name in SPLITS if name in lists):
         splits[split] = []
         for stem in read_list(lists[split]):
-            place = xmls.get(stem) or images.of(listing / f"{stem}.xml")
+            xml = year / "Annotations" / f"{stem}.xml"  # the stem may begin with a folder
+            place = xml if xml in there else known.get(stem)
+            place = place or images.of(year / "JPEGImages" / f"{stem}.xml")
             if place is None:
                 raise InputError(f"{lists[split]}: {stem!r} has neither an XML file nor an image")
             splits[split].append(place)

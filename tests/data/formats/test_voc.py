@@ -105,6 +105,23 @@ def test_names_that_are_no_numbers_and_other_suffixes(tmp_path: Path) -> None:
     require_images(data)
 
 
+def test_lists_may_name_images_in_folders(tmp_path: Path) -> None:
+    year = write_year(tmp_path / "mine", {"0001": [CAT]}, {"train": "0001 b/0001 a/0001"})
+    for folder, objects in (("a", [DOG]), ("b", [HARD, DOG])):
+        inner = write_year(tmp_path / folder, {"0001": objects}, {})
+        for part in ("Annotations", "JPEGImages"):
+            (inner / part).rename(year / part / folder)
+    train, _ = load_annotations(find_split(year, "train"))
+    names = ["JPEGImages/0001.jpg", "JPEGImages/b/0001.jpg", "JPEGImages/a/0001.jpg"]
+    assert [train.file_name(i) for i in range(3)] == names
+    require_images(train)
+    assert np.diff(train.offsets).tolist() == [1, 2, 1]
+    assert train.image_ids.tolist() == [1, 2, 3]
+    before = fingerprint_files(find_split(year, "train"))
+    (year / "Annotations" / "b" / "0001.xml").rename(year / "Annotations" / "b" / "0002.xml")
+    assert fingerprint_files(find_split(year, "train")) != before
+
+
 def test_a_number_shared_by_two_years_is_no_id(tmp_path: Path) -> None:
     for year in ("A", "B"):
         write_year(tmp_path / year, {"000001": [DOG]}, {"train": "000001"})

@@ -55,6 +55,36 @@ def test_pixels_count_from_one_and_the_last_belongs_to_the_box(tmp_path: Path) -
     assert pictures.notes == []
 
 
+def test_lists_may_name_images_in_folders(tmp_path: Path) -> None:
+    put(tmp_path, "1", xml("1.jpg", thing("cat", (1, 1, 9, 9))))
+    for folder, size in (("a", (60, 40)), ("b", (50, 30)), ("bare", (20, 10))):
+        for part in ("JPEGImages", "Annotations"):
+            (tmp_path / part / folder).mkdir()
+        Image.new("RGB", size).save(tmp_path / "JPEGImages" / folder / "1.jpg")
+        text = xml("1.jpg", thing(folder, (1, 1, 9, 9)), size="")
+        if folder != "bare":
+            (tmp_path / "Annotations" / folder / "1.xml").write_text(text)
+    list_split(tmp_path, train="a/1 1 bare/1", val="b/1")
+    pictures = read_voc(tmp_path)
+    seen = [(p.path.parent.name, p.width, [b.name for b in p.boxes]) for p in pictures.pictures]
+    assert seen == [
+        *(("a", 60, ["a"]), ("JPEGImages", 60, ["cat"])),
+        *(("bare", 20, []), ("b", 50, ["b"])),
+    ]
+    assert pictures.notes == []
+
+
+def test_folders_of_one_name_belong_together(tmp_path: Path) -> None:
+    for folder, size in (("a", (60, 40)), ("b", (50, 30))):
+        images, labels = tmp_path / "images" / folder, tmp_path / "labels" / "xml" / folder
+        images.mkdir(parents=True)
+        labels.mkdir(parents=True)
+        Image.new("RGB", size).save(images / "1.jpg")
+        (labels / "1.xml").write_text(xml("1.jpg", thing(folder, (1, 1, 9, 9)), size=""))
+    seen = [(p.width, p.boxes[0].name) for p in read_voc(tmp_path).pictures]
+    assert seen == [(60, "a"), (50, "b")]
+
+
 def test_zero_based(tmp_path: Path) -> None:
     put(tmp_path, "a", xml("a.jpg", thing("dog", (0, 0, 60, 40))))
     assert read_voc(tmp_path, zero_based=True).pictures[0].boxes[0].box == (0, 0, 60, 40)
