@@ -178,7 +178,7 @@ def find_yaml(folder: Path) -> tuple[Path | None, dict[str, Any]]:
         except (yaml.YAMLError, ValueError, RecursionError) as error:  # 2001-99-99 is no date
             raise InputError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
         if isinstance(config, dict) and isinstance(config.get("names"), (list, dict)):
-            return path, config
+            return path, {str(key).lower(): value for key, value in config.items()}  # CVAT: "Train"
     return None, {}
 
 
@@ -258,7 +258,7 @@ def _splits(
                     raise
                 notes.append(f"no test split: {error}")
             continue
-        for name in spellings:
+        for name in (*spellings, *map(str.capitalize, spellings)):
             for place in (folder / "images" / name, folder / name / "images", folder / name):
                 if by_folder and split not in splits and (found := image_files(place, most=most)):
                     splits[split] = found
@@ -281,11 +281,21 @@ def _listed(entry: str, path: Path, config: dict[str, Any], most: int | None) ->
             return image_files(place, most=most)
         if place.is_file():
             lines = (line.strip() for line in read_text(place).split("\n"))
-            return [place.parent / line for line in islice(filter(None, lines), most)]
+            paths = [place.parent / line for line in islice(filter(None, lines), most)]
+            return _less_prefix(paths, place.parent)
     looked = ", ".join(map(str, places))
     raise InputError(
         f"{path}: names {entry!r}, which is not there; looked for {looked}; correct the path"
     )
+
+
+def _less_prefix(paths: list[Path], folder: Path) -> list[Path]:
+    """The listed paths without "data/", which CVAT begins them with, if there is no such folder."""
+    prefix = folder / "data"
+    if not paths or not paths[0].is_relative_to(prefix) or paths[0].is_file():
+        return paths
+    inner = [folder / path.relative_to(prefix) for path in paths if path.is_relative_to(prefix)]
+    return inner if len(inner) == len(paths) and inner[0].is_file() else paths
 
 
 def _is_inside(path: Path, folder: Path) -> bool:

@@ -129,6 +129,26 @@ def test_a_list_of_files(tmp_path: Path) -> None:
     assert "left out 1 label files without an image" in pictures.notes[0]
 
 
+def test_an_export_of_cvat(tmp_path: Path) -> None:
+    for split in ("Train", "Validation"):
+        for number in (1, 2):
+            put(tmp_path, f"images/{split}/{split[0]}{number}.png")
+        names_of = (f"data/images/{split}/{split[0]}{number}.png\n" for number in (1, 2))
+        (tmp_path / f"{split}.txt").write_text("".join(names_of))
+    configure(tmp_path, "Train: Train.txt\nValidation: Validation.txt\nnames:\n  0: dog\npath: .\n")
+    pictures = read_yolo(tmp_path)
+    assert names(pictures) == {"train": ["T1.png", "T2.png"], "val": ["V1.png", "V2.png"]}
+    assert all(picture.boxes for picture in pictures.pictures)
+
+
+@pytest.mark.parametrize("folders", ["images/{}", "{}/images", "{}"])
+def test_names_of_folders_may_begin_in_upper_case(tmp_path: Path, folders: str) -> None:
+    put(tmp_path, f"{folders.format('Train')}/a.jpg")
+    put(tmp_path, f"{folders.format('Valid')}/b.jpg")
+    configure(tmp_path, "names: [dog]\n")
+    assert names(read_yolo(tmp_path)) == {"train": ["a.jpg"], "val": ["b.jpg"]}
+
+
 def test_folders_above_the_data_set_say_nothing(tmp_path: Path) -> None:
     put(tmp_path / "labels" / "own", "a.jpg")
     configure(tmp_path / "labels" / "own", "names: [dog]\n")
