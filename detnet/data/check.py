@@ -18,9 +18,8 @@ from detnet.data.folders import (
     names_start,
 )
 from detnet.data.formats import FORMATS
-from detnet.data.formats.interchange import UnsoundFiles
+from detnet.data.formats.interchange import UnsoundFiles, image_files
 from detnet.data.image_check import NamedImage, duplicate_images, image_problems, inspect_images
-from detnet.data.images import IMAGE_SUFFIXES
 from detnet.data.reading import read_content
 from detnet.errors import InputError
 from detnet.text import count
@@ -222,8 +221,8 @@ def _unlisted(folders: set[Path], listed: set[Path]) -> list[Problem]:
     known = {path.resolve() for path in listed}
     problems: list[Problem] = []
     for folder in sorted(folders):
-        found = (p for p in sorted(folder.rglob("*")) if p.suffix.lower() in IMAGE_SUFFIXES)
-        names = [str(p.relative_to(folder)) for p in found if p.resolve() not in known]
+        found = (path for path in image_files(folder) if path.resolve() not in known)
+        names = [str(path.relative_to(folder)) for path in found]
         if names:
             listing = ", ".join(names[:_NAMED]) + (", …" if len(names) > _NAMED else "")
             message = f"no record names {len(names)} of the folder's image files: {listing}"

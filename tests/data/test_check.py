@@ -181,6 +181,12 @@ def test_one_file_named_in_two_splits(data: Path) -> None:
     assert codes == ["duplicate-across-splits", "image-unlisted"]
 
 
+def test_hidden_files_need_no_record(data: Path) -> None:
+    write_image(data / "images" / ".thumbnails" / "a.png", 10)
+    (data / "images" / "._a.jpg").write_bytes(b"of a Mac")
+    assert check(data).problems == []
+
+
 def test_files_that_no_record_names(data: Path) -> None:
     for seed in range(7):
         write_image(data / "images" / "more" / f"{seed}.png", 10 + seed)

@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import islice
@@ -186,27 +186,37 @@ def _entry(box: LabelledBox, number: Callable[[float], float]) -> dict[str, Any]
 
 
 def image_files(folder: Path, *, most: int | None = None) -> list[Path]:
-    """All image files below a folder, in order; linked folders are not entered.
+    """All image files below a folder, see `files_below`."""
+    return files_below(folder, IMAGE_SUFFIXES, most=most)
+
+
+def files_below(folder: Path, suffixes: Set[str], *, most: int | None = None) -> list[Path]:
+    """All files of these suffixes below a folder, in order; linked folders are not entered.
+
+    Hidden ones are none of the data: a Mac's "._a.jpg", Jupyter's ".ipynb_checkpoints/".
 
     Args:
+        suffixes: in lower case.
         most: give no more than so many, whichever come first; to tell whether there is one.
     """
-    found = islice(_images_below(str(folder)), most) if folder.is_dir() else ()
+    found = islice(_below(str(folder), suffixes), most) if folder.is_dir() else ()
     # As paths compare, folder by folder: "\0" is below all that a name may hold.
     order = sorted(found, key=lambda path: os.path.normcase(path).replace(os.sep, "\0"))
     return [Path(path) for path in order]
 
 
-def _images_below(folder: str) -> Iterator[str]:
+def _below(folder: str, suffixes: Set[str]) -> Iterator[str]:
     inner = list[str]()
     with suppress(PermissionError), os.scandir(folder) as entries:
         for entry in entries:
+            if entry.name.startswith("."):
+                continue
             if entry.is_dir(follow_symlinks=False):
                 inner.append(entry.path)
-            if os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES:
+            if os.path.splitext(entry.name)[1].lower() in suffixes:
                 yield entry.path
     for path in inner:
-        yield from _images_below(path)
+        yield from _below(path, suffixes)
 
 
 def unique_names(paths: Iterable[Path]) -> dict[Path, str]:

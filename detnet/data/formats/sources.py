@@ -8,7 +8,7 @@ import numpy as np
 from detnet.coco.table import AnnotationTable
 from detnet.data.folders import Split, find_split, find_splits, names_start, require_inside
 from detnet.data.formats import FORMATS
-from detnet.data.formats.interchange import LabelledBox, Picture, PictureSet
+from detnet.data.formats.interchange import LabelledBox, Picture, PictureSet, files_below
 from detnet.data.formats.yolo import find_yaml
 from detnet.data.images import IMAGE_SUFFIXES
 from detnet.data.reading import read_sound
@@ -32,7 +32,7 @@ def recognise(source: Path) -> str:
     # Many folders hold a stray XML file, and labellers of XML files leave classes.txt and labels/.
     if (found or any(source.glob("data.y*ml"))) and _has_labels(source):
         return "yolo"
-    if next(source.rglob("*.xml"), None) is not None:
+    if files_below(source, {".xml"}, most=1):
         return "voc"
     named = find_yaml(source)[0] is not None or next(source.rglob("classes.txt"), None) is not None
     if named or any(path.is_dir() for path in source.rglob("labels")):

@@ -19,6 +19,7 @@ from detnet.data.folders import DatasetFormat, Split
 from detnet.data.formats.interchange import (
     Flaws,
     Picture,
+    files_below,
     image_files,
     to_content,
 )
@@ -74,10 +75,10 @@ class VocFolder(DatasetFormat):
         listed = {
             annotation_file(path, stem)
             for year in years
-            for path in (year / LISTS).glob("*.txt")
+            for path in (year / LISTS).glob("[!.]*.txt")
             for stem in read_list(path)
         }
-        present = {path for year in years for path in (year / "Annotations").rglob("*.xml")}
+        present = {path for y in years for path in files_below(y / "Annotations", {".xml"})}
         return sorted(present - listed)
 
     def fingerprint(self, split: Split) -> str:

@@ -17,6 +17,7 @@ from detnet.data.formats.interchange import (
     Picture,
     PictureSet,
     Progress,
+    files_below,
     finite,
     image_files,
     measure,
@@ -58,7 +59,7 @@ def read_voc(
     for split, members in _splits(folder, images, notes).items():
         found[split] = []
         for place in members:
-            xml = place if place.suffix == ".xml" else None
+            xml = place if place.suffix.lower() == ".xml" else None
             with flaws.noting(place, "unreadable-xml"):
                 root = parse_annotation(xml) if xml else ElementTree.Element("annotation")
                 image = images.of(place, root.findtext("filename") or "") if xml else place
@@ -195,7 +196,7 @@ def _steps(a: Path, b: Path) -> int:
 
 def _splits(folder: Path, images: _ImageFinder, notes: list[str]) -> dict[str, list[Path]]:
     """The XML files of each split, and the images that ImageSets lists without one."""
-    xmls = sorted(folder.rglob("*.xml"))
+    xmls = files_below(folder, {".xml"})
     listings = sorted(folder.rglob("ImageSets/Main"))
     if len(listings) > 1:
         several = ", ".join(str(path.parent.parent) for path in listings)

@@ -16,6 +16,7 @@ from detnet.data.formats.interchange import (
     Picture,
     PictureSet,
     Progress,
+    files_below,
     image_files,
     measure,
     to_content,
@@ -162,7 +163,8 @@ def _read(
 def _orphans(folder: Path, members: Iterable[Iterable[Path]]) -> list[Path]:
     """The label files that belong to no image of any split."""
     known = {label_file(path).resolve() for paths in members for path in paths}
-    present = (p for p in sorted(folder.rglob("*.txt")) if "labels" in p.relative_to(folder).parts)
+    texts = files_below(folder, {".txt"})
+    present = (path for path in texts if "labels" in path.relative_to(folder).parts)
     return [p for p in present if p.name != "classes.txt" and p.resolve() not in known]
 
 

@@ -44,11 +44,13 @@ def test_images_are_found_in_the_order_of_their_folders(tmp_path: Path) -> None:
         "é/10.tif",
         "é/9.tif",
     )
-    for name in (*names, ".jpg", "a.txt", "elsewhere/d.jpg/e.webp"):
+    hidden = (".jpg", "._b.jpg", "a/.ipynb_checkpoints/z-checkpoint.png")
+    for name in (*names, *hidden, "a.txt", "elsewhere/d.jpg/e.webp"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     (tmp_path / "a/link").symlink_to(tmp_path)
-    there = [p for p in tmp_path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES]
+    there = [p for p in tmp_path.rglob("[!.]*") if p.suffix.lower() in IMAGE_SUFFIXES]
+    there.remove(tmp_path / hidden[2])
     assert len(there) == len(names) + 2  # a folder that is named as an image, too, to be told of
     assert image_files(tmp_path) == sorted(there)
     assert len(image_files(tmp_path, most=3)) == 3

@@ -74,6 +74,15 @@ def test_lists_may_name_images_in_folders(tmp_path: Path) -> None:
     assert pictures.notes == []
 
 
+def test_hidden_files_are_none_of_the_data(tmp_path: Path) -> None:
+    put(tmp_path, "a", xml("a.jpg", thing("dog", (1, 1, 9, 9))), inside="kangaroo")
+    for name in (".idea/workspace.xml", "annots/._a.xml", "images/._a.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"\0\5\x16\7")
+    pictures = read_voc(tmp_path)
+    assert ([p.name for p in pictures.pictures], pictures.notes) == (["a.jpg"], [])
+
+
 def test_folders_of_one_name_belong_together(tmp_path: Path) -> None:
     for folder, size in (("a", (60, 40)), ("b", (50, 30))):
         images, labels = tmp_path / "images" / folder, tmp_path / "labels" / "xml" / folder

@@ -149,6 +149,16 @@ def test_names_of_folders_may_begin_in_upper_case(tmp_path: Path, folders: str) 
     assert names(read_yolo(tmp_path)) == {"train": ["a.jpg"], "val": ["b.jpg"]}
 
 
+def test_hidden_files_are_none_of_the_data(tmp_path: Path) -> None:
+    put(tmp_path, "images/train/a.jpg")
+    put(tmp_path, "images/train/.ipynb_checkpoints/a-checkpoint.jpg", None)
+    (tmp_path / "images/train/._a.jpg").write_bytes(b"\0\5\x16\7")  # beside each file from a Mac
+    (tmp_path / "labels/train/._a.txt").write_bytes(b"\0\5\x16\7")
+    configure(tmp_path, "train: images/train\nnames: [dog]\n")
+    pictures = read_yolo(tmp_path)
+    assert (names(pictures), pictures.notes) == ({"train": ["a.jpg"]}, [])
+
+
 def test_folders_above_the_data_set_say_nothing(tmp_path: Path) -> None:
     put(tmp_path / "labels" / "own", "a.jpg")
     configure(tmp_path / "labels" / "own", "names: [dog]\n")
