@@ -19,6 +19,8 @@ from detnet.errors import InputError
 from detnet.kinds import say_kind
 from detnet.text import first_line
 
+Similar = dict[tuple[Path, bool], dict[str, list[Path]]]  # what `hint_at_similar` found for others
+
 
 @contextmanager
 def replacing(path: Path, *, shared: bool = False) -> Iterator[Path]:
@@ -122,9 +124,7 @@ def read_text(path: Path) -> str:
         raise InputError(f"{path}: no text in UTF-8 ({found}); save it so") from error
 
 
-def hint_at_similar(
-    folder: Path, name: str, cache: dict[Path, dict[str, list[Path]]] | None = None
-) -> str:
+def hint_at_similar(folder: Path, name: str, cache: Similar | None = None) -> str:
     """Tells what a name that leads nowhere may mean: "; b.JPG does", or "" where nothing fits.
 
     That is a file beside it that differs in its suffix or in upper and lower case only, else the
@@ -136,19 +136,24 @@ def hint_at_similar(
     """
     path, known = folder / name, {} if cache is None else cache
     with suppress(OSError, ValueError):  # names that are too long, folders that may not be read
-        near = [p.name for p in path.parent.iterdir() if p.stem.lower() == path.stem.lower()]
-        if near:
-            return f"; {near[0]} does"
+        if near := _listing(path.parent, False, known).get(path.stem.lower()):
+            return f"; {near[0].name} does"
     with suppress(OSError, ValueError):
         there = [p for p in path.parents if p.is_relative_to(folder) and p.is_dir()]
         for place in there[:1]:
-            if place not in known:
-                known[place] = {}
-                for found in place.rglob("*"):
-                    known[place].setdefault(found.name, []).append(found)
-            fitting = known[place].get(path.name.replace("\\", "/").rsplit("/", 1)[-1], [])
+            last = path.name.replace("\\", "/").rsplit("/", 1)[-1]
+            fitting = _listing(place, True, known).get(last, [])
             return f"; {fitting[0]} does" if len(fitting) == 1 else ""
     return ""
+
+
+def _listing(folder: Path, below: bool, known: Similar) -> dict[str, list[Path]]:
+    """What lies in a folder by its stem in lower case, or all that lies below it by its name."""
+    if (folder, below) not in known:
+        found = known[folder, below] = dict[str, list[Path]]()
+        for path in folder.rglob("*") if below else folder.iterdir():
+            found.setdefault(path.name if below else path.stem.lower(), []).append(path)
+    return known[folder, below]
 
 
 def read_json(path: Path | str) -> Any:

@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,6 +18,7 @@ from detnet.engine.runs import RunFolder
 from detnet.errors import InputError
 from detnet.evaluation.results import write_results
 from detnet.files import (
+    Similar,
     cache_folder,
     hint_at_similar,
     make_writable,
@@ -196,6 +197,24 @@ def test_a_hint_looks_no_further_than_the_folder(tmp_path: Path) -> None:
     assert hint_at_similar(tmp_path / "gone", "c/1.png") == ""
     assert hint_at_similar(tmp_path / "a", "x" * 300 + "/1.png") == ""
     assert hint_at_similar(tmp_path / "a", "c/2.png") == ""
+
+
+def test_hints_for_many_names_list_each_folder_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(3):
+        (tmp_path / f"{number}.png").touch()
+    listed, iterdir = list[Path](), Path.iterdir
+
+    def counted(folder: Path) -> Iterator[Path]:
+        listed.append(folder)
+        return iterdir(folder)
+
+    monkeypatch.setattr(Path, "iterdir", counted)
+    cache: Similar = {}
+    hints = [hint_at_similar(tmp_path, f"{number}.JPG", cache) for number in range(4)]
+    assert hints == ["; 0.png does", "; 1.png does", "; 2.png does", ""]
+    assert listed == [tmp_path]
 
 
 def test_a_digest_is_of_the_content(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from detnet.data.images import (
     opened,
     orientation_of,
 )
-from detnet.files import hint_at_similar
+from detnet.files import Similar, hint_at_similar
 
 _SWAPPING = (5, 6, 7, 8)  # orientations whose upright image is as wide as the stored one is high
 _ASK = "and its boxes must be those of the upright image: look at it"
@@ -184,7 +184,7 @@ class NamedImage:
 
 def image_problems(named: list[NamedImage], files: dict[Path, ImageFile]) -> list[Problem]:
     """Finds what is wrong with the files that records name, and with the sizes these tell."""
-    problems, known = [], dict[Path, dict[str, list[Path]]]()
+    problems, known = [], Similar()
     for image in named:
         facts, findings = files[image.path], Problems(str(image.path))
         if facts.error:
