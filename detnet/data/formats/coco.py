@@ -49,7 +49,7 @@ class CocoFolder(DatasetFormat):
         )
 
     def read(self, split: Split) -> dict[str, Any]:
-        content: dict[str, Any] = read_json(split.annotations)
+        content: dict[str, Any] = _less_group(read_json(split.annotations))
         return content
 
     def of_file(self, path: Path, name: str) -> Split:
@@ -80,6 +80,20 @@ class RoboflowFolder(CocoFolder):
 
     def names(self, data: Path) -> tuple[str, ...]:
         return DatasetFormat.names(self, data)
+
+
+def _less_group(content: Any) -> Any:
+    """Leaves out the group that Roboflow lists before its classes, where one has its name."""
+    match content:
+        case {
+            "categories": [{"id": 0, "name": name, "supercategory": "none"}, *classes],
+            "annotations": list(rows),
+        }:
+            own = {"name": name, "supercategory": name}.items()
+            repeated = any(isinstance(each, dict) and own <= each.items() for each in classes)
+            if repeated and all(isinstance(r, dict) and r.get("category_id") != 0 for r in rows):
+                return {**content, "categories": classes}
+    return content
 
 
 def _find(data: Path, name: str) -> Path | None:
