@@ -74,7 +74,7 @@ def read_splits(source: Path, *, outside: bool = False) -> PictureSet:
     else:
         splits = find_splits(source, outside=outside)
     classes: list[str] = []
-    pictures: dict[str, list[Picture]] = {}
+    pictures, notes = dict[str, list[Picture]](), list[str]()
     for name, split in splits.items():
         table = read_sound(split)
         names = [row["name"] for row in table.categories.rows]
@@ -83,7 +83,9 @@ def read_splits(source: Path, *, outside: bool = False) -> PictureSet:
             raise InputError(f"{split.annotations}: categories differ from the other splits'")
         classes = ordered
         pictures[name] = _pictures(table, split)
-    return PictureSet(classes, pictures)
+        if any(table.keypoints):
+            notes = ["left out the keypoints, keeping their boxes"]
+    return PictureSet(classes, pictures, notes)
 
 
 def _pictures(table: AnnotationTable, split: Split) -> list[Picture]:

@@ -1,5 +1,6 @@
 """Which format a folder is taken for, where it holds files of two."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -58,3 +59,16 @@ def test_xml_files_beside_a_list_of_classes_are_voc(folder: Path, named: str) ->
     (folder / named).write_text("names: [dog]\n" if named == "data.yaml" else "dog\n")
     assert recognise(folder) == "voc"
     assert convert(folder, folder.parent / "out").source_format == "voc"
+
+
+def test_keypoints_that_are_left_out_are_told(folder: Path) -> None:
+    box = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 2, 30, 20], "area": 600}
+    content = {
+        "images": [{"id": 1, "file_name": "a.jpg", "width": 60, "height": 40}],
+        "annotations": [{**box, "keypoints": [5, 6, 2], "num_keypoints": 1}],
+        "categories": [{"id": 1, "name": "dog", "keypoints": ["nose"], "skeleton": []}],
+    }
+    (folder / "annotations").mkdir()
+    (folder / "annotations" / "instances_train.json").write_text(json.dumps(content))
+    done = convert(folder, folder.parent / "out", target_format="voc")
+    assert done.notes == ["left out the keypoints, keeping their boxes"]
