@@ -49,8 +49,7 @@ class CocoFolder(DatasetFormat):
         )
 
     def read(self, split: Split) -> dict[str, Any]:
-        content: dict[str, Any] = _less_group(read_json(split.annotations))
-        return content
+        return _less_group(read_json(split.annotations))
 
     def of_file(self, path: Path, name: str) -> Split:
         """An annotation file given by itself, with its images by the habits of the layouts.
@@ -82,17 +81,14 @@ class RoboflowFolder(CocoFolder):
         return DatasetFormat.names(self, data)
 
 
-def _less_group(content: Any) -> Any:
+def _less_group(content: dict[str, Any]) -> dict[str, Any]:
     """Leaves out the group that Roboflow lists before its classes, where one has its name."""
     match content:
-        case {
-            "categories": [{"id": 0, "name": name, "supercategory": "none"}, *classes],
-            "annotations": list(rows),
-        }:
+        case {"categories": [{"id": 0, "name": name}, *classes], "annotations": [*rows]}:
             own = {"name": name, "supercategory": name}.items()
             repeated = any(isinstance(each, dict) and own <= each.items() for each in classes)
-            if repeated and all(isinstance(r, dict) and r.get("category_id") != 0 for r in rows):
-                return {**content, "categories": classes}
+            used = any(isinstance(row, dict) and row.get("category_id") == 0 for row in rows)
+            return {**content, "categories": classes} if repeated and not used else content
     return content
 
 

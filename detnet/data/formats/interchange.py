@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -185,18 +186,12 @@ def _entry(box: LabelledBox, number: Callable[[float], float]) -> dict[str, Any]
     return {**entry, "area": number(max(area, 0.0)), "iscrowd": int(box.crowd)}
 
 
-def image_files(folder: Path, *, most: int | None = None) -> list[Path]:
-    """All image files below a folder, see `files_below`."""
-    return files_below(folder, IMAGE_SUFFIXES, most=most)
-
-
 def files_below(folder: Path, suffixes: Set[str], *, most: int | None = None) -> list[Path]:
-    """All files of these suffixes below a folder, in order; linked folders are not entered.
+    """All files of these lower-case suffixes below a folder, in order; no linked folder is entered.
 
     Hidden ones are none of the data: a Mac's "._a.jpg", Jupyter's ".ipynb_checkpoints/".
 
     Args:
-        suffixes: in lower case.
         most: give no more than so many, whichever come first; to tell whether there is one.
     """
     found = islice(_below(str(folder), suffixes), most) if folder.is_dir() else ()
@@ -205,12 +200,13 @@ def files_below(folder: Path, suffixes: Set[str], *, most: int | None = None) ->
     return [Path(path) for path in order]
 
 
+image_files = partial(files_below, suffixes=IMAGE_SUFFIXES)
+
+
 def _below(folder: str, suffixes: Set[str]) -> Iterator[str]:
     inner = list[str]()
     with suppress(PermissionError), os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
+        for entry in (each for each in entries if not each.name.startswith(".")):
             if entry.is_dir(follow_symlinks=False):
                 inner.append(entry.path)
             if os.path.splitext(entry.name)[1].lower() in suffixes:

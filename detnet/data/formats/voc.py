@@ -16,13 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from detnet.data.folders import DatasetFormat, Split
-from detnet.data.formats.interchange import (
-    Flaws,
-    Picture,
-    files_below,
-    image_files,
-    to_content,
-)
+from detnet.data.formats.interchange import Flaws, Picture, files_below, image_files, to_content
 from detnet.data.formats.voc_xml import (
     annotated_size,
     listed_classes,
@@ -84,9 +78,9 @@ class VocFolder(DatasetFormat):
     def fingerprint(self, split: Split) -> str:
         """SHA-256 of the names and contents of the listed XML files, in their order."""
         digest = hashlib.sha256()
-        for path, listing in _places(split.lists).items():
+        for path, (listing, stem) in _places(split.lists).items():
             content = path.read_bytes() if path.is_file() else b""
-            name = f"{listing.parents[2].name}/{_stem(path, listing)}.xml {len(content)} "
+            name = f"{listing.parents[2].name}/{stem}.xml {len(content)} "
             digest.update(name.encode(errors="surrogateescape") + content)
         return digest.hexdigest()
 
@@ -108,12 +102,10 @@ def read_voc_lists(lists: Sequence[Path], root: Path) -> dict[str, Any]:
             object.
     """
     places = _places(lists)
-    years = dict.fromkeys(listing.parents[2] for listing in lists)
-    folders = {year: _Folder(year, root) for year in years}
+    folders = {year: _Folder(year, root) for year in {path.parents[2] for path in lists}}
     listed = listed_classes(root, *find_years(root).values())
     stems, pictures, flaws = list[str](), list[Picture](), Flaws(root)
-    for path, listing in places.items():
-        stem = _stem(path, listing)
+    for path, (listing, stem) in places.items():
         if not path.is_file():
             message = f"{stem!r} has no Annotations/{stem}.xml"
             flaws.add(listing, "missing-xml", f"{message}; add it, or take the line out")
@@ -134,12 +126,12 @@ def read_voc_lists(lists: Sequence[Path], root: Path) -> dict[str, Any]:
     return content
 
 
-def _places(lists: Sequence[Path]) -> dict[Path, Path]:
-    """The XML file of each listed image, each once, and the list that names it."""
-    places: dict[Path, Path] = {}
+def _places(lists: Sequence[Path]) -> dict[Path, tuple[Path, str]]:
+    """The XML file of each listed image, each once, and the list that names it, and how."""
+    places: dict[Path, tuple[Path, str]] = {}
     for listing in lists:
         for stem in read_list(listing):
-            places.setdefault(annotation_file(listing, stem), listing)
+            places.setdefault(annotation_file(listing, stem), (listing, stem))
     return places
 
 
@@ -158,9 +150,8 @@ class _Folder:
         """Name and place of an image: of the XML file's stem, else the one that the file names."""
         written = element.findtext("filename", "").replace("\\", "/").split("/")[-1].strip()
         written = f"{stem.rpartition('/')[0]}/{written}".lstrip("/")
-        name = self.by_stem.get(stem, "")
-        if not name:
-            name = written if (self.folder / written).is_file() else f"{stem}.jpg"
+        name = self.by_stem.get(stem)
+        name = name or (written if os.path.isfile(self.folder / written) else f"{stem}.jpg")
         return f"{self.prefix}/{name}", self.folder / name
 
 
@@ -236,11 +227,6 @@ def find_standard(years: Mapping[str, Path]) -> tuple[str, ...]:
 def annotation_file(listing: Path, stem: str) -> Path:
     """Where the XML file of a listed image is; the stem may begin with a folder."""
     return listing.parents[2] / "Annotations" / f"{stem}.xml"
-
-
-def _stem(path: Path, listing: Path) -> str:
-    """The stem of which `annotation_file` makes the path."""
-    return path.relative_to(listing.parents[2] / "Annotations").as_posix().removesuffix(".xml")
 
 
 def _plan(years: Mapping[str, Path]) -> dict[str, tuple[Path, ...]]:

@@ -186,12 +186,11 @@ class _ImageFinder:
         return min(known, key=lambda path: _steps(place, path), default=None)
 
 
-def _steps(a: Path, b: Path) -> int:
-    """How many folders one leaves and enters from one file to the other, less those of one name."""
-    here, there = a.parts[:-1], b.parts[:-1]
-    above = sum(x == y for x, y in zip(here, there, strict=False))
-    below = sum(x == y for x, y in zip(here[::-1], there[::-1], strict=False))
-    return len(here) + len(there) - above - below
+def _steps(a: Path, b: Path) -> tuple[int, int]:
+    """How many folders one leaves and enters between two files; if as many, less by like names."""
+    above = sum(x == y for x, y in zip(a.parts, b.parts, strict=False))
+    alike = sum(x == y for x, y in zip(a.parts[-2::-1], b.parts[-2::-1], strict=False))
+    return len(a.parts) + len(b.parts) - 2 * above, -alike
 
 
 def _splits(folder: Path, images: _ImageFinder, notes: list[str]) -> dict[str, list[Path]]:
@@ -230,8 +229,7 @@ def _listed(listing: Path, xmls: list[Path], images: _ImageFinder) -> dict[str, 
         splits[split] = []
         for stem in read_list(lists[split]):
             xml = year / "Annotations" / f"{stem}.xml"  # the stem may begin with a folder
-            place = xml if xml in there else known.get(stem)
-            place = place or images.of(year / "JPEGImages" / f"{stem}.xml")
+            place = xml if xml in there else known.get(stem) or images.of(xml)
             if place is None:
                 raise InputError(f"{lists[split]}: {stem!r} has neither an XML file nor an image")
             splits[split].append(place)

@@ -164,7 +164,7 @@ def _orphans(folder: Path, members: Iterable[Iterable[Path]]) -> list[Path]:
     """The label files that belong to no image of any split."""
     known = {label_file(path).resolve() for paths in members for path in paths}
     texts = files_below(folder, {".txt"})
-    present = (path for path in texts if "labels" in path.relative_to(folder).parts)
+    present = (p for p in texts if "labels" in p.relative_to(folder).parts)
     return [p for p in present if p.name != "classes.txt" and p.resolve() not in known]
 
 
@@ -283,21 +283,13 @@ def _listed(entry: str, path: Path, config: dict[str, Any], most: int | None) ->
             return image_files(place, most=most)
         if place.is_file():
             lines = (line.strip() for line in read_text(place).split("\n"))
-            paths = [place.parent / line for line in islice(filter(None, lines), most)]
-            return _less_prefix(paths, place.parent)
+            lead = "" if (place.parent / "data").exists() else "data/"  # as CVAT begins them
+            names = islice(filter(None, lines), most)
+            return [place.parent / name.removeprefix(lead) for name in names]
     looked = ", ".join(map(str, places))
     raise InputError(
         f"{path}: names {entry!r}, which is not there; looked for {looked}; correct the path"
     )
-
-
-def _less_prefix(paths: list[Path], folder: Path) -> list[Path]:
-    """The listed paths without "data/", which CVAT begins them with, if there is no such folder."""
-    prefix = folder / "data"
-    if not paths or not paths[0].is_relative_to(prefix) or paths[0].is_file():
-        return paths
-    inner = [folder / path.relative_to(prefix) for path in paths if path.is_relative_to(prefix)]
-    return inner if len(inner) == len(paths) and inner[0].is_file() else paths
 
 
 def _is_inside(path: Path, folder: Path) -> bool:

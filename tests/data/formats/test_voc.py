@@ -122,6 +122,15 @@ def test_lists_may_name_images_in_folders(tmp_path: Path) -> None:
     assert fingerprint_files(find_split(year, "train")) != before
 
 
+def test_a_file_name_that_no_file_can_have_is_one_of_no_file(tmp_path: Path) -> None:
+    year = write_year(tmp_path / "mine", {"a": [CAT]}, {"train": "a"})
+    (year / "JPEGImages" / "a.jpg").unlink()
+    (year / "Annotations" / "a.xml").write_text(annotation("x" * 300, [CAT]))
+    train, _ = load_annotations(find_split(year, "train"))
+    with pytest.raises(InputError, match=r"JPEGImages/a\.jpg does not exist"):
+        require_images(train)
+
+
 def test_a_number_shared_by_two_years_is_no_id(tmp_path: Path) -> None:
     for year in ("A", "B"):
         write_year(tmp_path / year, {"000001": [DOG]}, {"train": "000001"})

@@ -74,6 +74,16 @@ def test_lists_may_name_images_in_folders(tmp_path: Path) -> None:
     assert pictures.notes == []
 
 
+def test_folders_above_both_count_before_those_of_one_name(tmp_path: Path) -> None:
+    for name, size in (("train/a.jpg", (60, 40)), ("val/xml/a.jpg", (50, 30))):
+        (tmp_path / name).parent.mkdir(parents=True)
+        Image.new("RGB", size).save(tmp_path / name)
+    (tmp_path / "train" / "xml").mkdir()
+    text = xml("a.jpg", thing("dog", (1, 1, 9, 9)), size="")
+    (tmp_path / "train" / "xml" / "a.xml").write_text(text)
+    assert [p.width for p in read_voc(tmp_path).pictures] == [60]
+
+
 def test_hidden_files_are_none_of_the_data(tmp_path: Path) -> None:
     put(tmp_path, "a", xml("a.jpg", thing("dog", (1, 1, 9, 9))), inside="kangaroo")
     for name in (".idea/workspace.xml", "annots/._a.xml", "images/._a.jpg"):

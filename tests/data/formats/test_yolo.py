@@ -141,6 +141,17 @@ def test_an_export_of_cvat(tmp_path: Path) -> None:
     assert all(picture.boxes for picture in pictures.pictures)
 
 
+def test_a_list_may_name_a_folder_data(tmp_path: Path) -> None:
+    put(tmp_path, "data/a.jpg")
+    (tmp_path / "train.txt").write_text("data/gone.jpg\ndata/a.jpg\n")
+    configure(tmp_path, "train: train.txt\nnames: [dog]\n")
+    with pytest.raises(
+        InputError, match=r"data/gone\.jpg: the file does not exist; replace .*"
+    ) as e:
+        read_yolo(tmp_path)
+    assert "more" not in str(e.value)
+
+
 @pytest.mark.parametrize("folders", ["images/{}", "{}/images", "{}"])
 def test_names_of_folders_may_begin_in_upper_case(tmp_path: Path, folders: str) -> None:
     put(tmp_path, f"{folders.format('Train')}/a.jpg")
