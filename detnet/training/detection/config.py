@@ -22,10 +22,10 @@ class TrainConfig(RunConfig):
 
     Args:
         data: data set folder, in COCO's, Roboflow's, VOC's or YOLO's layout.
-        train_annotations: annotation file instead of the folder's own, with train_images.
-        train_images: image folder of train_annotations.
-        val_annotations: annotation file to evaluate on, with val_images.
-        val_images: image folder of val_annotations.
+        train_annotations: annotation file instead of the folder's own.
+        train_images: image folder of the training annotations, where it is not beside them.
+        val_annotations: annotation file to evaluate on.
+        val_images: image folder of the annotations to evaluate on.
         outside_images: let annotations name images outside of the data set's folder.
         detector: name of a detector.
         norm: frozen, batch or sync batch norm; auto takes frozen with weights and sync from
@@ -122,7 +122,7 @@ def find_val(config: TrainConfig) -> Split | None:
     """
     if config.val_split == "none":
         return None
-    if not config.val_annotations and config.val_split == "val":
+    if not (config.val_annotations or config.val_images) and config.val_split == "val":
         there = find_splits(Path(config.data), outside=config.outside_images) if config.data else {}
         found = there.get("val")
         return _fitting(config, found) if found else None
@@ -153,10 +153,10 @@ def _fitting(config: TrainConfig, split: Split) -> Split:
 
 
 def _split(config: TrainConfig, name: str, annotations: str | None, images: str | None) -> Split:
+    place = Path(images) if images else None
     if annotations:
-        place = Path(images) if images else None
         return find_split(Path(annotations), name, images=place, outside=config.outside_images)
     if not config.data:
         raise InputError("no data: give --data FOLDER, or --train-annotations and --train-images")
-    found = find_split(Path(config.data), name, outside=config.outside_images)
+    found = find_split(Path(config.data), name, images=place, outside=config.outside_images)
     return _fitting(config, found)

@@ -1,5 +1,6 @@
 """Which split a run's settings mean, without a word of torch."""
 
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -34,6 +35,18 @@ def test_the_splits_of_named_files(scenes: Path, tiny: TrainConfig) -> None:
     assert found is not None and found.annotations == truth
     with pytest.raises(InputError, match="no data: give --data FOLDER"):
         find_train(replace(tiny, data=""))
+
+
+def test_images_that_lie_elsewhere(scenes: Path, tiny: TrainConfig, tmp_path: Path) -> None:
+    """A folder with the annotations alone, as where the images are on a faster disk."""
+    shutil.copytree(scenes / "annotations", tmp_path / "annotations")
+    config = replace(tiny, data=str(tmp_path), train_images=str(scenes / "train"))
+    assert find_train(config).images == scenes / "train"
+    found = find_val(replace(config, val_images=str(scenes / "val")))
+    assert found is not None and found.images == scenes / "val"
+    assert found.annotations == tmp_path / "annotations" / "instances_val.json"
+    with pytest.raises(InputError, match="nowhere: the folder of images does not exist"):
+        find_val(replace(config, val_images="nowhere"))
 
 
 def test_pages_do_not_wait_for_torch() -> None:
