@@ -228,7 +228,9 @@ def tensorboard(run: Run) -> Iterator[Any]:
         return
     from torch.utils.tensorboard import SummaryWriter
 
-    with SummaryWriter(str(run.folder.path / "tensorboard")) as writer:
+    # What a kill left of later steps would be drawn beside these.
+    begin = run.progress.iteration + 1
+    with SummaryWriter(str(run.folder.path / "tensorboard"), purge_step=begin) as writer:
         yield writer
 
 

@@ -119,6 +119,18 @@ def test_a_killed_run_comes_to_the_same_bits(after: int, accumulate: int, tmp_pa
     assert task.given == ({"rank": 0, "steps": saved} if saved else None)
 
 
+def test_a_board_shows_each_step_once_after_a_kill(tmp_path: Path) -> None:
+    reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    changes = {"tensorboard": True, "checkpoint_every": 4}
+    with pytest.raises(Killed):
+        carry_out(tmp_path / "run", changes=changes, on_event=at("progress", 7, die))
+    assert carry_out(tmp_path / "run", changes=changes, resume=True)[0]
+    events = reader.EventAccumulator(str(tmp_path / "run" / "tensorboard"))
+    events.Reload()
+    assert [event.step for event in events.Scalars("step/loss")] == list(range(1, 9))
+    assert [event.step for event in events.Scalars("evaluation/score")] == [4, 8]
+
+
 def test_a_signal_ends_it_between_two_steps(whole: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     stop = at("progress", 3, lambda: os.kill(os.getpid(), signal.SIGTERM))
