@@ -1,7 +1,8 @@
 """The settings that every kind of training has; each kind adds its own. Needs no torch."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 from detnet.engine.launch import image_readers
 from detnet.errors import InputError
@@ -87,6 +88,11 @@ class RunConfig(Settings):
         InputError: a setting is out of its range, or iterations and epochs are both given.
     """
 
+    # Settings that follow another one unless they are given, and what is due by it.
+    followers: ClassVar[dict[str, tuple[str, Callable[[Any], Any]]]] = {
+        "norm_weight_decay": ("weight_decay", lambda decay: decay),
+        "bias_weight_decay": ("weight_decay", lambda decay: decay),
+    }
     data: str = ""
     train_split: str = "train"
     val_split: str = "val"
@@ -147,6 +153,13 @@ class RunConfig(Settings):
         if self.seed > LARGEST:
             raise InputError(f"seed must be at most {LARGEST}, got {self.seed}")
         require_not_negative(self, *_NOT_NEGATIVE)
+
+    @classmethod
+    def fitting(cls, values: Mapping[str, Any], changes: Mapping[str, Any]) -> Mapping[str, Any]:
+        """A file's settings without those that followed one which is changed."""
+        known = [(n, *how) for n, how in cls.followers.items() if how[0] in changes]
+        led = [name for name, other, due in known if values.get(name) == due(values.get(other))]
+        return {name: value for name, value in values.items() if name not in led}
 
     @property
     def length(self) -> dict[str, float]:

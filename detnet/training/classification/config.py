@@ -4,13 +4,18 @@ The defaults are the ResNeXt recipe, by which DetNet's paper pre-trains.
 """
 
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from detnet.errors import InputError
 from detnet.kinds import require_not_negative
 from detnet.training.run_config import RunConfig
 
 SMALLEST_IMAGE = 32  # pixels: the coarsest stride of the backbones
+
+
+def _short_side(size: Any) -> Any:
+    """The whole image's short side in evaluation, for what the network sees of it."""
+    return round(size / 0.875) if isinstance(size, int) else None
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,7 @@ class PretrainConfig(RunConfig):
     """
 
     preset_folder: ClassVar[str] = "pretrain"
+    followers = RunConfig.followers | {"test_short_side": ("image_size", _short_side)}
     norm: Literal["batch", "sync"] = "batch"
     image_size: int = 224
     test_short_side: int | None = None
@@ -81,4 +87,4 @@ class PretrainConfig(RunConfig):
     @property
     def short_side(self) -> int:
         """The whole image's short side in evaluation."""
-        return self.test_short_side or round(self.image_size / 0.875)
+        return self.test_short_side or _short_side(self.image_size)

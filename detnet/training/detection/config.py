@@ -16,6 +16,10 @@ from detnet.training.run_config import RunConfig
 _INSTANCES, _PERSONS = "instances_", "person_keypoints_"  # COCO's files of one split
 
 
+def _last(sizes: Any) -> Any:
+    return sizes[-1] if isinstance(sizes, list) and sizes else sizes
+
+
 @dataclass(frozen=True)
 class TrainConfig(RunConfig):
     """Everything a detection run depends on; the defaults are DetNet's recipe for COCO.
@@ -47,6 +51,7 @@ class TrainConfig(RunConfig):
         InputError: a setting is out of its range.
     """
 
+    followers = RunConfig.followers | {"test_min_size": ("min_sizes", _last)}
     train_annotations: str | None = None
     train_images: str | None = None
     val_annotations: str | None = None
@@ -76,8 +81,8 @@ class TrainConfig(RunConfig):
 
     @classmethod
     def fitting(cls, values: Mapping[str, Any], changes: Mapping[str, Any]) -> Mapping[str, Any]:
-        """A file's settings without the options that another detector has not."""
-        found = {**values}
+        """Those of every run, without the options that another detector has not."""
+        found = {**super().fitting(values, changes)}
         options = values.get("detector_options")
         if options and changes.get("detector", values.get("detector")) != values.get("detector"):
             found["detector_options"] = fitting_options(options, str(changes["detector"]))

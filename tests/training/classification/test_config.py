@@ -6,6 +6,7 @@ import pytest
 from detnet.backbones import BACKBONES
 from detnet.errors import InputError
 from detnet.training.classification.config import PretrainConfig
+from detnet.training.resolve import resolve
 from detnet.training.settings import dump_config, option_help, presets, write_config
 from detnet.training.task import learning_rate, training_schedule
 
@@ -64,6 +65,17 @@ def test_the_modern_preset_says_every_change() -> None:
 def test_small_images_keep_the_proportion() -> None:
     assert PretrainConfig.make("small_images", {}).short_side == 73
     assert PretrainConfig.make("small_images", {"test_short_side": 64}).short_side == 64
+
+
+def test_the_size_in_evaluation_follows_that_of_a_printed_file(tmp_path: Path) -> None:
+    path = tmp_path / "printed.yaml"
+    write_config(resolve(PretrainConfig.make("small_images", {})).config, path)
+    assert PretrainConfig.make(str(path), {}).test_short_side == 73
+    assert PretrainConfig.make(str(path), {"image_size": 128}).short_side == 146
+    own = PretrainConfig.make(str(path), {"image_size": 32, "test_short_side": 40})
+    assert own.short_side == 40
+    path.write_text("image_size: 128\ntest_short_side: 128\n")
+    assert PretrainConfig.make(str(path), {"image_size": 64}).short_side == 128
 
 
 def test_settings_survive_the_run_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ import pytest
 
 from detnet.errors import InputError
 from detnet.training.detection.config import TrainConfig
+from detnet.training.resolve import resolve
 from detnet.training.settings import dump_config, option_help, presets, write_config
 
 
@@ -52,6 +53,22 @@ def test_a_files_options_follow_the_detector() -> None:
     assert changed.detector_options == {"nonsense": 1}
     masks = TrainConfig.make("small", {"detector": "mask_rcnn_fpn"})
     assert masks.detector_options["roi_batch"] == 128
+
+
+def test_what_a_setting_settled_follows_it(tmp_path: Path) -> None:
+    """In the settings that --print-config prints, or a run keeps, nothing is left open."""
+    path = tmp_path / "printed.yaml"
+    write_config(resolve(TrainConfig.make("small", {})).config, path)
+    assert "test_min_size: 240" in path.read_text()
+    config = TrainConfig.make(str(path), {"min_sizes": [160, 96], "weight_decay": 0.5})
+    assert resolve(config).config.test_min_size == 96
+    assert (config.norm_weight_decay, config.bias_weight_decay) == (None, None)
+    assert TrainConfig.make(str(path), {"lr": 1}).test_min_size == 240
+    own = TrainConfig.make(str(path), {"min_sizes": 96, "test_min_size": 128})
+    assert own.test_min_size == 128
+    path.write_text("weight_decay: 1e-3\nnorm_weight_decay: 0\nmin_sizes: 96\ntest_min_size: 128\n")
+    config = TrainConfig.make(str(path), {"weight_decay": 0.5, "min_sizes": 64})
+    assert (config.norm_weight_decay, config.test_min_size) == (0, 128)
 
 
 def test_the_preset_and_the_departures_from_it_are_recorded(tmp_path: Path) -> None:
