@@ -84,7 +84,8 @@ class TrainConfig(RunConfig):
         """Those of every run, without the options that another detector has not."""
         found = {**super().fitting(values, changes)}
         options = values.get("detector_options")
-        if options and changes.get("detector", values.get("detector")) != values.get("detector"):
+        another = changes.get("detector", values.get("detector")) != values.get("detector")
+        if another and isinstance(options, Mapping):
             found["detector_options"] = fitting_options(options, str(changes["detector"]))
         return found
 

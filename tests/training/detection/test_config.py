@@ -169,6 +169,13 @@ def test_a_file_that_names_a_preset_without_its_settings_is_refused(
         TrainConfig.make(str(tmp_path / "my.yaml"), {})
 
 
+def test_options_of_a_wrong_kind_are_told_under_another_detector(tmp_path: Path) -> None:
+    path = tmp_path / "my.yaml"
+    path.write_text("detector_options:\n- roi_batch: 64\n")
+    with pytest.raises(InputError, match="my.yaml: setting detector_options must be an object"):
+        TrainConfig.make(str(path), {"detector": "retinanet"})
+
+
 def test_unknown_preset_and_missing_file() -> None:
     with pytest.raises(InputError, match="unknown preset 'smal'; did you mean 'small'"):
         TrainConfig.make("smal", {})
