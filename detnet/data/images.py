@@ -23,7 +23,8 @@ from detnet.errors import InputError
 from detnet.text import one_line
 
 IMAGE_SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm"}
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif"}
+    | {".ppm", ".pgm"}
 )
 _ORIENTATION = 0x0112  # the EXIF tag
 _UPRIGHT = {

@@ -75,6 +75,8 @@ def _search(folder: Path, output: Path) -> tuple[list[Path], list[Path]]:
     for file in sorted(folder.rglob("*")):
         if not file.is_file() or (root in out.parents and out in file.resolve().parents):
             continue
+        if any(part.startswith(".") for part in file.relative_to(folder).parts):
+            continue  # a Mac's "._a.jpg", Jupyter's ".ipynb_checkpoints/"
         (inside if _is_known(file) else others).append(file)
     return inside, others
 

@@ -21,6 +21,8 @@ def test_folders_are_searched_and_their_shape_is_kept(tmp_path: Path) -> None:
     picture(tmp_path / "in" / "b.png")
     picture(tmp_path / "in" / "deep" / "a.JPG")
     (tmp_path / "in" / "notes.txt").write_text("no image")
+    picture(tmp_path / "in" / ".cache" / "a.png")
+    (tmp_path / "in" / "._b.png").write_bytes(b"no image")
     (tmp_path / "in" / "film.mp4").write_bytes(b"")
     output = tmp_path / "out"
     sources, skipped = find_media([tmp_path / "in"], output)
