@@ -206,7 +206,9 @@ image_files = partial(files_below, suffixes=IMAGE_SUFFIXES)
 def _below(folder: str, suffixes: Set[str]) -> Iterator[str]:
     inner = list[str]()
     with suppress(PermissionError), os.scandir(folder) as entries:
-        for entry in (each for each in entries if not each.name.startswith(".")):
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
             if entry.is_dir(follow_symlinks=False):
                 inner.append(entry.path)
             if os.path.splitext(entry.name)[1].lower() in suffixes:
